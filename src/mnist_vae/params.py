@@ -1,0 +1,145 @@
+"""Typed parameters: what `conf/*/parameters_*.yml` may hold, with ranges and defaults.
+
+Kedro makes each `params:<group>` input from the model that the node's annotation names, before
+any node runs. `Parameters` is the whole of it, so that a key that no group knows is refused too.
+"""
+
+from __future__ import annotations
+
+import re
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Source = Literal["folder", "mirrors", "sample"]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class SourceParams(_Group):
+    """Where the raw images come from (`--params source...` alone; its home is `globals.yml`)."""
+
+    folder: Annotated[str, Field(min_length=1)] | None = None
+    order: Annotated[tuple[Source, ...], Field(min_length=1, strict=False)] | None = None
+
+
+class SplitParams(_Group):
+    """How the images are split (`split`)."""
+
+    validation_fraction: Fraction = 0.05
+    """Share of the training part that is set aside for validation, class by class."""
+    test_fraction: Fraction = 0.1
+    """Share of the archive that becomes the test split when it has none of its own."""
+    max_images: Annotated[int, Field(ge=100)] | None = None
+    """Use this many images of each part at most, class by class; None for all."""
+
+
+class ModelParams(_Group):
+    """The architecture of encoder and decoder (`model`)."""
+
+    latent_dim: Annotated[int, Field(ge=1, le=100)] = 2
+    hidden_units: tuple[PositiveInt, ...] = Field(default=(512, 256), min_length=1, strict=False)
+    """Widths of the encoder's hidden layers; the decoder has them in reverse."""
+    activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu", "selu", "tanh"] = "relu"
+    reconstruction: Literal["binary_crossentropy", "mse"] = "binary_crossentropy"
+    """The reconstruction term: Bernoulli cross-entropy or squared error, summed over the pixels."""
+
+
+class TrainingParams(_Group):
+    """How the autoencoder is trained (`training`)."""
+
+    epochs: PositiveInt = 60
+    batch_size: PositiveInt = 256
+    learning_rate: Annotated[float, Field(gt=0)] = 0.003
+    learning_rate_schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """How Adam's learning rate falls from `learning_rate` to 0 over all epochs, if it does."""
+    early_stopping_patience: PositiveInt | None = 10
+    """Stop after this many epochs without a better validation loss; None for never."""
+    jit_compile: bool = True
+    """Compile the training step with XLA."""
+
+
+class EvaluationParams(_Group):
+    """How the metrics are computed (`evaluation`)."""
+
+    batch_size: PositiveInt = 1024
+    z_samples: PositiveInt = 1
+    """Draws of z an image; their mean −ELBO is reported."""
+    active_unit_threshold: Annotated[float, Field(gt=0)] = 0.01
+    """A latent dimension is active when the variance of its mean over the images exceeds this."""
+
+
+class EmbeddingParams(_Group):
+    """How the embeddings are written (`embedding`)."""
+
+    batch_size: PositiveInt = 1024
+
+
+class GenerationParams(_Group):
+    """What is generated and drawn (`generation`)."""
+
+    n_images: Annotated[int, Field(ge=1, le=100_000)] = 100
+    grid_columns: Annotated[int, Field(ge=1, le=50)] = 10
+    manifold_steps: Annotated[int, Field(ge=2, le=50)] = 20
+    interpolation_pairs: Annotated[int, Field(ge=1, le=50)] = 8
+    interpolation_steps: Annotated[int, Field(ge=3, le=50)] = 11
+    reconstructions: Annotated[int, Field(ge=1, le=100)] = 20
+
+
+class ReportingParams(_Group):
+    """How the reports are drawn (`reporting`)."""
+
+    max_points: PositiveInt = 10_000
+    """Points of the latent scatter at most; more make the page slow."""
+
+
+class Parameters(_Group):
+    """All parameters of a run."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    source: SourceParams | None = None
+    split: SplitParams
+    model: ModelParams
+    training: TrainingParams
+    evaluation: EvaluationParams
+    embedding: EmbeddingParams
+    generation: GenerationParams
+    reporting: ReportingParams
+
+
+class ParameterError(ValueError):
+    """A parameter is unknown, missing or out of range."""
+
+
+def check_parameters(raw: dict[str, Any]) -> Parameters:
+    """Return `raw` as typed parameters.
+
+    Raises:
+        ParameterError: Naming each wrong key, what is allowed there, and what was received.
+    """
+    try:
+        return Parameters.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(_describe(problem) for problem in error.errors())
+        raise ParameterError(f"{problems}; correct conf/*/parameters_*.yml or --params.") from error
+
+
+def _describe(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        group: Any = Parameters
+        for part in problem["loc"][:-1]:
+            group = group.model_fields[part].annotation
+            group = next((part for part in get_args(group) if part is not NoneType), group)
+        return f"Parameter `{key}` is unknown: allowed are {', '.join(group.model_fields)}"
+    if problem["type"] == "missing":
+        return f"Parameter `{key}` is missing: expected it in one of the parameter files"
+    expected = problem["msg"].replace("Input should be", "it must be").replace("Tuple", "it")
+    # Pydantic's word for what YAML calls a list, and for what it calls a mapping.
+    expected = expected.replace("a valid tuple", "a list, such as [a, b]")
+    expected = re.sub(r"a valid dictionary or instance of \w+", "a mapping of keys", expected)
+    return f"Parameter `{key}` is wrong: {expected}, received {problem['input']!r}"
