@@ -1,0 +1,210 @@
+"""Sheets of digits: images side by side, enlarged without blur, with a title and captions."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+_GAP = 1  # white pixels between images, before the enlargement
+_BREAK = 4  # more of them, where a sheet parts what belongs together from what does not
+_GRID_WIDTH = 1200  # images are enlarged up to this width of the grid,
+_SCALES = (2, 4)  # within these factors; below 2 a caption is wider than its column
+
+_MARGIN = 28
+_PADDING = 8
+_MIN_WIDTH = 520
+_TITLE_SIZE = 24
+_TEXT_SIZE = 15
+_CAPTION_SIZE = 13
+_BLACK = 0
+_GREY = 90
+
+# Pillow's own font has little beyond ASCII; it draws a box for anything else.
+_ASCII = str.maketrans({"–": "-", "—": "-", "−": "-", "×": "x", "→": "to", "’": "'"})
+
+
+@dataclass(frozen=True)
+class Captions:
+    """The text of a sheet.
+
+    Attributes:
+        title: The first line, large.
+        statement: Which data the sheet is of; the last line.
+        note: What the reader should know to read the sheet, under the title.
+        columns: A caption for each column, above the images, or for none.
+        rows: A caption for each row, at the left, or for none.
+        x_axis: What the captions of the columns count. It moves them below the images.
+        y_axis: What the captions of the rows count.
+    """
+
+    title: str
+    statement: str
+    note: str = ""
+    columns: Sequence[str] = ()
+    rows: Sequence[str] = ()
+    x_axis: str = ""
+    y_axis: str = ""
+
+
+def tile(pixels: NDArray[np.uint8], *, columns: int, scale: int = 3, gap: int = 1) -> Image.Image:
+    """Return `pixels`, uint8 `[n, 28, 28]`, as one picture of `columns` images a row.
+
+    Ink is black on white. Every pixel becomes a square of `scale` x `scale`; `gap` pixels of
+    white (before the enlargement) part the images.
+    """
+    n_images, height, width = pixels.shape
+    tops = _starts(-(-n_images // columns), height, gap)
+    lefts = _starts(columns, width, gap)
+    return _enlarged(pixels, tops, lefts, scale, gap)
+
+
+def sheet(
+    pixels: NDArray[np.uint8],
+    captions: Captions,
+    *,
+    columns: int,
+    column_breaks: Collection[int] = (),
+    row_breaks: Collection[int] = (),
+) -> Image.Image:
+    """Return `pixels`, uint8 `[n, 28, 28]`, row by row on a captioned sheet.
+
+    Ink is black on white, and equal arguments give equal bytes.
+
+    Args:
+        pixels: The images, 0 the background.
+        captions: The text around them.
+        columns: Images a row.
+        column_breaks: Columns that stand a little apart from the one before.
+        row_breaks: Rows that stand a little apart from the one before.
+    """
+    n_images, height, width = pixels.shape
+    lefts = _starts(columns, width, _GAP, column_breaks)
+    tops = _starts(-(-n_images // columns), height, _GAP, row_breaks)
+    smallest, largest = _SCALES
+    scale = int(np.clip(_GRID_WIDTH // (lefts[-1] + width + _GAP), smallest, largest))
+    grid = _enlarged(pixels, tops, lefts, scale, _GAP)
+
+    title_font, text_font, font = _font(_TITLE_SIZE), _font(_TEXT_SIZE), _font(_CAPTION_SIZE)
+    line = _line_height(font)
+    above = line if captions.columns and not captions.x_axis else 0
+    below = 2 * line if captions.x_axis else 0
+    beside = max((_length(font, row) + _PADDING for row in captions.rows), default=0)
+    x = _MARGIN + (line if captions.y_axis else 0) + beside
+    sheet_width = max(x + grid.width + _MARGIN, _MIN_WIDTH)
+    title = _wrapped(captions.title, title_font, sheet_width - 2 * _MARGIN)
+    note = _wrapped(captions.note, text_font, sheet_width - 2 * _MARGIN)
+    statement = _wrapped(captions.statement, text_font, sheet_width - 2 * _MARGIN)
+    y_note = _MARGIN + len(title) * _line_height(title_font)
+    y = y_note + len(note) * _line_height(text_font) + 2 * _PADDING + above
+    y_statement = y + grid.height + below + 2 * _PADDING
+    sheet_height = y_statement + len(statement) * _line_height(text_font) + _MARGIN
+
+    picture = Image.new("L", (sheet_width, sheet_height), 255)
+    picture.paste(grid, (x, y))
+    draw = ImageDraw.Draw(picture)
+    _write(draw, title, (_MARGIN, _MARGIN), title_font, _BLACK)
+    _write(draw, note, (_MARGIN, y_note), text_font, _GREY)
+    _write(draw, statement, (_MARGIN, y_statement), text_font, _GREY)
+    for text, left in zip(captions.columns, lefts, strict=False):
+        centre = x + scale * (int(left) + width / 2)
+        middle = y + grid.height + line // 2 if captions.x_axis else y - line // 2
+        draw.text((centre, middle), _ascii(text), _BLACK, font, anchor="mm")
+    for text, top in zip(captions.rows, tops, strict=False):
+        middle = y + scale * (int(top) + height / 2)
+        draw.text((x - _PADDING, middle), _ascii(text), _BLACK, font, anchor="rm")
+    if captions.x_axis:
+        centre = x + grid.width / 2
+        middle = y + grid.height + below - line // 2
+        draw.text((centre, middle), _ascii(captions.x_axis), _GREY, font, anchor="mm")
+    if captions.y_axis:
+        label = _upright(captions.y_axis, font)
+        picture.paste(label, (_MARGIN, y + (grid.height - label.height) // 2))
+    return picture
+
+
+def to_base64_png(picture: Image.Image) -> str:
+    """Return `picture` as a base64 PNG, as Kedro-Viz takes it."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _starts(count: int, size: int, gap: int, breaks: Collection[int] = ()) -> NDArray[np.intp]:
+    """Return where each of `count` images of `size` pixels begins along an axis."""
+    extra = np.cumsum([_BREAK if index in breaks else 0 for index in range(count)], dtype=np.intp)
+    return gap + np.arange(count) * (size + gap) + extra
+
+
+def _enlarged(
+    pixels: NDArray[np.uint8],
+    tops: NDArray[np.intp],
+    lefts: NDArray[np.intp],
+    scale: int,
+    gap: int,
+) -> Image.Image:
+    """Return the images at `tops` x `lefts`, row by row, black on white, `scale` times as large."""
+    _, height, width = pixels.shape
+    canvas = np.full((tops[-1] + height + gap, lefts[-1] + width + gap), 255, np.uint8)
+    for position, image in enumerate(pixels):
+        top, left = tops[position // len(lefts)], lefts[position % len(lefts)]
+        canvas[top : top + height, left : left + width] = 255 - image
+    return Image.fromarray(canvas.repeat(scale, axis=0).repeat(scale, axis=1))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError(
+            "Pillow cannot draw text of a given size: expected its FreeType module, received a "
+            "Pillow built without it; install a Pillow wheel."
+        )
+    return font
+
+
+def _line_height(font: ImageFont.FreeTypeFont) -> int:
+    return int(1.4 * font.size)
+
+
+def _ascii(text: str) -> str:
+    return text.translate(_ASCII)
+
+
+def _length(font: ImageFont.FreeTypeFont, text: str) -> int:
+    return int(np.ceil(font.getlength(_ascii(text))))
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Return `text` as lines of at most `width` pixels; a word that is longer stands alone."""
+    lines: list[str] = []
+    for word in _ascii(text).split():
+        if lines and _length(font, f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    lines: Sequence[str],
+    corner: tuple[int, int],
+    font: ImageFont.FreeTypeFont,
+    ink: int,
+) -> None:
+    """Write `lines` below each other, the first with its top left at `corner`."""
+    x, y = corner
+    for number, text in enumerate(lines):
+        draw.text((x, y + number * _line_height(font)), text, ink, font)
+
+
+def _upright(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
+    """Return `text` as a picture that reads from the bottom to the top."""
+    label = Image.new("L", (_length(font, text), _line_height(font)), 255)
+    ImageDraw.Draw(label).text((0, 0), _ascii(text), _GREY, font)
+    return label.transpose(Image.Transpose.ROTATE_90)
