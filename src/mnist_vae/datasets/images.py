@@ -1,0 +1,250 @@
+"""Images with their ids, labels and latents, at rest as Parquet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from kedro.io.core import DatasetError
+from kedro_datasets._typing import ImagePreview
+from numpy.typing import NDArray
+
+from mnist_vae import sheets
+from mnist_vae.datasets.atomic import FileDataset, replacing
+
+IMAGE_SHAPE = (28, 28)
+N_PIXELS = 784
+
+_METADATA_KEY = b"mnist_vae.pixels"
+_ROW_GROUP = 8192
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images and what is known of each, row by row.
+
+    Attributes:
+        pixels: Grey values, 0 the background: uint8 `[n, 28, 28]` in 0-255 as in the archive, or
+            float32 `[n, 784]` in [0, 1] as a network takes them.
+        image_id: int64 `[n]`, unique.
+        split: `[n]` of str, such as `train`.
+        label: uint8 `[n]`, or None when nobody labelled the images.
+        z: float32 `[n, latent_dim]`, the latents that the images were decoded from, or None.
+    """
+
+    pixels: NDArray[Any]
+    image_id: NDArray[np.int64]
+    split: NDArray[np.str_]
+    label: NDArray[np.uint8] | None = None
+    z: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("image_id", "split", "label", "z"):
+            column = getattr(self, name)
+            if column is not None and len(column) != len(self.pixels):
+                raise ValueError(
+                    f"ImageSet.{name} has the wrong length: expected {len(self.pixels)}, one an "
+                    f"image, received {len(column)}; pass arrays of equal length."
+                )
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def digest(self) -> str:
+        """Return 16 hex digits that name these images: equal ids and pixels, equal name."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.image_id, np.int64).data)
+        digest.update(np.ascontiguousarray(self.pixels).data)
+        return digest.hexdigest()[:16]
+
+    def take(self, rows: NDArray[np.intp] | slice) -> ImageSet:
+        """Return the images at `rows`, in that order."""
+        return ImageSet(
+            pixels=self.pixels[rows],
+            image_id=self.image_id[rows],
+            split=self.split[rows],
+            label=None if self.label is None else self.label[rows],
+            z=None if self.z is None else self.z[rows],
+        )
+
+
+def normalize(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return grey values 0-255 as float32 in [0, 1], in the same shape."""
+    return np.divide(pixels, np.float32(255), dtype=np.float32)
+
+
+def flatten(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return `[n, 28, 28]` as `[n, 784]`, row after row, without a copy."""
+    return pixels.reshape(len(pixels), -1)
+
+
+def latent_columns(prefix: str, latent_dim: int) -> list[str]:
+    """Return the column names `<prefix>_00`, `<prefix>_01`, ... of a latent vector."""
+    return [f"{prefix}_{dimension:02d}" for dimension in range(latent_dim)]
+
+
+class ImagesDataset(FileDataset[ImageSet]):
+    """`ImagesDataset` saves and loads an `ImageSet` as one Parquet file.
+
+    At rest the pixels are one column of 784-byte fixed-size binaries (uint8), compressed with
+    zstd, their shape and scale in the metadata of the schema; the other columns are scalars.
+    pandas, DuckDB and Polars read it. With `pixels: float32` the node receives float32
+    `[n, 784]` in [0, 1], made from the decompressed bytes in one copy.
+
+    Examples:
+        ```yaml
+        train_images:
+          type: mnist_vae.datasets.images.ImagesDataset
+          filepath: data/05_model_input/train_images.parquet
+          pixels: float32
+        ```
+    """
+
+    def __init__(
+        self, *, filepath: str, pixels: Literal["uint8", "float32"] = "uint8", **kwargs: Any
+    ) -> None:
+        """Create the dataset.
+
+        Args:
+            filepath: Path or fsspec URL of the Parquet file.
+            pixels: What `load` returns: `uint8`, `[n, 28, 28]` in 0-255, or `float32`,
+                `[n, 784]` in [0, 1].
+            **kwargs: Those of `FileDataset`.
+
+        Raises:
+            DatasetError: `pixels` is neither `uint8` nor `float32`.
+        """
+        if pixels not in ("uint8", "float32"):
+            raise DatasetError(
+                f"Argument `pixels` of {filepath} must be 'uint8' or 'float32', "
+                f"received {pixels!r}; correct the catalog entry."
+            )
+        self._pixels = pixels
+        super().__init__(filepath=filepath, **kwargs)
+
+    def load(self) -> ImageSet:
+        """Read the whole table.
+
+        Raises:
+            DatasetError: The file is not a table of 784-byte images.
+        """
+        with self._fs.open(str(self._get_load_path()), "rb") as file:
+            return _from_table(pq.read_table(file), self._pixels, str(self._filepath))
+
+    def save(self, data: ImageSet) -> None:
+        """Write `data`, atomically.
+
+        Raises:
+            DatasetError: The pixels are neither uint8 nor multiples of 1/255 in [0, 1], so that
+                a byte could not hold them.
+        """
+        table = _to_table(data, str(self._filepath))
+        with (
+            replacing(self._fs, self._get_save_path()) as partial,
+            self._fs.open(str(partial), "wb") as file,
+        ):
+            # A dictionary of images would only cost time: hardly two of them are equal.
+            scalars = [name for name in table.column_names if name != "pixels"]
+            pq.write_table(
+                table, file, compression="zstd", use_dictionary=scalars, row_group_size=_ROW_GROUP
+            )
+
+    def preview(self, n_images: int = 60, columns: int = 12) -> ImagePreview:
+        """Return the first `n_images` as one PNG, base64, for Kedro-Viz."""
+        with self._fs.open(str(self._get_load_path()), "rb") as file:
+            rows = next(pq.ParquetFile(file).iter_batches(batch_size=n_images))
+        images = _from_table(pa.Table.from_batches([rows]), "uint8", str(self._filepath))
+        grid = sheets.tile(images.pixels, columns=columns, scale=2)
+        return ImagePreview(sheets.to_base64_png(grid))
+
+    def _describe(self) -> dict[str, Any]:
+        return {**super()._describe(), "pixels": self._pixels}
+
+
+def _to_table(images: ImageSet, path: str) -> pa.Table:
+    """Return `images` as an Arrow table; the pixels are not copied when they are uint8."""
+    pixels = images.pixels.reshape(len(images), -1)
+    if pixels.shape[1] != N_PIXELS:
+        raise DatasetError(
+            f"Images for {path} have the wrong size: expected {N_PIXELS} pixels each, received "
+            f"{pixels.shape[1]}; resize them to 28 x 28."
+        )
+    if pixels.dtype != np.uint8:
+        pixels = _quantise(pixels, path)
+    values = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(N_PIXELS), len(images), [None, pa.py_buffer(np.ascontiguousarray(pixels))]
+    )
+    columns: dict[str, Any] = {"image_id": images.image_id, "split": images.split.astype(object)}
+    if images.label is not None:
+        columns["label"] = images.label
+    if images.z is not None:
+        names = latent_columns("z", images.z.shape[1])
+        columns |= dict(zip(names, images.z.T.astype(np.float32), strict=True))
+    table = pa.table({**columns, "pixels": values})
+    meaning = {"shape": IMAGE_SHAPE, "dtype": "uint8", "order": "row-major", "white": 255}
+    return table.replace_schema_metadata({_METADATA_KEY: json.dumps(meaning)})
+
+
+def _quantise(pixels: NDArray[Any], path: str) -> NDArray[np.uint8]:
+    """Return the bytes of pixels that are multiples of 1/255, a block of rows at a time."""
+    quantised = np.empty(pixels.shape, np.uint8)
+    for start in range(0, len(pixels), _ROW_GROUP):
+        block = pixels[start : start + _ROW_GROUP]
+        scaled = np.rint(block * np.float32(255))
+        if not np.array_equal(scaled / np.float32(255), block) or scaled.min() < 0:
+            raise DatasetError(
+                f"Pixels for {path} do not fit in a byte: expected multiples of 1/255 in [0, 1], "
+                f"received values from {block.min()} to {block.max()} between them; "
+                "divide bytes by 255, or round first."
+            )
+        quantised[start : start + _ROW_GROUP] = scaled
+    return quantised
+
+
+def _from_table(table: pa.Table, pixels: str, path: str) -> ImageSet:
+    """Return the images of `table`; the bytes of the pixels are copied once at most."""
+    expected = pa.binary(N_PIXELS)
+    if "pixels" not in table.column_names or table.schema.field("pixels").type != expected:
+        raise DatasetError(
+            f"{path} is not a table of images: expected a column `pixels` of type {expected}, "
+            f"received {table.schema.names}; delete the file and run the pipeline `data` again."
+        )
+    chunks = table.column("pixels").chunks
+    n_images = table.num_rows
+    if pixels == "float32":
+        values: NDArray[Any] = np.empty((n_images, N_PIXELS), np.float32)
+        start = 0
+        for chunk in chunks:
+            block = _bytes_of(chunk)
+            np.divide(block, np.float32(255), out=values[start : start + len(block)])
+            start += len(block)
+    else:
+        blocks = [_bytes_of(chunk) for chunk in chunks]
+        values = blocks[0] if len(blocks) == 1 else np.concatenate([*blocks, _NO_BYTES])
+        values = values.reshape(n_images, *IMAGE_SHAPE)
+    latents = [name for name in table.column_names if name.startswith("z_")]
+    return ImageSet(
+        pixels=values,
+        image_id=table.column("image_id").to_numpy(),
+        split=table.column("split").to_numpy().astype(str),
+        label=table.column("label").to_numpy() if "label" in table.column_names else None,
+        z=np.stack([table.column(name).to_numpy() for name in latents], axis=1)
+        if latents
+        else None,
+    )
+
+
+_NO_BYTES = np.empty((0, N_PIXELS), np.uint8)
+
+
+def _bytes_of(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
+    """Return the values of an Arrow chunk as uint8 `[n, 784]`, without a copy."""
+    if len(chunk) == 0:
+        return _NO_BYTES
+    flat = np.frombuffer(chunk.buffers()[1], np.uint8)
+    first = chunk.offset * N_PIXELS
+    return flat[first : first + len(chunk) * N_PIXELS].reshape(len(chunk), N_PIXELS)

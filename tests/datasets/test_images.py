@@ -1,0 +1,139 @@
+"""Image tables: what is at rest, what a node receives."""
+
+import io
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from kedro.io import Version
+from kedro.io.core import DatasetError
+from PIL import Image
+
+from mnist_vae.datasets.images import ImagesDataset, ImageSet
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "images.parquet")
+
+
+def scans(n=30):
+    return ImageSet(
+        pixels=np.random.default_rng(0).integers(0, 256, (n, 28, 28), np.uint8),
+        image_id=np.arange(n),
+        split=np.full(n, "train"),
+        label=np.arange(n, dtype=np.uint8) % 10,
+    )
+
+
+def assert_equal(actual, expected):
+    for name in ("pixels", "image_id", "split", "label", "z"):
+        a, b = getattr(actual, name), getattr(expected, name)
+        assert (a is None and b is None) or np.array_equal(a, b), name
+
+
+def test_bytes_come_back_as_they_were(path):
+    dataset = ImagesDataset(filepath=path)
+    dataset.save(scans())
+    assert_equal(dataset.load(), scans())
+    assert dataset.load().pixels.dtype == np.uint8
+
+
+def test_a_node_receives_float32_in_0_1_and_every_grey_value_survives(path, make_images):
+    images = make_images(10_000)  # more than a row group
+    dataset = ImagesDataset(filepath=path, pixels="float32")
+    dataset.save(images)
+    loaded = dataset.load()
+    assert loaded.pixels.dtype == np.float32
+    assert loaded.pixels.shape == (10_000, 784)
+    assert len(np.unique(loaded.pixels)) == 256
+    assert_equal(loaded, images)
+
+
+def test_at_rest_the_pixels_are_784_bytes_and_the_schema_says_their_shape(path):
+    ImagesDataset(filepath=path).save(scans())
+    schema = pq.read_schema(path)
+    assert str(schema.field("pixels").type) == "fixed_size_binary[784]"
+    assert b'"shape": [28, 28]' in schema.metadata[b"mnist_vae.pixels"]
+    assert schema.names == ["image_id", "split", "label", "pixels"]
+
+
+def test_latents_and_missing_labels_come_back(path):
+    images = ImageSet(
+        pixels=scans().pixels,
+        image_id=np.arange(30),
+        split=np.full(30, "generated"),
+        z=np.random.default_rng(1).standard_normal((30, 3), np.float32),
+    )
+    dataset = ImagesDataset(filepath=path)
+    dataset.save(images)
+    assert_equal(dataset.load(), images)
+    assert pq.read_schema(path).names[2:5] == ["z_00", "z_01", "z_02"]
+
+
+@pytest.mark.parametrize("offset", [0.001, 1.0, -1.0])
+def test_values_that_a_byte_cannot_hold_are_refused_and_the_old_file_stays(
+    path, make_images, offset
+):
+    dataset = ImagesDataset(filepath=path, pixels="float32")
+    good = make_images(5)
+    dataset.save(good)
+    bad = ImageSet(good.pixels + np.float32(offset), good.image_id, good.split, good.label)
+    with pytest.raises(DatasetError, match=r"expected multiples of 1/255 in \[0, 1\], received"):
+        dataset.save(bad)
+    assert_equal(dataset.load(), good)
+
+
+def test_images_of_another_size_are_refused(path):
+    images = ImageSet(np.zeros((2, 32, 32), np.uint8), np.arange(2), np.full(2, "train"))
+    with pytest.raises(DatasetError, match="expected 784 pixels each, received 1024"):
+        ImagesDataset(filepath=path).save(images)
+
+
+def test_a_table_without_images_is_refused(path):
+    import pandas as pd
+
+    pd.DataFrame({"a": [1]}).to_parquet(path)
+    with pytest.raises(DatasetError, match="expected a column `pixels`"):
+        ImagesDataset(filepath=path).load()
+
+
+def test_columns_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match=r"label has the wrong length: expected 30.*received 3"):
+        ImageSet(scans().pixels, np.arange(30), np.full(30, "train"), np.zeros(3, np.uint8))
+
+
+def test_an_unknown_pixel_type_is_refused(path):
+    with pytest.raises(DatasetError, match="must be 'uint8' or 'float32', received 'int4'"):
+        ImagesDataset(filepath=path, pixels="int4")
+
+
+def test_the_preview_is_a_picture_of_the_first_digits(path):
+    import base64
+
+    dataset = ImagesDataset(filepath=path, pixels="float32")
+    dataset.save(scans())
+    picture = Image.open(io.BytesIO(base64.b64decode(dataset.preview(n_images=24, columns=12))))
+    tile = np.asarray(picture)[2 : 2 + 56 : 2, 2 : 2 + 56 : 2]
+    assert np.array_equal(tile, 255 - scans().pixels[0])
+
+
+def test_versions_are_kept_apart(path):
+    first = ImagesDataset(filepath=path, version=Version(None, "2026-01-01T00.00.00.000Z"))
+    second = ImagesDataset(filepath=path, version=Version(None, "2026-01-02T00.00.00.000Z"))
+    assert not first.exists()
+    first.save(scans(3))
+    second.save(scans(4))
+    assert len(ImagesDataset(filepath=path, version=Version(None, None)).load()) == 4
+    pinned = Version("2026-01-01T00.00.00.000Z", None)
+    assert len(ImagesDataset(filepath=path, version=pinned).load()) == 3
+
+
+def test_any_fsspec_file_system_will_do():
+    dataset = ImagesDataset(filepath="memory://somewhere/images.parquet")
+    assert not dataset.exists()
+    dataset.save(scans())
+    assert dataset.exists()
+    assert_equal(dataset.load(), scans())
+    dataset.release()
+    assert "memory" in str(dataset)
