@@ -1,0 +1,89 @@
+"""The terms of the negative evidence lower bound (−ELBO), one value an image, in nats.
+
+Kingma and Welling, Auto-Encoding Variational Bayes (2014), equation 3 and appendix B: summed over
+pixels and over latent dimensions; the caller takes the mean over the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+_BLOCK = 4096  # images that are float64 at a time
+
+
+def bernoulli_reconstruction(pixels: Any, logits: Any) -> Any:
+    """Return −log p(x | z) of Bernoulli pixels: binary cross-entropy summed over the pixels.
+
+    Args:
+        pixels: Targets in [0, 1], `[batch, 784]`; grey values are taken as probabilities.
+        logits: Log-odds of the pixels, `[batch, 784]`.
+
+    Returns:
+        Nats, `[batch]`: Σ log(1 + exp(l)) − x·l, which neither overflows nor cancels.
+    """
+    return ops.sum(ops.softplus(logits) - pixels * logits, axis=-1)
+
+
+def squared_error_reconstruction(pixels: Any, logits: Any) -> Any:
+    """Return Σ (x − sigmoid(l))², 784 times the mean squared error.
+
+    Up to a constant these are the nats of a Gaussian decoder with variance ½.
+
+    Args:
+        pixels: Targets in [0, 1], `[batch, 784]`.
+        logits: Log-odds of the pixels, `[batch, 784]`.
+
+    Returns:
+        `[batch]`.
+    """
+    return ops.sum(ops.square(pixels - ops.sigmoid(logits)), axis=-1)
+
+
+RECONSTRUCTIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "binary_crossentropy": bernoulli_reconstruction,
+    "mse": squared_error_reconstruction,
+}
+
+
+def kl_divergence_per_dimension(z_mean: Any, z_log_var: Any) -> Any:
+    """Return KL(N(μ, σ²) ‖ N(0, 1)) = −½ (1 + log σ² − μ² − σ²) of each latent dimension.
+
+    Args:
+        z_mean: μ, `[batch, latent_dim]`.
+        z_log_var: log σ², `[batch, latent_dim]`.
+
+    Returns:
+        Nats, `[batch, latent_dim]`.
+    """
+    return -0.5 * (1.0 + z_log_var - ops.square(z_mean) - ops.exp(z_log_var))
+
+
+def kl_divergence(z_mean: Any, z_log_var: Any) -> Any:
+    """Return KL(N(μ, σ²) ‖ N(0, I)) summed over the latent dimensions, nats, `[batch]`."""
+    return ops.sum(kl_divergence_per_dimension(z_mean, z_log_var), axis=-1)
+
+
+def entropy_floor(pixels: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the least Bernoulli reconstruction that any decoder can have: the pixels' entropy.
+
+    Cross-entropy is lowest where the prediction equals the target, and is the target's own
+    entropy there: −Σ x log x + (1 − x) log(1 − x). On the MNIST test set the mean is 45.534.
+
+    Args:
+        pixels: Grey values in [0, 1], `[n, 784]`.
+
+    Returns:
+        Nats, `[n]`.
+    """
+    from scipy.special import entr
+
+    floor = np.empty(len(pixels))
+    for start in range(0, len(pixels), _BLOCK):
+        x = pixels[start : start + _BLOCK].astype(np.float64)
+        floor[start : start + _BLOCK] = (entr(x) + entr(1.0 - x)).sum(axis=-1)
+    return floor

@@ -1,0 +1,161 @@
+"""Encoder and decoder, as in Foster, Generative Deep Learning, chapter 5.2, on flat images."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+
+N_PIXELS = 784
+
+
+@keras.saving.register_keras_serializable(package="mnist_vae")
+class Sampling(keras.layers.Layer):
+    """Draw z ~ N(μ, σ²) so that gradients flow to μ and log σ².
+
+    The reparameterisation trick: z = μ + exp(½ log σ²)·ε with ε ~ N(0, I); see Kingma and
+    Welling, Auto-Encoding Variational Bayes (2014), section 2.4.
+
+    Args:
+        seed: Seed of ε, an int, or None for a different draw in every process.
+        **kwargs: Passed to `keras.layers.Layer`, such as `name`.
+
+    Call arguments:
+        inputs: Pair of μ and log σ², each `[batch, latent_dim]`.
+
+    Returns:
+        z, `[batch, latent_dim]`.
+
+    Raises:
+        ValueError: The inputs are not a pair of tensors of equal shape.
+    """
+
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, input_shape: Any) -> None:
+        """Check that μ and log σ² have the same shape; there are no weights."""
+        z_mean, *z_log_var = (tuple(shape) for shape in input_shape)
+        if z_log_var != [z_mean]:
+            raise ValueError(
+                "Sampling takes a pair (z_mean, z_log_var) of equal shapes, "
+                f"received the shapes {input_shape}; call it as layer([z_mean, z_log_var])."
+            )
+        super().build(input_shape)
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        """Return one draw of z for each row."""
+        z_mean, z_log_var = inputs
+        epsilon = keras.random.normal(
+            ops.shape(z_mean), dtype=z_mean.dtype, seed=self.seed_generator
+        )
+        return reparameterize(z_mean, z_log_var, epsilon)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the shape of z, which is that of μ."""
+        return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` needs."""
+        return {**super().get_config(), "seed": self.seed}
+
+
+def reparameterize(z_mean: Any, z_log_var: Any, epsilon: Any) -> Any:
+    """Return z = μ + exp(½ log σ²)·ε, `[batch, latent_dim]`."""
+    return z_mean + ops.exp(0.5 * z_log_var) * epsilon
+
+
+def build_encoder(
+    latent_dim: int = 2,
+    hidden_units: Sequence[int] = (512, 256),
+    activation: str = "relu",
+    seed: int | None = None,
+) -> keras.Model:
+    """Return the encoder: 784 → hidden layers → `z_mean`, `z_log_var` and a draw `z`.
+
+    Args:
+        latent_dim: Length of z.
+        hidden_units: Widths of the hidden layers, first to last.
+        activation: Keras name of their activation.
+        seed: Seed of the initial weights and of the draws; None for others every time.
+
+    Returns:
+        A model named `encoder` that maps float32 `[batch, 784]` in [0, 1] to the list of
+        `z_mean`, `z_log_var` and `z`, each `[batch, latent_dim]`.
+    """
+    weights = _initializers(seed)
+    pixels = keras.Input((N_PIXELS,), name="pixels")
+    x = _hidden_layers(pixels, hidden_units, activation, weights)
+    z_mean = keras.layers.Dense(latent_dim, kernel_initializer=weights(), name="z_mean")(x)
+    z_log_var = keras.layers.Dense(latent_dim, kernel_initializer=weights(), name="z_log_var")(x)
+    z = Sampling(seed, name="z")([z_mean, z_log_var])
+    return keras.Model(pixels, [z_mean, z_log_var, z], name="encoder")
+
+
+def build_decoder(
+    latent_dim: int = 2,
+    hidden_units: Sequence[int] = (512, 256),
+    activation: str = "relu",
+    seed: int | None = None,
+) -> keras.Model:
+    """Return the decoder, the encoder's mirror: z → hidden layers reversed → 784 sigmoid.
+
+    Args:
+        latent_dim: Length of z.
+        hidden_units: Widths of the *encoder's* hidden layers; the decoder has them in reverse.
+        activation: Keras name of their activation.
+        seed: Seed of the initial weights; None for others every time.
+
+    Returns:
+        A model named `decoder` that maps float32 `[batch, latent_dim]` to the mean of each
+        pixel, `[batch, 784]` in [0, 1].
+    """
+    # Not the encoder's stream: mirrored layers of equal shape would start out equal.
+    weights = _initializers(None if seed is None else seed + 1_000_000)
+    z = keras.Input((latent_dim,), name="z")
+    x = _hidden_layers(z, tuple(reversed(hidden_units)), activation, weights)
+    pixels = keras.layers.Dense(
+        N_PIXELS, activation="sigmoid", kernel_initializer=weights(), name="pixels_mean"
+    )(x)
+    return keras.Model(z, pixels, name="decoder")
+
+
+def decoder_logits(decoder: keras.Model, z: Any) -> Any:
+    """Return the logits of the pixels, `[batch, 784]`: the decoder but for its last sigmoid.
+
+    Cross-entropy is stable from logits; from probabilities float32 it is not, as the sigmoid of
+    17 is 1 already.
+    """
+    *hidden, output = decoder.layers[1:]
+    x = z
+    for layer in hidden:
+        x = layer(x)
+    return ops.add(ops.matmul(x, output.kernel), output.bias)
+
+
+def load_model(path: Path) -> keras.Model:
+    """Return the encoder or decoder in a `.keras` file, not compiled, with `safe_mode` on.
+
+    This module registers the layers that Keras does not know, so it loads in a fresh process.
+    """
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def _initializers(seed: int | None) -> Any:
+    """Return a function that gives a differently seeded Glorot initializer at every call."""
+    seeds = itertools.repeat(None) if seed is None else itertools.count(seed)
+    return lambda: keras.initializers.GlorotUniform(seed=next(seeds))
+
+
+def _hidden_layers(x: Any, widths: Sequence[int], activation: str, weights: Any) -> Any:
+    for number, width in enumerate(widths, start=1):
+        x = keras.layers.Dense(
+            width, activation=activation, kernel_initializer=weights(), name=f"hidden_{number}"
+        )(x)
+    return x

@@ -1,0 +1,126 @@
+"""Encoder, decoder and the layer that samples, against their specification."""
+
+import numpy as np
+import pytest
+
+from mnist_vae.contracts import fingerprint
+from mnist_vae.vae.networks import (
+    Sampling,
+    build_decoder,
+    build_encoder,
+    decoder_logits,
+    keras,
+)
+
+
+def test_the_encoder_is_the_specified_one():
+    encoder = build_encoder(seed=1)
+    assert encoder.name == "encoder"
+    dense = [layer for layer in encoder.layers if isinstance(layer, keras.layers.Dense)]
+    assert [(layer.units, layer.activation.__name__) for layer in dense] == [
+        (512, "relu"),
+        (256, "relu"),
+        (2, "linear"),
+        (2, "linear"),
+    ]
+    assert [layer.name for layer in encoder.layers[-3:]] == ["z_mean", "z_log_var", "z"]
+    assert encoder.input_shape == (None, 784)
+    assert encoder.output_shape == [(None, 2)] * 3
+    assert encoder.count_params() - _seed_state(encoder) == 534_276
+
+
+def test_the_decoder_is_the_encoders_mirror():
+    decoder = build_decoder(seed=1)
+    assert decoder.name == "decoder"
+    assert [(layer.units, layer.activation.__name__) for layer in decoder.layers[1:]] == [
+        (256, "relu"),
+        (512, "relu"),
+        (784, "sigmoid"),
+    ]
+    assert decoder.input_shape == (None, 2)
+    assert decoder.count_params() == 534_544
+
+
+def test_widths_latents_and_activation_follow_the_arguments():
+    encoder = build_encoder(latent_dim=20, hidden_units=(64, 32, 16), activation="tanh", seed=1)
+    decoder = build_decoder(latent_dim=20, hidden_units=(64, 32, 16), activation="tanh", seed=1)
+    assert [layer.units for layer in encoder.layers[1:4]] == [64, 32, 16]
+    assert [layer.units for layer in decoder.layers[1:]] == [16, 32, 64, 784]
+    assert {layer.activation.__name__ for layer in decoder.layers[1:-1]} == {"tanh"}
+    assert encoder.output_shape == [(None, 20)] * 3
+
+
+def test_same_seed_same_weights_and_other_seed_others():
+    def weights(seed):
+        return np.concatenate(
+            [w.numpy().ravel() for w in build_encoder(seed=seed).trainable_weights]
+        )
+
+    assert np.array_equal(weights(3), weights(3))
+    assert not np.array_equal(weights(3), weights(4))
+
+
+def test_layers_of_equal_shape_start_out_different():
+    encoder = build_encoder(latent_dim=4, hidden_units=(16, 16, 16), seed=1)
+    first, second = (encoder.get_layer(name).kernel.numpy() for name in ("hidden_2", "hidden_3"))
+    assert not np.array_equal(first, second)
+
+
+def test_logits_are_the_decoder_before_its_sigmoid():
+    decoder = build_decoder(seed=1)
+    z = np.random.default_rng(0).standard_normal((8, 2)).astype("float32")
+    logits = decoder_logits(decoder, z).numpy()
+    assert 1 / (1 + np.exp(-logits)) == pytest.approx(decoder(z).numpy(), abs=1e-6)
+
+
+def test_a_sample_has_the_mean_and_variance_of_the_posterior():
+    z_mean = np.tile(np.array([[1.5, -2.0]], "float32"), (200_000, 1))
+    z_log_var = np.tile(np.log(np.array([[0.25, 4.0]], "float32")), (200_000, 1))
+    z = Sampling(seed=5)([z_mean, z_log_var]).numpy()
+    assert z.mean(axis=0) == pytest.approx([1.5, -2.0], abs=0.02)
+    assert z.var(axis=0) == pytest.approx([0.25, 4.0], rel=0.02)
+
+
+def test_a_layer_draws_anew_at_each_call_and_the_same_again_from_the_same_seed():
+    zeros = np.zeros((4, 2), "float32")
+    layer, twin = Sampling(seed=7), Sampling(seed=7)
+    first, second = layer([zeros, zeros]).numpy(), layer([zeros, zeros]).numpy()
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, twin([zeros, zeros]).numpy())
+
+
+def test_sampling_works_compiled_by_xla():
+    import tensorflow as tf
+
+    layer = Sampling(seed=7)
+    zeros = np.zeros((4, 2), "float32")
+    layer([zeros, zeros])  # makes the seed's variable outside of the compiled function
+    compiled = tf.function(lambda mean, log_var: layer([mean, log_var]), jit_compile=True)
+    first, second = compiled(zeros, zeros).numpy(), compiled(zeros, zeros).numpy()
+    assert first.shape == (4, 2)
+    assert not np.array_equal(first, second)
+
+
+def test_sampling_survives_its_config():
+    layer = Sampling(seed=7, name="z")
+    twin = Sampling.from_config(layer.get_config())
+    assert (twin.name, twin.seed) == ("z", 7)
+    assert layer.compute_output_shape([(None, 3), (None, 3)]) == (None, 3)
+
+
+def test_sampling_refuses_shapes_that_differ():
+    with pytest.raises(ValueError, match=r"pair .* equal shapes"):
+        Sampling()([np.zeros((4, 2), "float32"), np.zeros((4, 3), "float32")])
+
+
+def test_equal_weights_have_an_equal_name_and_a_changed_weight_changes_it():
+    encoder, decoder = build_encoder(seed=1), build_decoder(seed=1)
+    name = fingerprint(encoder, decoder)
+    assert name == fingerprint(build_encoder(seed=1), build_decoder(seed=1))
+    decoder.layers[-1].bias.assign(decoder.layers[-1].bias + 1e-6)
+    assert name != fingerprint(encoder, decoder)
+
+
+def _seed_state(model):
+    """The SeedGenerator's state counts as a weight of the model, and is none."""
+    return sum(int(np.prod(w.shape)) for w in model.non_trainable_weights)
