@@ -1,0 +1,123 @@
+"""Keras models in the catalog, without TensorFlow on the command line."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any, NewType, TypeAlias
+
+from kedro.io.core import DatasetError
+
+from mnist_vae.datasets.atomic import FileDataset, replacing
+
+# Kedro resolves the annotations of every node, so `keras.Model` in one would import TensorFlow.
+KerasModel: TypeAlias = Any
+
+# Kedro-Viz tells how to show a preview by the name of its type.
+MermaidPreview = NewType("MermaidPreview", str)
+
+
+class KerasModelDataset(FileDataset[KerasModel]):
+    """`KerasModelDataset` saves and loads a Keras model as one `.keras` file.
+
+    It does what `tensorflow.TensorFlowModelDataset` of kedro-datasets does, and three things
+    more: Keras is imported when a model is loaded or saved, not when the catalog is read; the
+    project's own layers are registered first, so that a model holding them loads in a fresh
+    process with `safe_mode` on; and a save is atomic.
+
+    Examples:
+        ```yaml
+        encoder:
+          type: mnist_vae.datasets.keras_model.KerasModelDataset
+          filepath: data/06_models/encoder.keras
+          versioned: true
+        ```
+    """
+
+    def __init__(self, *, filepath: str, **kwargs: Any) -> None:
+        """Create the dataset.
+
+        Args:
+            filepath: Path or fsspec URL, ending in `.keras`.
+            **kwargs: Those of `FileDataset`.
+
+        Raises:
+            DatasetError: `filepath` does not end in `.keras`.
+        """
+        if not filepath.endswith(".keras"):
+            raise DatasetError(
+                f"A Keras model is saved in Keras' own format: expected a path that ends in "
+                f"'.keras', received '{filepath}'; rename it in the catalog entry."
+            )
+        super().__init__(filepath=filepath, **kwargs)
+
+    def load(self) -> KerasModel:
+        """Read the model, not compiled, with `safe_mode` on.
+
+        Raises:
+            DatasetError: There is no such file, or it holds code that Keras refuses to run.
+        """
+        if not self._exists():
+            raise DatasetError(
+                f"There is no model at {self._filepath}: expected one saved by an earlier run, "
+                "received nothing; run `kedro run --pipelines training` first."
+            )
+        from mnist_vae.vae.networks import load_model
+
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / self._filepath.name
+            self._fs.get(str(self._get_load_path()), str(copy))
+            return load_model(copy)
+
+    def save(self, data: KerasModel) -> None:
+        """Write the model, atomically."""
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / self._filepath.name
+            data.save(copy)
+            with replacing(self._fs, self._get_save_path()) as partial:
+                self._fs.put(str(copy), str(partial))
+
+    def preview(self) -> MermaidPreview:
+        """Return the layers with their shapes and parameter counts as a Mermaid chart."""
+        with (
+            self._fs.open(str(self._get_load_path()), "rb") as file,
+            zipfile.ZipFile(file) as archive,
+        ):
+            return MermaidPreview(_mermaid(json.loads(archive.read("config.json"))))
+
+
+def _mermaid(model: dict[str, Any]) -> str:
+    """Return a chart of a functional model, from the `config.json` in its `.keras` file."""
+    lines = []
+    arrows = []
+    total = 0
+    for layer in model["config"]["layers"]:
+        name, config = layer["name"], layer["config"]
+        text = f"{name}<br/>{layer['class_name']}"
+        if layer["class_name"] == "InputLayer":
+            text += f" {config['batch_shape'][-1]}"
+        elif layer["class_name"] == "Dense":
+            inputs = layer["build_config"]["input_shape"][-1]
+            count = (inputs + config["use_bias"]) * config["units"]
+            total += count
+            activation = config["activation"]
+            activation = "" if activation == "linear" else f" {activation}"
+            text += f" {inputs} → {config['units']}{activation}<br/>{count:,} parameters"
+        lines.append(f'    {name}["{text}"]')
+        arrows += [f"    {source} --> {name}" for source in _sources(layer["inbound_nodes"])]
+    title = f"{model['config']['name']}: {total:,} parameters"
+    return "\n".join(["---", f'title: "{title}"', "---", "flowchart TD", *lines, *arrows])
+
+
+def _sources(node: Any) -> list[str]:
+    """Return the names of the layers that the tensors in a serialised call come from."""
+    if isinstance(node, dict):
+        history = node.get("config", {}).get("keras_history") if "class_name" in node else None
+        if history:
+            return [history[0]]
+        return [name for value in node.values() for name in _sources(value)]
+    if isinstance(node, list):
+        return [name for value in node for name in _sources(value)]
+    return []
