@@ -1,0 +1,177 @@
+"""What must hold of the things that belong together: models, their data, their embeddings.
+
+The catalog's `validator:` calls `EmbeddingContract` on every save; nodes call the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mnist_vae.datasets.images import ImageSet, latent_columns
+from mnist_vae.datasets.keras_model import KerasModel
+
+
+def fingerprint(*models: KerasModel) -> str:
+    """Return 16 hex digits that name the weights of these models: equal weights, equal name."""
+    digest = hashlib.sha256()
+    for model in models:
+        for weight in model.trainable_weights:
+            value = np.asarray(weight.value)
+            digest.update(f"{model.name}/{value.shape}/{value.dtype}".encode())
+            digest.update(value.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_models(training_summary: dict[str, Any], *models: KerasModel) -> None:
+    """Refuse an encoder or decoder that is not of the training that the summary tells of.
+
+    Both are versioned, and a run that died between two saves, or `--load-versions`, can bring
+    together what was never trained together.
+
+    Raises:
+        ValueError: The weights are others.
+    """
+    for model in models:
+        expected, received = training_summary["weights"][model.name], fingerprint(model)
+        if received != expected:
+            raise ValueError(
+                f"The {model.name} does not belong to the training summary: expected the weights "
+                f"{expected}, received {received}; give encoder, decoder and training_summary of "
+                "one run to `--load-versions`, or run `kedro run --pipelines training`."
+            )
+
+
+def check_images(
+    training_summary: dict[str, Any], train_images: ImageSet, validation_images: ImageSet
+) -> None:
+    """Refuse splits that the model was not trained on: its test images could be among them.
+
+    Raises:
+        ValueError: The images or their splits are others.
+    """
+    for name, images in (("train", train_images), ("validation", validation_images)):
+        expected, received = training_summary["images"][name], images.digest()
+        if received != expected:
+            raise ValueError(
+                f"The {name} images changed after the model was trained: expected {expected}, "
+                f"received {received}; run `kedro run --pipelines training` on them, or embed them "
+                "with the pipeline `embedding_of_new_images`."
+            )
+
+
+def embedding_schema(
+    latent_dim: int, n_images: int, *, labelled: bool, model_version: str
+) -> pa.Schema:
+    """Return the schema of a table of embeddings; its metadata says what it will hold.
+
+    Args:
+        latent_dim: Length of z.
+        n_images: Rows that are to come.
+        labelled: Whether there is a column `label`.
+        model_version: Name of the one model that all rows come from.
+    """
+    float_columns = [
+        *latent_columns("z_mean", latent_dim),
+        *latent_columns("z_log_var", latent_dim),
+        "reconstruction",
+        "kl",
+    ]
+    fields = [
+        pa.field("image_id", pa.int64(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        *([pa.field("label", pa.uint8(), nullable=False)] if labelled else []),
+        *[pa.field(name, pa.float32(), nullable=False) for name in float_columns],
+        pa.field("model_version", pa.string(), nullable=False),
+    ]
+    metadata = {
+        "latent_dim": str(latent_dim),
+        "n_images": str(n_images),
+        "model_version": model_version,
+    }
+    return pa.schema(fields, metadata)
+
+
+class EmbeddingContract:
+    """No nulls, no NaN, unique ids, every image, one model, columns that follow `latent_dim`.
+
+    The rows are checked as they stream by, and the whole at the end; a stream that breaks the
+    contract raises, so that nothing of it is saved.
+    """
+
+    def validate(self, data: pa.RecordBatchReader) -> pa.RecordBatchReader:
+        """Return a stream of the same rows that raises where they break the contract.
+
+        Raises:
+            ValueError: At once when the columns are wrong, else from the stream.
+        """
+        declared = data.schema.metadata or {}
+        missing = {b"latent_dim", b"n_images", b"model_version"} - set(declared)
+        if missing:
+            raise ValueError(
+                f"The embeddings do not declare what they hold: expected {_words(missing)} in the "
+                f"metadata of the schema, received {_words(declared)}; make it with "
+                "`embedding_schema`."
+            )
+        expected = embedding_schema(
+            int(declared[b"latent_dim"]),
+            int(declared[b"n_images"]),
+            labelled="label" in data.schema.names,
+            model_version=declared[b"model_version"].decode(),
+        )
+        if not data.schema.equals(expected):
+            raise ValueError(
+                f"The embeddings have the wrong columns: expected {_columns(expected)}, received "
+                f"{_columns(data.schema)}; make the schema with `embedding_schema`."
+            )
+        return pa.RecordBatchReader.from_batches(expected, _checked(data))
+
+
+def _checked(stream: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    model_version = stream.schema.metadata[b"model_version"].decode()
+    ids = [np.empty(0, np.int64)]
+    for batch in stream:
+        for field, column in zip(batch.schema, batch.columns, strict=True):
+            bad = column.null_count
+            if pa.types.is_floating(field.type):
+                bad = len(column) - (pc.sum(pc.is_finite(column)).as_py() or 0)
+            if bad:
+                raise ValueError(
+                    f"The embeddings have {bad} null, NaN or infinite values in `{field.name}`: "
+                    "expected a finite value in every row; train the model again with a lower "
+                    "`training.learning_rate`."
+                )
+        versions = pc.unique(batch.column("model_version")).to_pylist()
+        if versions != [model_version]:
+            raise ValueError(
+                f"The embeddings come from several models: expected {model_version!r} alone, "
+                f"received {versions}; embed all images with one model."
+            )
+        ids.append(batch.column("image_id").to_numpy())
+        yield batch
+    all_ids = np.concatenate(ids)
+    n_images = int(stream.schema.metadata[b"n_images"])
+    if len(all_ids) != n_images:
+        raise ValueError(
+            f"The embeddings are not complete: expected {n_images} rows, one an image, received "
+            f"{len(all_ids)}; run the pipeline `embedding` again."
+        )
+    n_unique = len(np.unique(all_ids))
+    if n_unique != len(all_ids):
+        raise ValueError(
+            f"The embeddings name an image more than once: expected {len(all_ids)} different "
+            f"`image_id`, received {n_unique}; run the pipeline `data` again."
+        )
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
+
+
+def _words(keys: Iterable[bytes]) -> str:
+    return ", ".join(sorted(key.decode() for key in keys)) or "nothing"
