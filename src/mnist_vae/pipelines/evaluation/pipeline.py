@@ -1,0 +1,34 @@
+"""Wiring: a trained autoencoder to its metrics and the record of the run."""
+
+from kedro.pipeline import Node, Pipeline
+
+from mnist_vae.pipelines.evaluation.nodes import describe_run, evaluate_vae
+
+
+def create_pipeline() -> Pipeline:
+    """Return the pipeline from trained networks and all splits to metrics and manifest."""
+    return Pipeline(
+        [
+            Node(
+                evaluate_vae,
+                inputs=[
+                    "encoder",
+                    "decoder",
+                    "train_images",
+                    "validation_images",
+                    "test_images",
+                    "training_summary",
+                    "params:evaluation",
+                    "params:seed",
+                ],
+                outputs="metrics",
+                name="evaluate_vae",
+            ),
+            Node(
+                describe_run,
+                inputs=["parameters", "data_manifest", "training_summary", "metrics"],
+                outputs="run_manifest",
+                name="describe_run",
+            ),
+        ]
+    )

@@ -1,0 +1,5 @@
+"""The variational autoencoder, trained."""
+
+from mnist_vae.pipelines.training.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]
