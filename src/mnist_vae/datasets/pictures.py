@@ -1,0 +1,80 @@
+"""Pictures for people: one PNG that Kedro-Viz shows, and a folder of them."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from kedro_datasets._typing import ImagePreview
+from kedro_datasets.partitions import PartitionedDataset
+from kedro_datasets.pillow import ImageDataset
+
+from mnist_vae import sheets
+from mnist_vae.datasets.atomic import AtomicSave, partial_path
+
+
+class PictureDataset(AtomicSave, ImageDataset):
+    """`pillow.ImageDataset`, saved atomically, with a preview in Kedro-Viz.
+
+    Examples:
+        ```yaml
+        generated_sheet:
+          type: mnist_vae.datasets.pictures.PictureDataset
+          filepath: data/08_reporting/generated_sheet.png
+        ```
+    """
+
+    def preview(self) -> ImagePreview:
+        """Return the PNG, base64, for Kedro-Viz."""
+        content = self._fs.cat_file(str(self._get_load_path()))
+        return ImagePreview(base64.b64encode(content).decode())
+
+
+class PictureFolderDataset(PartitionedDataset):
+    """`partitions.PartitionedDataset` whose folder holds the last save, whole, and nothing else.
+
+    Kedro takes a folder with one file in it for a finished output. So the files are written to
+    a folder beside it, which replaces the earlier one when the last of them is there. On an
+    object store, where a folder cannot be renamed, the files are copied one by one.
+
+    Examples:
+        ```yaml
+        generated_image_files:
+          type: mnist_vae.datasets.pictures.PictureFolderDataset
+          path: data/07_model_output/generated_images
+          dataset: pillow.ImageDataset
+          filename_suffix: .png
+        ```
+    """
+
+    _path: str
+
+    def save(self, data: dict[str, Any]) -> None:
+        """Save `data`; when a picture cannot be written, the earlier folder stays as it was."""
+        folder = self._path
+        # The path keeps its protocol, if it has one, which PurePosixPath would garble.
+        parent, _, _ = folder.rstrip("/").rpartition("/")
+        path = PurePosixPath(self._filesystem._strip_protocol(folder))
+        partial = f"{parent or '.'}/{partial_path(self._filesystem, path).name}"
+        replaced = f"{parent or '.'}/.partial-{os.getpid()}-replaced-{path.name}"
+        try:
+            self._path = partial
+            super().save(data)
+            if self._filesystem.exists(folder):
+                self._filesystem.mv(folder, replaced, recursive=True)
+            self._filesystem.mv(partial, folder, recursive=True)
+        finally:
+            self._path = folder
+            for leftover in (partial, replaced):
+                if self._filesystem.exists(leftover):
+                    self._filesystem.rm(leftover, recursive=True)
+            self._invalidate_caches()
+
+    def preview(self, n_images: int = 60, columns: int = 12) -> ImagePreview:
+        """Return the first `n_images`, in the order of their names, as one PNG, base64."""
+        pictures = sorted(self.load().items())[:n_images]
+        pixels = np.stack([np.asarray(load().convert("L")) for _, load in pictures])
+        return ImagePreview(sheets.to_base64_png(sheets.tile(pixels, columns=columns, scale=2)))

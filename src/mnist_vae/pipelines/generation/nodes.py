@@ -1,0 +1,270 @@
+"""Nodes of the pipeline `generation`.
+
+`encoder` and `decoder` are Keras models: pixels float32 `[n, 784]` in [0, 1] to `z_mean`,
+`z_log_var` and `z`, each `[n, latent_dim]`, and `[n, latent_dim]` to pixels. `training_summary` is
+that of their training: a node refuses models that are not of it, with a ValueError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnist_vae.contracts import check_models
+from mnist_vae.datasets.images import IMAGE_SHAPE, ImageSet
+from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.params import GenerationParams
+from mnist_vae.sheets import Captions, sheet
+
+_BATCH_SIZE = 1024
+_SHEET_ROWS = 30  # of generated images at most; a longer sheet is no longer looked at
+_RECONSTRUCTION_COLUMNS = 10
+_SHEET_DIMENSIONS = 2
+
+
+def generate_images(
+    decoder: KerasModel,
+    training_summary: dict[str, Any],
+    generation_params: GenerationParams,
+    seed: int,
+) -> ImageSet:
+    """Return images decoded from draws of the prior, z ~ N(0, I): uint8 `[n, 28, 28]`, with z."""
+    check_models(training_summary, decoder)
+    z = np.random.default_rng(seed).standard_normal(
+        (generation_params.n_images, decoder.input_shape[-1]), dtype=np.float32
+    )
+    return ImageSet(
+        pixels=_decode(decoder, z),
+        image_id=np.arange(len(z)),
+        split=np.full(len(z), "generated"),
+        z=z,
+    )
+
+
+def to_pictures(images: ImageSet) -> dict[str, Image.Image]:
+    """Return `images`, uint8 `[n, 28, 28]`, as pictures by image id: "0000", "0001", ...
+
+    They are white on black, as MNIST itself, so that the files can stand in for its images.
+    """
+    digits = max(4, len(str(images.image_id.max())))
+    return {
+        f"{image_id:0{digits}d}": Image.fromarray(image)
+        for image_id, image in zip(images.image_id, images.pixels, strict=True)
+    }
+
+
+def draw_generated_sheet(
+    generated_images: ImageSet,
+    training_summary: dict[str, Any],
+    generation_params: GenerationParams,
+) -> Image.Image:
+    """Return a sheet of the generated images."""
+    columns = min(generation_params.grid_columns, len(generated_images))
+    shown = generated_images.take(slice(columns * _SHEET_ROWS))
+    count = f"{len(shown):,}"
+    if len(shown) < len(generated_images):
+        count = f"The first {count} of {len(generated_images):,}"
+    captions = Captions(
+        title="Generated digits",
+        note=f"{count} image{'s' * (len(generated_images) > 1)}, decoded from z ~ N(0, I)",
+        statement=training_summary["statement"],
+    )
+    return sheet(shown.pixels, captions, columns=columns)
+
+
+def draw_latent_manifold(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    test_images: ImageSet,
+    training_summary: dict[str, Any],
+    generation_params: GenerationParams,
+) -> Image.Image:
+    """Return a sheet of the images that the decoder makes of a regular grid of z.
+
+    The grid's coordinates are the quantiles (i + ½)/n of N(0, 1), so that every image stands for
+    an equal share of the prior. z rises to the right and upwards. With more than two latent
+    dimensions the grid is the plane of the two whose mean varies most over the test images.
+    """
+    check_models(training_summary, encoder, decoder)
+    latent_dim = decoder.input_shape[-1]
+    steps = generation_params.manifold_steps
+    quantiles = [NormalDist().inv_cdf((step + 0.5) / steps) for step in range(steps)]
+    values = [f"{quantile:.2f}" for quantile in quantiles]
+    note = "Decoded from z at equidistant quantiles of the prior N(0, I)"
+    if latent_dim == 1:
+        z = np.array(quantiles, np.float32)[:, np.newaxis]
+        captions = Captions(
+            title="Latent manifold",
+            note=note,
+            statement=training_summary["statement"],
+            columns=values,
+            x_axis="z_00",
+        )
+        return sheet(_decode(decoder, z), captions, columns=steps)
+    title = "Latent manifold"
+    x, y = 0, 1
+    if latent_dim > _SHEET_DIMENSIONS:
+        z_mean = _encode(encoder, test_images.pixels)
+        x, y = sorted(np.argsort(-z_mean.var(axis=0), kind="stable")[:_SHEET_DIMENSIONS])
+        title += f": the plane of z_{x:02d} and z_{y:02d}"
+        note += (
+            f"; of {latent_dim} dimensions the two whose mean varies most over the test images, "
+            "the others at 0"
+        )
+    z = np.zeros((steps * steps, latent_dim), np.float32)
+    z[:, x] = np.tile(quantiles, steps)
+    z[:, y] = np.repeat(quantiles[::-1], steps)
+    captions = Captions(
+        title=title,
+        note=note,
+        statement=training_summary["statement"],
+        columns=values,
+        rows=values[::-1],
+        x_axis=f"z_{x:02d}",
+        y_axis=f"z_{y:02d}",
+    )
+    return sheet(_decode(decoder, z), captions, columns=steps)
+
+
+def draw_interpolations(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    test_images: ImageSet,
+    training_summary: dict[str, Any],
+    generation_params: GenerationParams,
+    seed: int,
+) -> Image.Image:
+    """Return a sheet with a row a pair of test images: from one latent mean to the other.
+
+    The originals stand at both edges. No image is in two pairs, so that few test images give
+    few rows.
+    """
+    check_models(training_summary, encoder, decoder)
+    pairs = _choose_pairs(test_images, generation_params.interpolation_pairs, seed)
+    first, second = test_images.take(pairs[:, 0]), test_images.take(pairs[:, 1])
+    t = np.linspace(0, 1, generation_params.interpolation_steps, dtype=np.float32)[:, np.newaxis]
+    start = _encode(encoder, first.pixels)[:, np.newaxis]  # [pairs, 1, latent_dim]
+    end = _encode(encoder, second.pixels)[:, np.newaxis]
+    z = (1 - t) * start + t * end  # [pairs, steps, latent_dim]
+    decoded = _decode(decoder, z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], *IMAGE_SHAPE)
+    edges = [_to_bytes(images.pixels)[:, np.newaxis] for images in (first, second)]
+    rows = np.concatenate([edges[0], decoded, edges[1]], axis=1)  # [pairs, steps + 2, 28, 28]
+    names = [f"pair {number}" for number in range(1, len(pairs) + 1)]
+    if first.label is not None and second.label is not None:
+        labels = zip(names, first.label, second.label, strict=True)
+        names = [f"{name}: {label} to {other}" for name, label, other in labels]
+    columns = rows.shape[1]
+    captions = Captions(
+        title="Interpolations between test images",
+        note="Decoded from (1 - t) z_mean of the left original + t z_mean of the right one",
+        statement=training_summary["statement"],
+        columns=["original", *(f"{value:.2f}" for value in t[:, 0]), "original"],
+        rows=names,
+        x_axis="t",
+    )
+    return sheet(
+        rows.reshape(-1, *IMAGE_SHAPE),
+        captions,
+        columns=columns,
+        column_breaks=(1, columns - 1),
+    )
+
+
+def draw_reconstruction_sheet(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    test_images: ImageSet,
+    training_summary: dict[str, Any],
+    generation_params: GenerationParams,
+) -> Image.Image:
+    """Return a sheet of test images, each above its reconstruction through `z_mean`.
+
+    With labels each column holds images of one class; without, the first images are shown.
+    """
+    check_models(training_summary, encoder, decoder)
+    cells, classes = _choose_by_class(test_images, generation_params.reconstructions)
+    columns = cells.shape[1]
+    shown = test_images.pixels[cells[cells >= 0]]
+    decoded = _decode(decoder, _encode(encoder, shown))
+    # [rows of cells, original or reconstruction, columns, 28, 28]; a cell of -1 stays blank
+    pixels = np.zeros((len(cells), 2, columns, *IMAGE_SHAPE), np.uint8)
+    pixels[:, 0][cells >= 0] = _to_bytes(shown)
+    pixels[:, 1][cells >= 0] = decoded
+    captions = Captions(
+        title="Reconstructions of test images",
+        note="Decoded from z_mean, without noise",
+        statement=training_summary["statement"],
+        columns=classes,
+        rows=["original", "reconstruction"] * len(cells),
+    )
+    return sheet(
+        pixels.reshape(-1, *IMAGE_SHAPE),
+        captions,
+        columns=columns,
+        row_breaks=range(2, 2 * len(cells), 2),
+    )
+
+
+def _choose_pairs(images: ImageSet, n_pairs: int, seed: int) -> NDArray[np.intp]:
+    """Return rows of at most `n_pairs` pairs, `[pairs, 2]`, with different labels if there are any.
+
+    A single image is paired with itself.
+    """
+    rest = list(np.random.default_rng(seed).permutation(len(images)))
+    if len(rest) == 1:
+        return np.array([[0, 0]])
+    label: NDArray[Any] | None = images.label
+    if label is None or len(np.unique(label)) == 1:
+        label = np.arange(len(images))  # nothing to tell apart but the images themselves
+    pairs: list[tuple[int, int]] = []
+    while rest and len(pairs) < n_pairs:
+        first = rest.pop(0)
+        second = next((row for row in rest if label[row] != label[first]), None)
+        if second is not None:
+            rest.remove(second)
+            pairs.append((first, second))
+    return np.array(pairs)
+
+
+def _choose_by_class(images: ImageSet, count: int) -> tuple[NDArray[np.intp], list[str]]:
+    """Return rows of at most `count` images as a grid, -1 where it is blank, and its captions."""
+    count = min(count, len(images))
+    if images.label is None:
+        columns = min(count, _RECONSTRUCTION_COLUMNS)
+        cells = np.full((-(-count // columns), columns), -1)
+        cells.flat[:count] = np.arange(count)
+        return cells, []
+    classes = np.unique(images.label)[:count]
+    cells = np.full((-(-count // len(classes)), len(classes)), -1)
+    for column, label in enumerate(classes):
+        # The last row may be a part of one: the first classes have an image more.
+        height = len(range(column, count, len(classes)))
+        rows = np.flatnonzero(images.label == label)[:height]
+        cells[: len(rows), column] = rows
+    return cells[(cells >= 0).any(axis=1)], [str(label) for label in classes]
+
+
+def _encode(encoder: KerasModel, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `z_mean`, `[n, latent_dim]`."""
+    # Called, not `predict`: on so few images tracing a graph would take longer than the work.
+    return np.concatenate([np.asarray(encoder(batch)[0]) for batch in _batches(pixels)])
+
+
+def _decode(decoder: KerasModel, z: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the images of `z`, uint8 `[n, 28, 28]`."""
+    return np.concatenate([_to_bytes(np.asarray(decoder(batch))) for batch in _batches(z)])
+
+
+def _batches(rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(rows), _BATCH_SIZE):
+        yield rows[start : start + _BATCH_SIZE]
+
+
+def _to_bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return pixels in [0, 1], `[n, 784]`, as uint8 `[n, 28, 28]`."""
+    return np.rint(pixels * 255).astype(np.uint8).reshape(-1, *IMAGE_SHAPE)

@@ -1,0 +1,58 @@
+"""Wiring: trained encoder and decoder to generated images and sheets."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from mnist_vae.pipelines.generation import nodes
+
+
+def create_pipeline() -> Pipeline:
+    """Return the nodes that decode: draws from the prior, the manifold, pairs of test images."""
+    return Pipeline(
+        [
+            Node(
+                nodes.generate_images,
+                ["decoder", "training_summary", "params:generation", "params:seed"],
+                "generated_images",
+                name="generate_images",
+            ),
+            Node(
+                nodes.to_pictures,
+                "generated_images",
+                "generated_image_files",
+                name="export_generated_images",
+            ),
+            Node(
+                nodes.draw_generated_sheet,
+                ["generated_images", "training_summary", "params:generation"],
+                "generated_sheet",
+                name="draw_generated_sheet",
+            ),
+            Node(
+                nodes.draw_latent_manifold,
+                ["encoder", "decoder", "test_images", "training_summary", "params:generation"],
+                "latent_manifold",
+                name="draw_latent_manifold",
+            ),
+            Node(
+                nodes.draw_interpolations,
+                [
+                    "encoder",
+                    "decoder",
+                    "test_images",
+                    "training_summary",
+                    "params:generation",
+                    "params:seed",
+                ],
+                "interpolations",
+                name="draw_interpolations",
+            ),
+            Node(
+                nodes.draw_reconstruction_sheet,
+                ["encoder", "decoder", "test_images", "training_summary", "params:generation"],
+                "reconstruction_sheet",
+                name="draw_reconstruction_sheet",
+            ),
+        ]
+    )

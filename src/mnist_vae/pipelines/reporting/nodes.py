@@ -1,0 +1,173 @@
+"""Nodes of the pipeline `reporting`. The figures are `plotly.graph_objects.Figure`."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mnist_vae.params import ReportingParams
+
+_BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#888888"
+_LINE_LENGTH = 110  # of the statement, in characters; Plotly does not wrap
+_FEW_EPOCHS = 10
+_JITTER = 0.35  # half the height of a band of points that share their label
+
+
+def draw_learning_curves(training_history: pd.DataFrame, training_summary: dict[str, Any]) -> Any:
+    """Return a figure of the loss and its two terms, nats an image, and of the learning rate."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    terms = {"loss": "loss = -ELBO", "reconstruction": "reconstruction", "kl": "KL"}
+    figure = make_subplots(
+        rows=2,
+        cols=3,
+        specs=[[{}, {}, {}], [{"colspan": 3}, None, None]],
+        row_heights=[0.8, 0.2],
+        vertical_spacing=0.17,
+        horizontal_spacing=0.06,
+        subplot_titles=[*terms.values(), "learning rate"],
+    )
+    epoch = training_history["epoch"]
+    curves = (("", "training", _BLUE), ("val_", "validation", _ORANGE))
+    for column, term in enumerate(terms, start=1):
+        for prefix, name, colour in curves:
+            curve = go.Scatter(
+                x=epoch,
+                y=training_history[prefix + term],
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
+                mode="lines+markers",
+                marker={"size": 4},
+                line={"color": colour, "width": 2},
+                hovertemplate="epoch %{x}: %{y:.2f} nats",
+            )
+            figure.add_trace(curve, row=1, col=column)
+    rate = go.Scatter(
+        x=epoch,
+        y=training_history["learning_rate"],
+        name="learning rate",
+        showlegend=False,
+        mode="lines+markers",
+        marker={"size": 4},
+        line={"color": _GREY, "width": 2},
+        hovertemplate="epoch %{x}: %{y:.2e}<extra></extra>",
+    )
+    figure.add_trace(rate, row=2, col=1)
+    # Of few epochs Plotly would count halves.
+    every = 1 if len(epoch) <= _FEW_EPOCHS else None
+    figure.update_xaxes(title_text="epoch", title_standoff=6, dtick=every)
+    figure.update_yaxes(title_text="nats an image", title_standoff=6, row=1, col=1)
+    figure.update_yaxes(exponentformat="power", rangemode="tozero", nticks=4, row=2, col=1)
+    figure.update_annotations(font_size=14)  # the titles of the subplots
+    figure.update_layout(
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 0.17, "yanchor": "bottom"}
+    )
+    best = training_history.iloc[training_history["val_loss"].argmin()]
+    _entitle(
+        figure,
+        f"Learning curves: lowest validation loss {best['val_loss']:.1f} nats, "
+        f"after epoch {best['epoch']:.0f}",
+        training_summary["statement"],
+    )
+    return figure
+
+
+def draw_latent_scatter(
+    latent_embeddings: pd.DataFrame,
+    training_summary: dict[str, Any],
+    reporting_params: ReportingParams,
+    seed: int,
+) -> Any:
+    """Return a figure of the latent means of the images, coloured by their labels.
+
+    The test split is shown if there is one, since the model has not seen its images; otherwise
+    every image. With more than two latent dimensions the figure is the plane of the two whose
+    mean varies most; with a single one the points are spread at random across their label's band.
+
+    Raises:
+        ValueError: The embeddings are not of the model that the summary tells of.
+    """
+    import plotly.graph_objects as go
+    from plotly.colors import qualitative
+
+    versions = latent_embeddings["model_version"].unique().tolist()
+    if versions != [training_summary["model_version"]]:
+        raise ValueError(
+            f"The embeddings are not of the last model: expected those of "
+            f"{training_summary['model_version']}, received those of {', '.join(versions)}; run "
+            "`kedro run --pipelines embedding` first."
+        )
+    is_test = latent_embeddings["split"] == "test"
+    what = "test images" if is_test.any() else "images"
+    points = latent_embeddings[is_test] if is_test.any() else latent_embeddings
+    z_means = [name for name in points.columns if name.startswith("z_mean_")]
+    variances = points[z_means].var(ddof=0).to_numpy()
+    shown = [z_means[dimension] for dimension in sorted(np.argsort(-variances, kind="stable")[:2])]
+    title = f"Latent means of {len(points):,} {what}"
+    generator = np.random.default_rng(seed)
+    if len(points) > reporting_params.max_points:
+        title = f"Latent means of {reporting_params.max_points:,} of {len(points):,} {what}"
+        rows = generator.choice(len(points), reporting_params.max_points, replace=False)
+        points = points.iloc[np.sort(rows)]
+    if len(z_means) > len(shown):
+        title += f", the 2 of {len(z_means)} dimensions that vary most"
+    labels = points["label"].to_numpy() if "label" in points.columns else None
+    x = points[shown[0]].to_numpy(float)
+    if len(shown) == 1:
+        y = generator.uniform(-_JITTER, _JITTER, len(points)) + (0 if labels is None else labels)
+    else:
+        y = points[shown[1]].to_numpy(float)
+
+    figure = go.Figure()
+    known = [name for name in ("image_id", "split", "label") if name in points.columns]
+    hover = [f"{name} %{{customdata[{place}]}}" for place, name in enumerate(known)]
+    for label in [None] if labels is None else np.unique(labels):
+        rows = np.full(len(points), True) if labels is None else labels == label
+        trace = go.Scattergl(
+            x=x[rows].round(4).tolist(),
+            y=y[rows].round(4).tolist(),
+            customdata=points.loc[rows, known].to_numpy().tolist(),
+            name=what if label is None else str(label),
+            mode="markers",
+            marker={
+                "size": 4,
+                "opacity": 0.6,
+                "color": _BLUE if label is None else qualitative.D3[label % 10],
+            },
+            hovertemplate="<br>".join([*hover, "(%{x}, %{y})<extra></extra>"]),
+        )
+        figure.add_trace(trace)
+    figure.update_layout(
+        showlegend=labels is not None, legend={"title_text": "label", "itemsizing": "constant"}
+    )
+    figure.update_xaxes(title_text=shown[0])
+    if len(shown) > 1:
+        # Equal units on both axes: the prior N(0, I) is round.
+        figure.update_yaxes(title_text=shown[1], scaleanchor="x")
+    elif labels is not None:
+        figure.update_yaxes(title_text="label", dtick=1, zeroline=False)
+    else:
+        figure.update_yaxes(visible=False, range=[-1, 1])
+    _entitle(figure, title, training_summary["statement"])
+    return figure
+
+
+def _entitle(figure: Any, title: str, statement: str) -> None:
+    """Give `figure` its title, with the statement of the data under it."""
+    lines = textwrap.wrap(statement, _LINE_LENGTH)
+    figure.update_layout(
+        template="plotly_white",
+        height=640,
+        margin={"t": 90 + 16 * len(lines), "b": 60},
+        title={
+            "text": title,
+            "subtitle": {"text": "<br>".join(lines)},
+            "y": 0.96,
+            "yanchor": "top",
+        },
+    )

@@ -1,0 +1,313 @@
+"""What the generated images are, and what each sheet shows."""
+
+import hashlib
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_vae.contracts import fingerprint
+from mnist_vae.datasets.images import ImageSet
+from mnist_vae.params import GenerationParams
+from mnist_vae.pipelines.generation import nodes
+
+# Fakes have no weights, so that every summary of no weights is theirs.
+NO_WEIGHTS = hashlib.sha256().hexdigest()[:16]
+SUMMARY = {
+    "statement": "Data: random noise.",
+    "weights": {"encoder": NO_WEIGHTS, "decoder": NO_WEIGHTS},
+}
+PARAMS = GenerationParams(manifold_steps=4, interpolation_pairs=3, interpolation_steps=5)
+ROOT = Path(__file__).parents[2]
+
+
+class FakeDecoder:
+    """As a Keras decoder is called: [n, latent_dim] to [n, 784] in [0, 1]."""
+
+    name = "decoder"
+    trainable_weights = ()
+
+    def __init__(self, latent_dim):
+        self.input_shape = (None, latent_dim)
+        self.weights = np.random.default_rng(1).standard_normal((latent_dim, 784), np.float32)
+
+    def __call__(self, z):
+        assert z.dtype == np.float32
+        return 1 / (1 + np.exp(-z @ self.weights))
+
+    def bytes_of(self, *z):
+        return np.rint(self(np.array([z], np.float32)) * 255).astype(np.uint8).reshape(28, 28)
+
+
+class FakeEncoder:
+    """As a Keras encoder is called: z_mean is the first pixels, some dimensions spread wider."""
+
+    name = "encoder"
+    trainable_weights = ()
+
+    def __init__(self, scales):
+        self.scales = np.array(scales, np.float32)
+
+    def __call__(self, pixels):
+        z_mean = pixels[:, : len(self.scales)] * self.scales
+        return [z_mean, np.zeros_like(z_mean), z_mean + 100]
+
+
+def models(latent_dim):
+    return FakeEncoder([1, 2, 9, 3, 8][:latent_dim]), FakeDecoder(latent_dim)
+
+
+@pytest.fixture
+def test_images(make_images):
+    return make_images(30, split="test")
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What the nodes hand to `sheet`: (pixels, captions, columns), the last one at the end."""
+    sheets = []
+
+    def record(pixels, captions, *, columns, **breaks):
+        sheets.append((pixels, captions, columns))
+        return sheet(pixels, captions, columns=columns, **breaks)
+
+    sheet = nodes.sheet
+    monkeypatch.setattr(nodes, "sheet", record)
+    return sheets
+
+
+def to_bytes(pixels):
+    return np.rint(pixels * 255).astype(np.uint8).reshape(-1, 28, 28)
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+def test_generated_images_are_decoded_from_the_z_that_is_kept_with_them(latent_dim):
+    decoder = FakeDecoder(latent_dim)
+    images = nodes.generate_images(decoder, SUMMARY, GenerationParams(n_images=7), 42)
+    assert images.pixels.shape == (7, 28, 28)
+    assert images.pixels.dtype == np.uint8
+    assert images.z.shape == (7, latent_dim)
+    assert images.z.dtype == np.float32
+    assert images.image_id.tolist() == list(range(7))
+    assert set(images.split) == {"generated"}
+    assert images.label is None
+    assert np.array_equal(images.pixels[3], decoder.bytes_of(*images.z[3]))
+
+
+def test_z_is_drawn_from_the_prior():
+    z = nodes.generate_images(FakeDecoder(2), SUMMARY, GenerationParams(n_images=4000), 42).z
+    assert np.abs(z.mean(axis=0)).max() < 0.1
+    assert np.abs(np.cov(z.T) - np.eye(2)).max() < 0.1
+
+
+def test_the_seed_decides_what_is_generated():
+    first, again, other = (
+        nodes.generate_images(FakeDecoder(2), SUMMARY, PARAMS, seed) for seed in (42, 42, 43)
+    )
+    assert np.array_equal(first.pixels, again.pixels)
+    assert not np.array_equal(first.z, other.z)
+
+
+def test_the_files_hold_the_images_white_on_black_as_mnist():
+    images = nodes.generate_images(FakeDecoder(2), SUMMARY, GenerationParams(n_images=3), 42)
+    pictures = nodes.to_pictures(images)
+    assert list(pictures) == ["0000", "0001", "0002"]
+    assert pictures["0001"].mode == "L"
+    assert np.array_equal(np.asarray(pictures["0001"]), images.pixels[1])
+
+
+def test_names_of_many_files_sort_as_their_ids():
+    many = ImageSet(np.zeros((2, 28, 28), np.uint8), np.array([9999, 12345]), np.full(2, "x"))
+    assert list(nodes.to_pictures(many)) == ["09999", "12345"]
+
+
+def test_the_generated_sheet_shows_every_image(drawn):
+    images = nodes.generate_images(FakeDecoder(2), SUMMARY, GenerationParams(n_images=25), 42)
+    nodes.draw_generated_sheet(images, SUMMARY, PARAMS)
+    pixels, captions, columns = drawn[-1]
+    assert np.array_equal(pixels, images.pixels)
+    assert columns == 10
+    assert captions.note.startswith("25 images")
+
+
+def test_of_very_many_generated_images_the_sheet_says_how_many_it_shows(drawn):
+    params = GenerationParams(n_images=1000, grid_columns=2)
+    images = nodes.generate_images(FakeDecoder(2), SUMMARY, params, 42)
+    nodes.draw_generated_sheet(images, SUMMARY, params)
+    assert len(drawn[-1][0]) == 60
+    assert drawn[-1][1].note.startswith("The first 60 of 1,000 images")
+
+
+def test_two_latents_span_the_manifold_rightwards_and_upwards(test_images, drawn):
+    encoder, decoder = models(2)
+    nodes.draw_latent_manifold(encoder, decoder, test_images, SUMMARY, PARAMS)
+    pixels, captions, columns = drawn[-1]
+    end = NormalDist().inv_cdf(1 - 0.125)  # 4 steps: the quantiles 1/8, 3/8, 5/8, 7/8
+    grid = pixels.reshape(4, columns, 28, 28)
+    assert np.array_equal(grid[-1, 0], decoder.bytes_of(-end, -end))
+    assert np.array_equal(grid[-1, -1], decoder.bytes_of(end, -end))
+    assert np.array_equal(grid[0, 0], decoder.bytes_of(-end, end))
+    assert captions.columns == ["-1.15", "-0.32", "0.32", "1.15"]
+    assert captions.rows == ["1.15", "0.32", "-0.32", "-1.15"]
+    assert (captions.x_axis, captions.y_axis) == ("z_00", "z_01")
+
+
+def test_one_latent_gives_a_manifold_of_one_row(test_images, drawn):
+    encoder, decoder = models(1)
+    nodes.draw_latent_manifold(encoder, decoder, test_images, SUMMARY, PARAMS)
+    pixels, captions, columns = drawn[-1]
+    assert len(pixels) == columns == 4
+    assert np.array_equal(pixels[-1], decoder.bytes_of(NormalDist().inv_cdf(1 - 0.125)))
+    assert not captions.rows
+
+
+def test_many_latents_give_the_plane_of_the_two_that_vary_most(test_images, drawn):
+    encoder, decoder = models(5)
+    nodes.draw_latent_manifold(encoder, decoder, test_images, SUMMARY, PARAMS)
+    pixels, captions, _ = drawn[-1]
+    end = NormalDist().inv_cdf(1 - 0.125)
+    assert np.array_equal(pixels[0], decoder.bytes_of(0, 0, -end, 0, end))
+    assert captions.title == "Latent manifold: the plane of z_02 and z_04"
+    assert "others at 0" in captions.note
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, test_images, drawn):
+    encoder, decoder = models(latent_dim)
+    nodes.draw_interpolations(encoder, decoder, test_images, SUMMARY, PARAMS, 42)
+    pixels, captions, columns = drawn[-1]
+    assert columns == 7
+    rows = pixels.reshape(3, columns, 28, 28)
+    originals = to_bytes(test_images.pixels)
+    for row, name in zip(rows, captions.rows, strict=True):
+        first, second = (
+            next(i for i, original in enumerate(originals) if np.array_equal(original, edge))
+            for edge in (row[0], row[-1])
+        )
+        start, end = encoder(test_images.pixels[[first, second]])[0]
+        assert np.array_equal(row[1], decoder.bytes_of(*start))
+        assert np.array_equal(row[-2], decoder.bytes_of(*end))
+        assert np.abs(row[3].astype(int) - decoder.bytes_of(*(start + end) / 2)).max() <= 1
+        labels = test_images.label[[first, second]]
+        assert labels[0] != labels[1]
+        assert name.endswith(f": {labels[0]} to {labels[1]}")
+    assert captions.columns[:2] == ["original", "0.00"]
+    assert captions.columns[-2:] == ["1.00", "original"]
+
+
+def test_the_seed_decides_which_pairs_are_interpolated(test_images):
+    encoder, decoder = models(2)
+    first, again, other = (
+        nodes.draw_interpolations(encoder, decoder, test_images, SUMMARY, PARAMS, seed).tobytes()
+        for seed in (42, 42, 43)
+    )
+    assert first == again != other
+
+
+@pytest.mark.parametrize(("n_images", "n_rows"), [(1, 1), (2, 1), (3, 1), (5, 2), (6, 3), (9, 3)])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_no_test_image_is_in_two_pairs(n_images, n_rows, labelled, make_images, drawn):
+    encoder, decoder = models(2)
+    images = make_images(n_images, labelled=labelled)
+    nodes.draw_interpolations(encoder, decoder, images, SUMMARY, PARAMS, 42)
+    pixels, captions, columns = drawn[-1]
+    assert len(pixels) == n_rows * columns
+    assert captions.rows[0].startswith("pair 1")
+    edges = pixels.reshape(n_rows, columns, 784)[:, [0, -1]].reshape(-1, 784)
+    assert len(np.unique(edges, axis=0)) == min(n_images, 2 * n_rows)
+
+
+def test_images_of_one_label_are_paired_with_each_other(make_images, drawn):
+    encoder, decoder = models(2)
+    images = make_images(4)
+    images.label[:] = 3
+    nodes.draw_interpolations(encoder, decoder, images, SUMMARY, PARAMS, 42)
+    assert drawn[-1][1].rows == ["pair 1: 3 to 3", "pair 2: 3 to 3"]
+
+
+def test_images_that_are_left_with_their_own_label_are_not_paired(make_images, drawn):
+    encoder, decoder = models(2)
+    images = make_images(6)
+    images.label[:] = [3, 3, 3, 3, 3, 8]
+    nodes.draw_interpolations(encoder, decoder, images, SUMMARY, PARAMS, 42)
+    assert len(drawn[-1][1].rows) == 1
+
+
+def test_reconstructions_stand_under_their_originals_class_by_class(test_images, drawn):
+    encoder, decoder = models(2)
+    nodes.draw_reconstruction_sheet(encoder, decoder, test_images, SUMMARY, PARAMS)
+    pixels, captions, columns = drawn[-1]
+    grid = pixels.reshape(4, columns, 28, 28)
+    originals = to_bytes(test_images.pixels)
+    assert captions.columns == [str(label) for label in range(10)]
+    assert captions.rows == ["original", "reconstruction"] * 2
+    assert np.array_equal(grid[2, 7], originals[17])
+    z_mean = encoder(test_images.pixels[17:18])[0][0]
+    assert np.array_equal(grid[3, 7], decoder.bytes_of(*z_mean))
+
+
+def test_a_class_that_runs_out_leaves_its_cells_blank(make_images, drawn):
+    encoder, decoder = models(2)
+    images = make_images(5)
+    images.label[:] = [4, 6, 6, 6, 6]
+    nodes.draw_reconstruction_sheet(encoder, decoder, images, SUMMARY, PARAMS)
+    pixels, captions, columns = drawn[-1]
+    grid = pixels.reshape(-1, columns, 28, 28)
+    assert captions.columns == ["4", "6"]
+    assert grid[:2, 0].any()
+    assert not grid[2:, 0].any()
+    assert grid[2:, 1].any()
+
+
+@pytest.mark.parametrize(("n_images", "columns", "rows"), [(1, 1, 2), (3, 3, 2), (30, 10, 4)])
+def test_without_labels_the_first_images_are_reconstructed(
+    n_images, columns, rows, make_images, drawn
+):
+    encoder, decoder = models(2)
+    images = make_images(n_images, labelled=False)
+    nodes.draw_reconstruction_sheet(encoder, decoder, images, SUMMARY, PARAMS)
+    pixels, captions, drawn_columns = drawn[-1]
+    assert drawn_columns == columns
+    assert len(pixels) == columns * rows
+    assert not captions.columns
+    assert np.array_equal(pixels[:columns], to_bytes(images.pixels)[:columns])
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+def test_every_sheet_names_the_data_and_is_the_same_every_time(latent_dim, make_images, drawn):
+    encoder, decoder = models(latent_dim)
+    images = make_images(12)
+
+    def draw_all():
+        generated = nodes.generate_images(decoder, SUMMARY, PARAMS, 42)
+        models_and_data = (encoder, decoder, images, SUMMARY, PARAMS)
+        return [
+            nodes.draw_generated_sheet(generated, SUMMARY, PARAMS),
+            nodes.draw_latent_manifold(*models_and_data),
+            nodes.draw_interpolations(*models_and_data, 42),
+            nodes.draw_reconstruction_sheet(*models_and_data),
+        ]
+
+    pictures = draw_all()
+    assert all(isinstance(picture, Image.Image) for picture in pictures)
+    assert [captions.statement for _, captions, _ in drawn] == [SUMMARY["statement"]] * 4
+    assert [a.tobytes() for a in pictures] == [b.tobytes() for b in draw_all()]
+
+
+def test_keras_models_are_taken_as_they_are(make_images):
+    from mnist_vae.vae.networks import build_decoder, build_encoder
+
+    encoder, decoder = build_encoder(3, (8,), seed=1), build_decoder(3, (8,), seed=1)
+    weights = {model.name: fingerprint(model) for model in (encoder, decoder)}
+    summary = SUMMARY | {"weights": weights}
+    images = nodes.generate_images(decoder, summary, GenerationParams(n_images=2), 42)
+    assert images.z.shape == (2, 3)
+    predicted = to_bytes(decoder.predict_on_batch(images.z))
+    assert np.abs(images.pixels.astype(int) - predicted).max() <= 1
+    arguments = (encoder, decoder, make_images(4), summary, PARAMS)
+    first, second = (nodes.draw_latent_manifold(*arguments) for _ in range(2))
+    assert first == second
+    assert nodes.draw_interpolations(*arguments, 42).size
+    assert nodes.draw_reconstruction_sheet(*arguments).size
