@@ -1,0 +1,43 @@
+"""The pipelines that a user names."""
+
+from kedro.pipeline import Pipeline
+
+from mnist_vae.pipelines import (
+    construction,
+    data,
+    embedding,
+    evaluation,
+    generation,
+    reporting,
+    training,
+)
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Return every pipeline by its name.
+
+    Explicit, as `find_pipelines` would look for a folder of the name that `kedro run --pipeline`
+    asks for, and a composed pipeline has none.
+    """
+    data_pipeline = data.create_pipeline()
+    training_pipeline = (
+        data_pipeline
+        + construction.create_pipeline()
+        + training.create_pipeline()
+        + evaluation.create_pipeline()
+    )
+    embedding_pipeline = embedding.create_pipeline()
+    generation_pipeline = generation.create_pipeline()
+    reporting_pipeline = reporting.create_pipeline()
+    return {
+        "data": data_pipeline,
+        "training": training_pipeline,
+        "embedding": embedding_pipeline,
+        "embedding_of_new_images": embedding.create_new_images_pipeline(),
+        "generation": generation_pipeline,
+        "reporting": reporting_pipeline,
+        "__default__": training_pipeline
+        + embedding_pipeline
+        + generation_pipeline
+        + reporting_pipeline,
+    }

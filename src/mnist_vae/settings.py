@@ -1,0 +1,12 @@
+"""Settings of the Kedro project."""
+
+from mnist_vae.hooks import ParameterCheck
+
+HOOKS = (ParameterCheck(),)
+
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # An environment, or --params, overrides single keys instead of a whole group.
+    "merge_strategy": {"parameters": "soft", "globals": "soft"},
+}

@@ -1,0 +1,104 @@
+"""Typed parameters: what is refused, and what the refusal says."""
+
+import copy
+from pathlib import Path
+
+import pytest
+from kedro.config import OmegaConfigLoader
+
+from mnist_vae.params import ParameterError, check_parameters
+from mnist_vae.settings import CONFIG_LOADER_ARGS
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def parameters_of(env):
+    loader = OmegaConfigLoader(str(CONF), env=env, **CONFIG_LOADER_ARGS)
+    return loader["parameters"]
+
+
+def catalog_of(env):
+    return OmegaConfigLoader(str(CONF), env=env, **CONFIG_LOADER_ARGS)["catalog"]
+
+
+def changed(key, value):
+    raw = copy.deepcopy(parameters_of("local"))
+    *groups, last = key.split(".")
+    target = raw
+    for group in groups:
+        target = target[group]
+    target[last] = value
+    return raw
+
+
+@pytest.mark.parametrize("env", ["local", "prod", "test"])
+def test_the_parameters_of_every_environment_are_valid(env):
+    assert check_parameters(parameters_of(env)).seed == 42
+
+
+def test_the_files_hold_the_documented_defaults():
+    typed = check_parameters(parameters_of("local"))
+    for name in (
+        "split",
+        "model",
+        "training",
+        "evaluation",
+        "embedding",
+        "generation",
+        "reporting",
+    ):
+        group = getattr(typed, name)
+        assert group == type(group)(), name
+
+
+def test_prod_never_falls_back_to_the_sample():
+    assert catalog_of("prod")["raw_images"]["order"] == ["folder", "mirrors"]
+
+
+@pytest.mark.parametrize(("env", "root"), [("local", "data"), ("test", "data/test")])
+def test_all_data_of_an_environment_are_under_its_own_root(env, root):
+    for name, entry in catalog_of(env).items():
+        if not name.startswith("_"):
+            path = entry.get("filepath") or entry["path"]
+            assert path.startswith(f"{root}/0"), name
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.latent_dim", 0, "`model.latent_dim` .* greater than or equal to 1, received 0"),
+        ("model.hidden_units", [], "`model.hidden_units` .* at least 1 item.*received \\[\\]"),
+        ("model.hidden_units", [512, -1], "`model.hidden_units.1` .* greater than 0, received -1"),
+        ("model.activation", "relo", "`model.activation` .*'relu'.* received 'relo'"),
+        ("training.epochs", "ten", "`training.epochs` .* integer.* received 'ten'"),
+        ("training.learning_rate", float("nan"), "`training.learning_rate` .* received nan"),
+        (
+            "training.learing_rate",
+            0.1,
+            "`training.learing_rate` is unknown: allowed are .*learning_rate",
+        ),
+        ("learing_rate", 0.1, "`learing_rate` is unknown: allowed are seed, source"),
+        (
+            "split.validation_fraction",
+            1.0,
+            "`split.validation_fraction` .* less than 1, received 1.0",
+        ),
+        ("source", {"order": ["web"]}, "`source.order.0` .* 'sample', received 'web'"),
+        ("source", {"foldr": "x"}, "`source.foldr` is unknown: allowed are folder, order"),
+        ("training.epochs", True, "`training.epochs` .* integer.* received True"),
+        ("training", 3, "`training` is wrong: it must be a mapping of keys.*received 3"),
+        ("model.hidden_units", 512, "`model.hidden_units` .* a list.* received 512"),
+        ("generation.n_images", 0, "`generation.n_images` .* received 0"),
+    ],
+)
+def test_a_wrong_value_is_refused_naming_key_range_and_value(key, value, message):
+    with pytest.raises(ParameterError, match=message) as refusal:
+        check_parameters(changed(key, value))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_group_is_named():
+    raw = parameters_of("local")
+    del raw["training"]
+    with pytest.raises(ParameterError, match="Parameter `training` is missing"):
+        check_parameters(raw)

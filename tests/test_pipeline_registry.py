@@ -1,0 +1,88 @@
+"""The pipelines, their catalog entries and the annotations that Kedro reads."""
+
+import typing
+from pathlib import Path
+
+import pytest
+from kedro.config import OmegaConfigLoader
+from pydantic import BaseModel
+
+from mnist_vae.params import Parameters
+from mnist_vae.pipeline_registry import register_pipelines
+from mnist_vae.settings import CONFIG_LOADER_ARGS
+
+PIPELINES = register_pipelines()
+CONF = Path(__file__).parents[1] / "conf"
+
+
+@pytest.fixture(scope="module")
+def catalog_config():
+    return OmegaConfigLoader(str(CONF), env="local", **CONFIG_LOADER_ARGS)["catalog"]
+
+
+def test_the_named_pipelines_are_there():
+    assert set(PIPELINES) == {
+        "__default__",
+        "data",
+        "training",
+        "embedding",
+        "embedding_of_new_images",
+        "generation",
+        "reporting",
+    }
+
+
+def test_training_works_alone_from_raw_images():
+    inputs = {name for name in PIPELINES["training"].inputs() if not name.startswith("param")}
+    assert inputs == {"raw_images"}
+
+
+def test_the_default_pipeline_is_the_whole_mission():
+    assert PIPELINES["__default__"].outputs() >= {
+        "latent_scatter",
+        "learning_curves",
+        "run_manifest",
+        "generated_image_files",
+    }
+    assert {"metrics", "latent_embeddings"} <= PIPELINES["__default__"].all_outputs()
+
+
+def test_every_dataset_is_persisted_in_the_layer_of_its_folder(catalog_config):
+    layers = {
+        "01_raw": "raw",
+        "02_intermediate": "intermediate",
+        "05_model_input": "model_input",
+        "06_models": "models",
+        "07_model_output": "model_output",
+        "08_reporting": "reporting",
+    }
+    names = {name for pipeline in PIPELINES.values() for name in pipeline.datasets()}
+    for name in names:
+        if name == "parameters" or name.startswith("params:"):
+            continue
+        entry = catalog_config[name]
+        path = entry.get("filepath") or entry["path"]
+        assert entry["metadata"]["kedro-viz"]["layer"] == layers[path.split("/")[1]], name
+
+
+def test_the_catalog_has_no_entry_that_no_pipeline_uses(catalog_config):
+    names = {name for pipeline in PIPELINES.values() for name in pipeline.datasets()}
+    assert {name for name in catalog_config if not name.startswith("_")} <= names
+
+
+def test_every_parameter_group_reaches_its_node_as_a_typed_object():
+    """An annotation that cannot be resolved would make the node receive a raw dict."""
+    for node in PIPELINES["__default__"].nodes:
+        hints = typing.get_type_hints(node.func)
+        arguments = list(typing.get_type_hints(node.func))
+        for name, argument in zip(node.inputs, arguments, strict=False):
+            if name.startswith("params:") and name != "params:seed":
+                expected = Parameters.model_fields[name.removeprefix("params:")].annotation
+                assert issubclass(expected, BaseModel)
+                assert hints[argument] is expected, (node.name, argument)
+
+
+def test_every_random_node_takes_the_seed():
+    seeded = {node.name for node in PIPELINES["__default__"].nodes if "params:seed" in node.inputs}
+    assert seeded >= {"split_images", "construct_encoder", "construct_decoder", "train_vae"}
+    assert seeded >= {"evaluate_vae", "embed_splits", "generate_images", "draw_interpolations"}
