@@ -1,0 +1,178 @@
+"""The command line, in processes of its own, as a user types it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_vae.datasets.idx import IdxDataset
+
+KEDRO = str(Path(sys.executable).with_name("kedro"))
+
+
+def kedro(project, *arguments, **environment):
+    return subprocess.run(
+        [KEDRO, *arguments],
+        cwd=project,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["registry", "list"], ["catalog", "describe-datasets"], ["--help"], ["viz", "--help"]],
+    ids=" ".join,
+)
+def test_a_command_that_only_looks_does_not_import_tensorflow(project, arguments):
+    script = f"""
+import sys
+sys.argv = ["kedro", *{arguments!r}]
+from kedro.framework.cli.cli import main
+try:
+    main()
+except SystemExit as exit:
+    assert not exit.code, exit.code
+print("heavy:", sorted({{"tensorflow", "keras"}} & set(sys.modules)))
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=project, capture_output=True, text=True, timeout=120
+    )
+    assert finished.stdout.endswith("heavy: []\n"), finished.stdout + finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        (
+            "model.latent_dim=0",
+            "`model.latent_dim` is wrong: it must be greater than or equal to 1, received 0",
+        ),
+        ("training.learing_rate=0.1", "`training.learing_rate` is unknown: allowed are epochs,"),
+        (
+            "source.order=folder",
+            "`source.order` is wrong: it must be a list, such as [a, b], received",
+        ),
+        ("training.epochs=ten", "`training.epochs` is wrong: it must be a valid integer"),
+    ],
+)
+def test_a_wrong_parameter_stops_the_run_before_anything_is_done(project, params, sentence):
+    finished = kedro(project, "run", "--env", "test", "--params", params)
+    assert finished.returncode != 0
+    assert sentence in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert not list((project / "data").rglob("*.*"))
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    """Two projects that ran `training` and `embedding` with the same seed, in two processes."""
+    from tests.conftest import copy_project
+
+    folders = [copy_project(tmp_path_factory.mktemp("twin") / "project") for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(
+            pool.map(
+                lambda folder: kedro(
+                    folder, "run", "--env", "test", "--pipelines", "training,embedding"
+                ),
+                folders,
+            )
+        )
+    for finished in runs:
+        assert finished.returncode == 0, finished.stderr
+    return folders, runs
+
+
+def test_same_seed_same_bytes_of_history_weights_and_embeddings(twins):
+    folders, _ = twins
+
+    def results(folder):
+        files = [
+            folder / "data/test/06_models/training_history.parquet",
+            folder / "data/test/07_model_output/latent_embeddings.parquet",
+            folder / "data/test/08_reporting/metrics.json",
+        ]
+        weights = []
+        for name in ("encoder", "decoder"):
+            (model,) = (folder / f"data/test/06_models/{name}.keras").glob("*/*.keras")
+            weights.append(zipfile.ZipFile(model).read("model.weights.h5"))
+        return [file.read_bytes() for file in files] + weights
+
+    first, second = (results(folder) for folder in folders)
+    assert [len(content) > 0 for content in first] == [True] * 5
+    assert [a == b for a, b in zip(first, second, strict=True)] == [True] * 5
+
+
+def test_a_normal_run_prints_no_warning_and_no_chatter_of_tensorflow(twins):
+    _, runs = twins
+    output = runs[0].stdout + runs[0].stderr
+    for word in ("Warning", "WARNING", "oneDNN", "cuda", "XLA", "I0000", "Traceback"):
+        assert word not in output, output
+
+
+def test_the_run_says_which_data_it_used_and_what_it_reached(twins):
+    _, runs = twins
+    log = runs[0].stderr
+    assert log.count("Data: the embedded sample of 5,000 MNIST digits") == 2
+    assert "Epoch 2/2: loss" in log
+    assert "Test −ELBO" in log
+
+
+def test_the_older_option_for_a_pipelines_name_works_too(project):
+    finished = kedro(project, "run", "--env", "test", "--pipeline", "data")
+    assert finished.returncode == 0, finished.stderr
+    manifest = json.loads((project / "data/test/02_intermediate/data_manifest.json").read_text())
+    assert manifest["n_train"] == 5000
+
+
+def test_prod_refuses_to_run_on_the_sample(project):
+    # A proxy that refuses at once stands for a network that is not there.
+    dead = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    finished = kedro(project, "run", "--env", "prod", "--pipelines", "data", **dead)
+    assert finished.returncode != 0
+    assert "MNIST was not found: expected one of the sources folder, mirrors" in finished.stderr
+    assert not list((project / "data").rglob("*.parquet"))
+
+
+def test_embedding_without_a_model_says_what_to_run_first(project):
+    kedro(project, "run", "--env", "test", "--pipelines", "data")
+    finished = kedro(project, "run", "--env", "test", "--pipelines", "embedding")
+    assert finished.returncode != 0
+    assert "There is no model at" in finished.stderr
+    assert "run `kedro run --pipelines training` first" in finished.stderr
+
+
+def test_a_source_in_a_parameter_file_is_refused_as_the_catalog_would_not_see_it(project):
+    (project / "conf/local/parameters.yml").write_text("source: {folder: /elsewhere}\n")
+    # `--env test` would leave out conf/local.
+    finished = kedro(project, "run", "--pipelines", "data")
+    assert finished.returncode != 0
+    assert "Parameter `source` is in a parameter file" in finished.stderr
+    assert not list((project / "data").rglob("*.*"))
+
+
+def test_the_readmes_own_data_are_found_where_it_says(project):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (snippet,) = re.findall(r"```yaml\n(raw_images:.*?)```", readme, re.DOTALL)
+    (project / "conf/local/catalog.yml").write_text(snippet)
+    random = np.random.default_rng(0)
+    for part, n in (("train", 300), ("t10k", 100)):
+        folder = project / "data/01_raw/fashion"
+        images = random.integers(0, 256, (n, 28, 28), np.uint8)
+        IdxDataset(filepath=f"{folder}/{part}-images-idx3-ubyte.gz").save(images)
+        labels = np.arange(n, dtype=np.uint8) % 10
+        IdxDataset(filepath=f"{folder}/{part}-labels-idx1-ubyte.gz").save(labels)
+    finished = kedro(project, "run", "--pipelines", "data")
+    assert finished.returncode == 0, finished.stderr
+    statement = "Data: Fashion-MNIST, 300 training and 100 test images, checksums not configured."
+    assert statement in finished.stderr

@@ -1,0 +1,58 @@
+"""The full MNIST, trained and embedded as an unattended job would."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import copy_project
+
+KEDRO = str(Path(sys.executable).with_name("kedro"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("latent_dim", "epochs", "nats"),
+    # The defaults; and a wider code, for a quarter of the time that it deserves.
+    [(2, 60, 140), (20, 15, 105)],
+    ids=["latent_dim=2", "latent_dim=20"],
+)
+def test_mnist_reaches_its_loss_and_all_70_000_images_are_embedded(
+    mnist_folder, tmp_path, latent_dim, epochs, nats
+):
+    project = copy_project(tmp_path / "project")
+    params = {
+        "source.folder": mnist_folder,
+        "model.latent_dim": latent_dim,
+        "training.epochs": epochs,
+    }
+    finished = subprocess.run(
+        [
+            KEDRO,
+            "run",
+            "--pipelines=training,embedding",
+            "--params=" + ",".join(f"{key}={value}" for key, value in params.items()),
+        ],
+        cwd=project,
+        env={**os.environ, "KEDRO_ENV": "prod"},
+        capture_output=True,
+        text=True,
+        timeout=2400,
+    )
+    assert finished.returncode == 0, finished.stderr
+    metrics = json.loads((project / "data/08_reporting/metrics.json").read_text())
+    assert metrics["data"] == (
+        "Trained on 57,000 images. Data: MNIST, 60,000 training and 10,000 test images, "
+        "checksums verified."
+    )
+    test = metrics["splits"]["test"]
+    assert test["n_images"] == 10_000
+    assert test["entropy_floor"] == pytest.approx(45.534, abs=0.0005)
+    assert test["entropy_floor"] < test["reconstruction"] < test["negative_elbo"] <= nats
+    table = pd.read_parquet(project / "data/07_model_output/latent_embeddings.parquet")
+    assert len(table) == table["image_id"].nunique() == 70_000
+    assert f"z_log_var_{latent_dim - 1:02d}" in table.columns

@@ -1,0 +1,203 @@
+"""What a user finds after `kedro run`, in the environment `test`: the whole graph, few images."""
+
+import json
+import shutil
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars
+import pyarrow.dataset as ds
+import pytest
+from PIL import Image
+
+from mnist_vae.contracts import fingerprint
+from mnist_vae.datasets.idx import IdxDataset
+from tests.conftest import run
+
+
+@pytest.fixture(scope="module")
+def data(finished_project):
+    return finished_project / "data/test"
+
+
+def test_every_stage_is_on_disk(data):
+    for path in (
+        "02_intermediate/images.parquet",
+        "02_intermediate/data_manifest.json",
+        "05_model_input/train_images.parquet",
+        "05_model_input/validation_images.parquet",
+        "05_model_input/test_images.parquet",
+        "06_models/encoder_init.keras",
+        "06_models/decoder_init.keras",
+        "06_models/encoder.keras/*/encoder.keras",
+        "06_models/decoder.keras/*/decoder.keras",
+        "08_reporting/run_manifest.json/*/run_manifest.json",
+        "06_models/training_history.parquet",
+        "06_models/training_summary.json/*/training_summary.json",
+        "07_model_output/latent_embeddings.parquet",
+        "07_model_output/generated_images.parquet",
+        "07_model_output/generated_images/0000.png",
+        "08_reporting/metrics.json",
+        "08_reporting/learning_curves.json",
+        "08_reporting/latent_scatter.json",
+    ):
+        files = list(data.glob(path))
+        assert len(files) == 1, path
+        assert files[0].stat().st_size > 0, path
+
+
+def test_nothing_unfinished_is_left(data):
+    assert not list(data.rglob(".partial-*"))
+
+
+def test_the_manifest_says_that_the_model_is_one_of_the_sample(data):
+    manifest = json.loads((data / "02_intermediate/data_manifest.json").read_text())
+    assert manifest["source"] == "sample"
+    assert "not the full MNIST" in manifest["statement"]
+    metrics = json.loads((data / "08_reporting/metrics.json").read_text())
+    assert metrics["data"] == f"Trained on 342 images. {manifest['statement']}"
+    for figure in ("learning_curves", "latent_scatter"):
+        assert "not the full MNIST" in (data / f"08_reporting/{figure}.json").read_text()
+
+
+def test_the_splits_are_disjoint_and_the_embeddings_cover_them(data):
+    table = pd.read_parquet(data / "07_model_output/latent_embeddings.parquet")
+    assert table["image_id"].is_unique
+    assert table["split"].value_counts().to_dict() == {"train": 342, "test": 40, "validation": 18}
+    images = pd.read_parquet(data / "02_intermediate/images.parquet").set_index("image_id")
+    assert (images.loc[table["image_id"], "label"].to_numpy() == table["label"]).all()
+
+
+def test_embeddings_are_read_by_arrow_duckdb_and_polars_alike(data):
+    path = str(data / "07_model_output/latent_embeddings.parquet")
+    expected = pd.read_parquet(path)["z_mean_00"].to_numpy()
+    by_duckdb = duckdb.sql(f"select z_mean_00 from '{path}'").fetchnumpy()["z_mean_00"]
+    assert np.array_equal(ds.dataset(path).to_table()["z_mean_00"].to_numpy(), expected)
+    assert np.array_equal(np.sort(by_duckdb), np.sort(expected))
+    assert np.array_equal(polars.read_parquet(path)["z_mean_00"].to_numpy(), expected)
+
+
+def test_the_embeddings_name_the_model_that_made_them(data, finished_catalog):
+    table = pd.read_parquet(data / "07_model_output/latent_embeddings.parquet")
+    encoder, decoder = finished_catalog.load("encoder"), finished_catalog.load("decoder")
+    manifest = finished_catalog.load("run_manifest")
+    assert set(table["model_version"]) == {fingerprint(encoder, decoder)}
+    assert manifest["model_version"] == fingerprint(encoder, decoder)
+
+
+def test_metrics_are_the_means_of_the_embeddings(data):
+    table = pd.read_parquet(data / "07_model_output/latent_embeddings.parquet")
+    metrics = json.loads((data / "08_reporting/metrics.json").read_text())["splits"]
+    for split, rows in table.groupby("split"):
+        assert rows["kl"].mean() == pytest.approx(metrics[split]["kl"], rel=1e-5)
+        assert rows["reconstruction"].mean() == pytest.approx(
+            metrics[split]["reconstruction"], rel=1e-5
+        )
+
+
+def test_training_changed_the_weights_and_the_initial_ones_were_kept(finished_catalog):
+    before, after = finished_catalog.load("encoder_init"), finished_catalog.load("encoder")
+    assert [layer.name for layer in before.layers] == [layer.name for layer in after.layers]
+    kernels = [model.get_layer("hidden_1").kernel.numpy() for model in (before, after)]
+    assert not np.array_equal(*kernels)
+
+
+def test_the_history_has_a_row_an_epoch(finished_catalog):
+    history = finished_catalog.load("training_history")
+    assert history["epoch"].tolist() == [1, 2]
+    assert history["loss"].tolist() == pytest.approx(
+        (history["reconstruction"] + history["kl"]).tolist()
+    )
+    summary = finished_catalog.load("training_summary")
+    assert summary["epochs"] == 2
+    assert summary["duration_seconds"] > 0
+
+
+def test_generated_png_files_are_the_generated_images(data, finished_catalog):
+    images = finished_catalog.load("generated_images")
+    files = sorted((data / "07_model_output/generated_images").glob("*.png"))
+    assert len(files) == len(images) == 12
+    assert np.array_equal(np.asarray(Image.open(files[3])), images.pixels[3])
+
+
+def test_embedding_alone_uses_the_last_model_and_gives_the_same_bytes(finished_project, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished_project, copy)
+    path = copy / "data/test/07_model_output/latent_embeddings.parquet"
+    before = path.read_bytes()
+    path.unlink()
+    run(copy, "embedding")
+    assert path.read_bytes() == before
+
+
+def test_new_images_without_labels_are_embedded(finished_project, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished_project, copy)
+    scans = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    IdxDataset(filepath=str(copy / "data/test/01_raw/new_images.idx3-ubyte.gz")).save(scans)
+    run(copy, "embedding_of_new_images")
+    table = pd.read_parquet(copy / "data/test/07_model_output/new_embeddings.parquet")
+    assert len(table) == 5
+    assert "label" not in table.columns
+
+
+def test_a_model_of_the_sample_stays_one_when_other_data_are_ingested(finished_project, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished_project, copy)
+    before = (copy / "data/test/07_model_output/latent_embeddings.parquet").read_bytes()
+    run(copy, "data", **{"seed": 7})  # other splits: what was trained on may now be in `test`
+    with pytest.raises(ValueError, match="train images changed after the model was trained"):
+        run(copy, "embedding")
+    assert (copy / "data/test/07_model_output/latent_embeddings.parquet").read_bytes() == before
+    manifest = copy / "data/test/02_intermediate/data_manifest.json"
+    manifest.write_text(manifest.read_text().replace("the embedded sample of", "the full"))
+    run(copy, "reporting")
+    figure = (copy / "data/test/08_reporting/learning_curves.json").read_text()
+    assert "Trained on 342 images. Data: the embedded sample of 5,000 MNIST digits" in figure
+
+
+def test_encoder_and_decoder_of_two_runs_are_refused(finished_project, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished_project, copy)
+    run(copy, "training", **{"training": {"epochs": 1}})
+    newest = max((copy / "data/test/06_models/decoder.keras").iterdir())
+    shutil.rmtree(newest)  # as if the run had died between the two saves
+    for pipeline in ("embedding", "generation"):
+        with pytest.raises(ValueError, match="The decoder does not belong to the training summary"):
+            run(copy, pipeline)
+
+
+def test_the_graph_also_runs_far_from_the_defaults(project):
+    run(
+        project,
+        seed=3,
+        model={
+            "latent_dim": 1,
+            "reconstruction": "mse",
+            "hidden_units": [32],
+            "activation": "elu",
+        },
+        training={
+            "epochs": 1,
+            "learning_rate_schedule": "cosine",
+            "early_stopping_patience": None,
+            "jit_compile": False,
+        },
+        split={"max_images": 100},
+        generation={"n_images": 1, "interpolation_pairs": 1, "reconstructions": 1},
+        evaluation={"z_samples": 2},
+    )
+    data = project / "data/test"
+    metrics = json.loads((data / "08_reporting/metrics.json").read_text())
+    assert metrics["splits"]["test"]["entropy_floor"] is None
+    assert metrics["splits"]["test"]["excess_over_floor"] is None
+    table = pd.read_parquet(data / "07_model_output/latent_embeddings.parquet")
+    assert [name for name in table.columns if name.startswith("z_")] == [
+        "z_mean_00",
+        "z_log_var_00",
+    ]
+    # The reconstruction term is the model's, whatever the parameters say today.
+    before = (data / "07_model_output/latent_embeddings.parquet").read_bytes()
+    run(project, "embedding", seed=3, model={"reconstruction": "binary_crossentropy"})
+    assert (data / "07_model_output/latent_embeddings.parquet").read_bytes() == before

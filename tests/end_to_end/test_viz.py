@@ -1,0 +1,203 @@
+"""Kedro-Viz: every node answers, every stage has its layer, what a person clicks has a preview."""
+
+import base64
+import contextlib
+import functools
+import http.server
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+KEDRO = str(Path(sys.executable).with_name("kedro"))
+PREVIEWS = {
+    "raw_images": "ImagePreview",
+    "images": "ImagePreview",
+    "data_manifest": "JSONPreview",
+    "train_images": "ImagePreview",
+    "validation_images": "ImagePreview",
+    "test_images": "ImagePreview",
+    "encoder_init": "MermaidPreview",
+    "decoder_init": "MermaidPreview",
+    "encoder": "MermaidPreview",
+    "decoder": "MermaidPreview",
+    "training_history": "TablePreview",
+    "training_summary": "JSONPreview",
+    "run_manifest": "JSONPreview",
+    "metrics": "JSONPreview",
+    "latent_embeddings": "TablePreview",
+    "generated_images": "ImagePreview",
+    "generated_image_files": "ImagePreview",
+    "generated_sheet": "ImagePreview",
+    "latent_manifold": "ImagePreview",
+    "interpolations": "ImagePreview",
+    "reconstruction_sheet": "ImagePreview",
+    "learning_curves": "PlotlyPreview",
+    "latent_scatter": "PlotlyPreview",
+}
+
+
+@pytest.fixture(scope="module")
+def api(finished_project):
+    """Ask a running `kedro viz run` for a path of its API."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = finished_project / "viz.log"
+    # What `kedro viz run` starts in a second process, which would outlive this test.
+    script = f"""
+from kedro_viz.server import run_server
+run_server(host="127.0.0.1", port={port}, env="test", project_path={str(finished_project)!r})
+"""
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-c", script], cwd=finished_project, stdout=output, stderr=output
+        )
+
+    def get(path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{path}", timeout=60) as answer:
+            assert answer.status == 200
+            return json.load(answer)
+
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                get("main")
+                break
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.5)
+        yield get
+    finally:
+        server.terminate()
+        server.wait(30)
+        log.unlink()
+
+
+def test_the_graph_has_one_layer_a_stage_in_order(api):
+    assert api("main")["layers"] == [
+        "raw",
+        "intermediate",
+        "model_input",
+        "models",
+        "model_output",
+        "reporting",
+    ]
+
+
+def test_every_node_answers_and_every_entry_has_its_preview(api):
+    nodes = api("main")["nodes"]
+    answers = {node["name"]: api(f"nodes/{node['id']}") for node in nodes}
+    assert len(answers) > 30
+    previews = {
+        name: answer["preview_type"]
+        for name, answer in answers.items()
+        if answer.get("preview") is not None
+    }
+    assert previews == PREVIEWS
+    for name, kind in PREVIEWS.items():
+        if kind == "ImagePreview":
+            picture = Image.open(io.BytesIO(base64.b64decode(answers[name]["preview"])))
+            assert min(picture.size) > 50, name
+
+
+def test_kedro_viz_starts_without_tensorflow(finished_project):
+    script = """
+import sys
+from pathlib import Path
+from kedro_viz.server import load_and_populate_data
+load_and_populate_data(Path.cwd(), env="test")
+print("heavy:", sorted({"tensorflow", "keras"} & set(sys.modules)))
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=finished_project,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert finished.stdout.endswith("heavy: []\n"), finished.stdout + finished.stderr
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def served(folder):
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.slow
+def test_the_static_site_shows_the_graph_in_a_browser(finished_project, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("a browser is needed: install Chromium")
+    project = tmp_path / "project"
+    shutil.copytree(finished_project, project)
+    build = subprocess.run(
+        [KEDRO, "viz", "build", "--include-previews"],
+        cwd=project,
+        env={**os.environ, "KEDRO_ENV": "test"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert build.returncode == 0, build.stderr
+    site = project / "build"
+    nodes = json.loads((site / "api/main").read_text())["nodes"]
+    # It exits with 0 also when it stopped half way.
+    built = {path.name for path in (site / "api/nodes").iterdir()}
+    assert built >= {node["id"] for node in nodes}
+    screenshot = Path(os.environ.get("SCREENSHOTS", tmp_path)) / "kedro_viz.png"
+    with served(site) as url:
+        browser = subprocess.run(
+            [
+                chromium,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                f"--user-data-dir={tmp_path / 'browser'}",
+                "--window-size=1600,1000",
+                "--virtual-time-budget=20000",
+                f"--screenshot={screenshot}",
+                "--dump-dom",
+                url,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+    page = browser.stdout
+    for layer in ("raw", "intermediate", "model_input", "models", "model_output", "reporting"):
+        assert f'data-id="{layer}"' in page or f">{layer}<" in page, layer
+    for name in ("raw_images", "train_vae", "latent_embeddings", "generated_sheet"):
+        assert name in page, name
+    colours = Image.open(screenshot).convert("RGB").getcolors(1 << 24)
+    assert len(colours) > 50  # a blank page has hardly any
