@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,20 @@ def catalog_of(project: Path) -> Any:
         return session.load_context().catalog
 
 
+def kedro(
+    project: Path, *arguments: str, timeout: int = 600, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `kedro` in a process of its own, as a user types it."""
+    return subprocess.run(
+        [Path(sys.executable).with_name("kedro"), *arguments],
+        cwd=project,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project without data."""
@@ -55,6 +71,12 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_project(tmp_path_factory.mktemp("finished") / "project")
     run(folder)
     return folder
+
+
+@pytest.fixture
+def copied(finished_project: Path, tmp_path: Path) -> Path:
+    """A finished project that the test may change."""
+    return shutil.copytree(finished_project, tmp_path / "copied")
 
 
 @pytest.fixture(scope="session")

@@ -135,6 +135,11 @@ def to_base64_png(picture: Image.Image) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+def thumbnails(pixels: NDArray[np.uint8], columns: int) -> str:
+    """Return `pixels`, uint8 `[n, 28, 28]`, as one small base64 PNG of `columns` images a row."""
+    return to_base64_png(tile(pixels, columns=columns, scale=2))
+
+
 def _starts(count: int, size: int, gap: int, breaks: Collection[int] = ()) -> NDArray[np.intp]:
     """Return where each of `count` images of `size` pixels begins along an axis."""
     extra = np.cumsum([_BREAK if index in breaks else 0 for index in range(count)], dtype=np.intp)

@@ -1,7 +1,6 @@
 """The command line, in processes of its own, as a user types it."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,19 +12,7 @@ import numpy as np
 import pytest
 
 from mnist_vae.datasets.idx import IdxDataset
-
-KEDRO = str(Path(sys.executable).with_name("kedro"))
-
-
-def kedro(project, *arguments, **environment):
-    return subprocess.run(
-        [KEDRO, *arguments],
-        cwd=project,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+from tests.conftest import copy_project, kedro
 
 
 @pytest.mark.parametrize(
@@ -76,8 +63,6 @@ def test_a_wrong_parameter_stops_the_run_before_anything_is_done(project, params
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory):
     """Two projects that ran `training` and `embedding` with the same seed, in two processes."""
-    from tests.conftest import copy_project
-
     folders = [copy_project(tmp_path_factory.mktemp("twin") / "project") for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         runs = list(

@@ -1,17 +1,11 @@
 """The full MNIST, trained and embedded as an unattended job would."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.conftest import copy_project
-
-KEDRO = str(Path(sys.executable).with_name("kedro"))
+from tests.conftest import copy_project, kedro
 
 
 @pytest.mark.slow
@@ -30,18 +24,13 @@ def test_mnist_reaches_its_loss_and_all_70_000_images_are_embedded(
         "model.latent_dim": latent_dim,
         "training.epochs": epochs,
     }
-    finished = subprocess.run(
-        [
-            KEDRO,
-            "run",
-            "--pipelines=training,embedding",
-            "--params=" + ",".join(f"{key}={value}" for key, value in params.items()),
-        ],
-        cwd=project,
-        env={**os.environ, "KEDRO_ENV": "prod"},
-        capture_output=True,
-        text=True,
+    finished = kedro(
+        project,
+        "run",
+        "--pipelines=training,embedding",
+        "--params=" + ",".join(f"{key}={value}" for key, value in params.items()),
         timeout=2400,
+        KEDRO_ENV="prod",
     )
     assert finished.returncode == 0, finished.stderr
     metrics = json.loads((project / "data/08_reporting/metrics.json").read_text())

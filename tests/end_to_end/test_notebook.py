@@ -1,6 +1,5 @@
 """The tour runs from top to bottom on a finished project, and is stored without output."""
 
-import shutil
 from pathlib import Path
 
 import nbformat
@@ -11,14 +10,12 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_notebook_runs_and_shows_something(finished_project, tmp_path, monkeypatch, path):
-    project = tmp_path / "project"
-    shutil.copytree(finished_project, project)
-    (project / "notebooks").mkdir()
+def test_the_notebook_runs_and_shows_something(copied, monkeypatch, path):
+    (copied / "notebooks").mkdir()
     monkeypatch.setenv("KEDRO_ENV", "test")
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(project / "notebooks")}}
+        notebook, timeout=300, resources={"metadata": {"path": str(copied / "notebooks")}}
     )
     client.execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]

@@ -121,51 +121,43 @@ def test_generated_png_files_are_the_generated_images(data, finished_catalog):
     assert np.array_equal(np.asarray(Image.open(files[3])), images.pixels[3])
 
 
-def test_embedding_alone_uses_the_last_model_and_gives_the_same_bytes(finished_project, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(finished_project, copy)
-    path = copy / "data/test/07_model_output/latent_embeddings.parquet"
+def test_embedding_alone_uses_the_last_model_and_gives_the_same_bytes(copied):
+    path = copied / "data/test/07_model_output/latent_embeddings.parquet"
     before = path.read_bytes()
     path.unlink()
-    run(copy, "embedding")
+    run(copied, "embedding")
     assert path.read_bytes() == before
 
 
-def test_new_images_without_labels_are_embedded(finished_project, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(finished_project, copy)
+def test_new_images_without_labels_are_embedded(copied):
     scans = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
-    IdxDataset(filepath=str(copy / "data/test/01_raw/new_images.idx3-ubyte.gz")).save(scans)
-    run(copy, "embedding_of_new_images")
-    table = pd.read_parquet(copy / "data/test/07_model_output/new_embeddings.parquet")
+    IdxDataset(filepath=str(copied / "data/test/01_raw/new_images.idx3-ubyte.gz")).save(scans)
+    run(copied, "embedding_of_new_images")
+    table = pd.read_parquet(copied / "data/test/07_model_output/new_embeddings.parquet")
     assert len(table) == 5
     assert "label" not in table.columns
 
 
-def test_a_model_of_the_sample_stays_one_when_other_data_are_ingested(finished_project, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(finished_project, copy)
-    before = (copy / "data/test/07_model_output/latent_embeddings.parquet").read_bytes()
-    run(copy, "data", **{"seed": 7})  # other splits: what was trained on may now be in `test`
+def test_a_model_of_the_sample_stays_one_when_other_data_are_ingested(copied):
+    before = (copied / "data/test/07_model_output/latent_embeddings.parquet").read_bytes()
+    run(copied, "data", **{"seed": 7})  # other splits: what was trained on may now be in `test`
     with pytest.raises(ValueError, match="train images changed after the model was trained"):
-        run(copy, "embedding")
-    assert (copy / "data/test/07_model_output/latent_embeddings.parquet").read_bytes() == before
-    manifest = copy / "data/test/02_intermediate/data_manifest.json"
+        run(copied, "embedding")
+    assert (copied / "data/test/07_model_output/latent_embeddings.parquet").read_bytes() == before
+    manifest = copied / "data/test/02_intermediate/data_manifest.json"
     manifest.write_text(manifest.read_text().replace("the embedded sample of", "the full"))
-    run(copy, "reporting")
-    figure = (copy / "data/test/08_reporting/learning_curves.json").read_text()
+    run(copied, "reporting")
+    figure = (copied / "data/test/08_reporting/learning_curves.json").read_text()
     assert "Trained on 342 images. Data: the embedded sample of 5,000 MNIST digits" in figure
 
 
-def test_encoder_and_decoder_of_two_runs_are_refused(finished_project, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(finished_project, copy)
-    run(copy, "training", **{"training": {"epochs": 1}})
-    newest = max((copy / "data/test/06_models/decoder.keras").iterdir())
+def test_encoder_and_decoder_of_two_runs_are_refused(copied):
+    run(copied, "training", **{"training": {"epochs": 1}})
+    newest = max((copied / "data/test/06_models/decoder.keras").iterdir())
     shutil.rmtree(newest)  # as if the run had died between the two saves
     for pipeline in ("embedding", "generation"):
         with pytest.raises(ValueError, match="The decoder does not belong to the training summary"):
-            run(copy, pipeline)
+            run(copied, pipeline)
 
 
 def test_the_graph_also_runs_far_from_the_defaults(project):

@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-KEDRO = str(Path(sys.executable).with_name("kedro"))
+from tests.conftest import kedro
+
 PREVIEWS = {
     "raw_images": "ImagePreview",
     "images": "ImagePreview",
@@ -150,22 +151,13 @@ def served(folder):
 
 
 @pytest.mark.slow
-def test_the_static_site_shows_the_graph_in_a_browser(finished_project, tmp_path):
+def test_the_static_site_shows_the_graph_in_a_browser(copied, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("a browser is needed: install Chromium")
-    project = tmp_path / "project"
-    shutil.copytree(finished_project, project)
-    build = subprocess.run(
-        [KEDRO, "viz", "build", "--include-previews"],
-        cwd=project,
-        env={**os.environ, "KEDRO_ENV": "test"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    build = kedro(copied, "viz", "build", "--include-previews", KEDRO_ENV="test")
     assert build.returncode == 0, build.stderr
-    site = project / "build"
+    site = copied / "build"
     nodes = json.loads((site / "api/main").read_text())["nodes"]
     # It exits with 0 also when it stopped half way.
     built = {path.name for path in (site / "api/nodes").iterdir()}

@@ -81,9 +81,8 @@ def test_an_unknown_reconstruction_term_is_refused(networks):
 
 def test_scores_do_not_depend_on_the_batch_size(networks, pixels):
     def scores(batch_size):
-        batches = score_batches(
-            *networks, pixels, reconstruction="mse", seed=3, batch_size=batch_size
-        )
-        return np.concatenate([batch.reconstruction for batch in batches])
+        batches = (pixels[start : start + batch_size] for start in range(0, 48, batch_size))
+        terms = score_batches(*networks, batches, reconstruction="mse", seed=3)
+        return np.concatenate([batch.reconstruction for batch in terms])
 
     assert scores(48) == pytest.approx(scores(7), rel=1e-5)

@@ -192,7 +192,7 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
                 f"received it without {', '.join(self._missing())}; run the pipeline once to "
                 "download them."
             )
-        return ImagePreview(sheets.to_base64_png(sheets.tile(images, columns=columns, scale=2)))
+        return ImagePreview(sheets.thumbnails(images, columns))
 
     def _exists(self) -> bool:
         """Return whether `load` succeeds without a network."""

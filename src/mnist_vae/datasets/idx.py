@@ -256,7 +256,7 @@ class IdxDataset(FileDataset[NDArray[Any]]):
         path = str(self._get_load_path())
         with self._fs.open(path, "rb") as file:
             images = read_first_images(file, n_images, name=path)
-        return ImagePreview(sheets.to_base64_png(sheets.tile(images, columns=columns, scale=2)))
+        return ImagePreview(sheets.thumbnails(images, columns))
 
     def _write(self, file: IO[bytes], data: NDArray[Any], name: str) -> None:
         write_idx(file, data, name=name, rank=self._rank, value_range=self._value_range)

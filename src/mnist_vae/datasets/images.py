@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,6 +61,15 @@ class ImageSet:
         digest = hashlib.sha256(np.ascontiguousarray(self.image_id, np.int64).data)
         digest.update(np.ascontiguousarray(self.pixels).data)
         return digest.hexdigest()[:16]
+
+    def model_input(self) -> NDArray[np.float32]:
+        """Return the pixels as a network takes them: float32 `[n, 784]` in [0, 1]."""
+        return flatten(normalize(self.pixels)) if self.pixels.dtype == np.uint8 else self.pixels
+
+    def batches(self, batch_size: int) -> Iterator[ImageSet]:
+        """Yield the images in order, `batch_size` at a time, the last batch with the rest."""
+        for start in range(0, len(self), batch_size):
+            yield self.take(slice(start, start + batch_size))
 
     def take(self, rows: NDArray[np.intp] | slice) -> ImageSet:
         """Return the images at `rows`, in that order."""
@@ -158,8 +168,7 @@ class ImagesDataset(FileDataset[ImageSet]):
         with self._fs.open(str(self._get_load_path()), "rb") as file:
             rows = next(pq.ParquetFile(file).iter_batches(batch_size=n_images))
         images = _from_table(pa.Table.from_batches([rows]), "uint8", str(self._filepath))
-        grid = sheets.tile(images.pixels, columns=columns, scale=2)
-        return ImagePreview(sheets.to_base64_png(grid))
+        return ImagePreview(sheets.thumbnails(images.pixels, columns))
 
     def _describe(self) -> dict[str, Any]:
         return {**super()._describe(), "pixels": self._pixels}

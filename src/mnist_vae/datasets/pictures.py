@@ -77,4 +77,4 @@ class PictureFolderDataset(PartitionedDataset):
         """Return the first `n_images`, in the order of their names, as one PNG, base64."""
         pictures = sorted(self.load().items())[:n_images]
         pixels = np.stack([np.asarray(load().convert("L")) for _, load in pictures])
-        return ImagePreview(sheets.to_base64_png(sheets.tile(pixels, columns=columns, scale=2)))
+        return ImagePreview(sheets.thumbnails(pixels, columns))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -114,33 +114,26 @@ class VariationalAutoencoder(keras.Model):
 def score_batches(
     encoder: keras.Model,
     decoder: keras.Model,
-    pixels: NDArray[Any],
+    batches: Iterable[NDArray[np.float32]],
     *,
     reconstruction: str,
     seed: int,
-    batch_size: int,
 ) -> Iterator[ElboTerms]:
-    """Yield the terms of −ELBO for `pixels`, batch by batch, as NumPy arrays.
+    """Yield the terms of −ELBO for each batch of images, as NumPy arrays.
 
-    The noise depends on the seed and on the position of an image alone, not on the batch size:
+    The noise depends on the seed and on the position of an image alone, not on the batches:
     two models that score the same images with the same seed do so with the same noise.
 
     Args:
         encoder: Maps `[batch, 784]` to μ, log σ² and a draw z.
         decoder: Maps z to pixels.
-        pixels: Grey values, float32 `[n, 784]` in [0, 1], or uint8 `[n, 28, 28]` in 0-255, of
-            which no more than a batch is normalised at a time.
+        batches: Grey values in [0, 1], each float32 `[batch, 784]`.
         reconstruction: `binary_crossentropy` or `mse`.
         seed: Seed of the noise.
-        batch_size: Images at a time.
     """
     noise = np.random.default_rng(seed)
     latent_dim = encoder.output_shape[0][-1]
-    for start in range(0, len(pixels), batch_size):
-        batch = pixels[start : start + batch_size]
-        batch = batch.reshape(len(batch), -1)
-        if batch.dtype == np.uint8:
-            batch = batch / np.float32(255)
+    for batch in batches:
         epsilon = noise.standard_normal((len(batch), latent_dim), np.float32)
         terms = elbo_terms(encoder, decoder, batch, reconstruction, epsilon)
         yield ElboTerms(*(ops.convert_to_numpy(term) for term in terms))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.datasets.archive import ImageArchive
-from mnist_vae.datasets.images import ImageSet, flatten, normalize
+from mnist_vae.datasets.images import ImageSet
 from mnist_vae.params import SplitParams
 
 
@@ -80,7 +80,7 @@ def split_images(
 def _model_input(images: ImageSet, rows: NDArray[np.intp], split: str) -> ImageSet:
     chosen = images.take(rows)
     return ImageSet(
-        pixels=flatten(normalize(chosen.pixels)),
+        pixels=chosen.model_input(),
         image_id=chosen.image_id,
         split=np.full(len(rows), split),
         label=chosen.label,

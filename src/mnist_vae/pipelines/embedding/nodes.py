@@ -130,17 +130,15 @@ def _embed(
     from mnist_vae.vae.model import score_batches
 
     model_version = schema.metadata[b"model_version"].decode()
-    start = 0
-    for terms in score_batches(
+    scores = score_batches(
         encoder,
         decoder,
-        images.pixels,
+        (rows.model_input() for rows in images.batches(batch_size)),
         reconstruction=reconstruction,
         seed=seed,
-        batch_size=batch_size,
-    ):
-        n_rows, latent_dim = terms.z_mean.shape
-        rows = images.take(slice(start, start + n_rows))
+    )
+    for rows, terms in zip(images.batches(batch_size), scores, strict=True):
+        latent_dim = terms.z_mean.shape[1]
         columns = {
             "image_id": rows.image_id,
             "split": rows.split.astype(object),
@@ -149,9 +147,8 @@ def _embed(
             **dict(zip(latent_columns("z_log_var", latent_dim), terms.z_log_var.T, strict=True)),
             "reconstruction": terms.reconstruction,
             "kl": terms.kl,
-            "model_version": [model_version] * n_rows,
+            "model_version": [model_version] * len(rows),
         }
         yield pa.record_batch(
             [pa.array(columns[field.name], field.type) for field in schema], schema=schema
         )
-        start += n_rows

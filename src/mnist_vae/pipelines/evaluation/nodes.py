@@ -110,10 +110,9 @@ def _evaluate_split(
             score_batches(
                 encoder,
                 decoder,
-                images.pixels,
+                (batch.model_input() for batch in images.batches(params.batch_size)),
                 reconstruction=reconstruction,
                 seed=seed + sample,
-                batch_size=params.batch_size,
             )
         )
         reconstructions.append(np.concatenate([batch.reconstruction for batch in batches]))
