@@ -23,6 +23,7 @@ N_PIXELS = 784
 
 _METADATA_KEY = b"mnist_vae.pixels"
 _ROW_GROUP = 8192
+_COLUMNS = ("image_id", "split", "label", "z")
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class ImageSet:
     z: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("image_id", "split", "label", "z"):
+        for name in _COLUMNS:
             column = getattr(self, name)
-            if column is not None and len(column) != len(self.pixels):
+            if column is not None and len(column) != len(self):
                 raise ValueError(
-                    f"ImageSet.{name} has the wrong length: expected {len(self.pixels)}, one an "
+                    f"ImageSet.{name} has the wrong length: expected {len(self)}, one an "
                     f"image, received {len(column)}; pass arrays of equal length."
                 )
 
@@ -59,12 +60,21 @@ class ImageSet:
     def digest(self) -> str:
         """Return 16 hex digits that name these images: equal ids and pixels, equal name."""
         digest = hashlib.sha256(np.ascontiguousarray(self.image_id, np.int64).data)
-        digest.update(np.ascontiguousarray(self.pixels).data)
+        digest.update(np.ascontiguousarray(self.grey()).data)
         return digest.hexdigest()[:16]
+
+    def grey(self) -> NDArray[np.uint8]:
+        """Return the pixels as bytes, uint8 `[n, 784]` in 0-255; without a copy if they are so.
+
+        Raises:
+            ValueError: The pixels are neither bytes nor multiples of 1/255 in [0, 1].
+        """
+        return flatten(self.pixels) if self.pixels.dtype == np.uint8 else _quantise(self.pixels)
 
     def model_input(self) -> NDArray[np.float32]:
         """Return the pixels as a network takes them: float32 `[n, 784]` in [0, 1]."""
-        return flatten(normalize(self.pixels)) if self.pixels.dtype == np.uint8 else self.pixels
+        pixels = self.pixels
+        return flatten(normalize(pixels)) if pixels.dtype == np.uint8 else pixels
 
     def batches(self, batch_size: int) -> Iterator[ImageSet]:
         """Yield the images in order, `batch_size` at a time, the last batch with the rest."""
@@ -73,13 +83,49 @@ class ImageSet:
 
     def take(self, rows: NDArray[np.intp] | slice) -> ImageSet:
         """Return the images at `rows`, in that order."""
-        return ImageSet(
-            pixels=self.pixels[rows],
-            image_id=self.image_id[rows],
-            split=self.split[rows],
-            label=None if self.label is None else self.label[rows],
-            z=None if self.z is None else self.z[rows],
-        )
+        return ImageSet(self.pixels[rows], **self._columns(rows))
+
+    def _columns(self, rows: NDArray[np.intp] | slice) -> dict[str, Any]:
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        return {name: None if value is None else value[rows] for name, value in columns.items()}
+
+
+class StoredModelInput(ImageSet):
+    """Images as a network takes them, kept as the bytes that they are at rest.
+
+    `pixels` is float32 `[n, 784]` in [0, 1], made anew whenever it is asked for: ask a batch at a
+    time. `grey()` are the bytes.
+    """
+
+    _grey: NDArray[np.uint8]
+
+    def __init__(self, grey: NDArray[np.uint8], **columns: Any) -> None:
+        """Create the set.
+
+        Args:
+            grey: uint8 `[n, 784]`.
+            **columns: The attributes of `ImageSet` but `pixels`.
+        """
+        for name in _COLUMNS:
+            object.__setattr__(self, name, columns.get(name))
+        object.__setattr__(self, "_grey", grey)
+        self.__post_init__()
+
+    def __len__(self) -> int:
+        return len(self._grey)
+
+    @property
+    def pixels(self) -> NDArray[np.float32]:
+        """The grey values, float32 `[n, 784]` in [0, 1], a new array each time."""
+        return normalize(self._grey)
+
+    def grey(self) -> NDArray[np.uint8]:
+        """Return the pixels as bytes, uint8 `[n, 784]` in 0-255, without a copy."""
+        return self._grey
+
+    def take(self, rows: NDArray[np.intp] | slice) -> StoredModelInput:
+        """Return the images at `rows`, in that order."""
+        return StoredModelInput(self._grey[rows], **self._columns(rows))
 
 
 def normalize(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -103,7 +149,7 @@ class ImagesDataset(FileDataset[ImageSet]):
     At rest the pixels are one column of 784-byte fixed-size binaries (uint8), compressed with
     zstd, their shape and scale in the metadata of the schema; the other columns are scalars.
     pandas, DuckDB and Polars read it. With `pixels: float32` the node receives float32
-    `[n, 784]` in [0, 1], made from the decompressed bytes in one copy.
+    `[n, 784]` in [0, 1], made of the bytes as it looks at them (`StoredModelInput`).
 
     Examples:
         ```yaml
@@ -176,14 +222,15 @@ class ImagesDataset(FileDataset[ImageSet]):
 
 def _to_table(images: ImageSet, path: str) -> pa.Table:
     """Return `images` as an Arrow table; the pixels are not copied when they are uint8."""
-    pixels = images.pixels.reshape(len(images), -1)
+    try:
+        pixels = images.grey()
+    except ValueError as error:
+        raise DatasetError(f"The images cannot be saved at {path}: {error}") from error
     if pixels.shape[1] != N_PIXELS:
         raise DatasetError(
             f"Images for {path} have the wrong size: expected {N_PIXELS} pixels each, received "
             f"{pixels.shape[1]}; resize them to 28 x 28."
         )
-    if pixels.dtype != np.uint8:
-        pixels = _quantise(pixels, path)
     values = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(N_PIXELS), len(images), [None, pa.py_buffer(np.ascontiguousarray(pixels))]
     )
@@ -198,15 +245,15 @@ def _to_table(images: ImageSet, path: str) -> pa.Table:
     return table.replace_schema_metadata({_METADATA_KEY: json.dumps(meaning)})
 
 
-def _quantise(pixels: NDArray[Any], path: str) -> NDArray[np.uint8]:
+def _quantise(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the bytes of pixels that are multiples of 1/255, a block of rows at a time."""
     quantised = np.empty(pixels.shape, np.uint8)
     for start in range(0, len(pixels), _ROW_GROUP):
         block = pixels[start : start + _ROW_GROUP]
         scaled = np.rint(block * np.float32(255))
         if not np.array_equal(scaled / np.float32(255), block) or scaled.min() < 0:
-            raise DatasetError(
-                f"Pixels for {path} do not fit in a byte: expected multiples of 1/255 in [0, 1], "
+            raise ValueError(
+                f"Pixels do not fit in a byte: expected multiples of 1/255 in [0, 1], "
                 f"received values from {block.min()} to {block.max()} between them; "
                 "divide bytes by 255, or round first."
             )
@@ -222,29 +269,20 @@ def _from_table(table: pa.Table, pixels: str, path: str) -> ImageSet:
             f"{path} is not a table of images: expected a column `pixels` of type {expected}, "
             f"received {table.schema.names}; delete the file and run the pipeline `data` again."
         )
-    chunks = table.column("pixels").chunks
-    n_images = table.num_rows
-    if pixels == "float32":
-        values: NDArray[Any] = np.empty((n_images, N_PIXELS), np.float32)
-        start = 0
-        for chunk in chunks:
-            block = _bytes_of(chunk)
-            np.divide(block, np.float32(255), out=values[start : start + len(block)])
-            start += len(block)
-    else:
-        blocks = [_bytes_of(chunk) for chunk in chunks]
-        values = blocks[0] if len(blocks) == 1 else np.concatenate([*blocks, _NO_BYTES])
-        values = values.reshape(n_images, *IMAGE_SHAPE)
+    blocks = [_bytes_of(chunk) for chunk in table.column("pixels").chunks]
+    grey = blocks[0] if len(blocks) == 1 else np.concatenate([*blocks, _NO_BYTES])
     latents = [name for name in table.column_names if name.startswith("z_")]
-    return ImageSet(
-        pixels=values,
-        image_id=table.column("image_id").to_numpy(),
-        split=table.column("split").to_numpy().astype(str),
-        label=table.column("label").to_numpy() if "label" in table.column_names else None,
-        z=np.stack([table.column(name).to_numpy() for name in latents], axis=1)
+    columns = {
+        "image_id": table.column("image_id").to_numpy(),
+        "split": table.column("split").to_numpy().astype(str),
+        "label": table.column("label").to_numpy() if "label" in table.column_names else None,
+        "z": np.stack([table.column(name).to_numpy() for name in latents], axis=1)
         if latents
         else None,
-    )
+    }
+    if pixels == "float32":
+        return StoredModelInput(grey, **columns)
+    return ImageSet(grey.reshape(-1, *IMAGE_SHAPE), **columns)
 
 
 _NO_BYTES = np.empty((0, N_PIXELS), np.uint8)

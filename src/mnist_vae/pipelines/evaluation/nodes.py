@@ -124,7 +124,8 @@ def _evaluate_split(
     rate = float(kl.sum())
     floor = None
     if reconstruction == "binary_crossentropy":
-        floor = float(entropy_floor(images.pixels).mean())
+        floors = [entropy_floor(batch.model_input()) for batch in images.batches(params.batch_size)]
+        floor = float(np.concatenate(floors).mean())
     return {
         "n_images": len(images),
         "negative_elbo": distortion + rate,
