@@ -97,6 +97,14 @@ def test_a_wrong_value_is_refused_naming_key_range_and_value(key, value, message
     assert "\n" not in str(refusal.value)
 
 
+def test_parameters_that_contradict_each_other_are_refused():
+    raw = changed("training.importance_samples", 5)
+    raw["training"]["free_bits"] = 0.25
+    message = r"^Parameters `training` do not go together: .* received \(1.0, 0, 0.25\); correct"
+    with pytest.raises(ParameterError, match=message):
+        check_parameters(raw)
+
+
 def test_a_missing_group_is_named():
     raw = parameters_of("local")
     del raw["training"]

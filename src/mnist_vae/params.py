@@ -10,7 +10,15 @@ import re
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Source = Literal["folder", "mirrors", "sample"]
@@ -45,6 +53,9 @@ class ModelParams(_Group):
     hidden_units: tuple[PositiveInt, ...] = Field(default=(512, 256), min_length=1, strict=False)
     """Widths of the encoder's hidden layers; the decoder has them in reverse."""
     activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu", "selu", "tanh"] = "relu"
+    decoder_initialization: Literal["auto", "spread", "glorot"] = "auto"
+    """How the decoder's first layer starts: its units spread over the prior, or all at z = 0;
+    `auto` spreads them where the code has at most three dimensions."""
     reconstruction: Literal["binary_crossentropy", "mse"] = "binary_crossentropy"
     """The reconstruction term: Bernoulli cross-entropy or squared error, summed over the pixels."""
 
@@ -57,10 +68,35 @@ class TrainingParams(_Group):
     learning_rate: Annotated[float, Field(gt=0)] = 0.003
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "linear"
     """How Adam's learning rate falls from `learning_rate` to 0 over all epochs, if it does."""
+    beta_2: Fraction = 0.99
+    """Adam's decay of the mean of the squared gradients."""
+    resample_input: bool = True
+    """Show the encoder Bernoulli draws of the grey values, other ones at every step."""
+    kl_weight: Annotated[float, Field(ge=0)] = 1.0
+    """β of a β-VAE: above 1 less rate (KL) and more distortion, below 1 the reverse."""
+    kl_warmup_epochs: NonNegativeInt = 0
+    """Epochs over which the weight of the KL term rises to `kl_weight`."""
+    free_bits: Annotated[float, Field(ge=0)] = 0.0
+    """Nats of KL that each latent dimension has for nothing."""
+    importance_samples: Annotated[int, Field(ge=1, le=100)] = 1
+    """Draws of z of the importance-weighted bound; 1 trains on −ELBO itself."""
     early_stopping_patience: PositiveInt | None = 10
     """Stop after this many epochs without a better validation loss; None for never."""
     jit_compile: bool = True
     """Compile the training step with XLA."""
+    steps_per_execution: PositiveInt = 16
+    """Steps between two returns to Python: more cost less, fewer move the progress bar sooner."""
+
+    @model_validator(mode="after")
+    def _one_objective(self) -> TrainingParams:
+        weights = (self.kl_weight, self.kl_warmup_epochs, self.free_bits)
+        if self.importance_samples > 1 and weights != (1.0, 0, 0.0):
+            raise ValueError(
+                "the bound of several `importance_samples` has no KL term to weigh: expected "
+                "kl_weight, kl_warmup_epochs and free_bits (1, 0, 0), received "
+                f"{weights}"
+            )
+        return self
 
 
 class EvaluationParams(_Group):
@@ -138,6 +174,8 @@ def _describe(problem: Any) -> str:
         return f"Parameter `{key}` is unknown: allowed are {', '.join(group.model_fields)}"
     if problem["type"] == "missing":
         return f"Parameter `{key}` is missing: expected it in one of the parameter files"
+    if problem["type"] == "value_error":
+        return f"Parameters `{key}` do not go together: {problem['ctx']['error']}"
     expected = problem["msg"].replace("Input should be", "it must be").replace("Tuple", "it")
     # Pydantic's word for what YAML calls a list, and for what it calls a mapping.
     expected = expected.replace("a valid tuple", "a list, such as [a, b]")

@@ -88,3 +88,42 @@ def test_the_floor_of_the_mnist_test_set_is_45_534_nats(mnist_folder: Path):
     pixels = np.frombuffer(gzip.decompress(packed), np.uint8, offset=16).reshape(-1, 784)
     floor = losses.entropy_floor((pixels / 255).astype(np.float32))
     assert floor.mean() == pytest.approx(45.534, abs=0.0005)
+
+
+def test_free_bits_cost_nothing_and_have_no_gradient():
+    import tensorflow as tf
+
+    kl = tf.Variable([[0.1, 2.0], [0.5, 4.0]])
+    with tf.GradientTape() as tape:
+        loss = losses.free_bits_kl(kl, 0.5)  # the first dimension has 0.3 on average
+    assert float(loss) == pytest.approx(0.5 + 3.0)
+    assert tape.gradient(loss, kl).numpy() == pytest.approx(np.array([[0, 0.5], [0, 0.5]]))
+
+
+@pytest.mark.parametrize("samples", [1, 7])
+def test_the_importance_weighted_bound_is_exact_where_the_posterior_is(samples):
+    # z ~ N(0, 1) and x | z ~ N(z, 1) give x ~ N(0, 2) and z | x ~ N(x/2, 1/2).
+    x = np.array([-1.5, 0.0, 2.5])
+    mean, log_var = x[:, np.newaxis] / 2, np.full((3, 1), np.log(0.5))
+    noise = np.random.default_rng(0).standard_normal((samples, 3, 1))
+    z = mean + np.exp(0.5 * log_var) * noise
+    reconstruction = 0.5 * (np.log(2 * np.pi) + (x - z[..., 0]) ** 2)
+    bound = losses.importance_weighted_bound(
+        *(array.astype("float32") for array in (reconstruction, z, mean, log_var))
+    )
+    expected = 0.5 * (np.log(4 * np.pi) + x**2 / 2)
+    assert bound.numpy() == pytest.approx(expected, rel=1e-5)
+
+
+def test_more_importance_samples_give_a_tighter_bound():
+    random = np.random.default_rng(1)
+    z = random.standard_normal((50, 2000, 1)).astype("float32")  # from a posterior that is wrong
+    reconstruction = (2 * (z[..., 0] - 1) ** 2).astype("float32")
+    zeros = np.zeros((2000, 1), "float32")
+    bounds = [
+        losses.importance_weighted_bound(reconstruction[:k], z[:k], zeros, zeros).numpy().mean()
+        for k in (1, 5, 50)
+    ]
+    exact = 0.5 * np.log(5) + 2 / 5  # −log E exp(−2 (z − 1)²) for z ~ N(0, 1)
+    assert bounds[0] > bounds[1] > bounds[2] > exact - 0.01
+    assert bounds[2] == pytest.approx(exact, abs=0.05)

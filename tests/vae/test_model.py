@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from mnist_vae.vae.losses import bernoulli_reconstruction, kl_divergence
-from mnist_vae.vae.model import VariationalAutoencoder, elbo_terms, score_batches
+from mnist_vae.vae.model import (
+    Objective,
+    VariationalAutoencoder,
+    elbo_terms,
+    score_batches,
+)
 from mnist_vae.vae.networks import build_decoder, build_encoder, decoder_logits, keras
 
 
@@ -86,3 +91,74 @@ def test_scores_do_not_depend_on_the_batch_size(networks, pixels):
         return np.concatenate([batch.reconstruction for batch in terms])
 
     assert scores(48) == pytest.approx(scores(7), rel=1e-5)
+
+
+def one_epoch(networks, pixels, objective):
+    vae = VariationalAutoencoder(*networks, objective=objective, seed=1)
+    vae.compile(optimizer=keras.optimizers.Adam(0.0), jit_compile=True)
+    history = vae.fit(pixels, validation_data=(pixels,), batch_size=48, verbose=0).history
+    return {name: values[0] for name, values in history.items()}
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Objective(kl_weight=4.0),
+        Objective(free_bits=3.0),
+        Objective(importance_samples=8),
+        Objective(resample_input=True),
+    ],
+    ids=repr,
+)
+def test_validation_reports_minus_elbo_whatever_is_trained_on(networks, pixels, objective):
+    plain = one_epoch(networks, pixels, Objective())
+    other = one_epoch(networks, pixels, objective)
+    assert other["val_loss"] == pytest.approx(other["val_reconstruction"] + other["val_kl"])
+    assert other["val_kl"] == pytest.approx(plain["val_kl"], rel=1e-5)
+
+
+def test_beta_weighs_the_kl_term_in_training(networks, pixels):
+    epoch = one_epoch(networks, pixels, Objective(kl_weight=4.0))
+    assert epoch["loss"] == pytest.approx(epoch["reconstruction"] + 4 * epoch["kl"], rel=1e-5)
+
+
+def test_free_bits_are_the_least_that_the_kl_term_costs(networks, pixels):
+    epoch = one_epoch(networks, pixels, Objective(free_bits=3.0))
+    assert max(epoch["kl"], 0.01) < 3.0
+    assert epoch["loss"] == pytest.approx(epoch["reconstruction"] + 2 * 3.0, rel=1e-5)
+
+
+def test_several_importance_samples_lower_the_loss(networks, pixels):
+    epoch = one_epoch(networks, pixels, Objective(importance_samples=8))
+    assert epoch["loss"] < epoch["reconstruction"] + epoch["kl"]
+
+
+def test_a_resampled_input_is_black_or_white_with_the_probability_of_its_grey(networks):
+    vae = VariationalAutoencoder(*networks, objective=Objective(resample_input=True), seed=1)
+    grey = np.linspace(0, 1, 256, dtype="float32")
+    pixels = np.tile(np.repeat(grey, 49), (400, 1)).reshape(-1, 784)
+    seen = vae._resample(pixels).numpy()
+    assert set(np.unique(seen)) == {0.0, 1.0}
+    assert np.array_equal(seen[pixels == 0], pixels[pixels == 0])
+    assert np.array_equal(seen[pixels == 1], pixels[pixels == 1])
+    share = seen.reshape(400, 256, 49).mean(axis=(0, 2))
+    assert np.abs(share - grey).max() < 5 * 0.5 / np.sqrt(400 * 49)
+    # Neither the draws of one step nor those of two have anything to do with each other.
+    grey = np.full((400, 784), 0.5, "float32")
+    first, second = (vae._resample(grey).numpy() for _ in range(2))
+    for one, other in (
+        (first, second),
+        (first[:, :196], first[:, 196:392]),
+        (first[:, :-1], first[:, 1:]),
+        (first[:-1], first[1:]),
+    ):
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 5 / np.sqrt(one.size)
+
+
+def test_only_the_encoder_sees_the_resampled_image(networks, pixels):
+    grey = np.full_like(pixels, 0.5)
+    epoch = one_epoch(networks, grey, Objective(resample_input=True))
+    # The decoder of an untrained network says ½ or so; for a grey target that is the best there is.
+    entropy = 784 * np.log(2)
+    assert epoch["reconstruction"] == pytest.approx(entropy, rel=0.05)
+    assert epoch["reconstruction"] >= entropy

@@ -6,14 +6,13 @@ pixels and over latent dimensions; the caller takes the mean over the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
-
-_BLOCK = 4096  # images that are float64 at a time
 
 
 def bernoulli_reconstruction(pixels: Any, logits: Any) -> Any:
@@ -68,6 +67,43 @@ def kl_divergence(z_mean: Any, z_log_var: Any) -> Any:
     return ops.sum(kl_divergence_per_dimension(z_mean, z_log_var), axis=-1)
 
 
+def free_bits_kl(kl_per_dimension: Any, free_bits: float) -> Any:
+    """Return Σ_j max(λ, KL_j), with KL_j the mean over the batch: λ nats a dimension cost nothing.
+
+    A dimension below λ gets no gradient towards the prior, so that it can come into use; see
+    Kingma et al., Improved Variational Inference with Inverse Autoregressive Flow (2016),
+    equation 15.
+
+    Args:
+        kl_per_dimension: Nats, `[batch, latent_dim]`.
+        free_bits: λ, nats a dimension.
+
+    Returns:
+        Nats, a scalar.
+    """
+    return ops.sum(ops.maximum(ops.mean(kl_per_dimension, axis=0), free_bits))
+
+
+def importance_weighted_bound(reconstruction: Any, z: Any, z_mean: Any, z_log_var: Any) -> Any:
+    """Return −log (1/K) Σ_k p(x | z_k) p(z_k) / q(z_k | x), at most −ELBO in expectation.
+
+    Burda et al., Importance Weighted Autoencoders (2016), equation 8.
+
+    Args:
+        reconstruction: −log p(x | z_k), nats, `[K, batch]`.
+        z: The draws z_k, `[K, batch, latent_dim]`.
+        z_mean: μ, `[batch, latent_dim]`.
+        z_log_var: log σ², `[batch, latent_dim]`.
+
+    Returns:
+        Nats, `[batch]`.
+    """
+    squared_noise = ops.square(z - z_mean) * ops.exp(-z_log_var)
+    log_prior_ratio = 0.5 * ops.sum(squared_noise + z_log_var - ops.square(z), axis=-1)
+    log_weights = log_prior_ratio - reconstruction
+    return math.log(reconstruction.shape[0]) - ops.logsumexp(log_weights, axis=0)
+
+
 def entropy_floor(pixels: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the least Bernoulli reconstruction that any decoder can have: the pixels' entropy.
 
@@ -82,8 +118,6 @@ def entropy_floor(pixels: NDArray[np.float32]) -> NDArray[np.float64]:
     """
     from scipy.special import entr
 
-    floor = np.empty(len(pixels))
-    for start in range(0, len(pixels), _BLOCK):
-        x = pixels[start : start + _BLOCK].astype(np.float64)
-        floor[start : start + _BLOCK] = (entr(x) + entr(1.0 - x)).sum(axis=-1)
+    x = pixels.astype(np.float64)
+    floor: NDArray[np.float64] = (entr(x) + entr(1.0 - x)).sum(axis=-1)
     return floor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
@@ -10,7 +11,13 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from mnist_vae.vae.losses import RECONSTRUCTIONS, kl_divergence
+from mnist_vae.vae.losses import (
+    RECONSTRUCTIONS,
+    free_bits_kl,
+    importance_weighted_bound,
+    kl_divergence,
+    kl_divergence_per_dimension,
+)
 from mnist_vae.vae.networks import decoder_logits, reparameterize
 
 
@@ -55,21 +62,44 @@ def elbo_terms(
     )
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What training minimises. The defaults are −ELBO itself, which `evaluate` always reports."""
+
+    kl_weight: float = 1.0
+    """β of Higgins et al., β-VAE (2017): above 1 less rate and more distortion, below 1 the
+    reverse."""
+    free_bits: float = 0.0
+    """λ of `losses.free_bits_kl`, nats a latent dimension."""
+    importance_samples: int = 1
+    """K of `losses.importance_weighted_bound`; 1 is −ELBO with its KL in closed form."""
+    resample_input: bool = False
+    """Show the encoder each image as Bernoulli draws of its grey values, others at every step.
+    The decoder's target stays the grey image."""
+
+
 class VariationalAutoencoder(keras.Model):
     """Encoder and decoder under their common loss, for `compile`, `fit` and `evaluate`.
 
-    The loss is the mean over the batch of reconstruction + KL, in nats. `fit` and `evaluate`
-    take the images alone, float32 `[n, 784]` in [0, 1], and report `loss`, `reconstruction` and
-    `kl`, each the mean over the images seen.
+    `evaluate`, and validation within `fit`, report −ELBO: the mean over the images of
+    reconstruction + KL, in nats, on the images as they are. `fit` minimises `objective`, which by
+    default is the same. Both take the images alone, float32 `[n, 784]` in [0, 1], and report
+    `loss`, `reconstruction` and `kl`, each the mean over the images seen.
 
     Args:
-        encoder: Maps `[batch, 784]` to μ, log σ² and a draw z.
+        encoder: Maps `[batch, 784]` to μ, log σ² and a draw z by its layer `z`.
         decoder: Maps z to pixels; its last layer is a sigmoid `Dense`.
         reconstruction: `binary_crossentropy` or `mse`.
+        objective: What training minimises.
+        seed: Seed of the encoder's input when it is resampled.
         **kwargs: Passed to `keras.Model`.
 
+    Attributes:
+        kl_warmup: Factor of the KL term in training, 1 unless a callback warms it up.
+
     Raises:
-        ValueError: `reconstruction` is neither.
+        ValueError: `reconstruction` is neither, or free bits come with the importance-weighted
+            bound, which has no KL term.
     """
 
     def __init__(
@@ -77,6 +107,8 @@ class VariationalAutoencoder(keras.Model):
         encoder: keras.Model,
         decoder: keras.Model,
         reconstruction: str = "binary_crossentropy",
+        objective: Objective = Objective(),
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"name": "vae", **kwargs})
@@ -88,6 +120,11 @@ class VariationalAutoencoder(keras.Model):
         self.encoder = encoder
         self.decoder = decoder
         self.reconstruction = reconstruction
+        self.objective = objective
+        self.kl_warmup = self.add_weight(
+            shape=(), initializer="ones", trainable=False, name="kl_warmup"
+        )
+        self.seed_generator = keras.random.SeedGenerator(seed)
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction")
         self.kl_tracker = keras.metrics.Mean(name="kl")
 
@@ -95,11 +132,62 @@ class VariationalAutoencoder(keras.Model):
         """Do nothing: encoder and decoder come built."""
         self.built = True
 
-    def call(self, pixels: Any) -> ElboTerms:
-        """Return the terms of −ELBO for each image and add their mean as the loss."""
-        terms = elbo_terms(self.encoder, self.decoder, pixels, self.reconstruction)
-        self.add_loss(ops.mean(terms.reconstruction + terms.kl))
-        return terms
+    def call(self, pixels: Any, training: bool = False) -> ElboTerms:
+        """Return the terms of −ELBO for each image, and add the mean loss: −ELBO, or `objective`.
+
+        In training with K importance samples the reconstruction is the mean over the K draws.
+        """
+        if not training:
+            terms = elbo_terms(self.encoder, self.decoder, pixels, self.reconstruction)
+            self.add_loss(ops.mean(terms.reconstruction + terms.kl))
+            return terms
+        seen = self._resample(pixels) if self.objective.resample_input else pixels
+        z_mean, z_log_var, z = self.encoder(seen)
+        if self.objective.importance_samples > 1:
+            return self._importance_weighted(pixels, z_mean, z_log_var)
+        reconstruction = RECONSTRUCTIONS[self.reconstruction](
+            pixels, decoder_logits(self.decoder, z)
+        )
+        kl_per_dimension = kl_divergence_per_dimension(z_mean, z_log_var)
+        kl = ops.sum(kl_per_dimension, axis=-1)
+        rate = (
+            free_bits_kl(kl_per_dimension, self.objective.free_bits)
+            if self.objective.free_bits
+            else ops.mean(kl)
+        )
+        weight = self.objective.kl_weight * self.kl_warmup
+        self.add_loss(ops.mean(reconstruction) + weight * rate)
+        return ElboTerms(reconstruction, kl, z_mean, z_log_var)
+
+    def _importance_weighted(self, pixels: Any, z_mean: Any, z_log_var: Any) -> ElboTerms:
+        draw = self.encoder.get_layer("z")
+        samples = self.objective.importance_samples
+        z = ops.stack([draw([z_mean, z_log_var]) for _ in range(samples)])  # [K, batch, latent]
+        logits = decoder_logits(self.decoder, ops.reshape(z, (-1, z.shape[-1])))
+        logits = ops.reshape(logits, (samples, -1, logits.shape[-1]))
+        reconstruction = RECONSTRUCTIONS[self.reconstruction](pixels, logits)
+        bound = importance_weighted_bound(reconstruction, z, z_mean, z_log_var)
+        self.add_loss(ops.mean(bound))
+        kl = kl_divergence(z_mean, z_log_var)
+        return ElboTerms(ops.mean(reconstruction, axis=0), kl, z_mean, z_log_var)
+
+    def _resample(self, pixels: Any) -> Any:
+        """Return pixels that are 1 with the probability of their grey value, else 0.
+
+        Keras' own random numbers, one a pixel, would take several times the rest of the step on a
+        CPU. These are a counter, hashed (lowbias32 of Wellons, Hash Function Prospector), and four
+        pixels share the bytes of each.
+        """
+        columns = -(-pixels.shape[-1] // 4)
+        row = ops.arange(ops.shape(pixels)[0], dtype="int32")[:, None]
+        count = ops.cast(columns * row + ops.arange(columns, dtype="int32"), "uint32")
+        state = ops.cast(self.seed_generator.next(), "uint32")  # the seed, and a count of calls
+        word = _hash(count + _hash(state[1] + _hash(state[0])))
+        shifts = [ops.right_shift(word, ops.cast(8 * byte, "uint32")) for byte in range(4)]
+        thresholds = ops.concatenate(shifts, axis=-1)[:, : pixels.shape[-1]]
+        thresholds = ops.cast(ops.bitwise_and(thresholds, ops.cast(255, "uint32")), "int32")
+        # White, 1, is above the greatest threshold, (255 + ½) / 256; black, 0, below the least.
+        return ops.cast(ops.cast(thresholds, pixels.dtype) + 0.5 < 256 * pixels, pixels.dtype)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: ElboTerms, sample_weight: Any = None
@@ -109,6 +197,14 @@ class VariationalAutoencoder(keras.Model):
         self.kl_tracker.update_state(y_pred.kl)
         metrics: dict[str, Any] = self.get_metrics_result()
         return metrics
+
+
+def _hash(word: Any) -> Any:
+    """Return uint32 whose bits look random, and differ wherever those of `word` do."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        word = ops.bitwise_xor(word, ops.right_shift(word, ops.cast(shift, "uint32")))
+        word = word * ops.cast(factor, "uint32")
+    return ops.bitwise_xor(word, ops.right_shift(word, ops.cast(16, "uint32")))
 
 
 def score_batches(

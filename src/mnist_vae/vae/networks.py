@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import keras
 from keras import ops
 
 N_PIXELS = 784
+
+_FEW_DIMENSIONS = 3
 
 
 @keras.saving.register_keras_serializable(package="mnist_vae")
@@ -89,11 +91,13 @@ def build_encoder(
         A model named `encoder` that maps float32 `[batch, 784]` in [0, 1] to the list of
         `z_mean`, `z_log_var` and `z`, each `[batch, latent_dim]`.
     """
-    weights = _initializers(seed)
+    seeds = _seeds(seed)
     pixels = keras.Input((N_PIXELS,), name="pixels")
-    x = _hidden_layers(pixels, hidden_units, activation, weights)
-    z_mean = keras.layers.Dense(latent_dim, kernel_initializer=weights(), name="z_mean")(x)
-    z_log_var = keras.layers.Dense(latent_dim, kernel_initializer=weights(), name="z_log_var")(x)
+    x = _hidden_layers(pixels, hidden_units, activation, seeds)
+    z_mean = keras.layers.Dense(latent_dim, kernel_initializer=_glorot(seeds), name="z_mean")(x)
+    z_log_var = keras.layers.Dense(latent_dim, kernel_initializer=_glorot(seeds), name="z_log_var")(
+        x
+    )
     z = Sampling(seed, name="z")([z_mean, z_log_var])
     return keras.Model(pixels, [z_mean, z_log_var, z], name="encoder")
 
@@ -103,6 +107,7 @@ def build_decoder(
     hidden_units: Sequence[int] = (512, 256),
     activation: str = "relu",
     seed: int | None = None,
+    initialization: str = "auto",
 ) -> keras.Model:
     """Return the decoder, the encoder's mirror: z → hidden layers reversed → 784 sigmoid.
 
@@ -111,17 +116,28 @@ def build_decoder(
         hidden_units: Widths of the *encoder's* hidden layers; the decoder has them in reverse.
         activation: Keras name of their activation.
         seed: Seed of the initial weights; None for others every time.
+        initialization: How the first layer starts. `spread`: its units are spread over the prior,
+            as unit u bends where wᵤ·z + bᵤ = 0, with w ~ N(0, I / latent_dim) and b uniform in
+            [−2, 2]. `glorot`: Glorot weights and no bias, so that all of them bend at z = 0, and
+            a code of few dimensions takes long to unfold. `auto`: `spread` up to three latent
+            dimensions, where it is the better one.
 
     Returns:
         A model named `decoder` that maps float32 `[batch, latent_dim]` to the mean of each
         pixel, `[batch, 784]` in [0, 1].
     """
     # Not the encoder's stream: mirrored layers of equal shape would start out equal.
-    weights = _initializers(None if seed is None else seed + 1_000_000)
+    seeds = _seeds(None if seed is None else seed + 1_000_000)
     z = keras.Input((latent_dim,), name="z")
-    x = _hidden_layers(z, tuple(reversed(hidden_units)), activation, weights)
+    first, *others = reversed(hidden_units)
+    if initialization == "spread" or (initialization == "auto" and latent_dim <= _FEW_DIMENSIONS):
+        initial = _spread(latent_dim, seeds)
+    else:
+        initial = {"kernel_initializer": _glorot(seeds)}
+    x = keras.layers.Dense(first, activation=activation, name="hidden_1", **initial)(z)
+    x = _hidden_layers(x, others, activation, seeds, first=2)
     pixels = keras.layers.Dense(
-        N_PIXELS, activation="sigmoid", kernel_initializer=weights(), name="pixels_mean"
+        N_PIXELS, activation="sigmoid", kernel_initializer=_glorot(seeds), name="pixels_mean"
     )(x)
     return keras.Model(z, pixels, name="decoder")
 
@@ -147,15 +163,34 @@ def load_model(path: Path) -> keras.Model:
     return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
-def _initializers(seed: int | None) -> Any:
-    """Return a function that gives a differently seeded Glorot initializer at every call."""
-    seeds = itertools.repeat(None) if seed is None else itertools.count(seed)
-    return lambda: keras.initializers.GlorotUniform(seed=next(seeds))
+def _seeds(seed: int | None) -> Iterator[int | None]:
+    """Return another seed for every initializer."""
+    return itertools.repeat(None) if seed is None else itertools.count(seed)
 
 
-def _hidden_layers(x: Any, widths: Sequence[int], activation: str, weights: Any) -> Any:
-    for number, width in enumerate(widths, start=1):
+def _glorot(seeds: Iterator[int | None]) -> keras.initializers.Initializer:
+    return keras.initializers.GlorotUniform(seed=next(seeds))
+
+
+def _spread(latent_dim: int, seeds: Iterator[int | None]) -> dict[str, Any]:
+    """Return the initializers of a first decoder layer whose units are spread over the prior."""
+    return {
+        "kernel_initializer": keras.initializers.RandomNormal(
+            stddev=latent_dim**-0.5, seed=next(seeds)
+        ),
+        "bias_initializer": keras.initializers.RandomUniform(-2.0, 2.0, seed=next(seeds)),
+    }
+
+
+def _hidden_layers(
+    x: Any,
+    widths: Sequence[int],
+    activation: str,
+    seeds: Iterator[int | None],
+    first: int = 1,
+) -> Any:
+    for number, width in enumerate(widths, start=first):
         x = keras.layers.Dense(
-            width, activation=activation, kernel_initializer=weights(), name=f"hidden_{number}"
+            width, activation=activation, kernel_initializer=_glorot(seeds), name=f"hidden_{number}"
         )(x)
     return x

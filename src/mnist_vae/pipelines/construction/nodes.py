@@ -19,7 +19,9 @@ def construct_decoder(params: ModelParams, seed: int) -> KerasModel:
     """Return the untrained decoder, `[n, latent_dim]` to `[n, 784]`; it mirrors the encoder."""
     from mnist_vae.vae.networks import build_decoder
 
-    return build_decoder(**_architecture(params), seed=seed)
+    return build_decoder(
+        **_architecture(params), seed=seed, initialization=params.decoder_initialization
+    )
 
 
 def _architecture(params: ModelParams) -> dict[str, Any]:
