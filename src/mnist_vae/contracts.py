@@ -6,12 +6,15 @@ The catalog's `validator:` calls `EmbeddingContract` on every save; nodes call t
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BaseModel
 
 from mnist_vae.datasets.images import ImageSet, latent_columns
 from mnist_vae.datasets.keras_model import KerasModel
@@ -25,6 +28,24 @@ def fingerprint(*models: KerasModel) -> str:
             value = np.asarray(weight.value)
             digest.update(f"{model.name}/{value.shape}/{value.dtype}".encode())
             digest.update(value.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def parameters_fingerprint(*parameters: BaseModel | int) -> str:
+    """Return 16 hex digits that name these parameters."""
+    values = [
+        value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        for value in parameters
+    ]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def code_fingerprint() -> str:
+    """Return 16 hex digits that name the code of this package: its modules and their text."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -49,6 +49,7 @@ def test_every_stage_is_on_disk(data):
 
 def test_nothing_unfinished_is_left(data):
     assert not list(data.rglob(".partial-*"))
+    assert not (data / "06_models/training_backup.npz").exists()
 
 
 def test_the_manifest_says_that_the_model_is_one_of_the_sample(data):

@@ -1,13 +1,15 @@
-"""Training: schedules, early stopping, divergence, progress, seeds."""
+"""Training: schedules, early stopping, divergence, going on after a kill, progress, seeds."""
 
+import json
 import logging
 
+import keras
 import numpy as np
 import pytest
 
-from mnist_vae.vae import callbacks
-from mnist_vae.vae.callbacks import TrainingDivergedError
-from mnist_vae.vae.model import VariationalAutoencoder
+from mnist_vae.vae import callbacks, training
+from mnist_vae.vae.callbacks import TrainingFailedError
+from mnist_vae.vae.model import Objective, VariationalAutoencoder
 from mnist_vae.vae.networks import build_decoder, build_encoder
 from mnist_vae.vae.training import fit
 
@@ -16,6 +18,9 @@ PARAMS = {
     "batch_size": 16,
     "learning_rate": 0.01,
     "learning_rate_schedule": "linear",
+    "beta_2": 0.99,
+    "kl_warmup_epochs": 0,
+    "steps_per_execution": 1,
     "early_stopping_patience": None,
     "jit_compile": False,
     "seed": 1,
@@ -25,6 +30,18 @@ PARAMS = {
 @pytest.fixture
 def pixels():
     return np.random.default_rng(0).random((40, 784)).astype("float32")
+
+
+@pytest.fixture
+def digits():
+    """Training and validation images with a pattern to learn, and noise to overfit."""
+    random = np.random.default_rng(0)
+    pattern = random.random(784)
+    return [(random.random((40, 784)) < pattern).astype("float32") for _ in range(2)]
+
+
+def train(*args, **params):
+    return fit(*args, **params).history
 
 
 def new_vae():
@@ -42,41 +59,153 @@ def new_vae():
     ],
 )
 def test_the_learning_rate_follows_its_schedule(pixels, schedule, rates):
-    history = fit(new_vae(), pixels, pixels, **PARAMS | {"learning_rate_schedule": schedule})
+    history = train(new_vae(), pixels, pixels, **PARAMS | {"learning_rate_schedule": schedule})
     assert history["learning_rate"] == pytest.approx(rates, abs=1e-7)
 
 
-def test_early_stopping_ends_with_the_weights_of_the_best_epoch(pixels):
+def test_early_stopping_ends_with_the_weights_of_the_best_epoch(digits):
     vae = new_vae()
-    # White noise cannot be learnt: the validation loss soon rises.
-    validation = 1 - pixels
     params = {"epochs": 60, "learning_rate": 0.03, "learning_rate_schedule": "constant"}
-    history = fit(vae, pixels, validation, **PARAMS | params | {"early_stopping_patience": 3})
+    history = train(vae, *digits, **PARAMS | params | {"early_stopping_patience": 3})
     best = int(np.argmin(history["val_loss"]))
     assert len(history["val_loss"]) == best + 1 + 3 < 60
-    report = vae.evaluate(validation, verbose=0, return_dict=True)
+    report = vae.evaluate(digits[1], verbose=0, return_dict=True)
     assert report["loss"] == pytest.approx(history["val_loss"][best], rel=0.01)
 
 
 def test_training_that_diverges_says_what_to_try(pixels):
-    with pytest.raises(TrainingDivergedError, match=r"loss became (nan|inf) in epoch \d, batch .*"):
-        fit(new_vae(), pixels, pixels, **PARAMS | {"learning_rate": 1e6, "epochs": 20})
+    pixels[17, 300] = np.nan
+    with pytest.raises(TrainingFailedError, match=r"loss became nan in epoch 1, batch \d, .* try"):
+        train(new_vae(), pixels, pixels, **PARAMS)
 
 
 def test_a_validation_loss_that_is_not_finite_ends_training_too(pixels):
-    with pytest.raises(TrainingDivergedError, match="validation loss became nan in epoch 1,"):
-        fit(new_vae(), pixels, pixels * np.float32(np.nan), **PARAMS)
+    with pytest.raises(TrainingFailedError, match="validation loss became nan in epoch 1,"):
+        train(new_vae(), pixels, pixels * np.float32(np.nan), **PARAMS)
+
+
+def test_an_exploding_log_variance_ends_training_before_the_loss_is_infinite(pixels):
+    vae = new_vae()
+    vae.encoder.get_layer("z_log_var").bias.assign([40.0, 40.0])
+    with pytest.raises(TrainingFailedError, match=r"exploded with the encoder's z_log_var: it was"):
+        train(vae, pixels, pixels, **PARAMS)
+
+
+@pytest.mark.parametrize("patience", [None, 2])
+def test_a_validation_loss_that_never_improves_is_an_error(pixels, patience):
+    vae = new_vae()
+    vae.decoder.trainable = vae.encoder.trainable = False
+    vae.decoder.get_layer("pixels_mean").trainable = True
+    # Training learns a white sheet while validation is black.
+    params = {"early_stopping_patience": patience, "learning_rate_schedule": "constant"}
+    with pytest.raises(TrainingFailedError, match=r"did not improve in [34] epochs"):
+        train(vae, np.ones_like(pixels), np.zeros_like(pixels), **PARAMS | params)
+
+
+def test_bytes_train_as_their_grey_values_do(pixels):
+    grey = np.rint(255 * pixels).astype(np.uint8)
+    as_bytes = train(new_vae(), grey, grey, **PARAMS)
+    as_floats = train(new_vae(), *2 * [(grey / 255).astype(np.float32)], **PARAMS)
+    assert as_bytes["val_loss"] == pytest.approx(as_floats["val_loss"], rel=1e-5)
+
+
+def test_every_epoch_has_whole_batches_of_other_images_in_an_order_of_its_own():
+    images = np.repeat(np.arange(10, dtype=np.uint8)[:, np.newaxis], 784, axis=1)
+    batches = training.Batches(images, 4, seed=1)
+    left_over = set()
+    orders = set()
+    for epoch in range(20):
+        batches.shuffle(epoch)
+        seen = [round(255 * row) for batch in batches.dataset() for row in batch.numpy()[:, 5]]
+        assert len(set(seen)) == len(seen) == 8
+        left_over |= set(range(10)) - set(seen)
+        orders.add(tuple(seen))
+        after_a_kill = training.Batches(images, 4, seed=1)
+        after_a_kill.shuffle(epoch)
+        assert after_a_kill[0][:, 0].tolist() == seen[:4]
+    assert left_over == set(range(10))
+    assert len(orders) == 20
+
+
+def test_the_weight_of_the_kl_term_rises_to_its_value(pixels):
+    weights = []
+
+    class Record(callbacks.WarmUpKl):
+        def on_epoch_begin(self, epoch, logs=None):
+            super().on_epoch_begin(epoch, logs)
+            weights.append(float(self.model.kl_warmup))
+
+    vae = new_vae()
+    vae.compile(keras.optimizers.Adam())
+    vae.fit(pixels, epochs=6, callbacks=[Record(4)], verbose=0)
+    assert weights == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
+
+
+def test_steps_between_two_returns_to_python_change_nothing(pixels):
+    histories = [
+        train(new_vae(), pixels, pixels, **PARAMS | {"batch_size": 7, "steps_per_execution": steps})
+        for steps in (1, 2, 100)
+    ]
+    assert histories[0] == histories[1] == histories[2]
+
+
+class Memory:
+    """A store of backups that dies after some epochs."""
+
+    def __init__(self, epochs=None):
+        self.state = None
+        self.epochs = epochs
+
+    def load(self):
+        return self.state
+
+    def save(self, state):
+        self.state = json.loads(
+            json.dumps({k: v for k, v in state.items() if k not in arrays(state)})
+        )
+        self.state |= arrays(state)
+        if state["epoch"] == self.epochs:
+            raise KeyboardInterrupt
+
+
+def arrays(state):
+    return {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+
+
+@pytest.mark.parametrize("patience", [None, 3])
+def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(digits, patience):
+    params = {"epochs": 6, "learning_rate": 0.03, "early_stopping_patience": patience}
+    params = PARAMS | params | {"jit_compile": True}
+    whole = resampling_vae()
+    history = train(whole, *digits, **params)
+    for epochs in range(1, len(history["loss"]) + 1):
+        store = Memory(epochs)
+        with pytest.raises(KeyboardInterrupt):
+            train(resampling_vae(), *digits, **params, backup=store)
+        store.epochs = None
+        resumed = resampling_vae()
+        assert train(resumed, *digits, **params, backup=store) == history
+        for expected, received in zip(whole.variables, resumed.variables, strict=True):
+            if "kl" not in received.path and "reconstruction" not in received.path:
+                assert np.array_equal(expected, received), received.path
+
+
+def resampling_vae():
+    networks = new_vae()
+    return VariationalAutoencoder(
+        networks.encoder, networks.decoder, objective=Objective(resample_input=True), seed=3
+    )
 
 
 def test_same_seed_same_history_and_other_seed_another(pixels):
-    histories = [fit(new_vae(), pixels, pixels, **PARAMS | {"seed": seed}) for seed in (1, 1, 2)]
+    histories = [train(new_vae(), pixels, pixels, **PARAMS | {"seed": seed}) for seed in (1, 1, 2)]
     assert histories[0] == histories[1]
     assert histories[0] != histories[2]
 
 
 def test_progress_is_one_line_an_epoch_when_nobody_watches(pixels, caplog):
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
-        fit(new_vae(), pixels, pixels, **PARAMS | {"epochs": 2})
+        train(new_vae(), pixels, pixels, **PARAMS | {"epochs": 2})
     lines = [record.message for record in caplog.records]
     assert len(lines) == 2
     assert lines[0].startswith("Epoch 1/2: loss ")
@@ -86,7 +215,7 @@ def test_progress_is_one_line_an_epoch_when_nobody_watches(pixels, caplog):
 
 def test_progress_is_one_bar_for_the_run_on_a_terminal(pixels, capsys, monkeypatch):
     monkeypatch.setattr(callbacks.sys.stderr, "isatty", lambda: True, raising=False)
-    fit(new_vae(), pixels, pixels, **PARAMS | {"epochs": 3})
+    train(new_vae(), pixels, pixels, **PARAMS | {"epochs": 3})
     bar = capsys.readouterr().err
     assert "epoch 3/3" in bar
     assert "100%" in bar

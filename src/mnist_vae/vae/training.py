@@ -1,88 +1,197 @@
-"""Training: optimiser, learning-rate schedule and callbacks around Keras' own `fit`."""
+"""Training: data, optimiser, learning-rate schedule and callbacks around Keras' own `fit`."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
-from mnist_vae.vae.callbacks import Progress, StopOnNonFinite
+from mnist_vae.vae.callbacks import (
+    Backup,
+    BackupStore,
+    Progress,
+    RecordLearningRate,
+    StopOnDivergence,
+    TrainingFailedError,
+    WarmUpKl,
+)
 from mnist_vae.vae.model import VariationalAutoencoder
+
+_VALIDATION_BATCH = 4096
+
+
+class TrainingRun(NamedTuple):
+    """How a training went."""
+
+    history: dict[str, list[float]]
+    """For each epoch `loss`, `reconstruction`, `kl`, each also as `val_...` (nats an image, the
+    mean over the epoch's batches), and `learning_rate` at its end."""
+    seconds: float
+    """How long the epochs took, compilation and validation included."""
 
 
 def fit(
     vae: VariationalAutoencoder,
-    train: NDArray[np.float32],
-    validation: NDArray[np.float32],
+    train: NDArray[Any],
+    validation: NDArray[Any],
     *,
     epochs: int,
     batch_size: int,
     learning_rate: float,
     learning_rate_schedule: str,
+    beta_2: float,
+    kl_warmup_epochs: int,
     early_stopping_patience: int | None,
     jit_compile: bool,
+    steps_per_execution: int,
     seed: int,
-) -> dict[str, list[float]]:
-    """Train `vae` in place with Adam and return its history.
+    backup: BackupStore | None = None,
+) -> TrainingRun:
+    """Train `vae` in place with Adam and return how it went.
 
     With early stopping the weights are those of the epoch with the best validation loss;
-    without, those of the last epoch.
+    without, those of the last epoch. An epoch is as many whole batches as the images fill; the
+    few images that are left over are others in every epoch. The images are copied a batch at a
+    time only.
 
     Args:
         vae: The model to train.
-        train: Training images in [0, 1], float32 `[n, 784]`.
-        validation: Validation images in [0, 1], float32 `[m, 784]`.
+        train: Training images `[n, 784]`, uint8 or float32 in [0, 1].
+        validation: Validation images `[m, 784]`, alike.
         epochs: Epochs, at most.
         batch_size: Images a step.
         learning_rate: Adam's learning rate at the first step.
         learning_rate_schedule: `constant`, or `linear` or `cosine` to 0 over all epochs.
+        beta_2: Adam's decay of the squared gradients' mean.
+        kl_warmup_epochs: Epochs over which the weight of the KL term rises to its full value.
         early_stopping_patience: Epochs without a better validation loss; None for all epochs.
         jit_compile: Compile the step with XLA.
+        steps_per_execution: Steps between two returns to Python.
         seed: Seed of the shuffling.
+        backup: Where the state is kept after every epoch, and an interrupted training goes on
+            from; None for neither.
 
     Returns:
-        For each epoch `loss`, `reconstruction`, `kl`, each also as `val_...` (nats an image,
-        the mean over the epoch's batches), and `learning_rate` at its end.
+        History and duration, those of earlier processes included.
 
     Raises:
-        TrainingDivergedError: The loss became NaN or infinite.
+        TrainingFailedError: The loss became NaN or infinite, the KL term exploded, or the
+            validation loss never improved.
     """
     keras.utils.set_random_seed(seed)
-    steps = epochs * -(-len(train) // batch_size)
-    vae.compile(
-        optimizer=keras.optimizers.Adam(_schedule(learning_rate_schedule, learning_rate, steps)),
-        jit_compile=jit_compile,
+    batch_size = min(batch_size, len(train))
+    batches = Batches(train, batch_size, seed)
+    # As few batches as memory is no matter for, and of one size if possible: each is compiled.
+    n_batches = -(-len(validation) // _VALIDATION_BATCH)
+    validation_batches = Batches(validation, -(-len(validation) // n_batches)).dataset()
+    steps = epochs * len(batches)
+    optimizer = keras.optimizers.Adam(
+        _schedule(learning_rate_schedule, learning_rate, steps), beta_2=beta_2
     )
-    progress = Progress(len(train), epochs)
-    callbacks: list[keras.callbacks.Callback] = [
-        StopOnNonFinite(),
-        _RecordLearningRate(),
-        progress,
-    ]
-    if early_stopping_patience is not None:
-        callbacks.append(
-            keras.callbacks.EarlyStopping(
-                monitor="val_loss",
-                mode="min",
-                patience=early_stopping_patience,
-                restore_best_weights=True,
-            )
-        )
+    optimizer.build(vae.trainable_variables)
+    vae.compile(
+        optimizer=optimizer,
+        jit_compile=jit_compile,
+        steps_per_execution=min(steps_per_execution, len(batches)),
+    )
+    early_stopping = keras.callbacks.EarlyStopping(
+        monitor="val_loss",
+        mode="min",
+        patience=early_stopping_patience or epochs,
+        restore_best_weights=early_stopping_patience is not None,
+    )
+    state = Backup(backup, early_stopping)
+    if not state.restore(vae):
+        state.untrained = vae.evaluate(validation_batches, verbose=0, return_dict=True)["loss"]
+    progress = Progress(batch_size * len(batches), epochs, state.epoch)
     try:
-        history = vae.fit(
-            train,
-            batch_size=batch_size,
+        vae.fit(
+            batches.dataset(),
+            shuffle=False,
             epochs=epochs,
-            validation_data=(validation,),
-            validation_batch_size=1024,
-            callbacks=callbacks,
+            initial_epoch=epochs if state.stopped else state.epoch,
+            validation_data=validation_batches,
+            callbacks=[
+                keras.callbacks.LambdaCallback(
+                    on_epoch_begin=lambda epoch, _: batches.shuffle(epoch)
+                ),
+                WarmUpKl(kl_warmup_epochs),
+                StopOnDivergence(),
+                RecordLearningRate(),
+                progress,
+                early_stopping,
+                state,
+            ],
             verbose=0,
         )
     finally:
         progress.close()
-    return {name: [float(value) for value in values] for name, values in history.history.items()}
+    _check_improvement(state.untrained, state.history["val_loss"], state.stopped)
+    return TrainingRun(state.history, state.seconds)
+
+
+def _check_improvement(untrained: float, losses: list[float], stopped: bool) -> None:
+    best = min(losses)
+    if best >= untrained or (stopped and best == losses[0]):
+        raise TrainingFailedError(
+            f"The validation loss did not improve in {len(losses)} epochs: expected it to fall, "
+            f"received {untrained:.2f} nats before training, {losses[0]:.2f} after the first epoch "
+            f"and {best:.2f} at best; nothing was saved: try a tenth of `training.learning_rate`, "
+            "and check that training and validation images are of the same kind."
+        )
+
+
+class Batches:
+    """Images, float32 a batch at a time; with a seed, shuffled as seed and epoch say.
+
+    Shuffled, there are whole batches only: another size would be compiled a second time.
+
+    Args:
+        images: `[n, 784]`, uint8 or float32 in [0, 1].
+        batch_size: Images a batch.
+        seed: Seed of the shuffling; None for the order of `images`.
+    """
+
+    def __init__(self, images: NDArray[Any], batch_size: int, seed: int | None = None) -> None:
+        self._images = images
+        self._batch_size = batch_size
+        self._seed = seed
+        self._order = np.arange(len(images))
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self._images), self._batch_size)
+        return whole if self._seed is not None else whole + (rest > 0)
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        return self._images[rows]
+
+    def shuffle(self, epoch: int) -> None:
+        """Put the images in the order of this epoch."""
+        order = np.random.default_rng((self._seed or 0, epoch))
+        self._order = order.permutation(len(self._images))
+
+    def dataset(self) -> tf.data.Dataset:
+        """Return the batches for Keras, in the order that is set when they are asked for.
+
+        The images stay where they are, and each batch is taken between two steps: on few cores
+        threads of its own would only be in the way of the step's.
+        """
+        dtype = tf.as_dtype(self._images.dtype)
+        pixels = self._images.shape[1]
+
+        def batch(index: Any) -> Any:
+            images = tf.numpy_function(self.__getitem__, [index], dtype)
+            images = tf.ensure_shape(images, (None, pixels))
+            return tf.cast(images, tf.float32) / 255.0 if dtype == tf.uint8 else images
+
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        options.threading.private_threadpool_size = 1
+        return tf.data.Dataset.range(len(self)).map(batch).with_options(options)
 
 
 def _schedule(name: str, learning_rate: float, steps: int) -> Any:
@@ -93,9 +202,3 @@ def _schedule(name: str, learning_rate: float, steps: int) -> Any:
     if name == "cosine":
         return keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps=steps)
     return learning_rate
-
-
-class _RecordLearningRate(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if logs is not None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)

@@ -21,7 +21,7 @@ def draw_learning_curves(training_history: pd.DataFrame, training_summary: dict[
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    terms = {"loss": "loss = -ELBO", "reconstruction": "reconstruction", "kl": "KL"}
+    terms = {"loss": "loss (validation: -ELBO)", "reconstruction": "reconstruction", "kl": "KL"}
     figure = make_subplots(
         rows=2,
         cols=3,

@@ -20,6 +20,7 @@ def create_pipeline() -> Pipeline:
                     "params:model",
                     "params:training",
                     "params:seed",
+                    "training_backup",
                 ],
                 outputs=["encoder", "decoder", "training_history", "training_summary"],
                 name="train_vae",

@@ -1,0 +1,103 @@
+"""`kill -9` while it trains, and the same command again: the bytes of an uninterrupted run."""
+
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.conftest import copy_project, kedro
+
+EPOCHS = 20
+ARGUMENTS = ["run", "--pipelines=training,embedding", "--env=test"]
+KILLS = 5
+
+
+def arguments(**params):
+    params = {"training.epochs": EPOCHS, "split.max_images": 1200, **params}
+    return [*ARGUMENTS, "--params=" + ",".join(f"{key}={value}" for key, value in params.items())]
+
+
+def results(project: Path) -> dict[str, object]:
+    """What must be equal: weights, history, embeddings, metrics."""
+    data = project / "data/test"
+    (summary,) = (data / "06_models/training_summary.json").glob("*/*.json")
+    return {
+        "model_version": json.loads(summary.read_text())["model_version"],
+        "history": pq.read_table(data / "06_models/training_history.parquet").to_pydict(),
+        "embeddings": (data / "07_model_output/latent_embeddings.parquet").read_bytes(),
+        "metrics": (data / "08_reporting/metrics.json").read_bytes(),
+    }
+
+
+def kill_while_training(project: Path, moment: random.Random) -> int:
+    """Kill a run a random while after it finished a random number of epochs; return which."""
+    epoch = 0
+    left = moment.randrange(4)
+    with subprocess.Popen(
+        [Path(sys.executable).with_name("kedro"), *arguments()],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            if "Running node: train_vae" in line and left == 0:
+                break
+            if found := re.search(rf"Epoch (\d+)/{EPOCHS}:", line):
+                epoch, left = int(found[1]), left - 1
+                if left <= 0:
+                    break
+        time.sleep(moment.uniform(0, 4 if epoch == 0 else 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.stdout.read()
+    return epoch
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    project = copy_project(tmp_path_factory.mktemp("uninterrupted") / "project")
+    finished = kedro(project, *arguments())
+    assert finished.returncode == 0, finished.stderr
+    return project
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1])
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
+    uninterrupted, tmp_path, seed
+):
+    moment = random.Random(seed)
+    project = copy_project(tmp_path / "project")
+    backup = project / "data/test/06_models/training_backup.npz"
+    killed = [kill_while_training(project, moment) for _ in range(KILLS)]
+    seen = [epoch for epoch in killed if epoch > 0]  # the others died before they said anything
+    assert seen == sorted(seen), "it went on from an older epoch"
+    assert 0 < seen[-1] < EPOCHS, f"no kill while it trained: {killed}"
+    assert backup.exists()
+    finished = kedro(project, *arguments())
+    assert finished.returncode == 0, finished.stderr
+    (goes_on,) = re.findall(
+        r"goes\s+on\s+where\s+it\s+was\s+interrupted,\s+after\s+epoch\s+(\d+)",
+        finished.stdout + finished.stderr,
+    )
+    assert int(goes_on) >= seen[-1]
+    assert results(project) == results(uninterrupted)
+    assert not backup.exists()
+
+
+@pytest.mark.slow
+def test_a_backup_is_not_taken_up_by_a_run_with_other_parameters(tmp_path):
+    project = copy_project(tmp_path / "project")
+    assert kill_while_training(project, random.Random(4)) > 0
+    finished = kedro(project, *arguments(**{"training.learning_rate": 0.002, "training.epochs": 2}))
+    assert finished.returncode == 0, finished.stderr
+    log = re.sub(r"\s+", " ", finished.stdout + finished.stderr)
+    assert "since then the parameters changed: training starts afresh" in log
+    assert len(results(project)["history"]["loss"]) == 2
