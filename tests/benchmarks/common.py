@@ -1,0 +1,75 @@
+"""What the benchmark scripts share: their command line, the images, the one line of JSON.
+
+NumPy is all that importing this needs: some scripts run parts of themselves elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of `FOLDER [--small]`, to which a script may add."""
+    result = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="where the four IDX files are, packed or not"
+    )
+    result.add_argument(
+        "--small", action="store_true", help="show quickly that it works; the figures mean nothing"
+    )
+    return result
+
+
+def read_images(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the training and the test images of the four IDX files, each uint8 `[n, 784]`."""
+    from mnist_vae.datasets.archive import ImageArchiveDataset
+
+    archive = ImageArchiveDataset(
+        path=str(folder),
+        order=["folder"],
+        mirrors=[],
+        files={
+            "train_images": {"name": "train-images-idx3-ubyte"},
+            "train_labels": {"name": "train-labels-idx1-ubyte"},
+            "test_images": {"name": "t10k-images-idx3-ubyte"},
+            "test_labels": {"name": "t10k-labels-idx1-ubyte"},
+        },
+    ).load()
+    assert archive.test_images is not None  # the folder has all four files, or `load` raises
+    return (
+        archive.train_images.reshape(len(archive.train_images), -1),
+        archive.test_images.reshape(len(archive.test_images), -1),
+    )
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the median of `values`."""
+    return float(np.median(values))
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """Return the lower and the upper quartile of `values`."""
+    lower, upper = np.quantile(values, (0.25, 0.75))
+    return float(lower), float(upper)
+
+
+def say(text: str) -> None:
+    """Tell the user, on stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def report(result: dict[str, Any]) -> None:
+    """Print the result, the one line on stdout."""
+    sys.stdout.write(json.dumps(result, allow_nan=False) + "\n")
+    sys.stdout.flush()
