@@ -63,7 +63,7 @@ class ModelParams(_Group):
 class TrainingParams(_Group):
     """How the autoencoder is trained (`training`)."""
 
-    epochs: PositiveInt = 60
+    epochs: PositiveInt = 100
     batch_size: PositiveInt = 256
     learning_rate: Annotated[float, Field(gt=0)] = 0.003
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "linear"

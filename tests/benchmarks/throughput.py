@@ -369,6 +369,7 @@ def main() -> None:
         default=sys.executable,
         help="the interpreter that has PyTorch and NumPy (default: this one)",
     )
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each contestant")
     parser.add_argument("--worker", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--batch-size", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -383,7 +384,7 @@ def main() -> None:
     train, test = common.read_images(args.folder)
     if args.small:
         train = train[: 4 * max(sizes)]
-    rounds = 2 if args.small else 9
+    rounds = 2 if args.small else args.rounds
     torch = _torch_version(args.torch_python)
     if torch is None:
         common.say(f"{args.torch_python} has no PyTorch: its figures are null")

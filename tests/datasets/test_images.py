@@ -9,7 +9,7 @@ from kedro.io import Version
 from kedro.io.core import DatasetError
 from PIL import Image
 
-from mnist_vae.datasets.images import ImagesDataset, ImageSet
+from mnist_vae.datasets.images import ImagesDataset, ImageSet, StoredModelInput
 
 
 @pytest.fixture
@@ -137,3 +137,21 @@ def test_any_fsspec_file_system_will_do():
     assert_equal(dataset.load(), scans())
     dataset.release()
     assert "memory" in str(dataset)
+
+
+def test_model_input_stays_bytes_until_somebody_looks(tmp_path):
+    dataset = ImagesDataset(filepath=str(tmp_path / "images.parquet"), pixels="float32")
+    images = scans()
+    floats = ImageSet(images.model_input(), images.image_id, images.split, images.label)
+    dataset.save(floats)
+    loaded = dataset.load()
+    assert loaded.grey().dtype == np.uint8
+    assert np.array_equal(loaded.grey(), images.grey())
+    assert np.array_equal(loaded.pixels, floats.pixels)
+    assert loaded.digest() == floats.digest()
+    some = loaded.take(np.array([3, 1]))
+    assert np.array_equal(some.pixels, floats.pixels[[3, 1]])
+    assert np.array_equal(some.image_id, images.image_id[[3, 1]])
+    assert sum(len(batch) for batch in loaded.batches(7)) == len(loaded) == len(images)
+    with pytest.raises(ValueError, match=r"ImageSet.split has the wrong length"):
+        StoredModelInput(loaded.grey(), image_id=images.image_id, split=images.split[1:])

@@ -175,7 +175,7 @@ def arrays(state):
 @pytest.mark.parametrize("patience", [None, 3])
 def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(digits, patience):
     params = {"epochs": 6, "learning_rate": 0.03, "early_stopping_patience": patience}
-    params = PARAMS | params | {"jit_compile": True}
+    params = PARAMS | params
     whole = resampling_vae()
     history = train(whole, *digits, **params)
     for epochs in range(1, len(history["loss"]) + 1):

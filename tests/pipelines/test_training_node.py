@@ -1,0 +1,85 @@
+"""The training node: what it returns, and when the backup goes."""
+
+import logging
+
+import pytest
+
+from mnist_vae.contracts import code_fingerprint
+from mnist_vae.datasets.backup import TrainingBackupDataset
+from mnist_vae.params import ModelParams, TrainingParams
+from mnist_vae.pipelines.construction.nodes import construct_decoder, construct_encoder
+from mnist_vae.pipelines.training.nodes import train_vae
+
+MODEL = ModelParams(hidden_units=(16,))
+TRAINING = TrainingParams(epochs=2, batch_size=8, jit_compile=False)
+MANIFEST = {"statement": "Data: noise.", "source": "noise"}
+
+
+@pytest.fixture
+def start(make_images, tmp_path):
+    """Start the node, as Kedro does; the backup is the same at every call."""
+
+    def started(training=TRAINING, first_id=0):
+        return train_vae(
+            construct_encoder(MODEL, 1),
+            construct_decoder(MODEL, 1),
+            make_images(40, first_id=first_id),
+            make_images(10, first_id=90),
+            MANIFEST,
+            MODEL,
+            training,
+            1,
+            TrainingBackupDataset(filepath=str(tmp_path / "backup.npz")).load(),
+        )
+
+    return started
+
+
+def test_the_backup_is_there_until_the_outputs_are_saved(start, tmp_path):
+    node = start()
+    encoder, _, history, summary = next(node)
+    assert (tmp_path / "backup.npz").exists()
+    assert next(node, "no more") == "no more"
+    assert list(tmp_path.iterdir()) == []
+    assert encoder.name == "encoder"
+    assert history["epoch"].tolist() == [1, 2]
+    assert summary["images_per_second"] == pytest.approx(80 / summary["duration_seconds"], rel=0.01)
+
+
+def test_a_model_that_could_not_be_saved_is_not_trained_again(start, caplog):
+    first = next(start())  # and then the disk was full
+    with caplog.at_level(logging.INFO, logger="mnist_vae"):
+        second = next(start())
+    assert "after epoch 2" in caplog.text
+    assert caplog.text.count("Epoch") == 2  # those of the first
+    assert second[2].equals(first[2])
+    assert second[3] == first[3]
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"training": TRAINING.model_copy(update={"learning_rate": 0.001})}, "parameters"),
+        ({"first_id": 7}, "data"),
+    ],
+)
+def test_another_training_starts_afresh(start, caplog, changed, word):
+    next(start())
+    with caplog.at_level(logging.INFO, logger="mnist_vae"):
+        next(start(**changed))
+    assert f"since then the {word} changed: training starts afresh" in caplog.text
+    assert "Epoch 2/2" in caplog.text
+
+
+def test_the_name_of_the_code_is_that_of_its_text(monkeypatch, tmp_path):
+    from mnist_vae import contracts
+
+    for name, text in (("contracts.py", "a = 1"), ("vae/model.py", "b = 2")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(contracts, "__file__", str(tmp_path / "contracts.py"))
+    before = code_fingerprint()
+    assert before == code_fingerprint()
+    (tmp_path / "vae/model.py").write_text("b = 3")
+    assert code_fingerprint() != before
