@@ -121,9 +121,9 @@ def fit(
                 WarmUpKl(kl_warmup_epochs),
                 StopOnDivergence(),
                 RecordLearningRate(),
-                progress,
                 early_stopping,
                 state,
+                progress,  # last: an epoch that it tells of is in the backup
             ],
             verbose=0,
         )
