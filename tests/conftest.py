@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,19 +14,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from mnist_vae.datasets.images import ImageSet
-
-ROOT = Path(__file__).parents[1]
-
-
-def copy_project(folder: Path) -> Path:
-    """Copy what `kedro` needs of the project, without data, and return the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
-    (folder / "conf" / "local").mkdir()
-    (folder / "src").mkdir()
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(ROOT / name, folder)
-    return folder
+from tests.projects import copy_project
 
 
 def run(project: Path, pipeline: str = "__default__", **params: Any) -> dict[str, Any]:
@@ -43,20 +29,6 @@ def catalog_of(project: Path) -> Any:
     bootstrap_project(project)
     with KedroSession.create(project, env="test") as session:
         return session.load_context().catalog
-
-
-def kedro(
-    project: Path, *arguments: str, timeout: int = 600, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run `kedro` in a process of its own, as a user types it."""
-    return subprocess.run(
-        [Path(sys.executable).with_name("kedro"), *arguments],
-        cwd=project,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
 
 
 @pytest.fixture

@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+sys.path.append(str(Path(__file__).parents[2]))
+from tests.projects import copy_project, kedro  # noqa: F401
+
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Return the parser of `FOLDER [--small]`, to which a script may add."""
@@ -50,6 +53,17 @@ def read_images(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         archive.train_images.reshape(len(archive.train_images), -1),
         archive.test_images.reshape(len(archive.test_images), -1),
     )
+
+
+def watched_vae(callback: Any) -> Any:
+    """Return the class of the training model, with one callback more when it is trained."""
+    from mnist_vae.vae.model import VariationalAutoencoder
+
+    class Watched(VariationalAutoencoder):
+        def fit(self, *args: Any, callbacks: list[Any], **kwargs: Any) -> Any:
+            return super().fit(*args, callbacks=[*callbacks, callback], **kwargs)
+
+    return Watched
 
 
 def median(values: Sequence[float]) -> float:

@@ -16,10 +16,7 @@ import argparse
 import json
 import os
 import queue
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,9 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from common import parser, report, say
-
-ROOT = Path(__file__).parents[2]
+from common import copy_project, kedro, parser, report, say
 
 
 def train_all(
@@ -55,28 +50,12 @@ def train_all(
 
 def train(folder: Path, params: dict[str, Any], prefix: Sequence[str] = ()) -> dict[str, Any]:
     """Run the pipeline `training` with these parameters and return the figures of its model."""
+    params = {"source.folder": folder.resolve(), **params}
+    text = ",".join(f"{key}={value}" for key, value in params.items())
     with tempfile.TemporaryDirectory() as temporary:
-        project = Path(temporary)
-        shutil.copytree(ROOT / "conf", project / "conf")
-        shutil.rmtree(project / "conf/local", ignore_errors=True)
-        (project / "conf/local").mkdir()
-        (project / "src").mkdir()
-        for name in ("pyproject.toml", ".telemetry"):
-            shutil.copy(ROOT / name, project)
-        params = {"source.folder": folder.resolve(), **params}
-        text = ",".join(f"{key}={value}" for key, value in params.items())
-        run = subprocess.run(
-            [
-                Path(sys.executable).with_name("kedro"),
-                "run",
-                "--pipelines=training",
-                "--params",
-                text,
-            ],
-            cwd=project,
-            env={**os.environ, "KEDRO_ENV": "base"},
-            capture_output=True,
-            text=True,
+        project = copy_project(Path(temporary))
+        run = kedro(
+            project, "run", "--pipelines=training", "--params", text, timeout=7200, prefix=prefix
         )
         if run.returncode != 0:
             raise RuntimeError(

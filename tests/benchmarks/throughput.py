@@ -51,7 +51,6 @@ Turn = Callable[[float], None]
 def _ours(folder: Path, batch_size: int, turn: Turn) -> None:
     from mnist_vae.params import ModelParams, TrainingParams
     from mnist_vae.pipelines.training.nodes import objective_of
-    from mnist_vae.vae.model import VariationalAutoencoder
     from mnist_vae.vae.networks import build_decoder, build_encoder
     from mnist_vae.vae.training import fit
 
@@ -61,11 +60,7 @@ def _ours(folder: Path, batch_size: int, turn: Turn) -> None:
     )
     clock = _keras_clock(len(train) // batch_size * batch_size, turn)
 
-    class Timed(VariationalAutoencoder):
-        def fit(self, *args: Any, callbacks: list[Any], **kwargs: Any) -> Any:
-            return super().fit(*args, callbacks=[*callbacks, clock], **kwargs)
-
-    vae = Timed(
+    vae = common.watched_vae(clock)(
         build_encoder(seed=SEED),
         build_decoder(seed=SEED),
         ModelParams().reconstruction,

@@ -60,7 +60,6 @@ def ours(train: Any, test: Any, seed: int, epochs: int, target: float) -> Any:
     """Train with the default recipe until the target."""
     from mnist_vae.params import ModelParams, TrainingParams
     from mnist_vae.pipelines.training.nodes import objective_of
-    from mnist_vae.vae.model import VariationalAutoencoder
     from mnist_vae.vae.networks import build_decoder, build_encoder
     from mnist_vae.vae.training import fit
 
@@ -68,11 +67,8 @@ def ours(train: Any, test: Any, seed: int, epochs: int, target: float) -> Any:
     encoder, decoder = build_encoder(seed=seed), build_decoder(seed=seed)
     watch = clock(encoder, decoder, test, target)
 
-    class Timed(VariationalAutoencoder):
-        def fit(self, *args: Any, callbacks: list[Any], **kwargs: Any) -> Any:
-            return super().fit(*args, callbacks=[*callbacks, watch], **kwargs)
-
-    vae = Timed(encoder, decoder, ModelParams().reconstruction, objective, seed)
+    vae_class = common.watched_vae(watch)
+    vae = vae_class(encoder, decoder, ModelParams().reconstruction, objective, seed)
     watch.started = time.perf_counter()  # the loss before training is compiled and computed too
     fit(vae, train[:TRAIN_IMAGES], train[TRAIN_IMAGES:], **params, seed=seed)
     return watch

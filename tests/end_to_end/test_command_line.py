@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mnist_vae.datasets.idx import IdxDataset
-from tests.conftest import copy_project, kedro
+from tests.projects import copy_project, kedro
 
 
 @pytest.mark.parametrize(

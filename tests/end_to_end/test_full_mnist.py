@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from tests.conftest import copy_project, kedro
+from tests.projects import copy_project, kedro
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import copy_project, kedro
+from tests.projects import copy_project, kedro
 
 EPOCHS = 20
 ARGUMENTS = ["run", "--pipelines=training,embedding", "--env=test"]

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import kedro
+from tests.projects import kedro
 
 PREVIEWS = {
     "raw_images": "ImagePreview",

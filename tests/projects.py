@@ -1,0 +1,41 @@
+"""A project of one's own, and `kedro` in a process of its own: for tests and benchmarks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def copy_project(folder: Path) -> Path:
+    """Copy what `kedro` needs of the project, without data, and return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+    (folder / "conf" / "local").mkdir()
+    (folder / "src").mkdir()
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def kedro(
+    project: Path,
+    *arguments: str,
+    timeout: float = 600,
+    prefix: Sequence[str] = (),
+    **environment: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run `kedro` in a process of its own, as a user types it, or as an argument of `prefix`."""
+    return subprocess.run(
+        [*prefix, Path(sys.executable).with_name("kedro"), *arguments],
+        cwd=project,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
