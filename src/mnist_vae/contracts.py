@@ -106,7 +106,7 @@ def embedding_schema(
     fields = [
         pa.field("image_id", pa.int64(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
-        *([pa.field("label", pa.uint8(), nullable=False)] if labelled else []),
+        *([pa.field("label", pa.uint8())] if labelled else []),  # null where an image has none
         *[pa.field(name, pa.float32(), nullable=False) for name in float_columns],
         pa.field("model_version", pa.string(), nullable=False),
     ]
@@ -158,7 +158,7 @@ def _checked(stream: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     ids = [np.empty(0, np.int64)]
     for batch in stream:
         for field, column in zip(batch.schema, batch.columns, strict=True):
-            bad = column.null_count
+            bad = 0 if field.nullable else column.null_count
             if pa.types.is_floating(field.type):
                 bad = len(column) - (pc.sum(pc.is_finite(column)).as_py() or 0)
             if bad:

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+ExitCode = Annotated[int, Field(ge=0, le=255)]
 Source = Literal["folder", "mirrors", "sample"]
 
 
@@ -133,6 +134,52 @@ class ReportingParams(_Group):
     """Points of the latent scatter at most; more make the page slow."""
 
 
+class ExitCodesParams(_Group):
+    """What a retraining says to its scheduler (`retraining.exit_codes`)."""
+
+    promoted: ExitCode = 0
+    kept: ExitCode = 0
+    nothing_new: ExitCode = 0
+    rolled_back: ExitCode = 0
+    failed: ExitCode = 1
+    bad_data: ExitCode = 65
+    locked: ExitCode = 75
+
+
+class RetrainingParams(_Group):
+    """When a candidate goes in service, and how the job tells of it (`retraining`)."""
+
+    start: Literal["scratch", "champion"] = "scratch"
+    """Train from new weights, or go on from those in service."""
+    force: bool = False
+    """Train even when code, parameters and data are those of a model that was judged before."""
+    min_gain: Annotated[float, Field(ge=0)] = 0.1
+    """Nats an image by which the candidate's −ELBO must be lower than the champion's."""
+    max_accuracy_drop: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Loss of label accuracy of z (k nearest neighbours) that is tolerated."""
+    neighbours: PositiveInt = 15
+    """Of the k nearest neighbours, k."""
+    min_active_units: NonNegativeInt = 1
+    """Latent dimensions that must be in use: with none the code is empty (posterior collapse)."""
+    min_active_share: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Of the latent dimensions that the champion uses, the share that the candidate must use."""
+    first_max_negative_elbo: Annotated[float, Field(gt=0)] = 200.0
+    """Nats an image, on the test images, that the first model must not exceed."""
+    first_min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Label accuracy of z that the first model must have."""
+    drift_p_value: Fraction = 0.001
+    """A batch has drifted when a two-sample test, corrected for their number, falls below this."""
+    drift_blocks: bool = False
+    """Put a batch that has drifted in quarantine, instead of only recording it."""
+    keep_releases: PositiveInt = 5
+    """Releases that stay on disk; the one in service always does."""
+    webhook_url: Annotated[str, Field(pattern="^https?://")] | None = None
+    """Where the last line of the job is sent as JSON."""
+    webhook_timeout: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds to wait for its answer."""
+    exit_codes: ExitCodesParams = ExitCodesParams()
+
+
 class Parameters(_Group):
     """All parameters of a run."""
 
@@ -145,6 +192,7 @@ class Parameters(_Group):
     embedding: EmbeddingParams
     generation: GenerationParams
     reporting: ReportingParams
+    retraining: RetrainingParams
 
 
 class ParameterError(ValueError):

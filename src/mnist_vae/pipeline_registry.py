@@ -9,6 +9,7 @@ from mnist_vae.pipelines import (
     evaluation,
     generation,
     reporting,
+    retraining,
     training,
 )
 
@@ -20,12 +21,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     asks for, and a composed pipeline has none.
     """
     data_pipeline = data.create_pipeline()
-    training_pipeline = (
-        data_pipeline
-        + construction.create_pipeline()
-        + training.create_pipeline()
-        + evaluation.create_pipeline()
-    )
+    model_pipeline = training.create_pipeline() + evaluation.create_pipeline()
+    training_pipeline = data_pipeline + construction.create_pipeline() + model_pipeline
     embedding_pipeline = embedding.create_pipeline()
     generation_pipeline = generation.create_pipeline()
     reporting_pipeline = reporting.create_pipeline()
@@ -36,6 +33,11 @@ def register_pipelines() -> dict[str, Pipeline]:
         "embedding_of_new_images": embedding.create_new_images_pipeline(),
         "generation": generation_pipeline,
         "reporting": reporting_pipeline,
+        "retraining": retraining.create_pipeline(
+            data_pipeline,
+            model_pipeline + embedding_pipeline + generation_pipeline + reporting_pipeline,
+        ),
+        "rollback": retraining.create_rollback_pipeline(),
         "__default__": training_pipeline
         + embedding_pipeline
         + generation_pipeline

@@ -1,8 +1,9 @@
 """Settings of the Kedro project."""
 
 from mnist_vae.hooks import ParameterCheck
+from mnist_vae.job import RetrainingJob
 
-HOOKS = (ParameterCheck(),)
+HOOKS = (ParameterCheck(), RetrainingJob())
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

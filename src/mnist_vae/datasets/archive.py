@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mnist_vae import sheets
 from mnist_vae.datasets.idx import MAX_BYTES, IdxError, check_pair, read_first_images, read_idx
-from mnist_vae.datasets.images import IMAGE_SHAPE
+from mnist_vae.datasets.images import IMAGE_SHAPE, UNLABELLED
 
 SOURCES = ("folder", "mirrors", "sample")
 FILE_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -465,8 +465,8 @@ def _check_arguments(
             raise _argument_error(f"files.{key}", expected, file)
         if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
             raise _argument_error(f"files.{key}.sha256", "64 hexadecimal digits or null", sha256)
-    if len(labels) != 2 or not 0 <= labels[0] <= labels[1] <= 255:  # noqa: PLR2004
-        raise _argument_error("labels", "the lowest and the highest label, 0 to 255", labels)
+    if len(labels) != 2 or not 0 <= labels[0] <= labels[1] < UNLABELLED:  # noqa: PLR2004
+        raise _argument_error("labels", "the lowest and the highest label, 0 to 254", labels)
     if not timeout > 0:
         raise _argument_error("timeout", "a number of seconds above 0", timeout)
 

@@ -17,6 +17,7 @@ import fsspec
 from kedro.io.core import AbstractVersionedDataset, DatasetError, Version, get_protocol_and_path
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.plotly import JSONDataset as PlotlyJSONDataset
+from kedro_datasets.text import TextDataset
 
 T = TypeVar("T")
 
@@ -151,6 +152,10 @@ class AtomicSave:
 
 class AtomicJSONDataset(AtomicSave, JSONDataset):
     """`json.JSONDataset`, saved atomically."""
+
+
+class AtomicTextDataset(AtomicSave, TextDataset):
+    """`text.TextDataset`, saved atomically."""
 
 
 class AtomicPlotlyDataset(AtomicSave, PlotlyJSONDataset):

@@ -20,6 +20,7 @@ from mnist_vae.datasets.atomic import FileDataset, replacing
 
 IMAGE_SHAPE = (28, 28)
 N_PIXELS = 784
+UNLABELLED = 255  # the label of an image that has none, beside others that have one
 
 _METADATA_KEY = b"mnist_vae.pixels"
 _ROW_GROUP = 8192
@@ -35,7 +36,8 @@ class ImageSet:
             float32 `[n, 784]` in [0, 1] as a network takes them.
         image_id: int64 `[n]`, unique.
         split: `[n]` of str, such as `train`.
-        label: uint8 `[n]`, or None when nobody labelled the images.
+        label: uint8 `[n]`, 255 (`UNLABELLED`) where an image has none, or None when nobody
+            labelled any of them.
         z: float32 `[n, latent_dim]`, the latents that the images were decoded from, or None.
     """
 
@@ -236,7 +238,7 @@ def _to_table(images: ImageSet, path: str) -> pa.Table:
     )
     columns: dict[str, Any] = {"image_id": images.image_id, "split": images.split.astype(object)}
     if images.label is not None:
-        columns["label"] = images.label
+        columns["label"] = nullable_labels(images.label)
     if images.z is not None:
         names = latent_columns("z", images.z.shape[1])
         columns |= dict(zip(names, images.z.T.astype(np.float32), strict=True))
@@ -275,7 +277,7 @@ def _from_table(table: pa.Table, pixels: str, path: str) -> ImageSet:
     columns = {
         "image_id": table.column("image_id").to_numpy(),
         "split": table.column("split").to_numpy().astype(str),
-        "label": table.column("label").to_numpy() if "label" in table.column_names else None,
+        "label": _labels(table.column("label")) if "label" in table.column_names else None,
         "z": np.stack([table.column(name).to_numpy() for name in latents], axis=1)
         if latents
         else None,
@@ -283,6 +285,16 @@ def _from_table(table: pa.Table, pixels: str, path: str) -> ImageSet:
     if pixels == "float32":
         return StoredModelInput(grey, **columns)
     return ImageSet(grey.reshape(-1, *IMAGE_SHAPE), **columns)
+
+
+def nullable_labels(label: NDArray[np.uint8]) -> pa.Array:
+    """Return labels as a column, null where an image has none."""
+    return pa.array(label, mask=label == UNLABELLED)
+
+
+def _labels(column: pa.ChunkedArray) -> NDArray[np.uint8]:
+    labels: NDArray[np.uint8] = column.fill_null(UNLABELLED).to_numpy()
+    return labels
 
 
 _NO_BYTES = np.empty((0, N_PIXELS), np.uint8)

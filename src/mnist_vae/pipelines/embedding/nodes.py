@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mnist_vae.contracts import check_images, check_models, embedding_schema
-from mnist_vae.datasets.images import IMAGE_SHAPE, ImageSet, latent_columns
+from mnist_vae.datasets.images import IMAGE_SHAPE, ImageSet, latent_columns, nullable_labels
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.params import EmbeddingParams
 
@@ -142,7 +142,7 @@ def _embed(
         columns = {
             "image_id": rows.image_id,
             "split": rows.split.astype(object),
-            "label": rows.label,
+            "label": None if rows.label is None else nullable_labels(rows.label),
             **dict(zip(latent_columns("z_mean", latent_dim), terms.z_mean.T, strict=True)),
             **dict(zip(latent_columns("z_log_var", latent_dim), terms.z_log_var.T, strict=True)),
             "reconstruction": terms.reconstruction,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mnist_vae.datasets.images import UNLABELLED
 from mnist_vae.params import ReportingParams
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#888888"
@@ -116,6 +117,8 @@ def draw_latent_scatter(
         points = points.iloc[np.sort(rows)]
     if len(z_means) > len(shown):
         title += f", the 2 of {len(z_means)} dimensions that vary most"
+    if "label" in points.columns:  # missing for some, they are floats
+        points = points.assign(label=points["label"].fillna(UNLABELLED).astype("uint8"))
     labels = points["label"].to_numpy() if "label" in points.columns else None
     x = points[shown[0]].to_numpy(float)
     if len(shown) == 1:
@@ -132,7 +135,7 @@ def draw_latent_scatter(
             x=x[rows].round(4).tolist(),
             y=y[rows].round(4).tolist(),
             customdata=points.loc[rows, known].to_numpy().tolist(),
-            name=what if label is None else str(label),
+            name=what if label is None else _name_of(label),
             mode="markers",
             marker={
                 "size": 4,
@@ -155,6 +158,10 @@ def draw_latent_scatter(
         figure.update_yaxes(visible=False, range=[-1, 1])
     _entitle(figure, title, training_summary["statement"])
     return figure
+
+
+def _name_of(label: int) -> str:
+    return "none" if label == UNLABELLED else str(label)
 
 
 def _entitle(figure: Any, title: str, statement: str) -> None:
