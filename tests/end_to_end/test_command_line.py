@@ -17,7 +17,13 @@ from tests.projects import copy_project, kedro
 
 @pytest.mark.parametrize(
     "arguments",
-    [["registry", "list"], ["catalog", "describe-datasets"], ["--help"], ["viz", "--help"]],
+    [
+        ["registry", "list"],
+        ["catalog", "describe-datasets"],
+        ["--help"],
+        ["viz", "--help"],
+        ["schedule", "cron"],
+    ],
     ids=" ".join,
 )
 def test_a_command_that_only_looks_does_not_import_tensorflow(project, arguments):

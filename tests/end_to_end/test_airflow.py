@@ -1,0 +1,158 @@
+"""Apache Airflow itself runs the DAG that `kedro schedule airflow` writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.projects import copy_project, kedro
+
+pytestmark = pytest.mark.slow
+
+DAG = "mnist_vae_retraining"
+
+
+class Turn(NamedTuple):
+    """What `airflow dags test` came to: its exit code, and the task as the database has it."""
+
+    exit_code: int
+    state: str
+    tries: int
+    returned: Any
+    log: str
+
+
+class Airflow:
+    """The command `airflow`, with a home of its own."""
+
+    def __init__(self, command: Path, home: Path) -> None:
+        self.command, self.home = command, home
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        settings = {"AIRFLOW_HOME": str(self.home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+        return subprocess.run(
+            [self.command, *arguments],
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        with sqlite3.connect(self.home / "airflow.db") as database:
+            return database.execute(query).fetchall()
+
+    def test(self) -> Turn:
+        finished = self("dags", "test", DAG)
+        *_, (state, tries) = self.ask(
+            "select state, try_number from task_instance order by start_date"
+        )
+        returned = [
+            json.loads(json.loads(value)) for (value,) in self.ask("select value from xcom")
+        ]
+        log = finished.stdout + finished.stderr
+        return Turn(finished.returncode, state, tries, returned, log)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """Airflow in an environment of its own, with its default database, SQLite."""
+    folder = tmp_path_factory.mktemp("airflow")
+    venv.create(folder / "venv", with_pip=True)
+    pip = [folder / "venv/bin/pip", "install", "--quiet", "apache-airflow==3.3.2"]
+    subprocess.run(pip, check=True)
+    airflow = Airflow(folder / "venv/bin/airflow", folder / "home")
+    migrated = airflow("db", "migrate")
+    assert migrated.returncode == 0, migrated.stderr
+    return airflow
+
+
+@pytest.fixture
+def airflow(installed, tmp_path, monkeypatch):
+    """Airflow with nothing in it yet."""
+    home = tmp_path / "airflow"
+    home.mkdir()
+    shutil.copy(installed.home / "airflow.db", home)
+    monkeypatch.setenv("AIRFLOW_HOME", str(home))
+    return Airflow(installed.command, home)
+
+
+@pytest.fixture
+def scheduled(airflow, tmp_path):
+    """A project that Airflow has the DAG of; a second is its half hour between two tries."""
+    project = copy_project(tmp_path / "project")
+    written = kedro(project, "schedule", "airflow", "--env", "test")
+    assert written.returncode == 0, written.stderr
+    dag = airflow.home / "dags" / f"{DAG}.py"
+    assert written.stdout == f"Wrote {dag}\n"
+    text = dag.read_text()
+    assert "minutes=30" in text
+    dag.write_text(text.replace("minutes=30", "seconds=1"))
+    return project
+
+
+@pytest.fixture
+def stand_in(airflow, scheduled):
+    """Put a script in the place of `kedro`, that ends one time after the other as it is told."""
+
+    def put(*ends):
+        script = scheduled / "kedro"
+        script.write_text(
+            '#!/bin/sh\nn=$(wc -l < turns)\npwd >> turns\necho "$@" >> arguments\n'
+            """echo '{"outcome": "as told"}'\n"""
+            f'set -- {" ".join(ends)}\nshift "$n"\n$1\n'
+        )
+        script.chmod(0o755)
+        (scheduled / "turns").touch()
+        dag = airflow.home / "dags" / f"{DAG}.py"
+        command = str(Path(sys.executable).with_name("kedro"))
+        dag.write_text(dag.read_text().replace(command, str(script)))
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("ends", "exit_code", "state"),
+    [
+        (["exit 0"], 0, "success"),
+        (["exit 99"], 0, "skipped"),
+        (["exit 65"], 1, "failed"),
+        (["exit 75", "kill -9 $$", "exit 0"], 0, "success"),
+        (["exit 1"] * 4, 1, "failed"),
+    ],
+    ids=["trained", "nothing new", "bad data", "locked, killed, trained", "failed"],
+)
+def test_an_exit_code_becomes_a_state_after_as_many_tries_as_are_of_use(
+    airflow, scheduled, stand_in, ends, exit_code, state
+):
+    stand_in(*(f"'{end}'" for end in ends))
+    turn = airflow.test()
+    assert (turn.exit_code, turn.state, turn.tries) == (exit_code, state, len(ends)), turn.log
+    assert turn.returned == [{"outcome": "as told"}] * (state == "success")
+    assert (scheduled / "turns").read_text().splitlines() == [str(scheduled)] * len(ends)
+    assert (scheduled / "arguments").read_text().splitlines() == [
+        "run --pipelines retraining --env test --params retraining.exit_codes.nothing_new=99"
+    ] * len(ends)
+
+
+def test_airflow_runs_the_retraining_and_then_skips_it_as_nothing_is_new(airflow, scheduled):
+    first = airflow.test()
+    assert (first.exit_code, first.state, first.tries) == (0, "success", 1), first.log
+    (line,) = first.returned
+    assert (line["outcome"], line["exit_code"]) == ("promoted", 0)
+    assert (scheduled / "data/test/06_models/champion/encoder.keras").is_file()
+    again = airflow.test()
+    assert (again.exit_code, again.state, again.tries) == (0, "skipped", 1), again.log
+    assert line["champion"] in again.log
+    # One turn at a time, and only turns to come.
+    (settings,) = airflow.ask("select max_active_runs, timetable_summary from dag")
+    assert settings == (1, "0 3 * * 0")

@@ -1,0 +1,302 @@
+"""`kedro schedule`, the image and the workflow: all that runs the one command on a schedule."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import kubernetes_validate
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from mnist_vae.cli import cli
+from mnist_vae.params import ExitCodesParams
+from tests.projects import ROOT, copy_project, kedro
+
+RETRAINING = ["run", "--pipelines", "retraining", "--env", "prod"]
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project whose path holds what schedulers give a meaning to."""
+    return copy_project(tmp_path / "my project, 100%")
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """A `kedro` in an environment of such a path; it prints its folder and arguments."""
+    path = tmp_path / "an environment, 7%" / "bin" / "kedro"
+    path.parent.mkdir(parents=True)
+    path.write_text('#!/bin/sh\npwd\nprintf "%s\\n" "$@"\n')
+    path.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(path.with_name("python")))
+    return path
+
+
+@pytest.fixture
+def schedule(project):
+    """A runner of `kedro schedule` in the project, that returns what it prints."""
+
+    def run(*arguments):
+        finished = CliRunner().invoke(
+            cli, ["schedule", *map(str, arguments)], obj=SimpleNamespace(project_path=project)
+        )
+        assert finished.exit_code == 0, finished.output
+        return finished.output
+
+    return run
+
+
+def verify(folder, runtime):
+    """Return what `systemd-analyze` has against the units; of some it tells, and exits with 0."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is needed: it comes with systemd")
+    finished = subprocess.run(
+        [analyze, "--user", "verify", *sorted(folder.iterdir())],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)},
+        capture_output=True,
+        text=True,
+    )
+    return finished.stdout + finished.stderr
+
+
+def test_kedro_lists_and_runs_the_command_beside_its_own(project):
+    listed = kedro(project, "--help").stdout
+    assert re.findall(r"^ +(run|registry|catalog|schedule) ", listed, re.MULTILINE) == [
+        "schedule",
+        "catalog",
+        "registry",
+        "run",
+    ]
+    printed = kedro(project, "schedule", "cron", "--env", "test")
+    assert printed.returncode == 0, printed.stderr
+    comment, line = printed.stdout.splitlines()
+    assert comment.startswith("#")
+    assert line.endswith("kedro run --pipelines retraining --env test")
+
+
+@pytest.mark.parametrize("scheduler", ["systemd", "cron", "airflow", "kubernetes --image vae"])
+def test_an_environment_that_is_not_there_is_refused_before_the_first_night(project, scheduler):
+    finished = CliRunner().invoke(
+        cli,
+        ["schedule", *scheduler.split(), "--env", "prd"],
+        obj=SimpleNamespace(project_path=project),
+    )
+    assert finished.exit_code == 2
+    assert re.search("expected one of base, .*prod.*, received prd; name a", finished.output)
+
+
+def test_systemd_finds_nothing_wrong_with_the_units(schedule, command, tmp_path):
+    units = tmp_path / "units"
+    written = schedule("systemd", "--folder", units)
+    assert written.splitlines() == [f"Wrote {path}" for path in sorted(units.iterdir())]
+    assert verify(units, tmp_path) == ""
+
+
+def test_systemd_would_have_found_a_wrong_calendar_and_a_kedro_that_is_not_there(
+    schedule, command, tmp_path
+):
+    units = tmp_path / "units"
+    command.unlink()
+    schedule("systemd", "--folder", units, "--calendar", "Sun 25:00")
+    problems = verify(units, tmp_path)
+    assert "Failed to parse calendar specification" in problems
+    assert f"Command {command} is not executable" in problems
+
+
+def test_the_timer_makes_up_for_a_missed_turn_and_the_service_ends_when_the_job_does(
+    schedule, tmp_path
+):
+    schedule("systemd", "--folder", tmp_path / "units", "--calendar", "daily", "--env", "test")
+    service, timer = (path.read_text() for path in sorted((tmp_path / "units").iterdir()))
+    assert "OnCalendar=daily\n" in timer
+    assert "Persistent=true\n" in timer
+    assert "Type=oneshot\n" in service
+    assert "TimeoutStartSec=infinity\n" in service
+    assert " --env test\n" in service
+
+
+def test_units_go_where_systemd_looks_for_those_of_a_user(schedule, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    schedule("systemd")
+    names = {path.name for path in (tmp_path / "config/systemd/user").iterdir()}
+    assert names == {"mnist-vae-retraining.service", "mnist-vae-retraining.timer"}
+
+
+def test_what_cron_makes_of_its_line_runs_the_command_in_the_project(schedule, project, command):
+    _, line = schedule("cron", "--calendar", "30 4 1 * *").splitlines()
+    assert line.startswith("30 4 1 * * ")
+    # crontab(5): a bare % is a line's end, one after a backslash is a %.
+    words = line.split(" ", 5)[5]
+    assert not re.search(r"(?<!\\)%", words)
+    finished = subprocess.run(
+        ["/bin/sh", "-c", words.replace(r"\%", "%")], cwd="/", capture_output=True, text=True
+    )
+    assert finished.stdout.splitlines() == [str(project), *RETRAINING], finished.stderr
+
+
+def test_the_dag_holds_the_paths(schedule, project, command, tmp_path):
+    schedule("airflow", "--folder", tmp_path / "dags", "--calendar", "0 4 * * *")
+    dag = (tmp_path / "dags/mnist_vae_retraining.py").read_text()
+    values = {
+        statement.targets[0].id: ast.literal_eval(statement.value)
+        for statement in ast.parse(dag).body
+        if isinstance(statement, ast.Assign)
+    }
+    assert values == {
+        "PROJECT": str(project),
+        "COMMAND": [str(command), *RETRAINING],
+        "NOTHING_NEW": 99,
+        "BAD_DATA": 65,
+    }
+    assert 'schedule="0 4 * * *",' in dag
+    assert "catchup=False," in dag
+    assert "max_active_runs=1," in dag
+
+
+def test_the_schedulers_know_the_jobs_own_exit_codes(schedule, tmp_path):
+    codes = ExitCodesParams()
+    schedule("systemd", "--folder", tmp_path)
+    schedule("airflow", "--folder", tmp_path)
+    service = (tmp_path / "mnist-vae-retraining.service").read_text()
+    assert f"\nSuccessExitStatus={codes.locked}\n" in service
+    dag = (tmp_path / "mnist_vae_retraining.py").read_text()
+    assert f"\nBAD_DATA = {codes.bad_data}\n" in dag
+
+
+def test_the_dag_is_code_that_the_linter_passes(schedule, tmp_path):
+    schedule("airflow", "--folder", tmp_path / "dags")
+    ruff = Path(sys.prefix, "bin/ruff")
+    # Paths are as they are, and Airflow's own methods need no words.
+    for check in (
+        ["check", "--ignore=ARG,D,E501,S108"],
+        ["format", "--check", "--line-length=320"],
+    ):
+        finished = subprocess.run(
+            [ruff, *check, "--stdin-filename=dag.py", "-"],
+            input=(tmp_path / "dags/mnist_vae_retraining.py").read_text(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+def test_the_dag_goes_where_airflow_looks_for_it(schedule, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "airflow"))
+    schedule("airflow")
+    assert (tmp_path / "airflow/dags/mnist_vae_retraining.py").is_file()
+
+
+def test_the_manifest_is_what_kubernetes_takes(schedule):
+    manifest = schedule("kubernetes", "--image", "registry.example/vae:1", "--calendar", "@daily")
+    claim, cron_job = yaml.safe_load_all(manifest)
+    for document in (claim, cron_job):
+        kubernetes_validate.validate(document, "1.37", strict=True)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(
+            cron_job | {"spec": cron_job["spec"] | {"concurrency": "Forbid"}}, "1.37", strict=True
+        )
+
+
+def test_the_cron_job_runs_one_pod_at_a_time_without_privileges(schedule):
+    manifest = schedule("kubernetes", "--image", "vae", "--env", "test")
+    claim, cron_job = yaml.safe_load_all(manifest)
+    spec = cron_job["spec"]
+    assert spec["schedule"] == "0 3 * * 0"
+    assert spec["concurrencyPolicy"] == "Forbid"
+    assert spec["jobTemplate"]["spec"]["backoffLimit"] == 0
+    pod = spec["jobTemplate"]["spec"]["template"]["spec"]
+    assert pod["restartPolicy"] == "Never"
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes["data"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    (container,) = pod["containers"]
+    assert container["image"] == "vae"
+    assert container["args"] == [*RETRAINING[:-1], "test"]
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert set(container["resources"]["requests"]) == {"cpu", "memory"}
+
+
+def stages(dockerfile):
+    """Return the instructions of each stage, as (instruction, arguments)."""
+    lines = re.sub(r"\\\n\s*", "", dockerfile).splitlines()
+    instructions = [line.split(" ", 1) for line in lines if line and not line.startswith("#")]
+    starts = [n for n, (instruction, _) in enumerate(instructions) if instruction == "FROM"]
+    return [instructions[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
+
+
+def test_the_image_runs_the_command_as_no_root_and_the_manifest_fits_it(schedule):
+    build, last = stages((ROOT / "Dockerfile").read_text())
+    assert any("install" in a and "-c constraints.txt" in a for _, a in build)
+    assert not any(re.search(r"\b(pip|apt-get)\b", arguments) for _, arguments in last)
+    settings = dict(last)
+    assert json.loads(settings["ENTRYPOINT"]) == ["kedro"]
+    assert json.loads(settings["CMD"]) == RETRAINING
+    _, cron_job = yaml.safe_load_all(schedule("kubernetes", "--image", "vae"))
+    pod = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    identity = pod["securityContext"]
+    assert settings["USER"] == f"{identity['runAsUser']}:{identity['runAsGroup']}"
+    assert settings["VOLUME"] == pod["containers"][0]["volumeMounts"][0]["mountPath"]
+    assert settings["VOLUME"] == f"{settings['WORKDIR']}/data"
+
+
+def test_the_build_sees_what_it_copies_and_kedro_finds_its_project_in_the_image(tmp_path):
+    copied = [
+        [
+            source
+            for instruction, arguments in stage
+            if instruction == "COPY" and not arguments.startswith("--from")
+            for source in arguments.split()[:-1]
+        ]
+        for stage in stages((ROOT / "Dockerfile").read_text())
+    ]
+    seen = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {f"!{source}" for sources in copied for source in sources} <= set(seen)
+    image = tmp_path / "app"
+    (image / "src").mkdir(parents=True)
+    for source in copied[-1]:
+        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+        copy(ROOT / source, image / source)
+    finished = kedro(image, "registry", "list")
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_github_actions_runs_the_same_command_once_at_a_time_and_keeps_its_data():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/retraining.yml").read_text())
+    # YAML 1.1 takes the key `on` for a truth value.
+    assert workflow[True]["schedule"] == [{"cron": "0 3 * * 0"}]
+    assert workflow["concurrency"]["cancel-in-progress"] is False
+    (job,) = workflow["jobs"].values()
+    runs = [step.get("run", "").strip() for step in job["steps"]]
+    names = [step.get("name") for step in job["steps"]]
+    fetch, run, keep = (
+        names.index("Fetch the data of the last run"),
+        runs.index("kedro " + " ".join(RETRAINING)),
+        names.index("Keep the data"),
+    )
+    assert fetch < run < keep
+    upload = job["steps"][keep]
+    assert upload["with"]["name"] in runs[fetch]
+    # Also after a failed run, but never over data that could not be fetched.
+    assert upload["if"] == "always() && steps.fetch.outcome == 'success'"
+
+
+def test_every_template_is_part_of_an_installed_package():
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = pyproject["tool"]["setuptools"]["package-data"]["mnist_vae"]
+    for template in (ROOT / "src/mnist_vae/schedule").iterdir():
+        name = f"schedule/{template.name}"
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
