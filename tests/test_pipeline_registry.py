@@ -12,6 +12,17 @@ from mnist_vae.pipeline_registry import register_pipelines
 from mnist_vae.settings import CONFIG_LOADER_ARGS
 
 PIPELINES = register_pipelines()
+# What the model in service has a say in, which is before and after the models.
+IN_THE_LOOP = {
+    "batch_intake",
+    "batches_in_use",
+    "champion",
+    "declined_fingerprints",
+    "earlier_batches",
+    "promotion",
+    "quarantine",
+    "retraining_plan",
+}
 CONF = Path(__file__).parents[1] / "conf"
 
 
@@ -29,6 +40,8 @@ def test_the_named_pipelines_are_there():
         "embedding_of_new_images",
         "generation",
         "reporting",
+        "retraining",
+        "rollback",
     }
 
 
@@ -63,6 +76,9 @@ def test_every_dataset_is_persisted_in_the_layer_of_its_folder(catalog_config):
             continue
         entry = catalog_config[name]
         path = entry.get("filepath") or entry["path"]
+        if name in IN_THE_LOOP:
+            assert path.split("/")[1] in layers
+            continue
         assert entry["metadata"]["kedro-viz"]["layer"] == layers[path.split("/")[1]], name
 
 
@@ -81,6 +97,23 @@ def test_every_parameter_group_reaches_its_node_as_a_typed_object():
                 expected = Parameters.model_fields[name.removeprefix("params:")].annotation
                 assert issubclass(expected, BaseModel)
                 assert hints[argument] is expected, (node.name, argument)
+
+
+@pytest.mark.parametrize("name", ["retraining", "rollback"])
+def test_a_retraining_shares_no_file_that_is_written_with_the_other_pipelines(name, catalog_config):
+    def paths(names):
+        entries = [catalog_config[name] for name in names if name in catalog_config]
+        return {entry.get("filepath") or entry["path"] for entry in entries}
+
+    others = [PIPELINES[other] for other in PIPELINES if other not in ("retraining", "rollback")]
+    written = paths(PIPELINES[name].all_outputs())
+    assert written
+    assert not written & paths(set().union(*(pipeline.datasets() for pipeline in others)))
+
+
+def test_a_batch_counts_as_used_after_the_last_node_alone():
+    nodes = PIPELINES["retraining"].nodes
+    assert [node.name for node in nodes if node.confirms] == [nodes[-1].name] == ["carry_out"]
 
 
 def test_every_random_node_takes_the_seed():

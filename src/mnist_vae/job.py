@@ -12,7 +12,7 @@ import time
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from kedro.framework.hooks import hook_impl
@@ -31,10 +31,6 @@ _LOG_BYTES, _LOG_FILES = 1_000_000, 5
 _FIGURES = ("gain", "gain_interval", "candidate", "model_version", "fingerprint")
 
 
-class TerminatedError(Exception):
-    """The process was asked to end."""
-
-
 class RetrainingJob:
     """Wrap a run of `retraining` or `rollback`; any other run goes by as if this were not here.
 
@@ -45,6 +41,8 @@ class RetrainingJob:
 
     def __init__(self) -> None:
         self._record: dict[str, Any] | None = None
+        self._lock: FileLock | None = None
+        self._handler: logging.Handler | None = None
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -75,7 +73,7 @@ class RetrainingJob:
         try:
             self._take_lock()
             self._log_to_file()
-            signal.signal(signal.SIGTERM, _terminate)
+            signal.signal(signal.SIGTERM, self._terminate)
             if repaired := catalog["promotion"].repair():
                 logger.error("%s", repaired)
                 self._record["repaired"] = repaired
@@ -125,8 +123,18 @@ class RetrainingJob:
             SystemExit: With the exit code of `failed`.
         """
         if self._record is not None:
-            logger.debug("", exc_info=error)
+            if self._handler:  # the console has the sentence; the file the traceback too
+                trace = (type(error), error, error.__traceback__)
+                level = {"levelno": logging.ERROR, "levelname": "ERROR"}
+                self._handler.handle(
+                    logging.makeLogRecord({**level, "msg": "Failed", "exc_info": trace})
+                )
             self._end("failed", " ".join(str(error).split()) or type(error).__name__)
+
+    def _terminate(self, signum: int, _: Any) -> None:
+        """End the job here, as an exception would be caught by whatever is under way."""
+        if self._record is not None:
+            self._end("failed", f"it was asked to end ({signal.Signals(signum).name})")
 
     def _take_lock(self) -> None:
         """Take the lock, which the system frees when its holder dies, however it dies."""
@@ -178,10 +186,11 @@ class RetrainingJob:
         self._send(record)
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
-        if hasattr(self, "_handler"):
+        if self._handler:
             logging.getLogger().removeHandler(self._handler)
             self._handler.close()
-        self._lock.release()
+        if self._lock:
+            self._lock.release()
         if exit_code or outcome not in ("promoted", "kept", "rolled_back"):
             sys.exit(exit_code)
 
@@ -217,7 +226,3 @@ class RetrainingJob:
 
 def _say_nothing(record: logging.LogRecord) -> None:
     pass
-
-
-def _terminate(signum: int, _: Any) -> NoReturn:
-    raise TerminatedError(f"the job was asked to end ({signal.Signals(signum).name})")

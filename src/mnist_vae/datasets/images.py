@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -137,7 +138,7 @@ def normalize(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def flatten(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return `[n, 28, 28]` as `[n, 784]`, row after row, without a copy."""
-    return pixels.reshape(len(pixels), -1)
+    return pixels.reshape(len(pixels), math.prod(pixels.shape[1:]))
 
 
 def latent_columns(prefix: str, latent_dim: int) -> list[str]:
