@@ -2,8 +2,12 @@
 
 from mnist_vae.hooks import ParameterCheck
 from mnist_vae.job import RetrainingJob
+from mnist_vae.tracking import Tracking
 
-HOOKS = (ParameterCheck(), RetrainingJob())
+HOOKS = (ParameterCheck(), Tracking(), RetrainingJob())
+
+# `Tracking` calls them, and only where there is something to track.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -203,7 +203,8 @@ def extend_splits(
         "batches": {name: len(images) for name, images in batches.items()},
     }
     if batches:
-        manifest["statement"] += f" And {n_new:,} images of {len(batches)} batches that came later."
+        many = f"{len(batches)} batches" if len(batches) > 1 else "a batch"
+        manifest["statement"] += f" And {n_new:,} images of {many} that came later."
     return extended[0], extended[1], manifest
 
 
@@ -330,6 +331,7 @@ def judge_candidate(
         "reason": reason,
         "checks": checks,
         **figures,
+        "test_images": len(test_images),
         "model_version": version,
         "fingerprint": retraining_plan["fingerprint"],
         "previous": champion.name if champion else None,
@@ -400,7 +402,7 @@ def write_report(
     if decision["gain"] is not None:
         low, high = decision["gain_interval"]
         gain = (
-            f"<p>On the same {training_summary['reconstruction'].replace('_', ' ')} test images "
+            f"<p>On the same {decision['test_images']:,} test images "
             f"with the same noise the candidate is better by {decision['gain']:.3f} nats an image "
             f"(95 % interval {low:.3f} to {high:.3f}).</p>"
         )
@@ -662,7 +664,9 @@ def _checks_beside_champion(
     new, old = figures["candidate"]["accuracy"], figures["champion"]["accuracy"]
     if new is not None and old is not None:
         checks.append(
-            _check("label accuracy of z", new, ">=", old - params.max_accuracy_drop, "{:.3f}")
+            _check(
+                "label accuracy of z", new, ">=", max(0.0, old - params.max_accuracy_drop), "{:.3f}"
+            )
         )
     return checks
 

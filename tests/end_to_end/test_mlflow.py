@@ -1,0 +1,356 @@
+"""A real MLflow server on loopback: what a retraining logs there, and what it is without one."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import time
+import tomllib
+import urllib.request
+import venv
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.projects import ROOT, copy_project, kedro
+
+pytestmark = pytest.mark.slow
+
+# Any candidate that has a lower −ELBO is promoted: these have seen a handful of images.
+FIRST = {"retraining.min_gain": 0, "retraining.max_accuracy_drop": 1.0, "training.epochs": 2}
+SECOND = FIRST | {"training.epochs": 6}
+LOST = "This run is not tracked"
+
+READ = """
+import json, sys
+import mlflow
+client = mlflow.MlflowClient()
+(experiment,) = client.search_experiments(filter_string="name = 'mnist-vae'")
+runs = []
+for run in client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]):
+    history = {
+        key: [[m.step, m.value] for m in client.get_metric_history(run.info.run_id, key)]
+        for key in run.data.metrics
+    }
+    run_folder = f"{sys.argv[1]}/{len(runs)}"
+    artifacts = client.list_artifacts(run.info.run_id)
+    if artifacts:
+        mlflow.artifacts.download_artifacts(run_id=run.info.run_id, dst_path=run_folder)
+    runs.append({
+        "id": run.info.run_id,
+        "name": run.info.run_name,
+        "status": run.info.status,
+        "params": run.data.params,
+        "tags": run.data.tags,
+        "history": history,
+        "artifacts": sorted(file.path for file in artifacts),
+    })
+model = "models:/mnist-vae@champion"
+mlflow.artifacts.download_artifacts(model, dst_path=f"{sys.argv[1]}/champion")
+print(json.dumps({
+    "runs": runs,
+    "versions": {
+        version.version: version.tags | {"run": version.run_id}
+        for version in client.search_model_versions("name = 'mnist-vae'")
+    },
+    "champion": client.get_model_version_by_alias("mnist-vae", "champion").version,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """A Python that has what this one has, and the extra `mlflow`."""
+    folder = tmp_path_factory.mktemp("mlflow") / "venv"
+    venv.create(folder, with_pip=True)
+    executable = folder / "bin" / "python"
+    (packages,) = folder.glob("lib/python*/site-packages")
+    inherited = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    (packages / "inherited.pth").write_text(inherited)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = project["optional-dependencies"]["mlflow"]
+    constraints = ["-c", ROOT / "constraints.txt"]
+    subprocess.run([executable, "-m", "pip", "install", "-q", *constraints, *extra], check=True)
+    return executable
+
+
+def arguments(pipeline, params):
+    given = ",".join(f"{key}={value}" for key, value in params.items())
+    return [
+        "run",
+        f"--pipelines={pipeline}",
+        "--env=mlflow",
+        *([f"--params={given}"] * bool(given)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(python):
+    """Run `kedro` in that Python; return the object in its last line, and its log."""
+
+    def run(project, pipeline, params, uri=None):
+        finished = kedro(
+            project,
+            *arguments(pipeline, params),
+            prefix=[python],
+            **({"MLFLOW_TRACKING_URI": uri} if uri else {}),
+        )
+        assert finished.returncode == 0, finished.stderr
+        (line,) = finished.stdout.splitlines()
+        return json.loads(line), finished.stderr
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def read(python, tmp_path_factory):
+    """Ask MLflow's own client for all that it has, and download it to `folder`."""
+
+    def read(uri):
+        folder = tmp_path_factory.mktemp("read_back")
+        finished = subprocess.run(
+            [python, "-c", READ, folder],
+            env={**os.environ, "MLFLOW_TRACKING_URI": uri},
+            capture_output=True,
+            text=True,
+        )
+        assert finished.returncode == 0, finished.stderr
+        return {**json.loads(finished.stdout), "folder": folder}
+
+    return read
+
+
+@contextlib.contextmanager
+def server(python, folder):
+    """Serve MLflow on loopback; yield its address and what kills it."""
+    folder.mkdir(parents=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    command = ["mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
+    command += [f"--backend-store-uri=sqlite:///{folder}/mlflow.db"]
+    command += [f"--artifacts-destination={folder}/artifacts"]
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [python, "-m", *command], cwd=folder, stdout=log, stderr=log, start_new_session=True
+        )
+
+    def kill():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{address}/health", timeout=5).close()
+                break
+            assert process.poll() is None, (folder / "server.log").read_text()
+            assert time.monotonic() < deadline, (folder / "server.log").read_text()
+            time.sleep(0.5)
+        yield address, kill
+    finally:
+        kill()
+
+
+def small_project(folder):
+    """A project whose environment `mlflow` trains on a handful of the embedded sample."""
+    project = copy_project(folder)
+    shutil.copy(project / "conf/test/parameters.yml", project / "conf/mlflow")
+    settings = project / "conf/mlflow/globals.yml"
+    text = settings.read_text()
+    assert "order: [folder, mirrors]" in text
+    settings.write_text(text.replace("[folder, mirrors]", "[sample]"))
+    return project
+
+
+def in_service(project):
+    release = (project / "data/06_models/champion").resolve()
+    return release, json.loads((release / "release.json").read_text())
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def tracked(python, run, read, tmp_path_factory):
+    """Two promotions and a rollback: their last lines, and what the server has after each."""
+    folder = tmp_path_factory.mktemp("tracked")
+    project = small_project(folder / "project")
+    with server(python, folder / "server") as (uri, _):
+        steps = []
+        for pipeline, params in (("retraining", FIRST), ("retraining", SECOND), ("rollback", {})):
+            result, log = run(project, pipeline, params, uri)
+            assert LOST not in log, log
+            steps.append((result, in_service(project), read(uri)))
+    return steps
+
+
+def test_parameters_are_there_one_by_one(tracked):
+    runs = tracked[-1][2]["runs"]
+    assert [(run["name"], run["status"]) for run in runs] == [
+        ("retraining", "FINISHED"),
+        ("retraining", "FINISHED"),
+        ("rollback", "FINISHED"),
+    ]
+    assert [run["params"].get("training.epochs") for run in runs] == ["2", "6", None]
+    assert runs[0]["params"]["model.hidden_units"] == "[512, 256]"
+    assert runs[0]["params"]["retraining.exit_codes.locked"] == "75"
+    assert runs[0]["params"]["seed"] == "42"
+
+
+def test_the_metrics_of_every_epoch_and_of_the_decision_are_there(tracked):
+    for result, (release, _), server in tracked[:2]:
+        run = server["runs"][-1]
+        history = pd.read_parquet(release / "training_history.parquet").set_index("epoch")
+        assert len(history) in (2, 6)
+        for name, values in history.items():
+            assert run["history"][name] == [[epoch, value] for epoch, value in values.items()]
+        metrics = json.loads((release / "metrics.json").read_text())
+        elbo = metrics["splits"]["test"]["negative_elbo"]
+        assert run["history"]["metrics.splits.test.negative_elbo"] == [[0, elbo]]
+        gain = run["history"].get("retraining_decision.gain")
+        assert gain == (None if result["gain"] is None else [[0, result["gain"]]])
+        assert run["tags"]["outcome"] == result["outcome"] == "promoted"
+        assert run["tags"]["model_version"] == result["model_version"]
+
+
+def test_figures_samples_and_the_report_are_there(tracked):
+    _, (release, _), server = tracked[1]
+    artifacts = server["folder"] / "1"
+    assert server["runs"][1]["artifacts"] == [
+        "generated_sheet.png",
+        "interpolations.png",
+        "latent_manifold.png",
+        "latent_scatter.html",
+        "learning_curves.html",
+        "metrics.json",
+        "reconstruction_sheet.png",
+        "releases",
+        "retraining_decision.json",
+        "retraining_report.html",
+    ]
+    for path in artifacts.glob("*.png"):
+        assert Image.open(path).tobytes() == Image.open(release / path.name).tobytes()
+    report = (artifacts / "retraining_report.html").read_text()
+    assert report == (release / "report.html").read_text()
+    assert "plotly" in (artifacts / "learning_curves.html").read_text()
+
+
+def test_every_release_is_a_version_and_the_alias_follows_the_one_in_service(tracked):
+    assert [server["champion"] for _, _, server in tracked] == ["1", "2", "1"]
+    for result, (release, manifest), server in tracked:
+        version = server["versions"][server["champion"]]
+        assert version["release"] == release.name
+        assert version["model_version"] == manifest["model_version"] == result["champion"]
+        for name, expected in manifest["files"].items():
+            (path,) = (server["folder"] / "champion").rglob(name)
+            assert sha256(path) == expected, name
+    runs, versions = tracked[2][2]["runs"], tracked[2][2]["versions"]
+    assert {number: version["run"] for number, version in versions.items()} == {
+        "1": runs[0]["id"],
+        "2": runs[1]["id"],
+    }
+
+
+@pytest.fixture(scope="module")
+def untracked(run, tmp_path_factory):
+    """A project whose first retraining found no server."""
+    project = small_project(tmp_path_factory.mktemp("untracked") / "project")
+    return project, *run(project, "retraining", FIRST, "http://127.0.0.1:9")
+
+
+def test_a_server_that_is_away_changes_nothing_but_one_sentence(tracked, untracked):
+    project, result, log = untracked
+    expected, (_, manifest), _ = tracked[0]
+    assert log.count(LOST) == 1
+    assert "Retrying" not in log
+    ignored = {"run_id", "started", "seconds", "peak_memory_mb"}
+    assert {key: value for key, value in result.items() if key not in ignored} == {
+        key: value for key, value in expected.items() if key not in ignored
+    }
+    release, received = in_service(project)
+    for name in ("training_history.parquet", "latent_embeddings.parquet", "generated_sheet.png"):
+        assert received["files"][name] == manifest["files"][name] == sha256(release / name)
+
+
+def test_a_server_that_dies_while_it_trains_is_missed_in_one_sentence(python, tracked, tmp_path):
+    project = small_project(tmp_path / "project")
+    with (
+        server(python, tmp_path / "server") as (uri, kill),
+        subprocess.Popen(
+            [python, "-m", "kedro", *arguments("retraining", FIRST)],
+            cwd=project,
+            env={**os.environ, "MLFLOW_TRACKING_URI": uri},
+            stdout=subprocess.PIPE,
+            stderr=(tmp_path / "log").open("w"),
+            text=True,
+        ) as process,
+    ):
+        while "Running node: train_vae" not in (tmp_path / "log").read_text():
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        kill()
+        output, _ = process.communicate(timeout=300)
+    log = (tmp_path / "log").read_text()
+    assert process.returncode == 0, log
+    assert log.count(f"{LOST} any further") == log.count(LOST) == 1
+    assert json.loads(output)["champion"] == tracked[0][0]["champion"]
+
+
+def test_a_server_that_never_answers_is_not_waited_for_long(run, untracked):
+    project, _, _ = untracked
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.monotonic()
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        result, log = run(project, "retraining", FIRST, uri)
+    assert result["outcome"] == "nothing_new"
+    assert log.count(LOST) == 1
+    assert time.monotonic() - started < 90
+
+
+def test_without_a_server_it_is_a_file_that_survives_kills_and_catches_up(
+    python, run, read, untracked
+):
+    project, first, _ = untracked
+    folder = project / "data/mlflow"
+    with subprocess.Popen(
+        [python, "-m", "kedro", *arguments("retraining", FIRST)],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        while not list(folder.glob(".partial-*")):
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.001)
+        time.sleep(0.3)  # it is making its tables
+        process.kill()
+    assert not (folder / "mlflow.db").exists()
+    result, log = run(project, "retraining", FIRST)
+    assert (result["outcome"], log.count(LOST)) == ("nothing_new", 0)
+    found = read(f"sqlite:///{folder}/mlflow.db")
+    assert found["runs"][-1]["tags"]["outcome"] == "nothing_new"
+    assert found["runs"][-1]["status"] == "FINISHED"
+    assert found["versions"][str(found["champion"])]["model_version"] == first["champion"]
+    (folder / "mlflow.db").write_bytes(b"no database")
+    result, log = run(project, "retraining", FIRST)
+    assert (result["outcome"], log.count(LOST)) == ("nothing_new", 1)
+
+
+def test_other_environments_know_nothing_of_the_installed_package(python, tmp_path):
+    project = copy_project(tmp_path / "project")
+    finished = kedro(project, "run", "--pipelines=data", "--env=test", prefix=[python])
+    assert finished.returncode == 0, finished.stderr
+    assert LOST not in finished.stderr
+    assert not re.search("(?i)mlflow (run|experiment)|mlflow.yml", finished.stderr)
+    assert not [path for path in project.rglob("ml*") if path.name in ("mlruns", "mlflow.db")]
