@@ -57,10 +57,10 @@ mlflow.artifacts.download_artifacts(model, dst_path=f"{sys.argv[1]}/champion")
 print(json.dumps({
     "runs": runs,
     "versions": {
-        version.version: version.tags | {"run": version.run_id}
+        str(version.version): version.tags | {"run": version.run_id}
         for version in client.search_model_versions("name = 'mnist-vae'")
     },
-    "champion": client.get_model_version_by_alias("mnist-vae", "champion").version,
+    "champion": str(client.get_model_version_by_alias("mnist-vae", "champion").version),
 }))
 """
 
