@@ -8,7 +8,7 @@ import pytest
 from kedro.config import OmegaConfigLoader
 
 from mnist_vae.params import RetrainingParams
-from mnist_vae.settings import CONFIG_LOADER_ARGS
+from mnist_vae.settings import CONFIG_LOADER_ARGS, DISABLE_HOOKS_FOR_PLUGINS, HOOKS
 from mnist_vae.tracking import Tracking, _located
 from tests.projects import ROOT
 
@@ -126,3 +126,9 @@ def test_its_environment_is_otherwise_that_of_an_unattended_job():
     mlflow, prod = (context_of(env).config_loader for env in ("mlflow", "prod"))
     for kind in ("globals", "parameters", "catalog"):
         assert mlflow[kind] == prod[kind], kind
+
+
+def test_the_hooks_of_kedro_mlflow_are_called_by_these_alone_and_within_the_job():
+    assert "kedro_mlflow" in DISABLE_HOOKS_FOR_PLUGINS  # the name in its own metadata
+    names = [type(hook).__name__ for hook in HOOKS]
+    assert names.index("Tracking") < names.index("RetrainingJob")  # Kedro calls the last one first

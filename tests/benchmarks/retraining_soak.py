@@ -220,13 +220,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--small", action="store_true", help="five runs")
+    parser.add_argument("--small", action="store_true", help="four runs")
     parser.add_argument("--runs", type=int, default=52)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         year = Year(Path(folder) / "project", arguments.seed)
-        result = simulate(year, 5 if arguments.small else arguments.runs)
+        result = simulate(year, 4 if arguments.small else arguments.runs)
     common.report({"benchmark": "retraining_soak", "seed": arguments.seed, **result})
 
 

@@ -36,3 +36,14 @@ def test_a_benchmark_prints_one_line_of_json(script, figures, mnist_folder, tmp_
     for figure in figures:
         assert result[figure], figure
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_month_of_retrainings_loses_no_image_and_mixes_no_models():
+    command = [sys.executable, FOLDER / "retraining_soak.py", "--small"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert finished.returncode == 0, finished.stderr
+    result = json.loads(finished.stdout)
+    assert (result["images_lost"], result["mixtures"]) == (0, 0), finished.stderr
+    assert result["promotions"] >= 1
+    assert result["reads"] > 10
