@@ -7,7 +7,7 @@ from mnist_vae.tracking import Tracking
 HOOKS = (ParameterCheck(), Tracking(), RetrainingJob())
 
 # `Tracking` calls them, and only where there is something to track.
-DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

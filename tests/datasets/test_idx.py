@@ -14,7 +14,7 @@ from mnist_vae.datasets.idx import IdxDataset, IdxError, check_pair, read_idx
 
 LABELS = np.array([5, 0, 4, 1, 9], np.uint8)
 RAW = b"\0\0\x08\x01" + struct.pack(">I", 5) + bytes([5, 0, 4, 1, 9])
-PACKED = gzip.compress(RAW)
+PACKED = gzip.compress(RAW, mtime=0)
 DTYPES = [np.uint8, np.int8, np.int16, np.int32, np.float32, np.float64]
 
 
@@ -80,7 +80,7 @@ def test_equal_arrays_make_equal_packed_files(tmp_path):
         (header(0x08, 0, 28, 28), {}, "is empty: .* received the shape"),
         (RAW[:-2], {}, "truncated: expected 5 bytes of values .* received 3"),
         (RAW + b"\0", {}, "too long: expected 5 bytes of values .* received more"),
-        (gzip.compress(RAW + b"\0"), {}, "too long: expected 5 bytes of values"),
+        (gzip.compress(RAW + b"\0", mtime=0), {}, "too long: expected 5 bytes of values"),
         (RAW, {"value_range": [0, 8]}, "out of range: expected 0 to 8, received 0 to 9"),
         (header(0x0D, 1) + b"\x7f\xc0\0\0", {"value_range": [0, 1]}, "out of range: .* nan"),
         (RAW, {"max_bytes": 4}, "too large: expected at most 4 bytes .* asks for 5"),
