@@ -49,7 +49,7 @@ class RetrainingJob:
         """Remember where the data are, and the parameters."""
         loader = context.config_loader
         self._data = Path(context.project_path) / loader["globals"]["data"]
-        self._params = check_parameters(loader["parameters"]).retraining
+        self._parameters = loader["parameters"]  # which `ParameterCheck` looks at
 
     @hook_impl
     def before_pipeline_run(
@@ -64,6 +64,7 @@ class RetrainingJob:
             return
         self._started = time.monotonic()
         self._catalog = catalog
+        self._params = check_parameters(self._parameters).retraining
         self._record = {
             "outcome": None,
             "exit_code": None,
