@@ -98,6 +98,11 @@ def test_the_decision_is_the_outcome_of_the_job(begin, tmp_path, capsys, outcome
     begin()  # the lock is free again
 
 
+def test_a_part_of_the_pipeline_decides_nothing(begin, capsys):
+    begin().after_pipeline_run()
+    assert "a part of the pipeline was run" in last_line(capsys)["reason"]
+
+
 @pytest.mark.parametrize(("outcome", "code"), [("nothing_new", 0), ("bad_data", 65)])
 def test_a_run_without_work_ends_at_once_and_has_used_its_batches(begin, capsys, outcome, code):
     catalog = Catalog()

@@ -64,6 +64,7 @@ class RetrainingJob:
             return
         self._started = time.monotonic()
         self._catalog = catalog
+        self._outcome = "kept", "a part of the pipeline was run, which decides nothing"
         self._params = check_parameters(self._parameters).retraining
         self._record = {
             "outcome": None,
