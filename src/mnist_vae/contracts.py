@@ -37,7 +37,12 @@ def parameters_fingerprint(*parameters: BaseModel | int) -> str:
         value.model_dump(mode="json") if isinstance(value, BaseModel) else value
         for value in parameters
     ]
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+    return json_fingerprint(values)
+
+
+def json_fingerprint(value: Any) -> str:
+    """Return 16 hex digits that name a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def code_fingerprint() -> str:

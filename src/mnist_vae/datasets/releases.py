@@ -225,7 +225,7 @@ class ReleaseDataset(AbstractDataset[dict[str, Any], Release | None]):
     def _roll_back(self) -> None:
         champion = self.load()
         previous = champion.manifest["previous"] if champion else None
-        if champion is None or previous is None or not self._is_whole(previous):
+        if champion is None or previous is None or self._whole(previous) is None:
             received = "none in service" if champion is None else f"{champion.name} alone"
             raise ReleaseError(
                 f"There is no release to go back to: expected a whole one before that in service, "
@@ -255,19 +255,20 @@ class ReleaseDataset(AbstractDataset[dict[str, Any], Release | None]):
     def _shelved(self, *shelves: str) -> list[Path]:
         return [path for shelf in shelves for path in (self.folder / shelf).glob("[0-9]*-*")]
 
-    def _is_whole(self, name: str) -> bool:
+    def _whole(self, name: str) -> Release | None:
+        """Return the release of this name, or None when it is damaged or not there."""
         try:
-            _release(self.folder / _RELEASES / name).check()
+            release = _release(self.folder / _RELEASES / name)
+            release.check()
         except ReleaseError:
-            return False
-        return True
+            return None
+        return release
 
     def _may_serve(self, name: str) -> bool:
         """Return whether the release is whole, and was not taken out of service by a person."""
-        if not self._is_whole(name):
-            return False
-        release = _release(self.folder / _RELEASES / name)
-        return release.manifest["fingerprint"] not in declined_fingerprints(self.folder)
+        release = self._whole(name)
+        declined = declined_fingerprints(self.folder)
+        return release is not None and release.manifest["fingerprint"] not in declined
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self.folder)}

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import html
-import json
 import logging
 from collections.abc import Callable, Iterable
+from functools import cache
 from statistics import NormalDist
 from typing import Any
 
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel
 
-from mnist_vae.contracts import check_models, code_fingerprint
+from mnist_vae.contracts import check_models, code_fingerprint, json_fingerprint
 from mnist_vae.datasets.batches import Batch
-from mnist_vae.datasets.images import UNLABELLED, ImageSet
+from mnist_vae.datasets.images import IMAGE_SHAPE, UNLABELLED, ImageSet
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.datasets.releases import Release
 from mnist_vae.params import EvaluationParams, ModelParams, RetrainingParams, SplitParams
@@ -77,6 +77,8 @@ def check_batches(
     known: set[bytes] = set()
     tested: set[bytes] = set()
     next_id = FIRST_BATCH_ID
+    # Read when the first good batch comes, and once for all of them.
+    serving = cache(lambda filename: champion.load(filename) if champion else None)
     if incoming_batches:
         earlier = {name: load() for name, load in batches_in_use.items()}
         for images in (train_images, validation_images, *earlier.values()):
@@ -90,7 +92,7 @@ def check_batches(
             continue
         reasons, drift = _reasons(batch, known, tested), None
         if batch.images is not None and champion is not None and not reasons:
-            drift = _drift(batch.images, champion, seed)
+            drift = _drift(batch.images, serving, seed)
             drift["drifted"] = drift["p_value"] < retraining_params.drift_p_value
             if drift["drifted"] and retraining_params.drift_blocks:
                 reasons.append(
@@ -148,10 +150,10 @@ def plan_retraining(
     files = {name: file["sha256"] for name, file in data_manifest["files"].items()}
     parts = {
         "code": code_fingerprint(),
-        "parameters": _fingerprint(values),
-        "data": _fingerprint([files, sorted(batches_in_use)]),
+        "parameters": json_fingerprint(values),
+        "data": json_fingerprint([files, sorted(batches_in_use)]),
     }
-    fingerprint = _fingerprint(parts)
+    fingerprint = json_fingerprint(parts)
     judged = [champion.manifest["fingerprint"]] if champion else []
     outcome, reason = None, "code, parameters or data are new"
     if retraining_params.force:
@@ -508,26 +510,24 @@ def _concatenate(images: ImageSet, split: str, batches: Iterable[ImageSet]) -> I
     parts = [batch.take(np.flatnonzero(batch.split == split)) for batch in batches]
     if not any(len(part) for part in parts):
         return images
-    labels = [part.label for part in (images, *parts)]
-    unlabelled = [np.full(len(part), UNLABELLED, np.uint8) for part in (images, *parts)]
-    grey = np.concatenate([part.grey() for part in (images, *parts)])
+    parts = [images, *parts]
+    labels = [
+        np.full(len(part), UNLABELLED, np.uint8) if part.label is None else part.label
+        for part in parts
+    ]
+    grey = np.concatenate([part.grey() for part in parts])
     return ImageSet(
-        pixels=grey.reshape(-1, 28, 28),
-        image_id=np.concatenate([part.image_id for part in (images, *parts)]),
+        pixels=grey.reshape(-1, *IMAGE_SHAPE),
+        image_id=np.concatenate([part.image_id for part in parts]),
         split=np.full(len(grey), split),
-        label=None
-        if all(label is None for label in labels)
-        else np.concatenate(
-            [
-                none if label is None else label
-                for label, none in zip(labels, unlabelled, strict=True)
-            ]
-        ),
+        label=None if all(part.label is None for part in parts) else np.concatenate(labels),
     )
 
 
-def _drift(images: NDArray[np.uint8], champion: Release, seed: int) -> dict[str, Any]:
+def _drift(images: NDArray[np.uint8], serving: Callable[[str], Any], seed: int) -> dict[str, Any]:
     """Compare new images with the champion's validation images, as the champion sees both.
+
+    `serving` loads a file of the champion.
 
     Two-sample Kolmogorov-Smirnov tests of −ELBO and of every dimension of z's mean; the smallest
     p-value times their number (Bonferroni). Validation images are of the training data, but the
@@ -537,15 +537,15 @@ def _drift(images: NDArray[np.uint8], champion: Release, seed: int) -> dict[str,
 
     from mnist_vae.vae.model import score_batches
 
-    embeddings = champion.load("latent_embeddings.parquet")
+    embeddings = serving("latent_embeddings.parquet")
     reference = embeddings[embeddings["split"] == "validation"]
     new = ImageSet(images, np.arange(len(images)), np.full(len(images), "new"))
     terms = list(
         score_batches(
-            champion.load("encoder.keras"),
-            champion.load("decoder.keras"),
+            serving("encoder.keras"),
+            serving("decoder.keras"),
             (batch.model_input() for batch in new.batches(_BATCH_SIZE)),
-            reconstruction=champion.load("training_summary.json")["reconstruction"],
+            reconstruction=serving("training_summary.json")["reconstruction"],
             seed=seed,
         )
     )
@@ -682,10 +682,6 @@ def _describe_drift(drift: dict[str, Any] | None) -> str:
     if drift is None:
         return ""
     return f"{'drifted' if drift['drifted'] else 'none'}, p = {drift['p_value']:.2g}"
-
-
-def _fingerprint(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> str:
