@@ -1,4 +1,4 @@
-# Build: docker build -t mnist-vae .
+# Build: docker build -t mnist-vae --build-arg COMMIT=$(git rev-parse HEAD) .
 # Run:   docker run --rm -v mnist-vae-data:/app/data mnist-vae
 FROM python:3.13-slim AS build
 WORKDIR /build
@@ -15,7 +15,9 @@ COPY pyproject.toml .telemetry ./
 COPY conf conf
 # Kedro asks for the folder src; the package itself is in the environment.
 RUN mkdir src data && chown kedro:kedro data
-ENV PATH=/opt/venv/bin:$PATH
+# There is no git in the image; manifests name the commit all the same.
+ARG COMMIT
+ENV PATH=/opt/venv/bin:$PATH MNIST_VAE_COMMIT=$COMMIT
 USER 10001:10001
 VOLUME /app/data
 ENTRYPOINT ["kedro"]

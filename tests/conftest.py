@@ -13,7 +13,7 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from mnist_vae.datasets.images import ImageSet
+from mnist_vae.images import ImageSet
 from tests.projects import copy_project
 
 

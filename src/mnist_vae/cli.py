@@ -9,9 +9,11 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from mnist_vae.params import ExitCodesParams, ParameterError, check_parameters
 
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
@@ -68,10 +70,12 @@ cron_calendar = click.option(
 @click.pass_obj
 def systemd(project: ProjectMetadata, env: str, calendar: str, folder: Path) -> None:
     """Write a service and its timer, as units of your user."""
+    codes = _exit_codes(project, env)
     service = _render(
         "retraining.service",
         project=str(project.project_path).replace("%", "%%"),
         command=" ".join(_quoted_for_systemd(word) for word in _command(env)),
+        locked=str(codes.locked),
     )
     _write(folder / f"{UNIT}.service", service)
     _write(folder / f"{UNIT}.timer", _render("retraining.timer", calendar=calendar))
@@ -101,11 +105,14 @@ def cron(project: ProjectMetadata, env: str, calendar: str) -> None:
 @click.pass_obj
 def airflow(project: ProjectMetadata, env: str, calendar: str, folder: Path) -> None:
     """Write a DAG for Apache Airflow 3."""
+    codes = _exit_codes(project, env)
     dag = _render(
         "airflow_dag.py.template",
         project=_literal(str(project.project_path)),
         command=_literal(_command(env)),
         calendar=_literal(calendar),
+        nothing_new=str(codes.nothing_new or _free_code(codes)),
+        final=_literal(sorted({codes.bad_data, codes.stalled} - {0})),
     )
     _write(folder / "mnist_vae_retraining.py", dag)
 
@@ -125,18 +132,38 @@ def kubernetes(env: str, calendar: str, image: str) -> None:
     click.echo(manifest, nl=False)
 
 
+def _exit_codes(project: ProjectMetadata, env: str) -> ExitCodesParams:
+    """Return the exit codes of the job in this environment."""
+    from kedro.config import OmegaConfigLoader
+
+    from mnist_vae.settings import CONFIG_LOADER_ARGS
+
+    arguments: dict[str, Any] = {**CONFIG_LOADER_ARGS, "env": env}
+    loader = OmegaConfigLoader(str(project.project_path / "conf"), **arguments)
+    try:
+        return check_parameters(loader["parameters"]).retraining.exit_codes
+    except ParameterError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _free_code(codes: ExitCodesParams) -> int:
+    """Return an exit code that no outcome has."""
+    taken = set(codes.model_dump().values())
+    return next(code for code in range(99, 0, -1) if code not in taken)
+
+
 def _command(env: str) -> list[str]:
     """Return the one command that every scheduler runs."""
     return [str(Path(sys.executable).with_name("kedro")), *RETRAINING, env]
 
 
 def _quoted_for_systemd(word: str) -> str:
-    """Return `word` with its spaces and % safe; quotes and backslashes systemd refuses in paths."""
-    word = word.replace("%", "%%")
+    """Return `word` with its spaces, % and $ safe; quotes and backslashes systemd refuses in paths."""
+    word = word.replace("%", "%%").replace("$", "$$")
     return f'"{word}"' if " " in word else word
 
 
-def _literal(value: str | list[str]) -> str:
+def _literal(value: str | list[str] | list[int]) -> str:
     """Return `value` as a literal that YAML and Python share."""
     return json.dumps(value, ensure_ascii=False)
 

@@ -5,53 +5,15 @@ The catalog's `validator:` calls `EmbeddingContract` on every save; nodes call t
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel
-
-from mnist_vae.datasets.images import ImageSet, latent_columns
+from mnist_vae.images import ImageSet, latent_columns
 from mnist_vae.datasets.keras_model import KerasModel
-
-
-def fingerprint(*models: KerasModel) -> str:
-    """Return 16 hex digits that name the weights of these models: equal weights, equal name."""
-    digest = hashlib.sha256()
-    for model in models:
-        for weight in model.trainable_weights:
-            value = np.asarray(weight.value)
-            digest.update(f"{model.name}/{value.shape}/{value.dtype}".encode())
-            digest.update(value.tobytes())
-    return digest.hexdigest()[:16]
-
-
-def parameters_fingerprint(*parameters: BaseModel | int) -> str:
-    """Return 16 hex digits that name these parameters."""
-    values = [
-        value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-        for value in parameters
-    ]
-    return json_fingerprint(values)
-
-
-def json_fingerprint(value: Any) -> str:
-    """Return 16 hex digits that name a value that JSON can hold."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def code_fingerprint() -> str:
-    """Return 16 hex digits that name the code of this package: its modules and their text."""
-    package = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
+from mnist_vae.fingerprints import fingerprint
 
 
 def check_models(training_summary: dict[str, Any], *models: KerasModel) -> None:

@@ -17,6 +17,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -135,12 +136,14 @@ class ReportingParams(_Group):
 
 
 class ExitCodesParams(_Group):
-    """What a retraining says to its scheduler (`retraining.exit_codes`)."""
+    """What a retraining says to its scheduler (`retraining.exit_codes`), by outcome."""
 
     promoted: ExitCode = 0
     kept: ExitCode = 0
+    stalled: ExitCode = 66
     nothing_new: ExitCode = 0
     rolled_back: ExitCode = 0
+    withdrawn: ExitCode = 0
     failed: ExitCode = 1
     bad_data: ExitCode = 65
     locked: ExitCode = 75
@@ -150,11 +153,19 @@ class RetrainingParams(_Group):
     """When a candidate goes in service, and how the job tells of it (`retraining`)."""
 
     start: Literal["scratch", "champion"] = "scratch"
-    """Train from new weights, or go on from those in service."""
+    """Train from new weights, or from those in service."""
     force: bool = False
     """Train even when code, parameters and data are those of a model that was judged before."""
-    min_gain: Annotated[float, Field(ge=0)] = 0.1
-    """Nats an image by which the candidate's −ELBO must be lower than the champion's."""
+    judge_fraction: Fraction = 0.05
+    """Share of the archive's training images that no candidate is trained on: they decide."""
+    judge_draws: PositiveInt = 5
+    """Draws of z for each of them."""
+    seeds: Annotated[int, Field(ge=1, le=20)] = 3
+    """Trainings, each with a seed of its own, that a candidate must show its gain with."""
+    screen_gain: Annotated[float, Field(ge=0)] = 0.2
+    """Nats an image that the first of them must gain, else the others are not run."""
+    min_gain: Annotated[float, Field(ge=0)] = 0.5
+    """Nats an image by which their mean −ELBO must be lower than the champion's."""
     max_accuracy_drop: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Loss of label accuracy of z (k nearest neighbours) that is tolerated."""
     neighbours: PositiveInt = 15
@@ -164,20 +175,49 @@ class RetrainingParams(_Group):
     min_active_share: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Of the latent dimensions that the champion uses, the share that the candidate must use."""
     first_max_negative_elbo: Annotated[float, Field(gt=0)] = 200.0
-    """Nats an image, on the test images, that the first model must not exceed."""
+    """Nats an image, on the judge's images, that the first model must not exceed."""
     first_min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Label accuracy of z that the first model must have."""
+    drift_effect: Fraction = 0.15
+    """A batch has drifted when a figure's distribution is at least this far from that of the
+    validation images (Kolmogorov-Smirnov distance, 0 to 1), and"""
     drift_p_value: Fraction = 0.001
-    """A batch has drifted when a two-sample test, corrected for their number, falls below this."""
+    """the p-value of the tests, corrected for their number, is below this."""
     drift_blocks: bool = False
     """Put a batch that has drifted in quarantine, instead of only recording it."""
+    stall_after: PositiveInt = 3
+    """Candidates in a row, kept out with the same drifted batches, that raise an alarm."""
     keep_releases: PositiveInt = 5
-    """Releases that stay on disk; the one in service always does."""
-    webhook_url: Annotated[str, Field(pattern="^https?://")] | None = None
-    """Where the last line of the job is sent as JSON."""
+    """Releases that stay on disk; the one in service and the one before it always do."""
+    withdraw: tuple[str, ...] = Field(default=(), strict=False)
+    """The batches that the pipeline `withdrawal` takes out of use, by name."""
     webhook_timeout: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds to wait for its answer."""
+    """Seconds to wait for the webhook's answer; its address is a credential."""
     exit_codes: ExitCodesParams = ExitCodesParams()
+
+    @field_validator("withdraw", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    def gate(self) -> dict[str, Any]:
+        """Return the rules that a candidate is judged by: under others it may be tried again."""
+        values = self.model_dump(mode="json")
+        return {name: values[name] for name in _GATE}
+
+
+_GATE = (
+    "judge_draws",
+    "seeds",
+    "screen_gain",
+    "min_gain",
+    "max_accuracy_drop",
+    "neighbours",
+    "min_active_units",
+    "min_active_share",
+    "first_max_negative_elbo",
+    "first_min_accuracy",
+)
 
 
 class Parameters(_Group):

@@ -8,6 +8,8 @@ from mnist_vae.pipelines import (
     embedding,
     evaluation,
     generation,
+    intake,
+    promotion,
     reporting,
     retraining,
     training,
@@ -35,9 +37,11 @@ def register_pipelines() -> dict[str, Pipeline]:
         "reporting": reporting_pipeline,
         "retraining": retraining.create_pipeline(
             data_pipeline,
-            model_pipeline + embedding_pipeline + generation_pipeline + reporting_pipeline,
+            model_pipeline + generation_pipeline + reporting_pipeline,
+            embedding_pipeline,
         ),
-        "rollback": retraining.create_rollback_pipeline(),
+        "rollback": promotion.create_rollback_pipeline(),
+        "withdrawal": intake.create_withdrawal_pipeline(),
         "__default__": training_pipeline
         + embedding_pipeline
         + generation_pipeline

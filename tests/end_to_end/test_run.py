@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
-from mnist_vae.contracts import fingerprint
+from mnist_vae.fingerprints import fingerprint
 from mnist_vae.datasets.idx import IdxDataset
 from tests.conftest import run
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 
-from mnist_vae.contracts import fingerprint
+from mnist_vae.fingerprints import fingerprint
 from mnist_vae.params import EvaluationParams, ModelParams
 from mnist_vae.pipelines.evaluation import nodes
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_vae.contracts import fingerprint
-from mnist_vae.datasets.images import ImageSet
+from mnist_vae.fingerprints import fingerprint
+from mnist_vae.images import ImageSet
 from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation import nodes
 

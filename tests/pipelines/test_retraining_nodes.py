@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mnist_vae.datasets.batches import Batch
-from mnist_vae.datasets.images import UNLABELLED, ImageSet
+from mnist_vae.images import UNLABELLED, ImageSet
 from mnist_vae.datasets.releases import Release
 from mnist_vae.params import (
     EvaluationParams,
@@ -317,7 +317,7 @@ def test_a_warm_start_from_another_architecture_is_refused(champion):
 
 def judge(networks, champion, make_images, bias=0.0, **params):
     """Judge a candidate that is the champion but for the bias of its pixels."""
-    from mnist_vae.contracts import fingerprint
+    from mnist_vae.fingerprints import fingerprint
 
     encoder, decoder = build_encoder(seed=1), build_decoder(seed=1)
     weights = decoder.trainable_weights[-1]

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from mnist_vae.contracts import code_fingerprint
+from mnist_vae.fingerprints import code_fingerprint
 from mnist_vae.datasets.backup import TrainingBackupDataset
 from mnist_vae.params import ModelParams, TrainingParams
 from mnist_vae.pipelines.construction.nodes import construct_decoder, construct_encoder

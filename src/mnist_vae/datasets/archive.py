@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mnist_vae import sheets
 from mnist_vae.datasets.idx import MAX_BYTES, IdxError, check_pair, read_first_images, read_idx
-from mnist_vae.datasets.images import IMAGE_SHAPE, UNLABELLED
+from mnist_vae.images import IMAGE_SHAPE, UNLABELLED
 
 SOURCES = ("folder", "mirrors", "sample")
 FILE_KEYS = ("train_images", "train_labels", "test_images", "test_labels")

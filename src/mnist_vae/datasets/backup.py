@@ -38,6 +38,11 @@ class TrainingBackup:
         """Return the same file as the backup of a training with this identity."""
         return replace(self, identity=identity)
 
+    def numbered(self, number: int) -> TrainingBackup:
+        """Return a backup of its own for one of several trainings, in a file beside this one."""
+        path = self.path.with_name(f"{self.path.stem}_{number}{self.path.suffix}")
+        return replace(self, path=path)
+
     def load(self) -> dict[str, Any] | None:
         """Return the state of an interrupted training with this identity, or None.
 
@@ -69,7 +74,7 @@ class TrainingBackup:
                 " and the ".join(changed),
             )
             return None
-        logger.info("Training goes on where it was interrupted, after epoch %d.", values["epoch"])
+        logger.info("Training resumes after epoch %d, where it was interrupted.", values["epoch"])
         state.update(values)
         return state
 

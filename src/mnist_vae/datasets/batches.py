@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mnist_vae.datasets.atomic import replacing
 from mnist_vae.datasets.idx import IdxError, check_pair, read_idx
-from mnist_vae.datasets.images import IMAGE_SHAPE, UNLABELLED, ImageSet
+from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ A hook knows what it looks at by the type of the record, and not by the name of 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -72,6 +73,77 @@ class Intake(Record):
     batches: dict[str, BatchRecord] = {}
 
 
+class Plan(Record):
+    """Whether there is anything to train, and what."""
+
+    fingerprint: str
+    """Of all that shapes the candidate: its recipe and its data."""
+    parts: dict[str, str]
+    """The fingerprint of each: `code`, `parameters`, `libraries`, `data`."""
+    gate: str
+    """Fingerprint of the rules that the candidate will be judged by."""
+    outcome: Outcome | None
+    """How the run ends here, or None where a candidate is trained."""
+    reason: str
+    started_from: str | None = None
+    """The release whose weights the candidate starts from, or None for new ones."""
+
+
+class Check(Record):
+    """One thing that a candidate must do."""
+
+    what: str
+    received: str
+    expected: str
+    passed: bool
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.received}, expected {self.expected}"
+
+
+class Figures(Record):
+    """What a model reaches on the judge's images, which it was not trained on."""
+
+    negative_elbo: float
+    """Nats an image."""
+    active_units: int
+    accuracy: float | None = None
+    """Label accuracy of z, None without labels."""
+
+
+class Decision(Record):
+    """Whether the candidate goes in service, and why."""
+
+    outcome: Literal[Outcome.PROMOTED, Outcome.KEPT, Outcome.STALLED, Outcome.FAILED]
+    reason: str
+    checks: tuple[Check, ...]
+    candidate: Figures
+    champion: Figures | None = None
+    gains: tuple[float, ...] = ()
+    """The champion's −ELBO less the candidate's, nats an image: one for each seed."""
+    gain: float | None = None
+    """Their mean."""
+    gain_interval: tuple[float, float] | None = None
+    """The 95 % interval of `gain` over the judge's images."""
+    judge_images: int
+    judge_digest: str
+    model_version: str
+    fingerprint: str
+    gate: str
+    previous: str | None = None
+    """The release in service when the candidate was judged."""
+    drifted: tuple[str, ...] = ()
+    """Batches that it was trained on, that drifted, and that the champion is without."""
+
+
+class Withdrawal(Record):
+    """Batches that a person took out of use."""
+
+    outcome: Literal[Outcome.WITHDRAWN] = Outcome.WITHDRAWN
+    reason: str
+    batches: tuple[str, ...]
+
+
 class Promote(Record):
     """The order to put the candidate in service."""
 
@@ -134,3 +206,26 @@ class Repair(Record):
     in_service: str | None
     """The release that took its place, or None where no other could serve."""
     sentence: str
+
+
+def kept_in_a_row(
+    declined: list[Declined], champion: str | None, drifted: Collection[str]
+) -> tuple[int, list[str]]:
+    """Return how many of the last candidates were kept out beside `champion` with these batches.
+
+    Args:
+        declined: Oldest first.
+        champion: The release in service.
+        drifted: Drifted batches of the candidate that is looked at now, which is not counted.
+
+    Returns:
+        The number, and the batches that all of them had in common.
+    """
+    common = set(drifted)
+    count = 0
+    for one in reversed(declined):
+        if one.rolled_back or one.champion != champion or not common & set(one.drifted):
+            break
+        common &= set(one.drifted)
+        count += 1
+    return count, sorted(common)

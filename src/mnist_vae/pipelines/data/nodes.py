@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.datasets.archive import ImageArchive
-from mnist_vae.datasets.images import ImageSet
+from mnist_vae.images import ImageSet, draw_rows
 from mnist_vae.params import SplitParams
 
 
@@ -57,12 +57,12 @@ def split_images(
     train = np.flatnonzero(images.split == "train")
     test = np.flatnonzero(images.split == "test")
     if params.max_images is not None:
-        train = _draw(train, images.label, params.max_images, seed)
-        test = _draw(test, images.label, params.max_images, seed)
+        train = draw_rows(train, images.label, params.max_images, seed)
+        test = draw_rows(test, images.label, params.max_images, seed)
     if len(test) == 0:
-        test = _draw(train, images.label, params.test_fraction, seed)
+        test = draw_rows(train, images.label, params.test_fraction, seed)
         train = np.setdiff1d(train, test)
-    validation = _draw(train, images.label, params.validation_fraction, seed)
+    validation = draw_rows(train, images.label, params.validation_fraction, seed)
     train = np.setdiff1d(train, validation)
     sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
     if 0 in sizes.values():
@@ -85,22 +85,3 @@ def _model_input(images: ImageSet, rows: NDArray[np.intp], split: str) -> ImageS
         split=np.full(len(rows), split),
         label=chosen.label,
     )
-
-
-def _draw(
-    rows: NDArray[np.intp], labels: NDArray[np.uint8] | None, size: float | int, seed: int
-) -> NDArray[np.intp]:
-    """Return a share (float) or a number (int) of `rows`, in order, every class in proportion.
-
-    The rows are lined up by their place within their class, as a share of that class; wherever
-    the line is cut, each class is cut at the same share, to within one image. Unlike
-    scikit-learn's stratified split it has no size that it cannot draw.
-    """
-    shuffled = np.random.default_rng(seed).permutation(rows)
-    classes = np.zeros(len(rows)) if labels is None else labels[shuffled]
-    place = np.empty(len(rows))
-    for label in np.unique(classes):
-        members = np.flatnonzero(classes == label)
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
-    count = size if isinstance(size, int) else round(size * len(rows))
-    return np.sort(shuffled[np.argsort(place, kind="stable")][:count])

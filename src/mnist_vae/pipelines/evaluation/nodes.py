@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import logging
-import platform
-import subprocess
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mnist_vae import __version__
 from mnist_vae.contracts import check_images, check_models
-from mnist_vae.datasets.images import ImageSet
+from mnist_vae.images import ImageSet
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.params import EvaluationParams
 
 logger = logging.getLogger(__name__)
-
-_PACKAGES = (
-    "kedro",
-    "kedro-datasets",
-    "keras",
-    "mlxtend",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "scipy",
-    "tensorflow",
-)
 
 
 def evaluate_vae(
@@ -143,6 +126,7 @@ def describe_run(
     data_manifest: dict[str, Any],
     training_summary: dict[str, Any],
     metrics: dict[str, Any],
+    provenance: dict[str, Any],
 ) -> dict[str, Any]:
     """Return what is needed to know, years later, how a model came to be.
 
@@ -151,10 +135,10 @@ def describe_run(
         data_manifest: Where the images came from, with checksums.
         training_summary: Epochs and duration.
         metrics: What the model reached.
+        provenance: The versions of the code and of the libraries.
 
     Returns:
-        Those four, the model's name, the seed, the versions of Python and of the packages that
-        matter, and the git commit with a mark when the work tree was changed (None outside git).
+        Those five, the model's name and the seed.
     """
     return {
         "model_version": metrics["model_version"],
@@ -166,22 +150,5 @@ def describe_run(
         "data": data_manifest,
         "training": training_summary,
         "metrics": metrics,
-        "versions": {
-            "mnist-vae": __version__,
-            "python": platform.python_version(),
-            **{package: version(package) for package in _PACKAGES},
-        },
-        "git_commit": _git_commit(),
+        **provenance,
     }
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the project's code, `<hash>-dirty` when files differ from it."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        finished = subprocess.run(  # noqa: S603
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return finished.stdout.strip()

@@ -26,7 +26,13 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 describe_run,
-                inputs=["parameters", "data_manifest", "training_summary", "metrics"],
+                inputs=[
+                    "parameters",
+                    "data_manifest",
+                    "training_summary",
+                    "metrics",
+                    "provenance",
+                ],
                 outputs="run_manifest",
                 name="describe_run",
             ),

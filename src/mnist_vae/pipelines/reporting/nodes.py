@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mnist_vae.datasets.images import UNLABELLED
+from mnist_vae.images import UNLABELLED
 from mnist_vae.params import ReportingParams
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#888888"

@@ -1,5 +1,5 @@
 """An unattended retraining: take in, train a candidate, judge it, put it in service or not."""
 
-from mnist_vae.pipelines.retraining.pipeline import create_pipeline, create_rollback_pipeline
+from mnist_vae.pipelines.retraining.pipeline import create_pipeline
 
-__all__ = ["create_pipeline", "create_rollback_pipeline"]
+__all__ = ["create_pipeline"]

@@ -1,137 +1,35 @@
-"""Wiring: new batches to a model in service."""
+"""Composition: the pipelines of the default run under other names, intake before, promotion after."""
 
 from __future__ import annotations
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
-from mnist_vae.pipelines.retraining import nodes
+from mnist_vae.pipelines import intake, promotion
 
 
-def create_pipeline(data: Pipeline, candidate: Pipeline) -> Pipeline:
+def create_pipeline(data: Pipeline, model: Pipeline, embedding: Pipeline) -> Pipeline:
     """Return the pipeline from raw images and new batches to the model in service.
 
     Args:
         data: Raw images to splits; its outputs are called `archive_...` here.
-        candidate: Splits to a trained, evaluated model with embeddings and pictures; its outputs
-            are called `candidate_...` here.
+        model: Splits to a trained, evaluated model with pictures; its outputs are called
+            `candidate_...` here.
+        embedding: Splits to embeddings, alike; here the judge's images are among them.
     """
     # Its pictures are looked at on the sheets; files of their own are for the other pipelines.
-    wanted = [node for node in candidate.nodes if "generated_image_files" not in node.outputs]
-    archive = _named(data, "archive", raw_images="raw_images")
-    trained = _named(Pipeline(wanted), "candidate", test_images="archive_test_images")
+    wanted = [node for node in model.nodes if "generated_image_files" not in node.outputs]
     return (
-        Pipeline(
-            [
-                Node(
-                    nodes.check_batches,
-                    inputs=[
-                        "incoming_batches",
-                        "earlier_batches",
-                        "archive_train_images",
-                        "archive_validation_images",
-                        "archive_test_images",
-                        "champion",
-                        "params:split",
-                        "params:retraining",
-                        "params:seed",
-                    ],
-                    outputs=["batches_in_use", "quarantine", "batch_intake"],
-                    name="check_batches",
-                ),
-                Node(
-                    nodes.plan_retraining,
-                    inputs=[
-                        "archive_data_manifest",
-                        "batches_in_use",
-                        "batch_intake",
-                        "champion",
-                        "declined_fingerprints",
-                        "parameters",
-                        "params:retraining",
-                    ],
-                    outputs="retraining_plan",
-                    name="plan_retraining",
-                ),
-                Node(
-                    nodes.extend_splits,
-                    inputs=[
-                        "retraining_plan",
-                        "archive_train_images",
-                        "archive_validation_images",
-                        "batches_in_use",
-                        "archive_data_manifest",
-                    ],
-                    outputs=[
-                        "candidate_train_images",
-                        "candidate_validation_images",
-                        "candidate_data_manifest",
-                    ],
-                    name="extend_splits",
-                ),
-                Node(
-                    nodes.start_networks,
-                    inputs=[
-                        "retraining_plan",
-                        "champion",
-                        "params:model",
-                        "params:seed",
-                    ],
-                    outputs=["candidate_encoder_init", "candidate_decoder_init"],
-                    name="start_networks",
-                ),
-                Node(
-                    nodes.judge_candidate,
-                    inputs=[
-                        "retraining_plan",
-                        "champion",
-                        "candidate_encoder",
-                        "candidate_decoder",
-                        "candidate_training_summary",
-                        "candidate_metrics",
-                        "candidate_latent_embeddings",
-                        "archive_test_images",
-                        "params:evaluation",
-                        "params:retraining",
-                        "params:seed",
-                    ],
-                    outputs="retraining_decision",
-                    name="judge_candidate",
-                ),
-                Node(
-                    nodes.write_report,
-                    inputs=[
-                        "retraining_decision",
-                        "retraining_plan",
-                        "batch_intake",
-                        "champion",
-                        "candidate_training_summary",
-                        "candidate_generated_sheet",
-                        "candidate_latent_manifold",
-                        "candidate_reconstruction_sheet",
-                        "candidate_interpolations",
-                    ],
-                    outputs="retraining_report",
-                    name="write_report",
-                ),
-                # The batches count as used only now.
-                Node(
-                    nodes.carry_out,
-                    inputs=["retraining_decision", "retraining_report", "candidate_run_manifest"],
-                    outputs="promotion",
-                    confirms="incoming_batches",
-                    name="carry_out",
-                ),
-            ]
+        _named(data, "archive", raw_images="raw_images")
+        + intake.create_pipeline()
+        + _named(
+            Pipeline(wanted),
+            "candidate",
+            test_images="archive_test_images",
+            provenance="provenance",
         )
-        + archive
-        + trained
+        + _named(embedding, "candidate", test_images="held_out_images")
+        + promotion.create_pipeline()
     )
-
-
-def create_rollback_pipeline() -> Pipeline:
-    """Return the pipeline that puts the release before back in service."""
-    node = Node(nodes.roll_back, inputs="champion", outputs="promotion", name="roll_back")
-    return Pipeline([node])
 
 
 def _named(pipeline: Pipeline, name: str, **inputs: str) -> Pipeline:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
-from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
 
-from mnist_vae.contracts import code_fingerprint, fingerprint, parameters_fingerprint
+from mnist_vae.fingerprints import fingerprint, recipe_fingerprints
 from mnist_vae.datasets.backup import TrainingBackup
-from mnist_vae.datasets.images import ImageSet
+from mnist_vae.images import ImageSet
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.params import ModelParams, TrainingParams
 
@@ -59,11 +58,9 @@ def train_vae(
     images = {"train": train_images.digest(), "validation": validation_images.digest()}
     backup = training_backup.of(
         {
-            "parameters": parameters_fingerprint(model_params, training_params, seed),
+            **recipe_fingerprints(model=model_params, training=training_params, seed=seed),
             "data": " ".join(images.values()),
             "untrained networks": fingerprint(encoder_init, decoder_init),
-            "code": code_fingerprint(),
-            "libraries": " ".join(version(name) for name in ("keras", "numpy", "tensorflow")),
         }
     )
     objective, params = objective_of(training_params)

@@ -1,0 +1,63 @@
+"""Records at rest: typed in memory, JSON on disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kedro.io.core import DatasetError
+from kedro.utils import load_obj
+from pydantic import BaseModel, ValidationError
+
+from mnist_vae.datasets.atomic import AtomicJSONDataset
+
+
+class RecordDataset(AtomicJSONDataset):
+    """`RecordDataset` saves a record as JSON, atomically, and loads it as its type again.
+
+    Examples:
+        ```yaml
+        retraining_plan:
+          type: mnist_vae.datasets.records.RecordDataset
+          record: mnist_vae.retraining.records.Plan
+          filepath: data/02_intermediate/retraining_plan.json
+        ```
+    """
+
+    def __init__(self, *, record: str, filepath: str, **kwargs: Any) -> None:
+        """Create the dataset.
+
+        Args:
+            record: Path of the class, a pydantic model.
+            filepath: Path or fsspec URL of the JSON file.
+            **kwargs: Those of `json.JSONDataset`.
+        """
+        self._record: type[BaseModel] = load_obj(record)
+        super().__init__(filepath=filepath, **kwargs)
+
+    def load(self) -> BaseModel:
+        """Return the record.
+
+        Raises:
+            DatasetError: The file holds another one, or one of another version of this package.
+        """
+        try:
+            return self._record.model_validate(super().load())
+        except ValidationError as error:
+            raise DatasetError(
+                f"{self._filepath} does not hold what was expected, a record "
+                f"{self._record.__name__} of this version, received {error.error_count()} fields "
+                "that do not fit; delete the file and run the pipeline again."
+            ) from error
+
+    def save(self, data: BaseModel) -> None:
+        """Write the record.
+
+        Raises:
+            DatasetError: It is of another type.
+        """
+        if not isinstance(data, self._record):
+            raise DatasetError(
+                f"{self._filepath} takes a record {self._record.__name__}: received a "
+                f"{type(data).__name__}; correct the catalog entry or the node."
+            )
+        super().save(data.model_dump(mode="json"))

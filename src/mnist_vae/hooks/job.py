@@ -1,0 +1,227 @@
+"""The hook that makes a job of the pipelines `retraining`, `rollback` and `withdrawal`.
+
+It must be the last one in `settings.HOOKS`: Kedro calls the last one first, so that nobody else
+begins anything before the lock is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.config import MissingConfigException
+from kedro.framework.hooks import hook_impl
+
+from mnist_vae.params import RetrainingParams, check_parameters
+from mnist_vae.retraining.job import (
+    Journal,
+    JobLock,
+    LockedError,
+    SignalWatch,
+    notify,
+    peak_memory_mb,
+    say,
+)
+from mnist_vae.retraining.names import printable
+from mnist_vae.retraining.records import (
+    Decision,
+    Decline,
+    Intake,
+    Outcome,
+    Plan,
+    Promote,
+    Repair,
+    RollBack,
+    Withdrawal,
+)
+
+if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
+    from kedro.io import CatalogProtocol
+
+logger = logging.getLogger(__name__)
+
+_PIPELINES = {"retraining", "rollback", "withdrawal"}
+_ALARMS = (Outcome.FAILED, Outcome.BAD_DATA, Outcome.STALLED)
+# What of a decision the last line has.
+_FIGURES = {"gain", "gain_interval", "gains", "candidate", "champion", "model_version"}
+
+
+class RetrainingJob:
+    """Wrap a run of one of these pipelines; any other run goes by as if this were not here.
+
+    Before the first node: take the lock, log to a file too, and repair the model in service. After
+    the last one, or where the run is over sooner: one line of JSON in the journal, on stdout, and
+    to the webhook; then the exit code of the outcome (`retraining.exit_codes`).
+    """
+
+    def __init__(self) -> None:
+        self._record: dict[str, Any] | None = None
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Remember where the data are, the parameters, and whom to tell."""
+        loader = context.config_loader
+        self._data = Path(context.project_path) / loader["globals"]["data"]
+        self._parameters = loader["parameters"]  # which `ParameterCheck` looks at
+        try:
+            self._webhook = (loader["credentials"].get("webhook") or {}).get("url")
+        except MissingConfigException:
+            self._webhook = None
+
+    @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], catalog: CatalogProtocol[Any, Any]
+    ) -> None:
+        """Begin the job, unless another one is under way.
+
+        Raises:
+            SystemExit: With the exit code of `locked`, or of `failed` where nothing can be written.
+        """
+        pipelines = _PIPELINES & set(run_params["pipeline_names"] or ())
+        if not pipelines:
+            return
+        self._started = time.monotonic()
+        self._catalog = catalog
+        self._outcome = Outcome.KEPT, "a part of the pipeline was run, which decides nothing"
+        self._params: RetrainingParams = check_parameters(self._parameters).retraining
+        self._lock = JobLock(self._data / "06_models/retraining.lock")
+        self._journal = Journal(self._data / "08_reporting/retraining")
+        self._signals = SignalWatch()
+        self._record = {
+            "outcome": None,
+            "exit_code": None,
+            "run_id": run_params["run_id"],
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        try:
+            self._lock.take(self._record["started"])
+            self._journal.open_log()
+            self._signals.start()
+            repair = catalog["promotion"].repair()
+        except LockedError as error:
+            self._end(Outcome.LOCKED, str(error))
+        except OSError as error:
+            self._end(
+                Outcome.FAILED, f"{self._data} cannot be written to ({error}); make it writable"
+            )
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._after_repair(repair, pipelines)
+
+    def _after_repair(self, repair: Repair | None, pipelines: set[str]) -> None:
+        if repair is None or self._record is None:
+            return
+        logger.error("%s", repair.sentence)
+        self._record["repaired"] = repair.sentence
+        if pipelines == {"rollback"}:  # what was asked for is done: once more would be too far
+            back = repair.in_service is not None
+            self._end(
+                Outcome.ROLLED_BACK if back else Outcome.FAILED, repair.sentence, stop=True
+            )
+
+    @hook_impl
+    def before_node_run(self) -> None:
+        """End here when the process was asked to end and somebody caught the exception."""
+        if self._record is not None:
+            self._signals.check()
+
+    @hook_impl
+    def after_dataset_saved(self, data: Any) -> None:
+        """Note what was found out, and end the run where there is nothing to do.
+
+        Raises:
+            SystemExit: There is nothing to train on; with the exit code that says which way.
+        """
+        if self._record is None:
+            return
+        match data:
+            case Intake():
+                self._record["batches"] = {
+                    name: record.outcome for name, record in sorted(data.batches.items())
+                }
+            case Plan():
+                self._record["fingerprint"] = data.fingerprint
+                if data.outcome is not None:
+                    # A run that ends here has succeeded: what it saw is in use, or in quarantine.
+                    self._catalog.confirm("incoming_batches")
+                    self._end(data.outcome, data.reason, stop=True)
+            case Decision():
+                figures = data.model_dump(mode="json", include=_FIGURES)
+                if champion := figures.pop("champion"):
+                    figures["beside"] = champion
+                self._record |= figures
+            case Promote() | Decline() | RollBack() | Withdrawal():
+                self._outcome = data.outcome, data.reason
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """End the job as its decision says.
+
+        Raises:
+            SystemExit: With the exit code of the outcome, where it is not 0.
+        """
+        if self._record is not None:
+            self._end(*self._outcome)
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception) -> None:
+        """End the job as failed.
+
+        Raises:
+            SystemExit: With the exit code of `failed`.
+        """
+        if self._record is not None:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._journal.log_traceback(error)
+        self._end(Outcome.FAILED, " ".join(str(error).split()) or type(error).__name__)
+
+    def _end(self, outcome: Outcome, reason: str, *, stop: bool = False) -> None:
+        """End the job, and the process where its exit code is not 0 or `stop` says so."""
+        record, self._record = self._record, None
+        assert record is not None  # noqa: S101 - nobody ends a job that did not begin
+        exit_code = getattr(self._params.exit_codes, outcome)
+        reason = printable(reason)
+        record |= {
+            "outcome": outcome,
+            "exit_code": exit_code,
+            "reason": reason,
+            "champion": self._champion(),
+            "seconds": round(time.monotonic() - self._started, 1),
+            "peak_memory_mb": peak_memory_mb(),
+        }
+        level = logging.ERROR if outcome in _ALARMS else logging.INFO
+        logger.log(level, "%s: %s.", outcome.replace("_", " ").capitalize(), reason.rstrip("."))
+        line = json.dumps(record, ensure_ascii=False)
+        if self._journal.add(line) and outcome is not Outcome.LOCKED:
+            self._mark_reported()
+        say(line)
+        notify(self._webhook, record, self._params.webhook_timeout)
+        self._journal.close_log()
+        self._signals.stop()
+        self._lock.free()
+        if exit_code or stop:
+            sys.exit(exit_code)
+
+    def _mark_reported(self) -> None:
+        """Have the quarantine remember what the journal has: it is reported once, and not lost."""
+        try:
+            for name in ("unreported_quarantine", "quarantine"):
+                self._catalog.confirm(name)
+        except Exception as error:  # it would be reported again
+            logger.warning("The quarantine was not marked as reported (%s).", error)
+
+    def _champion(self) -> str | None:
+        try:
+            release = self._catalog.load("champion")
+        except Exception:  # whatever is wrong there, the line must be printed
+            return None
+        return release.manifest["model_version"] if release else None

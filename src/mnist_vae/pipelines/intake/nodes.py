@@ -1,0 +1,346 @@
+"""Nodes of the intake: which batches are taken in, which leave, and whether there is work to do.
+
+`champion` is the release in service, or None before the first one. A batch in use is known by its
+folder's name and the digest of its content, `<name>.<digest>`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_vae.datasets.batch_files import Batch
+from mnist_vae.datasets.releases import Release
+from mnist_vae.fingerprints import json_fingerprint, recipe_fingerprints
+from mnist_vae.images import ImageSet
+from mnist_vae.params import ModelParams, RetrainingParams, SplitParams, TrainingParams
+from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID, image_hashes, split_batch
+from mnist_vae.pipelines.intake.drift import DriftMeter
+from mnist_vae.retraining.names import file_key, printable
+from mnist_vae.retraining.records import (
+    BatchRecord,
+    Declined,
+    Drift,
+    Intake,
+    Outcome,
+    Plan,
+    Withdrawal,
+    kept_in_a_row,
+)
+
+logger = logging.getLogger(__name__)
+
+Batches = dict[str, Callable[[], ImageSet]]
+
+
+def check_batches(
+    incoming_batches: dict[str, Callable[[], Batch]],
+    batches_in_use: Batches,
+    withdrawn_batches: Batches,
+    unreported_quarantine: dict[str, Any],
+    train_images: ImageSet,
+    validation_images: ImageSet,
+    test_images: ImageSet,
+    champion: Release | None,
+    split_params: SplitParams,
+    retraining_params: RetrainingParams,
+    seed: int,
+) -> Iterator[tuple[dict[str, ImageSet], dict[str, Any], Intake]]:
+    """Part good batches from bad ones, one at a time.
+
+    A batch is bad when it cannot be read, holds a constant image, an image of the test split, the
+    same image twice, or one that is in use or was withdrawn; and, where `drift_blocks`, when it
+    drifted. Images are the same when their bytes are: near-duplicates are not found.
+
+    Args:
+        incoming_batches: A function that reads it for each batch that no successful run has used.
+        batches_in_use: The images of earlier batches.
+        withdrawn_batches: The images of those that a person took out of use.
+        unreported_quarantine: Reasons by name of the batches that an earlier run had put in
+            quarantine when it was killed.
+        train_images: Those of the archive, the judge's among them, float32 `[n, 784]` in [0, 1].
+        validation_images: Alike.
+        test_images: Alike.
+        champion: The model that drift is measured with.
+        split_params: Its `validation_fraction` is the share of new images for validation.
+        retraining_params: The thresholds of drift.
+        seed: Seed of the draws of z.
+
+    Yields:
+        Once a batch, so that one at a time is in memory, and once at the end: its images if it is
+        good, uint8 `[n, 28, 28]`, split `train` or `validation` by their content; its reasons if
+        it is bad; and the intake so far. An image's id never changes, and no id is given twice.
+    """
+    records = {
+        name: BatchRecord(outcome="bad", reasons=record["reasons"])
+        for name, record in unreported_quarantine.items()
+    }
+    meter = DriftMeter(champion, retraining_params, seed) if champion else None
+    known = None
+    for name, read in sorted(incoming_batches.items()):
+        if known is None:  # read only when there is something to compare
+            known = _Known(
+                batches_in_use,
+                withdrawn_batches,
+                (train_images, validation_images),
+                test_images,
+                champion,
+            )
+        batch = read()
+        key = file_key(name, batch.digest())
+        record, accepted = _examine(batch, key, known, meter, split_params, retraining_params)
+        records[printable(name)] = record
+        logger.info("Batch %s: %s.", printable(name), record.outcome)
+        bad = record.model_dump(mode="json", include={"reasons", "drift"})
+        yield (
+            {} if accepted is None else {key: accepted},
+            {name: bad} if record.outcome == "bad" else {},
+            Intake(batches=records),
+        )
+    yield {}, {}, Intake(batches=records)
+
+
+class _Known:
+    """The images that a new batch must not hold, and the next free id."""
+
+    def __init__(
+        self,
+        batches_in_use: Batches,
+        withdrawn_batches: Batches,
+        archive: tuple[ImageSet, ...],
+        test_images: ImageSet,
+        champion: Release | None,
+    ) -> None:
+        self.in_use = {name: load() for name, load in batches_in_use.items()}
+        withdrawn = [load() for load in withdrawn_batches.values()]
+        self.names_withdrawn = set(withdrawn_batches)
+        self.used = _hashes_of([*archive, *self.in_use.values()])
+        self.withdrawn = _hashes_of(withdrawn)
+        self.tested = _hashes_of([test_images])
+        # The highest id that anybody may know, not a count: batches may have been removed.
+        ids = [images.image_id.max() for images in (*self.in_use.values(), *withdrawn)]
+        if champion is not None:
+            ids.append(champion.load("latent_embeddings.parquet")["image_id"].max())
+        self.next_id = max(FIRST_BATCH_ID, 1 + max((int(value) for value in ids), default=0))
+
+    def add(self, key: str, images: ImageSet, hashes: list[bytes]) -> None:
+        """Take note of a batch that was accepted."""
+        self.in_use[key] = images
+        self.used.update(hashes)
+        self.next_id += len(hashes)
+
+
+def _examine(
+    batch: Batch,
+    key: str,
+    known: _Known,
+    meter: DriftMeter | None,
+    split_params: SplitParams,
+    params: RetrainingParams,
+) -> tuple[BatchRecord, ImageSet | None]:
+    """Return what becomes of a batch, and its images if they are to be used."""
+    if batch.unfinished:
+        return BatchRecord(outcome="unfinished"), None
+    if key in known.in_use:  # by a run that was killed before it could confirm it
+        return BatchRecord(outcome="in use", images=len(known.in_use[key])), None
+    if batch.images is None:
+        return BatchRecord(outcome="bad", reasons=(batch.problem or "it holds no images",)), None
+    hashes = image_hashes(batch.images)
+    reasons = _reasons(batch.images, hashes, known)
+    drift: Drift | None = None
+    if meter is not None and not reasons:
+        drift = meter.measure(batch.images)
+        if drift.drifted and params.drift_blocks:
+            reasons.append(
+                f"it has drifted from the training data: expected a distance below "
+                f"{params.drift_effect}, received {drift.effect:.2f} (p = {drift.p_value:.2g})"
+            )
+    if reasons:
+        return BatchRecord(outcome="bad", reasons=tuple(reasons), drift=drift), None
+    images = split_batch(batch, hashes, known.next_id, split_params.validation_fraction)
+    known.add(key, images, hashes)
+    return BatchRecord(outcome="accepted", images=len(hashes), drift=drift), images
+
+
+def _reasons(pixels: NDArray[np.uint8], hashes: list[bytes], known: _Known) -> list[str]:
+    """Return what is wrong with the content of a batch, a sentence each."""
+    flat = pixels.reshape(len(pixels), -1)
+    found = {
+        "constant": flat.min(axis=1) == flat.max(axis=1),
+        "in the test split": np.array([value in known.tested for value in hashes]),
+        "in use already": np.array([value in known.used for value in hashes]),
+        "withdrawn from use": np.array([value in known.withdrawn for value in hashes]),
+    }
+    reasons = [
+        f"{rows.sum()} of {len(flat)} images are {what}: expected none, received the images at "
+        f"{_few(np.flatnonzero(rows))}"
+        for what, rows in found.items()
+        if rows.any()
+    ]
+    if len(set(hashes)) < len(hashes):
+        reasons.append(
+            f"some images are there twice: expected {len(hashes)} different ones, received "
+            f"{len(set(hashes))}"
+        )
+    return reasons
+
+
+def _few(rows: NDArray[np.intp], most: int = 5) -> str:
+    shown = ", ".join(str(row) for row in rows[:most])
+    return shown if len(rows) <= most else f"{shown} and {len(rows) - most} more"
+
+
+def _hashes_of(sets: list[ImageSet]) -> set[bytes]:
+    return {value for images in sets for value in image_hashes(images.grey())}
+
+
+def withdraw_batches(
+    batches_in_use: Batches, withdrawn_batches: Batches, retraining_params: RetrainingParams
+) -> tuple[list[str], Withdrawal]:
+    """Return the batches to take out of use, and the record of it.
+
+    Args:
+        batches_in_use: By `<name>.<digest>`.
+        withdrawn_batches: Those that left before; to name one of them again is no error.
+        retraining_params: `withdraw` has the names, with or without the digest.
+
+    Raises:
+        ValueError: No batch was named, or one that is not in use.
+    """
+    names = retraining_params.withdraw
+    known = sorted({*batches_in_use, *withdrawn_batches})
+    found = {
+        name: [key for key in known if name in (key, key.rpartition(".")[0])] for name in names
+    }
+    missing = [name for name, keys in found.items() if not keys]
+    if missing or not names:
+        raise ValueError(
+            "There is nothing to withdraw: expected `--params retraining.withdraw=NAME` with a "
+            f"batch in use ({', '.join(sorted(batches_in_use)) or 'there is none'}), received "
+            f"{', '.join(missing) or 'no name'}; name one of them."
+        )
+    keys = sorted({key for keys in found.values() for key in keys})
+    reason = f"{', '.join(keys)} will not be trained on any more"
+    return keys, Withdrawal(batches=tuple(keys), reason=reason)
+
+
+def plan_retraining(
+    data_manifest: dict[str, Any],
+    batches_in_use: Batches,
+    batch_intake: Intake,
+    champion: Release | None,
+    declined: list[Declined],
+    judge_images: ImageSet,
+    split_params: SplitParams,
+    model_params: ModelParams,
+    training_params: TrainingParams,
+    retraining_params: RetrainingParams,
+    seed: int,
+) -> Plan:
+    """Return whether there is anything to train, and the fingerprint of what would be.
+
+    Args:
+        data_manifest: The checksums of the archive.
+        batches_in_use: All batches in use, those just accepted too.
+        batch_intake: What became of the batches of this run.
+        champion: What it was trained with need not be trained again.
+        declined: Nor need these, under the same rules and beside a champion.
+        judge_images: Those that decide; the champion must have been judged by the same.
+        split_params: How the archive is split.
+        model_params: The candidate's architecture and reconstruction term.
+        training_params: How it is trained.
+        retraining_params: `force` trains in any case.
+        seed: Of every draw.
+
+    Raises:
+        ValueError: A candidate could not be compared with the champion.
+    """
+    judge_digest = judge_images.digest()
+    if champion is not None:
+        _check_comparable(champion, judge_digest, model_params.reconstruction)
+    warm = retraining_params.start == "champion" and champion is not None
+    files = {name: file["sha256"] for name, file in data_manifest["files"].items()}
+    parts = recipe_fingerprints(
+        split=split_params,
+        model=model_params,
+        training=training_params,
+        seed=seed,
+        start=retraining_params.start if warm else "scratch",
+    )
+    parts["data"] = json_fingerprint([files, judge_digest, sorted(batches_in_use)])
+    fingerprint = json_fingerprint(parts)
+    gate = json_fingerprint(retraining_params.gate())
+    outcome, reason = _anything_new(
+        fingerprint, gate, batch_intake, champion, declined, retraining_params
+    )
+    logger.info("%s: %s.", "Training a candidate" if outcome is None else "No training", reason)
+    return Plan(
+        fingerprint=fingerprint,
+        parts=parts,
+        gate=gate,
+        outcome=outcome,
+        reason=reason,
+        started_from=champion.name if warm and champion is not None else None,
+    )
+
+
+def _anything_new(
+    fingerprint: str,
+    gate: str,
+    intake: Intake,
+    champion: Release | None,
+    declined: list[Declined],
+    params: RetrainingParams,
+) -> tuple[Outcome | None, str]:
+    """Return how the run ends here, None if it does not, and why."""
+    if params.force:
+        return None, "it was asked for (`retraining.force`)"
+    earlier = [
+        one
+        for one in declined
+        if one.fingerprint == fingerprint and (one.rolled_back or one.gate in (None, gate))
+    ]
+    if champion is None:
+        if any(one.champion is None and not one.rolled_back for one in earlier):
+            return Outcome.FAILED, (
+                "no model is in service, and the candidate of this code, these parameters and "
+                "data was declined as a first one: change one of them, or the bounds of a first "
+                "model, or set `retraining.force`"
+            )
+        return None, "no model is in service"
+    if champion.manifest["fingerprint"] != fingerprint and not earlier:
+        return None, "code, parameters or data are new"
+    whose = "those of a candidate declined" if earlier else "those in service"
+    reason = f"code, parameters and data are {whose}"
+    bad = [name for name, record in intake.batches.items() if record.outcome == "bad"]
+    if bad:
+        return Outcome.BAD_DATA, f"all new batches are bad ({', '.join(bad)}), and {reason}"
+    drifted = earlier[-1].drifted if earlier else ()
+    if not drifted:
+        return Outcome.NOTHING_NEW, reason
+    reason += f"; it was trained on batches that have drifted ({', '.join(drifted)})"
+    times, _ = kept_in_a_row(declined, champion.name, drifted)
+    return Outcome.STALLED if times >= params.stall_after else Outcome.NOTHING_NEW, reason
+
+
+def _check_comparable(champion: Release, judge_digest: str, reconstruction: str) -> None:
+    """Refuse before an hour of training what could not be judged after it."""
+    facts = {
+        "judge's images": (champion.manifest.get("judge_images", "none"), judge_digest),
+        "reconstruction term": (
+            champion.load("training_summary.json")["reconstruction"],
+            reconstruction,
+        ),
+    }
+    for what, (expected, received) in facts.items():
+        if received != expected:
+            raise ValueError(
+                f"A candidate could not be compared with the model in service: expected the same "
+                f"{what}, {expected}, received {received}; set back what changed it, or remove "
+                f"the link {champion.folder.parent.parent / 'champion'}, so that the next "
+                "candidate is judged as a first one."
+            )

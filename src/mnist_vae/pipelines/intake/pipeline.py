@@ -1,0 +1,96 @@
+"""Wiring: raw batches and the archive's splits to the images and networks of a candidate."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from mnist_vae.pipelines.intake import candidate, nodes
+
+
+def create_pipeline() -> Pipeline:
+    """Return the pipeline from incoming batches and the archive to what a candidate is made of."""
+    return Pipeline(
+        [
+            Node(
+                nodes.check_batches,
+                inputs=[
+                    "incoming_batches",
+                    "earlier_batches",
+                    "withdrawn_batches",
+                    "unreported_quarantine",
+                    "archive_train_images",
+                    "archive_validation_images",
+                    "archive_test_images",
+                    "champion",
+                    "params:split",
+                    "params:retraining",
+                    "params:seed",
+                ],
+                outputs=["batches_in_use", "quarantine", "batch_intake"],
+                name="check_batches",
+            ),
+            Node(
+                candidate.set_judge_apart,
+                inputs=["archive_train_images", "params:retraining", "params:seed"],
+                outputs=["learning_images", "judge_images"],
+                name="set_judge_apart",
+            ),
+            Node(
+                nodes.plan_retraining,
+                inputs=[
+                    "archive_data_manifest",
+                    "batches_in_use",
+                    "batch_intake",
+                    "champion",
+                    "declined_candidates",
+                    "judge_images",
+                    "params:split",
+                    "params:model",
+                    "params:training",
+                    "params:retraining",
+                    "params:seed",
+                ],
+                outputs="retraining_plan",
+                name="plan_retraining",
+            ),
+            Node(
+                candidate.extend_splits,
+                inputs=[
+                    "retraining_plan",
+                    "learning_images",
+                    "archive_validation_images",
+                    "batches_in_use",
+                    "archive_data_manifest",
+                ],
+                outputs=[
+                    "candidate_train_images",
+                    "candidate_validation_images",
+                    "candidate_data_manifest",
+                ],
+                name="extend_splits",
+            ),
+            Node(
+                candidate.hold_out,
+                inputs=["judge_images", "archive_test_images"],
+                outputs="held_out_images",
+                name="hold_out",
+            ),
+            Node(
+                candidate.start_networks,
+                inputs=["retraining_plan", "champion", "params:model", "params:seed"],
+                outputs=["candidate_encoder_init", "candidate_decoder_init"],
+                name="start_networks",
+            ),
+        ]
+    )
+
+
+def create_withdrawal_pipeline() -> Pipeline:
+    """Return the pipeline that takes batches out of use."""
+    node = Node(
+        nodes.withdraw_batches,
+        inputs=["batches_in_use", "earlier_withdrawn_batches", "params:retraining"],
+        outputs=["withdrawn_batches", "withdrawal"],
+        name="withdraw_batches",
+    )
+    return Pipeline([node])

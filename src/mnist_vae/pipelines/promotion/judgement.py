@@ -1,0 +1,178 @@
+"""What a candidate must do, and what it and the model in service do, on the judge's images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.images import ImageSet
+from mnist_vae.params import EvaluationParams, RetrainingParams
+from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID
+from mnist_vae.retraining.records import Check, Figures
+
+_BATCH_SIZE = 1024
+_MAX_NEIGHBOUR_IMAGES = 10_000  # that the k nearest neighbours are sought among
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How a model does on images, one by one.
+
+    Attributes:
+        negative_elbo: Nats, `[n]`, the mean over the draws of z.
+        z_mean: `[n, latent_dim]`.
+    """
+
+    negative_elbo: NDArray[np.float64]
+    z_mean: NDArray[np.float32]
+
+
+def score(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    images: ImageSet,
+    reconstruction: str,
+    draws: int,
+    seed: int,
+) -> Scores:
+    """Return the scores of `images`; with one seed all models have the same noise."""
+    from mnist_vae.vae.model import score_batches
+
+    totals = np.zeros(len(images))
+    for draw in range(draws):
+        terms = list(
+            score_batches(
+                encoder,
+                decoder,
+                (batch.model_input() for batch in images.batches(_BATCH_SIZE)),
+                reconstruction=reconstruction,
+                seed=seed + draw,
+            )
+        )
+        totals += np.concatenate([term.reconstruction + term.kl for term in terms])
+    return Scores(totals / draws, np.concatenate([term.z_mean for term in terms]))
+
+
+def figures(
+    scores: Scores,
+    embeddings: pd.DataFrame,
+    judge_images: ImageSet,
+    evaluation_params: EvaluationParams,
+    retraining_params: RetrainingParams,
+) -> Figures:
+    """Return what the model of these scores and embeddings reaches on the judge's images."""
+    variance = scores.z_mean.var(axis=0)
+    return Figures(
+        negative_elbo=float(scores.negative_elbo.mean()),
+        active_units=int((variance > evaluation_params.active_unit_threshold).sum()),
+        accuracy=label_accuracy(scores, embeddings, judge_images, retraining_params.neighbours),
+    )
+
+
+def label_accuracy(
+    scores: Scores, embeddings: pd.DataFrame, judge_images: ImageSet, neighbours: int
+) -> float | None:
+    """Return the share of images whose label is that of most of their neighbours in z.
+
+    The neighbours are sought among the first labelled training images of the archive; None
+    without labels.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    if judge_images.label is None or "label" not in embeddings.columns:
+        return None
+    train = embeddings[
+        embeddings["label"].notna()
+        & (embeddings["image_id"] < FIRST_BATCH_ID)
+        & (embeddings["split"] == "train")
+    ]
+    train = train.sort_values("image_id").head(_MAX_NEIGHBOUR_IMAGES)
+    if train.empty:
+        return None
+    columns = [name for name in embeddings.columns if name.startswith("z_mean_")]
+    classifier = KNeighborsClassifier(min(neighbours, len(train)))
+    classifier.fit(train[columns].to_numpy(), train["label"].to_numpy().astype(int))
+    return float(classifier.score(scores.z_mean, judge_images.label.astype(int)))
+
+
+def gain_interval(gains: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of paired differences, `[n]` (Student's t)."""
+    from scipy import stats
+
+    if not gains.any():  # of a model and itself: no spread, so no distribution
+        return 0.0, 0.0
+    low, high = stats.t.interval(
+        _CONFIDENCE, len(gains) - 1, loc=gains.mean(), scale=stats.sem(gains)
+    )
+    return float(low), float(high)
+
+
+def first_checks(candidate: Figures, params: RetrainingParams) -> list[Check]:
+    """Return what the first model must do."""
+    checks = [
+        _check(
+            "−ELBO of the first model, nats an image",
+            candidate.negative_elbo,
+            "<=",
+            params.first_max_negative_elbo,
+            "{:.2f}",
+        )
+    ]
+    if candidate.accuracy is not None:
+        checks.append(
+            _check(
+                "label accuracy of the first model's z",
+                candidate.accuracy,
+                ">=",
+                params.first_min_accuracy,
+                "{:.3f}",
+            )
+        )
+    return [*checks, _active_units(candidate, None, params)]
+
+
+def side_checks(candidate: Figures, champion: Figures, params: RetrainingParams) -> list[Check]:
+    """Return what a candidate must do beside the champion, whatever it gains."""
+    checks = [_active_units(candidate, champion, params)]
+    if candidate.accuracy is not None and champion.accuracy is not None:
+        bound = max(0.0, champion.accuracy - params.max_accuracy_drop)
+        checks.append(_check("label accuracy of z", candidate.accuracy, ">=", bound, "{:.3f}"))
+    return checks
+
+
+def screen_check(gain: float, params: RetrainingParams) -> Check:
+    """Return what the first training must gain, for others to be run."""
+    return _check("gain of the first seed, nats an image", gain, ">", params.screen_gain, "{:.3f}")
+
+
+def gain_checks(
+    gain: float, interval: tuple[float, float], seeds: int, params: RetrainingParams
+) -> list[Check]:
+    """Return what all trainings together must gain."""
+    of = f"mean gain of {seeds} seeds" if seeds > 1 else "gain"
+    return [
+        _check(f"{of}, nats an image", gain, ">", params.min_gain, "{:.3f}"),
+        _check("lower end of its 95 % interval", interval[0], ">", 0.0, "{:.3f}"),
+    ]
+
+
+def _active_units(candidate: Figures, champion: Figures | None, params: RetrainingParams) -> Check:
+    bound: float = params.min_active_units
+    if champion is not None:
+        bound = max(bound, params.min_active_share * champion.active_units)
+    return _check("active latent dimensions", candidate.active_units, ">=", bound, "{:g}")
+
+
+def _check(what: str, received: float, sign: str, bound: float, form: str) -> Check:
+    passed = {">": received > bound, ">=": received >= bound, "<=": received <= bound}[sign]
+    return Check(
+        what=what,
+        received=form.format(received),
+        expected=f"{sign} {form.format(bound)}",
+        passed=bool(passed),
+    )

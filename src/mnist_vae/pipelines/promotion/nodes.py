@@ -1,0 +1,302 @@
+"""Nodes of the pipelines that decide about the model in service.
+
+`champion` is the release in service, or None before the first one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnist_vae.contracts import check_models
+from mnist_vae.datasets.backup import TrainingBackup
+from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.datasets.releases import Release
+from mnist_vae.images import ImageSet
+from mnist_vae.params import EvaluationParams, ModelParams, RetrainingParams, TrainingParams
+from mnist_vae.pipelines.intake.candidate import start_networks
+from mnist_vae.pipelines.intake.drift import DriftMeter
+from mnist_vae.pipelines.promotion import judgement
+from mnist_vae.pipelines.promotion.report import render
+from mnist_vae.recipe import train
+from mnist_vae.retraining.records import (
+    Decision,
+    Decline,
+    Declined,
+    Intake,
+    Order,
+    Outcome,
+    Plan,
+    Promote,
+    RollBack,
+    kept_in_a_row,
+)
+
+logger = logging.getLogger(__name__)
+
+_NEXT_SEED = 1000  # between two trainings of a candidate: each layer takes a seed of its own
+
+
+def judge_candidate(
+    retraining_plan: Plan,
+    champion: Release | None,
+    declined: list[Declined],
+    batches_in_use: dict[str, Callable[[], ImageSet]],
+    encoder: KerasModel,
+    decoder: KerasModel,
+    training_summary: dict[str, Any],
+    latent_embeddings: pd.DataFrame,
+    train_images: ImageSet,
+    validation_images: ImageSet,
+    data_manifest: dict[str, Any],
+    judge_images: ImageSet,
+    model_params: ModelParams,
+    training_params: TrainingParams,
+    evaluation_params: EvaluationParams,
+    retraining_params: RetrainingParams,
+    seed: int,
+    repeats_backup: TrainingBackup,
+) -> Iterator[Decision]:
+    """Compare candidate and champion on the judge's images, with the same noise.
+
+    Two trainings of one recipe differ by their seeds alone. So a candidate that gains more than
+    `screen_gain` is trained again with other seeds, and what counts is the mean gain of all of
+    them; which model goes in service is the first one, on whose figures nothing was chosen.
+
+    Args:
+        retraining_plan: The fingerprint that the candidate is of.
+        champion: The model in service.
+        declined: The candidates that it was kept in service beside.
+        batches_in_use: What the candidate was trained on beside the archive.
+        encoder: The candidate's.
+        decoder: The candidate's.
+        training_summary: The candidate's.
+        latent_embeddings: The candidate's.
+        train_images: The candidate's, for trainings with other seeds.
+        validation_images: Alike.
+        data_manifest: Alike.
+        judge_images: float32 `[n, 784]` in [0, 1]; neither model was trained on them.
+        model_params: The architecture.
+        training_params: How it was trained.
+        evaluation_params: The threshold of an active unit.
+        retraining_params: What a candidate must do.
+        seed: Of the candidate's training, and of the draws of z, which are the same for all.
+        repeats_backup: Where trainings with other seeds keep their state.
+
+    Yields:
+        Once: the decision. `gain` is the mean over images and seeds of the champion's −ELBO less
+        the candidate's, in nats.
+    """
+    check_models(training_summary, encoder, decoder)
+
+    def look(encoder: KerasModel, decoder: KerasModel) -> judgement.Scores:
+        return judgement.score(
+            encoder,
+            decoder,
+            judge_images,
+            model_params.reconstruction,
+            retraining_params.judge_draws,
+            seed,
+        )
+
+    scores = look(encoder, decoder)
+    candidate = judgement.figures(
+        scores, latent_embeddings, judge_images, evaluation_params, retraining_params
+    )
+    common = {
+        "candidate": candidate,
+        "judge_images": len(judge_images),
+        "judge_digest": judge_images.digest(),
+        "model_version": training_summary["model_version"],
+        "fingerprint": retraining_plan.fingerprint,
+        "gate": retraining_plan.gate,
+    }
+    if champion is None:
+        checks = judgement.first_checks(candidate, retraining_params)
+        yield _decide(checks, Outcome.FAILED, **common)
+        return
+
+    before = look(champion.load("encoder.keras"), champion.load("decoder.keras"))
+    serving = judgement.figures(
+        before,
+        champion.load("latent_embeddings.parquet"),
+        judge_images,
+        evaluation_params,
+        retraining_params,
+    )
+    checks = judgement.side_checks(candidate, serving, retraining_params)
+    gains = [before.negative_elbo - scores.negative_elbo]
+    backups = [
+        repeats_backup.numbered(number) for number in range(1, retraining_params.seeds)
+    ]
+    screen = judgement.screen_check(float(gains[0].mean()), retraining_params)
+    if backups and not (screen.passed and all(check.passed for check in checks)):
+        checks.append(screen)
+    else:
+        for number, backup in enumerate(backups, start=1):
+            other = seed + _NEXT_SEED * number
+            logger.info("Training the candidate again, with the seed %d.", other)
+            trained = train(
+                *start_networks(retraining_plan, champion, model_params, other),
+                train_images,
+                validation_images,
+                data_manifest,
+                model_params,
+                training_params,
+                other,
+                backup,
+            )
+            again = look(trained.encoder, trained.decoder)
+            gains.append(before.negative_elbo - again.negative_elbo)
+    gain = np.mean(gains, axis=0)
+    interval = judgement.gain_interval(gain)
+    if len(gains) == retraining_params.seeds:
+        checks += judgement.gain_checks(
+            float(gain.mean()), interval, len(gains), retraining_params
+        )
+    drifted = _drifted(champion, batches_in_use, retraining_params, seed)
+    times, batches = kept_in_a_row(declined, champion.name, drifted)
+    stalled = times + 1 >= retraining_params.stall_after
+    yield _decide(
+        checks,
+        Outcome.STALLED if stalled else Outcome.KEPT,
+        with_batches=batches if stalled else [],
+        champion=serving,
+        gains=tuple(float(values.mean()) for values in gains),
+        gain=float(gain.mean()),
+        gain_interval=interval,
+        previous=champion.name,
+        drifted=drifted,
+        **common,
+    )
+    for backup in backups:  # Kedro saved the decision before it asked for more
+        backup.clear()
+
+
+def _decide(
+    checks: list[Any], otherwise: Outcome, with_batches: list[str] | None = None, **values: Any
+) -> Decision:
+    """Return the decision that the checks make: promoted, or the outcome `otherwise`."""
+    failed = [check.what for check in checks if not check.passed]
+    outcome = otherwise if failed else Outcome.PROMOTED
+    reason = f"it failed: {', '.join(failed)}" if failed else "it passed every check"
+    if outcome is Outcome.FAILED:
+        reason = f"no model is in service, and the first candidate may not be: {reason}"
+    if with_batches and outcome is Outcome.STALLED:
+        reason += (
+            "; it is not the first candidate in a row that was kept out with the drifted batches "
+            f"{', '.join(with_batches)}: look at them, and withdraw them with `kedro run "
+            "--pipelines withdrawal --params retraining.withdraw=NAME` if they should not be used"
+        )
+    logger.info(
+        "Candidate %s: %s, as %s. %s",
+        values["model_version"],
+        outcome,
+        reason,
+        "; ".join(map(str, checks)),
+    )
+    return Decision(outcome=outcome, reason=reason, checks=tuple(checks), **values)
+
+
+def _drifted(
+    champion: Release,
+    batches_in_use: dict[str, Callable[[], ImageSet]],
+    params: RetrainingParams,
+    seed: int,
+) -> tuple[str, ...]:
+    """Return the batches in use that have drifted and that the champion was not trained on."""
+    meter = DriftMeter(champion, params, seed)
+    pending = sorted(set(batches_in_use) - set(champion.manifest.get("batches", ())))
+    return tuple(
+        name for name in pending if meter.measure(_bytes_of(batches_in_use[name]())).drifted
+    )
+
+
+def _bytes_of(images: ImageSet) -> NDArray[np.uint8]:
+    return images.grey().reshape(-1, 28, 28)
+
+
+def write_report(
+    retraining_decision: Decision,
+    retraining_plan: Plan,
+    batch_intake: Intake,
+    champion: Release | None,
+    training_summary: dict[str, Any],
+    metrics: dict[str, Any],
+    generated_sheet: Image.Image,
+    latent_manifold: Image.Image,
+    reconstruction_sheet: Image.Image,
+    interpolations: Image.Image,
+) -> str:
+    """Return one HTML page: the decision, why, every figure, old and new pictures side by side."""
+    pictures = {
+        "generated_sheet.png": generated_sheet,
+        "reconstruction_sheet.png": reconstruction_sheet,
+        "latent_manifold.png": latent_manifold,
+        "interpolations.png": interpolations,
+    }
+    return render(
+        retraining_decision,
+        retraining_plan,
+        batch_intake,
+        champion,
+        training_summary,
+        metrics,
+        pictures,
+    )
+
+
+def finalise(
+    retraining_decision: Decision,
+    retraining_plan: Plan,
+    _report: str,
+    run_manifest: dict[str, Any],
+    retraining_params: RetrainingParams,
+) -> Order:
+    """Return the order that the decision leads to, now that report and manifest are saved too."""
+    decision = retraining_decision
+    facts = {
+        "git_commit": run_manifest["git_commit"],
+        "judge_images": decision.judge_digest,
+        "batches": sorted(run_manifest["data"]["batches"]),
+        "parts": retraining_plan.parts,
+        **decision.model_dump(
+            mode="json", include={"candidate", "champion", "gain", "gain_interval", "gains"}
+        ),
+    }
+    common: dict[str, Any] = {
+        "reason": decision.reason,
+        "model_version": decision.model_version,
+        "fingerprint": decision.fingerprint,
+        "keep": retraining_params.keep_releases,
+        "facts": facts,
+    }
+    if decision.outcome is Outcome.PROMOTED:
+        return Promote(**common)
+    return Decline(
+        outcome=decision.outcome, gate=decision.gate, drifted=decision.drifted, **common
+    )
+
+
+def roll_back(champion: Release | None, previous_release: Release | None) -> RollBack:
+    """Return the order to put the release before `champion` back in service.
+
+    Raises:
+        ValueError: There is no champion, or no whole release before it.
+    """
+    if champion is None or previous_release is None:
+        received = "no release" if champion is None else f"{champion.name} alone"
+        raise ValueError(
+            "There is no release to go back to: expected a whole one before that in service, "
+            f"received {received}; run `kedro run --pipelines retraining` to train another."
+        )
+    return RollBack(
+        to=previous_release.name,
+        reason=f"{previous_release.name} is in service again, instead of {champion.name}",
+    )

@@ -1,0 +1,209 @@
+"""What makes a retraining a job: one at a time, a trace of it, and word of it to others.
+
+Each part is plain and knows nothing of Kedro; `hooks/job.py` puts them around a run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
+
+_LOG_BYTES, _LOG_FILES = 1_000_000, 5
+
+
+class LockedError(RuntimeError):
+    """Another run is under way."""
+
+
+class Terminated(Exception):  # noqa: N818 - it is no error of the program
+    """The process was asked to end."""
+
+
+class JobLock:
+    """The lock of the job, which the system frees when its holder dies, however it dies.
+
+    Args:
+        path: Its file, on a local disk. Who holds it is said in `<path>.json`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._holder = path.with_name(f"{path.name}.json")
+        self._lock = FileLock(path)
+
+    def take(self, started: str) -> None:
+        """Take the lock.
+
+        Raises:
+            LockedError: Another run has it.
+            OSError: The folder cannot be written to.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise LockedError(f"another run is under way: {self._who()}") from error
+        self._holder.write_text(json.dumps({"pid": os.getpid(), "started": started}) + "\n")
+
+    def free(self) -> None:
+        """Give the lock back, if this run has it."""
+        self._lock.release()
+
+    def _who(self) -> str:
+        try:
+            holder = json.loads(self._holder.read_text())
+            return f"process {holder['pid']}, since {holder['started']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "a process that has only just begun"
+
+
+class Journal:
+    """The journal, a line of JSON a run, and the log that rotates beside it.
+
+    Args:
+        folder: Where both are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._handler: RotatingFileHandler | None = None
+
+    def open_log(self) -> None:
+        """Have what is logged written to `retraining.log` too.
+
+        Raises:
+            OSError: The folder cannot be written to.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        handler = RotatingFileHandler(
+            self._folder / "retraining.log",
+            maxBytes=_LOG_BYTES,
+            backupCount=_LOG_FILES,
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
+        handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
+        # A full disk is said once, by what failed for it, and not at every line of the log.
+        handler.handleError = _say_nothing  # type: ignore[method-assign]
+        logging.getLogger().addHandler(handler)
+        self._handler = handler
+
+    def log_traceback(self, error: Exception) -> None:
+        """Write the traceback to the file alone: the console has the sentence."""
+        if self._handler is not None:
+            trace = (type(error), error, error.__traceback__)
+            level = {"levelno": logging.ERROR, "levelname": "ERROR"}
+            self._handler.handle(
+                logging.makeLogRecord({**level, "msg": "Failed", "exc_info": trace})
+            )
+
+    def add(self, line: str) -> bool:
+        """Add a line to the journal, and return whether it is there."""
+        path = self._folder / "journal.jsonl"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as journal:
+                journal.write(line + "\n")
+        except OSError as error:
+            logger.warning("The journal %s was not written (%s).", path, error)
+            return False
+        return True
+
+    def close_log(self) -> None:
+        """Write no more to the log."""
+        if self._handler is not None:
+            logging.getLogger().removeHandler(self._handler)
+            self._handler.close()
+            self._handler = None
+
+
+class SignalWatch:
+    """Turn the first SIGTERM into an exception, so that what is under way is left in order.
+
+    The handler that was there before is put back by `stop`. Off the main thread, where Python
+    cannot have one, nothing is done.
+
+    Attributes:
+        asked: Whether the signal came.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+        self._watching = False
+
+    def start(self) -> None:
+        """Begin to watch."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._handle)
+            self._watching = True
+
+    def stop(self) -> None:
+        """Put the handler back that was there before."""
+        if self._watching:
+            signal.signal(signal.SIGTERM, self._before or signal.SIG_DFL)
+            self._watching = False
+
+    def check(self) -> None:
+        """Raise again where somebody caught the exception and went on.
+
+        Raises:
+            Terminated: The signal came.
+        """
+        if self.asked:
+            raise Terminated("it was asked to end (SIGTERM)")
+
+    def _handle(self, _signum: int, _frame: FrameType | None) -> None:
+        if not self.asked:  # a second time it is on its way already
+            self.asked = True
+            self.check()
+
+
+def notify(url: str | None, record: dict[str, Any], timeout: float) -> None:
+    """Send the record as JSON to the webhook, if there is one; whatever comes of it is logged.
+
+    Its address is a secret, and what `requests` raises holds it: the type of the error is all that
+    is said.
+    """
+    if not url:
+        return
+    import requests
+
+    try:
+        requests.post(url, json=record, timeout=timeout).raise_for_status()
+    except Exception as error:
+        logger.warning(
+            "The webhook was not told (%s); nothing else depends on it.", type(error).__name__
+        )
+
+
+def say(line: str) -> None:
+    """Print the line on stdout; a reader that has gone away is no error."""
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        logger.warning("The last line was not printed (%s).", error)
+
+
+def peak_memory_mb() -> int:
+    """Return the most memory that this process had at a time, in MB (2²⁰ bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB on Linux
+
+
+_say_nothing: Callable[[logging.LogRecord], None] = lambda _: None  # noqa: E731
