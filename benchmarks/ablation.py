@@ -1,6 +1,6 @@
 """What each part of the default recipe is worth: one parameter at a time, set otherwise.
 
-    python tests/benchmarks/ablation.py FOLDER [--small] [--table FILE]
+    python benchmarks/ablation.py FOLDER [--small] [--table FILE]
 
 Every variant is trained with three seeds on the IDX files in FOLDER, for fewer epochs than the
 default so that the whole takes half an hour; it differs from the default in the parameters that

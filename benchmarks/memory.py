@@ -1,6 +1,6 @@
 """Copies of the training images that training holds: ours beside plain Keras.
 
-    python tests/benchmarks/memory.py FOLDER [--small]
+    python benchmarks/memory.py FOLDER [--small]
 
 Each contestant trains for one epoch in a process of its own, once on the images in FOLDER and
 once on four times as many (the same ones over and over). The growth of the peak resident memory

@@ -1,6 +1,6 @@
 """How good the model becomes: −ELBO on the test images, with the default recipe.
 
-    python tests/benchmarks/quality.py FOLDER [--small]
+    python benchmarks/quality.py FOLDER [--small]
 
 Every run is `kedro run --pipelines training` on the IDX files in FOLDER, in a project of its own.
 For `latent_dim` 2, 10 and 20, and three seeds each, it takes from `metrics.json` and the training

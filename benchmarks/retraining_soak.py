@@ -1,15 +1,19 @@
 """A year of scheduled retrainings: 52 runs with batches of every kind, kills and restarts.
 
-    python tests/benchmarks/retraining_soak.py [--small] [--runs N] [--seed S]
+    python benchmarks/retraining_soak.py [--small] [--runs N] [--seed S]
 
-Every week a batch comes, or none: good, drifted, bad (truncated, constant, of another size, with
-test images in it) or a duplicate of an earlier one. The scheduler runs `kedro run --pipelines
+Every week a batch comes, or none: good (some under names of 250 bytes, or names that are not
+UTF-8), drifted, bad (truncated, constant, of another size, with test images in it, a PNG that claims
+to be huge, another format under the name .png, a link that leads nowhere, a small file that unpacks
+to a gigabyte) or a duplicate of an earlier one. The scheduler runs `kedro run --pipelines
 retraining` in a process of its own, on a handful of the embedded sample; one run in three is
-killed (`kill -9`) at a random moment, and started again. All the while a reader reads the model in
-service, file by file.
+killed (`kill -9`) at a random moment, and started again. Now and then a batch in use is withdrawn,
+and one of these runs may be killed too. All the while a reader reads the model in service, file by
+file.
 
-One JSON line: runs, promotions, kept, nothing new, quarantined batches, kills; `images_lost`, of
-the good batches that are not in use at the end and of the others that are not in quarantine;
+One JSON line: runs, promotions, kept, nothing new, quarantined batches, withdrawn ones, kills;
+`images_lost`, of the good batches that are neither in use nor withdrawn at the end, and of the
+others that are not in quarantine; `duplicate_ids` and `changed_ids`, of images in use or withdrawn;
 `mixtures`, the times that the reader found files of two models together, or a damaged one.
 """
 
@@ -17,30 +21,41 @@ from __future__ import annotations
 
 import argparse
 import collections
+import gzip
 import hashlib
 import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
 import common
 import numpy as np
 import pyarrow.parquet as pq
+from PIL import Image
 
 from mnist_vae.datasets.archive import ImageArchiveDataset
 from mnist_vae.datasets.idx import IdxDataset
 
-KINDS = ["good"] * 5 + ["drifted", "truncated", "constant", "size", "leak", "duplicate", "none"]
+GOOD = ("good", "drifted", "long", "bytes")
+BAD = ("truncated", "constant", "size", "leak", "huge", "format", "dangling", "bomb", "duplicate")
+KINDS = ["good"] * 8 + ["long", "bytes", "drifted"] * 2 + [*BAD, "none"]
 BATCH = 40
 PARAMS = "split.max_images=400,training.epochs=2,training.jit_compile=false,retraining.min_gain=0"
-COMMAND = ["run", "--pipelines=retraining", "--env=test", f"--params={PARAMS}"]
+
+
+def command(pipeline: str, **params: str) -> list[str]:
+    """Return the arguments of `kedro` that run the pipeline."""
+    text = ",".join([PARAMS, *(f"retraining.{key}={value}" for key, value in params.items())])
+    return ["run", f"--pipelines={pipeline}", "--env=test", f"--params={text}"]
 
 
 class Year:
@@ -63,7 +78,9 @@ class Year:
         self.images, self.labels = archive.train_images, archive.train_labels
         self.fresh: list[int] = []  # rows of the sample that no split and no batch has
         self.good: dict[str, set[bytes]] = {}
-        self.bad: dict[str, set[bytes]] = {}
+        self.bad: dict[str, int] = {}
+        self.ids: dict[bytes, int] = {}
+        self.changed_ids = 0
         self.count: collections.Counter[str] = collections.Counter()
 
     def look_around(self) -> None:
@@ -104,20 +121,41 @@ class Year:
         IdxDataset(filepath=str(folder / "images-idx3-ubyte")).save(images)
         if self.random.random() < 0.5:
             IdxDataset(filepath=str(folder / "labels-idx1-ubyte")).save(labels)
-        if kind == "truncated":
-            path = folder / "images-idx3-ubyte"
-            path.write_bytes(path.read_bytes()[:-100])
-        if kind in ("good", "drifted"):
+        spoil(kind, folder)
+        if kind in GOOD:
             self.good[name] = {image.tobytes() for image in images}
         else:
-            self.bad[name] = {(folder / "images-idx3-ubyte").read_bytes()}
-        folder.rename(folder.with_name(name))
+            self.bad[name] = len(list(folder.iterdir()))
+        target = os.fsencode(folder.with_name(name))
+        os.rename(folder, target + {"long": b"-" + b"x" * 235, "bytes": b"\xff"}.get(kind, b""))
         return kind
 
-    def run(self, kill_after: float | None) -> dict[str, Any] | None:
+    def withdraw(self) -> str | None:
+        """Take a batch out of use, if there is one, and return its name; some runs are killed."""
+        keys = sorted(path.stem for path in self.folder("batches").glob("*.parquet"))
+        if not keys:
+            return None
+        key = self.random.choice(keys)
+        # A name as the journal has it may hold what the command line gives a meaning to.
+        if not key.replace("-", "").replace(".", "").isalnum():
+            return None
+        arguments = command("withdrawal", withdraw=key)
+        moment = self.random.uniform(0.5, 6) if self.random.random() < 1 / 2 else None
+        result = self.run(moment, arguments) or self.run(None, arguments)
+        assert result is not None
+        assert result["outcome"] == "withdrawn", result
+        return key
+
+    def folder(self, name: str) -> Path:
+        """Return a folder of the intermediate layer."""
+        return self.data / "02_intermediate" / name
+
+    def run(
+        self, kill_after: float | None, arguments: list[str] | None = None
+    ) -> dict[str, Any] | None:
         """Run the job; return its last line, or None when it was killed before it said it."""
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("kedro"), *COMMAND],
+            [Path(sys.executable).with_name("kedro"), *(arguments or command("retraining"))],
             cwd=self.project,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -131,21 +169,63 @@ class Year:
             self.count["kills"] += 1
             return None
         lines = out.splitlines()
-        if not lines or process.returncode not in (0, 65):
+        if not lines or process.returncode not in (0, 65, 66):
             raise RuntimeError(f"The run ended with {process.returncode}: {err}")
         result: dict[str, Any] = json.loads(lines[-1])
         return result
 
+    def look_at_ids(self) -> None:
+        """Note the ids of all images in use or withdrawn, and count those that changed."""
+        for image, image_id in self.stored():
+            self.changed_ids += self.ids.setdefault(image, image_id) != image_id
+
+    def stored(self) -> list[tuple[bytes, int]]:
+        """Return pixels and id of every image in use or withdrawn."""
+        rows = []
+        for folder in ("batches", "withdrawn_batches"):
+            for path in self.folder(folder).glob("[!.]*.parquet"):
+                table = pq.read_table(path, columns=["pixels", "image_id"])
+                rows += zip(table["pixels"].to_pylist(), table["image_id"].to_pylist(), strict=True)
+        return rows
+
     def images_lost(self) -> int:
-        """Return how many images are neither in use nor in quarantine."""
-        used: set[bytes] = set()
-        for path in (self.data / "02_intermediate/batches").glob("*.parquet"):
-            used.update(pq.read_table(path, columns=["pixels"])["pixels"].to_pylist())
+        """Return how many images are neither in use, nor withdrawn, nor in quarantine."""
+        used = {image for image, _ in self.stored()}
         lost = sum(len(images - used) for images in self.good.values())
-        for name, (content,) in self.bad.items():
-            path = self.data / f"01_raw/quarantine/{name}/images-idx3-ubyte"
-            lost += BATCH * (not path.is_file() or path.read_bytes() != content)
+        for name, files in self.bad.items():
+            folder = self.data / f"01_raw/quarantine/{name}"
+            lost += BATCH * (not folder.is_dir() or len(list(folder.iterdir())) != files)
         return lost
+
+
+def spoil(kind: str, folder: Path) -> None:
+    """Do to the files of a batch what its kind says."""
+    path = folder / "images-idx3-ubyte"
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif kind == "dangling":
+        (folder / "more-idx3-ubyte").symlink_to("nowhere")
+    elif kind == "bomb":
+        header = bytes([0, 0, 8, 3]) + np.array([1_300_000, 28, 28], ">u4").tobytes()
+        with gzip.open(path.with_suffix(".gz"), "wb", compresslevel=9) as packed:
+            packed.write(header)
+            for _ in range(1_300_000 * 784 >> 20):
+                packed.write(bytes(1 << 20))
+        path.unlink()
+    elif kind in ("huge", "format"):
+        for file in folder.iterdir():
+            file.unlink()
+        if kind == "format":
+            Image.new("L", (28, 28), 7).save(folder / "a.png", format="BMP")
+        else:
+            size = struct.pack(">2I5B", 20_000, 20_000, 8, 0, 0, 0, 0)
+            chunk = b"IHDR" + size
+            (folder / "a.png").write_bytes(
+                b"\x89PNG\r\n\x1a\n"
+                + struct.pack(">I", len(size))
+                + chunk
+                + struct.pack(">I", zlib.crc32(chunk))
+            )
 
 
 class Reader(threading.Thread):
@@ -195,6 +275,10 @@ def simulate(year: Year, runs: int) -> dict[str, Any]:
         result = year.run(moment) or year.run(None)
         assert result is not None
         year.count[result["outcome"]] += 1
+        if year.random.random() < 1 / 6 and (key := year.withdraw()):
+            year.count["withdrawn"] += 1
+            common.say(f"withdrawn: {key}")
+        year.look_at_ids()
         common.say(f"week {week}: {kind}, {result['outcome']}, {result['seconds']} s")
     reader.ended = True
     reader.join()
@@ -204,12 +288,16 @@ def simulate(year: Year, runs: int) -> dict[str, Any]:
         "runs": runs,
         "promotions": year.count["promoted"],
         "kept": year.count["kept"],
+        "stalled": year.count["stalled"],
         "nothing_new": year.count["nothing_new"],
         "bad_data": year.count["bad_data"],
         "quarantined": len(list((year.data / "01_raw/quarantine").glob("*.json"))),
+        "withdrawn": year.count["withdrawn"],
         "kills": year.count["kills"],
         "images_delivered": BATCH * (len(year.good) + len(year.bad)),
         "images_lost": year.images_lost(),
+        "duplicate_ids": len(ids := [image_id for _, image_id in year.stored()]) - len(set(ids)),
+        "changed_ids": year.changed_ids,
         "reads": reader.reads,
         "mixtures": len(reader.problems),
     }

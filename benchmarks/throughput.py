@@ -1,6 +1,6 @@
 """Images a second of the training step: ours, plain Keras, PyTorch, and the matrix products alone.
 
-    python tests/benchmarks/throughput.py FOLDER [--small] [--torch-python PATH]
+    python benchmarks/throughput.py FOLDER [--small] [--torch-python PATH]
 
 Each contestant is a process of its own, with its own thread pools. They take turns: an epoch of
 the training images each, then the next round, so that one works at a time and a slow minute hits

@@ -1,6 +1,6 @@
 """Seconds until the test −ELBO first reaches 139.6 nats at latent 2: ours beside plain Keras.
 
-    python tests/benchmarks/time_to_quality.py FOLDER [--small] [--epochs N]
+    python benchmarks/time_to_quality.py FOLDER [--small] [--epochs N]
 
 Three seeds; for each, first ours, then plain Keras (Adam 1e-3, batches of 128, no schedule), each
 in a process of its own, on the same 57,000 images. The clock runs from the first call of `fit`,

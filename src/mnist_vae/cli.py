@@ -158,7 +158,7 @@ def _command(env: str) -> list[str]:
 
 
 def _quoted_for_systemd(word: str) -> str:
-    """Return `word` with its spaces, % and $ safe; quotes and backslashes systemd refuses in paths."""
+    """Return `word` with its spaces, % and $ safe; systemd refuses quotes in paths."""
     word = word.replace("%", "%%").replace("$", "$$")
     return f'"{word}"' if " " in word else word
 

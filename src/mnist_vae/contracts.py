@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from mnist_vae.images import ImageSet, latent_columns
+
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.fingerprints import fingerprint
+from mnist_vae.images import ImageSet, latent_columns
 
 
 def check_models(training_summary: dict[str, Any], *models: KerasModel) -> None:

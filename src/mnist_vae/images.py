@@ -162,7 +162,7 @@ def _quantise(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     for start in range(0, len(pixels), _BLOCK):
         block = pixels[start : start + _BLOCK]
         scaled = np.rint(block * np.float32(255))
-        in_range = scaled.min() >= 0 and scaled.max() <= 255
+        in_range = scaled.min() >= 0 and scaled.max() <= np.iinfo(np.uint8).max
         if not in_range or not np.array_equal(scaled / np.float32(255), block):
             raise ValueError(
                 f"Pixels do not fit in a byte: expected multiples of 1/255 in [0, 1], "

@@ -18,7 +18,8 @@ import pytest
 import requests
 from kedro.io.core import DatasetError
 
-from mnist_vae.datasets.archive import FILE_KEYS, ImageArchiveDataset
+from mnist_vae.datasets.archive import ImageArchiveDataset
+from mnist_vae.datasets.archive_parts import FILE_KEYS
 from mnist_vae.datasets.idx import IdxError, write_idx
 
 NAMES = dict(

@@ -16,8 +16,8 @@ from mnist_vae.datasets.batches import (
     QuarantineDataset,
 )
 from mnist_vae.datasets.idx import IdxDataset
-from mnist_vae.images import ImageSet
 from mnist_vae.datasets.images import ImagesDataset
+from mnist_vae.images import ImageSet
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from kedro.io import Version
 from kedro.io.core import DatasetError
 from PIL import Image
 
-from mnist_vae.images import ImageSet, StoredModelInput
 from mnist_vae.datasets.images import ImagesDataset
+from mnist_vae.images import ImageSet, StoredModelInput
 
 
 @pytest.fixture

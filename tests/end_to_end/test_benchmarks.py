@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.slow
@@ -44,6 +44,17 @@ def test_a_month_of_retrainings_loses_no_image_and_mixes_no_models():
     finished = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert finished.returncode == 0, finished.stderr
     result = json.loads(finished.stdout)
-    assert (result["images_lost"], result["mixtures"]) == (0, 0), finished.stderr
+    for figure in ("images_lost", "duplicate_ids", "changed_ids", "mixtures"):
+        assert result[figure] == 0, finished.stderr
     assert result["promotions"] >= 1
     assert result["reads"] > 10
+
+
+def test_the_rule_of_promotion_is_simulated():
+    command = [sys.executable, FOLDER / "promotion_rule.py", "--small"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    rules = json.loads(finished.stdout)["rules"]
+    one, several = rules["one seed, 0.5"], rules["first of 3 seeds 0.2, mean 0.5"]
+    assert several["false_promotions"]["520"] < one["false_promotions"]["520"]
+    assert several["promoted"]["520"]["1.0"] > one["promoted"]["520"]["1.0"]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_vae.datasets.archive import _sample
+from mnist_vae.datasets.archive_parts import read_sample
 from mnist_vae.datasets.idx import IdxDataset
 from mnist_vae.datasets.releases import ReleaseDataset
 from tests.projects import copy_project, kedro
@@ -98,7 +98,7 @@ def fresh(served):
 
 def deliver(project, name, rows, labelled=True, **replaced):
     """Put a batch of these rows of the sample among the incoming ones."""
-    sample = _sample()
+    sample = read_sample()
     images = sample["train_images"].values[rows].copy()
     for row, image in replaced.items():
         images[int(row.removeprefix("image_"))] = image
@@ -152,7 +152,7 @@ def test_good_batches_are_used_once_and_bad_ones_go_to_quarantine(project, fresh
     test = pd.read_parquet(
         project / "data/test/05_model_input/archive/test_images.parquet", columns=["image_id"]
     )
-    leak = _sample()["train_images"].values[test["image_id"][0]]
+    leak = read_sample()["train_images"].values[test["image_id"][0]]
     deliver(project, "leak", fresh[100:110], image_3=leak)
     cut = deliver(project, "truncated", fresh[110:120]) / "images-idx3-ubyte.gz"
     cut.write_bytes(cut.read_bytes()[:-50])

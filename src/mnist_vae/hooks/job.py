@@ -19,8 +19,8 @@ from kedro.framework.hooks import hook_impl
 
 from mnist_vae.params import RetrainingParams, check_parameters
 from mnist_vae.retraining.job import (
-    Journal,
     JobLock,
+    Journal,
     LockedError,
     SignalWatch,
     notify,
@@ -122,9 +122,7 @@ class RetrainingJob:
         self._record["repaired"] = repair.sentence
         if pipelines == {"rollback"}:  # what was asked for is done: once more would be too far
             back = repair.in_service is not None
-            self._end(
-                Outcome.ROLLED_BACK if back else Outcome.FAILED, repair.sentence, stop=True
-            )
+            self._end(Outcome.ROLLED_BACK if back else Outcome.FAILED, repair.sentence, stop=True)
 
     @hook_impl
     def before_node_run(self) -> None:

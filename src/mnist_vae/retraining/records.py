@@ -169,7 +169,7 @@ class Decline(Record):
     gate: str | None = None
     """Fingerprint of the rules that it did not pass: under other rules it may be tried again."""
     drifted: tuple[str, ...] = ()
-    """The batches that it was trained on, that drifted, and that the model in service is without."""
+    """Batches that it was trained on, that drifted, and that the model in service is without."""
     facts: dict[str, Any] = {}
 
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mnist_vae.contracts import check_images, check_models, embedding_schema
-from mnist_vae.images import IMAGE_SHAPE, ImageSet, latent_columns
 from mnist_vae.datasets.images import nullable_labels
 from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.images import IMAGE_SHAPE, ImageSet, latent_columns
 from mnist_vae.params import EmbeddingParams
 
 

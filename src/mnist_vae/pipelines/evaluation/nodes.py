@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from mnist_vae.contracts import check_images, check_models
-from mnist_vae.images import ImageSet
 from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.images import ImageSet
 from mnist_vae.params import EvaluationParams
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_vae.contracts import check_models
-from mnist_vae.images import IMAGE_SHAPE, ImageSet
 from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.images import IMAGE_SHAPE, ImageSet
 from mnist_vae.params import GenerationParams
 from mnist_vae.sheets import Captions, sheet
 

@@ -20,6 +20,9 @@ from mnist_vae.params import ModelParams, RetrainingParams
 from mnist_vae.recipe import construct_networks
 from mnist_vae.retraining.records import Plan
 
+Batches = dict[str, Callable[[], ImageSet]]
+"""Batches in use, by `<name>.<digest>`, each a function that loads its images."""
+
 FIRST_BATCH_ID = 1_000_000_000
 """`image_id` of the first image that came in a batch; those of the archive are below."""
 
@@ -82,7 +85,7 @@ def extend_splits(
     retraining_plan: Plan,
     learning_images: ImageSet,
     validation_images: ImageSet,
-    batches_in_use: dict[str, Callable[[], ImageSet]],
+    batches_in_use: Batches,
     data_manifest: dict[str, Any],
 ) -> tuple[ImageSet, ImageSet, dict[str, Any]]:
     """Return training and validation images with those of all batches in use, and the manifest.

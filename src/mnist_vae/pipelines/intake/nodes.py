@@ -10,21 +10,18 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mnist_vae.datasets.batch_files import Batch
 from mnist_vae.datasets.releases import Release
 from mnist_vae.fingerprints import json_fingerprint, recipe_fingerprints
 from mnist_vae.images import ImageSet
 from mnist_vae.params import ModelParams, RetrainingParams, SplitParams, TrainingParams
-from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID, image_hashes, split_batch
+from mnist_vae.pipelines.intake.candidate import Batches
 from mnist_vae.pipelines.intake.drift import DriftMeter
+from mnist_vae.pipelines.intake.examination import Known, examine
 from mnist_vae.retraining.names import file_key, printable
 from mnist_vae.retraining.records import (
     BatchRecord,
     Declined,
-    Drift,
     Intake,
     Outcome,
     Plan,
@@ -33,8 +30,6 @@ from mnist_vae.retraining.records import (
 )
 
 logger = logging.getLogger(__name__)
-
-Batches = dict[str, Callable[[], ImageSet]]
 
 
 def check_batches(
@@ -83,7 +78,7 @@ def check_batches(
     known = None
     for name, read in sorted(incoming_batches.items()):
         if known is None:  # read only when there is something to compare
-            known = _Known(
+            known = Known(
                 batches_in_use,
                 withdrawn_batches,
                 (train_images, validation_images),
@@ -92,7 +87,7 @@ def check_batches(
             )
         batch = read()
         key = file_key(name, batch.digest())
-        record, accepted = _examine(batch, key, known, meter, split_params, retraining_params)
+        record, accepted = examine(batch, key, known, meter, split_params, retraining_params)
         records[printable(name)] = record
         logger.info("Batch %s: %s.", printable(name), record.outcome)
         bad = record.model_dump(mode="json", include={"reasons", "drift"})
@@ -102,100 +97,6 @@ def check_batches(
             Intake(batches=records),
         )
     yield {}, {}, Intake(batches=records)
-
-
-class _Known:
-    """The images that a new batch must not hold, and the next free id."""
-
-    def __init__(
-        self,
-        batches_in_use: Batches,
-        withdrawn_batches: Batches,
-        archive: tuple[ImageSet, ...],
-        test_images: ImageSet,
-        champion: Release | None,
-    ) -> None:
-        self.in_use = {name: load() for name, load in batches_in_use.items()}
-        withdrawn = [load() for load in withdrawn_batches.values()]
-        self.names_withdrawn = set(withdrawn_batches)
-        self.used = _hashes_of([*archive, *self.in_use.values()])
-        self.withdrawn = _hashes_of(withdrawn)
-        self.tested = _hashes_of([test_images])
-        # The highest id that anybody may know, not a count: batches may have been removed.
-        ids = [images.image_id.max() for images in (*self.in_use.values(), *withdrawn)]
-        if champion is not None:
-            ids.append(champion.load("latent_embeddings.parquet")["image_id"].max())
-        self.next_id = max(FIRST_BATCH_ID, 1 + max((int(value) for value in ids), default=0))
-
-    def add(self, key: str, images: ImageSet, hashes: list[bytes]) -> None:
-        """Take note of a batch that was accepted."""
-        self.in_use[key] = images
-        self.used.update(hashes)
-        self.next_id += len(hashes)
-
-
-def _examine(
-    batch: Batch,
-    key: str,
-    known: _Known,
-    meter: DriftMeter | None,
-    split_params: SplitParams,
-    params: RetrainingParams,
-) -> tuple[BatchRecord, ImageSet | None]:
-    """Return what becomes of a batch, and its images if they are to be used."""
-    if batch.unfinished:
-        return BatchRecord(outcome="unfinished"), None
-    if key in known.in_use:  # by a run that was killed before it could confirm it
-        return BatchRecord(outcome="in use", images=len(known.in_use[key])), None
-    if batch.images is None:
-        return BatchRecord(outcome="bad", reasons=(batch.problem or "it holds no images",)), None
-    hashes = image_hashes(batch.images)
-    reasons = _reasons(batch.images, hashes, known)
-    drift: Drift | None = None
-    if meter is not None and not reasons:
-        drift = meter.measure(batch.images)
-        if drift.drifted and params.drift_blocks:
-            reasons.append(
-                f"it has drifted from the training data: expected a distance below "
-                f"{params.drift_effect}, received {drift.effect:.2f} (p = {drift.p_value:.2g})"
-            )
-    if reasons:
-        return BatchRecord(outcome="bad", reasons=tuple(reasons), drift=drift), None
-    images = split_batch(batch, hashes, known.next_id, split_params.validation_fraction)
-    known.add(key, images, hashes)
-    return BatchRecord(outcome="accepted", images=len(hashes), drift=drift), images
-
-
-def _reasons(pixels: NDArray[np.uint8], hashes: list[bytes], known: _Known) -> list[str]:
-    """Return what is wrong with the content of a batch, a sentence each."""
-    flat = pixels.reshape(len(pixels), -1)
-    found = {
-        "constant": flat.min(axis=1) == flat.max(axis=1),
-        "in the test split": np.array([value in known.tested for value in hashes]),
-        "in use already": np.array([value in known.used for value in hashes]),
-        "withdrawn from use": np.array([value in known.withdrawn for value in hashes]),
-    }
-    reasons = [
-        f"{rows.sum()} of {len(flat)} images are {what}: expected none, received the images at "
-        f"{_few(np.flatnonzero(rows))}"
-        for what, rows in found.items()
-        if rows.any()
-    ]
-    if len(set(hashes)) < len(hashes):
-        reasons.append(
-            f"some images are there twice: expected {len(hashes)} different ones, received "
-            f"{len(set(hashes))}"
-        )
-    return reasons
-
-
-def _few(rows: NDArray[np.intp], most: int = 5) -> str:
-    shown = ", ".join(str(row) for row in rows[:most])
-    return shown if len(rows) <= most else f"{shown} and {len(rows) - most} more"
-
-
-def _hashes_of(sets: list[ImageSet]) -> set[bytes]:
-    return {value for images in sets for value in image_hashes(images.grey())}
 
 
 def withdraw_batches(
@@ -305,13 +206,7 @@ def _anything_new(
         if one.fingerprint == fingerprint and (one.rolled_back or one.gate in (None, gate))
     ]
     if champion is None:
-        if any(one.champion is None and not one.rolled_back for one in earlier):
-            return Outcome.FAILED, (
-                "no model is in service, and the candidate of this code, these parameters and "
-                "data was declined as a first one: change one of them, or the bounds of a first "
-                "model, or set `retraining.force`"
-            )
-        return None, "no model is in service"
+        return _without_champion(earlier)
     if champion.manifest["fingerprint"] != fingerprint and not earlier:
         return None, "code, parameters or data are new"
     whose = "those of a candidate declined" if earlier else "those in service"
@@ -325,6 +220,20 @@ def _anything_new(
     reason += f"; it was trained on batches that have drifted ({', '.join(drifted)})"
     times, _ = kept_in_a_row(declined, champion.name, drifted)
     return Outcome.STALLED if times >= params.stall_after else Outcome.NOTHING_NEW, reason
+
+
+def _without_champion(earlier: list[Declined]) -> tuple[Outcome | None, str]:
+    """Return what to do without a model in service: train, unless that came to nothing before.
+
+    What was declined beside a champion that is gone may be tried again.
+    """
+    if any(one.champion is None and not one.rolled_back for one in earlier):
+        return Outcome.FAILED, (
+            "no model is in service, and the candidate of this code, these parameters and data "
+            "was declined as a first one: change one of them, or the bounds of a first model, or "
+            "set `retraining.force`"
+        )
+    return None, "no model is in service"
 
 
 def _check_comparable(champion: Release, judge_digest: str, reconstruction: str) -> None:

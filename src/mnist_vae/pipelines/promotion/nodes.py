@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.datasets.releases import Release
 from mnist_vae.images import ImageSet
 from mnist_vae.params import EvaluationParams, ModelParams, RetrainingParams, TrainingParams
-from mnist_vae.pipelines.intake.candidate import start_networks
+from mnist_vae.pipelines.intake.candidate import Batches, start_networks
 from mnist_vae.pipelines.intake.drift import DriftMeter
 from mnist_vae.pipelines.promotion import judgement
 from mnist_vae.pipelines.promotion.report import render
@@ -47,7 +47,7 @@ def judge_candidate(
     retraining_plan: Plan,
     champion: Release | None,
     declined: list[Declined],
-    batches_in_use: dict[str, Callable[[], ImageSet]],
+    batches_in_use: Batches,
     encoder: KerasModel,
     decoder: KerasModel,
     training_summary: dict[str, Any],
@@ -132,9 +132,7 @@ def judge_candidate(
     )
     checks = judgement.side_checks(candidate, serving, retraining_params)
     gains = [before.negative_elbo - scores.negative_elbo]
-    backups = [
-        repeats_backup.numbered(number) for number in range(1, retraining_params.seeds)
-    ]
+    backups = [repeats_backup.numbered(number) for number in range(1, retraining_params.seeds)]
     screen = judgement.screen_check(float(gains[0].mean()), retraining_params)
     if backups and not (screen.passed and all(check.passed for check in checks)):
         checks.append(screen)
@@ -157,9 +155,7 @@ def judge_candidate(
     gain = np.mean(gains, axis=0)
     interval = judgement.gain_interval(gain)
     if len(gains) == retraining_params.seeds:
-        checks += judgement.gain_checks(
-            float(gain.mean()), interval, len(gains), retraining_params
-        )
+        checks += judgement.gain_checks(float(gain.mean()), interval, len(gains), retraining_params)
     drifted = _drifted(champion, batches_in_use, retraining_params, seed)
     times, batches = kept_in_a_row(declined, champion.name, drifted)
     stalled = times + 1 >= retraining_params.stall_after
@@ -206,7 +202,7 @@ def _decide(
 
 def _drifted(
     champion: Release,
-    batches_in_use: dict[str, Callable[[], ImageSet]],
+    batches_in_use: Batches,
     params: RetrainingParams,
     seed: int,
 ) -> tuple[str, ...]:
@@ -279,9 +275,7 @@ def finalise(
     }
     if decision.outcome is Outcome.PROMOTED:
         return Promote(**common)
-    return Decline(
-        outcome=decision.outcome, gate=decision.gate, drifted=decision.drifted, **common
-    )
+    return Decline(outcome=decision.outcome, gate=decision.gate, drifted=decision.drifted, **common)
 
 
 def roll_back(champion: Release | None, previous_release: Release | None) -> RollBack:

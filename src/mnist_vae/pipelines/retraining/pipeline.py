@@ -1,4 +1,4 @@
-"""Composition: the pipelines of the default run under other names, intake before, promotion after."""
+"""Composition: intake, the default run's pipelines under other names, promotion."""
 
 from __future__ import annotations
 

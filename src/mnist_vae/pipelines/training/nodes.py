@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from mnist_vae.fingerprints import fingerprint, recipe_fingerprints
 from mnist_vae.datasets.backup import TrainingBackup
-from mnist_vae.images import ImageSet
 from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.fingerprints import fingerprint, recipe_fingerprints
+from mnist_vae.images import ImageSet
 from mnist_vae.params import ModelParams, TrainingParams
 
 

@@ -1,0 +1,113 @@
+"""What is wrong with a batch, if anything, beside all that is known already."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_vae.datasets.batch_files import Batch
+from mnist_vae.datasets.releases import Release
+from mnist_vae.images import ImageSet
+from mnist_vae.params import RetrainingParams, SplitParams
+from mnist_vae.pipelines.intake.candidate import (
+    FIRST_BATCH_ID,
+    Batches,
+    image_hashes,
+    split_batch,
+)
+from mnist_vae.pipelines.intake.drift import DriftMeter
+from mnist_vae.retraining.records import BatchRecord, Drift
+
+
+class Known:
+    """The images that a new batch must not hold, and the next free id."""
+
+    def __init__(
+        self,
+        batches_in_use: Batches,
+        withdrawn_batches: Batches,
+        archive: tuple[ImageSet, ...],
+        test_images: ImageSet,
+        champion: Release | None,
+    ) -> None:
+        self.in_use = {name: load() for name, load in batches_in_use.items()}
+        withdrawn = [load() for load in withdrawn_batches.values()]
+        self.names_withdrawn = set(withdrawn_batches)
+        self.used = _hashes_of([*archive, *self.in_use.values()])
+        self.withdrawn = _hashes_of(withdrawn)
+        self.tested = _hashes_of([test_images])
+        # The highest id that anybody may know, not a count: batches may have been removed.
+        ids = [images.image_id.max() for images in (*self.in_use.values(), *withdrawn)]
+        if champion is not None:
+            ids.append(champion.load("latent_embeddings.parquet")["image_id"].max())
+        self.next_id = max(FIRST_BATCH_ID, 1 + max((int(value) for value in ids), default=0))
+
+    def add(self, key: str, images: ImageSet, hashes: list[bytes]) -> None:
+        """Take note of a batch that was accepted."""
+        self.in_use[key] = images
+        self.used.update(hashes)
+        self.next_id += len(hashes)
+
+
+def examine(
+    batch: Batch,
+    key: str,
+    known: Known,
+    meter: DriftMeter | None,
+    split_params: SplitParams,
+    params: RetrainingParams,
+) -> tuple[BatchRecord, ImageSet | None]:
+    """Return what becomes of a batch, and its images if they are to be used."""
+    if batch.unfinished:
+        return BatchRecord(outcome="unfinished"), None
+    if key in known.in_use:  # by a run that was killed before it could confirm it
+        return BatchRecord(outcome="in use", images=len(known.in_use[key])), None
+    if batch.images is None:
+        return BatchRecord(outcome="bad", reasons=(batch.problem or "it holds no images",)), None
+    hashes = image_hashes(batch.images)
+    reasons = _reasons(batch.images, hashes, known)
+    drift: Drift | None = None
+    if meter is not None and not reasons:
+        drift = meter.measure(batch.images)
+        if drift.drifted and params.drift_blocks:
+            reasons.append(
+                f"it has drifted from the training data: expected a distance below "
+                f"{params.drift_effect}, received {drift.effect:.2f} (p = {drift.p_value:.2g})"
+            )
+    if reasons:
+        return BatchRecord(outcome="bad", reasons=tuple(reasons), drift=drift), None
+    images = split_batch(batch, hashes, known.next_id, split_params.validation_fraction)
+    known.add(key, images, hashes)
+    return BatchRecord(outcome="accepted", images=len(hashes), drift=drift), images
+
+
+def _reasons(pixels: NDArray[np.uint8], hashes: list[bytes], known: Known) -> list[str]:
+    """Return what is wrong with the content of a batch, a sentence each."""
+    flat = pixels.reshape(len(pixels), -1)
+    found = {
+        "constant": flat.min(axis=1) == flat.max(axis=1),
+        "in the test split": np.array([value in known.tested for value in hashes]),
+        "in use already": np.array([value in known.used for value in hashes]),
+        "withdrawn from use": np.array([value in known.withdrawn for value in hashes]),
+    }
+    reasons = [
+        f"{rows.sum()} of {len(flat)} images are {what}: expected none, received the images at "
+        f"{_few(np.flatnonzero(rows))}"
+        for what, rows in found.items()
+        if rows.any()
+    ]
+    if len(set(hashes)) < len(hashes):
+        reasons.append(
+            f"some images are there twice: expected {len(hashes)} different ones, received "
+            f"{len(set(hashes))}"
+        )
+    return reasons
+
+
+def _few(rows: NDArray[np.intp], most: int = 5) -> str:
+    shown = ", ".join(str(row) for row in rows[:most])
+    return shown if len(rows) <= most else f"{shown} and {len(rows) - most} more"
+
+
+def _hashes_of(sets: list[ImageSet]) -> set[bytes]:
+    return {value for images in sets for value in image_hashes(images.grey())}

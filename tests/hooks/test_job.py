@@ -1,0 +1,389 @@
+"""The job around a retraining: its last line, its exit codes, whom it tells."""
+
+import json
+import logging
+import os
+import signal
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+
+import pytest
+from kedro.config import MissingConfigException, OmegaConfigLoader
+
+from mnist_vae.hooks.job import RetrainingJob
+from mnist_vae.params import Parameters
+from mnist_vae.retraining.job import Terminated
+from mnist_vae.retraining.records import (
+    BatchRecord,
+    Decision,
+    Decline,
+    Figures,
+    Intake,
+    Outcome,
+    Plan,
+    Promote,
+    Repair,
+    RollBack,
+    Withdrawal,
+)
+from mnist_vae.settings import CONFIG_LOADER_ARGS, HOOKS
+from tests.projects import ROOT
+
+ORDER = {"reason": "so it is", "model_version": "new", "fingerprint": "f", "keep": 5}
+
+
+def order(outcome):
+    match outcome:
+        case Outcome.PROMOTED:
+            return Promote(**ORDER)
+        case Outcome.ROLLED_BACK:
+            return RollBack(reason="so it is", to="000001-old")
+        case Outcome.WITHDRAWN:
+            return Withdrawal(reason="so it is", batches=("monday.0",))
+    return Decline(outcome=outcome, **ORDER)
+
+
+def plan(outcome=None, reason="nothing to do"):
+    return Plan(fingerprint="f", parts={}, gate="g", outcome=outcome, reason=reason)
+
+
+class Loader(dict):
+    """The config loader of a project with a secret, or without."""
+
+    def __missing__(self, key):
+        raise MissingConfigException(key)
+
+
+class Catalog(dict):
+    """What the job asks of a catalog."""
+
+    def __init__(self, repaired=None, champion=None):
+        def repair():
+            if isinstance(repaired, Exception):
+                raise repaired
+            return repaired
+
+        super().__init__(promotion=SimpleNamespace(repair=repair))
+        self.champion, self.confirmed = champion, []
+
+    def load(self, name):
+        assert name == "champion"
+        if isinstance(self.champion, Exception):
+            raise self.champion
+        return self.champion
+
+    def confirm(self, name):
+        self.confirmed.append(name)
+
+
+@pytest.fixture
+def begin(tmp_path):
+    """A maker of jobs that have begun."""
+    before = signal.getsignal(signal.SIGTERM)
+    jobs = []
+
+    def make(catalog=None, pipelines=("retraining",), webhook=None, **params):
+        parameters = {
+            "seed": 1,
+            **{name: {} for name in Parameters.model_fields if name not in ("seed", "source")},
+            "retraining": params,
+        }
+        job = RetrainingJob()
+        loader = Loader(globals={"data": "data"}, parameters=parameters)
+        if webhook is not None:
+            loader["credentials"] = {"webhook": {"url": webhook}}
+        job.after_context_created(SimpleNamespace(config_loader=loader, project_path=tmp_path))
+        jobs.append(job)
+        job.before_pipeline_run(
+            {"pipeline_names": list(pipelines), "run_id": "now"}, catalog or Catalog()
+        )
+        return job
+
+    yield make
+    for job in jobs:  # one that a test left under way
+        with pytest.raises(SystemExit):
+            job.on_pipeline_error(ValueError("the test is over"))
+            raise SystemExit
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def last_line(capsys):
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def journal(tmp_path):
+    path = tmp_path / "data/08_reporting/retraining/journal.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_other_pipelines_go_by(begin, tmp_path, capsys):
+    job = begin(pipelines=["training"])
+    job.before_node_run()
+    job.after_dataset_saved(Intake())
+    job.on_pipeline_error(ValueError("wrong"))
+    job.after_pipeline_run()
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_it_is_the_last_hook_so_that_its_lock_is_taken_first():
+    assert isinstance(HOOKS[-1], RetrainingJob)
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.PROMOTED, Outcome.KEPT, Outcome.ROLLED_BACK, Outcome.WITHDRAWN]
+)
+def test_the_order_is_the_outcome_of_the_job(begin, tmp_path, capsys, outcome):
+    champion = SimpleNamespace(manifest={"model_version": "new"})
+    job = begin(Catalog(champion=champion))
+    job.after_dataset_saved(Intake(batches={"monday": BatchRecord(outcome="accepted", images=3)}))
+    job.after_dataset_saved(plan())
+    job.after_dataset_saved({"a": "dict that has nothing to do with it"})
+    job.after_dataset_saved(order(outcome))
+    job.after_pipeline_run()
+    line = last_line(capsys)
+    assert line["outcome"] == outcome
+    assert line["exit_code"] == 0
+    assert line["champion"] == "new"
+    assert line["batches"] == {"monday": "accepted"}
+    assert line["peak_memory_mb"] > 10
+    assert journal(tmp_path) == [line]
+    begin()  # the lock is free again
+
+
+def test_the_figures_of_a_decision_are_in_the_line(begin, capsys):
+    job = begin()
+    decision = Decision(
+        outcome=Outcome.KEPT,
+        reason="no gain",
+        checks=(),
+        candidate=Figures(negative_elbo=140.0, active_units=2),
+        champion=Figures(negative_elbo=139.0, active_units=2),
+        gains=(-1.0,),
+        gain=-1.0,
+        gain_interval=(-1.5, -0.5),
+        judge_images=10,
+        judge_digest="d",
+        model_version="new",
+        fingerprint="f",
+        gate="g",
+    )
+    job.after_dataset_saved(decision)
+    job.after_dataset_saved(order(Outcome.KEPT))
+    job.after_pipeline_run()
+    line = last_line(capsys)
+    assert (line["gain"], line["gain_interval"]) == (-1.0, [-1.5, -0.5])
+    assert line["candidate"]["negative_elbo"] == 140.0
+    assert line["beside"]["negative_elbo"] == 139.0
+    assert line["champion"] is None, "it names the one in service, as ever"
+
+
+@pytest.mark.parametrize(("outcome", "code"), [(Outcome.STALLED, 66), (Outcome.FAILED, 1)])
+def test_a_candidate_kept_out_for_an_alarm_ends_with_its_code(begin, capsys, outcome, code):
+    job = begin()
+    job.after_dataset_saved(order(outcome))
+    with pytest.raises(SystemExit) as end:
+        job.after_pipeline_run()
+    assert end.value.code == code
+    assert last_line(capsys)["outcome"] == outcome
+
+
+def test_a_part_of_the_pipeline_decides_nothing(begin, capsys):
+    begin().after_pipeline_run()
+    assert "a part of the pipeline was run" in last_line(capsys)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [(Outcome.NOTHING_NEW, 0), (Outcome.BAD_DATA, 65), (Outcome.STALLED, 66), (Outcome.FAILED, 1)],
+)
+def test_a_run_without_work_ends_at_once_and_has_used_its_batches(begin, capsys, outcome, code):
+    catalog = Catalog()
+    job = begin(catalog)
+    with pytest.raises(SystemExit) as end:
+        job.after_dataset_saved(plan(outcome))
+    assert end.value.code == code
+    assert last_line(capsys)["exit_code"] == code
+    assert catalog.confirmed == ["incoming_batches", "unreported_quarantine", "quarantine"]
+
+
+def test_what_was_put_in_quarantine_is_reported_once_the_journal_has_it(
+    begin, tmp_path, monkeypatch
+):
+    catalog = Catalog()
+    begin(catalog).after_pipeline_run()
+    assert catalog.confirmed == ["unreported_quarantine", "quarantine"]
+    folder = tmp_path / "data/08_reporting/retraining"
+    (folder / "journal.jsonl").unlink()
+    (folder / "journal.jsonl").mkdir()  # so that it cannot be written
+    other = Catalog()
+    begin(other).after_pipeline_run()
+    assert other.confirmed == []
+
+
+def test_an_exit_code_is_a_parameter(begin, capsys):
+    job = begin(exit_codes={"nothing_new": 99})
+    with pytest.raises(SystemExit) as end:
+        job.after_dataset_saved(plan(Outcome.NOTHING_NEW))
+    assert end.value.code == 99
+    assert last_line(capsys)["exit_code"] == 99
+
+
+def test_a_failure_is_said_in_one_line_and_logged_whole(begin, tmp_path, capsys):
+    job = begin(Catalog(champion=ValueError("damaged")))
+    with pytest.raises(SystemExit) as end:
+        job.on_pipeline_error(ValueError("The disk\nis full of \udcff"))
+    assert end.value.code == 1
+    line = last_line(capsys)
+    assert line["outcome"] == "failed"
+    assert line["reason"] == "The disk is full of \\udcff"
+    assert line["champion"] is None
+    log = (tmp_path / "data/08_reporting/retraining/retraining.log").read_text()
+    assert "Failed: The disk is full of" in log
+    assert "ValueError: The disk" in log
+
+
+def test_a_second_job_says_who_holds_the_lock(begin, capsys):
+    begin()
+    with pytest.raises(SystemExit) as end:
+        begin()
+    assert end.value.code == 75
+    line = last_line(capsys)
+    assert line["outcome"] == "locked"
+    assert f"process {os.getpid()}, since 20" in line["reason"]
+
+
+def test_data_that_cannot_be_written_to_are_said(begin, tmp_path, capsys):
+    (tmp_path / "data").write_text("a file where the folder should be")
+    with pytest.raises(SystemExit) as end:
+        begin()
+    assert end.value.code == 1
+    assert "cannot be written to" in last_line(capsys)["reason"]
+    (tmp_path / "data").unlink()
+
+
+def test_a_champion_that_cannot_be_repaired_ends_the_job_before_any_work(begin, capsys):
+    with pytest.raises(SystemExit) as end:
+        begin(Catalog(repaired=ValueError("The champion is a folder.")))
+    assert end.value.code == 1
+    assert last_line(capsys)["reason"] == "The champion is a folder."
+    begin()  # the lock is free again
+
+
+REPAIR = Repair(damaged="000002-b", in_service="000001-a", sentence="It was damaged.")
+
+
+def test_a_repaired_release_is_told_of(begin, capsys):
+    job = begin(Catalog(repaired=REPAIR))
+    job.after_dataset_saved(order(Outcome.KEPT))
+    job.after_pipeline_run()
+    assert last_line(capsys)["repaired"] == "It was damaged."
+
+
+def test_a_rollback_from_a_damaged_release_is_done_when_it_is_repaired(begin, capsys):
+    with pytest.raises(SystemExit) as end:
+        begin(Catalog(repaired=REPAIR), pipelines=["rollback"])
+    assert end.value.code == 0
+    line = last_line(capsys)
+    assert (line["outcome"], line["reason"]) == ("rolled_back", "It was damaged.")
+    nobody = REPAIR.model_copy(update={"in_service": None})
+    with pytest.raises(SystemExit) as end:
+        begin(Catalog(repaired=nobody), pipelines=["rollback"])
+    assert end.value.code == 1
+
+
+def test_the_job_asked_to_end_says_so_and_gives_the_handler_back(begin, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    job = begin()
+    with pytest.raises(Terminated):
+        signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)  # a second time it is on its way already
+    with pytest.raises(Terminated):  # where somebody caught the first and went on
+        job.before_node_run()
+    with pytest.raises(SystemExit) as end:
+        job.on_pipeline_error(Terminated("it was asked to end (SIGTERM)"))
+    assert end.value.code == 1
+    assert last_line(capsys)["reason"] == "it was asked to end (SIGTERM)"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_off_the_main_thread_the_job_runs_without_a_handler(begin, capsys):
+    problems = []
+
+    def run():
+        try:
+            begin().after_pipeline_run()
+        except BaseException as error:
+            problems.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert problems == []
+    assert last_line(capsys)["outcome"] == "kept"
+
+
+@pytest.fixture
+def webhook():
+    """A server on loopback that keeps what it is sent, and answers as it is told."""
+    received = []
+
+    class Handler(BaseHTTPRequestHandler):
+        status = 200
+
+        def do_POST(self):
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(self.status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield SimpleNamespace(
+        url=f"http://127.0.0.1:{server.server_port}/secret", received=received, handler=Handler
+    )
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_webhook_gets_the_last_line(begin, webhook, capsys):
+    begin(webhook=webhook.url).after_pipeline_run()
+    assert webhook.received == [last_line(capsys)]
+
+
+@pytest.mark.parametrize("kind", ["answers 500", "nobody there", "no address", "not a URL"])
+def test_a_webhook_that_fails_loses_nothing_and_its_address_is_written_nowhere(
+    begin, webhook, tmp_path, capsys, caplog, kind
+):
+    webhook.handler.status = 500
+    url = {
+        "answers 500": webhook.url,
+        "nobody there": "http://127.0.0.1:9/secret",
+        "no address": "https://secret..b/",
+        "not a URL": "secret",
+    }[kind]
+    caplog.set_level(logging.DEBUG, logger="mnist_vae")
+    begin(webhook=url, webhook_timeout=2.0).after_pipeline_run()
+    printed = capsys.readouterr().out
+    assert json.loads(printed.splitlines()[-1])["outcome"] == "kept"
+    assert "The webhook was not told" in caplog.text
+    written = [path.read_text() for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    for text in (printed, caplog.text, *written):
+        assert "secret" not in text
+
+
+@pytest.mark.parametrize("env", ["prod", "test", "mlflow"])
+def test_the_webhook_is_a_credential_and_comes_from_the_environment(env, monkeypatch):
+    def url():
+        loader = OmegaConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)
+        return loader["credentials"]["webhook"]["url"]
+
+    monkeypatch.delenv("MNIST_VAE_WEBHOOK_URL", raising=False)
+    assert url() is None
+    monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", "https://hooks.example/a,b=c")
+    assert url() == "https://hooks.example/a,b=c"

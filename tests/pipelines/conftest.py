@@ -1,0 +1,98 @@
+"""A model in service, without files, for the nodes that ask for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mnist_vae.datasets.releases import Release
+from mnist_vae.vae.networks import build_decoder, build_encoder
+
+PICTURES = ("generated_sheet", "latent_manifold", "reconstruction_sheet", "interpolations")
+
+
+class Serving(Release):
+    """A release without files."""
+
+    def __init__(self, contents=None, name="000001-old", **manifest):
+        object.__setattr__(self, "contents", contents or {})
+        object.__setattr__(self, "folder", Path("06_models/releases") / name)
+        object.__setattr__(self, "manifest", {"fingerprint": "old", **manifest})
+
+    def load(self, filename):
+        return self.contents[filename]
+
+
+def embeddings_of(encoder, decoder, images, split):
+    """The columns of `latent_embeddings` that the nodes read."""
+    from mnist_vae.vae.model import score_batches
+
+    (terms,) = score_batches(
+        encoder, decoder, [images.model_input()], reconstruction="binary_crossentropy", seed=1
+    )
+    return pd.DataFrame(
+        {
+            "image_id": images.image_id,
+            "split": split,
+            "label": images.label,
+            "z_mean_00": terms.z_mean[:, 0],
+            "z_mean_01": terms.z_mean[:, 1],
+            "reconstruction": terms.reconstruction,
+            "kl": terms.kl,
+        }
+    )
+
+
+@pytest.fixture
+def serving():
+    """The class of releases without files."""
+    return Serving
+
+
+@pytest.fixture
+def embed():
+    """`embeddings_of`."""
+    return embeddings_of
+
+
+@pytest.fixture(scope="session")
+def networks():
+    return build_encoder(seed=1), build_decoder(seed=1)
+
+
+@pytest.fixture
+def champion(networks, make_images):
+    encoder, decoder = networks
+    frames = [
+        embeddings_of(encoder, decoder, make_images(300, "validation", 400), "validation"),
+        embeddings_of(encoder, decoder, make_images(30, "train", 800), "train"),
+        embeddings_of(encoder, decoder, make_images(20, "judge", 200), "judge"),
+    ]
+    return Serving(
+        {
+            "encoder.keras": encoder,
+            "decoder.keras": decoder,
+            "training_summary.json": {"reconstruction": "binary_crossentropy"},
+            "metrics.json": {"latent_dim": 2, "splits": {"test": {"negative_elbo": 140.0}}},
+            "latent_embeddings.parquet": pd.concat(frames),
+            **{f"{name}.png": Image.new("L", (5, 5)) for name in PICTURES},
+        },
+        judge_images=make_images(20, "judge", 200).digest(),
+        model_version="old",
+        previous=None,
+        batches=[],
+    )
+
+
+@pytest.fixture
+def pixels():
+    """A maker of random images, uint8 `[n, 28, 28]`."""
+
+    def make(n, seed):
+        return np.random.default_rng(seed).integers(0, 256, (n, 28, 28), np.uint8)
+
+    return make

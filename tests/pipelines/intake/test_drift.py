@@ -1,0 +1,37 @@
+"""Drift: an effect, with its p-value beside it."""
+
+import pytest
+
+from mnist_vae.params import RetrainingParams
+from mnist_vae.pipelines.intake.drift import DriftMeter
+
+
+@pytest.fixture
+def measure(champion, pixels):
+    def run(n, change=lambda images: images, **params):
+        return DriftMeter(champion, RetrainingParams(**params), 1).measure(change(pixels(n, 5)))
+
+    return run
+
+
+def test_images_of_the_same_kind_have_not_drifted_and_darker_ones_have(measure):
+    assert not measure(60).drifted
+    drift = measure(60, lambda images: images // 8)
+    assert drift.drifted
+    assert set(drift.distances) == {"negative_elbo", "z_mean_00", "z_mean_01"}
+    assert drift.effect == pytest.approx(max(drift.distances.values()), abs=1e-4)
+    assert drift.p_value < 1e-6
+
+
+def test_a_large_batch_that_is_off_by_little_has_not_drifted_however_sure_that_is(measure):
+    little = measure(4000, lambda images: images // 8 * 8, drift_effect=0.9)
+    assert little.p_value < 0.001
+    assert little.effect < 0.9
+    assert not little.drifted
+
+
+def test_a_few_images_are_far_from_anything_by_chance_and_have_not_drifted(measure):
+    few = measure(3)
+    assert few.effect > RetrainingParams().drift_effect
+    assert few.p_value > 0.001
+    assert not few.drifted

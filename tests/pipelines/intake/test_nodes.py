@@ -1,0 +1,357 @@
+"""The intake: what is taken in, under which ids, what leaves, and when there is work."""
+
+import numpy as np
+import pytest
+from mnist_vae.datasets.batch_files import Batch
+
+from mnist_vae.params import ModelParams, RetrainingParams, SplitParams, TrainingParams
+from mnist_vae.pipelines.intake import nodes
+from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID
+from mnist_vae.retraining.records import BatchRecord, Declined, Intake, Outcome
+
+
+@pytest.fixture
+def splits(make_images):
+    return {
+        "train_images": make_images(20),
+        "validation_images": make_images(5, "validation", 100),
+        "test_images": make_images(8, "test", 200),
+    }
+
+
+def functions(batches):
+    return {name: (lambda batch=batch: batch) for name, batch in (batches or {}).items()}
+
+
+def check(incoming, splits, in_use=None, champion=None, withdrawn=None, unreported=None, **params):
+    """Run the node to its end, and return what it saved in all."""
+    accepted, bad, intake = {}, {}, None
+    for new, worse, intake in nodes.check_batches(
+        functions(incoming),
+        functions(in_use),
+        functions(withdrawn),
+        unreported or {},
+        **splits,
+        champion=champion,
+        split_params=SplitParams(validation_fraction=0.3),
+        retraining_params=RetrainingParams(**params),
+        seed=1,
+    ):
+        accepted |= new
+        bad |= worse
+    return accepted, bad, intake.batches
+
+
+def test_a_good_batch_is_accepted_with_ids_of_its_own_and_its_images_parted(splits, pixels):
+    labels = np.arange(40, dtype=np.uint8) % 10
+    accepted, bad, records = check({"monday": Batch(pixels(40, 1), labels)}, splits)
+    ((name, images),) = accepted.items()
+    assert name.startswith("monday.")
+    assert images.image_id[0] == FIRST_BATCH_ID
+    assert set(images.split) == {"train", "validation"}
+    assert np.array_equal(images.label, labels)
+    assert bad == {}
+    assert records == {"monday": BatchRecord(outcome="accepted", images=40)}
+
+
+def test_one_batch_is_in_memory_at_a_time(splits, pixels):
+    read = []
+
+    def reader(name, seed):
+        def load():
+            read.append(name)
+            return Batch(pixels(4, seed))
+
+        return load
+
+    stream = nodes.check_batches(
+        {"a": reader("a", 1), "b": reader("b", 2)},
+        {},
+        {},
+        {},
+        **splits,
+        champion=None,
+        split_params=SplitParams(),
+        retraining_params=RetrainingParams(),
+        seed=1,
+    )
+    accepted, _, _ = next(stream)
+    assert [name.split(".")[0] for name in accepted] == ["a"]
+    assert read == ["a"]
+
+
+def test_an_image_is_in_the_same_split_in_whatever_batch_it_comes(splits, pixels):
+    images = pixels(40, 1)
+    (first,) = check({"a": Batch(images)}, splits)[0].values()
+    (second,) = check({"b": Batch(images[::-1].copy())}, splits)[0].values()
+    assert np.array_equal(first.split, second.split[::-1])
+
+
+def test_ids_go_on_after_those_in_use(splits, pixels):
+    (earlier,) = check({"a": Batch(pixels(7, 1))}, splits)[0].values()
+    (later,) = check({"b": Batch(pixels(3, 2))}, splits, {"a.0": earlier})[0].values()
+    assert later.image_id.tolist() == [FIRST_BATCH_ID + i for i in (7, 8, 9)]
+
+
+@pytest.mark.parametrize("survivor", [0, 1])
+def test_no_id_is_given_twice_when_a_kill_left_one_of_two_accepted_batches(
+    splits, pixels, survivor
+):
+    incoming = {"2025-11-02": Batch(pixels(7, 1)), "2025-11-02-2": Batch(pixels(3, 2))}
+    accepted, _, _ = check(incoming, splits)
+    name = list(accepted)[survivor]
+    saved = {name: accepted[name]}
+    again, _, _ = check(incoming, splits, saved)
+    ids = np.concatenate([images.image_id for images in (saved | again).values()])
+    assert len(saved | again) == 2
+    assert len(set(ids)) == len(ids) == 10
+    assert np.array_equal(saved[name].image_id, accepted[name].image_id)
+
+
+@pytest.mark.parametrize("where", ["removed", "withdrawn"])
+def test_no_id_is_given_twice_after_a_batch_left(splits, pixels, champion, where):
+    accepted, _, _ = check(
+        {"a": Batch(pixels(7, 1)), "b": Batch(pixels(3, 2))}, splits, champion=champion
+    )
+    (name_a, a), (name_b, b) = accepted.items()
+    gone = {name_b: b}
+    if where == "removed":  # by hand; the champion was trained on it
+        embeddings = champion.contents["latent_embeddings.parquet"]
+        extra = embeddings.head(3).assign(image_id=b.image_id)
+        champion.contents["latent_embeddings.parquet"] = type(embeddings)(
+            {column: [*embeddings[column], *extra[column]] for column in embeddings}
+        )
+        gone = {}
+    new, _, _ = check(
+        {"c": Batch(pixels(5, 3))}, splits, {name_a: a}, champion=champion, withdrawn=gone
+    )
+    (c,) = new.values()
+    assert c.image_id.tolist() == [FIRST_BATCH_ID + 10 + i for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda images, splits: images.__setitem__(2, 9), "1 of 6 images are constant"),
+        (
+            lambda images, splits: images.__setitem__(
+                slice(0, 2), splits["test_images"].grey()[:2].reshape(-1, 28, 28)
+            ),
+            "2 of 6 images are in the test split: expected none, received the images at 0, 1",
+        ),
+        (
+            lambda images, splits: images.__setitem__(
+                3, splits["validation_images"].grey()[0].reshape(28, 28)
+            ),
+            "1 of 6 images are in use already",
+        ),
+        (
+            lambda images, splits: images.__setitem__(3, images[4]),
+            "some images are there twice: expected 6 different ones, received 5",
+        ),
+    ],
+)
+def test_a_spoiled_batch_is_bad_whole_and_the_others_go_on(splits, pixels, spoil, sentence):
+    images = pixels(6, 1)
+    spoil(images, splits)
+    accepted, bad, records = check({"bad": Batch(images), "good": Batch(pixels(4, 2))}, splits)
+    assert [name.split(".")[0] for name in accepted] == ["good"]
+    assert bad["bad"]["reasons"][0].startswith(sentence)
+    assert records["bad"].outcome == "bad"
+
+
+def test_two_new_batches_with_the_same_image_are_not_both_accepted(splits, pixels):
+    images = pixels(6, 1)
+    accepted, bad, _ = check({"a": Batch(images), "b": Batch(images[3:].copy())}, splits)
+    assert [name.split(".")[0] for name in accepted] == ["a"]
+    assert "3 of 3 images are in use already" in bad["b"]["reasons"][0]
+
+
+def test_images_that_were_withdrawn_do_not_come_back_under_another_name(splits, pixels):
+    images = pixels(6, 1)
+    accepted, _, _ = check({"a": Batch(images)}, splits)
+    _, bad, _ = check({"b": Batch(images)}, splits, withdrawn=accepted)
+    assert "6 of 6 images are withdrawn from use" in bad["b"]["reasons"][0]
+
+
+def test_a_batch_that_cannot_be_read_is_bad_for_that_reason(splits):
+    _, bad, _ = check({"a": Batch(problem="a.png is not a PNG file")}, splits)
+    assert bad["a"]["reasons"] == ["a.png is not a PNG file"]
+
+
+def test_a_batch_that_still_changes_is_neither_bad_nor_accepted(splits):
+    accepted, bad, records = check({"a": Batch(unfinished=True)}, splits)
+    assert (accepted, bad) == ({}, {})
+    assert records["a"].outcome == "unfinished"
+
+
+def test_a_batch_that_a_killed_run_had_accepted_is_neither_bad_nor_new(splits, pixels):
+    batch = Batch(pixels(6, 1))
+    accepted, _, _ = check({"monday": batch}, splits)
+    again = check({"monday": batch}, splits, accepted)
+    assert again == ({}, {}, {"monday": BatchRecord(outcome="in use", images=6)})
+
+
+def test_a_batch_that_a_killed_run_had_put_in_quarantine_is_told_of(splits):
+    _, bad, records = check({}, splits, unreported={"a": {"batch": "a", "reasons": ["cut"]}})
+    assert bad == {}, "it is there already"
+    assert records["a"] == BatchRecord(outcome="bad", reasons=("cut",))
+
+
+def test_a_name_that_cannot_be_printed_is_told_of_in_letters_that_can(splits, pixels):
+    name = "one\ntwo\udcff"
+    accepted, _, records = check({name: Batch(pixels(6, 1))}, splits)
+    for printed in (*accepted, *records):
+        assert printed.isprintable()
+        printed.encode()
+
+
+def test_drift_is_found_recorded_and_blocks_only_where_that_is_asked_for(splits, champion, pixels):
+    dark = Batch(pixels(60, 5) // 8)
+    _, _, records = check({"dark": dark}, splits, champion=champion)
+    assert records["dark"].outcome == "accepted"
+    assert records["dark"].drift.drifted
+    accepted, bad, _ = check({"dark": dark}, splits, champion=champion, drift_blocks=True)
+    assert accepted == {}
+    assert "it has drifted from the training data" in bad["dark"]["reasons"][0]
+
+
+MANIFEST = {"files": {"train_images": {"sha256": "abc"}}, "statement": "Data: some."}
+
+
+@pytest.fixture
+def judge_images(make_images):
+    return make_images(20, "judge", 200)
+
+
+@pytest.fixture
+def plan(judge_images, champion):
+    """A maker of plans; `beside` is the fingerprint of the champion's training, None for none."""
+
+    def make(beside=None, declined=(), intake=None, batches=(), model=None, seed=1, **params):
+        if beside is not None:
+            champion.manifest["fingerprint"] = beside
+        return nodes.plan_retraining(
+            MANIFEST,
+            dict.fromkeys(batches),
+            Intake(batches=intake or {}),
+            champion if beside is not None else None,
+            list(declined),
+            judge_images,
+            SplitParams(),
+            ModelParams(**(model or {})),
+            TrainingParams(),
+            RetrainingParams(**params),
+            seed,
+        )
+
+    return make
+
+
+def declined_as(plan, **values):
+    return Declined(
+        **{
+            "fingerprint": plan.fingerprint,
+            "release": "000002-x",
+            "champion": "000001-old",
+            "gate": plan.gate,
+            **values,
+        }
+    )
+
+
+def test_without_a_champion_there_is_something_to_train(plan):
+    assert plan().outcome is None
+
+
+def test_what_is_in_service_is_nothing_new(plan):
+    fingerprint = plan().fingerprint
+    assert plan(fingerprint).outcome is Outcome.NOTHING_NEW
+    assert plan(fingerprint, force=True).outcome is None
+
+
+def test_what_was_declined_is_nothing_new_under_the_same_rules(plan):
+    declined = [declined_as(plan())]
+    assert plan("other", declined).outcome is Outcome.NOTHING_NEW
+    assert plan("other", declined, force=True).outcome is None
+    assert plan("other", declined, min_gain=0.1).outcome is None, "it may pass now"
+
+
+def test_what_a_person_rolled_back_is_not_tried_again_whatever_the_rules(plan):
+    declined = [declined_as(plan(), rolled_back=True)]
+    assert plan("other", declined, min_gain=0.1).outcome is Outcome.NOTHING_NEW
+
+
+def test_without_a_champion_what_was_declined_beside_one_may_be_tried_again(plan):
+    for values in ({}, {"rolled_back": True}):
+        assert plan(None, [declined_as(plan(), **values)]).outcome is None
+
+
+def test_without_a_champion_a_first_model_that_failed_its_bounds_is_no_success(plan):
+    declined = [declined_as(plan(), champion=None)]
+    assert plan(None, declined).outcome is Outcome.FAILED
+    assert plan(None, declined, first_max_negative_elbo=500.0).outcome is None
+
+
+def test_what_shapes_a_model_is_new_and_what_does_not_is_not(plan):
+    fingerprint = plan().fingerprint
+    assert plan(fingerprint, batches=["a.0"]).outcome is None
+    assert plan(fingerprint, model={"latent_dim": 3}).outcome is None
+    assert plan(fingerprint, seed=2).outcome is None
+    quiet = {"exit_codes": {"locked": 9}, "keep_releases": 1, "webhook_timeout": 1.0}
+    assert plan(fingerprint, **quiet).outcome is Outcome.NOTHING_NEW
+
+
+def test_bad_batches_alone_are_bad_data_and_beside_news_they_are_not(plan):
+    fingerprint = plan().fingerprint
+    intake = {"a": BatchRecord(outcome="bad")}
+    assert plan(fingerprint, intake=intake).outcome is Outcome.BAD_DATA
+    assert plan(fingerprint, intake=intake, batches=["b.0"]).outcome is None
+
+
+def test_drifted_batches_of_a_declined_candidate_are_named_and_at_last_raise_an_alarm(plan):
+    one = declined_as(plan(), drifted=("a.0",))
+    others = [declined_as(plan(), fingerprint=str(n), drifted=("a.0",)) for n in range(2)]
+    first = plan("other", [one])
+    assert first.outcome is Outcome.NOTHING_NEW
+    assert "batches that have drifted (a.0)" in first.reason
+    assert plan("other", [*others, one]).outcome is Outcome.STALLED
+    assert plan("other", [*others, one], stall_after=4).outcome is Outcome.NOTHING_NEW
+
+
+def test_what_could_not_be_compared_is_refused_before_the_training(plan, champion):
+    with pytest.raises(ValueError, match="expected the same reconstruction term"):
+        plan("other", model={"reconstruction": "mse"})
+    champion.manifest["judge_images"] = "others"
+    with pytest.raises(ValueError, match="expected the same judge's images, others"):
+        plan("other")
+    del champion.manifest["judge_images"]
+    with pytest.raises(ValueError, match="expected the same judge's images, none"):
+        plan("other")
+
+
+def test_a_warm_start_says_which_release_it_starts_from(plan):
+    assert plan("other", start="champion").started_from == "000001-old"
+    assert plan("other").started_from is None
+    assert plan(None, start="champion").started_from is None
+
+
+def withdraw(in_use, *names, withdrawn=()):
+    return nodes.withdraw_batches(
+        dict.fromkeys(in_use), dict.fromkeys(withdrawn), RetrainingParams(withdraw=names)
+    )
+
+
+def test_batches_are_withdrawn_by_name_with_or_without_the_digest():
+    in_use = ["monday.01", "monday.x.02", "tuesday.03"]
+    assert withdraw(in_use, "monday")[0] == ["monday.01"]
+    keys, record = withdraw(in_use, "monday.x", "tuesday.03")
+    assert keys == ["monday.x.02", "tuesday.03"]
+    assert record.outcome is Outcome.WITHDRAWN
+    assert withdraw([], "monday", withdrawn=["monday.01"])[0] == ["monday.01"], "once more"
+
+
+def test_to_withdraw_what_is_not_in_use_is_refused_with_what_is():
+    for names in ((), ("friday",), ("monday", "friday")):
+        with pytest.raises(ValueError, match=r"a batch in use \(monday.01\), received"):
+            withdraw(["monday.01"], *names)
