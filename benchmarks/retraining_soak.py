@@ -3,9 +3,9 @@
     python benchmarks/retraining_soak.py [--small] [--runs N] [--seed S]
 
 Every week a batch comes, or none: good (some under names of 250 bytes, or names that are not
-UTF-8), drifted, bad (truncated, constant, of another size, with test images in it, a PNG that claims
-to be huge, another format under the name .png, a link that leads nowhere, a small file that unpacks
-to a gigabyte) or a duplicate of an earlier one. The scheduler runs `kedro run --pipelines
+UTF-8), drifted, bad (truncated, constant, of another size, with test images in it, a PNG that
+claims to be huge, another format under the name .png, a link that leads nowhere, a small file that
+unpacks to a gigabyte) or a duplicate of an earlier one. The scheduler runs `kedro run --pipelines
 retraining` in a process of its own, on a handful of the embedded sample; one run in three is
 killed (`kill -9`) at a random moment, and started again. Now and then a batch in use is withdrawn,
 and one of these runs may be killed too. All the while a reader reads the model in service, file by
@@ -126,8 +126,8 @@ class Year:
             self.good[name] = {image.tobytes() for image in images}
         else:
             self.bad[name] = len(list(folder.iterdir()))
-        target = os.fsencode(folder.with_name(name))
-        os.rename(folder, target + {"long": b"-" + b"x" * 235, "bytes": b"\xff"}.get(kind, b""))
+        ending = {"long": "-" + "x" * 235, "bytes": os.fsdecode(b"\xff")}.get(kind, "")
+        folder.rename(folder.with_name(name + ending))
         return kind
 
     def withdraw(self) -> str | None:

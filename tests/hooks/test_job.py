@@ -1,5 +1,6 @@
 """The job around a retraining: its last line, its exit codes, whom it tells."""
 
+import contextlib
 import json
 import logging
 import os
@@ -102,9 +103,8 @@ def begin(tmp_path):
 
     yield make
     for job in jobs:  # one that a test left under way
-        with pytest.raises(SystemExit):
+        with contextlib.suppress(SystemExit):
             job.on_pipeline_error(ValueError("the test is over"))
-            raise SystemExit
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -25,7 +25,7 @@ def functions(batches):
 
 def check(incoming, splits, in_use=None, champion=None, withdrawn=None, unreported=None, **params):
     """Run the node to its end, and return what it saved in all."""
-    accepted, bad, intake = {}, {}, None
+    accepted, bad, intakes = {}, {}, []
     for new, worse, intake in nodes.check_batches(
         functions(incoming),
         functions(in_use),
@@ -39,7 +39,8 @@ def check(incoming, splits, in_use=None, champion=None, withdrawn=None, unreport
     ):
         accepted |= new
         bad |= worse
-    return accepted, bad, intake.batches
+        intakes.append(intake)
+    return accepted, bad, intakes[-1].batches
 
 
 def test_a_good_batch_is_accepted_with_ids_of_its_own_and_its_images_parted(splits, pixels):
