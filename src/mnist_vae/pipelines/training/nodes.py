@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,6 +14,10 @@ from mnist_vae.datasets.backup import TrainingBackup
 from mnist_vae.datasets.images import ImageSet
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.params import ModelParams, TrainingParams
+
+if TYPE_CHECKING:  # these import TensorFlow; Kedro reads the annotations of nodes alone
+    from mnist_vae.vae.model import Objective
+    from mnist_vae.vae.training import TrainingConfig
 
 
 def train_vae(
@@ -33,11 +37,12 @@ def train_vae(
     same, and ends with the bytes that it would have had.
 
     Args:
-        encoder_init: The untrained encoder.
-        decoder_init: The untrained decoder.
+        encoder_init: The encoder to start from.
+        decoder_init: The decoder to start from.
         train_images: Images to train on, 784 pixels each.
         validation_images: Images for early stopping, alike.
-        data_manifest: Where the images came from.
+        data_manifest: Where the images came from; and `started_from`, the release that the weights
+            are of, where they are not new.
         model_params: The reconstruction term is read from here.
         training_params: Epochs, batch size, learning rate and so on.
         seed: Seed of shuffling and resampling; the draws of z are seeded in the encoder.
@@ -47,15 +52,17 @@ def train_vae(
         Once: the trained encoder and decoder; the history, a row an epoch (nats an image); and
         the summary, which stays with this model: names of its weights and of its images, the
         statement about its data that is said on every report, reconstruction term, epochs,
-        duration in seconds, images a second.
+        duration in seconds, images a second, and the release that it `started_from`, if any.
 
     Raises:
         TrainingFailedError: The loss became NaN or infinite, the KL term exploded, or the
-            validation loss never improved.
+            validation loss never improved. Where the weights are of a release the last is no
+            failure: it need not be possible to improve on them.
     """
     from mnist_vae.vae.model import VariationalAutoencoder
     from mnist_vae.vae.training import fit
 
+    started_from = data_manifest.get("started_from")
     images = {"train": train_images.digest(), "validation": validation_images.digest()}
     backup = training_backup.of(
         {
@@ -66,12 +73,19 @@ def train_vae(
             "libraries": " ".join(version(name) for name in ("keras", "numpy", "tensorflow")),
         }
     )
-    objective, params = objective_of(training_params)
     vae = VariationalAutoencoder(
-        encoder_init, decoder_init, model_params.reconstruction, objective, seed
+        encoder_init,
+        decoder_init,
+        model_params.reconstruction,
+        objective_of(training_params),
+        seed,
     )
     history, seconds = fit(
-        vae, train_images.grey(), validation_images.grey(), **params, seed=seed, backup=backup
+        vae,
+        train_images.grey(),
+        validation_images.grey(),
+        config_of(training_params, seed, warm_start=started_from is not None),
+        backup,
     )
     epochs = pd.DataFrame(history)
     epochs.insert(0, "epoch", range(1, len(epochs) + 1))
@@ -80,7 +94,7 @@ def train_vae(
         "model_version": fingerprint(vae.encoder, vae.decoder),
         "weights": {model.name: fingerprint(model) for model in (vae.encoder, vae.decoder)},
         "images": images,
-        "statement": f"Trained on {len(train_images):,} images. {data_manifest['statement']}",
+        "statement": _statement(len(train_images), data_manifest),
         "data_source": data_manifest["source"],
         "reconstruction": model_params.reconstruction,
         "epochs": len(epochs),
@@ -88,13 +102,40 @@ def train_vae(
         "duration_seconds": round(seconds, 3),
         "images_per_second": round(len(epochs) * len(train_images) / seconds, 1),
     }
+    if started_from is not None:
+        summary["started_from"] = started_from
     yield vae.encoder, vae.decoder, epochs, summary
     backup.clear()  # Kedro saved all of them before it asked for more
 
 
-def objective_of(params: TrainingParams) -> tuple[Any, dict[str, Any]]:
-    """Return the `Objective` of the training model, and the parameters that are left for `fit`."""
+def _statement(n_images: int, data_manifest: dict[str, Any]) -> str:
+    start = ""
+    if data_manifest.get("started_from") is not None:
+        start = f", starting from the weights of the release {data_manifest['started_from']}"
+    return f"Trained on {n_images:,} images{start}. {data_manifest['statement']}"
+
+
+def objective_of(params: TrainingParams) -> Objective:
+    """Return what these parameters say of what training minimises."""
     from mnist_vae.vae.model import Objective
 
-    values = params.model_dump()
-    return Objective(**{field.name: values.pop(field.name) for field in fields(Objective)}), values
+    return Objective(**_values_of(Objective, params))
+
+
+def config_of(params: TrainingParams, seed: int, *, warm_start: bool = False) -> TrainingConfig:
+    """Return what these parameters say of how a model is trained.
+
+    Args:
+        params: All parameters of training.
+        seed: Seed of the shuffling.
+        warm_start: Whether the model comes trained.
+    """
+    from mnist_vae.vae.training import TrainingConfig
+
+    values = _values_of(TrainingConfig, params)
+    return TrainingConfig(**values, seed=seed, warm_start=warm_start)
+
+
+def _values_of(kind: type[Any], params: TrainingParams) -> dict[str, Any]:
+    """Return those parameters that are fields of the dataclass `kind`."""
+    return params.model_dump(include={field.name for field in fields(kind)})
