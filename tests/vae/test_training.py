@@ -102,7 +102,7 @@ def stubborn_vae():
     """Return a model that trains its last layer alone."""
     vae = new_vae()
     vae.decoder.trainable = vae.encoder.trainable = False
-    vae.decoder.get_layer("pixels_mean").trainable = True
+    vae.decoder.get_layer("logits").trainable = True
     return vae
 
 
