@@ -50,24 +50,22 @@ Turn = Callable[[float], None]
 
 def _ours(folder: Path, batch_size: int, turn: Turn) -> None:
     from mnist_vae.params import ModelParams, TrainingParams
-    from mnist_vae.pipelines.training.nodes import objective_of
+    from mnist_vae.recipe import config_of, objective_of
     from mnist_vae.vae.networks import build_decoder, build_encoder
     from mnist_vae.vae.training import fit
 
     train = np.load(folder / "train.npy")
-    objective, params = objective_of(
-        TrainingParams(batch_size=batch_size, epochs=1000, early_stopping_patience=None)
-    )
+    params = TrainingParams(batch_size=batch_size, epochs=1000, early_stopping_patience=None)
     clock = _keras_clock(len(train) // batch_size * batch_size, turn)
 
     vae = common.watched_vae(clock)(
         build_encoder(seed=SEED),
         build_decoder(seed=SEED),
         ModelParams().reconstruction,
-        objective,
+        objective_of(params),
         SEED,
     )
-    fit(vae, train, np.load(folder / "validation.npy"), **params, seed=SEED)
+    fit(vae, train, np.load(folder / "validation.npy"), config_of(params, SEED))
 
 
 def plain_vae(seed: int) -> Any:

@@ -59,18 +59,18 @@ def clock(encoder: Any, decoder: Any, test: Any, target: float) -> Any:
 def ours(train: Any, test: Any, seed: int, epochs: int, target: float) -> Any:
     """Train with the default recipe until the target."""
     from mnist_vae.params import ModelParams, TrainingParams
-    from mnist_vae.pipelines.training.nodes import objective_of
+    from mnist_vae.recipe import config_of, objective_of
     from mnist_vae.vae.networks import build_decoder, build_encoder
     from mnist_vae.vae.training import fit
 
-    objective, params = objective_of(TrainingParams(epochs=epochs, early_stopping_patience=None))
+    params = TrainingParams(epochs=epochs, early_stopping_patience=None)
     encoder, decoder = build_encoder(seed=seed), build_decoder(seed=seed)
     watch = clock(encoder, decoder, test, target)
 
     vae_class = common.watched_vae(watch)
-    vae = vae_class(encoder, decoder, ModelParams().reconstruction, objective, seed)
+    vae = vae_class(encoder, decoder, ModelParams().reconstruction, objective_of(params), seed)
     watch.started = time.perf_counter()  # the loss before training is compiled and computed too
-    fit(vae, train[:TRAIN_IMAGES], train[TRAIN_IMAGES:], **params, seed=seed)
+    fit(vae, train[:TRAIN_IMAGES], train[TRAIN_IMAGES:], config_of(params, seed))
     return watch
 
 

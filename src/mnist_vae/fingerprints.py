@@ -19,9 +19,7 @@ _CODE = (
     "recipe.py",
     "vae/*.py",
     "pipelines/data/nodes.py",
-    "pipelines/construction/nodes.py",
-    "pipelines/intake/nodes.py",
-    "pipelines/training/nodes.py",
+    "pipelines/intake/candidate.py",
 )
 
 

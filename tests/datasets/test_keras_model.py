@@ -56,6 +56,17 @@ def test_the_preview_shows_layers_shapes_and_counts(tmp_path, encoder):
     assert f'title: "encoder: {534_276 + 2 * 257:,} parameters"' in chart
 
 
+def test_the_preview_of_a_decoder_shows_its_logits_and_their_sigmoid(tmp_path):
+    from mnist_vae.vae.networks import build_decoder
+
+    dataset = KerasModelDataset(filepath=str(tmp_path / "decoder.keras"))
+    dataset.save(build_decoder(seed=1))
+    chart = dataset.preview().splitlines()
+    assert '    logits["logits<br/>Dense 512 → 784<br/>402,192 parameters"]' in chart
+    assert '    pixels_mean["pixels_mean<br/>Activation sigmoid"]' in chart
+    assert "    logits --> pixels_mean" in chart
+
+
 def test_a_failed_save_leaves_the_old_model(tmp_path, encoder, monkeypatch):
     dataset = KerasModelDataset(filepath=str(tmp_path / "encoder.keras"))
     dataset.save(encoder)

@@ -109,10 +109,33 @@ def test_the_importance_weighted_bound_is_exact_where_the_posterior_is(samples):
     z = mean + np.exp(0.5 * log_var) * noise
     reconstruction = 0.5 * (np.log(2 * np.pi) + (x - z[..., 0]) ** 2)
     bound = losses.importance_weighted_bound(
-        *(array.astype("float32") for array in (reconstruction, z, mean, log_var))
+        *(array.astype("float32") for array in (reconstruction, z, noise, log_var))
     )
     expected = 0.5 * (np.log(4 * np.pi) + x**2 / 2)
     assert bound.numpy() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("log_variance", [-100.0, -300.0, 0.0])
+def test_the_importance_weighted_bound_is_finite_and_right_however_small_the_variance(log_variance):
+    import tensorflow as tf
+
+    random = np.random.default_rng(2)
+    reconstruction = random.uniform(50, 150, (5, 3)).astype("float32")
+    mean = random.standard_normal((3, 2)).astype("float32")
+    epsilon = random.standard_normal((5, 3, 2)).astype("float32")
+    z_mean, z_log_var = tf.Variable(mean), tf.Variable(np.full((3, 2), log_variance, "float32"))
+    with tf.GradientTape() as tape:
+        z = z_mean + tf.exp(0.5 * z_log_var) * epsilon
+        bound = losses.importance_weighted_bound(reconstruction, z, epsilon, z_log_var)
+    noise = epsilon.astype(np.float64)
+    draws = mean.astype(np.float64) + np.exp(0.5 * log_variance) * noise
+    log_prior = -0.5 * (draws**2 + np.log(2 * np.pi)).sum(axis=-1)
+    log_posterior = -0.5 * (noise**2 + log_variance + np.log(2 * np.pi)).sum(axis=-1)
+    log_weights = log_prior - log_posterior - reconstruction
+    expected = np.log(5) - np.logaddexp.reduce(log_weights, axis=0)
+    assert bound.numpy() == pytest.approx(expected, rel=1e-5)
+    for gradient in tape.gradient(bound, [z_mean, z_log_var]):
+        assert np.isfinite(gradient).all()
 
 
 def test_more_importance_samples_give_a_tighter_bound():
@@ -121,7 +144,7 @@ def test_more_importance_samples_give_a_tighter_bound():
     reconstruction = (2 * (z[..., 0] - 1) ** 2).astype("float32")
     zeros = np.zeros((2000, 1), "float32")
     bounds = [
-        losses.importance_weighted_bound(reconstruction[:k], z[:k], zeros, zeros).numpy().mean()
+        losses.importance_weighted_bound(reconstruction[:k], z[:k], z[:k], zeros).numpy().mean()
         for k in (1, 5, 50)
     ]
     exact = 0.5 * np.log(5) + 2 / 5  # −log E exp(−2 (z − 1)²) for z ~ N(0, 1)

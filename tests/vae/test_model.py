@@ -10,7 +10,7 @@ from mnist_vae.vae.model import (
     elbo_terms,
     score_batches,
 )
-from mnist_vae.vae.networks import build_decoder, build_encoder, decoder_logits, keras
+from mnist_vae.vae.networks import build_decoder, build_encoder, keras, logits_model
 
 
 @pytest.fixture
@@ -28,10 +28,11 @@ def networks():
 def test_minus_elbo_is_reconstruction_plus_kl_at_the_given_noise(networks, pixels):
     encoder, decoder = networks
     epsilon = np.random.default_rng(1).standard_normal((48, 2)).astype("float32")
-    terms = elbo_terms(encoder, decoder, pixels, "binary_crossentropy", epsilon)
+    logits = logits_model(decoder)
+    terms = elbo_terms(encoder, logits, pixels, "binary_crossentropy", epsilon)
     z_mean, z_log_var, _ = encoder(pixels)
     z = z_mean + np.exp(0.5 * z_log_var.numpy()) * epsilon
-    expected = bernoulli_reconstruction(pixels, decoder_logits(decoder, z)).numpy()
+    expected = bernoulli_reconstruction(pixels, logits(z)).numpy()
     assert terms.reconstruction.numpy() == pytest.approx(expected, rel=1e-6)
     assert terms.kl.numpy() == pytest.approx(kl_divergence(z_mean, z_log_var).numpy(), rel=1e-5)
 
@@ -41,11 +42,21 @@ def test_gradients_flow_through_the_draw_to_mean_and_variance(networks, pixels):
 
     encoder, decoder = networks
     with tf.GradientTape() as tape:
-        terms = elbo_terms(encoder, decoder, pixels, "binary_crossentropy")
+        terms = elbo_terms(encoder, logits_model(decoder), pixels, "binary_crossentropy")
         reconstruction = tf.reduce_mean(terms.reconstruction)  # the KL alone would reach both
     weights = [encoder.get_layer(name).kernel for name in ("z_mean", "z_log_var")]
     for gradient in tape.gradient(reconstruction, [weight.value for weight in weights]):
         assert np.abs(gradient.numpy()).max() > 0
+
+
+def test_the_model_has_the_variables_of_its_networks_once_each_and_in_their_order(networks):
+    vae = VariationalAutoencoder(*networks)
+    encoder, decoder = networks
+    names = [id(variable) for variable in vae.trainable_variables]
+    assert names == [id(v) for v in (*encoder.trainable_variables, *decoder.trainable_variables)]
+    paths = [variable.path for variable in vae.variables]
+    own = ["vae/kl_warmup", vae.seed_generator.state.path]
+    assert paths == [*own, *(v.path for v in (*encoder.variables, *decoder.variables))]
 
 
 def test_fit_reports_loss_reconstruction_and_kl_for_training_and_validation(networks, pixels):
@@ -131,6 +142,43 @@ def test_free_bits_are_the_least_that_the_kl_term_costs(networks, pixels):
 def test_several_importance_samples_lower_the_loss(networks, pixels):
     epoch = one_epoch(networks, pixels, Objective(importance_samples=8))
     assert epoch["loss"] < epoch["reconstruction"] + epoch["kl"]
+
+
+def test_importance_samples_of_a_posterior_that_is_almost_a_point_have_a_finite_loss(
+    networks, pixels
+):
+    import tensorflow as tf
+
+    encoder, _ = networks
+    encoder.get_layer("z_log_var").kernel.assign(np.zeros((16, 2)))
+    encoder.get_layer("z_log_var").bias.assign([-100.0, -100.0])
+    vae = VariationalAutoencoder(*networks, objective=Objective(importance_samples=8))
+    with tf.GradientTape() as tape:
+        terms = vae(pixels, training=True)
+        (loss,) = vae.losses
+    # The draws are all μ. The noise of 8 draws in 2 dimensions, which log q has, is a few nats.
+    z_mean = terms.z_mean.numpy().astype(np.float64)
+    without_noise = terms.reconstruction + 0.5 * (z_mean**2 + 100).sum(axis=1)
+    assert float(loss) == pytest.approx(np.mean(without_noise), abs=10)
+    for gradient in tape.gradient(loss, [weight.value for weight in vae.trainable_variables]):
+        assert np.isfinite(gradient).all()
+
+
+def test_the_draws_of_importance_samples_are_those_of_the_encoders_own_layer(networks, pixels):
+    samples = 3
+    vae = VariationalAutoencoder(*networks, objective=Objective(importance_samples=samples))
+    terms = vae(pixels, training=True)
+    twin = build_encoder(hidden_units=(32, 16), seed=1)
+    z_mean, z_log_var, _ = twin(pixels)
+    draw, logits = twin.get_layer("z"), logits_model(networks[1])
+    reconstruction = np.mean(
+        [
+            bernoulli_reconstruction(pixels, logits(draw([z_mean, z_log_var])))
+            for _ in range(samples)
+        ],
+        axis=0,
+    )
+    assert terms.reconstruction.numpy() == pytest.approx(reconstruction, rel=1e-5)
 
 
 def test_a_resampled_input_is_black_or_white_with_the_probability_of_its_grey(networks):

@@ -8,8 +8,9 @@ from mnist_vae.vae.networks import (
     Sampling,
     build_decoder,
     build_encoder,
-    decoder_logits,
     keras,
+    load_model,
+    logits_model,
 )
 
 
@@ -32,11 +33,14 @@ def test_the_encoder_is_the_specified_one():
 def test_the_decoder_is_the_encoders_mirror():
     decoder = build_decoder(seed=1)
     assert decoder.name == "decoder"
-    assert [(layer.units, layer.activation.__name__) for layer in decoder.layers[1:]] == [
+    *dense, sigmoid = decoder.layers[1:]
+    assert [(layer.units, layer.activation.__name__) for layer in dense] == [
         (256, "relu"),
         (512, "relu"),
-        (784, "sigmoid"),
+        (784, "linear"),
     ]
+    assert [layer.name for layer in decoder.layers[-2:]] == ["logits", "pixels_mean"]
+    assert sigmoid.activation.__name__ == "sigmoid"
     assert decoder.input_shape == (None, 2)
     assert decoder.count_params() == 534_544
 
@@ -45,8 +49,8 @@ def test_widths_latents_and_activation_follow_the_arguments():
     encoder = build_encoder(latent_dim=20, hidden_units=(64, 32, 16), activation="tanh", seed=1)
     decoder = build_decoder(latent_dim=20, hidden_units=(64, 32, 16), activation="tanh", seed=1)
     assert [layer.units for layer in encoder.layers[1:4]] == [64, 32, 16]
-    assert [layer.units for layer in decoder.layers[1:]] == [16, 32, 64, 784]
-    assert {layer.activation.__name__ for layer in decoder.layers[1:-1]} == {"tanh"}
+    assert [layer.units for layer in decoder.layers[1:-1]] == [16, 32, 64, 784]
+    assert {layer.activation.__name__ for layer in decoder.layers[1:-2]} == {"tanh"}
     assert encoder.output_shape == [(None, 20)] * 3
 
 
@@ -69,8 +73,29 @@ def test_layers_of_equal_shape_start_out_different():
 def test_logits_are_the_decoder_before_its_sigmoid():
     decoder = build_decoder(seed=1)
     z = np.random.default_rng(0).standard_normal((8, 2)).astype("float32")
-    logits = decoder_logits(decoder, z).numpy()
+    logits = logits_model(decoder)(z).numpy()
     assert 1 / (1 + np.exp(-logits)) == pytest.approx(decoder(z).numpy(), abs=1e-6)
+
+
+def test_a_decoder_that_ends_in_a_sigmoid_dense_layer_is_loaded_as_one_of_now(tmp_path):
+    now = build_decoder(hidden_units=(16, 8), seed=1)
+    z = keras.Input((2,), name="z")
+    x = keras.layers.Dense(8, activation="relu", name="hidden_1")(z)
+    x = keras.layers.Dense(16, activation="relu", name="hidden_2")(x)
+    pixels = keras.layers.Dense(784, activation="sigmoid", name="pixels_mean")(x)
+    old = keras.Model(z, pixels, name="decoder")
+    old.set_weights(now.get_weights())
+    old.save(tmp_path / "old.keras")
+
+    loaded = load_model(tmp_path / "old.keras")
+    assert fingerprint(loaded) == fingerprint(old) == fingerprint(now)
+    draws = np.random.default_rng(0).standard_normal((8, 2)).astype("float32")
+    assert np.array_equal(loaded(draws), old(draws))
+    assert np.array_equal(logits_model(loaded)(draws), logits_model(now)(draws))
+    loaded.save(tmp_path / "new.keras")  # as a release of a candidate that started from it
+    again = load_model(tmp_path / "new.keras")
+    assert [layer.name for layer in again.layers] == [layer.name for layer in now.layers]
+    assert fingerprint(again) == fingerprint(now)
 
 
 def test_a_sample_has_the_mean_and_variance_of_the_posterior():
@@ -117,7 +142,8 @@ def test_equal_weights_have_an_equal_name_and_a_changed_weight_changes_it():
     encoder, decoder = build_encoder(seed=1), build_decoder(seed=1)
     name = fingerprint(encoder, decoder)
     assert name == fingerprint(build_encoder(seed=1), build_decoder(seed=1))
-    decoder.layers[-1].bias.assign(decoder.layers[-1].bias + 1e-6)
+    bias = decoder.get_layer("logits").bias
+    bias.assign(bias + 1e-6)
     assert name != fingerprint(encoder, decoder)
 
 

@@ -11,7 +11,7 @@ from mnist_vae.vae import callbacks, training
 from mnist_vae.vae.callbacks import TrainingFailedError
 from mnist_vae.vae.model import Objective, VariationalAutoencoder
 from mnist_vae.vae.networks import build_decoder, build_encoder
-from mnist_vae.vae.training import fit
+from mnist_vae.vae.training import TrainingConfig, fit
 
 PARAMS = {
     "epochs": 4,
@@ -40,8 +40,8 @@ def digits():
     return [(random.random((40, 784)) < pattern).astype("float32") for _ in range(2)]
 
 
-def train(*args, **params):
-    return fit(*args, **params).history
+def train(*args, backup=None, **params):
+    return fit(*args, TrainingConfig(**params), backup).history
 
 
 def new_vae():
@@ -93,13 +93,43 @@ def test_an_exploding_log_variance_ends_training_before_the_loss_is_infinite(pix
 
 @pytest.mark.parametrize("patience", [None, 2])
 def test_a_validation_loss_that_never_improves_is_an_error(pixels, patience):
-    vae = new_vae()
-    vae.decoder.trainable = vae.encoder.trainable = False
-    vae.decoder.get_layer("pixels_mean").trainable = True
-    # Training learns a white sheet while validation is black.
     params = {"early_stopping_patience": patience, "learning_rate_schedule": "constant"}
     with pytest.raises(TrainingFailedError, match=r"did not improve in [34] epochs"):
-        train(vae, np.ones_like(pixels), np.zeros_like(pixels), **PARAMS | params)
+        train(stubborn_vae(), *white_and_black(pixels), **PARAMS | params)
+
+
+def stubborn_vae():
+    """Return a model that trains its last layer alone."""
+    vae = new_vae()
+    vae.decoder.trainable = vae.encoder.trainable = False
+    vae.decoder.get_layer("logits").trainable = True
+    return vae
+
+
+def white_and_black(pixels):
+    """Return images of which training learns a white sheet while validation is black."""
+    return np.ones_like(pixels), np.zeros_like(pixels)
+
+
+@pytest.mark.parametrize("patience", [None, 2])
+def test_a_warm_start_that_never_improves_ends_with_the_best_epoch_all_the_same(pixels, patience):
+    vae = stubborn_vae()
+    params = {"early_stopping_patience": patience, "learning_rate_schedule": "constant"}
+    images = white_and_black(pixels)
+    history = train(vae, *images, **PARAMS | params, warm_start=True)
+    assert history["val_loss"] == sorted(history["val_loss"])
+    report = vae.evaluate(images[1], verbose=0, return_dict=True)
+    expected = history["val_loss"][-1 if patience is None else 0]
+    assert report["loss"] == pytest.approx(expected, rel=0.05)
+
+
+def test_a_warm_start_that_diverges_is_an_error_as_any_other(pixels):
+    with pytest.raises(TrainingFailedError, match="validation loss became nan in epoch 1,"):
+        train(new_vae(), pixels, pixels * np.float32(np.nan), **PARAMS, warm_start=True)
+    vae = new_vae()
+    vae.encoder.get_layer("z_log_var").bias.assign([40.0, 40.0])
+    with pytest.raises(TrainingFailedError, match="exploded"):
+        train(vae, pixels, pixels, **PARAMS, warm_start=True)
 
 
 def test_bytes_train_as_their_grey_values_do(pixels):

@@ -105,6 +105,8 @@ def _mermaid(model: dict[str, Any]) -> str:
             activation = config["activation"]
             activation = "" if activation == "linear" else f" {activation}"
             text += f" {inputs} → {config['units']}{activation}<br/>{count:,} parameters"
+        elif layer["class_name"] == "Activation":
+            text += f" {config['activation']}"
         lines.append(f'    {name}["{text}"]')
         arrows += [f"    {source} --> {name}" for source in _sources(layer["inbound_nodes"])]
     title = f"{model['config']['name']}: {total:,} parameters"

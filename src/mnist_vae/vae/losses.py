@@ -84,22 +84,23 @@ def free_bits_kl(kl_per_dimension: Any, free_bits: float) -> Any:
     return ops.sum(ops.maximum(ops.mean(kl_per_dimension, axis=0), free_bits))
 
 
-def importance_weighted_bound(reconstruction: Any, z: Any, z_mean: Any, z_log_var: Any) -> Any:
+def importance_weighted_bound(reconstruction: Any, z: Any, epsilon: Any, z_log_var: Any) -> Any:
     """Return −log (1/K) Σ_k p(x | z_k) p(z_k) / q(z_k | x), at most −ELBO in expectation.
 
-    Burda et al., Importance Weighted Autoencoders (2016), equation 8.
+    Burda et al., Importance Weighted Autoencoders (2016), equation 8. With z = μ + σ·ε it is
+    log p(z) − log q(z | x) = ½ Σ (ε² + log σ² − z²). From z alone ε would be (z − μ) / σ, which
+    is 0 / 0 where σ is too small for float32.
 
     Args:
         reconstruction: −log p(x | z_k), nats, `[K, batch]`.
         z: The draws z_k, `[K, batch, latent_dim]`.
-        z_mean: μ, `[batch, latent_dim]`.
+        epsilon: The noise ε_k that they were made with, `[K, batch, latent_dim]`.
         z_log_var: log σ², `[batch, latent_dim]`.
 
     Returns:
         Nats, `[batch]`.
     """
-    squared_noise = ops.square(z - z_mean) * ops.exp(-z_log_var)
-    log_prior_ratio = 0.5 * ops.sum(squared_noise + z_log_var - ops.square(z), axis=-1)
+    log_prior_ratio = 0.5 * ops.sum(ops.square(epsilon) + z_log_var - ops.square(z), axis=-1)
     log_weights = log_prior_ratio - reconstruction
     return math.log(reconstruction.shape[0]) - ops.logsumexp(log_weights, axis=0)
 

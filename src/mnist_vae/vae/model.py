@@ -18,7 +18,7 @@ from mnist_vae.vae.losses import (
     kl_divergence,
     kl_divergence_per_dimension,
 )
-from mnist_vae.vae.networks import decoder_logits, reparameterize
+from mnist_vae.vae.networks import logits_model, reparameterize
 
 
 class ElboTerms(NamedTuple):
@@ -36,7 +36,7 @@ class ElboTerms(NamedTuple):
 
 def elbo_terms(
     encoder: keras.Model,
-    decoder: keras.Model,
+    decoder_logits: keras.Model,
     pixels: Any,
     reconstruction: str,
     epsilon: Any = None,
@@ -45,7 +45,7 @@ def elbo_terms(
 
     Args:
         encoder: Maps `[batch, 784]` to μ, log σ² and a draw z.
-        decoder: Maps z to pixels.
+        decoder_logits: Maps z to the logits of the pixels: `networks.logits_model` of a decoder.
         pixels: Grey values in [0, 1], `[batch, 784]`.
         reconstruction: `binary_crossentropy` or `mse`.
         epsilon: The noise of the draw, `[batch, latent_dim]`; None for the encoder's own.
@@ -53,9 +53,8 @@ def elbo_terms(
     z_mean, z_log_var, z = encoder(pixels)
     if epsilon is not None:
         z = reparameterize(z_mean, z_log_var, epsilon)
-    logits = decoder_logits(decoder, z)
     return ElboTerms(
-        reconstruction=RECONSTRUCTIONS[reconstruction](pixels, logits),
+        reconstruction=RECONSTRUCTIONS[reconstruction](pixels, decoder_logits(z)),
         kl=kl_divergence(z_mean, z_log_var),
         z_mean=z_mean,
         z_log_var=z_log_var,
@@ -88,7 +87,7 @@ class VariationalAutoencoder(keras.Model):
 
     Args:
         encoder: Maps `[batch, 784]` to μ, log σ² and a draw z by its layer `z`.
-        decoder: Maps z to pixels; its last layer is a sigmoid `Dense`.
+        decoder: Maps z to pixels, the sigmoid of its layer `logits`.
         reconstruction: `binary_crossentropy` or `mse`.
         objective: What training minimises.
         seed: Seed of the encoder's input when it is resampled.
@@ -119,6 +118,7 @@ class VariationalAutoencoder(keras.Model):
             )
         self.encoder = encoder
         self.decoder = decoder
+        self.decoder_logits = logits_model(decoder)
         self.reconstruction = reconstruction
         self.objective = objective
         self.kl_warmup = self.add_weight(
@@ -138,16 +138,14 @@ class VariationalAutoencoder(keras.Model):
         In training with K importance samples the reconstruction is the mean over the K draws.
         """
         if not training:
-            terms = elbo_terms(self.encoder, self.decoder, pixels, self.reconstruction)
+            terms = elbo_terms(self.encoder, self.decoder_logits, pixels, self.reconstruction)
             self.add_loss(ops.mean(terms.reconstruction + terms.kl))
             return terms
         seen = self._resample(pixels) if self.objective.resample_input else pixels
         z_mean, z_log_var, z = self.encoder(seen)
         if self.objective.importance_samples > 1:
             return self._importance_weighted(pixels, z_mean, z_log_var)
-        reconstruction = RECONSTRUCTIONS[self.reconstruction](
-            pixels, decoder_logits(self.decoder, z)
-        )
+        reconstruction = RECONSTRUCTIONS[self.reconstruction](pixels, self.decoder_logits(z))
         kl_per_dimension = kl_divergence_per_dimension(z_mean, z_log_var)
         kl = ops.sum(kl_per_dimension, axis=-1)
         rate = (
@@ -160,13 +158,14 @@ class VariationalAutoencoder(keras.Model):
         return ElboTerms(reconstruction, kl, z_mean, z_log_var)
 
     def _importance_weighted(self, pixels: Any, z_mean: Any, z_log_var: Any) -> ElboTerms:
-        draw = self.encoder.get_layer("z")
+        noise = self.encoder.get_layer("z").noise
         samples = self.objective.importance_samples
-        z = ops.stack([draw([z_mean, z_log_var]) for _ in range(samples)])  # [K, batch, latent]
-        logits = decoder_logits(self.decoder, ops.reshape(z, (-1, z.shape[-1])))
+        epsilon = ops.stack([noise(z_mean) for _ in range(samples)])  # [K, batch, latent_dim]
+        z = reparameterize(z_mean, z_log_var, epsilon)
+        logits = self.decoder_logits(ops.reshape(z, (-1, z.shape[-1])))
         logits = ops.reshape(logits, (samples, -1, logits.shape[-1]))
         reconstruction = RECONSTRUCTIONS[self.reconstruction](pixels, logits)
-        bound = importance_weighted_bound(reconstruction, z, z_mean, z_log_var)
+        bound = importance_weighted_bound(reconstruction, z, epsilon, z_log_var)
         self.add_loss(ops.mean(bound))
         kl = kl_divergence(z_mean, z_log_var)
         return ElboTerms(ops.mean(reconstruction, axis=0), kl, z_mean, z_log_var)
@@ -222,14 +221,15 @@ def score_batches(
 
     Args:
         encoder: Maps `[batch, 784]` to μ, log σ² and a draw z.
-        decoder: Maps z to pixels.
+        decoder: Maps z to pixels, the sigmoid of its layer `logits`.
         batches: Grey values in [0, 1], each float32 `[batch, 784]`.
         reconstruction: `binary_crossentropy` or `mse`.
         seed: Seed of the noise.
     """
     noise = np.random.default_rng(seed)
     latent_dim = encoder.output_shape[0][-1]
+    decoder_logits = logits_model(decoder)
     for batch in batches:
         epsilon = noise.standard_normal((len(batch), latent_dim), np.float32)
-        terms = elbo_terms(encoder, decoder, batch, reconstruction, epsilon)
+        terms = elbo_terms(encoder, decoder_logits, batch, reconstruction, epsilon)
         yield ElboTerms(*(ops.convert_to_numpy(term) for term in terms))

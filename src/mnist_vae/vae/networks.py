@@ -54,10 +54,11 @@ class Sampling(keras.layers.Layer):
     def call(self, inputs: Sequence[Any]) -> Any:
         """Return one draw of z for each row."""
         z_mean, z_log_var = inputs
-        epsilon = keras.random.normal(
-            ops.shape(z_mean), dtype=z_mean.dtype, seed=self.seed_generator
-        )
-        return reparameterize(z_mean, z_log_var, epsilon)
+        return reparameterize(z_mean, z_log_var, self.noise(z_mean))
+
+    def noise(self, z_mean: Any) -> Any:
+        """Return the next ε ~ N(0, I), of the shape of `z_mean`."""
+        return keras.random.normal(ops.shape(z_mean), dtype=z_mean.dtype, seed=self.seed_generator)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the shape of z, which is that of μ."""
@@ -69,7 +70,7 @@ class Sampling(keras.layers.Layer):
 
 
 def reparameterize(z_mean: Any, z_log_var: Any, epsilon: Any) -> Any:
-    """Return z = μ + exp(½ log σ²)·ε, `[batch, latent_dim]`."""
+    """Return z = μ + exp(½ log σ²)·ε, of the shape of ε: `[batch, latent_dim]`, or several."""
     return z_mean + ops.exp(0.5 * z_log_var) * epsilon
 
 
@@ -136,23 +137,28 @@ def build_decoder(
         initial = {"kernel_initializer": _glorot(seeds)}
     x = keras.layers.Dense(first, activation=activation, name="hidden_1", **initial)(z)
     x = _hidden_layers(x, others, activation, seeds, first=2)
-    pixels = keras.layers.Dense(
-        N_PIXELS, activation="sigmoid", kernel_initializer=_glorot(seeds), name="pixels_mean"
-    )(x)
+    logits = keras.layers.Dense(N_PIXELS, kernel_initializer=_glorot(seeds), name="logits")(x)
+    pixels = keras.layers.Activation("sigmoid", name="pixels_mean")(logits)
     return keras.Model(z, pixels, name="decoder")
 
 
-def decoder_logits(decoder: keras.Model, z: Any) -> Any:
-    """Return the logits of the pixels, `[batch, 784]`: the decoder but for its last sigmoid.
+def logits_model(decoder: keras.Model) -> keras.Model:
+    """Return the decoder but for its last sigmoid, with the same weights: z to logits.
 
     Cross-entropy is stable from logits; from probabilities float32 it is not, as the sigmoid of
     17 is 1 already.
+
+    Args:
+        decoder: A decoder of `build_decoder` or `load_model`.
+
+    Returns:
+        A model that maps `[batch, latent_dim]` to the log-odds of the pixels, `[batch, 784]`.
+
+    Raises:
+        ValueError: The decoder has no layer `logits`.
     """
-    *hidden, output = decoder.layers[1:]
-    x = z
-    for layer in hidden:
-        x = layer(x)
-    return ops.add(ops.matmul(x, output.kernel), output.bias)
+    logits = decoder.get_layer("logits").output
+    return keras.Model(decoder.input, logits, name="decoder_logits")
 
 
 def load_model(path: Path) -> keras.Model:
@@ -160,7 +166,25 @@ def load_model(path: Path) -> keras.Model:
 
     This module registers the layers that Keras does not know, so it loads in a fresh process.
     """
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
+    model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    output = model.layers[-1]
+    if output.name == "pixels_mean" and isinstance(output, keras.layers.Dense):
+        return _with_logits(model)
+    return model
+
+
+def _with_logits(decoder: keras.Model) -> keras.Model:
+    """Return a decoder whose last layer is a sigmoid `Dense` as `build_decoder` makes them now.
+
+    Releases hold such decoders. The hidden layers are the same ones, and all weights are equal.
+    """
+    *_, hidden, output = decoder.layers
+    config = {**output.get_config(), "activation": "linear", "name": "logits"}
+    dense = keras.layers.Dense.from_config(config)
+    logits = dense(hidden.output)
+    dense.set_weights(output.get_weights())
+    pixels = keras.layers.Activation("sigmoid", name=output.name)(logits)
+    return keras.Model(decoder.input, pixels, name=decoder.name)
 
 
 def _seeds(seed: int | None) -> Iterator[int | None]:

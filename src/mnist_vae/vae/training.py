@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
@@ -23,6 +24,34 @@ from mnist_vae.vae.model import VariationalAutoencoder
 _VALIDATION_BATCH = 4096
 
 
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained."""
+
+    epochs: int
+    """Epochs, at most."""
+    batch_size: int
+    """Images a step."""
+    learning_rate: float
+    """Adam's learning rate at the first step."""
+    learning_rate_schedule: str
+    """`constant`, or `linear` or `cosine` to 0 over all epochs."""
+    beta_2: float
+    """Adam's decay of the squared gradients' mean."""
+    kl_warmup_epochs: int
+    """Epochs over which the weight of the KL term rises to its full value."""
+    early_stopping_patience: int | None
+    """Epochs without a better validation loss before training stops; None for all epochs."""
+    jit_compile: bool
+    """Compile the step with XLA."""
+    steps_per_execution: int
+    """Steps between two returns to Python."""
+    seed: int
+    """Seed of the shuffling."""
+    warm_start: bool = False
+    """The model comes trained, so that a validation loss that does not improve is no failure."""
+
+
 class TrainingRun(NamedTuple):
     """How a training went."""
 
@@ -37,17 +66,7 @@ def fit(
     vae: VariationalAutoencoder,
     train: NDArray[Any],
     validation: NDArray[Any],
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    learning_rate_schedule: str,
-    beta_2: float,
-    kl_warmup_epochs: int,
-    early_stopping_patience: int | None,
-    jit_compile: bool,
-    steps_per_execution: int,
-    seed: int,
+    config: TrainingConfig,
     backup: BackupStore | None = None,
 ) -> TrainingRun:
     """Train `vae` in place with Adam and return how it went.
@@ -61,16 +80,7 @@ def fit(
         vae: The model to train.
         train: Training images `[n, 784]`, uint8 or float32 in [0, 1].
         validation: Validation images `[m, 784]`, alike.
-        epochs: Epochs, at most.
-        batch_size: Images a step.
-        learning_rate: Adam's learning rate at the first step.
-        learning_rate_schedule: `constant`, or `linear` or `cosine` to 0 over all epochs.
-        beta_2: Adam's decay of the squared gradients' mean.
-        kl_warmup_epochs: Epochs over which the weight of the KL term rises to its full value.
-        early_stopping_patience: Epochs without a better validation loss; None for all epochs.
-        jit_compile: Compile the step with XLA.
-        steps_per_execution: Steps between two returns to Python.
-        seed: Seed of the shuffling.
+        config: Epochs, batch size, learning rate and so on.
         backup: Where the state is kept after every epoch, and an interrupted training goes on
             from; None for neither.
 
@@ -79,46 +89,38 @@ def fit(
 
     Raises:
         TrainingFailedError: The loss became NaN or infinite, the KL term exploded, or the
-            validation loss never improved.
+            validation loss never improved; the last is no failure where `config` says that the
+            model comes trained.
     """
-    keras.utils.set_random_seed(seed)
-    batch_size = min(batch_size, len(train))
-    batches = Batches(train, batch_size, seed)
+    keras.utils.set_random_seed(config.seed)
+    batch_size = min(config.batch_size, len(train))
+    batches = Batches(train, batch_size, config.seed)
     # As few batches as memory is no matter for, and of one size if possible: each is compiled.
     n_batches = -(-len(validation) // _VALIDATION_BATCH)
     validation_batches = Batches(validation, -(-len(validation) // n_batches)).dataset()
-    steps = epochs * len(batches)
-    optimizer = keras.optimizers.Adam(
-        _schedule(learning_rate_schedule, learning_rate, steps), beta_2=beta_2
-    )
-    optimizer.build(vae.trainable_variables)
-    vae.compile(
-        optimizer=optimizer,
-        jit_compile=jit_compile,
-        steps_per_execution=min(steps_per_execution, len(batches)),
-    )
+    _compile(vae, config, len(batches))
     early_stopping = keras.callbacks.EarlyStopping(
         monitor="val_loss",
         mode="min",
-        patience=early_stopping_patience or epochs,
-        restore_best_weights=early_stopping_patience is not None,
+        patience=config.early_stopping_patience or config.epochs,
+        restore_best_weights=config.early_stopping_patience is not None,
     )
     state = Backup(backup, early_stopping)
     if not state.restore(vae):
         state.untrained = vae.evaluate(validation_batches, verbose=0, return_dict=True)["loss"]
-    progress = Progress(batch_size * len(batches), epochs, state.epoch)
+    progress = Progress(batch_size * len(batches), config.epochs, state.epoch)
     try:
         vae.fit(
             batches.dataset(),
             shuffle=False,
-            epochs=epochs,
-            initial_epoch=epochs if state.stopped else state.epoch,
+            epochs=config.epochs,
+            initial_epoch=config.epochs if state.stopped else state.epoch,
             validation_data=validation_batches,
             callbacks=[
                 keras.callbacks.LambdaCallback(
                     on_epoch_begin=lambda epoch, _: batches.shuffle(epoch)
                 ),
-                WarmUpKl(kl_warmup_epochs),
+                WarmUpKl(config.kl_warmup_epochs),
                 StopOnDivergence(),
                 RecordLearningRate(),
                 early_stopping,
@@ -129,8 +131,32 @@ def fit(
         )
     finally:
         progress.close()
-    _check_improvement(state.untrained, state.history["val_loss"], state.stopped)
+    if not config.warm_start:
+        _check_improvement(state.untrained, state.history["val_loss"], state.stopped)
     return TrainingRun(state.history, state.seconds)
+
+
+def _compile(vae: VariationalAutoencoder, config: TrainingConfig, steps_per_epoch: int) -> None:
+    optimizer = keras.optimizers.Adam(
+        _schedule(config, config.epochs * steps_per_epoch), beta_2=config.beta_2
+    )
+    optimizer.build(vae.trainable_variables)
+    vae.compile(
+        optimizer=optimizer,
+        jit_compile=config.jit_compile,
+        steps_per_execution=min(config.steps_per_execution, steps_per_epoch),
+    )
+
+
+def _schedule(config: TrainingConfig, steps: int) -> Any:
+    """Return Adam's learning rate: a number, or a schedule that reaches 0 after `steps`."""
+    if config.learning_rate_schedule == "linear":
+        return keras.optimizers.schedules.PolynomialDecay(
+            config.learning_rate, decay_steps=steps, end_learning_rate=0.0, power=1.0
+        )
+    if config.learning_rate_schedule == "cosine":
+        return keras.optimizers.schedules.CosineDecay(config.learning_rate, decay_steps=steps)
+    return config.learning_rate
 
 
 def _check_improvement(untrained: float, losses: list[float], stopped: bool) -> None:
@@ -192,13 +218,3 @@ class Batches:
         options.autotune.enabled = False
         options.threading.private_threadpool_size = 1
         return tf.data.Dataset.range(len(self)).map(batch).with_options(options)
-
-
-def _schedule(name: str, learning_rate: float, steps: int) -> Any:
-    if name == "linear":
-        return keras.optimizers.schedules.PolynomialDecay(
-            learning_rate, decay_steps=steps, end_learning_rate=0.0, power=1.0
-        )
-    if name == "cosine":
-        return keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps=steps)
-    return learning_rate

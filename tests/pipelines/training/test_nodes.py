@@ -1,14 +1,15 @@
 """The training node: what it returns, and when the backup goes."""
 
 import logging
+from dataclasses import asdict
 
 import pytest
 
 from mnist_vae.datasets.backup import TrainingBackupDataset
-from mnist_vae.fingerprints import code_fingerprint
 from mnist_vae.params import ModelParams, TrainingParams
 from mnist_vae.pipelines.construction.nodes import construct_decoder, construct_encoder
 from mnist_vae.pipelines.training.nodes import train_vae
+from mnist_vae.recipe import config_of, objective_of
 
 MODEL = ModelParams(hidden_units=(16,))
 TRAINING = TrainingParams(epochs=2, batch_size=8, jit_compile=False)
@@ -19,13 +20,13 @@ MANIFEST = {"statement": "Data: noise.", "source": "noise"}
 def start(make_images, tmp_path):
     """Start the node, as Kedro does; the backup is the same at every call."""
 
-    def started(training=TRAINING, first_id=0):
+    def started(training=TRAINING, first_id=0, manifest=MANIFEST):
         return train_vae(
             construct_encoder(MODEL, 1),
             construct_decoder(MODEL, 1),
             make_images(40, first_id=first_id),
             make_images(10, first_id=90),
-            MANIFEST,
+            manifest,
             MODEL,
             training,
             1,
@@ -71,15 +72,42 @@ def test_another_training_starts_afresh(start, caplog, changed, word):
     assert "Epoch 2/2" in caplog.text
 
 
-def test_the_name_of_the_code_is_that_of_its_text(monkeypatch, tmp_path):
-    from mnist_vae import contracts
+def test_a_training_from_the_weights_of_a_release_says_so(start):
+    _, _, _, summary = next(start(manifest={**MANIFEST, "started_from": "r-17"}))
+    assert summary["started_from"] == "r-17"
+    assert summary["statement"] == (
+        "Trained on 40 images, starting from the weights of the release r-17. Data: noise."
+    )
 
-    for name, text in (("contracts.py", "a = 1"), ("vae/model.py", "b = 2")):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    monkeypatch.setattr(contracts, "__file__", str(tmp_path / "contracts.py"))
-    before = code_fingerprint()
-    assert before == code_fingerprint()
-    (tmp_path / "vae/model.py").write_text("b = 3")
-    assert code_fingerprint() != before
+
+@pytest.mark.parametrize("manifest", [MANIFEST, {**MANIFEST, "started_from": None}])
+def test_a_training_from_new_weights_says_nothing_of_a_start(start, manifest):
+    _, _, _, summary = next(start(manifest=manifest))
+    assert "started_from" not in summary
+    assert summary["statement"] == "Trained on 40 images. Data: noise."
+
+
+@pytest.mark.parametrize("release", [None, "r-17"])
+def test_only_a_start_from_a_release_need_not_improve(start, monkeypatch, release):
+    from mnist_vae.vae import training
+    from mnist_vae.vae.callbacks import TrainingFailedError
+
+    evaluate = training.VariationalAutoencoder.evaluate
+
+    def flattering(self, *args, **kwargs):
+        """The validation loss is 0 before training, and can but rise."""
+        report = evaluate(self, *args, **kwargs)
+        return report if self.optimizer.iterations > 0 else {**report, "loss": 0.0}
+
+    monkeypatch.setattr(training.VariationalAutoencoder, "evaluate", flattering)
+    node = start(manifest={**MANIFEST, "started_from": release})
+    if release:
+        assert next(node)[3]["epochs"] == 2
+    else:
+        with pytest.raises(TrainingFailedError, match="did not improve"):
+            next(node)
+
+
+def test_every_parameter_of_training_reaches_the_objective_or_the_configuration():
+    values = asdict(objective_of(TRAINING)) | asdict(config_of(TRAINING, 5, warm_start=True))
+    assert values == {**TRAINING.model_dump(), "seed": 5, "warm_start": True}

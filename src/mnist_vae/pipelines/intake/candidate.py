@@ -17,7 +17,7 @@ from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.datasets.releases import Release
 from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet, StoredModelInput, draw_rows
 from mnist_vae.params import ModelParams, RetrainingParams
-from mnist_vae.recipe import construct_networks
+from mnist_vae.recipe import new_decoder, new_encoder
 from mnist_vae.retraining.records import Plan
 
 Batches = dict[str, Callable[[], ImageSet]]
@@ -132,7 +132,7 @@ def start_networks(
     Raises:
         ValueError: The champion has another architecture.
     """
-    encoder, decoder = construct_networks(model_params, seed)
+    encoder, decoder = new_encoder(model_params, seed), new_decoder(model_params, seed)
     if retraining_plan.started_from is not None and champion is not None:
         for network in (encoder, decoder):
             weights = champion.load(f"{network.name}.keras").trainable_weights

@@ -1,0 +1,168 @@
+"""From typed parameters to networks, and from images to a trained model.
+
+The default run and the retraining share it, and all of it shapes the models: this module is part
+of their fingerprint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from mnist_vae.datasets.backup import TrainingBackup
+from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.fingerprints import fingerprint, recipe_fingerprints
+from mnist_vae.images import ImageSet
+from mnist_vae.params import ModelParams, TrainingParams
+
+if TYPE_CHECKING:  # these import TensorFlow
+    from mnist_vae.vae.model import Objective
+    from mnist_vae.vae.training import TrainingConfig
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained autoencoder, and how it came to be.
+
+    Attributes:
+        encoder: `[n, 784]` to `z_mean`, `z_log_var` and `z`.
+        decoder: `[n, latent_dim]` to `[n, 784]`.
+        history: A row an epoch, nats an image.
+        summary: Names of its weights and of its images, the statement about its data that is said
+            on every report, reconstruction term, epochs, duration in seconds, images a second, and
+            the release that it `started_from`, if any.
+    """
+
+    encoder: KerasModel
+    decoder: KerasModel
+    history: pd.DataFrame
+    summary: dict[str, Any]
+
+
+def new_encoder(params: ModelParams, seed: int) -> KerasModel:
+    """Return the untrained encoder, `[n, 784]` to `z_mean`, `z_log_var` and `z`."""
+    from mnist_vae.vae.networks import build_encoder
+
+    return build_encoder(**_architecture(params), seed=seed)
+
+
+def new_decoder(params: ModelParams, seed: int) -> KerasModel:
+    """Return the untrained decoder, `[n, latent_dim]` to `[n, 784]`; it mirrors the encoder."""
+    from mnist_vae.vae.networks import build_decoder
+
+    return build_decoder(
+        **_architecture(params), seed=seed, initialization=params.decoder_initialization
+    )
+
+
+def _architecture(params: ModelParams) -> dict[str, Any]:
+    return params.model_dump(include={"latent_dim", "hidden_units", "activation"})
+
+
+def train(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    train_images: ImageSet,
+    validation_images: ImageSet,
+    data_manifest: dict[str, Any],
+    model_params: ModelParams,
+    training_params: TrainingParams,
+    seed: int,
+    training_backup: TrainingBackup,
+) -> TrainedModel:
+    """Train encoder and decoder in place, or resume a training that was interrupted.
+
+    The backup is left: whoever has saved the model clears it.
+
+    Args:
+        encoder: The encoder to start from.
+        decoder: The decoder to start from.
+        train_images: Images to train on, 784 pixels each.
+        validation_images: Images for early stopping, alike.
+        data_manifest: Where the images came from; and `started_from`, the release that the weights
+            are of, where they are not new.
+        model_params: The reconstruction term is read from here.
+        training_params: Epochs, batch size, learning rate and so on.
+        seed: Seed of shuffling and resampling; the draws of z are seeded in the encoder.
+        training_backup: Where the state is kept.
+
+    Raises:
+        TrainingFailedError: The loss became NaN or infinite, the KL term exploded, or the
+            validation loss never improved. Where the weights are of a release the last is no
+            failure: it need not be possible to improve on them.
+    """
+    from mnist_vae.vae.model import VariationalAutoencoder
+    from mnist_vae.vae.training import fit
+
+    started_from = data_manifest.get("started_from")
+    images = {"train": train_images.digest(), "validation": validation_images.digest()}
+    backup = training_backup.of(
+        {
+            **recipe_fingerprints(model=model_params, training=training_params, seed=seed),
+            "data": " ".join(images.values()),
+            "networks to start from": fingerprint(encoder, decoder),
+        }
+    )
+    vae = VariationalAutoencoder(
+        encoder, decoder, model_params.reconstruction, objective_of(training_params), seed
+    )
+    history, seconds = fit(
+        vae,
+        train_images.grey(),
+        validation_images.grey(),
+        config_of(training_params, seed, warm_start=started_from is not None),
+        backup,
+    )
+    epochs = pd.DataFrame(history)
+    epochs.insert(0, "epoch", range(1, len(epochs) + 1))
+    stops_early = training_params.early_stopping_patience is not None
+    summary = {
+        "model_version": fingerprint(vae.encoder, vae.decoder),
+        "weights": {model.name: fingerprint(model) for model in (vae.encoder, vae.decoder)},
+        "images": images,
+        "statement": _statement(len(train_images), data_manifest),
+        "data_source": data_manifest["source"],
+        "reconstruction": model_params.reconstruction,
+        "epochs": len(epochs),
+        "epoch_of_weights": int(epochs["val_loss"].argmin()) + 1 if stops_early else len(epochs),
+        "duration_seconds": round(seconds, 3),
+        "images_per_second": round(len(epochs) * len(train_images) / seconds, 1),
+    }
+    if started_from is not None:
+        summary["started_from"] = started_from
+    return TrainedModel(vae.encoder, vae.decoder, epochs, summary)
+
+
+def _statement(n_images: int, data_manifest: dict[str, Any]) -> str:
+    start = ""
+    if data_manifest.get("started_from") is not None:
+        start = f", starting from the weights of the release {data_manifest['started_from']}"
+    return f"Trained on {n_images:,} images{start}. {data_manifest['statement']}"
+
+
+def objective_of(params: TrainingParams) -> Objective:
+    """Return what these parameters say of what training minimises."""
+    from mnist_vae.vae.model import Objective
+
+    return Objective(**_values_of(Objective, params))
+
+
+def config_of(params: TrainingParams, seed: int, *, warm_start: bool = False) -> TrainingConfig:
+    """Return what these parameters say of how a model is trained.
+
+    Args:
+        params: All parameters of training.
+        seed: Seed of the shuffling.
+        warm_start: Whether the model comes trained.
+    """
+    from mnist_vae.vae.training import TrainingConfig
+
+    values = _values_of(TrainingConfig, params)
+    return TrainingConfig(**values, seed=seed, warm_start=warm_start)
+
+
+def _values_of(kind: type[Any], params: TrainingParams) -> dict[str, Any]:
+    """Return those parameters that are fields of the dataclass `kind`."""
+    return params.model_dump(include={field.name for field in fields(kind)})
