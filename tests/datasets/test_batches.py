@@ -324,3 +324,24 @@ def test_an_unknown_batch_is_not_withdrawn_and_nothing_is_moved(tmp_path, key):
         WithdrawnBatchesDataset(path=str(tmp_path)).save(["monday.01", key])
     assert list(accepted(tmp_path).load()) == ["monday.01"]
     assert (tmp_path / "outside.parquet").exists()
+
+
+def test_a_folder_that_may_not_be_read_is_told_and_taken_once_it_may(incoming, monkeypatch):
+    put(incoming, "good", images_of(1))
+    put(incoming, "secret", images_of(1, seed=1))
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    batches = dataset(incoming)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.scandir", refuse)
+        read = read_all(batches)
+        assert read["good"].problem is None
+        assert "cannot be read: expected a folder of images" in read["secret"].problem
+        batches.confirm()
+        assert dataset(incoming).load() == {}
+    assert read_all(dataset(incoming))["secret"].problem is None
