@@ -1,102 +1,47 @@
-"""Batches of new images: a folder each, taken in once, or put aside whole."""
+"""Batches of new images: a folder each, taken in once; a file each while they are in use."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-import fsspec
-import numpy as np
 from kedro.io.core import AbstractDataset, DatasetError
-from kedro_datasets.partitions import IncrementalDataset, PartitionedDataset
-from numpy.typing import NDArray
+from kedro_datasets.partitions import PartitionedDataset
 
-from mnist_vae.datasets.atomic import replacing
-from mnist_vae.datasets.idx import IdxError, check_pair, read_idx
-from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet
+from mnist_vae.datasets.atomic import AtomicJSONDataset
+from mnist_vae.datasets.batch_files import MAX_BYTES, Batch, read_batch
+from mnist_vae.datasets.folders import files_of, move, signature, times_of
+from mnist_vae.datasets.images import ImagesDataset
+from mnist_vae.images import ImageSet
+from mnist_vae.datasets.quarantine import QuarantineDataset
+from mnist_vae.retraining.names import printable
+
+__all__ = [
+    "AcceptedBatchesDataset",
+    "Batch",
+    "IncomingBatchesDataset",
+    "QuarantineDataset",
+    "WithdrawnBatchesDataset",
+]
 
 logger = logging.getLogger(__name__)
 
+_CHECKPOINT = ".consumed.json"
 _UNFINISHED = (".part", ".partial", ".tmp")
-_IMAGES_RANK, _LABELS_RANK = 3, 1
 
 
-class BatchError(ValueError):
-    """A batch is not one of 28 x 28 grey images."""
+class IncomingBatchesDataset(AbstractDataset[NoReturn, dict[str, Callable[[], Batch]]]):
+    """`IncomingBatchesDataset` has a partition a folder, and a checkpoint of those taken in.
 
-
-@dataclass(frozen=True)
-class Batch:
-    """What a folder of new images holds.
-
-    Attributes:
-        images: uint8 `[n, 28, 28]`, or None when there is a problem.
-        labels: uint8 `[n]`, or None when nobody labelled them.
-        problem: Why the folder cannot be read as a batch, or None.
-    """
-
-    images: NDArray[np.uint8] | None = None
-    labels: NDArray[np.uint8] | None = None
-    problem: str | None = None
-
-    def digest(self) -> str:
-        """Return 16 hex digits that name the content: equal images and labels, equal name."""
-        digest = hashlib.sha256()
-        for values in (self.images, self.labels):
-            digest.update(b"" if values is None else f"{values.shape}".encode() + values.tobytes())
-        return digest.hexdigest()[:16]
-
-
-class BatchDataset(AbstractDataset[NoReturn, Batch]):
-    """`BatchDataset` loads one folder: IDX images, with or without labels, or PNG files.
-
-    A folder that is not a batch is no error: what is wrong with it is in `Batch.problem`, so that
-    the others can be used.
-    """
-
-    def __init__(self, *, filepath: str) -> None:
-        """Create the dataset.
-
-        Args:
-            filepath: The folder.
-        """
-        self._folder = Path(filepath)
-
-    def load(self) -> Batch:
-        """Read and check all files of the folder."""
-        try:
-            return _read_batch(self._folder)
-        except (BatchError, IdxError) as error:
-            return Batch(problem=str(error))
-
-    def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: batches come from others.
-
-        Raises:
-            DatasetError: Always.
-        """
-        raise DatasetError(
-            f"{self._folder} is read-only: expected it as the input of nodes, received data to "
-            "save; save to another catalog entry."
-        )
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._folder)}
-
-
-class IncomingBatchesDataset(IncrementalDataset):
-    """`IncrementalDataset` whose partitions are folders, and whose checkpoint is a list of them.
-
-    Kedro's own checkpoint is the name of the last partition: a folder that sorts before it would
-    never be seen, and one that came while the run was under way would be confirmed with the
-    others. Here `confirm` adds just the folders that `load` returned, each with the names, sizes
-    and times of its files, so that a name that is used again is a new batch.
+    The checkpoint of Kedro's `IncrementalDataset` is the name of the last partition: a folder that
+    sorts before it would never be seen, and one that came while the run was under way would be
+    confirmed with the others. Here `confirm` adds just the folders that were read, each with the
+    names, sizes and times of its files, so that a name that is used again is a new batch.
 
     A folder is left alone while its name starts with a dot or ends in .part, .partial or .tmp, and
     while its files still change.
@@ -110,13 +55,13 @@ class IncomingBatchesDataset(IncrementalDataset):
         ```
     """
 
-    _cached_partitions: list[str] | None
-
-    DEFAULT_CHECKPOINT_TYPE = "mnist_vae.datasets.atomic.AtomicJSONDataset"
-    DEFAULT_CHECKPOINT_FILENAME = ".consumed.json"
-
     def __init__(
-        self, *, path: str, settle_seconds: float = 3.0, metadata: dict[str, Any] | None = None
+        self,
+        *,
+        path: str,
+        settle_seconds: float = 3.0,
+        max_bytes: int = MAX_BYTES,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         """Create the dataset.
 
@@ -124,73 +69,97 @@ class IncomingBatchesDataset(IncrementalDataset):
             path: The folder of the folders, on a local disk.
             settle_seconds: How long the files of a batch must not have changed. `load` waits for
                 it, once.
+            max_bytes: What the images and labels of one batch may take in memory. A batch that
+                takes more, or says so, is a bad one.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
-        super().__init__(path=path, dataset=BatchDataset, metadata=metadata)
+        self._path = Path(path)
         self._settle_seconds = settle_seconds
-        self._loaded: dict[str, str] = {}
+        self._max_bytes = max_bytes
+        self.metadata = metadata
+        self._checkpoint = AtomicJSONDataset(filepath=str(self._path / _CHECKPOINT))
+        self._taken: dict[str, str] = {}
 
-    def load(self) -> dict[str, Any]:
-        """Return the batches that were not confirmed yet, by name; none is no error."""
-        self._invalidate_caches()
-        self._wait_until_settled()
-        before = {name: _signature(Path(self._path) / name) for name in self._names()}
-        batches: dict[str, Any] = super().load()
-        # What changed while it was read is still on its way: the next run takes it.
-        self._loaded = {
-            name: before[name]
-            for name in batches
-            if before.get(name) == _signature(Path(self._path) / name)
-        }
-        for name in sorted(batches.keys() - self._loaded):
-            logger.warning("Batch %s is still being written: it is left for the next run.", name)
-        return {name: batches[name] for name in self._loaded}
+    def load(self) -> dict[str, Callable[[], Batch]]:
+        """Return a function for each batch not yet confirmed that reads it; none is no error.
+
+        The functions raise nothing: a batch that cannot be read has a `problem`, and one that
+        changed since `load` was called is `unfinished`, and is left for the next run.
+        """
+        self._taken = {}
+        consumed = self._consumed()
+        found = {name: signature(self._path / name) for name in self._names()}
+        new = {name: state for name, state in found.items() if consumed.get(name) != state}
+        self._wait_until_settled(list(new))
+        return {name: partial(self._take, name, state) for name, state in new.items()}
+
+    def save(self, data: NoReturn) -> NoReturn:
+        """Refuse: batches come from others.
+
+        Raises:
+            DatasetError: Always.
+        """
+        raise DatasetError(
+            f"{self._path} is read-only: expected it as the input of nodes, received data to "
+            "save; save to another catalog entry."
+        )
 
     def confirm(self) -> None:
-        """Remember the batches that `load` returned, so that no later run takes them again."""
-        if self._loaded:
-            self._checkpoint.save({**self._consumed(), **self._loaded})
-            self._invalidate_caches()
+        """Remember the batches that were read, as they were, so that no later run takes them."""
+        if self._taken:
+            self._checkpoint.save({**self._consumed(), **self._taken})
+
+    def _take(self, name: str, state: str) -> Batch:
+        """Read a batch that had the signature `state` when it was listed."""
+        batch = read_batch(self._path / name, max_bytes=self._max_bytes)
+        if signature(self._path / name) != state:
+            self._taken.pop(name, None)
+            logger.warning(
+                "Batch %s is still being written: it is left for the next run.", printable(name)
+            )
+            return Batch(unfinished=True)
+        self._taken[name] = state
+        return batch
 
     def _consumed(self) -> dict[str, str]:
-        consumed: dict[str, str] = self._read_checkpoint() or {}
-        return consumed
+        """Return the signatures of the batches that were confirmed, by name."""
+        if not self._checkpoint.exists():
+            return {}
+        try:
+            consumed = self._checkpoint.load()
+        except DatasetError:
+            consumed = None
+        if isinstance(consumed, dict):
+            return consumed
+        # Those in use are known by their content, so that none is trained on twice.
+        logger.warning(
+            "The list of the batches taken in, %s, is damaged: expected JSON, received something "
+            "else; all batches are looked at again.",
+            printable(str(self._path / _CHECKPOINT)),
+        )
+        return {}
 
     def _names(self) -> list[str]:
         """Return the folders that are there and finished, consumed or not."""
-        root = Path(self._path)
-        if not root.is_dir():
+        if not self._path.is_dir():
             return []
         return sorted(
-            entry.name
-            for entry in root.iterdir()
-            if entry.is_dir()
-            and not entry.name.startswith(".")
-            and not entry.name.endswith(_UNFINISHED)
-            and _files(entry)
+            path.name
+            for path in self._path.iterdir()
+            if not path.name.startswith(".")
+            and not path.name.endswith(_UNFINISHED)
+            and _is_batch(path)
         )
 
-    def _list_partitions(self) -> list[str]:
-        if self._cached_partitions is None:
-            consumed = self._consumed()
-            root = self._filesystem._strip_protocol(self._path)
-            self._cached_partitions = [
-                f"{root}/{name}"
-                for name in self._names()
-                if consumed.get(name) != _signature(Path(self._path) / name)
-            ]
-        return self._cached_partitions
-
-    def _wait_until_settled(self) -> None:
-        newest = [
-            file.stat().st_mtime
-            for partition in self._list_partitions()
-            for file in _files(Path(partition))
-        ]
+    def _wait_until_settled(self, names: list[str]) -> None:
+        times = [time_ for name in names for time_ in times_of(self._path / name)]
         # Times ahead of the clock, which may have been set back, are nothing to wait for.
-        ages = [age for time_ in newest if 0 <= (age := time.time() - time_) < self._settle_seconds]
+        ages = [age for time_ in times if 0 <= (age := time.time() - time_) < self._settle_seconds]
         if ages:
             time.sleep(self._settle_seconds - min(ages))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"path": str(self._path), "settle_seconds": self._settle_seconds}
 
     def _exists(self) -> bool:
         return True  # no batch is a state like any other
@@ -208,25 +177,28 @@ class AcceptedBatchesDataset(PartitionedDataset):
 
     def _list_partitions(self) -> list[str]:
         partitions: list[str] = super()._list_partitions()
-        # A file that a killed run was writing has a hidden name.
-        return [path for path in partitions if not PurePosixPath(path).name.startswith(".")]
+        # What a killed run was writing has a hidden name.
+        return [path for path in partitions if not self._is_hidden(path)]
+
+    def _is_hidden(self, path: str) -> bool:
+        parts = PurePosixPath(self._path_to_partition(path)).parts
+        return any(part.startswith(".") for part in parts)
 
     def _exists(self) -> bool:
         return True
 
 
-class QuarantineDataset(AbstractDataset[dict[str, Any], NoReturn]):
-    """`QuarantineDataset` moves bad batches out of the way, whole, and says why beside them.
+class WithdrawnBatchesDataset(AbstractDataset[list[str], dict[str, Callable[[], ImageSet]]]):
+    """`WithdrawnBatchesDataset` takes batches out of use, and keeps their files.
 
-    `save` takes the reasons by the name of the batch. A folder `<name>` goes from `incoming` to
-    `quarantine`, as `<name>` or, when there is one already, `<name>-2` and so on; the reasons are
-    in `<name>.json`.
+    `save` takes the keys of batches in use. The file of each goes from the folder `batches` to
+    the folder `withdrawn_batches`; to move it back by hand puts the batch in use again.
 
     Examples:
         ```yaml
-        quarantine:
-          type: mnist_vae.datasets.batches.QuarantineDataset
-          path: data/01_raw
+        withdrawn_batches:
+          type: mnist_vae.datasets.batches.WithdrawnBatchesDataset
+          path: data/02_intermediate
         ```
     """
 
@@ -237,138 +209,53 @@ class QuarantineDataset(AbstractDataset[dict[str, Any], NoReturn]):
             path: The folder, on a local disk, that has both folders.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
-        self._path = Path(path) / "quarantine"
-        self._incoming = Path(path) / "incoming"
+        self._in_use = Path(path) / "batches"
+        self._withdrawn = Path(path) / "withdrawn_batches"
         self.metadata = metadata
 
-    def save(self, data: dict[str, Any]) -> None:
-        """Move the batches named in `data`, whose values are the reasons."""
-        for name, reasons in data.items():
-            target = self._free(name)
-            record = target.with_name(f"{target.name}.json")
-            filesystem = fsspec.filesystem("file")
-            # The reasons first: a run that is killed here finds the batch again, and the name free.
-            with replacing(filesystem, PurePosixPath(record)) as partial:
-                Path(partial).write_text(json.dumps({"batch": name, **reasons}, indent=2) + "\n")
-            (self._incoming / name).rename(target)
-            logger.warning(
-                "Batch %s is bad and was moved to %s: %s",
-                name,
-                target,
-                "; ".join(reasons["reasons"]),
-            )
+    def load(self) -> dict[str, Callable[[], ImageSet]]:
+        """Return a function for each withdrawn batch that loads its images; none is no error."""
+        batches: dict[str, Callable[[], ImageSet]] = AcceptedBatchesDataset(
+            path=str(self._withdrawn), dataset=ImagesDataset, filename_suffix=".parquet"
+        ).load()
+        return batches
 
-    def _free(self, name: str) -> Path:
-        number = 1
-        target = self._path / name
-        while target.exists():
-            number += 1
-            target = self._path / f"{name}-{number}"
-        return target
-
-    def load(self) -> NoReturn:
-        """Refuse: what is here is for people.
+    def save(self, data: list[str]) -> None:
+        """Withdraw the batches with these keys. One that is withdrawn already stays so.
 
         Raises:
-            DatasetError: Always.
+            DatasetError: There is no such batch; nothing was moved.
         """
+        files = [f"{key}.parquet" for key in data if self._is_in_use(key)]
+        self._withdrawn.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            move(self._in_use / file, self._withdrawn / file)
+
+    def _is_in_use(self, key: str) -> bool:
+        """Return whether the batch is in use, and not withdrawn by a run that was killed."""
+        file = f"{key}.parquet"
+        known = "/" not in key and not key.startswith(".")
+        if known and (self._in_use / file).is_file():
+            return True
+        if known and (self._withdrawn / file).is_file():
+            return False
         raise DatasetError(
-            f"{self._path} is not read by the pipeline: expected it as an output, received a "
-            "request to load it; move what you repaired back to the folder of incoming batches."
+            f"Batch {printable(key)} cannot be withdrawn: expected the key of a batch in use, one "
+            f"of the files in {self._in_use} without `.parquet`, received another; correct it."
         )
 
     def _describe(self) -> dict[str, Any]:
-        return {"path": str(self._path)}
+        return {"path": str(self._in_use.parent)}
 
     def _exists(self) -> bool:
-        return self._path.is_dir()
+        return True
 
 
-def _files(folder: Path) -> list[Path]:
+def _is_batch(path: Path) -> bool:
+    """Return whether there is a folder with something in it, or a link or folder to complain of."""
+    if not os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, it never raises)
+        return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError:  # it was moved away a moment ago
-        return []
-
-
-def _signature(folder: Path) -> str:
-    """Return 16 hex digits of names, sizes and times of the files in `folder`."""
-    digest = hashlib.sha256()
-    for path in _files(folder):
-        status = path.stat()
-        digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-    return digest.hexdigest()[:16]
-
-
-def _read_batch(folder: Path) -> Batch:
-    files = _files(folder)
-    pictures = [path for path in files if path.suffix.lower() == ".png"]
-    if not pictures:
-        return _read_idx_files(folder, files)
-    others = [path.name for path in files if path not in pictures]
-    if others:
-        raise BatchError(
-            f"{folder} holds PNG files and others: expected PNG files alone, or IDX files alone, "
-            f"received {', '.join(others)} too; part them."
-        )
-    return Batch(np.stack([_read_png(path) for path in pictures]))
-
-
-def _read_png(path: Path) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            mode, size = picture.mode, picture.size
-            pixels = np.asarray(picture)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BatchError(
-            f"{path} is not a PNG file: expected a whole one, received one that cannot be "
-            f"decoded ({error}); get a fresh copy."
-        ) from error
-    if mode != "L" or size != IMAGE_SHAPE[::-1]:
-        raise BatchError(
-            f"{path} is not an image as MNIST has them: expected 28 x 28 pixels of 8 bit grey "
-            f"(mode L), received {size[0]} x {size[1]} in mode {mode}; convert it."
-        )
-    return pixels
-
-
-def _read_idx_files(folder: Path, files: list[Path]) -> Batch:
-    found: dict[int, tuple[Path, NDArray[Any]]] = {}
-    for path in files:
-        if not path.is_file():
-            raise BatchError(
-                f"{folder} holds a folder: expected files alone, received {path.name}; give it a "
-                "place of its own among the incoming batches."
-            )
-        with path.open("rb") as file:
-            values = read_idx(file, name=str(path)).values
-        if values.ndim not in (_IMAGES_RANK, _LABELS_RANK) or values.ndim in found:
-            raise BatchError(
-                f"{folder} is not a batch: expected one IDX file of images (rank 3) and at most "
-                f"one of labels (rank 1), received {path.name} of rank {values.ndim} too; part "
-                "them."
-            )
-        found[values.ndim] = (path, values)
-    if _IMAGES_RANK not in found:
-        raise BatchError(
-            f"{folder} holds no images: expected an IDX file of rank 3 or PNG files, received "
-            f"{', '.join(path.name for path in files)}; add the images."
-        )
-    path, images = found[_IMAGES_RANK]
-    if images.dtype != np.uint8 or images.shape[1:] != IMAGE_SHAPE:
-        raise BatchError(
-            f"{path} does not hold images as MNIST has them: expected uint8 [n, 28, 28], received "
-            f"{images.dtype} {list(images.shape)}; convert them."
-        )
-    if _LABELS_RANK not in found:
-        return Batch(images)
-    labels_path, labels = found[_LABELS_RANK]
-    if labels.dtype != np.uint8 or labels.max() >= UNLABELLED:
-        raise BatchError(
-            f"{labels_path} does not hold labels: expected uint8 values up to {UNLABELLED - 1}, "
-            f"received {labels.dtype} up to {labels.max()}; correct the file."
-        )
-    check_pair(images, labels, images_name=str(path), labels_name=str(labels_path))
-    return Batch(images, labels)
+        return bool(files_of(path))
+    except OSError:
+        return True

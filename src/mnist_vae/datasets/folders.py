@@ -1,0 +1,98 @@
+"""Folders on a local disk that others write to: what is in one, whether it changes, a safe move."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+MAX_FILES = 100_000
+"""No folder is looked at further than this; MNIST as a whole has 70,000 images."""
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return what is in `folder` and not hidden, in the order of the names.
+
+    Of a folder with more than `MAX_FILES` it returns one more than that.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        shown = (entry.name for entry in entries if not entry.name.startswith("."))
+        return [folder / name for name in sorted(islice(shown, MAX_FILES + 1))]
+
+
+def signature(folder: Path) -> str:
+    """Return 16 hex digits of names, sizes and times of the files in `folder`; never raises.
+
+    A folder that cannot be read has one too, which is another once it can be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        for path in files_of(folder):
+            digest.update(_bytes(f"{path.name}\0{_state(path)}\0"))
+    except OSError as error:
+        digest.update(_bytes(f"{error.errno}\0{_target(folder)}"))
+    return digest.hexdigest()[:16]
+
+
+def times_of(folder: Path) -> list[float]:
+    """Return when each file in `folder` was changed, as far as that can be found out."""
+    times: list[float] = []
+    with suppress(OSError):
+        for path in files_of(folder):
+            with suppress(OSError):
+                times.append(path.stat().st_mtime)
+    return times
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename `source` to `target` on the same disk; a power cut later does not undo it.
+
+    Raises:
+        OSError: It could not be moved, and is where it was.
+    """
+    source.rename(target)
+    for folder in {source.parent, target.parent}:
+        sync(folder)
+
+
+def sync(folder: Path) -> None:
+    """Wait until the disk has the names in `folder`, where its file system knows how."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _state(path: Path) -> str:
+    """Return size and time of a file, and of a link also where it leads."""
+    try:
+        status = path.lstat()
+        if not stat.S_ISLNK(status.st_mode):
+            return f"{status.st_size}\0{status.st_mtime_ns}"
+    except OSError:
+        return "gone"
+    try:
+        status = path.stat()
+    except OSError:
+        return f"dangling\0{_target(path)}"
+    return f"{status.st_size}\0{status.st_mtime_ns}\0{_target(path)}"
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
+
+
+def _bytes(text: str) -> bytes:
+    """Return UTF-8, and the bytes that a name has which is not UTF-8."""
+    return text.encode(errors="surrogatepass")

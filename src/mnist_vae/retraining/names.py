@@ -1,0 +1,61 @@
+"""Names that other people gave: printed without harm, and made the names of files."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # control characters: a line break would forge a line of the log
+    "\u2028\u2029"  # line breaks of Unicode
+    "\u200e\u200f\u202a-\u202e\u2066-\u2069"  # these turn the direction of what follows
+    "\ud800-\udfff]"  # surrogates: UTF-8 has none
+)
+_ODD_IN_A_FILE_NAME = re.compile(r"^\.|[/\\*?\[\]]")  # hidden, in a folder, or a pattern
+_RAW_BYTES = range(0xDC80, 0xDD00)  # what Python makes of bytes that are not UTF-8
+_ASCII_END = 0x80
+
+_MOST_BYTES = 100  # of a name that stays: prefix, digest and suffix take up to 150 more, of 255
+_SHORTENED_BYTES = 80
+_HASH_DIGITS = 10
+
+
+def printable(name: str) -> str:
+    r"""Return `name` with what cannot be printed, logged or written as UTF-8 as escapes.
+
+    A byte that is not UTF-8 becomes, for instance, `\xff`; a line break becomes `\x0a`. All else
+    stays, so that the result may be passed again.
+    """
+    return _UNPRINTABLE.sub(_escape, name)
+
+
+def file_name(name: str) -> str:
+    """Return what a file or folder is called that is named after `name`, 100 bytes at most.
+
+    An ordinary name stays. Another one is shortened, and ends in a hash of the whole, so that two
+    of them do not become one.
+    """
+    safe = _ODD_IN_A_FILE_NAME.sub("_", _UNPRINTABLE.sub("_", name))
+    if safe == name and len(name.encode()) <= _MOST_BYTES:
+        return name
+    start = safe.encode()[:_SHORTENED_BYTES].decode(errors="ignore")
+    # Unlike UTF-8 alone, this has bytes for every text.
+    raw = name.encode(errors="surrogatepass")
+    return f"{start}~{hashlib.sha256(raw).hexdigest()[:_HASH_DIGITS]}"
+
+
+def file_key(name: str, digest: str) -> str:
+    """Return the name of a batch in use: `<name>.<digest>`, as `file_name` has the name.
+
+    Args:
+        name: That of the folder it came in.
+        digest: `Batch.digest()`.
+    """
+    return f"{file_name(name)}.{digest}"
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code in _RAW_BYTES:
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < _ASCII_END else f"\\u{code:04x}"
