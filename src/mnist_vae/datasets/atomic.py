@@ -9,6 +9,7 @@ save ends.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import secrets
@@ -135,6 +136,12 @@ def replacing(filesystem: Any, path: PurePosixPath) -> Iterator[PurePosixPath]:
             move(filesystem, partial, path)
         finally:
             filesystem.invalidate_cache(str(path.parent))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a small file on a local disk."""
+    with replacing(fsspec.filesystem("file"), PurePosixPath(path)) as partial:
+        Path(partial).write_text(json.dumps(value, indent=2) + "\n")
 
 
 def move(
