@@ -1,11 +1,17 @@
 """The model in service: old or new, never both, and a damaged one does not stay there."""
 
 import json
+import re
+import shutil
+import subprocess
 
 import pytest
+from kedro.io.core import DatasetError
 
 from mnist_vae.datasets import releases
-from mnist_vae.datasets.releases import DeclinedDataset, ReleaseDataset, ReleaseError
+from mnist_vae.datasets.declined import DeclinedDataset
+from mnist_vae.datasets.releases import ReleaseDataset, ReleaseError
+from mnist_vae.retraining.records import Decline, Declined, Promote, RollBack
 
 
 @pytest.fixture
@@ -13,20 +19,23 @@ def dataset(tmp_path):
     return ReleaseDataset(path=str(tmp_path))
 
 
-def decide(dataset, version, action="promote", keep=5):
-    """Make a candidate and save a decision about it."""
+def decide(dataset, version, order=Promote, keep=5, **more):
+    """Make a candidate and save an order about it."""
     candidate = dataset.folder / "candidate"
     candidate.mkdir(exist_ok=True)
     (candidate / "metrics.json").write_text(json.dumps({"of": version}))
     (candidate / "report.html").write_text(version)
-    decision = {
-        "action": action,
-        "model_version": version,
-        "fingerprint": f"print-{version}",
-        "record": {"gain": 1.5},
-        "keep": keep,
-    }
-    dataset.save(decision)
+    values = {"model_version": version, "fingerprint": f"print-{version}", "keep": keep, **more}
+    dataset.save(order(reason="a test", facts={"gain": 1.5}, **values))
+
+
+def roll_back(dataset):
+    target = ReleaseDataset(path=str(dataset.folder), role="previous").load()
+    dataset.save(RollBack(reason="a test", to=target.name))
+
+
+def declined(dataset):
+    return DeclinedDataset(path=str(dataset.folder)).load()
 
 
 def in_service(dataset):
@@ -62,13 +71,15 @@ def test_a_release_once_loaded_stays_itself_when_the_next_one_is_promoted(datase
 
 def test_a_declined_candidate_is_kept_aside_and_not_tried_again(dataset):
     decide(dataset, "a")
-    decide(dataset, "b", action="decline")
+    decide(dataset, "b", order=Decline)
     assert in_service(dataset) == "a"
     assert (dataset.folder / "declined/000002-b/report.html").read_text() == "b"
-    assert DeclinedDataset(path=str(dataset.folder)).load() == ["print-b"]
+    assert declined(dataset) == [
+        Declined(fingerprint="print-b", release="000002-b", champion="000001-a")
+    ]
 
 
-@pytest.mark.parametrize("step", ["_write_json", "_sync"])
+@pytest.mark.parametrize("step", ["write_json", "sync"])
 def test_what_fails_before_the_link_moves_leaves_the_old_release(dataset, monkeypatch, step):
     decide(dataset, "a")
 
@@ -103,10 +114,10 @@ def test_only_the_last_releases_stay_and_the_one_in_service_always_does(dataset)
         decide(dataset, version, keep=2)
     names = sorted(path.name for path in (dataset.folder / "releases").iterdir())
     assert names == ["000003-c", "000004-d"]
-    dataset.save({"action": "roll_back"})
+    roll_back(dataset)
     assert in_service(dataset) == "c"
     for version in "efg":
-        decide(dataset, version, action="decline", keep=1)
+        decide(dataset, version, order=Decline, keep=1)
     assert in_service(dataset) == "c"
     assert [path.name for path in (dataset.folder / "declined").iterdir()] == ["000007-g"]
 
@@ -114,11 +125,89 @@ def test_only_the_last_releases_stay_and_the_one_in_service_always_does(dataset)
 def test_a_rollback_puts_the_one_before_in_service_and_declines_the_other(dataset):
     decide(dataset, "a")
     decide(dataset, "b")
-    dataset.save({"action": "roll_back"})
+    roll_back(dataset)
     assert in_service(dataset) == "a"
-    assert DeclinedDataset(path=str(dataset.folder)).load() == ["print-b"]
-    with pytest.raises(ReleaseError, match="There is no release to go back to"):
-        dataset.save({"action": "roll_back"})
+    assert declined(dataset) == [
+        Declined(fingerprint="print-b", release="000002-b", champion="000001-a", rolled_back=True)
+    ]
+    assert previous_of(dataset) is None
+
+
+@pytest.mark.parametrize("to", ["000009-x", "000002-b", "../candidate", "000001-a.damaged"])
+def test_a_rollback_to_what_cannot_serve_is_refused_and_changes_nothing(dataset, to):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    with pytest.raises(ReleaseError, match="cannot be gone back to: expected a whole release"):
+        dataset.save(RollBack(reason="a test", to=to))
+    assert in_service(dataset) == "b"
+    assert declined(dataset) == []
+
+
+def test_a_rollback_to_a_release_that_was_rolled_back_before_takes_it_from_the_declined(dataset):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    roll_back(dataset)
+    dataset.save(RollBack(reason="it was the other one", to="000002-b"))
+    assert in_service(dataset) == "b"
+    assert [entry.release for entry in declined(dataset)] == ["000001-a"]
+
+
+def previous_of(dataset):
+    release = ReleaseDataset(path=str(dataset.folder), role="previous").load()
+    return release and release.name
+
+
+def test_the_previous_release_is_the_one_that_the_champion_took_the_place_of(dataset):
+    assert previous_of(dataset) is None
+    decide(dataset, "a")
+    assert previous_of(dataset) is None
+    decide(dataset, "b")
+    assert previous_of(dataset) == "000001-a"
+    roll_back(dataset)
+    decide(dataset, "c")
+    assert previous_of(dataset) == "000001-a"  # b was rolled back
+
+
+def test_a_release_that_never_was_in_service_is_not_the_previous_one(dataset, monkeypatch):
+    decide(dataset, "a")
+    monkeypatch.setattr(ReleaseDataset, "_put_in_service", lambda *_: 1 / 0)
+    with pytest.raises(Exception, match="division"):
+        decide(dataset, "b")
+    monkeypatch.undo()
+    decide(dataset, "c")
+    assert previous_of(dataset) == "000001-a"
+
+
+@pytest.mark.parametrize("how", ["content", "manifest", "gone"])
+def test_a_damaged_release_is_passed_over_on_the_way_to_the_previous_one(dataset, how):
+    for version in "abcd":
+        decide(dataset, version)
+    folder = dataset.folder / "releases/000003-c"
+    if how == "content":
+        (folder / "metrics.json").write_text("{}")
+    elif how == "manifest":
+        (folder / "release.json").write_text("{")
+    else:
+        folder.rename(dataset.folder / "elsewhere")
+    assert previous_of(dataset) == "000002-b"
+
+
+def test_a_manifest_that_names_itself_as_the_previous_one_ends_the_search(dataset):
+    decide(dataset, "a")
+    manifest = dataset.load().folder / "release.json"
+    manifest.write_text(manifest.read_text().replace("null", '"000001-a"'))
+    assert previous_of(dataset) is None
+
+
+def test_the_role_is_one_of_two():
+    with pytest.raises(DatasetError, match="Argument `role`"):
+        ReleaseDataset(path="x", role="next")
+
+
+def test_the_previous_release_is_not_saved_to(dataset):
+    decide(dataset, "a")
+    with pytest.raises(DatasetError, match="read-only"):
+        decide(ReleaseDataset(path=str(dataset.folder), role="previous"), "b")
 
 
 def damage(dataset):
@@ -132,7 +221,7 @@ def test_a_damaged_release_is_replaced_by_the_last_whole_one(dataset):
     damage(dataset)
     with pytest.raises(ReleaseError, match=r"metrics.json is damaged: expected SHA-256"):
         dataset.load().check()
-    assert "000001-a is in service instead" in dataset.repair()
+    assert "000001-a is in service instead" in dataset.repair().sentence
     assert in_service(dataset) == "a"
     assert (dataset.folder / "releases/000002-b.damaged").is_dir()
     assert dataset.repair() is None
@@ -143,7 +232,7 @@ def test_a_damaged_release_is_replaced_by_the_last_whole_one(dataset):
 def test_a_release_that_was_rolled_back_does_not_come_back_as_a_replacement(dataset):
     for version in "abc":
         decide(dataset, version)
-    dataset.save({"action": "roll_back"})
+    roll_back(dataset)
     damage(dataset)
     dataset.repair()
     assert in_service(dataset) == "a"
@@ -154,7 +243,7 @@ def test_without_a_whole_release_there_is_no_champion(dataset):
     (dataset.load().folder / "release.json").write_text("{")
     with pytest.raises(ReleaseError, match=r"is damaged: expected its release\.json"):
         dataset.load()
-    assert "judged as a first one" in dataset.repair()
+    assert "judged as a first one" in dataset.repair().sentence
     assert dataset.load() is None
     decide(dataset, "b")
     assert in_service(dataset) == "b"
@@ -163,10 +252,226 @@ def test_without_a_whole_release_there_is_no_champion(dataset):
 def test_a_champion_whose_folder_is_gone_is_repaired_too(dataset):
     decide(dataset, "a")
     dataset.load().folder.rename(dataset.folder / "elsewhere")
-    assert "judged as a first one" in dataset.repair()
+    assert "judged as a first one" in dataset.repair().sentence
     assert dataset.load() is None
 
 
 def test_nothing_to_promote_is_said(dataset):
     with pytest.raises(ReleaseError, match="There is no candidate to decide about"):
-        dataset.save({"action": "promote"})
+        dataset.save(Promote(reason="a test", model_version="a", fingerprint="print-a", keep=5))
+
+
+def test_an_order_tells_why_and_for_which_rules_a_candidate_was_declined(dataset):
+    decide(dataset, "a", order=Decline, gate="rules-1", drifted=("monday",))
+    (entry,) = declined(dataset)
+    assert (entry.gate, entry.drifted, entry.champion) == ("rules-1", ("monday",), None)
+
+
+def test_a_candidate_that_is_declined_again_is_there_once_as_the_last(dataset):
+    decide(dataset, "a", order=Decline)
+    decide(dataset, "b", order=Decline)
+    decide(dataset, "a", order=Decline)
+    assert [entry.release for entry in declined(dataset)] == ["000002-b", "000003-a"]
+
+
+def test_a_promotion_ends_that_its_own_fingerprint_is_declined(dataset):
+    decide(dataset, "a", order=Decline)
+    decide(dataset, "b", order=Decline)
+    decide(dataset, "a")
+    assert [entry.fingerprint for entry in declined(dataset)] == ["print-b"]
+
+
+def test_a_list_of_fingerprints_of_an_earlier_version_is_read(dataset):
+    (dataset.folder / "declined.json").write_text('["print-x", "print-y"]')
+    assert declined(dataset) == [
+        Declined(fingerprint="print-x", release=""),
+        Declined(fingerprint="print-y", release=""),
+    ]
+    decide(dataset, "a", order=Decline)
+    assert [entry.fingerprint for entry in declined(dataset)] == ["print-x", "print-y", "print-a"]
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[1]", '[{"fingerprint": "x"}]', "\udcff"])
+def test_a_list_that_cannot_be_read_declines_nothing(dataset, content):
+    (dataset.folder / "declined.json").write_text(content, errors="surrogateescape")
+    assert declined(dataset) == []
+    decide(dataset, "a", order=Decline)
+    assert len(declined(dataset)) == 1
+
+
+# Fault 7: a candidate of the champion's own recipe and data, declined.
+def test_a_release_whose_fingerprint_is_declined_as_another_candidates_may_serve(dataset):
+    decide(dataset, "a", fingerprint="same")
+    decide(dataset, "b", fingerprint="same", order=Decline)
+    assert declined(dataset) == []
+    decide(dataset, "c")
+    decide(dataset, "d", fingerprint="same", order=Decline)
+    damage(dataset)
+    assert dataset.repair().in_service == "000001-a"
+
+
+# Fault 2: the one gone back to gets damaged too.
+def test_as_a_last_resort_a_release_that_was_rolled_back_serves_again_and_it_is_said(dataset):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    roll_back(dataset)
+    damage(dataset)
+    repair = dataset.repair()
+    assert (repair.damaged, repair.in_service) == ("000001-a", "000002-b")
+    assert "A PERSON HAD TAKEN OUT OF SERVICE" in repair.sentence
+    assert "no longer declined" in repair.sentence
+    assert in_service(dataset) == "b"
+    assert declined(dataset) == []
+    dataset.load().check()
+
+
+def test_the_newest_release_that_was_not_rolled_back_is_the_first_choice(dataset):
+    for version in "abc":
+        decide(dataset, version)
+    roll_back(dataset)
+    roll_back(dataset)
+    decide(dataset, "d")
+    damage(dataset)
+    repair = dataset.repair()
+    assert repair.in_service == "000001-a"
+    assert "PERSON" not in repair.sentence
+
+
+# Fault 3: what to do about damage is not a rollback.
+def test_who_finds_damage_is_told_that_the_next_retraining_repairs_it(dataset):
+    decide(dataset, "a")
+    damage(dataset)
+    with pytest.raises(ReleaseError) as raised:
+        dataset.load().check()
+    assert "rollback" not in str(raised.value)
+    assert "run `kedro run --pipelines retraining`, which first puts" in str(raised.value)
+
+
+# Fault 8: what a rollback goes to stays.
+def test_what_a_rollback_goes_to_stays_on_disk_also_when_one_is_to_be_kept(dataset):
+    for version in "abc":
+        decide(dataset, version, keep=1)
+    names = sorted(path.name for path in (dataset.folder / "releases").iterdir())
+    assert names == ["000002-b", "000003-c"]
+    roll_back(dataset)
+    assert in_service(dataset) == "b"
+
+
+def test_what_a_rollback_goes_to_stays_on_disk_however_many_damaged_ones_are_newer(dataset):
+    decide(dataset, "a", keep=1)
+    for version in "bcd":
+        decide(dataset, version, keep=1)
+        damage(dataset)
+        assert dataset.repair().in_service == "000001-a"
+    decide(dataset, "e", keep=1)
+    names = sorted(path.name for path in (dataset.folder / "releases").iterdir())
+    assert names == ["000001-a", "000004-d.damaged", "000005-e"]
+    assert previous_of(dataset) == "000001-a"
+
+
+def test_damaged_releases_do_not_take_the_place_of_whole_ones(dataset):
+    decide(dataset, "a", keep=2)
+    decide(dataset, "b", keep=2)
+    for version in "cd":
+        decide(dataset, version, keep=2)
+        damage(dataset)
+        dataset.repair()
+    decide(dataset, "e", order=Decline, keep=2)
+    names = sorted(path.name for path in (dataset.folder / "releases").iterdir())
+    assert names == ["000002-b", "000003-c.damaged", "000004-d.damaged"]
+
+
+# Fault 9: a restore that did not keep links.
+@pytest.mark.parametrize("shelved", [True, False])
+def test_a_champion_that_is_a_folder_is_said_with_the_commands_that_mend_it(dataset, shelved):
+    decide(dataset, "a")
+    folder = dataset.load().folder
+    link = dataset.folder / "champion"
+    link.unlink()
+    shutil.copytree(folder, link)
+    if not shelved:
+        shutil.rmtree(folder.parent)
+    for action in (dataset.load, dataset.repair):
+        with pytest.raises(ReleaseError, match="expected a link to a release") as raised:
+            action()
+    commands = re.search("`(.*)`", str(raised.value)).group(1)
+    subprocess.run(commands, shell=True, check=True)
+    assert dataset.load().name == "000001-a"
+    dataset.load().check()
+    assert dataset.repair() is None
+    decide(dataset, "b")
+    assert in_service(dataset) == "b"
+
+
+@pytest.mark.parametrize("manifest", [None, "{", '{"release": "$(rm -r x)"}', '{"release": 7}'])
+def test_a_champion_that_is_a_folder_without_a_name_is_said_too(dataset, manifest):
+    link = dataset.folder / "champion"
+    link.mkdir()
+    if manifest:
+        (link / "release.json").write_text(manifest)
+    with pytest.raises(ReleaseError, match="expected a link to a release") as raised:
+        dataset.load()
+    assert "rm -r" not in str(raised.value)
+    assert "releases/<the release to serve>" in str(raised.value)
+
+
+def test_a_champion_that_is_a_file_is_said(dataset):
+    (dataset.folder / "champion").write_text("releases/000001-a")  # as some archives keep links
+    with pytest.raises(ReleaseError, match="expected a link to a release"):
+        dataset.repair()
+
+
+# Fault 10: whatever is wrong with a release is damage.
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": []},
+        {"files": {}},
+        {"files": {"metrics.json": 7}},
+        {"files": None},
+        {"fingerprint": 7},
+        {"previous": 7},
+        {"model_version": None},
+    ],
+)
+def test_a_manifest_of_other_types_is_damage_like_any_other(dataset, change):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    manifest = dataset.load().folder / "release.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+    with pytest.raises(ReleaseError, match="is damaged"):
+        dataset.load()
+    assert dataset.repair().in_service == "000001-a"
+
+
+@pytest.mark.parametrize("content", ["[]", "7", '"release"', "null"])
+def test_a_manifest_that_is_no_object_is_damage_like_any_other(dataset, content):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    (dataset.load().folder / "release.json").write_text(content)
+    assert dataset.repair().in_service == "000001-a"
+
+
+@pytest.mark.parametrize("target", ["metrics.json", "/proc/self/mem", ".", "nowhere"])
+def test_a_file_that_cannot_be_read_is_damage_like_any_other(dataset, target):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    path = dataset.load().folder / "metrics.json"
+    path.unlink()
+    path.symlink_to(target)  # to itself, to what gives an error of input, to a folder, to nothing
+    with pytest.raises(ReleaseError, match=r"metrics\.json is damaged"):
+        dataset.load().check()
+    assert dataset.repair().in_service == "000001-a"
+
+
+def test_half_a_release_that_is_being_removed_does_not_look_like_one(dataset, monkeypatch):
+    for version in "abc":
+        decide(dataset, version)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    decide(dataset, "d", keep=1)
+    monkeypatch.undo()
+    names = {path.name for path in (dataset.folder / "releases").glob("[0-9]*")}
+    assert names == {"000003-c", "000004-d"}
+    decide(dataset, "e", keep=1)
+    names = {path.name for path in (dataset.folder / "releases").iterdir()}
+    assert names == {"000004-d", "000005-e"}

@@ -1,19 +1,28 @@
 """A saved file is either the old one or the new one, never a part of one.
 
 Kedro takes a file that exists for a finished one (`--only-missing-outputs`), so a run that
-is killed while it saves must not leave half a file under the final name.
+is killed while it saves must not leave half a file under the final name. Nor must a computer
+that loses its power: on a local disk the file is there before its name is, and the name before the
+save ends.
 """
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import re
+import secrets
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
-from pathlib import PurePosixPath
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, TypeVar
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from kedro.io.core import AbstractVersionedDataset, DatasetError, Version, get_protocol_and_path
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.plotly import JSONDataset as PlotlyJSONDataset
@@ -21,17 +30,75 @@ from kedro_datasets.text import TextDataset
 
 T = TypeVar("T")
 
+# A temporary name: `.partial-<host>-<process>-<token>-<end of the final name>`.
+_PARTIAL = re.compile(r"\.partial-(?P<host>[^-]*)-(?P<pid>\d{1,9})-(?P<token>[0-9a-f]{8})-.+")
+_HOST_BYTES, _END_BYTES = 64, 160  # so that a name has 255 at most, as disks want it
+_ABANDONED_AFTER = timedelta(days=1)
 
-def partial_path(filesystem: Any, path: PurePosixPath) -> PurePosixPath:
-    """Return the temporary path beside `path` for this process, and remove those of dead ones.
+_in_progress: set[str] = set()
 
-    It keeps the suffix, by which Keras and Pillow choose the format.
+
+@contextmanager
+def partial_beside(filesystem: Any, path: PurePosixPath) -> Iterator[PurePosixPath]:
+    """Yield a temporary path beside `path`, and remove what is there when the block ends.
+
+    What killed processes left beside `path` is removed too.
+
+    Args:
+        filesystem: The fsspec file system that holds `path`.
+        path: Where the finished file or folder belongs.
+
+    Yields:
+        The path to write to. It keeps the suffix, by which Keras and Pillow choose the format.
     """
-    for leftover in filesystem.glob(str(path.with_name(f".partial-*-{path.name}"))):
-        pid = int(PurePosixPath(leftover).name.split("-")[1])
-        if pid != os.getpid() and not _is_running(pid):
-            filesystem.rm(leftover, recursive=True)
-    return path.with_name(f".partial-{os.getpid()}-{path.name}")
+    _remove_leftovers(filesystem, path)
+    name = f".partial-{_host()}-{os.getpid()}-{secrets.token_hex(4)}-{_end(path.name)}"
+    partial = path.with_name(name)
+    _in_progress.add(name)
+    try:
+        yield partial
+    finally:
+        if filesystem.exists(str(partial)):
+            filesystem.rm(str(partial), recursive=True)
+        _in_progress.discard(name)
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())[:_HOST_BYTES]
+
+
+def _end(name: str) -> str:
+    """Return as much of the end of `name` as a temporary name has room for."""
+    end = os.fsencode(name)[-_END_BYTES:]
+    return os.fsdecode(end.lstrip(bytes(range(0x80, 0xC0))))  # no half of a character in UTF-8
+
+
+def _remove_leftovers(filesystem: Any, path: PurePosixPath) -> None:
+    try:
+        others = filesystem.ls(str(path.parent), detail=False)
+    except OSError:  # there is no such folder yet
+        return
+    for name in (PurePosixPath(other).name for other in others):
+        if name.startswith(".partial-") and name.endswith(f"-{_end(path.name)}"):
+            leftover = str(path.with_name(name))
+            if _is_abandoned(filesystem, leftover):
+                # Another process may have removed it; and no leftover is a reason not to save.
+                with suppress(OSError):
+                    filesystem.rm(leftover, recursive=True)
+
+
+def _is_abandoned(filesystem: Any, leftover: str) -> bool:
+    name = PurePosixPath(leftover).name
+    writer = _PARTIAL.fullmatch(name)
+    if writer and writer["host"] == _host():
+        pid = int(writer["pid"])
+        return name not in _in_progress if pid == os.getpid() else not _is_running(pid)
+    # The processes of another host, or container, cannot be seen from here.
+    try:
+        modified: datetime = filesystem.modified(leftover)
+    except (NotImplementedError, OSError):
+        return False
+    return datetime.now(UTC) - modified.astimezone(UTC) > _ABANDONED_AFTER
 
 
 def _is_running(pid: int) -> bool:
@@ -49,8 +116,8 @@ def replacing(filesystem: Any, path: PurePosixPath) -> Iterator[PurePosixPath]:
     """Yield a temporary path beside `path`, and rename it to `path` when the block succeeds.
 
     When the block raises, the temporary file is removed and `path` stays as it was. On a local
-    disk the rename is atomic; on an object store the move is a copy, and the object appears
-    whole.
+    disk the rename is atomic and outlasts a power failure; on an object store the move is a copy,
+    and the object appears whole.
 
     Args:
         filesystem: The fsspec file system that holds `path`.
@@ -59,15 +126,64 @@ def replacing(filesystem: Any, path: PurePosixPath) -> Iterator[PurePosixPath]:
     Yields:
         The path to write to.
     """
-    partial = partial_path(filesystem, path)
-    filesystem.makedirs(str(path.parent), exist_ok=True)
+    with partial_beside(filesystem, path) as partial:
+        if isinstance(filesystem, LocalFileSystem):
+            make_folder(Path(path.parent))
+        else:
+            filesystem.makedirs(str(path.parent), exist_ok=True)
+        try:
+            yield partial
+            move(filesystem, partial, path)
+        finally:
+            filesystem.invalidate_cache(str(path.parent))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a small file on a local disk."""
+    with replacing(fsspec.filesystem("file"), PurePosixPath(path)) as partial:
+        Path(partial).write_text(json.dumps(value, indent=2) + "\n")
+
+
+def move(
+    filesystem: Any, source: PurePosixPath, target: PurePosixPath, *, recursive: bool = False
+) -> None:
+    """Rename a file, or with `recursive` a folder, whose content the disk has before its name.
+
+    Args:
+        filesystem: The fsspec file system that holds both.
+        source: What is to be moved.
+        target: Where to, in the same folder.
+        recursive: Whether it is a folder.
+    """
+    if not isinstance(filesystem, LocalFileSystem):
+        filesystem.mv(str(source), str(target), recursive=recursive)
+        return
+    inner = sorted(Path(source).rglob("*")) if recursive else []
+    for path in (*inner, Path(source)):
+        sync(path)
+    Path(source).replace(target)
+    sync(Path(target.parent))
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, that outlast a power failure."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have the disk keep the file, or the names in the folder, before anything goes on."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield partial
-        filesystem.mv(str(partial), str(path))
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems have no such call for a folder.
+        if not (path.is_dir() and error.errno == errno.EINVAL):
+            raise
     finally:
-        if filesystem.exists(str(partial)):
-            filesystem.rm(str(partial))
-        filesystem.invalidate_cache(str(path.parent))
+        os.close(descriptor)
 
 
 class FileDataset(AbstractVersionedDataset[T, T]):

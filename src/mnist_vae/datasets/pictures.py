@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,7 +12,7 @@ from kedro_datasets.partitions import PartitionedDataset
 from kedro_datasets.pillow import ImageDataset
 
 from mnist_vae import sheets
-from mnist_vae.datasets.atomic import AtomicSave, partial_path
+from mnist_vae.datasets.atomic import AtomicSave, move, partial_beside
 
 
 class PictureDataset(AtomicSave, ImageDataset):
@@ -54,24 +53,23 @@ class PictureFolderDataset(PartitionedDataset):
 
     def save(self, data: dict[str, Any]) -> None:
         """Save `data`; when a picture cannot be written, the earlier folder stays as it was."""
-        folder = self._path
+        folder, filesystem = self._path, self._filesystem
         # The path keeps its protocol, if it has one, which PurePosixPath would garble.
         parent, _, _ = folder.rstrip("/").rpartition("/")
-        path = PurePosixPath(self._filesystem._strip_protocol(folder))
-        partial = f"{parent or '.'}/{partial_path(self._filesystem, path).name}"
-        replaced = f"{parent or '.'}/.partial-{os.getpid()}-replaced-{path.name}"
-        try:
-            self._path = partial
-            super().save(data)
-            if self._filesystem.exists(folder):
-                self._filesystem.mv(folder, replaced, recursive=True)
-            self._filesystem.mv(partial, folder, recursive=True)
-        finally:
-            self._path = folder
-            for leftover in (partial, replaced):
-                if self._filesystem.exists(leftover):
-                    self._filesystem.rm(leftover, recursive=True)
-            self._invalidate_caches()
+        path = PurePosixPath(filesystem._strip_protocol(folder))
+        with (
+            partial_beside(filesystem, path) as partial,
+            partial_beside(filesystem, path) as replaced,
+        ):
+            try:
+                self._path = f"{parent or '.'}/{partial.name}"
+                super().save(data)
+            finally:
+                self._path = folder
+            if filesystem.exists(folder):
+                move(filesystem, path, replaced, recursive=True)
+            move(filesystem, partial, path, recursive=True)
+        self._invalidate_caches()
 
     def preview(self, n_images: int = 60, columns: int = 12) -> ImagePreview:
         """Return the first `n_images`, in the order of their names, as one PNG, base64."""

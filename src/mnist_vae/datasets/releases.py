@@ -5,191 +5,238 @@ candidate/                       the files of a model that is being trained and 
 releases/000001-<model_version>/
 releases/000003-<model_version>/
 declined/000002-<model_version>/ a candidate that did not go in service
+declined.json                    what was declined, and what a person took out of service
 champion -> releases/000003-<model_version>
 ```
 
 Moving the link is one rename. Whoever follows it once (`os.path.realpath`) and reads in the folder
 that it led to has the files of one model; so has `Release`.
+
+What a step relies on is on the disk before the step: a computer that loses its power between two
+of them starts again with the old release or with the new one, and each is whole.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import os
-import shutil
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, Literal
 
-import fsspec
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
 
-from mnist_vae.datasets.atomic import replacing
+from mnist_vae.datasets.atomic import make_folder, sync, write_json
+from mnist_vae.datasets.declined import (
+    DeclinedDataset,
+    read_declined,
+    rolled_back,
+    write_declined,
+)
+from mnist_vae.datasets.release_files import (
+    MANIFEST,
+    DamagedRelease,
+    Release,
+    ReleaseError,
+    Shelf,
+    free,
+    not_a_link,
+    number_of,
+    read_release,
+    sha256,
+)
+from mnist_vae.retraining.records import Decline, Declined, Order, Promote, Repair, RollBack
 
-logger = logging.getLogger(__name__)
-
-MANIFEST = "release.json"
+__all__ = ["DeclinedDataset", "Release", "ReleaseDataset", "ReleaseError"]
 
 _CHAMPION, _CANDIDATE, _RELEASES, _DECLINED = "champion", "candidate", "releases", "declined"
 
 
-class ReleaseError(DatasetError):
-    """A release is damaged, or is not there."""
-
-
-@dataclass(frozen=True)
-class Release:
-    """The files of one model, which belong together.
-
-    Attributes:
-        folder: Where they are; not the link that led there, so that it stays the same release.
-        manifest: Its `release.json`: `model_version`, `fingerprint` of what it was trained on,
-            `previous` release, SHA-256 of every file, and figures of its promotion.
-    """
-
-    folder: Path
-    manifest: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The release's number and the version of its model."""
-        return self.folder.name
-
-    def load(self, filename: str) -> Any:
-        """Return the content of a file: by its suffix a model, a table, a picture or JSON."""
-        path = self.folder / filename
-        if path.suffix == ".keras":
-            from mnist_vae.datasets.keras_model import KerasModelDataset
-
-            return KerasModelDataset(filepath=str(path)).load()
-        if path.suffix == ".parquet":
-            import pandas as pd
-
-            return pd.read_parquet(path)
-        if path.suffix == ".png":
-            from PIL import Image
-
-            return Image.open(path)
-        return json.loads(path.read_text())
-
-    def check(self) -> None:
-        """Refuse a release whose files are not those that were promoted.
-
-        Raises:
-            ReleaseError: A file is missing or has another checksum.
-        """
-        for filename, expected in self.manifest["files"].items():
-            path = self.folder / filename
-            received = _sha256(path) if path.is_file() else "no file"
-            if received != expected:
-                raise ReleaseError(
-                    f"{path} is damaged: expected SHA-256 {expected}, received {received}; put "
-                    "another release in service with `kedro run --pipelines rollback`."
-                )
-
-
-class ReleaseDataset(AbstractDataset[dict[str, Any], Release | None]):
+class ReleaseDataset(AbstractDataset[Order, Release | None]):
     """`ReleaseDataset` loads the model in service, and puts another one in service.
 
-    `save` takes a decision, a dict with the key `action`:
+    `save` takes an order:
 
-    - `promote`: the folder `candidate` becomes the next release and goes in service; the decision's
-      `model_version`, `fingerprint` and `record` go into its manifest.
-    - `decline`: the folder goes to those declined, and its fingerprint to those that need not be
-      tried again.
-    - Of either kind the last `keep` stay, and the release in service always.
-    - `roll_back`: the release before goes in service; the other one's fingerprint is declined.
+    - `Promote`: the folder `candidate` becomes the next release and goes in service. Its
+      fingerprint is no longer among those declined.
+    - `Decline`: the folder goes to those declined, and its fingerprint to those that need not be
+      tried again, unless it is that of the release in service.
+    - Of either kind the last `keep` stay, and of damaged releases too. The release in service and
+      the one that a rollback goes to stay always.
+    - `RollBack`: the release named goes in service, and the other one is declined.
 
     A reader sees all of the old release or all of the new one, also when the process is killed
-    at any moment or the disk is full.
+    at any moment, the disk is full, or the computer loses its power.
 
     Examples:
         ```yaml
         champion:
           type: mnist_vae.datasets.releases.ReleaseDataset
           path: data/06_models
+        previous_release:
+          type: mnist_vae.datasets.releases.ReleaseDataset
+          path: data/06_models
+          role: previous
         ```
     """
 
-    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        path: str,
+        role: Literal["champion", "previous"] = "champion",
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         """Create the dataset.
 
         Args:
             path: The folder that has all of it, on a local disk.
+            role: What `load` returns: the release in service, or the one that a rollback goes to.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
+
+        Raises:
+            DatasetError: `role` is neither of the two.
         """
+        if role not in ("champion", "previous"):
+            raise DatasetError(
+                f"Argument `role` of {path} must be 'champion' or 'previous', received {role!r}; "
+                "correct the catalog entry."
+            )
         self.folder = Path(path)
+        self._releases, self._declined = (
+            Shelf(self.folder / _RELEASES),
+            Shelf(self.folder / _DECLINED),
+        )
+        self._role = role
         self.metadata = metadata
 
     def load(self) -> Release | None:
-        """Return the release in service, or None before the first one.
+        """Return the release in service, or the one that a rollback goes to, or None.
+
+        The one that a rollback goes to was in service before, is whole, and was not rolled back.
 
         Raises:
-            ReleaseError: It has no readable manifest.
+            ReleaseError: The release in service has no readable manifest, or is not a link.
         """
-        link = self.folder / _CHAMPION
-        if not link.is_symlink():
-            return None
-        return _release(Path(os.path.realpath(link)))
+        return self._in_service() if self._role == "champion" else self._previous()
 
-    def save(self, data: dict[str, Any]) -> None:
-        """Carry out a decision.
+    def save(self, data: Order) -> None:
+        """Carry out an order.
 
         Raises:
-            ReleaseError: There is nothing to promote, or no release to go back to.
+            ReleaseError: There is no candidate, or no such release to go back to.
+            DatasetError: It is not an order, or the role is `previous`.
         """
-        if data["action"] == "promote":
-            self._put_in_service(self._shelve(data, _RELEASES))
-        elif data["action"] == "decline":
-            self._decline(data["fingerprint"])
-            self._shelve(data, _DECLINED)
-        else:
-            self._roll_back()
-            return
-        self._remove_old(_RELEASES, data["keep"])
-        self._remove_old(_DECLINED, data["keep"])
+        if self._role != "champion":
+            raise DatasetError(
+                f"The previous release in {self.folder} is read-only: expected an order saved with "
+                "the role 'champion', received one with 'previous'; save to the other entry."
+            )
+        match data:
+            case Promote():
+                self._promote(data)
+            case Decline():
+                self._decline(data)
+            case RollBack():
+                self._roll_back(data)
+            case _:
+                raise DatasetError(
+                    f"This is not an order about {self.folder}: expected a Promote, a Decline or a "
+                    f"RollBack, received a {type(data).__name__}; make it one of them."
+                )
 
-    def repair(self) -> str | None:
-        """Take a damaged release out of service, and put the last one that is whole in its place.
+    def repair(self) -> Repair | None:
+        """Take a damaged release out of service, and put a whole one in its place.
 
-        The damaged one is kept under the name `<release>.damaged`. Without a whole one there is
-        no champion.
+        That is the newest one which no person took out of service; if there is none, the newest
+        one of the others. The damaged one is kept under the name `<release>.damaged`. Without a
+        whole one there is no champion.
 
         Returns:
-            What was done, in one sentence, or None.
+            What was done, or None.
+
+        Raises:
+            ReleaseError: What is in service is not a link.
         """
-        link = self.folder / _CHAMPION
-        if not link.is_symlink():
+        folder = self._target()
+        if folder is None:
             return None
-        folder = Path(os.path.realpath(link))
         try:
-            _release(folder).check()
-        except ReleaseError as error:
-            problem = str(error)
+            read_release(folder).check()
+        except DamagedRelease as error:
+            problem = error.problem
         else:
             return None
-        names = sorted((path.name for path in self._shelved(_RELEASES)), reverse=True)
-        whole = next((name for name in names if self._may_serve(name)), None)
-        if whole is None:
-            link.unlink()
-            done = "there is no other, so that the next candidate is judged as a first one"
-        else:
-            self._put_in_service(whole)
-            done = f"{whole} is in service instead"
+        name, done = self._put_another_in_service(folder.name)
         if folder.is_dir():
-            folder.rename(_free(folder.with_name(f"{folder.name}.damaged")))
-        return f"The release in service was damaged ({problem}); {done}."
+            folder.rename(free(folder.with_name(f"{folder.name}.damaged")))
+            sync(folder.parent)
+        sentence = f"The release in service was damaged ({problem}); {done}."
+        return Repair(damaged=folder.name, in_service=name, sentence=sentence)
 
     def preview(self) -> JSONPreview:
-        """Return the manifest of the release in service, for Kedro-Viz."""
+        """Return the manifest of the release that `load` returns, for Kedro-Viz."""
         release = self.load()
         return JSONPreview(json.dumps(release.manifest if release else {}, indent=2))
 
-    def _shelve(self, decision: dict[str, Any], shelf: str) -> str:
+    def _promote(self, order: Promote) -> None:
+        self._put_in_service(self._shelve(order, self._releases.folder))
+        others = [e for e in read_declined(self.folder) if e.fingerprint != order.fingerprint]
+        write_declined(self.folder, others)
+        self._remove_old(order.keep)
+
+    def _decline(self, order: Decline) -> None:
+        champion = self._in_service()
+        entry = Declined(
+            fingerprint=order.fingerprint,
+            release=self._shelve(order, self._declined.folder),
+            champion=champion.name if champion else None,
+            gate=order.gate,
+            drifted=order.drifted,
+        )
+        # What is in service is not declined, even if it did not do better than itself.
+        if champion is None or champion.manifest["fingerprint"] != order.fingerprint:
+            self._note(entry)
+        self._remove_old(order.keep)
+
+    def _note(self, entry: Declined) -> None:
+        """Add an entry, in place of what was declined of the same fingerprint.
+
+        What a person took out of service stays noted: there may be two releases of a fingerprint.
+        """
+        others = [
+            other
+            for other in read_declined(self.folder)
+            if other.rolled_back or other.fingerprint != entry.fingerprint
+        ]
+        write_declined(self.folder, [*others, entry])
+
+    def _roll_back(self, order: RollBack) -> None:
+        champion = self._in_service()
+        in_service = champion.name if champion else None
+        if order.to == in_service or self._releases.whole(order.to) is None:
+            received = "the one in service" if order.to == in_service else "none such"
+            raise ReleaseError(
+                f"{order.to} cannot be gone back to: expected a whole release in "
+                f"{self._releases.folder} that is not in service, received {received}; train "
+                "another with `kedro run --pipelines retraining`."
+            )
+        others = [e for e in read_declined(self.folder) if e.release not in (order.to, in_service)]
+        if champion is not None:
+            # First the note: no run may promote again what a person is taking out of service.
+            others.append(
+                Declined(
+                    fingerprint=champion.manifest["fingerprint"],
+                    release=champion.name,
+                    champion=order.to,
+                    rolled_back=True,
+                )
+            )
+        write_declined(self.folder, others)
+        self._put_in_service(order.to)
+
+    def _shelve(self, order: Promote | Decline, shelf: Path) -> str:
         """Move the folder `candidate` to `shelf`, with its manifest, and return its new name."""
         candidate = self.folder / _CANDIDATE
         files = sorted(path for path in candidate.glob("*") if _is_of_release(path))
@@ -198,177 +245,98 @@ class ReleaseDataset(AbstractDataset[dict[str, Any], Release | None]):
                 f"There is no candidate to decide about: expected its files in {candidate}, "
                 "received none; run `kedro run --pipelines retraining`."
             )
-        champion = self.load()
-        numbers = [int(path.name.split("-")[0]) for path in self._shelved(_RELEASES, _DECLINED)]
-        name = f"{max(numbers, default=0) + 1:06d}-{decision['model_version']}"
+        champion = self._in_service()
+        number = max(self._releases.last_number(), self._declined.last_number()) + 1
+        name = f"{number:06d}-{order.model_version}"
         manifest = {
+            **order.facts,
             "release": name,
-            "model_version": decision["model_version"],
-            "fingerprint": decision["fingerprint"],
+            "model_version": order.model_version,
+            "fingerprint": order.fingerprint,
             "previous": champion.name if champion else None,
             "judged": datetime.now(UTC).isoformat(timespec="seconds"),
-            **decision["record"],
-            "files": {path.name: _sha256(path) for path in files},
+            "files": {path.name: sha256(path) for path in files},
         }
-        _write_json(candidate / MANIFEST, manifest)
-        for path in (*files, candidate):
-            _sync(path)
-        (self.folder / shelf).mkdir(exist_ok=True)
-        candidate.rename(self.folder / shelf / name)
-        _sync(self.folder / shelf)
+        for path in files:
+            sync(path)
+        write_json(candidate / MANIFEST, manifest)
+        sync(candidate)
+        make_folder(shelf)
+        candidate.rename(shelf / name)
+        sync(shelf)
+        sync(self.folder)
         return name
 
-    def _decline(self, fingerprint: str) -> None:
-        others = [other for other in declined_fingerprints(self.folder) if other != fingerprint]
-        _write_json(self.folder / f"{_DECLINED}.json", [*others, fingerprint])
-
-    def _roll_back(self) -> None:
-        champion = self.load()
-        previous = champion.manifest["previous"] if champion else None
-        if champion is None or previous is None or self._whole(previous) is None:
-            received = "none in service" if champion is None else f"{champion.name} alone"
-            raise ReleaseError(
-                f"There is no release to go back to: expected a whole one before that in service, "
-                f"received {received} in {self.folder / _RELEASES}; train another with `kedro run "
-                "--pipelines retraining`."
-            )
-        self._decline(champion.manifest["fingerprint"])
-        self._put_in_service(previous)
-
     def _put_in_service(self, name: str) -> None:
-        link = self.folder / _CHAMPION
         partial = self.folder / f".partial-{_CHAMPION}"
         partial.unlink(missing_ok=True)
         partial.symlink_to(Path(_RELEASES) / name)
-        partial.replace(link)
-        _sync(self.folder)
+        partial.replace(self.folder / _CHAMPION)
+        sync(self.folder)
 
-    def _remove_old(self, shelf: str, keep: int) -> None:
-        champion = Path(os.path.realpath(self.folder / _CHAMPION)).name
-        for folder in sorted(self._shelved(shelf), reverse=True)[keep:]:
-            if folder.name != champion:
-                # Out of sight first: half a release must not look like one.
-                folder.rename(folder.with_name(f".partial-{folder.name}"))
-        for hidden in (self.folder / shelf).glob(".partial-*"):
-            shutil.rmtree(hidden)
+    def _put_another_in_service(self, damaged: str) -> tuple[str | None, str]:
+        """Return the name of the release that takes the place of `damaged`, and say what it is."""
+        out_of_service = rolled_back(self.folder)
+        if release := self._releases.newest_whole(but={damaged, *out_of_service}):
+            self._put_in_service(release.name)
+            return release.name, f"{release.name} is in service instead"
+        release = self._releases.newest_whole(but={damaged})
+        if release is None:
+            (self.folder / _CHAMPION).unlink()
+            sync(self.folder)
+            return None, "there is no other, so that the next candidate is judged as a first one"
+        name = release.name
+        others = [entry for entry in read_declined(self.folder) if entry.release != name]
+        write_declined(self.folder, others)
+        self._put_in_service(name)
+        return name, (
+            f"{name}, WHICH A PERSON HAD TAKEN OUT OF SERVICE, is in service instead, as no other "
+            "is whole, and it is no longer declined: look at it, and train another"
+        )
 
-    def _shelved(self, *shelves: str) -> list[Path]:
-        return [path for shelf in shelves for path in (self.folder / shelf).glob("[0-9]*-*")]
+    def _remove_old(self, keep: int) -> None:
+        in_use = {release.name for release in (self._in_service(), self._previous()) if release}
+        whole, damaged = self._releases.names(), self._releases.names(damaged=True)
+        self._releases.remove({*whole[keep:], *damaged[keep:]} - in_use)
+        self._declined.remove(set(self._declined.names()[keep:]))
 
-    def _whole(self, name: str) -> Release | None:
-        """Return the release of this name, or None when it is damaged or not there."""
-        try:
-            release = _release(self.folder / _RELEASES / name)
-            release.check()
-        except ReleaseError:
-            return None
-        return release
+    def _target(self) -> Path | None:
+        """Return the folder that the link leads to, or None where there is no link."""
+        link = self.folder / _CHAMPION
+        if link.is_symlink():
+            return Path(os.path.realpath(link))
+        if link.exists():
+            raise not_a_link(link, self._releases.folder)
+        return None
 
-    def _may_serve(self, name: str) -> bool:
-        """Return whether the release is whole, and was not taken out of service by a person."""
-        release = self._whole(name)
-        declined = declined_fingerprints(self.folder)
-        return release is not None and release.manifest["fingerprint"] not in declined
+    def _in_service(self) -> Release | None:
+        folder = self._target()
+        return None if folder is None else read_release(folder)
+
+    def _previous(self) -> Release | None:
+        """Follow the manifests from the release in service to one that may serve again."""
+        folder = self._target()
+        name = folder.name if folder else None
+        out_of_service = rolled_back(self.folder)
+        passed: set[str] = set()
+        while name is not None and name not in passed:
+            passed.add(name)
+            try:
+                name = read_release(self._releases.folder / name).manifest["previous"]
+            except DamagedRelease:
+                return self._releases.newest_whole(but=out_of_service, below=number_of(name))
+            if name is not None and name not in passed | out_of_service:
+                release = self._releases.whole(name)
+                if release is not None:
+                    return release
+        return None
 
     def _describe(self) -> dict[str, Any]:
-        return {"path": str(self.folder)}
+        return {"path": str(self.folder), "role": self._role}
 
     def _exists(self) -> bool:
         return True  # that nothing is in service is a state like any other
 
 
-class DeclinedDataset(AbstractDataset[NoReturn, list[str]]):
-    """`DeclinedDataset` loads the fingerprints that `ReleaseDataset` was told to decline.
-
-    Examples:
-        ```yaml
-        declined_fingerprints:
-          type: mnist_vae.datasets.releases.DeclinedDataset
-          path: data/06_models
-        ```
-    """
-
-    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
-        """Create the dataset.
-
-        Args:
-            path: That of the `ReleaseDataset`.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-        """
-        self._folder = Path(path)
-        self.metadata = metadata
-
-    def load(self) -> list[str]:
-        """Return the fingerprints, oldest first."""
-        return declined_fingerprints(self._folder)
-
-    def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: a candidate is declined by saving the decision.
-
-        Raises:
-            DatasetError: Always.
-        """
-        raise DatasetError(
-            f"The declined fingerprints in {self._folder} are read-only: expected a decision "
-            "saved to `ReleaseDataset`, received data to save; name them as an input alone."
-        )
-
-    def _describe(self) -> dict[str, Any]:
-        return {"path": str(self._folder)}
-
-    def _exists(self) -> bool:
-        return True  # none is a state like any other
-
-
-def declined_fingerprints(folder: Path) -> list[str]:
-    """Return the fingerprints of candidates that were declined or rolled back, oldest first."""
-    try:
-        fingerprints: list[str] = json.loads((folder / f"{_DECLINED}.json").read_text())
-    except (OSError, ValueError):  # to try one of them again does no harm
-        return []
-    return fingerprints
-
-
-def _release(folder: Path) -> Release:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        manifest["files"], manifest["fingerprint"], manifest["model_version"], manifest["previous"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReleaseError(
-            f"The release in {folder} is damaged: expected its {MANIFEST}, received none that "
-            f"can be read ({error}); run `kedro run --pipelines retraining`, which repairs it."
-        ) from error
-    return Release(folder, manifest)
-
-
 def _is_of_release(path: Path) -> bool:
     return path.is_file() and path.name != MANIFEST and not path.name.startswith(".")
-
-
-def _free(path: Path) -> Path:
-    number = 1
-    free = path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
-
-
-def _write_json(path: Path, value: Any) -> None:
-    with replacing(fsspec.filesystem("file"), PurePosixPath(path)) as partial:
-        Path(partial).write_text(json.dumps(value, indent=2) + "\n")
-        _sync(Path(partial))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Have the disk keep the file, or the names in the folder, before anything points to them."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
