@@ -17,8 +17,8 @@ from mnist_vae.datasets.atomic import AtomicJSONDataset
 from mnist_vae.datasets.batch_files import MAX_BYTES, Batch, read_batch
 from mnist_vae.datasets.folders import files_of, move, signature, times_of
 from mnist_vae.datasets.images import ImagesDataset
-from mnist_vae.images import ImageSet
 from mnist_vae.datasets.quarantine import QuarantineDataset
+from mnist_vae.images import ImageSet
 from mnist_vae.retraining.names import printable
 
 __all__ = [
