@@ -29,13 +29,13 @@ RETRAINING = ["run", "--pipelines", "retraining", "--env", "prod"]
 @pytest.fixture
 def project(tmp_path):
     """A project whose path holds what schedulers give a meaning to."""
-    return copy_project(tmp_path / "my project, 100%")
+    return copy_project(tmp_path / "my project, 100% $HOME")
 
 
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     """A `kedro` in an environment of such a path; it prints its folder and arguments."""
-    path = tmp_path / "an environment, 7%" / "bin" / "kedro"
+    path = tmp_path / "an environment, 7% of $USER" / "bin" / "kedro"
     path.parent.mkdir(parents=True)
     path.write_text('#!/bin/sh\npwd\nprintf "%s\\n" "$@"\n')
     path.chmod(0o755)
@@ -158,21 +158,48 @@ def test_the_dag_holds_the_paths(schedule, project, command, tmp_path):
         "PROJECT": str(project),
         "COMMAND": [str(command), *RETRAINING],
         "NOTHING_NEW": 99,
-        "BAD_DATA": 65,
+        "FINAL": [65, 66],
     }
     assert 'schedule="0 4 * * *",' in dag
     assert "catchup=False," in dag
     assert "max_active_runs=1," in dag
 
 
-def test_the_schedulers_know_the_jobs_own_exit_codes(schedule, tmp_path):
-    codes = ExitCodesParams()
+@pytest.mark.parametrize(
+    ("codes", "nothing_new"),
+    [
+        ({}, 99),
+        ({"locked": 80, "bad_data": 81, "stalled": 0, "nothing_new": 82}, 82),
+        ({"failed": 99}, 98),
+    ],
+)
+def test_the_schedulers_know_the_exit_codes_of_the_parameters(
+    schedule, project, tmp_path, codes, nothing_new
+):
+    (project / "conf/prod/parameters.yml").write_text(
+        yaml.safe_dump({"retraining": {"exit_codes": codes}})
+    )
     schedule("systemd", "--folder", tmp_path)
     schedule("airflow", "--folder", tmp_path)
+    expected = ExitCodesParams(**codes)
     service = (tmp_path / "mnist-vae-retraining.service").read_text()
-    assert f"\nSuccessExitStatus={codes.locked}\n" in service
+    assert f"\nSuccessExitStatus={expected.locked}\n" in service
     dag = (tmp_path / "mnist_vae_retraining.py").read_text()
-    assert f"\nBAD_DATA = {codes.bad_data}\n" in dag
+    final = [code for code in (expected.bad_data, expected.stalled) if code]
+    assert f"\nFINAL = {final}\n" in dag
+    assert f"\nNOTHING_NEW = {nothing_new}\n" in dag
+
+
+def test_parameters_that_are_wrong_are_said_before_anything_is_written(project, tmp_path):
+    (project / "conf/prod/parameters.yml").write_text("retraining: {exit_codes: {failed: 999}}")
+    finished = CliRunner().invoke(
+        cli,
+        ["schedule", "systemd", "--folder", str(tmp_path / "units")],
+        obj=SimpleNamespace(project_path=project),
+    )
+    assert finished.exit_code == 1
+    assert "Parameter `retraining.exit_codes.failed` is wrong" in finished.output
+    assert not (tmp_path / "units").exists()
 
 
 def test_the_dag_is_code_that_the_linter_passes(schedule, tmp_path):

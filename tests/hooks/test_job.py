@@ -237,7 +237,7 @@ def test_a_failure_is_said_in_one_line_and_logged_whole(begin, tmp_path, capsys)
     assert end.value.code == 1
     line = last_line(capsys)
     assert line["outcome"] == "failed"
-    assert line["reason"] == "The disk is full of \\udcff"
+    assert line["reason"] == "The disk is full of \\xff"
     assert line["champion"] is None
     log = (tmp_path / "data/08_reporting/retraining/retraining.log").read_text()
     assert "Failed: The disk is full of" in log

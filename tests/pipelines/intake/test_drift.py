@@ -24,9 +24,13 @@ def test_images_of_the_same_kind_have_not_drifted_and_darker_ones_have(measure):
 
 
 def test_a_large_batch_that_is_off_by_little_has_not_drifted_however_sure_that_is(measure):
-    little = measure(4000, lambda images: images // 8 * 8, drift_effect=0.9)
+    def darken_a_fifth(images):
+        images[::5] //= 8
+        return images
+
+    little = measure(4000, darken_a_fifth, drift_effect=0.4)
     assert little.p_value < 0.001
-    assert little.effect < 0.9
+    assert little.effect < 0.4
     assert not little.drifted
 
 
