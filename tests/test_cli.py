@@ -104,6 +104,14 @@ def test_systemd_finds_nothing_wrong_with_the_units(schedule, command, tmp_path)
     assert verify(units, tmp_path) == ""
 
 
+def test_systemd_leaves_a_dollar_in_a_path_as_it_is(schedule, command, project, tmp_path):
+    schedule("systemd", "--folder", tmp_path / "units")
+    service = (tmp_path / "units/mnist-vae-retraining.service").read_text()
+    escaped = str(command).replace("%", "%%")
+    assert f'\nExecStart=":{escaped}" run' in service  # systemd.service(5): no substitution
+    assert str(project).replace("%", "%%") in service
+
+
 def test_systemd_would_have_found_a_wrong_calendar_and_a_kedro_that_is_not_there(
     schedule, command, tmp_path
 ):

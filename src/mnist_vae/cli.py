@@ -74,7 +74,8 @@ def systemd(project: ProjectMetadata, env: str, calendar: str, folder: Path) -> 
     service = _render(
         "retraining.service",
         project=str(project.project_path).replace("%", "%%"),
-        command=" ".join(_quoted_for_systemd(word) for word in _command(env)),
+        # The colon, which systemd takes within the quotes, leaves every $ as it is.
+        command=" ".join(_quoted_for_systemd(word) for word in _command(env, prefix=":")),
         locked=str(codes.locked),
     )
     _write(folder / f"{UNIT}.service", service)
@@ -152,14 +153,14 @@ def _free_code(codes: ExitCodesParams) -> int:
     return next(code for code in range(99, 0, -1) if code not in taken)
 
 
-def _command(env: str) -> list[str]:
+def _command(env: str, prefix: str = "") -> list[str]:
     """Return the one command that every scheduler runs."""
-    return [str(Path(sys.executable).with_name("kedro")), *RETRAINING, env]
+    return [f"{prefix}{Path(sys.executable).with_name('kedro')}", *RETRAINING, env]
 
 
 def _quoted_for_systemd(word: str) -> str:
-    """Return `word` with its spaces, % and $ safe; systemd refuses quotes in paths."""
-    word = word.replace("%", "%%").replace("$", "$$")
+    """Return `word` with its spaces and % safe; quotes and backslashes systemd refuses in paths."""
+    word = word.replace("%", "%%")
     return f'"{word}"' if " " in word else word
 
 

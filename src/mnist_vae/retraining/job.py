@@ -12,7 +12,6 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
@@ -206,4 +205,5 @@ def peak_memory_mb() -> int:
     return peak // (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB on Linux
 
 
-_say_nothing: Callable[[logging.LogRecord], None] = lambda _: None  # noqa: E731
+def _say_nothing(record: logging.LogRecord) -> None:
+    pass

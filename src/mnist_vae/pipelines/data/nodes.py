@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.datasets.archive import ImageArchive
+from mnist_vae.datasets.archive_parts import ImageArchive
 from mnist_vae.images import ImageSet, draw_rows
 from mnist_vae.params import SplitParams
 
