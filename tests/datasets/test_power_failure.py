@@ -1,0 +1,222 @@
+"""A power failure at any moment leaves the old state or the new one, and the next run goes on."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_vae.datasets.atomic import AtomicJSONDataset, AtomicTextDataset
+from mnist_vae.datasets.batches import AcceptedBatchesDataset
+from mnist_vae.datasets.declined import DeclinedDataset
+from mnist_vae.datasets.images import ImageSet
+from mnist_vae.datasets.release_files import read_release
+from mnist_vae.datasets.releases import ReleaseDataset
+from mnist_vae.retraining.records import Decline, Promote, RollBack
+from tests.power_failure import reason_not_to_trace, record, states
+
+NOT_TRACED = reason_not_to_trace()
+
+pytestmark = pytest.mark.skipif(NOT_TRACED is not None, reason=str(NOT_TRACED))
+
+
+@pytest.fixture
+def power_failures(tmp_path, monkeypatch, record_property):
+    """Return a function that records a run, tries the next one in every state, and counts.
+
+    It returns the number of states, and how those that end badly came to be.
+    """
+
+    def tried(run, prepared, next_run):
+        initial, where = tmp_path / "initial", tmp_path / "states"
+        shutil.copytree(prepared, initial, symlinks=True)
+        where.mkdir()
+        calls = record(run, str(prepared), trace=tmp_path / "trace")
+        # The power fails once: what is done after it need not wait for the disk.
+        monkeypatch.setattr(os, "fsync", lambda _: None)
+        count, bad = 0, []
+        for state in states(calls, prepared, initial, where):
+            count += 1
+            try:
+                next_run(state.folder, state.ended)
+            except Exception as error:
+                bad.append(f"{state.how}: {type(error).__name__}: {error}")
+        record_property("states", count)
+        record_property("states that end badly", len(bad))
+        return count, bad
+
+    return tried
+
+
+def save_candidate(folder, version):
+    for name in ("metrics", "training_summary"):
+        path = folder / "candidate" / f"{name}.json"
+        AtomicJSONDataset(filepath=str(path)).save({"of": version})
+    AtomicTextDataset(filepath=str(folder / "candidate/report.html")).save(version * 1000)
+    (folder / "candidate/plain.txt").write_text(version)  # nobody waited for the disk
+
+
+def promote(folder, version="new", keep=2):
+    folder = Path(folder)
+    save_candidate(folder, version)
+    values = {"model_version": version, "fingerprint": f"print-{version}", "keep": keep}
+    ReleaseDataset(path=str(folder)).save(Promote(reason="a test", **values))
+
+
+def decline(folder, version="new"):
+    folder = Path(folder)
+    save_candidate(folder, version)
+    values = {"model_version": version, "fingerprint": f"print-{version}", "keep": 1}
+    ReleaseDataset(path=str(folder)).save(Decline(reason="a test", **values))
+
+
+def roll_back(folder):
+    target = ReleaseDataset(path=str(folder), role="previous").load()
+    ReleaseDataset(path=str(folder)).save(RollBack(reason="a test", to=target.name))
+
+
+def repair(folder):
+    assert ReleaseDataset(path=str(folder)).repair() is not None
+
+
+def goes_on(folder, *expected, but=""):
+    """Check who is in service, and that a next run repairs nothing and promotes another."""
+    dataset = ReleaseDataset(path=str(folder))
+    release = dataset.load()
+    name = release and release.load("metrics.json")["of"]
+    assert name in expected
+    if release is not None:
+        release.check()
+    assert dataset.repair() is None
+    for shelf in ("releases", "declined"):
+        for path in (folder / shelf).glob("[0-9]*"):
+            if not path.name.startswith(but or "-"):
+                read_release(path).check()  # half of one must not look like one
+    promote(folder, "next")
+    release = dataset.load()
+    assert release.load("metrics.json") == {"of": "next"}
+    release.check()
+    return name
+
+
+@pytest.fixture
+def releases(tmp_path):
+    folder = tmp_path / "releases of a project"
+    folder.mkdir()
+    for version in ("first", "second", "third"):
+        promote(folder, version, keep=3)
+    return folder
+
+
+def test_of_a_promotion_the_old_or_the_new_release_is_in_service(releases, power_failures):
+    seen = set()
+
+    def next_run(folder, ended):
+        seen.add(goes_on(folder, *(["new"] if ended else ["third", "new"])))
+
+    count, bad = power_failures(promote, releases, next_run)
+    assert bad == []
+    assert count > 60
+    assert seen == {"third", "new"}
+
+
+def test_of_a_first_promotion_none_or_the_new_release_is_in_service(tmp_path, power_failures):
+    def next_run(folder, ended):
+        goes_on(folder, *(["new"] if ended else [None, "new"]))
+
+    (tmp_path / "models").mkdir()
+    count, bad = power_failures(promote, tmp_path / "models", next_run)
+    assert bad == []
+    assert count > 20
+
+
+def test_of_a_rollback_the_old_or_the_new_release_is_in_service(releases, power_failures):
+    def next_run(folder, ended):
+        champion = ReleaseDataset(path=str(folder)).load().name
+        noted = {entry.release for entry in DeclinedDataset(path=str(folder)).load()}
+        # Whoever was taken out of service is noted as such: no run promotes it again.
+        assert champion == "000003-third" or noted == {"000003-third"}
+        goes_on(folder, *(["second"] if ended else ["third", "second"]))
+
+    count, bad = power_failures(roll_back, releases, next_run)
+    assert bad == []
+    assert count > 5
+
+
+def test_of_a_decline_the_release_in_service_stays(releases, power_failures):
+    def next_run(folder, ended):
+        fingerprints = {entry.fingerprint for entry in DeclinedDataset(path=str(folder)).load()}
+        assert "print-earlier" in fingerprints
+        assert "print-new" in fingerprints or not ended
+        goes_on(folder, "third")
+
+    decline(releases, "earlier")
+    count, bad = power_failures(decline, releases, next_run)
+    assert bad == []
+    assert count > 40
+
+
+def test_of_a_repair_a_whole_release_is_in_service_in_the_end(releases, power_failures):
+    def next_run(folder, ended):
+        repaired = ReleaseDataset(path=str(folder)).repair()
+        assert repaired is None or not ended
+        goes_on(folder, "second", but="000003-third")
+
+    (releases / "releases/000003-third/metrics.json").write_text("{}")
+    count, bad = power_failures(repair, releases, next_run)
+    assert bad == []
+    assert count > 3
+
+
+def batches():
+    labels = np.arange(20, dtype=np.uint8) % 10
+    rows = np.random.default_rng(7).integers(0, 256, (2, 20, 28, 28), dtype=np.uint8)
+    return {
+        name: ImageSet(pixels, np.arange(20), np.full(20, name), labels)
+        for name, pixels in zip(("monday", "tuesday"), rows, strict=True)
+    }
+
+
+def accepted(folder):
+    return AcceptedBatchesDataset(
+        path=f"{folder}/02_intermediate/batches",
+        dataset="mnist_vae.datasets.images.ImagesDataset",
+        filename_suffix=".parquet",
+    )
+
+
+def take_in(folder):
+    accepted(folder).save(batches())
+
+
+def take_in_without_waiting_for_the_disk(folder):
+    os.fsync = lambda _: None
+    take_in(folder)
+
+
+def takes_in_again(folder, ended):
+    """Check that every batch that is there is whole, and take in both again."""
+    loaded = {name: load() for name, load in accepted(folder).load().items()}
+    assert len(loaded) == 2 or not ended
+    for name, images in loaded.items():
+        for column in ("pixels", "image_id", "split", "label"):
+            expected = getattr(batches()[name], column)
+            np.testing.assert_array_equal(getattr(images, column), expected)
+    take_in(folder)
+    digests = {name: load().digest() for name, load in accepted(folder).load().items()}
+    assert digests == {name: images.digest() for name, images in batches().items()}
+
+
+def test_of_an_intake_every_batch_that_is_there_is_whole(tmp_path, power_failures):
+    (tmp_path / "data").mkdir()
+    count, bad = power_failures(take_in, tmp_path / "data", takes_in_again)
+    assert bad == []
+    assert count > 20
+
+
+def test_this_trial_finds_what_did_not_wait_for_the_disk(tmp_path, power_failures):
+    (tmp_path / "data").mkdir()
+    run = take_in_without_waiting_for_the_disk
+    _, bad = power_failures(run, tmp_path / "data", takes_in_again)
+    assert any("Parquet file size is 0 bytes" in how for how in bad)
