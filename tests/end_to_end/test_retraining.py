@@ -40,9 +40,9 @@ def last_line(stdout):
     return json.loads(stdout.splitlines()[-1])
 
 
-def retrain(project, pipeline="retraining", **params):
+def retrain(project, pipeline="retraining", environment=None, **params):
     """Run the job and return its last line; that it ends as that says is checked."""
-    finished = kedro(project, *command(pipeline, **params))
+    finished = kedro(project, *command(pipeline, **params), **(environment or {}))
     line = last_line(finished.stdout)
     assert finished.returncode == line["exit_code"], finished.stderr
     return {**line, "stderr": finished.stderr}
@@ -239,12 +239,16 @@ def test_a_batch_that_comes_while_the_job_runs_is_used_by_the_next_one(project, 
     assert in_use(project) == ["early", "late"]
 
 
-@pytest.mark.parametrize("filename", ["encoder.keras", "release.json"])
-def test_a_corrupted_champion_is_replaced_without_help(project, filename):
+def damage(project, filename="encoder.keras"):
     path = (models(project) / "champion").resolve() / filename
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
+
+
+@pytest.mark.parametrize("filename", ["encoder.keras", "release.json"])
+def test_a_corrupted_champion_is_replaced_without_help(project, filename):
+    damage(project, filename)
     line = retrain(project)
     assert line["outcome"] == "promoted", line
     assert "was damaged" in line["repaired"]
@@ -369,7 +373,206 @@ def test_data_that_are_read_only_are_said_and_the_model_stays(small_disk):
     assert retrain(small_disk)["outcome"] == "nothing_new"
 
 
-def test_an_unreachable_webhook_changes_nothing(project):
-    line = retrain(project, **{"retraining.webhook_url": "http://127.0.0.1:9/hook"})
-    assert line["outcome"] == "nothing_new"
+def test_an_unreachable_webhook_changes_nothing_and_its_address_is_written_nowhere(project):
+    secret = {"MNIST_VAE_WEBHOOK_URL": "http://127.0.0.1:9/secret"}
+    line = retrain(project, environment=secret, **{"training.epochs": 3})
+    assert line["outcome"] == "promoted", line
     assert "The webhook was not told" in line["stderr"]
+    assert "secret" not in line["stderr"]
+    for path in (project / "data").rglob("*"):
+        assert not path.is_file() or b"secret" not in path.read_bytes(), path
+
+
+# Faults that came about between features, each of which works alone.
+
+
+def test_a_rolled_back_release_serves_when_the_other_is_damaged(project):
+    better = {"training.epochs": 3}
+    second = retrain(project, **better)["champion"]
+    retrain(project, "rollback")
+    damage(project)
+    line = retrain(project, **better)
+    assert line["champion"] == second, line
+    assert "a person" in line["repaired"]
+    assert in_service(project) == second
+    assert retrain(project, **better)["outcome"] == "nothing_new"
+
+
+def test_without_a_whole_release_what_was_declined_beside_it_is_tried_again(project):
+    worse = {"retraining.min_gain": 1000, "training.epochs": 3}
+    assert retrain(project, **worse)["outcome"] == "kept"
+    assert retrain(project, **worse)["outcome"] == "nothing_new"
+    damage(project)
+    line = retrain(project, **worse)
+    assert line["outcome"] == "promoted", line
+    assert in_service(project) == line["champion"]
+
+
+def test_a_first_candidate_that_may_not_serve_is_no_success_today_and_none_next_week(tmp_path):
+    project = copy_project(tmp_path / "project")
+    strict = {"retraining.first_max_negative_elbo": 1}
+    for _ in range(2):
+        line = retrain(project, **strict)
+        assert (line["outcome"], line["exit_code"], line["champion"]) == ("failed", 1, None)
+    assert retrain(project)["outcome"] == "promoted"
+
+
+def test_a_rollback_from_a_damaged_release_goes_one_back_and_declines_nothing(project):
+    first = in_service(project)
+    better = {"training.epochs": 3}
+    second = retrain(project, **better)["champion"]
+    damage(project)
+    line = retrain(project, "rollback")
+    assert (line["outcome"], line["champion"]) == ("rolled_back", first)
+    assert in_service(project) == first
+    line = retrain(project, **better)
+    assert (line["outcome"], line["champion"]) == ("promoted", second), "it was not its fault"
+
+
+def test_a_warm_start_that_gains_nothing_is_kept_and_not_tried_again(project):
+    params = {"retraining.start": "champion", "training.learning_rate": 1e-12}
+    line = retrain(project, **params)
+    assert (line["outcome"], line["exit_code"]) == ("kept", 0), line
+    assert retrain(project, **params)["outcome"] == "nothing_new"
+
+
+def test_the_same_again_by_force_declines_nothing_that_is_in_service(project):
+    before = in_service(project)
+    assert retrain(project, **{"retraining.force": True})["outcome"] == "kept"
+    second = retrain(project, **{"training.epochs": 3})["champion"]
+    damage(project)
+    line = retrain(project)
+    assert line["champion"] == before != second
+    assert before in line["repaired"]
+
+
+def test_a_champion_that_is_a_folder_ends_the_run_before_any_work(project):
+    link = models(project) / "champion"
+    folder = link.resolve()
+    link.unlink()
+    shutil.copytree(folder, link)
+    for pipeline in ("retraining", "rollback"):
+        line = retrain(project, pipeline)
+        assert (line["outcome"], line["exit_code"]) == ("failed", 1)
+        assert "ln -s" in line["reason"]
+        assert "Running node" not in line["stderr"]
+    shutil.rmtree(link)
+    link.symlink_to(Path("releases") / folder.name)
+    assert retrain(project)["outcome"] == "nothing_new"
+
+
+def test_what_could_not_be_compared_is_not_trained(project):
+    line = retrain(project, **{"model.reconstruction": "mse"})
+    assert (line["outcome"], line["exit_code"]) == ("failed", 1)
+    assert "could not be compared with the model in service" in line["reason"]
+    assert "Running node: train_vae" not in line["stderr"]
+
+
+def die_after(dataset, times=1):
+    """Return a script that has the job killed when this dataset was saved so many times."""
+    return (
+        "import os\n"
+        "from kedro.framework.hooks import hook_impl\n"
+        "import mnist_vae.settings as settings\n"
+        "saved = []\n"
+        "class Die:\n"
+        "    @hook_impl(tryfirst=True)\n"
+        "    def after_dataset_saved(self, dataset_name, data):\n"
+        f"        if dataset_name == {dataset!r} and data:\n"
+        "            saved.append(data)\n"
+        f"        if len(saved) == {times}:\n"
+        "            os._exit(9)\n"
+        "settings.HOOKS = (*settings.HOOKS, Die())\n"
+    )
+
+
+def ids_in_use(project):
+    folder = project / "data/test/02_intermediate/batches"
+    tables = [pd.read_parquet(path, columns=["image_id"]) for path in folder.glob("*.parquet")]
+    return [int(value) for table in tables for value in table["image_id"]]
+
+
+def test_a_kill_between_two_accepted_batches_gives_no_id_twice(project, fresh):
+    deliver(project, "2025-11-02", fresh[:30])
+    deliver(project, "2025-11-02-2", fresh[30:70])
+    killed = scripted(project, die_after("batches_in_use"))
+    assert killed.returncode == 9, killed.stderr
+    given = ids_in_use(project)
+    line = retrain(project)
+    assert line["outcome"] in ("promoted", "kept"), line
+    assert sorted(line["batches"].values()) == ["accepted", "in use"]
+    ids = ids_in_use(project)
+    assert len(set(ids)) == len(ids) == 70
+    assert set(given) <= set(ids)
+
+
+def test_a_batch_put_in_quarantine_by_a_run_that_was_killed_is_reported_once(project, fresh):
+    cut = deliver(project, "cut", fresh[:10]) / "images-idx3-ubyte.gz"
+    cut.write_bytes(cut.read_bytes()[:-50])
+    killed = scripted(project, die_after("quarantine"))
+    assert killed.returncode == 9, killed.stderr
+    line = retrain(project)
+    assert (line["outcome"], line["exit_code"]) == ("bad_data", 65)
+    assert line["batches"] == {"cut": "bad"}
+    assert retrain(project)["outcome"] == "nothing_new"
+
+
+def test_no_batch_whatever_its_name_or_content_stops_the_others(project, fresh):
+    incoming = project / "data/test/01_raw/incoming"
+    deliver(project, "good", fresh[:30])
+    long = "x" * 250
+    deliver(project, "long", fresh[30:60]).rename(incoming / long)
+    odd = os.fsdecode(b"odd\nname\xff")
+    deliver(project, "odd", fresh[60:90]).rename(incoming / odd)
+    (incoming / "dangling").mkdir()
+    (incoming / "dangling/a-idx3-ubyte").symlink_to("nowhere")
+    (incoming / "picture").mkdir()
+    (incoming / "picture/a.png").write_bytes(b"GIF89a" + bytes(50))
+    line = retrain(project)
+    assert line["outcome"] in ("promoted", "kept"), line
+    assert line["batches"] == {
+        "dangling": "bad",
+        "good": "accepted",
+        "odd\\x0aname\\xff": "accepted",
+        "picture": "bad",
+        long: "accepted",
+    }
+    assert len(ids_in_use(project)) == 90
+    in_service(project)
+    assert retrain(project)["batches"] == {}
+
+
+def test_a_withdrawn_batch_is_not_trained_on_and_does_not_come_back(project, fresh):
+    deliver(project, "monday", fresh[:40])
+    deliver(project, "tuesday", fresh[40:80])
+    assert set(retrain(project)["batches"].values()) == {"accepted"}
+    before = ids_in_use(project)
+    line = retrain(project, "withdrawal", **{"retraining.withdraw": "monday"})
+    assert (line["outcome"], line["exit_code"]) == ("withdrawn", 0)
+    assert in_use(project) == ["tuesday"]
+    deliver(project, "again", fresh[:40])
+    deliver(project, "wednesday", fresh[80:100])
+    line = retrain(project)
+    assert line["batches"] == {"again": "bad", "wednesday": "accepted"}
+    assert line["outcome"] in ("promoted", "kept")
+    new = set(ids_in_use(project)) - set(before)
+    assert min(new) > max(before), "the ids of what left are not given again"
+    line = retrain(project, "withdrawal", **{"retraining.withdraw": "friday"})
+    assert (line["outcome"], line["exit_code"]) == ("failed", 1)
+    assert "a batch in use (tuesday." in line["reason"]
+
+
+def test_drifted_batches_that_keep_candidates_out_raise_an_alarm_the_third_time(project, fresh):
+    strict = {"retraining.min_gain": 1000, "retraining.drift_effect": 0.5}
+    folder = deliver(project, "dark", fresh[:200])
+    images = folder / "images-idx3-ubyte.gz"
+    IdxDataset(filepath=str(images)).save(255 - IdxDataset(filepath=str(images)).load())
+    recipes = [{**strict, "training.batch_size": size} for size in (100, 101, 102)]
+    assert [retrain(project, **recipe)["outcome"] for recipe in recipes[:2]] == ["kept", "kept"]
+    line = retrain(project, **recipes[2])
+    assert (line["outcome"], line["exit_code"]) == ("stalled", 66)
+    assert "dark." in line["reason"]
+    line = retrain(project, **recipes[2])
+    assert line["outcome"] == "stalled", "until somebody looks"
+    retrain(project, "withdrawal", **{"retraining.withdraw": "dark"})
+    assert retrain(project, **recipes[2])["outcome"] == "kept"
