@@ -99,11 +99,6 @@ def test_a_table_without_images_is_refused(path):
         ImagesDataset(filepath=path).load()
 
 
-def test_columns_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match=r"label has the wrong length: expected 30.*received 3"):
-        ImageSet(scans().pixels, np.arange(30), np.full(30, "train"), np.zeros(3, np.uint8))
-
-
 def test_an_unknown_pixel_type_is_refused(path):
     with pytest.raises(DatasetError, match="must be 'uint8' or 'float32', received 'int4'"):
         ImagesDataset(filepath=path, pixels="int4")

@@ -1,0 +1,263 @@
+"""States that a retraining gets into, one feature after the other, and how it gets out of them.
+
+The job runs in this process; where processes die or meet, see `test_retraining.py`.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mnist_vae.datasets.archive_parts import read_sample
+from mnist_vae.datasets.idx import IdxDataset
+from tests.projects import copy_project
+from tests.retrainings import (
+    damage,
+    deliver,
+    ids_in_use,
+    in_service,
+    in_use,
+    models,
+    retrain,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def project(served_copy):
+    return served_copy
+
+
+def test_good_batches_are_used_once_and_bad_ones_go_to_quarantine(project, fresh):
+    good = deliver(project, "good", fresh[:60])
+    deliver(project, "unlabelled", fresh[60:100], labelled=False)
+    test = pd.read_parquet(
+        project / "data/test/05_model_input/archive/test_images.parquet", columns=["image_id"]
+    )
+    leak = read_sample()["train_images"].values[test["image_id"][0]]
+    deliver(project, "leak", fresh[100:110], image_3=leak)
+    cut = deliver(project, "truncated", fresh[110:120]) / "images-idx3-ubyte.gz"
+    cut.write_bytes(cut.read_bytes()[:-50])
+    line = retrain(project)
+    assert line["outcome"] in ("promoted", "kept"), line
+    assert line["batches"] == {
+        "good": "accepted",
+        "leak": "bad",
+        "truncated": "bad",
+        "unlabelled": "accepted",
+    }
+    assert in_use(project) == ["good", "unlabelled"]
+    quarantine = project / "data/test/01_raw/quarantine"
+    assert sorted(path.name for path in quarantine.iterdir()) == [
+        "leak",
+        "leak.json",
+        "truncated",
+        "truncated.json",
+    ]
+    assert "in the test split" in json.loads((quarantine / "leak.json").read_text())["reasons"][0]
+    assert (quarantine / "truncated/labels-idx1-ubyte.gz").is_file()
+    assert good.is_dir(), "nothing is deleted"
+    in_service(project)
+    # The same images under another name are bad, and there is nothing else.
+    deliver(project, "again", fresh[:60])
+    line = retrain(project)
+    assert (line["outcome"], line["exit_code"]) == ("bad_data", 65)
+    assert line["batches"] == {"again": "bad"}
+    assert retrain(project)["outcome"] == "nothing_new"
+
+
+def test_a_better_candidate_is_promoted_and_rolled_back_and_not_promoted_again(project):
+    before = in_service(project)
+    line = retrain(project, **{"training.epochs": 3})
+    assert line["outcome"] == "promoted", line
+    assert line["gain_interval"][0] > 0
+    after = in_service(project)
+    assert after == line["champion"] != before
+    page = ((models(project) / "champion").resolve() / "report.html").read_text()
+    assert f"Candidate {after} is in service" in page
+    assert page.count("data:image/png;base64,") == 8
+    line = retrain(project, "rollback")
+    assert (line["outcome"], line["champion"]) == ("rolled_back", before)
+    assert in_service(project) == before
+    assert retrain(project, **{"training.epochs": 3})["outcome"] == "nothing_new"
+    line = retrain(project, "rollback")
+    assert (line["outcome"], line["exit_code"]) == ("failed", 1)
+    assert "There is no release to go back to" in line["reason"]
+    assert in_service(project) == before
+
+
+def test_a_warm_start_goes_on_from_the_weights_in_service(project):
+    line = retrain(project, **{"retraining.start": "champion", "training.learning_rate": 0.001})
+    assert line["outcome"] == "promoted", line
+    assert line["gain"] > 0
+    in_service(project)
+
+
+@pytest.mark.parametrize("filename", ["encoder.keras", "release.json"])
+def test_a_corrupted_champion_is_replaced_without_help(project, filename):
+    damage(project, filename)
+    line = retrain(project)
+    assert line["outcome"] == "promoted", line
+    assert "was damaged" in line["repaired"]
+    assert in_service(project) == line["champion"]
+    assert len(list((models(project) / "releases").glob("*.damaged"))) == 1
+    assert retrain(project)["outcome"] == "nothing_new"
+
+
+def test_an_unreachable_webhook_changes_nothing_and_its_address_is_written_nowhere(
+    project, monkeypatch
+):
+    monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", "http://127.0.0.1:9/secret")
+    line = retrain(project, **{"training.epochs": 3})
+    assert line["outcome"] == "promoted", line
+    assert "The webhook was not told" in line["log"]
+    assert "secret" not in line["log"]
+    for path in (project / "data").rglob("*"):
+        assert not path.is_file() or b"secret" not in path.read_bytes(), path
+
+
+def test_a_rolled_back_release_serves_when_the_other_is_damaged(project):
+    better = {"training.epochs": 3}
+    second = retrain(project, **better)["champion"]
+    retrain(project, "rollback")
+    damage(project)
+    line = retrain(project, **better)
+    assert line["champion"] == second, line
+    assert "a person" in line["repaired"]
+    assert in_service(project) == second
+    assert retrain(project, **better)["outcome"] == "nothing_new"
+
+
+def test_without_a_whole_release_what_was_declined_beside_it_is_tried_again(project):
+    worse = {"retraining.min_gain": 1000, "training.epochs": 3}
+    assert retrain(project, **worse)["outcome"] == "kept"
+    assert retrain(project, **worse)["outcome"] == "nothing_new"
+    damage(project)
+    line = retrain(project, **worse)
+    assert line["outcome"] == "promoted", line
+    assert in_service(project) == line["champion"]
+
+
+def test_a_first_candidate_that_may_not_serve_is_no_success_today_and_none_next_week(tmp_path):
+    project = copy_project(tmp_path / "project")
+    strict = {"retraining.first_max_negative_elbo": 1}
+    for _ in range(2):
+        line = retrain(project, **strict)
+        assert (line["outcome"], line["exit_code"], line["champion"]) == ("failed", 1, None)
+    assert retrain(project)["outcome"] == "promoted"
+
+
+def test_a_rollback_from_a_damaged_release_goes_one_back_and_declines_nothing(project):
+    first = in_service(project)
+    better = {"training.epochs": 3}
+    second = retrain(project, **better)["champion"]
+    damage(project)
+    line = retrain(project, "rollback")
+    assert (line["outcome"], line["champion"]) == ("rolled_back", first)
+    assert in_service(project) == first
+    line = retrain(project, **better)
+    assert (line["outcome"], line["champion"]) == ("promoted", second), "it was not its fault"
+
+
+def test_a_warm_start_that_gains_nothing_is_kept_and_not_tried_again(project):
+    params = {"retraining.start": "champion", "training.learning_rate": 1e-12}
+    line = retrain(project, **params)
+    assert (line["outcome"], line["exit_code"]) == ("kept", 0), line
+    assert retrain(project, **params)["outcome"] == "nothing_new"
+
+
+def test_the_same_again_by_force_declines_nothing_that_is_in_service(project):
+    before = in_service(project)
+    assert retrain(project, **{"retraining.force": True})["outcome"] == "kept"
+    second = retrain(project, **{"training.epochs": 3})["champion"]
+    damage(project)
+    line = retrain(project)
+    assert line["champion"] == before != second
+    assert before in line["repaired"]
+
+
+def test_a_champion_that_is_a_folder_ends_the_run_before_any_work(project):
+    link = models(project) / "champion"
+    folder = link.resolve()
+    link.unlink()
+    shutil.copytree(folder, link)
+    for pipeline in ("retraining", "rollback"):
+        line = retrain(project, pipeline)
+        assert (line["outcome"], line["exit_code"]) == ("failed", 1)
+        assert "ln -s" in line["reason"]
+        assert "Running node" not in line["log"]
+    shutil.rmtree(link)
+    link.symlink_to(Path("releases") / folder.name)
+    assert retrain(project)["outcome"] == "nothing_new"
+
+
+def test_what_could_not_be_compared_is_not_trained(project):
+    line = retrain(project, **{"model.reconstruction": "mse"})
+    assert (line["outcome"], line["exit_code"]) == ("failed", 1)
+    assert "could not be compared with the model in service" in line["reason"]
+    assert "Running node: train_vae" not in line["log"]
+
+
+def test_no_batch_whatever_its_name_or_content_stops_the_others(project, fresh):
+    incoming = project / "data/test/01_raw/incoming"
+    deliver(project, "good", fresh[:30])
+    long = "x" * 250
+    deliver(project, "long", fresh[30:60]).rename(incoming / long)
+    odd = os.fsdecode(b"odd\nname\xff")
+    deliver(project, "odd", fresh[60:90]).rename(incoming / odd)
+    (incoming / "dangling").mkdir()
+    (incoming / "dangling/a-idx3-ubyte").symlink_to("nowhere")
+    (incoming / "picture").mkdir()
+    (incoming / "picture/a.png").write_bytes(b"GIF89a" + bytes(50))
+    line = retrain(project)
+    assert line["outcome"] in ("promoted", "kept"), line
+    assert line["batches"] == {
+        "dangling": "bad",
+        "good": "accepted",
+        "odd\\x0aname\\xff": "accepted",
+        "picture": "bad",
+        long: "accepted",
+    }
+    assert len(ids_in_use(project)) == 90
+    in_service(project)
+    assert retrain(project)["batches"] == {}
+
+
+def test_a_withdrawn_batch_is_not_trained_on_and_does_not_come_back(project, fresh):
+    deliver(project, "monday", fresh[:40])
+    deliver(project, "tuesday", fresh[40:80])
+    assert set(retrain(project)["batches"].values()) == {"accepted"}
+    before = ids_in_use(project)
+    line = retrain(project, "withdrawal", **{"retraining.withdraw": "monday"})
+    assert (line["outcome"], line["exit_code"]) == ("withdrawn", 0)
+    assert in_use(project) == ["tuesday"]
+    deliver(project, "again", fresh[:40])
+    deliver(project, "wednesday", fresh[80:100])
+    line = retrain(project)
+    assert line["batches"] == {"again": "bad", "wednesday": "accepted"}
+    assert line["outcome"] in ("promoted", "kept")
+    new = set(ids_in_use(project)) - set(before)
+    assert min(new) > max(before), "the ids of what left are not given again"
+    line = retrain(project, "withdrawal", **{"retraining.withdraw": "friday"})
+    assert (line["outcome"], line["exit_code"]) == ("failed", 1)
+    assert "a batch in use (tuesday." in line["reason"]
+
+
+def test_drifted_batches_that_keep_candidates_out_raise_an_alarm_the_third_time(project, fresh):
+    strict = {"retraining.min_gain": 1000, "retraining.drift_effect": 0.5}
+    folder = deliver(project, "dark", fresh[:200])
+    images = folder / "images-idx3-ubyte.gz"
+    IdxDataset(filepath=str(images)).save(255 - IdxDataset(filepath=str(images)).load())
+    recipes = [{**strict, "training.batch_size": size} for size in (100, 101, 102)]
+    assert [retrain(project, **recipe)["outcome"] for recipe in recipes[:2]] == ["kept", "kept"]
+    line = retrain(project, **recipes[2])
+    assert (line["outcome"], line["exit_code"]) == ("stalled", 66)
+    assert "dark." in line["reason"]
+    line = retrain(project, **recipes[2])
+    assert line["outcome"] == "stalled", "until somebody looks"
+    retrain(project, "withdrawal", **{"retraining.withdraw": "dark"})
+    assert retrain(project, **recipes[2])["outcome"] == "kept"
