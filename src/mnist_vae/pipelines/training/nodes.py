@@ -68,7 +68,7 @@ def train_vae(
         {
             "parameters": parameters_fingerprint(model_params, training_params, seed),
             "data": " ".join(images.values()),
-            "untrained networks": fingerprint(encoder_init, decoder_init),
+            "networks at the start": fingerprint(encoder_init, decoder_init),
             "code": code_fingerprint(),
             "libraries": " ".join(version(name) for name in ("keras", "numpy", "tensorflow")),
         }
