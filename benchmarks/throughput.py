@@ -118,7 +118,8 @@ def plain_vae(seed: int) -> Any:
     z = keras.Input((2,))
     x = layers.Dense(256, activation="relu")(z)
     x = layers.Dense(512, activation="relu")(x)
-    decoder = keras.Model(z, layers.Dense(784, activation="sigmoid")(x))
+    x = layers.Dense(784, name="logits")(x)  # by its name `score_batches` finds it
+    decoder = keras.Model(z, layers.Activation("sigmoid")(x))
     return Vae(encoder, decoder)
 
 

@@ -102,7 +102,7 @@ def train(
         {
             **recipe_fingerprints(model=model_params, training=training_params, seed=seed),
             "data": " ".join(images.values()),
-            "networks to start from": fingerprint(encoder, decoder),
+            "networks at the start": fingerprint(encoder, decoder),
         }
     )
     vae = VariationalAutoencoder(

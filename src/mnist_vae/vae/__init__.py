@@ -5,36 +5,42 @@ bodies.
 """
 
 import os
-import re
-import tempfile
+import shutil
+import subprocess
+from contextlib import suppress
 
-# Lines of TensorFlow's own log, of level info, warning or error, and what it says before it logs.
-_CHATTER = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl|To enable the following")
+# Lines of level info in TensorFlow's own log, and its warning that they come to stderr.
+_CHATTER = "^(I[0-9]{4} |WARNING: All log messages before absl)"
 
 
 def _import_keras_quietly() -> None:
     """Import Keras without TensorFlow's start-up chatter.
 
-    The first lines come from C++ before any log level is read, so the file descriptor itself
-    is turned away while the library loads. What others wrote there meanwhile is passed on, and
-    all of it when the import fails.
+    Its first lines are written before any log level is read. So the file descriptor of stderr
+    leads through `grep` while the library loads. That is a process of its own: what else is
+    written there is seen at once, and also when TensorFlow crashes.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as chatter:
-        os.dup2(chatter.fileno(), 2)
-        failed = True
-        try:
-            import keras  # noqa: F401
+    grep = shutil.which("grep")
+    if grep is None:
+        import keras
 
-            failed = False
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            chatter.seek(0)
-            for line in chatter:
-                if failed or not _CHATTER.match(line):
-                    os.write(2, line)
+        return
+    stderr = os.dup(2)
+    out, into = os.pipe()
+    command = [grep, "--text", "--line-buffered", "-Ev", _CHATTER]
+    process = subprocess.Popen(command, stdin=out, stdout=stderr)  # noqa: S603
+    os.close(out)
+    os.dup2(into, 2)
+    os.close(into)
+    try:
+        import keras  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        # What another thread has started meanwhile has the pipe too, and may live for long.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
 
 
 _import_keras_quietly()
