@@ -290,7 +290,7 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
         write_declined(self.folder, others)
         self._put_in_service(name)
         return name, (
-            f"{name}, WHICH A PERSON HAD TAKEN OUT OF SERVICE, is in service instead, as no other "
+            f"{name}, which a person had taken out of service, is in service instead, as no other "
             "is whole, and it is no longer declined: look at it, and train another"
         )
 
