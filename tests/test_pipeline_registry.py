@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from kedro.config import OmegaConfigLoader
+from kedro.io import CatalogConfigResolver
 from pydantic import BaseModel
 
 from mnist_vae.params import Parameters
@@ -17,18 +18,30 @@ IN_THE_LOOP = {
     "batch_intake",
     "batches_in_use",
     "champion",
-    "declined_fingerprints",
+    "declined_candidates",
     "earlier_batches",
+    "earlier_withdrawn_batches",
+    "previous_release",
     "promotion",
     "quarantine",
     "retraining_plan",
+    "unreported_quarantine",
+    "withdrawal",
+    "withdrawn_batches",
 }
+JOBS = ("retraining", "rollback", "withdrawal")
 CONF = Path(__file__).parents[1] / "conf"
 
 
 @pytest.fixture(scope="module")
 def catalog_config():
     return OmegaConfigLoader(str(CONF), env="local", **CONFIG_LOADER_ARGS)["catalog"]
+
+
+@pytest.fixture(scope="module")
+def entry_of(catalog_config):
+    """A finder of the entry of a dataset, by its name or by a pattern."""
+    return CatalogConfigResolver(catalog_config).resolve_pattern
 
 
 def test_the_named_pipelines_are_there():
@@ -42,13 +55,14 @@ def test_the_named_pipelines_are_there():
         "reporting",
         "retraining",
         "rollback",
+        "withdrawal",
     }
 
 
 def test_training_works_alone_from_raw_images():
     inputs = {name for name in PIPELINES["training"].inputs() if not name.startswith("param")}
     # The backup is the training node's own: it may be there or not.
-    assert inputs == {"raw_images", "training_backup"}
+    assert inputs == {"raw_images", "training_backup", "provenance"}
 
 
 def test_the_default_pipeline_is_the_whole_mission():
@@ -61,7 +75,7 @@ def test_the_default_pipeline_is_the_whole_mission():
     assert {"metrics", "latent_embeddings"} <= PIPELINES["__default__"].all_outputs()
 
 
-def test_every_dataset_is_persisted_in_the_layer_of_its_folder(catalog_config):
+def test_every_dataset_is_persisted_in_the_layer_of_its_folder(entry_of):
     layers = {
         "01_raw": "raw",
         "02_intermediate": "intermediate",
@@ -72,9 +86,9 @@ def test_every_dataset_is_persisted_in_the_layer_of_its_folder(catalog_config):
     }
     names = {name for pipeline in PIPELINES.values() for name in pipeline.datasets()}
     for name in names:
-        if name == "parameters" or name.startswith("params:"):
+        if name in ("parameters", "provenance") or name.startswith("params:"):
             continue
-        entry = catalog_config[name]
+        entry = entry_of(name)
         path = entry.get("filepath") or entry["path"]
         if name in IN_THE_LOOP:
             assert path.split("/")[1] in layers
@@ -84,7 +98,9 @@ def test_every_dataset_is_persisted_in_the_layer_of_its_folder(catalog_config):
 
 def test_the_catalog_has_no_entry_that_no_pipeline_uses(catalog_config):
     names = {name for pipeline in PIPELINES.values() for name in pipeline.datasets()}
-    assert {name for name in catalog_config if not name.startswith("_")} <= names
+    resolver = CatalogConfigResolver(catalog_config)
+    patterns = {resolver.match_dataset_pattern(name) for name in names - set(catalog_config)}
+    assert {name for name in catalog_config if not name.startswith("_")} <= names | patterns
 
 
 def test_every_parameter_group_reaches_its_node_as_a_typed_object():
@@ -99,13 +115,14 @@ def test_every_parameter_group_reaches_its_node_as_a_typed_object():
                 assert hints[argument] is expected, (node.name, argument)
 
 
-@pytest.mark.parametrize("name", ["retraining", "rollback"])
-def test_a_retraining_shares_no_file_that_is_written_with_the_other_pipelines(name, catalog_config):
+@pytest.mark.parametrize("name", JOBS)
+def test_a_retraining_shares_no_file_that_is_written_with_the_other_pipelines(name, entry_of):
     def paths(names):
-        entries = [catalog_config[name] for name in names if name in catalog_config]
-        return {entry.get("filepath") or entry["path"] for entry in entries}
+        entries = [entry_of(name) for name in names]
+        paths = {entry.get("filepath") or entry.get("path") for entry in entries if entry}
+        return paths - {None}
 
-    others = [PIPELINES[other] for other in PIPELINES if other not in ("retraining", "rollback")]
+    others = [PIPELINES[other] for other in PIPELINES if other not in JOBS]
     written = paths(PIPELINES[name].all_outputs())
     assert written
     assert not written & paths(set().union(*(pipeline.datasets() for pipeline in others)))
@@ -113,7 +130,7 @@ def test_a_retraining_shares_no_file_that_is_written_with_the_other_pipelines(na
 
 def test_a_batch_counts_as_used_after_the_last_node_alone():
     nodes = PIPELINES["retraining"].nodes
-    assert [node.name for node in nodes if node.confirms] == [nodes[-1].name] == ["carry_out"]
+    assert [node.name for node in nodes if node.confirms] == [nodes[-1].name] == ["finalise"]
 
 
 def test_every_random_node_takes_the_seed():

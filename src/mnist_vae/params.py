@@ -156,7 +156,7 @@ class RetrainingParams(_Group):
     """Train from new weights, or from those in service."""
     force: bool = False
     """Train even when code, parameters and data are those of a model that was judged before."""
-    judge_fraction: Fraction = 0.05
+    judge_fraction: Fraction = 0.1
     """Share of the archive's training images that no candidate is trained on: they decide."""
     judge_draws: PositiveInt = 5
     """Draws of z for each of them."""

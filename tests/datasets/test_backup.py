@@ -34,7 +34,7 @@ def test_what_was_saved_comes_back(backup, caplog):
         if isinstance(value, np.ndarray):
             assert state[name].dtype == value.dtype
     assert [record.message for record in caplog.records] == [
-        "Training goes on where it was interrupted, after epoch 3."
+        "Training resumes after epoch 3, where it was interrupted."
     ]
 
 

@@ -318,7 +318,7 @@ def test_as_a_last_resort_a_release_that_was_rolled_back_serves_again_and_it_is_
     damage(dataset)
     repair = dataset.repair()
     assert (repair.damaged, repair.in_service) == ("000001-a", "000002-b")
-    assert "A PERSON HAD TAKEN OUT OF SERVICE" in repair.sentence
+    assert "a person had taken out of service" in repair.sentence
     assert "no longer declined" in repair.sentence
     assert in_service(dataset) == "b"
     assert declined(dataset) == []
