@@ -108,7 +108,7 @@ class BackupStore(Protocol):
 
 
 class Backup(keras.callbacks.Callback):
-    """Keep the state of a training after every epoch, so that it can go on from there.
+    """Keep the state of a training after every epoch, so that it can resume from there.
 
     Other than Keras' `BackupAndRestore` it keeps history and early stopping too, and all in one
     piece, so that a kill leaves either the old state or the new. Name it after `early_stopping`.

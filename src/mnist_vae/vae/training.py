@@ -81,7 +81,7 @@ def fit(
         train: Training images `[n, 784]`, uint8 or float32 in [0, 1].
         validation: Validation images `[m, 784]`, alike.
         config: Epochs, batch size, learning rate and so on.
-        backup: Where the state is kept after every epoch, and an interrupted training goes on
+        backup: Where the state is kept after every epoch, and an interrupted training resumes
             from; None for neither.
 
     Returns:

@@ -65,9 +65,9 @@ def judge_candidate(
 ) -> Iterator[Decision]:
     """Compare candidate and champion on the judge's images, with the same noise.
 
-    Two trainings of one recipe differ by their seeds alone. So a candidate that gains more than
-    `screen_gain` is trained again with other seeds, and what counts is the mean gain of all of
-    them; which model goes in service is the first one, on whose figures nothing was chosen.
+    Two trainings of one recipe differ by their seeds, and by how the judge's images happen to suit
+    them. So a candidate that gains more than `screen_gain` is trained again with other seeds, and
+    what counts is the mean gain of all of them. The model that goes in service is the first one.
 
     Args:
         retraining_plan: The fingerprint that the candidate is of.
