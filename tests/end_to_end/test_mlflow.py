@@ -24,7 +24,12 @@ from tests.projects import ROOT, copy_project, kedro
 pytestmark = pytest.mark.slow
 
 # Any candidate that has a lower −ELBO is promoted: these have seen a handful of images.
-FIRST = {"retraining.min_gain": 0, "retraining.max_accuracy_drop": 1.0, "training.epochs": 2}
+FIRST = {
+    "retraining.min_gain": 0,
+    "retraining.seeds": 1,
+    "retraining.max_accuracy_drop": 1.0,
+    "training.epochs": 2,
+}
 SECOND = FIRST | {"training.epochs": 6}
 LOST = "This run is not tracked"
 

@@ -24,6 +24,7 @@ from kedro.framework.hooks import hook_impl
 from pydantic import BaseModel
 
 from mnist_vae.datasets.atomic import replacing
+from mnist_vae.retraining.records import Decline, Promote, Record, RollBack
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -39,7 +40,6 @@ MODEL = "mnist-vae"
 """Name of the registered model; each of its versions is a release."""
 
 _MEASURED = ("metrics", "retraining_decision")
-_NO_FIGURES = ("keep", "record")
 _TAGS = ("outcome", "reason", "model_version")
 _METRICS_OF_A_REQUEST = 1000
 
@@ -128,7 +128,7 @@ class Tracking:
         """Log what the run has made."""
         if self._is_on():
             with self._harmless():
-                if dataset_name == "promotion":
+                if isinstance(data, Promote | Decline | RollBack):
                     self._follow(self._catalog.load("champion"))
                 else:
                     self._log(dataset_name.removeprefix("candidate_"), data)
@@ -202,14 +202,14 @@ class Tracking:
             self._log_metrics(
                 [(key, value, epoch) for epoch, row in rows.items() for key, value in row.items()]
             )
-        elif isinstance(data, dict):
+        elif isinstance(data, dict | Record):
+            data = data.model_dump(mode="json") if isinstance(data, Record) else data
             for tag in _TAGS:
                 if data.get(tag) is not None:
                     client.set_tag(run_id, tag, data[tag])
             if name in _MEASURED:
                 client.log_dict(run_id, data, f"{name}.json")
-                figures = {key: value for key, value in data.items() if key not in _NO_FIGURES}
-                self._log_metrics([(key, value, 0) for key, value in _numbers(name, figures)])
+                self._log_metrics([(key, value, 0) for key, value in _numbers(name, data)])
 
     def _log_metrics(self, values: list[tuple[str, float, int]]) -> None:
         from mlflow.entities import Metric
