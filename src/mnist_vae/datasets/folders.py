@@ -9,6 +9,8 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from mnist_vae.datasets.atomic import sync
+
 MAX_FILES = 100_000
 """No folder is looked at further than this; MNIST as a whole has 70,000 images."""
 
@@ -58,17 +60,8 @@ def move(source: Path, target: Path) -> None:
     """
     source.rename(target)
     for folder in {source.parent, target.parent}:
-        sync(folder)
-
-
-def sync(folder: Path) -> None:
-    """Wait until the disk has the names in `folder`, where its file system knows how."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with suppress(OSError):  # it is moved all the same
+            sync(folder)
 
 
 def _state(path: Path) -> str:

@@ -6,13 +6,12 @@ import json
 import logging
 import os
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import fsspec
 from kedro.io.core import AbstractDataset
 
-from mnist_vae.datasets.atomic import replacing
+from mnist_vae.datasets.atomic import write_json
 from mnist_vae.datasets.folders import move
 from mnist_vae.retraining.names import file_name, printable
 
@@ -62,7 +61,7 @@ class QuarantineDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
             try:
                 # The reasons first: a run that is killed here finds the batch again, and the
                 # name free.
-                _write(record, {"batch": printable(name), "reported": False, **reasons})
+                write_json(record, {"batch": printable(name), "reported": False, **reasons})
                 move(self._incoming / name, target)
             except OSError as error:
                 with suppress(OSError):
@@ -101,7 +100,7 @@ class QuarantineDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
             if record is None:  # a person tidied up
                 continue
             try:
-                _write(path, {**record, "reported": True})
+                write_json(path, {**record, "reported": True})
             except OSError as error:
                 logger.error(
                     "Record %s cannot be written: expected to be allowed to, received %s; the "
@@ -137,16 +136,6 @@ def _folder_of(record: Path) -> Path:
 def _in_order(record: Path) -> tuple[int, str]:
     """Return what sorts `bad-10` behind `bad-9`."""
     return len(record.name), record.name
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    with (
-        replacing(fsspec.filesystem("file"), PurePosixPath(path)) as partial,
-        Path(partial).open("w", encoding="utf-8") as file,
-    ):
-        file.write(json.dumps(record, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read(path: Path) -> dict[str, Any] | None:
