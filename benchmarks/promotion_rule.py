@@ -96,8 +96,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--small", action="store_true", help="few champions: figures are rough")
-    parser.add_argument("--seed-spread", type=float, default=0.2)
-    parser.add_argument("--image-spread", type=float, default=0.15)
+    parser.add_argument("--seed-spread", type=float, default=0.1)
+    parser.add_argument("--image-spread", type=float, default=0.18)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     spreads = (arguments.seed_spread, arguments.image_spread)

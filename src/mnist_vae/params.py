@@ -82,7 +82,7 @@ class TrainingParams(_Group):
     """Nats of KL that each latent dimension has for nothing."""
     importance_samples: Annotated[int, Field(ge=1, le=100)] = 1
     """Draws of z of the importance-weighted bound; 1 trains on −ELBO itself."""
-    early_stopping_patience: PositiveInt | None = 10
+    early_stopping_patience: PositiveInt | None = 20
     """Stop after this many epochs without a better validation loss; None for never."""
     jit_compile: bool = True
     """Compile the training step with XLA."""
