@@ -39,7 +39,6 @@ MODEL = "mnist-vae"
 """Name of the registered model; each of its versions is a release."""
 
 _MEASURED = ("metrics", "retraining_decision")
-_NO_FIGURES = ("keep", "record")
 _TAGS = ("outcome", "reason", "model_version")
 _METRICS_OF_A_REQUEST = 1000
 
@@ -191,6 +190,8 @@ class Tracking:
         from plotly.graph_objects import Figure
 
         client, run_id = MlflowClient(), self._plugin.run_id
+        if isinstance(data, BaseModel):
+            data = data.model_dump(mode="json")
         if isinstance(data, Image.Image):
             client.log_image(run_id, data, f"{name}.png")
         elif isinstance(data, Figure):
@@ -208,8 +209,7 @@ class Tracking:
                     client.set_tag(run_id, tag, data[tag])
             if name in _MEASURED:
                 client.log_dict(run_id, data, f"{name}.json")
-                figures = {key: value for key, value in data.items() if key not in _NO_FIGURES}
-                self._log_metrics([(key, value, 0) for key, value in _numbers(name, figures)])
+                self._log_metrics([(key, value, 0) for key, value in _numbers(name, data)])
 
     def _log_metrics(self, values: list[tuple[str, float, int]]) -> None:
         from mlflow.entities import Metric
