@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from mnist_vae.datasets.batch_files import Batch
 
+from mnist_vae.datasets.batch_files import Batch
 from mnist_vae.params import ModelParams, RetrainingParams, SplitParams, TrainingParams
-from mnist_vae.pipelines.intake import nodes
+from mnist_vae.pipelines.intake import create_pipeline, nodes
 from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID
 from mnist_vae.retraining.records import BatchRecord, Declined, Intake, Outcome
 
@@ -26,7 +26,7 @@ def functions(batches):
 def check(incoming, splits, in_use=None, champion=None, withdrawn=None, unreported=None, **params):
     """Run the node to its end, and return what it saved in all."""
     accepted, bad, intakes = {}, {}, []
-    for new, worse, intake in nodes.check_batches(
+    for new, intake, worse in nodes.check_batches(
         functions(incoming),
         functions(in_use),
         functions(withdrawn),
@@ -197,6 +197,18 @@ def test_a_batch_that_a_killed_run_had_put_in_quarantine_is_told_of(splits):
     _, bad, records = check({}, splits, unreported={"a": {"batch": "a", "reasons": ["cut"]}})
     assert bad == {}, "it is there already"
     assert records["a"] == BatchRecord(outcome="bad", reasons=("cut",))
+
+
+def test_a_bad_batch_is_reported_beside_a_good_one_that_came_since_under_its_name(splits, pixels):
+    unreported = {"a": {"batch": "a", "reasons": ["cut"]}}
+    _, _, records = check({"a": Batch(pixels(6, 1))}, splits, unreported=unreported)
+    assert records["a"].outcome == "accepted"
+    assert records["a (before)"] == BatchRecord(outcome="bad", reasons=("cut",))
+
+
+def test_the_intake_tells_of_a_bad_batch_before_it_goes_to_quarantine():
+    (node,) = create_pipeline().filter(node_names=["check_batches"]).nodes
+    assert node.outputs.index("batch_intake") < node.outputs.index("quarantine")
 
 
 def test_a_name_that_cannot_be_printed_is_told_of_in_letters_that_can(splits, pixels):

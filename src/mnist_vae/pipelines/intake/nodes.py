@@ -44,7 +44,7 @@ def check_batches(
     split_params: SplitParams,
     retraining_params: RetrainingParams,
     seed: int,
-) -> Iterator[tuple[dict[str, ImageSet], dict[str, Any], Intake]]:
+) -> Iterator[tuple[dict[str, ImageSet], Intake, dict[str, Any]]]:
     """Part good batches from bad ones, one at a time.
 
     A batch is bad when it cannot be read, holds a constant image, an image of the test split, the
@@ -67,11 +67,14 @@ def check_batches(
 
     Yields:
         Once a batch, so that one at a time is in memory, and once at the end: its images if it is
-        good, uint8 `[n, 28, 28]`, split `train` or `validation` by their content; its reasons if
-        it is bad; and the intake so far. An image's id never changes, and no id is given twice.
+        good, uint8 `[n, 28, 28]`, split `train` or `validation` by their content; the intake so
+        far; and its reasons if it is bad. An image's id never changes, and no id is given twice.
     """
+    delivered = {printable(name) for name in incoming_batches}
     records = {
-        name: BatchRecord(outcome="bad", reasons=record["reasons"])
+        f"{name} (before)" if name in delivered else name: BatchRecord(
+            outcome="bad", reasons=record["reasons"]
+        )
         for name, record in unreported_quarantine.items()
     }
     meter = DriftMeter(champion, retraining_params, seed) if champion else None
@@ -93,10 +96,10 @@ def check_batches(
         bad = record.model_dump(mode="json", include={"reasons", "drift"})
         yield (
             {} if accepted is None else {key: accepted},
-            {name: bad} if record.outcome == "bad" else {},
             Intake(batches=records),
+            {name: bad} if record.outcome == "bad" else {},
         )
-    yield {}, {}, Intake(batches=records)
+    yield {}, Intake(batches=records), {}
 
 
 def withdraw_batches(
