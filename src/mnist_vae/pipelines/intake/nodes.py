@@ -14,7 +14,13 @@ from mnist_vae.datasets.batch_files import Batch
 from mnist_vae.datasets.releases import Release
 from mnist_vae.fingerprints import json_fingerprint, recipe_fingerprints
 from mnist_vae.images import ImageSet
-from mnist_vae.params import ModelParams, RetrainingParams, SplitParams, TrainingParams
+from mnist_vae.params import (
+    EvaluationParams,
+    ModelParams,
+    RetrainingParams,
+    SplitParams,
+    TrainingParams,
+)
 from mnist_vae.pipelines.intake.candidate import Batches
 from mnist_vae.pipelines.intake.drift import DriftMeter
 from mnist_vae.pipelines.intake.examination import Known, examine
@@ -142,6 +148,7 @@ def plan_retraining(
     split_params: SplitParams,
     model_params: ModelParams,
     training_params: TrainingParams,
+    evaluation_params: EvaluationParams,
     retraining_params: RetrainingParams,
     seed: int,
 ) -> Plan:
@@ -152,11 +159,12 @@ def plan_retraining(
         batches_in_use: All batches in use, those just accepted too.
         batch_intake: What became of the batches of this run.
         champion: What it was trained with need not be trained again.
-        declined: Nor need these, under the same rules and beside a champion.
+        declined: Nor need these, under the same rules and beside the same champion.
         judge_images: Those that decide; the champion must have been judged by the same.
         split_params: How the archive is split.
         model_params: The candidate's architecture and reconstruction term.
         training_params: How it is trained.
+        evaluation_params: The threshold of an active unit, which is one of the rules.
         retraining_params: `force` trains in any case.
         seed: Of every draw.
 
@@ -177,7 +185,7 @@ def plan_retraining(
     )
     parts["data"] = json_fingerprint([files, judge_digest, sorted(batches_in_use)])
     fingerprint = json_fingerprint(parts)
-    gate = json_fingerprint(retraining_params.gate())
+    gate = json_fingerprint([retraining_params.gate(), evaluation_params.active_unit_threshold])
     outcome, reason = _anything_new(
         fingerprint, gate, batch_intake, champion, declined, retraining_params
     )
@@ -210,6 +218,8 @@ def _anything_new(
     ]
     if champion is None:
         return _without_champion(earlier)
+    # Beside another one, such as after a rollback or a repair, it may be the better one.
+    earlier = [one for one in earlier if one.rolled_back or one.champion == champion.name]
     if champion.manifest["fingerprint"] != fingerprint and not earlier:
         return None, "code, parameters or data are new"
     whose = "those of a candidate declined" if earlier else "those in service"

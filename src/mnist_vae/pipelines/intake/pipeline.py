@@ -48,6 +48,7 @@ def create_pipeline() -> Pipeline:
                     "params:split",
                     "params:model",
                     "params:training",
+                    "params:evaluation",
                     "params:retraining",
                     "params:seed",
                 ],
