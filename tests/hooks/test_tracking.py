@@ -108,6 +108,20 @@ def test_parameters_are_handed_on_as_plain_values():
     assert retraining["exit_codes"]["locked"] == 75
 
 
+@pytest.mark.parametrize(("active", "ended"), [("1", 1), ("the user's own", 0), (None, 0)])
+def test_the_run_of_a_job_that_ended_its_process_is_closed_before_the_next_one(
+    monkeypatch, active, ended
+):
+    calls = []
+    run = None if active is None else SimpleNamespace(info=SimpleNamespace(run_id=active))
+    mlflow = SimpleNamespace(active_run=lambda: run, end_run=lambda *status: calls.append(status))
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    tracking = Tracking()
+    tracking._plugin = Plugin()
+    tracking.after_context_created(context_of("test"))
+    assert calls == [()] * ended
+
+
 def test_a_decision_is_logged_with_its_figures_and_tags(monkeypatch):
     logged = {"tags": {}, "files": [], "metrics": {}}
 
