@@ -198,7 +198,9 @@ class RetrainingParams(_Group):
     @field_validator("withdraw", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        """Take one name for a list, and a number for the name: 20240601 is one to YAML."""
+        many = value if isinstance(value, list | tuple) else (value,) if value is not None else ()
+        return tuple(str(one) if type(one) is int else one for one in many)
 
     def gate(self) -> dict[str, Any]:
         """Return the rules that a candidate is judged by: under others it may be tried again."""

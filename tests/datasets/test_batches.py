@@ -92,6 +92,17 @@ def test_a_folder_with_the_name_of_an_unfinished_one_is_left_alone(incoming, nam
     assert dataset(incoming).load() == {}
 
 
+def test_a_batch_that_a_person_moves_back_from_quarantine_is_looked_at_again(incoming):
+    put(incoming, "good", images_of(3, 1))
+    put(incoming, "bad", images_of(3))
+    batches = dataset(incoming)
+    read_all(batches)
+    aside = (incoming / "bad").rename(incoming.parent / "bad")
+    batches.confirm()
+    aside.rename(incoming / "bad")
+    assert list(dataset(incoming).load()) == ["bad"]
+
+
 def test_load_waits_until_the_files_have_not_changed_for_a_while(incoming):
     put(incoming, "fresh", images_of(2))
     started = time.monotonic()

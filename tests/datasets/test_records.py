@@ -1,5 +1,7 @@
 """Records at rest."""
 
+import json
+
 import pytest
 from kedro.io.core import DatasetError
 
@@ -34,3 +36,8 @@ def test_a_file_of_another_version_says_what_to_do(dataset, tmp_path):
     (tmp_path / "intake.json").write_text('{"other": 1}')
     with pytest.raises(DatasetError, match="delete the file and run the pipeline again"):
         dataset.load()
+
+
+def test_kedro_viz_shows_a_record(dataset):
+    dataset.save(Intake(batches={"a": BatchRecord(outcome="accepted", images=3)}))
+    assert json.loads(str(dataset.preview()))["batches"]["a"]["images"] == 3

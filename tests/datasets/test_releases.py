@@ -475,3 +475,19 @@ def test_half_a_release_that_is_being_removed_does_not_look_like_one(dataset, mo
     decide(dataset, "e", keep=1)
     names = {path.name for path in (dataset.folder / "releases").iterdir()}
     assert names == {"000004-d", "000005-e"}
+
+
+def test_what_was_rolled_back_with_an_earlier_version_does_not_come_back_by_itself(dataset):
+    for version in ("a", "b", "c"):
+        decide(dataset, version)
+    roll_back(dataset)
+    # That version kept the fingerprints alone, also those of candidates that never served.
+    (dataset.folder / "declined.json").write_text('["print-c", "print-x"]')
+    assert declined(dataset) == [
+        Declined(fingerprint="print-c", release="000003-c", rolled_back=True),
+        Declined(fingerprint="print-x", release=""),
+    ]
+    (dataset.load().folder / "metrics.json").write_text("{}")
+    assert dataset.repair().in_service == "000001-a"
+    decide(dataset, "y", order=Decline)
+    assert [one.release for one in declined(dataset)] == ["000003-c", "", "000004-y"]

@@ -6,11 +6,13 @@ The job runs in this process; where processes die or meet, see `test_retraining.
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from mnist_vae.datasets import batch_files
 from mnist_vae.datasets.archive_parts import read_sample
 from mnist_vae.datasets.idx import IdxDataset
 from tests.projects import copy_project
@@ -261,3 +263,22 @@ def test_drifted_batches_that_keep_candidates_out_raise_an_alarm_the_third_time(
     assert line["outcome"] == "stalled", "until somebody looks"
     retrain(project, "withdrawal", **{"retraining.withdraw": "dark"})
     assert retrain(project, **recipes[2])["outcome"] == "kept"
+
+
+def test_a_good_batch_that_was_being_read_when_the_job_was_asked_to_end_is_used_by_the_next_one(
+    project, fresh, monkeypatch
+):
+    deliver(project, "good", fresh[:60])
+    with monkeypatch.context() as during:
+        read = batch_files.read_idx
+        during.setattr(
+            batch_files,
+            "read_idx",
+            lambda *given, **named: (signal.raise_signal(signal.SIGTERM), read(*given, **named))[1],
+        )
+        line = retrain(project)
+    assert (line["outcome"], line["reason"]) == ("failed", "it was asked to end (SIGTERM)")
+    assert not (project / "data/test/01_raw/quarantine").exists()
+    line = retrain(project)
+    assert line["outcome"] in ("promoted", "kept"), line
+    assert line["batches"] == {"good": "accepted"}

@@ -9,9 +9,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
+import click
 import pytest
 from kedro.config import MissingConfigException, OmegaConfigLoader
 
+from mnist_vae.datasets import batch_files
 from mnist_vae.hooks.job import RetrainingJob
 from mnist_vae.params import Parameters
 from mnist_vae.retraining.job import Terminated
@@ -29,6 +31,7 @@ from mnist_vae.retraining.records import (
     Withdrawal,
 )
 from mnist_vae.settings import CONFIG_LOADER_ARGS, HOOKS
+from tests.incoming import images_of, put
 from tests.projects import ROOT
 
 ORDER = {"reason": "so it is", "model_version": "new", "fingerprint": "f", "keep": 5}
@@ -205,21 +208,26 @@ def test_a_run_without_work_ends_at_once_and_has_used_its_batches(begin, capsys,
         job.after_dataset_saved(plan(outcome))
     assert end.value.code == code
     assert last_line(capsys)["exit_code"] == code
-    assert catalog.confirmed == ["incoming_batches", "unreported_quarantine", "quarantine"]
+    assert catalog.confirmed == ["incoming_batches"]
 
 
 def test_what_was_put_in_quarantine_is_reported_once_the_journal_has_it(
     begin, tmp_path, monkeypatch
 ):
-    catalog = Catalog()
-    begin(catalog).after_pipeline_run()
-    assert catalog.confirmed == ["unreported_quarantine", "quarantine"]
+    def run(catalog, *found):
+        job = begin(catalog)
+        for data in found:
+            job.after_dataset_saved(data)
+        job.after_pipeline_run()
+        return catalog.confirmed
+
+    bad = Intake(batches={"monday": BatchRecord(outcome="bad")})
+    assert run(Catalog(), bad) == ["unreported_quarantine", "quarantine"]
+    assert run(Catalog()) == [], "it failed before it could say what it had found there"
     folder = tmp_path / "data/08_reporting/retraining"
     (folder / "journal.jsonl").unlink()
     (folder / "journal.jsonl").mkdir()  # so that it cannot be written
-    other = Catalog()
-    begin(other).after_pipeline_run()
-    assert other.confirmed == []
+    assert run(Catalog(), bad) == []
 
 
 def test_an_exit_code_is_a_parameter(begin, capsys):
@@ -228,6 +236,23 @@ def test_an_exit_code_is_a_parameter(begin, capsys):
         job.after_dataset_saved(plan(Outcome.NOTHING_NEW))
     assert end.value.code == 99
     assert last_line(capsys)["exit_code"] == 99
+
+
+@pytest.mark.parametrize("problem", ["locked", "no folder", "repair", "error"])
+def test_a_run_that_may_not_go_on_ends_also_where_its_exit_code_is_0(begin, tmp_path, problem):
+    codes = {"locked": 0, "failed": 0}
+    catalog = Catalog(repaired=ValueError("a folder") if problem == "repair" else None)
+    if problem == "locked":
+        begin()
+    if problem == "no folder":
+        (tmp_path / "data").write_text("a file where the folder should be")
+    with pytest.raises(SystemExit) as end:
+        begin(catalog, exit_codes=codes).on_pipeline_error(ValueError("wrong"))
+    assert end.value.code == 0
+    if problem != "error":  # it has not begun
+        assert problem == "no folder" or len(journal(tmp_path)) == 1
+    if problem == "no folder":
+        (tmp_path / "data").unlink()
 
 
 def test_a_failure_is_said_in_one_line_and_logged_whole(begin, tmp_path, capsys):
@@ -308,6 +333,58 @@ def test_the_job_asked_to_end_says_so_and_gives_the_handler_back(begin, capsys):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_what_a_signal_made_of_a_batch_is_not_saved(begin, tmp_path, monkeypatch):
+    job = begin()
+    put(tmp_path, "monday", images_of(3))
+    monkeypatch.setattr(
+        batch_files, "read_idx", lambda *_, **__: signal.raise_signal(signal.SIGTERM)
+    )
+    batch = batch_files.read_batch(tmp_path / "monday")
+    assert "asked to end" in batch.problem, "reading a batch raises nothing"
+    with pytest.raises(Terminated):
+        job.before_dataset_saved()
+
+
+def test_a_signal_during_the_end_changes_nothing_of_what_is_told(begin, tmp_path, capsys):
+    class Late(Catalog):
+        def load(self, name):
+            signal.raise_signal(signal.SIGTERM)
+            return SimpleNamespace(manifest={"model_version": "new"})
+
+    job = begin(Late())
+    job.after_dataset_saved(order(Outcome.PROMOTED))
+    job.after_pipeline_run()
+    line = last_line(capsys)
+    assert (line["outcome"], line["champion"]) == ("promoted", "new")
+    assert journal(tmp_path) == [line]
+
+
+def test_ctrl_c_in_a_notebook_ends_the_job_in_order(begin, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    job = begin()
+    with pytest.raises(Terminated):
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):  # whoever presses it again means it
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(SystemExit):
+        job.on_pipeline_error(Terminated("it was asked to end (SIGINT)"))
+    assert signal.getsignal(signal.SIGINT) is before
+    begin()  # the lock is free again
+
+
+def test_a_job_that_was_cut_off_leaves_nothing_to_the_next_run_in_its_process(
+    begin, tmp_path, capsys
+):
+    handlers = list(logging.getLogger().handlers)
+    job = begin()
+    job.before_pipeline_run({"pipeline_names": ["training"], "run_id": "now"}, Catalog())
+    job.after_dataset_saved(order(Outcome.PROMOTED))
+    job.after_pipeline_run()
+    assert capsys.readouterr().out == ""
+    assert logging.getLogger().handlers == handlers
+    begin()  # the lock is free again
+
+
 def test_off_the_main_thread_the_job_runs_without_a_handler(begin, capsys):
     problems = []
 
@@ -367,7 +444,8 @@ def test_a_webhook_that_fails_loses_nothing_and_its_address_is_written_nowhere(
         "no address": "https://secret..b/",
         "not a URL": "secret",
     }[kind]
-    caplog.set_level(logging.DEBUG, logger="mnist_vae")
+    for name in ("mnist_vae", "urllib3"):
+        caplog.set_level(logging.DEBUG, logger=name)
     begin(webhook=url, webhook_timeout=2.0).after_pipeline_run()
     printed = capsys.readouterr().out
     assert json.loads(printed.splitlines()[-1])["outcome"] == "kept"
@@ -375,6 +453,15 @@ def test_a_webhook_that_fails_loses_nothing_and_its_address_is_written_nowhere(
     written = [path.read_text() for path in (tmp_path / "data").rglob("*") if path.is_file()]
     for text in (printed, caplog.text, *written):
         assert "secret" not in text
+
+
+def test_a_webhook_that_is_no_mapping_is_refused_and_not_repeated(tmp_path):
+    loader = Loader(globals={"data": "data"}, parameters={}, credentials={"webhook": "secret"})
+    with pytest.raises(click.ClickException, match="expected a mapping") as error:
+        RetrainingJob().after_context_created(
+            SimpleNamespace(config_loader=loader, project_path=tmp_path)
+        )
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize("env", ["prod", "test", "mlflow"])

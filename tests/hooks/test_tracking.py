@@ -1,5 +1,6 @@
 """Tracking where MLflow is not installed or raises; with a real server in `end_to_end/`."""
 
+import json
 import logging
 import sys
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from kedro.config import OmegaConfigLoader
 
 from mnist_vae.hooks.tracking import Tracking, _located
 from mnist_vae.params import RetrainingParams
+from mnist_vae.retraining.records import Decision, Figures, Outcome
 from mnist_vae.settings import CONFIG_LOADER_ARGS, DISABLE_HOOKS_FOR_PLUGINS, HOOKS
 from tests.projects import ROOT
 
@@ -104,6 +106,66 @@ def test_parameters_are_handed_on_as_plain_values():
     assert arguments["inputs"].keys() == {"params:retraining", "params:seed"}
     retraining = arguments["inputs"]["params:retraining"]
     assert retraining["exit_codes"]["locked"] == 75
+
+
+@pytest.mark.parametrize(("active", "ended"), [("1", 1), ("the user's own", 0), (None, 0)])
+def test_the_run_of_a_job_that_ended_its_process_is_closed_before_the_next_one(
+    monkeypatch, active, ended
+):
+    calls = []
+    run = None if active is None else SimpleNamespace(info=SimpleNamespace(run_id=active))
+    mlflow = SimpleNamespace(active_run=lambda: run, end_run=lambda *status: calls.append(status))
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    tracking = Tracking()
+    tracking._plugin = Plugin()
+    tracking.after_context_created(context_of("test"))
+    assert calls == [()] * ended
+
+
+def test_a_decision_is_logged_with_its_figures_and_tags(monkeypatch):
+    logged = {"tags": {}, "files": [], "metrics": {}}
+
+    class Client:
+        def set_tag(self, _, key, value):
+            logged["tags"][key] = value
+
+        def log_dict(self, _, data, file):
+            json.dumps(data)
+            logged["files"].append(file)
+
+        def log_batch(self, _, metrics):
+            logged["metrics"] |= {key: value for key, value, *_ in metrics}
+
+    modules = {
+        "mlflow": {},
+        "mlflow.tracking": {"MlflowClient": Client},
+        "mlflow.entities": {"Metric": lambda *values: values},
+    }
+    for name, content in modules.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(end_run=None, **content))
+    tracking = Tracking()
+    tracking._plugin = Plugin()
+    decision = Decision(
+        outcome=Outcome.PROMOTED,
+        reason="it passed every check",
+        checks=(),
+        candidate=Figures(negative_elbo=140.0, active_units=2),
+        gain=1.5,
+        judge_images=10,
+        judge_digest="d",
+        model_version="new",
+        fingerprint="f",
+        gate="g",
+    )
+    tracking.after_dataset_saved(dataset_name="retraining_decision", data=decision)
+    assert logged["tags"] == {
+        "outcome": "promoted",
+        "reason": "it passed every check",
+        "model_version": "new",
+    }
+    assert logged["files"] == ["retraining_decision.json"]
+    assert logged["metrics"]["retraining_decision.gain"] == 1.5
+    assert logged["metrics"]["retraining_decision.candidate.negative_elbo"] == 140.0
 
 
 def test_the_database_has_an_absolute_path_and_the_environment_goes_first(monkeypatch, tmp_path):

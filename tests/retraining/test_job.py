@@ -1,5 +1,6 @@
 """The parts of the job, each alone."""
 
+import io
 import json
 import logging
 import os
@@ -61,6 +62,15 @@ def test_a_journal_that_cannot_be_written_says_so(tmp_path, caplog):
     assert "was not written" in caplog.text
 
 
+def test_half_a_line_in_the_journal_does_not_spoil_the_next_one(tmp_path):
+    (tmp_path / "journal.jsonl").write_text('{"a": 1}\n{"b": ')
+    journal = Journal(tmp_path)
+    journal.add('{"c": 2}')
+    journal.add('{"d": 3}')
+    lines = (tmp_path / "journal.jsonl").read_text().splitlines()
+    assert lines == ['{"a": 1}', '{"b": ', '{"c": 2}', '{"d": 3}']
+
+
 def test_a_signal_after_the_watch_goes_to_whoever_had_it_before():
     received = []
     before = signal.signal(signal.SIGTERM, lambda *_: received.append("mine"))
@@ -89,6 +99,13 @@ def test_a_reader_of_the_last_line_that_went_away_is_no_error(monkeypatch, caplo
     monkeypatch.setattr(sys, "stdout", Gone())
     say("{}")
     assert "The last line was not printed" in caplog.text
+
+
+def test_the_last_line_is_printed_also_where_the_locale_lacks_its_characters(monkeypatch):
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="latin-1"))
+    say('{"reason": "it failed: −ELBO"}')
+    assert json.loads(printed.getvalue()) == {"reason": "it failed: −ELBO"}
 
 
 @pytest.mark.parametrize(("platform", "factor"), [("linux", 2**10), ("darwin", 2**20)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -98,6 +99,15 @@ class TrainingBackup:
         """Remove the file: the training is finished, and its model saved."""
         if self.filesystem.exists(str(self.path)):
             self.filesystem.rm(str(self.path))
+
+    def clear_numbered(self) -> None:
+        """Remove all files of `numbered`, also those that were of more trainings than now."""
+        if not self.filesystem.exists(str(self.path.parent)):
+            return
+        name = re.compile(rf"{re.escape(self.path.stem)}_\d+{re.escape(self.path.suffix)}")
+        for found in self.filesystem.ls(str(self.path.parent), detail=False, refresh=True):
+            if name.fullmatch(PurePosixPath(found).name):
+                self.filesystem.rm(found)
 
 
 class TrainingBackupDataset(FileDataset[TrainingBackup]):

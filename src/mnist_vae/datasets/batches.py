@@ -41,7 +41,8 @@ class IncomingBatchesDataset(AbstractDataset[NoReturn, dict[str, Callable[[], Ba
     The checkpoint of Kedro's `IncrementalDataset` is the name of the last partition: a folder that
     sorts before it would never be seen, and one that came while the run was under way would be
     confirmed with the others. Here `confirm` adds just the folders that were read, each with the
-    names, sizes and times of its files, so that a name that is used again is a new batch.
+    names, sizes and times of its files, so that a name that is used again is a new batch. A folder
+    that is gone is forgotten, so that a batch which a person moves back from quarantine is new too.
 
     A folder is left alone while its name starts with a dot or ends in .part, .partial or .tmp, and
     while its files still change.
@@ -107,7 +108,9 @@ class IncomingBatchesDataset(AbstractDataset[NoReturn, dict[str, Callable[[], Ba
     def confirm(self) -> None:
         """Remember the batches that were read, as they were, so that no later run takes them."""
         if self._taken:
-            self._checkpoint.save({**self._consumed(), **self._taken})
+            there = set(self._names())
+            consumed = {**self._consumed(), **self._taken}
+            self._checkpoint.save({name: consumed[name] for name in consumed if name in there})
 
     def _take(self, name: str, state: str) -> Batch:
         """Read a batch that had the signature `state` when it was listed."""

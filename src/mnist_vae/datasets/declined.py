@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,6 +11,7 @@ from kedro.io.core import AbstractDataset, DatasetError
 from pydantic import TypeAdapter
 
 from mnist_vae.datasets.atomic import write_json
+from mnist_vae.datasets.release_files import MANIFEST
 from mnist_vae.retraining.records import Declined
 
 _FILE = "declined.json"
@@ -66,11 +68,29 @@ def read_declined(folder: Path) -> list[Declined]:
         entries = _LIST.validate_python(json.loads((folder / _FILE).read_text()))
     except (OSError, ValueError, RecursionError):  # to try one of them again does no harm
         return []
-    # An earlier version kept the fingerprints alone.
+    of_old = any(isinstance(entry, str) for entry in entries)
+    names = _releases_out_of_service(folder) if of_old else {}
     return [
-        Declined(fingerprint=entry, release="") if isinstance(entry, str) else entry
+        Declined(fingerprint=entry, release=names.get(entry, ""), rolled_back=entry in names)
+        if isinstance(entry, str)
+        else entry
         for entry in entries
     ]
+
+
+def _releases_out_of_service(folder: Path) -> dict[str, str]:
+    """Return the names of the releases that are not in service, by their fingerprints.
+
+    An earlier version kept the fingerprints alone of what was declined. One of them that a release
+    has was in service: a person took it out.
+    """
+    champion = (folder / "champion").resolve()
+    found = {}
+    for path in sorted(folder.glob(f"releases/*/{MANIFEST}")):
+        if path.parent != champion:
+            with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
+                found[json.loads(path.read_text())["fingerprint"]] = path.parent.name
+    return found
 
 
 def write_declined(folder: Path, entries: list[Declined]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from kedro.io.core import DatasetError
 from kedro.utils import load_obj
+from kedro_datasets._typing import JSONPreview
 from pydantic import BaseModel, ValidationError
 
 from mnist_vae.datasets.atomic import AtomicJSONDataset
@@ -61,3 +62,7 @@ class RecordDataset(AtomicJSONDataset):
                 f"{type(data).__name__}; correct the catalog entry or the node."
             )
         super().save(data.model_dump(mode="json"))
+
+    def preview(self) -> JSONPreview:
+        """Return the record as JSON, for Kedro-Viz."""
+        return JSONPreview(self.load().model_dump_json(indent=2))

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 
@@ -65,14 +66,25 @@ class RetrainingJob:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Remember where the data are, the parameters, and whom to tell."""
+        """Remember where the data are, the parameters, and whom to tell.
+
+        Raises:
+            click.ClickException: The credential is not one.
+        """
         loader = context.config_loader
         self._data = Path(context.project_path) / loader["globals"]["data"]
         self._parameters = loader["parameters"]  # which `ParameterCheck` looks at
         try:
-            self._webhook = (loader["credentials"].get("webhook") or {}).get("url")
+            webhook = loader["credentials"].get("webhook") or {}
         except MissingConfigException:
-            self._webhook = None
+            webhook = {}
+        if not isinstance(webhook, dict):  # it may be the secret, so that it is not repeated
+            raise click.ClickException(
+                "The credential `webhook` is wrong: expected a mapping, such as `webhook: {url: "
+                f"https://...}}`, received a {type(webhook).__name__}; correct "
+                "conf/*/credentials.yml."
+            )
+        self._webhook = webhook.get("url")
 
     @hook_impl
     def before_pipeline_run(
@@ -83,6 +95,8 @@ class RetrainingJob:
         Raises:
             SystemExit: With the exit code of `locked`, or of `failed` where nothing can be written.
         """
+        if self._record is not None:
+            self._let_go()  # of what an earlier run in this process did not live to end
         pipelines = _PIPELINES & set(run_params["pipeline_names"] or ())
         if not pipelines:
             return
@@ -105,11 +119,10 @@ class RetrainingJob:
             self._signals.start()
             repair = catalog["promotion"].repair()
         except LockedError as error:
-            self._end(Outcome.LOCKED, str(error))
+            self._end(Outcome.LOCKED, str(error), stop=True)
         except OSError as error:
-            self._end(
-                Outcome.FAILED, f"{self._data} cannot be written to ({error}); make it writable"
-            )
+            reason = f"{self._data} cannot be written to ({error}); make it writable"
+            self._end(Outcome.FAILED, reason, stop=True)
         except Exception as error:
             self._fail(error)
         else:
@@ -119,7 +132,7 @@ class RetrainingJob:
         if repair is None or self._record is None:
             return
         logger.error("%s", repair.sentence)
-        self._record["repaired"] = repair.sentence
+        self._record["repaired"] = printable(repair.sentence)
         if pipelines == {"rollback"}:  # what was asked for is done: once more would be too far
             back = repair.in_service is not None
             self._end(Outcome.ROLLED_BACK if back else Outcome.FAILED, repair.sentence, stop=True)
@@ -127,6 +140,12 @@ class RetrainingJob:
     @hook_impl
     def before_node_run(self) -> None:
         """End here when the process was asked to end and somebody caught the exception."""
+        if self._record is not None:
+            self._signals.check()
+
+    @hook_impl
+    def before_dataset_saved(self) -> None:
+        """Alike: nothing is saved then, such as that a batch could not be read."""
         if self._record is not None:
             self._signals.check()
 
@@ -180,14 +199,24 @@ class RetrainingJob:
 
     def _fail(self, error: Exception) -> None:
         self._journal.log_traceback(error)
-        self._end(Outcome.FAILED, " ".join(str(error).split()) or type(error).__name__)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        self._end(Outcome.FAILED, reason, stop=True)
 
     def _end(self, outcome: Outcome, reason: str, *, stop: bool = False) -> None:
         """End the job, and the process where its exit code is not 0 or `stop` says so."""
+        self._signals.ignore()  # the line that tells of the end must be whole
         record, self._record = self._record, None
         assert record is not None  # noqa: S101 - nobody ends a job that did not begin
         exit_code = getattr(self._params.exit_codes, outcome)
-        reason = printable(reason)
+        try:
+            self._tell(record, outcome, exit_code, printable(reason))
+        finally:
+            self._let_go()
+        if exit_code or stop:
+            sys.exit(exit_code)
+
+    def _tell(self, record: dict[str, Any], outcome: Outcome, exit_code: int, reason: str) -> None:
+        """Log how the job ended, and give the line of it to all who read it."""
         record |= {
             "outcome": outcome,
             "exit_code": exit_code,
@@ -199,15 +228,18 @@ class RetrainingJob:
         level = logging.ERROR if outcome in _ALARMS else logging.INFO
         logger.log(level, "%s: %s.", outcome.replace("_", " ").capitalize(), reason.rstrip("."))
         line = json.dumps(record, ensure_ascii=False)
-        if self._journal.add(line) and outcome is not Outcome.LOCKED:
+        # Where the line says nothing of the batches, the next one has to.
+        if self._journal.add(line) and "batches" in record:
             self._mark_reported()
         say(line)
         notify(self._webhook, record, self._params.webhook_timeout)
+
+    def _let_go(self) -> None:
+        """Leave the process as it was before the job."""
+        self._record = None
         self._journal.close_log()
         self._signals.stop()
         self._lock.free()
-        if exit_code or stop:
-            sys.exit(exit_code)
 
     def _mark_reported(self) -> None:
         """Have the quarantine remember what the journal has: it is reported once, and not lost."""

@@ -70,6 +70,7 @@ class Tracking:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Read `mlflow.yml`, where the environment has one; `kedro mlflow ui` needs no more."""
+        self._close_what_was_left_open()
         self._plugin = self._catalog = self._followed = None
         loader: Any = context.config_loader
         loader.config_patterns.setdefault("mlflow", ["mlflow*"])
@@ -159,6 +160,16 @@ class Tracking:
             catalog=catalog,
         )
 
+    def _close_what_was_left_open(self) -> None:
+        """Close the run of an earlier job in this process, as in a notebook, which ended itself."""
+        if self._is_on() and "mlflow" in sys.modules:
+            with self._harmless():
+                import mlflow
+
+                left = mlflow.active_run()
+                if left is not None and left.info.run_id == self._plugin.run_id:
+                    mlflow.end_run()
+
     def _is_on(self) -> bool:
         """Return whether a run of MLflow is open; `disable_tracking` leaves some pipelines out."""
         return self._plugin is not None and self._plugin.run_id is not None
@@ -191,6 +202,8 @@ class Tracking:
         from plotly.graph_objects import Figure
 
         client, run_id = MlflowClient(), self._plugin.run_id
+        if isinstance(data, BaseModel):
+            data = data.model_dump(mode="json")
         if isinstance(data, Image.Image):
             client.log_image(run_id, data, f"{name}.png")
         elif isinstance(data, Figure):

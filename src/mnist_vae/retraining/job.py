@@ -115,8 +115,10 @@ class Journal:
         path = self._folder / "journal.jsonl"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as journal:
-                journal.write(line + "\n")
+            with path.open("ab") as journal:
+                # A full disk may have taken half a line, which must not spoil this one too.
+                start = b"" if _ends_a_line(path) else b"\n"
+                journal.write(start + line.encode() + b"\n")
         except OSError as error:
             logger.warning("The journal %s was not written (%s).", path, error)
             return False
@@ -131,31 +133,33 @@ class Journal:
 
 
 class SignalWatch:
-    """Turn the first SIGTERM into an exception, so that what is under way is left in order.
+    """Turn the first SIGTERM or Ctrl-C into an exception, so that all is left in order.
 
-    The handler that was there before is put back by `stop`. Off the main thread, where Python
-    cannot have one, nothing is done.
-
-    Attributes:
-        asked: Whether the signal came.
+    Kedro tells no hook of a KeyboardInterrupt: a notebook would hold the lock from then on. The
+    handlers that were there before are put back by `stop`. Off the main thread, where Python cannot
+    have one, nothing is done.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = None
-        self._watching = False
+        self._asked: str | None = None
+        self._ignoring = False
+        self._before: dict[int, Any] = {}
 
     def start(self) -> None:
         """Begin to watch."""
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._handle)
-            self._watching = True
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._handle)
+
+    def ignore(self) -> None:
+        """Let SIGTERM do nothing from now on: the end has come without it."""
+        self._ignoring = True
 
     def stop(self) -> None:
-        """Put the handler back that was there before."""
-        if self._watching:
-            signal.signal(signal.SIGTERM, self._before or signal.SIG_DFL)
-            self._watching = False
+        """Put the handlers back that were there before."""
+        while self._before:
+            number, handler = self._before.popitem()
+            signal.signal(number, handler or signal.SIG_DFL)
 
     def check(self) -> None:
         """Raise again where somebody caught the exception and went on.
@@ -163,13 +167,16 @@ class SignalWatch:
         Raises:
             Terminated: The signal came.
         """
-        if self.asked:
-            raise Terminated("it was asked to end (SIGTERM)")
+        if self._asked is not None:
+            raise Terminated(f"it was asked to end ({self._asked})")
 
-    def _handle(self, _signum: int, _frame: FrameType | None) -> None:
-        if not self.asked:  # a second time it is on its way already
-            self.asked = True
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        first = self._asked is None and not self._ignoring
+        if first:
+            self._asked = signal.Signals(number).name
             self.check()
+        if number == signal.SIGINT:  # whoever presses it again means it
+            raise KeyboardInterrupt
 
 
 def notify(url: str | None, record: dict[str, Any], timeout: float) -> None:
@@ -182,18 +189,25 @@ def notify(url: str | None, record: dict[str, Any], timeout: float) -> None:
         return
     import requests
 
+    connections = logging.getLogger("urllib3.connectionpool")
+    connections.disabled = True  # at DEBUG it says the path of the address
     try:
         requests.post(url, json=record, timeout=timeout).raise_for_status()
     except Exception as error:
         logger.warning(
             "The webhook was not told (%s); nothing else depends on it.", type(error).__name__
         )
+    finally:
+        connections.disabled = False
 
 
 def say(line: str) -> None:
-    """Print the line on stdout; a reader that has gone away is no error."""
+    """Print the line of JSON on stdout; a reader that has gone away is no error."""
     try:
-        sys.stdout.write(line + "\n")
+        try:
+            sys.stdout.write(line + "\n")
+        except UnicodeEncodeError:  # a locale that does not know all characters
+            sys.stdout.write(json.dumps(json.loads(line)) + "\n")
         sys.stdout.flush()
     except OSError as error:
         logger.warning("The last line was not printed (%s).", error)
@@ -203,6 +217,15 @@ def peak_memory_mb() -> int:
     """Return the most memory that this process had at a time, in MB (2²⁰ bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB on Linux
+
+
+def _ends_a_line(path: Path) -> bool:
+    """Return whether the next byte begins a line."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
 def _say_nothing(record: logging.LogRecord) -> None:

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from mnist_vae.datasets.batch_files import Batch
 
+from mnist_vae.datasets.batch_files import Batch
 from mnist_vae.images import UNLABELLED, ImageSet
 from mnist_vae.params import ModelParams, RetrainingParams
 from mnist_vae.pipelines.intake import candidate

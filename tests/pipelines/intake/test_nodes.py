@@ -2,10 +2,16 @@
 
 import numpy as np
 import pytest
-from mnist_vae.datasets.batch_files import Batch
 
-from mnist_vae.params import ModelParams, RetrainingParams, SplitParams, TrainingParams
-from mnist_vae.pipelines.intake import nodes
+from mnist_vae.datasets.batch_files import Batch
+from mnist_vae.params import (
+    EvaluationParams,
+    ModelParams,
+    RetrainingParams,
+    SplitParams,
+    TrainingParams,
+)
+from mnist_vae.pipelines.intake import create_pipeline, nodes
 from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID
 from mnist_vae.retraining.records import BatchRecord, Declined, Intake, Outcome
 
@@ -26,7 +32,7 @@ def functions(batches):
 def check(incoming, splits, in_use=None, champion=None, withdrawn=None, unreported=None, **params):
     """Run the node to its end, and return what it saved in all."""
     accepted, bad, intakes = {}, {}, []
-    for new, worse, intake in nodes.check_batches(
+    for new, intake, worse in nodes.check_batches(
         functions(incoming),
         functions(in_use),
         functions(withdrawn),
@@ -199,6 +205,18 @@ def test_a_batch_that_a_killed_run_had_put_in_quarantine_is_told_of(splits):
     assert records["a"] == BatchRecord(outcome="bad", reasons=("cut",))
 
 
+def test_a_bad_batch_is_reported_beside_a_good_one_that_came_since_under_its_name(splits, pixels):
+    unreported = {"a": {"batch": "a", "reasons": ["cut"]}}
+    _, _, records = check({"a": Batch(pixels(6, 1))}, splits, unreported=unreported)
+    assert records["a"].outcome == "accepted"
+    assert records["a (before)"] == BatchRecord(outcome="bad", reasons=("cut",))
+
+
+def test_the_intake_tells_of_a_bad_batch_before_it_goes_to_quarantine():
+    (node,) = create_pipeline().filter(node_names=["check_batches"]).nodes
+    assert node.outputs.index("batch_intake") < node.outputs.index("quarantine")
+
+
 def test_a_name_that_cannot_be_printed_is_told_of_in_letters_that_can(splits, pixels):
     name = "one\ntwo\udcff"
     accepted, _, records = check({name: Batch(pixels(6, 1))}, splits)
@@ -229,7 +247,16 @@ def judge_images(make_images):
 def plan(judge_images, champion):
     """A maker of plans; `beside` is the fingerprint of the champion's training, None for none."""
 
-    def make(beside=None, declined=(), intake=None, batches=(), model=None, seed=1, **params):
+    def make(
+        beside=None,
+        declined=(),
+        intake=None,
+        batches=(),
+        model=None,
+        seed=1,
+        evaluation=None,
+        **params,
+    ):
         if beside is not None:
             champion.manifest["fingerprint"] = beside
         return nodes.plan_retraining(
@@ -242,6 +269,7 @@ def plan(judge_images, champion):
             SplitParams(),
             ModelParams(**(model or {})),
             TrainingParams(),
+            EvaluationParams(**(evaluation or {})),
             RetrainingParams(**params),
             seed,
         )
@@ -276,6 +304,16 @@ def test_what_was_declined_is_nothing_new_under_the_same_rules(plan):
     assert plan("other", declined).outcome is Outcome.NOTHING_NEW
     assert plan("other", declined, force=True).outcome is None
     assert plan("other", declined, min_gain=0.1).outcome is None, "it may pass now"
+    threshold = {"active_unit_threshold": 0.001}
+    assert plan("other", declined, evaluation=threshold).outcome is None, "that is a rule too"
+
+
+def test_what_was_declined_beside_another_champion_may_be_better_than_this_one(plan):
+    declined = [declined_as(plan(), champion="000003-rolled-back-since")]
+    assert plan("other", declined).outcome is None
+    assert plan(plan().fingerprint, declined).outcome is Outcome.NOTHING_NEW
+    declined = [declined_as(plan(), champion="000003-x", rolled_back=True)]
+    assert plan("other", declined).outcome is Outcome.NOTHING_NEW
 
 
 def test_what_a_person_rolled_back_is_not_tried_again_whatever_the_rules(plan):

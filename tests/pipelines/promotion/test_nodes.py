@@ -32,7 +32,7 @@ LENIENT = {"max_accuracy_drop": 1.0, "first_min_accuracy": 0.0, "first_max_negat
 def judge(champion, make_images, embed, tmp_path):
     """A judge of candidates that are the champion but for the bias of its pixels."""
 
-    def run(bias=0.0, beside=champion, declined=(), batches=None, **params):
+    def run(bias=0.0, beside=champion, declined=(), batches=None, planned="new", **params):
         encoder, decoder = build_encoder(seed=1), build_decoder(seed=1)
         set_bias(decoder, bias)
         images = make_images(20, "judge", 200)
@@ -51,7 +51,7 @@ def judge(champion, make_images, embed, tmp_path):
             pd.concat([embed(encoder, decoder, make_images(30, "train", 800), "train")]),
             make_images(60),
             make_images(20, "validation", 100),
-            {"statement": "Data: some.", "source": "sample"},
+            {"statement": "Data: some.", "source": "sample", "fingerprint": planned},
             images,
             ModelParams(),
             TrainingParams(epochs=1, batch_size=20, jit_compile=False),
@@ -97,6 +97,21 @@ def test_a_worse_candidate_is_kept_out_and_the_better_one_promoted(judge, poor):
     )
     assert judge(beside=poor, bias=2.0).outcome is Outcome.KEPT
     assert judge(beside=poor, min_gain=1e6).outcome is Outcome.KEPT
+
+
+def test_a_candidate_of_another_plan_is_not_judged(judge):
+    with pytest.raises(ValueError, match="expected data of the plan new, received those of old"):
+        judge(planned="old")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_an_earlier_candidate_left_of_more_trainings_is_cleared(
+    judge, champion, tmp_path, first
+):
+    for name in ("repeats_1.npz", "repeats_9.npz", "repeats_of_mine.npz"):
+        (tmp_path / name).touch()
+    judge(beside=None if first else champion)
+    assert [path.name for path in tmp_path.glob("repeats*")] == ["repeats_of_mine.npz"]
 
 
 def test_a_first_model_is_judged_by_the_absolute_bounds_and_none_in_service_is_no_success(judge):

@@ -32,7 +32,6 @@ class Known:
     ) -> None:
         self.in_use = {name: load() for name, load in batches_in_use.items()}
         withdrawn = [load() for load in withdrawn_batches.values()]
-        self.names_withdrawn = set(withdrawn_batches)
         self.used = _hashes_of([*archive, *self.in_use.values()])
         self.withdrawn = _hashes_of(withdrawn)
         self.tested = _hashes_of([test_images])

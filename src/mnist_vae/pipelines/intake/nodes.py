@@ -14,7 +14,13 @@ from mnist_vae.datasets.batch_files import Batch
 from mnist_vae.datasets.releases import Release
 from mnist_vae.fingerprints import json_fingerprint, recipe_fingerprints
 from mnist_vae.images import ImageSet
-from mnist_vae.params import ModelParams, RetrainingParams, SplitParams, TrainingParams
+from mnist_vae.params import (
+    EvaluationParams,
+    ModelParams,
+    RetrainingParams,
+    SplitParams,
+    TrainingParams,
+)
 from mnist_vae.pipelines.intake.candidate import Batches
 from mnist_vae.pipelines.intake.drift import DriftMeter
 from mnist_vae.pipelines.intake.examination import Known, examine
@@ -44,7 +50,7 @@ def check_batches(
     split_params: SplitParams,
     retraining_params: RetrainingParams,
     seed: int,
-) -> Iterator[tuple[dict[str, ImageSet], dict[str, Any], Intake]]:
+) -> Iterator[tuple[dict[str, ImageSet], Intake, dict[str, Any]]]:
     """Part good batches from bad ones, one at a time.
 
     A batch is bad when it cannot be read, holds a constant image, an image of the test split, the
@@ -67,11 +73,14 @@ def check_batches(
 
     Yields:
         Once a batch, so that one at a time is in memory, and once at the end: its images if it is
-        good, uint8 `[n, 28, 28]`, split `train` or `validation` by their content; its reasons if
-        it is bad; and the intake so far. An image's id never changes, and no id is given twice.
+        good, uint8 `[n, 28, 28]`, split `train` or `validation` by their content; the intake so
+        far; and its reasons if it is bad. An image's id never changes, and no id is given twice.
     """
+    delivered = {printable(name) for name in incoming_batches}
     records = {
-        name: BatchRecord(outcome="bad", reasons=record["reasons"])
+        f"{name} (before)" if name in delivered else name: BatchRecord(
+            outcome="bad", reasons=record["reasons"]
+        )
         for name, record in unreported_quarantine.items()
     }
     meter = DriftMeter(champion, retraining_params, seed) if champion else None
@@ -93,10 +102,10 @@ def check_batches(
         bad = record.model_dump(mode="json", include={"reasons", "drift"})
         yield (
             {} if accepted is None else {key: accepted},
-            {name: bad} if record.outcome == "bad" else {},
             Intake(batches=records),
+            {name: bad} if record.outcome == "bad" else {},
         )
-    yield {}, {}, Intake(batches=records)
+    yield {}, Intake(batches=records), {}
 
 
 def withdraw_batches(
@@ -139,6 +148,7 @@ def plan_retraining(
     split_params: SplitParams,
     model_params: ModelParams,
     training_params: TrainingParams,
+    evaluation_params: EvaluationParams,
     retraining_params: RetrainingParams,
     seed: int,
 ) -> Plan:
@@ -149,11 +159,12 @@ def plan_retraining(
         batches_in_use: All batches in use, those just accepted too.
         batch_intake: What became of the batches of this run.
         champion: What it was trained with need not be trained again.
-        declined: Nor need these, under the same rules and beside a champion.
+        declined: Nor need these, under the same rules and beside the same champion.
         judge_images: Those that decide; the champion must have been judged by the same.
         split_params: How the archive is split.
         model_params: The candidate's architecture and reconstruction term.
         training_params: How it is trained.
+        evaluation_params: The threshold of an active unit, which is one of the rules.
         retraining_params: `force` trains in any case.
         seed: Of every draw.
 
@@ -174,7 +185,7 @@ def plan_retraining(
     )
     parts["data"] = json_fingerprint([files, judge_digest, sorted(batches_in_use)])
     fingerprint = json_fingerprint(parts)
-    gate = json_fingerprint(retraining_params.gate())
+    gate = json_fingerprint([retraining_params.gate(), evaluation_params.active_unit_threshold])
     outcome, reason = _anything_new(
         fingerprint, gate, batch_intake, champion, declined, retraining_params
     )
@@ -207,6 +218,8 @@ def _anything_new(
     ]
     if champion is None:
         return _without_champion(earlier)
+    # Beside another one, such as after a rollback or a repair, it may be the better one.
+    earlier = [one for one in earlier if one.rolled_back or one.champion == champion.name]
     if champion.manifest["fingerprint"] != fingerprint and not earlier:
         return None, "code, parameters or data are new"
     whose = "those of a candidate declined" if earlier else "those in service"

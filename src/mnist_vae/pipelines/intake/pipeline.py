@@ -26,7 +26,8 @@ def create_pipeline() -> Pipeline:
                     "params:retraining",
                     "params:seed",
                 ],
-                outputs=["batches_in_use", "quarantine", "batch_intake"],
+                # The intake first: what goes to quarantine is in the line of this run.
+                outputs=["batches_in_use", "batch_intake", "quarantine"],
                 name="check_batches",
             ),
             Node(
@@ -47,6 +48,7 @@ def create_pipeline() -> Pipeline:
                     "params:split",
                     "params:model",
                     "params:training",
+                    "params:evaluation",
                     "params:retraining",
                     "params:seed",
                 ],

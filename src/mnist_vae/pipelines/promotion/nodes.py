@@ -92,8 +92,17 @@ def judge_candidate(
     Yields:
         Once: the decision. `gain` is the mean over images and seeds of the champion's −ELBO less
         the candidate's, in nats.
+
+    Raises:
+        ValueError: The candidate is not the one that was planned.
     """
     check_models(training_summary, encoder, decoder)
+    if data_manifest["fingerprint"] != retraining_plan.fingerprint:
+        raise ValueError(
+            "The candidate is not the one that was planned, as it is where a part of the pipeline "
+            f"is run: expected data of the plan {retraining_plan.fingerprint}, received those of "
+            f"{data_manifest['fingerprint']}; run `kedro run --pipelines retraining`."
+        )
 
     def look(encoder: KerasModel, decoder: KerasModel) -> judgement.Scores:
         return judgement.score(
@@ -120,6 +129,7 @@ def judge_candidate(
     if champion is None:
         checks = judgement.first_checks(candidate, retraining_params)
         yield _decide(checks, Outcome.FAILED, **common)
+        repeats_backup.clear_numbered()
         return
 
     before = look(champion.load("encoder.keras"), champion.load("decoder.keras"))
@@ -171,8 +181,7 @@ def judge_candidate(
         drifted=drifted,
         **common,
     )
-    for backup in backups:  # Kedro saved the decision before it asked for more
-        backup.clear()
+    repeats_backup.clear_numbered()  # Kedro saved the decision before it asked for more
 
 
 def _decide(
