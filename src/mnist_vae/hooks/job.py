@@ -133,7 +133,7 @@ class RetrainingJob:
             return
         logger.error("%s", repair.sentence)
         self._record["repaired"] = printable(repair.sentence)
-        if pipelines == {"rollback"}:  # what was asked for is done: once more would be too far
+        if "rollback" in pipelines:  # what was asked for is done: once more would be too far
             back = repair.in_service is not None
             self._end(Outcome.ROLLED_BACK if back else Outcome.FAILED, repair.sentence, stop=True)
 

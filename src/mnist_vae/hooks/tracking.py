@@ -24,7 +24,7 @@ from kedro.framework.hooks import hook_impl
 from pydantic import BaseModel
 
 from mnist_vae.datasets.atomic import replacing
-from mnist_vae.retraining.records import Decline, Promote, Record, RollBack
+from mnist_vae.retraining.records import Decline, Promote, RollBack
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -215,8 +215,7 @@ class Tracking:
             self._log_metrics(
                 [(key, value, epoch) for epoch, row in rows.items() for key, value in row.items()]
             )
-        elif isinstance(data, dict | Record):
-            data = data.model_dump(mode="json") if isinstance(data, Record) else data
+        elif isinstance(data, dict):
             for tag in _TAGS:
                 if data.get(tag) is not None:
                     client.set_tag(run_id, tag, data[tag])

@@ -190,7 +190,7 @@ def notify(url: str | None, record: dict[str, Any], timeout: float) -> None:
     import requests
 
     connections = logging.getLogger("urllib3.connectionpool")
-    connections.disabled = True  # at DEBUG it says the path of the address
+    before, connections.disabled = connections.disabled, True  # at DEBUG it says the address
     try:
         requests.post(url, json=record, timeout=timeout).raise_for_status()
     except Exception as error:
@@ -198,7 +198,7 @@ def notify(url: str | None, record: dict[str, Any], timeout: float) -> None:
             "The webhook was not told (%s); nothing else depends on it.", type(error).__name__
         )
     finally:
-        connections.disabled = False
+        connections.disabled = before
 
 
 def say(line: str) -> None:

@@ -58,7 +58,7 @@ class Drift(Record):
 class BatchRecord(Record):
     """What became of one incoming batch."""
 
-    outcome: Literal["accepted", "in use", "bad", "unfinished"]
+    outcome: Literal["accepted", "in use", "withdrawn", "bad", "unfinished"]
     images: int | None = None
     drift: Drift | None = None
     reasons: tuple[str, ...] = ()

@@ -181,6 +181,13 @@ def test_images_that_were_withdrawn_do_not_come_back_under_another_name(splits, 
     assert "6 of 6 images are withdrawn from use" in bad["b"]["reasons"][0]
 
 
+def test_a_batch_withdrawn_before_it_was_confirmed_is_neither_bad_nor_used_again(splits, pixels):
+    batch = Batch(pixels(6, 1))
+    accepted, _, _ = check({"monday": batch}, splits)
+    again = check({"monday": batch}, splits, withdrawn=accepted)
+    assert again == ({}, {}, {"monday": BatchRecord(outcome="withdrawn", images=6)})
+
+
 def test_a_batch_that_cannot_be_read_is_bad_for_that_reason(splits):
     _, bad, _ = check({"a": Batch(problem="a.png is not a PNG file")}, splits)
     assert bad["a"]["reasons"] == ["a.png is not a PNG file"]

@@ -31,7 +31,8 @@ class Known:
         champion: Release | None,
     ) -> None:
         self.in_use = {name: load() for name, load in batches_in_use.items()}
-        withdrawn = [load() for load in withdrawn_batches.values()]
+        self.left = {name: load() for name, load in withdrawn_batches.items()}
+        withdrawn = list(self.left.values())
         self.used = _hashes_of([*archive, *self.in_use.values()])
         self.withdrawn = _hashes_of(withdrawn)
         self.tested = _hashes_of([test_images])
@@ -61,6 +62,8 @@ def examine(
         return BatchRecord(outcome="unfinished"), None
     if key in known.in_use:  # by a run that was killed before it could confirm it
         return BatchRecord(outcome="in use", images=len(known.in_use[key])), None
+    if key in known.left:  # alike, and a person withdrew it before the next one
+        return BatchRecord(outcome="withdrawn", images=len(known.left[key])), None
     if batch.images is None:
         return BatchRecord(outcome="bad", reasons=(batch.problem or "it holds no images",)), None
     hashes = image_hashes(batch.images)
