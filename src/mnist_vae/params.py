@@ -156,6 +156,8 @@ class RetrainingParams(_Group):
     """Train from new weights, or from those in service."""
     force: bool = False
     """Train even when code, parameters and data are those of a model that was judged before."""
+    judge_as_first: bool = False
+    """Judge a candidate by the bounds of a first model, where the champion cannot be compared."""
     judge_fraction: Fraction = 0.1
     """Share of the archive's training images that no candidate is trained on: they decide."""
     judge_draws: PositiveInt = 5
@@ -209,6 +211,7 @@ class RetrainingParams(_Group):
 
 
 _GATE = (
+    "judge_as_first",
     "judge_draws",
     "seeds",
     "screen_gain",

@@ -202,6 +202,11 @@ def test_what_could_not_be_compared_is_not_trained(project):
     assert (line["outcome"], line["exit_code"]) == ("failed", 1)
     assert "could not be compared with the model in service" in line["reason"]
     assert "Running node: train_vae" not in line["log"]
+    before = in_service(project)
+    line = retrain(project, **{"model.reconstruction": "mse", "retraining.judge_as_first": True})
+    assert line["outcome"] == "promoted", line
+    assert in_service(project) != before
+    assert retrain(project, "rollback", **{"model.reconstruction": "mse"})["champion"] == before
 
 
 def test_no_batch_whatever_its_name_or_content_stops_the_others(project, fresh):

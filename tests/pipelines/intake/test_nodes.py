@@ -374,6 +374,7 @@ def test_what_could_not_be_compared_is_refused_before_the_training(plan, champio
     del champion.manifest["judge_images"]
     with pytest.raises(ValueError, match="expected the same judge's images, none"):
         plan("other")
+    assert plan("other", judge_as_first=True).outcome is None
 
 
 def test_a_warm_start_says_which_release_it_starts_from(plan):

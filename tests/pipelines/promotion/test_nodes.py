@@ -123,6 +123,16 @@ def test_a_first_model_is_judged_by_the_absolute_bounds_and_none_in_service_is_n
     assert "label accuracy of the first model's z" in strict.reason
 
 
+def test_a_champion_that_cannot_be_compared_stays_until_the_bounds_of_a_first_model_are_passed(
+    judge, champion
+):
+    passed = judge(judge_as_first=True)
+    assert (passed.outcome, passed.previous) == (Outcome.PROMOTED, champion.name)
+    assert passed.champion is None
+    kept = judge(judge_as_first=True, bias=9.0)
+    assert (kept.outcome, kept.previous) == (Outcome.KEPT, champion.name)
+
+
 @pytest.fixture
 def trainings(monkeypatch):
     """Stand in for the trainings with other seeds: each takes the bias that is next."""

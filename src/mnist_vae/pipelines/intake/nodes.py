@@ -172,7 +172,7 @@ def plan_retraining(
         ValueError: A candidate could not be compared with the champion.
     """
     judge_digest = judge_images.digest()
-    if champion is not None:
+    if champion is not None and not retraining_params.judge_as_first:
         _check_comparable(champion, judge_digest, model_params.reconstruction)
     warm = retraining_params.start == "champion" and champion is not None
     files = {name: file["sha256"] for name, file in data_manifest["files"].items()}
@@ -262,7 +262,7 @@ def _check_comparable(champion: Release, judge_digest: str, reconstruction: str)
         if received != expected:
             raise ValueError(
                 f"A candidate could not be compared with the model in service: expected the same "
-                f"{what}, {expected}, received {received}; set back what changed it, or remove "
-                f"the link {champion.folder.parent.parent / 'champion'}, so that the next "
-                "candidate is judged as a first one."
+                f"{what}, {expected}, received {received}; set back what changed it, or run once "
+                "with `--params retraining.judge_as_first=true`: then the bounds of a first model "
+                "decide, and the one in service stays until a candidate passes them."
             )

@@ -126,9 +126,10 @@ def judge_candidate(
         "fingerprint": retraining_plan.fingerprint,
         "gate": retraining_plan.gate,
     }
-    if champion is None:
+    if champion is None or retraining_params.judge_as_first:
         checks = judgement.first_checks(candidate, retraining_params)
-        yield _decide(checks, Outcome.FAILED, **common)
+        otherwise = Outcome.FAILED if champion is None else Outcome.KEPT
+        yield _decide(checks, otherwise, previous=champion.name if champion else None, **common)
         repeats_backup.clear_numbered()
         return
 

@@ -61,7 +61,9 @@ def _figures(
         values = [getattr(model, of) for model in models]
         return name, ["" if value is None else form.format(value) for value in values]
 
-    tests = [metrics] + ([champion.load("metrics.json")] if champion else [])
+    tests = [metrics]
+    if champion is not None and decision.champion is not None:
+        tests.append(champion.load("metrics.json"))
     return [
         row("−ELBO, nats an image, judge's images", "{:.2f}", "negative_elbo"),
         row("label accuracy of z, judge's images", "{:.3f}", "accuracy"),
