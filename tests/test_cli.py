@@ -323,6 +323,9 @@ def test_github_actions_runs_the_same_command_once_at_a_time_and_keeps_its_data(
         names.index("Keep the data"),
     )
     assert fetch < run < keep
+    # What another branch has in service is not this one's, nor what a fork uploaded.
+    assert "select(.workflow_run.head_branch == env.GITHUB_REF_NAME)" in runs[fetch]
+    assert "head_repository_id == .workflow_run.repository_id" in runs[fetch]
     upload = job["steps"][keep]
     assert upload["with"]["name"] in runs[fetch]
     # Also after a failed run, but never over data that could not be fetched.

@@ -86,8 +86,8 @@ def test_all_data_of_an_environment_are_under_its_own_root(env, root):
         ("source", {"order": ["web"]}, "`source.order.0` .* 'sample', received 'web'"),
         ("source", {"foldr": "x"}, "`source.foldr` is unknown: allowed are folder, order"),
         ("training.epochs", True, "`training.epochs` .* integer.* received True"),
-        ("training", 3, "`training` is wrong: it must be a mapping of keys.*received 3"),
-        ("model.hidden_units", 512, "`model.hidden_units` .* a list.* received 512"),
+        ("training", 3, "`training` is wrong: input should be a valid dictionary.*received 3"),
+        ("model.hidden_units", 512, "`model.hidden_units` .* a valid tuple, received 512"),
         ("generation.n_images", 0, "`generation.n_images` .* received 0"),
     ],
 )

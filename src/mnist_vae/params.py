@@ -6,7 +6,6 @@ any node runs. `Parameters` is the whole of it, so that a key that no group know
 
 from __future__ import annotations
 
-import re
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
@@ -269,8 +268,5 @@ def _describe(problem: Any) -> str:
         return f"Parameter `{key}` is missing: expected it in one of the parameter files"
     if problem["type"] == "value_error":
         return f"Parameters `{key}` do not go together: {problem['ctx']['error']}"
-    expected = problem["msg"].replace("Input should be", "it must be").replace("Tuple", "it")
-    # Pydantic's word for what YAML calls a list, and for what it calls a mapping.
-    expected = expected.replace("a valid tuple", "a list, such as [a, b]")
-    expected = re.sub(r"a valid dictionary or instance of \w+", "a mapping of keys", expected)
+    expected = problem["msg"][0].lower() + problem["msg"][1:]
     return f"Parameter `{key}` is wrong: {expected}, received {problem['input']!r}"

@@ -174,7 +174,7 @@ def small_disk(served, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "dataset", ["candidate_encoder", "candidate_latent_embeddings", "promotion"]
+    "dataset", ["candidate_encoder", "candidate_latent_embeddings", "release_order"]
 )
 def test_a_disk_that_is_full_when_it_saves_leaves_the_old_model(small_disk, dataset):
     before = in_service(small_disk)

@@ -68,7 +68,7 @@ class Catalog(dict):
                 raise repaired
             return repaired
 
-        super().__init__(promotion=SimpleNamespace(repair=repair))
+        super().__init__(release_order=SimpleNamespace(repair=repair))
         self.champion, self.confirmed = champion, []
 
     def load(self, name):

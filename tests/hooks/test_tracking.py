@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from kedro.config import OmegaConfigLoader
 
-from mnist_vae.hooks.tracking import Tracking, _located
+from mnist_vae.hooks.tracking import Tracking, located
 from mnist_vae.params import RetrainingParams
 from mnist_vae.retraining.records import Decision, Figures, Outcome
 from mnist_vae.settings import CONFIG_LOADER_ARGS, DISABLE_HOOKS_FOR_PLUGINS, HOOKS
@@ -74,7 +74,7 @@ def test_without_the_package_the_run_goes_on_and_says_what_to_install(not_instal
 def test_what_mlflow_raises_is_said_once_and_ends_the_tracking(not_installed, caplog):
     plugin = Plugin(ConnectionError("no answer from http://me:secret@tracking.example/api"))
     tracking = Tracking()
-    tracking._plugin = plugin
+    tracking.plugin = plugin
     tracking.before_node_run(node=None, catalog=None, inputs={}, is_async=False)
     run_all_hooks(tracking)
     assert len(plugin.calls) == 1
@@ -85,15 +85,15 @@ def test_what_mlflow_raises_is_said_once_and_ends_the_tracking(not_installed, ca
 
 def test_a_pipeline_that_is_not_to_be_tracked_logs_nothing(not_installed, caplog):
     tracking = Tracking()
-    tracking._plugin = Plugin()
-    tracking._plugin.run_id = None
+    tracking.plugin = Plugin()
+    tracking.plugin.run_id = None
     tracking.after_dataset_saved(dataset_name="metrics", data={"latent_dim": 2})
     assert not caplog.records
 
 
 def test_parameters_are_handed_on_as_plain_values():
     tracking = Tracking()
-    tracking._plugin = plugin = Plugin()
+    tracking.plugin = plugin = Plugin()
     inputs = {
         "params:retraining": RetrainingParams(),
         "params:seed": 42,
@@ -117,7 +117,7 @@ def test_the_run_of_a_job_that_ended_its_process_is_closed_before_the_next_one(
     mlflow = SimpleNamespace(active_run=lambda: run, end_run=lambda *status: calls.append(status))
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
     tracking = Tracking()
-    tracking._plugin = Plugin()
+    tracking.plugin = Plugin()
     tracking.after_context_created(context_of("test"))
     assert calls == [()] * ended
 
@@ -144,7 +144,7 @@ def test_a_decision_is_logged_with_its_figures_and_tags(monkeypatch):
     for name, content in modules.items():
         monkeypatch.setitem(sys.modules, name, SimpleNamespace(end_run=None, **content))
     tracking = Tracking()
-    tracking._plugin = Plugin()
+    tracking.plugin = Plugin()
     decision = Decision(
         outcome=Outcome.PROMOTED,
         reason="it passed every check",
@@ -172,15 +172,15 @@ def test_the_database_has_an_absolute_path_and_the_environment_goes_first(monkey
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     loader = context_of("mlflow").config_loader
     loader.config_patterns["mlflow"] = ["mlflow*"]
-    located = _located(loader["mlflow"], tmp_path)
-    assert located["server"]["mlflow_tracking_uri"] == f"sqlite:///{tmp_path}/data/mlflow/mlflow.db"
-    experiment = located["tracking"]["experiment"]
+    config = located(loader["mlflow"], tmp_path)
+    assert config["server"]["mlflow_tracking_uri"] == f"sqlite:///{tmp_path}/data/mlflow/mlflow.db"
+    experiment = config["tracking"]["experiment"]
     assert experiment["create_experiment_kwargs"] == {"artifact_location": "data/mlflow/artifacts"}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    located = _located(located, tmp_path)
-    assert located["server"]["mlflow_tracking_uri"] == "http://127.0.0.1:5000"
+    config = located(config, tmp_path)
+    assert config["server"]["mlflow_tracking_uri"] == "http://127.0.0.1:5000"
     assert experiment == {"name": "mnist-vae"}
-    assert _located({}, tmp_path)["server"] == {"mlflow_tracking_uri": "http://127.0.0.1:5000"}
+    assert located({}, tmp_path)["server"] == {"mlflow_tracking_uri": "http://127.0.0.1:5000"}
 
 
 def test_its_environment_is_otherwise_that_of_an_unattended_job():

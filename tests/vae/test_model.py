@@ -8,6 +8,7 @@ from mnist_vae.vae.model import (
     Objective,
     VariationalAutoencoder,
     elbo_terms,
+    resample,
     score_batches,
 )
 from mnist_vae.vae.networks import build_decoder, build_encoder, keras, logits_model
@@ -185,7 +186,7 @@ def test_a_resampled_input_is_black_or_white_with_the_probability_of_its_grey(ne
     vae = VariationalAutoencoder(*networks, objective=Objective(resample_input=True), seed=1)
     grey = np.linspace(0, 1, 256, dtype="float32")
     pixels = np.tile(np.repeat(grey, 49), (400, 1)).reshape(-1, 784)
-    seen = vae._resample(pixels).numpy()
+    seen = resample(pixels, vae.seed_generator.next()).numpy()
     assert set(np.unique(seen)) == {0.0, 1.0}
     assert np.array_equal(seen[pixels == 0], pixels[pixels == 0])
     assert np.array_equal(seen[pixels == 1], pixels[pixels == 1])
@@ -193,7 +194,7 @@ def test_a_resampled_input_is_black_or_white_with_the_probability_of_its_grey(ne
     assert np.abs(share - grey).max() < 5 * 0.5 / np.sqrt(400 * 49)
     # Neither the draws of one step nor those of two have anything to do with each other.
     grey = np.full((400, 784), 0.5, "float32")
-    first, second = (vae._resample(grey).numpy() for _ in range(2))
+    first, second = (resample(grey, vae.seed_generator.next()).numpy() for _ in range(2))
     for one, other in (
         (first, second),
         (first[:, :196], first[:, 196:392]),

@@ -117,7 +117,7 @@ class RetrainingJob:
             self._lock.take(self._record["started"])
             self._journal.open_log()
             self._signals.start()
-            repair = catalog["promotion"].repair()
+            repair = catalog["release_order"].repair()
         except LockedError as error:
             self._end(Outcome.LOCKED, str(error), stop=True)
         except OSError as error:

@@ -62,7 +62,8 @@ class Tracking:
     lock. Where the job ends the process, MLflow closes the run itself, as finished.
     """
 
-    _plugin: Any = None  # the hooks of kedro-mlflow, while this run is tracked
+    plugin: Any = None
+    """The hooks of kedro-mlflow, while this run is tracked."""
     _context: Any = None
     _catalog: Any = None
     _followed: str | None = None
@@ -71,7 +72,7 @@ class Tracking:
     def after_context_created(self, context: KedroContext) -> None:
         """Read `mlflow.yml`, where the environment has one; `kedro mlflow ui` needs no more."""
         self._close_what_was_left_open()
-        self._plugin = self._catalog = self._followed = None
+        self.plugin = self._catalog = self._followed = None
         loader: Any = context.config_loader
         loader.config_patterns.setdefault("mlflow", ["mlflow*"])
         try:
@@ -84,10 +85,10 @@ class Tracking:
 
             logging.getLogger("kedro_mlflow").setLevel(logging.WARNING)
             logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # each retry
-            loader["mlflow"] = _located(config, context.project_path)
+            loader["mlflow"] = located(config, context.project_path)
             self._context = context
             self._context.mlflow = KedroMlflowConfig.model_validate(loader["mlflow"])
-            self._plugin = MlflowHook()
+            self.plugin = MlflowHook()
 
     @hook_impl
     def before_pipeline_run(
@@ -95,10 +96,10 @@ class Tracking:
     ) -> None:
         """Connect, and open a run of MLflow."""
         self._catalog = catalog
-        if self._plugin is not None:
+        if self.plugin is not None:
             with self._harmless():
                 _prepare_database(self._context.mlflow.server.mlflow_tracking_uri)
-                self._plugin.after_context_created(self._context)
+                self.plugin.after_context_created(self._context)
         # Its parameters are logged with all the others.
         tags = {**run_params, "runtime_params": None}
         self._forward("before_pipeline_run", run_params=tags, pipeline=pipeline, catalog=catalog)
@@ -167,17 +168,17 @@ class Tracking:
                 import mlflow
 
                 left = mlflow.active_run()
-                if left is not None and left.info.run_id == self._plugin.run_id:
+                if left is not None and left.info.run_id == self.plugin.run_id:
                     mlflow.end_run()
 
     def _is_on(self) -> bool:
         """Return whether a run of MLflow is open; `disable_tracking` leaves some pipelines out."""
-        return self._plugin is not None and self._plugin.run_id is not None
+        return self.plugin is not None and self.plugin.run_id is not None
 
     def _forward(self, hook: str, **arguments: Any) -> None:
-        if self._plugin is not None:
+        if self.plugin is not None:
             with self._harmless():
-                getattr(self._plugin, hook)(**arguments)
+                getattr(self.plugin, hook)(**arguments)
 
     @contextmanager
     def _harmless(self) -> Iterator[None]:
@@ -190,7 +191,7 @@ class Tracking:
                 " any further" if self._is_on() else "",
                 *_expected_and_received(error),
             )
-            self._plugin = None
+            self.plugin = None
             if "mlflow" in sys.modules:
                 with suppress(Exception):
                     sys.modules["mlflow"].end_run("KILLED")
@@ -201,7 +202,7 @@ class Tracking:
         from PIL import Image
         from plotly.graph_objects import Figure
 
-        client, run_id = MlflowClient(), self._plugin.run_id
+        client, run_id = MlflowClient(), self.plugin.run_id
         if isinstance(data, BaseModel):
             data = data.model_dump(mode="json")
         if isinstance(data, Image.Image):
@@ -231,7 +232,7 @@ class Tracking:
         metrics = [Metric(key, float(value), now, int(step)) for key, value, step in values]
         for start in range(0, len(metrics), _METRICS_OF_A_REQUEST):
             MlflowClient().log_batch(
-                self._plugin.run_id, metrics[start : start + _METRICS_OF_A_REQUEST]
+                self.plugin.run_id, metrics[start : start + _METRICS_OF_A_REQUEST]
             )
 
     def _follow(self, release: Release | None) -> None:
@@ -253,7 +254,7 @@ class Tracking:
         """Upload all files of the release, and return the model version that they are."""
         from mlflow.tracking import MlflowClient
 
-        client, run_id = MlflowClient(), self._plugin.run_id
+        client, run_id = MlflowClient(), self.plugin.run_id
         folder = f"releases/{release.name}"
         client.log_artifacts(run_id, str(release.folder), folder)
         return client.create_model_version(
@@ -264,7 +265,7 @@ class Tracking:
         )
 
 
-def _located(config: dict[str, Any], project: Path) -> dict[str, Any]:
+def located(config: dict[str, Any], project: Path) -> dict[str, Any]:
     """Return `mlflow.yml` with the address in the environment, or with its own made absolute."""
     server = config.setdefault("server", {})
     path = str(server.get("mlflow_tracking_uri")).removeprefix("sqlite:///")

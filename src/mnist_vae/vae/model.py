@@ -141,7 +141,11 @@ class VariationalAutoencoder(keras.Model):
             terms = elbo_terms(self.encoder, self.decoder_logits, pixels, self.reconstruction)
             self.add_loss(ops.mean(terms.reconstruction + terms.kl))
             return terms
-        seen = self._resample(pixels) if self.objective.resample_input else pixels
+        seen = (
+            resample(pixels, self.seed_generator.next())
+            if self.objective.resample_input
+            else pixels
+        )
         z_mean, z_log_var, z = self.encoder(seen)
         if self.objective.importance_samples > 1:
             return self._importance_weighted(pixels, z_mean, z_log_var)
@@ -170,24 +174,6 @@ class VariationalAutoencoder(keras.Model):
         kl = kl_divergence(z_mean, z_log_var)
         return ElboTerms(ops.mean(reconstruction, axis=0), kl, z_mean, z_log_var)
 
-    def _resample(self, pixels: Any) -> Any:
-        """Return pixels that are 1 with the probability of their grey value, else 0.
-
-        Keras' own random numbers, one a pixel, would take several times the rest of the step on a
-        CPU. These are a counter, hashed (lowbias32 of Wellons, Hash Function Prospector), and four
-        pixels share the bytes of each.
-        """
-        columns = -(-pixels.shape[-1] // 4)
-        row = ops.arange(ops.shape(pixels)[0], dtype="int32")[:, None]
-        count = ops.cast(columns * row + ops.arange(columns, dtype="int32"), "uint32")
-        state = ops.cast(self.seed_generator.next(), "uint32")  # the seed, and a count of calls
-        word = _hash(count + _hash(state[1] + _hash(state[0])))
-        shifts = [ops.right_shift(word, ops.cast(8 * byte, "uint32")) for byte in range(4)]
-        thresholds = ops.concatenate(shifts, axis=-1)[:, : pixels.shape[-1]]
-        thresholds = ops.cast(ops.bitwise_and(thresholds, ops.cast(255, "uint32")), "int32")
-        # White, 1, is above the greatest threshold, (255 + ½) / 256; black, 0, below the least.
-        return ops.cast(ops.cast(thresholds, pixels.dtype) + 0.5 < 256 * pixels, pixels.dtype)
-
     def compute_metrics(
         self, x: Any, y: Any, y_pred: ElboTerms, sample_weight: Any = None
     ) -> dict[str, Any]:
@@ -196,6 +182,29 @@ class VariationalAutoencoder(keras.Model):
         self.kl_tracker.update_state(y_pred.kl)
         metrics: dict[str, Any] = self.get_metrics_result()
         return metrics
+
+
+def resample(pixels: Any, state: Any) -> Any:
+    """Return pixels that are 1 with the probability of their grey value, else 0.
+
+    Keras' own random numbers, one a pixel, would take several times the rest of the step on a
+    CPU. These are a counter, hashed (lowbias32 of Wellons, Hash Function Prospector), and four
+    pixels share the bytes of each.
+
+    Args:
+        pixels: Grey values in [0, 1], `[batch, 784]`.
+        state: What a `keras.random.SeedGenerator` gives next, other at every call.
+    """
+    columns = -(-pixels.shape[-1] // 4)
+    row = ops.arange(ops.shape(pixels)[0], dtype="int32")[:, None]
+    count = ops.cast(columns * row + ops.arange(columns, dtype="int32"), "uint32")
+    state = ops.cast(state, "uint32")  # the seed, and a count of calls
+    word = _hash(count + _hash(state[1] + _hash(state[0])))
+    shifts = [ops.right_shift(word, ops.cast(8 * byte, "uint32")) for byte in range(4)]
+    thresholds = ops.concatenate(shifts, axis=-1)[:, : pixels.shape[-1]]
+    thresholds = ops.cast(ops.bitwise_and(thresholds, ops.cast(255, "uint32")), "int32")
+    # White, 1, is above the greatest threshold, (255 + ½) / 256; black, 0, below the least.
+    return ops.cast(ops.cast(thresholds, pixels.dtype) + 0.5 < 256 * pixels, pixels.dtype)
 
 
 def _hash(word: Any) -> Any:

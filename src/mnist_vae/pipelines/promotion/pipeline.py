@@ -63,7 +63,7 @@ def create_pipeline() -> Pipeline:
                     "candidate_run_manifest",
                     "params:retraining",
                 ],
-                outputs="promotion",
+                outputs="release_order",
                 confirms="incoming_batches",
                 name="finalise",
             ),
@@ -76,7 +76,7 @@ def create_rollback_pipeline() -> Pipeline:
     node = Node(
         nodes.roll_back,
         inputs=["champion", "previous_release"],
-        outputs="promotion",
+        outputs="release_order",
         name="roll_back",
     )
     return Pipeline([node])
