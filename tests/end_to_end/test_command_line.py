@@ -48,14 +48,14 @@ print("heavy:", sorted({{"tensorflow", "keras"}} & set(sys.modules)))
     [
         (
             "model.latent_dim=0",
-            "`model.latent_dim` is wrong: it must be greater than or equal to 1, received 0",
+            "`model.latent_dim` is wrong: input should be greater than or equal to 1, received 0",
         ),
         ("training.learing_rate=0.1", "`training.learing_rate` is unknown: allowed are epochs,"),
         (
             "source.order=folder",
-            "`source.order` is wrong: it must be a list, such as [a, b], received",
+            "`source.order` is wrong: input should be a valid tuple, received",
         ),
-        ("training.epochs=ten", "`training.epochs` is wrong: it must be a valid integer"),
+        ("training.epochs=ten", "`training.epochs` is wrong: input should be a valid integer"),
     ],
 )
 def test_a_wrong_parameter_stops_the_run_before_anything_is_done(project, params, sentence):
