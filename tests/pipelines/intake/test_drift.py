@@ -1,7 +1,9 @@
 """Drift: an effect, with its p-value beside it."""
 
+import numpy as np
 import pytest
 
+from mnist_vae.images import ImageSet
 from mnist_vae.params import RetrainingParams
 from mnist_vae.pipelines.intake.drift import DriftMeter
 
@@ -9,7 +11,9 @@ from mnist_vae.pipelines.intake.drift import DriftMeter
 @pytest.fixture
 def measure(champion, pixels):
     def run(n, change=lambda images: images, **params):
-        return DriftMeter(champion, RetrainingParams(**params), 1).measure(change(pixels(n, 5)))
+        return DriftMeter(champion, RetrainingParams(**params), 1).measure(
+            ImageSet(change(pixels(n, 5)), np.arange(n), np.full(n, "new"))
+        )
 
     return run
 

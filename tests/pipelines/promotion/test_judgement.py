@@ -7,8 +7,8 @@ import pytest
 from mnist_vae.images import ImageSet
 from mnist_vae.params import RetrainingParams
 from mnist_vae.pipelines.promotion import judgement
-from mnist_vae.pipelines.promotion.judgement import Scores
 from mnist_vae.retraining.records import Figures
+from mnist_vae.scores import Scores
 
 
 def test_labels_of_neighbours_are_those_that_are_known():

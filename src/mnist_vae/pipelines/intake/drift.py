@@ -5,15 +5,13 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.datasets.releases import Release
 from mnist_vae.images import ImageSet
 from mnist_vae.params import RetrainingParams
 from mnist_vae.retraining.records import Drift
-
-_BATCH_SIZE = 1024
+from mnist_vae.scores import score
 
 
 class DriftMeter:
@@ -31,16 +29,15 @@ class DriftMeter:
     """
 
     def __init__(self, champion: Release, params: RetrainingParams, seed: int) -> None:
-        self._champion = champion
         self._params = params
         self._seed = seed
         self._load = cache(champion.load)
 
-    def measure(self, pixels: NDArray[np.uint8]) -> Drift:
-        """Return the drift of images, uint8 `[n, 28, 28]`."""
+    def measure(self, images: ImageSet) -> Drift:
+        """Return the drift of images."""
         from scipy.stats import ks_2samp
 
-        new = self._figures(pixels)
+        new = self._figures(images)
         embeddings = self._load("latent_embeddings.parquet")
         known = embeddings[embeddings["split"] == "validation"]
         tests = {
@@ -60,21 +57,15 @@ class DriftMeter:
             negative_elbo=float(new["negative_elbo"].mean()),
         )
 
-    def _figures(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    def _figures(self, images: ImageSet) -> dict[str, NDArray[Any]]:
         """Return −ELBO (nats) and every dimension of z's mean, `[n]` each."""
-        from mnist_vae.vae.model import score_batches
-
-        new = ImageSet(pixels, np.arange(len(pixels)), np.full(len(pixels), "new"))
-        terms = list(
-            score_batches(
-                self._load("encoder.keras"),
-                self._load("decoder.keras"),
-                (batch.model_input() for batch in new.batches(_BATCH_SIZE)),
-                reconstruction=self._load("training_summary.json")["reconstruction"],
-                seed=self._seed,
-            )
+        scores = score(
+            self._load("encoder.keras"),
+            self._load("decoder.keras"),
+            images,
+            self._load("training_summary.json")["reconstruction"],
+            draws=1,
+            seed=self._seed,
         )
-        z_mean = np.concatenate([term.z_mean for term in terms])
-        elbo = np.concatenate([term.reconstruction + term.kl for term in terms])
-        columns = {f"z_mean_{dim:02d}": z_mean[:, dim] for dim in range(z_mean.shape[1])}
-        return {"negative_elbo": elbo, **columns}
+        columns = {f"z_mean_{dim:02d}": values for dim, values in enumerate(scores.z_mean.T)}
+        return {"negative_elbo": scores.negative_elbo, **columns}

@@ -68,9 +68,10 @@ def examine(
         return BatchRecord(outcome="bad", reasons=(batch.problem or "it holds no images",)), None
     hashes = image_hashes(batch.images)
     reasons = _reasons(batch.images, hashes, known)
+    images = split_batch(batch, hashes, known.next_id, split_params.validation_fraction)
     drift: Drift | None = None
     if meter is not None and not reasons:
-        drift = meter.measure(batch.images)
+        drift = meter.measure(images)
         if drift.drifted and params.drift_blocks:
             reasons.append(
                 f"it has drifted from the training data: expected a distance below "
@@ -78,7 +79,6 @@ def examine(
             )
     if reasons:
         return BatchRecord(outcome="bad", reasons=tuple(reasons), drift=drift), None
-    images = split_batch(batch, hashes, known.next_id, split_params.validation_fraction)
     known.add(key, images, hashes)
     return BatchRecord(outcome="accepted", images=len(hashes), drift=drift), images
 

@@ -2,60 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import ImageSet
 from mnist_vae.params import EvaluationParams, RetrainingParams
 from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID
 from mnist_vae.retraining.records import Check, Figures
+from mnist_vae.scores import Scores
 
-_BATCH_SIZE = 1024
 _MAX_NEIGHBOUR_IMAGES = 10_000  # that the k nearest neighbours are sought among
 _CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How a model does on images, one by one.
-
-    Attributes:
-        negative_elbo: Nats, `[n]`, the mean over the draws of z.
-        z_mean: `[n, latent_dim]`.
-    """
-
-    negative_elbo: NDArray[np.float64]
-    z_mean: NDArray[np.float32]
-
-
-def score(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    images: ImageSet,
-    reconstruction: str,
-    draws: int,
-    seed: int,
-) -> Scores:
-    """Return the scores of `images`; with one seed all models have the same noise."""
-    from mnist_vae.vae.model import score_batches
-
-    totals = np.zeros(len(images))
-    for draw in range(draws):
-        terms = list(
-            score_batches(
-                encoder,
-                decoder,
-                (batch.model_input() for batch in images.batches(_BATCH_SIZE)),
-                reconstruction=reconstruction,
-                seed=seed + draw,
-            )
-        )
-        totals += np.concatenate([term.reconstruction + term.kl for term in terms])
-    return Scores(totals / draws, np.concatenate([term.z_mean for term in terms]))
 
 
 def figures(

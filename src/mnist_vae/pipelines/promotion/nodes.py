@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_vae.contracts import check_models
@@ -37,6 +36,7 @@ from mnist_vae.retraining.records import (
     RollBack,
     kept_in_a_row,
 )
+from mnist_vae.scores import Scores, score
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +104,8 @@ def judge_candidate(
             f"{data_manifest['fingerprint']}; run `kedro run --pipelines retraining`."
         )
 
-    def look(encoder: KerasModel, decoder: KerasModel) -> judgement.Scores:
-        return judgement.score(
+    def look(encoder: KerasModel, decoder: KerasModel) -> Scores:
+        return score(
             encoder,
             decoder,
             judge_images,
@@ -219,13 +219,7 @@ def _drifted(
     """Return the batches in use that have drifted and that the champion was not trained on."""
     meter = DriftMeter(champion, params, seed)
     pending = sorted(set(batches_in_use) - set(champion.manifest.get("batches", ())))
-    return tuple(
-        name for name in pending if meter.measure(_bytes_of(batches_in_use[name]())).drifted
-    )
-
-
-def _bytes_of(images: ImageSet) -> NDArray[np.uint8]:
-    return images.grey().reshape(-1, 28, 28)
+    return tuple(name for name in pending if meter.measure(batches_in_use[name]()).drifted)
 
 
 def write_report(
