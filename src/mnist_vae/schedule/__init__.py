@@ -1,0 +1,1 @@
+"""`kedro schedule`: what a scheduler needs to run a job, from the templates in this folder."""
