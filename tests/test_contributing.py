@@ -1,0 +1,83 @@
+"""What contributors are told and given: the guide, the hooks before a commit, the workflows."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.projects import ROOT
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def workflow(name):
+    return yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "CHANGELOG.md", "README.md"])
+def test_what_a_document_names_is_there(document):
+    text = (ROOT / document).read_text()
+    named = re.findall(r"`((?:src|tests|conf/base|benchmarks|notebooks|\.ci)/[\w./-]*\w)`", text)
+    missing = [path for path in named if not (ROOT / path).exists()]
+    assert not missing
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)\)", text)
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_the_checks_run_on_every_python_that_is_supported():
+    (job,) = workflow("checks")["jobs"].values()
+    tested = set(job["strategy"]["matrix"]["python"])
+    supported = {
+        classifier.rpartition(" ")[2]
+        for classifier in PYPROJECT["project"]["classifiers"]
+        if re.search(r":: 3\.\d+$", classifier)
+    }
+    lowest, highest = re.findall(r"3\.(\d+)", PYPROJECT["project"]["requires-python"])
+    assert tested == supported == {f"3.{minor}" for minor in range(int(lowest), int(highest))}
+    commands = [step.get("run") for step in job["steps"]]
+    assert {"ruff check .", "ruff format --check .", "mypy", "pytest"} <= set(commands)
+
+
+def test_a_fork_trains_only_when_it_is_asked_to():
+    (job,) = workflow("retraining")["jobs"].values()
+    by_hand, on_schedule = job["if"].split(" || ")
+    assert by_hand == "github.event_name == 'workflow_dispatch'"
+    assert on_schedule == "vars.RETRAINING_SCHEDULE == 'on'"
+    # YAML 1.1 takes the key `on` for a truth value.
+    assert set(workflow("retraining")[True]) == {"schedule", "workflow_dispatch"}
+
+
+@pytest.mark.slow  # mypy reads the whole package
+def test_the_hooks_pass_what_is_committed_and_refuse_what_is_not_in_order(tmp_path):
+    repository = tmp_path / "repository"
+    wanted = [path for path in ROOT.iterdir() if path.suffix in (".toml", ".yaml", ".md")]
+    repository.mkdir()
+    for path in wanted:
+        shutil.copy(path, repository)
+    shutil.copytree(ROOT / "src", repository / "src", ignore=shutil.ignore_patterns("*.egg-info"))
+
+    def call(*command):
+        return subprocess.run(
+            [Path(sys.executable).with_name(command[0]), *command[1:]]
+            if command[0] != "git"
+            else command,
+            cwd=repository,
+            env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+
+    call("git", "init", "-q")
+    call("git", "add", "-A")
+    passed = call("pre-commit", "run", "--all-files")
+    assert passed.returncode == 0, passed.stdout + passed.stderr
+    (repository / "src/mnist_vae/new.py").write_text("import os\n")
+    call("git", "add", "-A")
+    refused = call("pre-commit", "run", "--all-files")
+    assert refused.returncode != 0
+    assert "F401" in refused.stdout
