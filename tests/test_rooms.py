@@ -9,7 +9,7 @@ import mnist_vae
 
 PACKAGE = Path(mnist_vae.__file__).parent
 
-# From the ground up; what is on no floor is around a run: it may import all, and no floor imports it.
+# From the ground up. What is on no floor is around a run: it may import all, and no floor it.
 FLOORS = [
     {"images", "params", "fingerprints", "provenance"},
     {"vae"},
