@@ -46,6 +46,7 @@ def test_the_files_hold_the_documented_defaults():
         "embedding",
         "generation",
         "reporting",
+        "retention",
     ):
         group = getattr(typed, name)
         assert group == type(group)(), name
@@ -84,6 +85,13 @@ def test_all_data_of_an_environment_are_under_its_own_root(env, root):
             "`split.validation_fraction` .* less than 1, received 1.0",
         ),
         ("source", {"order": ["web"]}, "`source.order.0` .* 'sample', received 'web'"),
+        ("source", {"folder": None}, "`source.folder` .* a valid string, received None"),
+        ("source", {"folder": ""}, "`source.folder` .* at least 1 character, received ''"),
+        (
+            "source",
+            {"folder": "x", "order": ["sample"]},
+            r"`source` do not go together: .* `order` with folder in it.* received \['sample'\]",
+        ),
         ("source", {"foldr": "x"}, "`source.foldr` is unknown: allowed are folder, order"),
         ("training.epochs", True, "`training.epochs` .* integer.* received True"),
         ("training", 3, "`training` is wrong: input should be a valid dictionary.*received 3"),

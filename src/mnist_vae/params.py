@@ -32,8 +32,20 @@ class _Group(BaseModel):
 class SourceParams(_Group):
     """Where the raw images come from (`--params source...` alone; its home is `globals.yml`)."""
 
-    folder: Annotated[str, Field(min_length=1)] | None = None
+    # Nothing may be the default, but not be given.
+    folder: str = Field(default=None, min_length=1)  # type: ignore[assignment]
+    """The folder of the raw images; the only source, where it is given."""
     order: Annotated[tuple[Source, ...], Field(min_length=1, strict=False)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SourceParams:
+        named = "folder" in self.model_fields_set
+        if named and self.order is not None and "folder" not in self.order:
+            raise ValueError(
+                "a folder that is named is the only source: expected `order` with folder in it, or "
+                f"none, received {list(self.order)}"
+            )
+        return self
 
 
 class SplitParams(_Group):
@@ -132,6 +144,14 @@ class ReportingParams(_Group):
 
     max_points: PositiveInt = 10_000
     """Points of the latent scatter at most; more make the page slow."""
+
+
+class RetentionParams(_Group):
+    """What stays on disk of runs that train (`retention`)."""
+
+    trained_models: PositiveInt | None = 10
+    """Trained models, newest first; None for all. What a release, or one of as many run manifests,
+    names stays too."""
 
 
 class ExitCodesParams(_Group):
@@ -236,6 +256,7 @@ class Parameters(_Group):
     embedding: EmbeddingParams
     generation: GenerationParams
     reporting: ReportingParams
+    retention: RetentionParams
     retraining: RetrainingParams
 
 

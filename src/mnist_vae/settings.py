@@ -1,14 +1,17 @@
 """Settings of the Kedro project."""
 
+from mnist_vae.config import LayeredConfigLoader
 from mnist_vae.hooks.job import RetrainingJob
 from mnist_vae.hooks.parameters import ParameterCheck
+from mnist_vae.hooks.retention import Retention
 from mnist_vae.hooks.tracking import Tracking
 
-HOOKS = (ParameterCheck(), Tracking(), RetrainingJob())
+HOOKS = (ParameterCheck(), Retention(), Tracking(), RetrainingJob())
 
 # `Tracking` calls them, and only where there is something to track.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 
+CONFIG_LOADER_CLASS = LayeredConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

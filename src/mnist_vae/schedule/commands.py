@@ -130,12 +130,10 @@ def kubernetes(env: str, calendar: str, image: str) -> None:
 
 def _exit_codes(project: ProjectMetadata, env: str) -> ExitCodesParams:
     """Return the exit codes of the job in this environment."""
-    from kedro.config import OmegaConfigLoader
-
-    from mnist_vae.settings import CONFIG_LOADER_ARGS
+    from mnist_vae.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
 
     arguments: dict[str, Any] = {**CONFIG_LOADER_ARGS, "env": env}
-    loader = OmegaConfigLoader(str(project.project_path / "conf"), **arguments)
+    loader = CONFIG_LOADER_CLASS(str(project.project_path / "conf"), **arguments)
     try:
         return check_parameters(loader["parameters"]).retraining.exit_codes
     except ParameterError as error:

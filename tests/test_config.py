@@ -1,0 +1,103 @@
+"""The layers of the configuration: base, what is a user's own, the environment."""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+import yaml
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from mnist_vae.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
+
+
+def write(project, env, name, content):
+    path = project / "conf" / env / f"{name}.yml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(content))
+
+
+def loader(conf, env=None, **params):
+    return CONFIG_LOADER_CLASS(str(conf), env=env, runtime_params=params, **CONFIG_LOADER_ARGS)
+
+
+def config(project, env=None, **params):
+    return loader(project / "conf", env, **params)
+
+
+@pytest.mark.parametrize("env", [None, "prod", "mlflow"])
+def test_what_is_a_users_own_holds_in_every_environment(project, env):
+    write(project, "local", "parameters", {"training": {"epochs": 7}})
+    write(project, "local", "globals", {"source": {"folder": "my/images"}})
+    parameters = config(project, env)["parameters"]
+    assert parameters["training"]["epochs"] == 7
+    assert parameters["training"]["batch_size"] == 256  # the rest of the group is the base's
+    assert config(project, env)["catalog"]["raw_images"]["path"] == "my/images"
+    assert config(project, env)["globals"]["source"]["folder"] == "my/images"
+
+
+def test_what_an_environment_says_itself_goes_before_it(project):
+    write(project, "local", "parameters", {"training": {"epochs": 7, "batch_size": 64}})
+    write(project, "local", "globals", {"source": {"order": ["folder"]}, "data": "mine"})
+    found = config(project, "test")
+    assert found["parameters"]["training"]["epochs"] == 2
+    assert found["parameters"]["training"]["batch_size"] == 64
+    assert found["globals"]["source"]["order"] == ["sample"]
+    assert found["globals"]["data"] == "data/test"
+
+
+@pytest.mark.parametrize("env", [None, "prod", "test"])
+def test_what_is_given_for_one_run_goes_before_all(project, env):
+    write(project, "local", "parameters", {"training": {"epochs": 7}})
+    assert config(project, env, training={"epochs": 3})["parameters"]["training"]["epochs"] == 3
+
+
+@pytest.mark.parametrize("env", ["prod", "test"])
+def test_an_entry_of_ones_own_takes_the_place_of_the_whole_entry(project, env):
+    entry = {
+        "type": "mnist_vae.datasets.idx.IdxDataset",
+        "filepath": "${globals:data}/${runtime_params:mine, own}.gz",
+    }
+    write(project, "local", "catalog", {"raw_images": entry, "_anchor": {"type": "x"}})
+    assert config(project, env)["catalog"]["raw_images"]["filepath"] in (
+        "data/own.gz",
+        "data/test/own.gz",
+    )
+    catalog = config(project, env, mine="other")["catalog"]
+    assert catalog["raw_images"]["filepath"].endswith("/other.gz")
+    assert "order" not in catalog["raw_images"]
+    assert "_anchor" not in catalog
+
+
+def test_globals_of_ones_own_are_seen_by_the_entries_of_the_base(project):
+    write(project, "local", "globals", {"data": "/mnt/data"})
+    assert config(project, "prod")["catalog"]["metrics"]["filepath"].startswith("/mnt/data/")
+
+
+def test_a_secret_is_said_once(project, monkeypatch):
+    monkeypatch.setenv("MY_ADDRESS", "https://example.org/hook")
+    write(project, "local", "credentials", {"webhook": {"url": "${oc.env:MY_ADDRESS}"}})
+    assert config(project, "prod")["credentials"]["webhook"]["url"] == "https://example.org/hook"
+    write(project, "prod", "credentials", {"webhook": {"url": "https://example.org/prod"}})
+    assert config(project, "prod")["credentials"]["webhook"]["url"] == "https://example.org/prod"
+
+
+def test_without_such_a_folder_the_rest_is_read(project):
+    expected = config(project, "prod")["parameters"]
+    (project / "conf/local").rmdir()
+    assert config(project, "prod")["parameters"] == expected
+
+
+def test_an_archive_of_the_configuration_has_its_layers_too(project, tmp_path):
+    write(project, "local", "parameters_mine", {"training": {"epochs": 7}})
+    archive = tmp_path / "conf.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(project / "conf", "conf")
+    assert loader(archive, "prod")["parameters"]["training"]["epochs"] == 7
+
+
+def test_a_session_reads_it_so(project: Path):
+    write(project, "local", "parameters", {"seed": 7})
+    bootstrap_project(project)
+    with KedroSession.create(project, env="prod") as session:
+        assert session.load_context().params["seed"] == 7
