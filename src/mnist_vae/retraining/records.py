@@ -24,7 +24,7 @@ class Outcome(StrEnum):
     NOTHING_NEW = "nothing_new"
     """What could be trained was judged before."""
     ROLLED_BACK = "rolled_back"
-    """The release before is in service again."""
+    """The release before, or the one that a person named, is in service again."""
     WITHDRAWN = "withdrawn"
     """Batches are no longer in use."""
     BAD_DATA = "bad_data"
@@ -174,7 +174,7 @@ class Decline(Record):
 
 
 class RollBack(Record):
-    """The order to put an earlier release in service, and to decline the one that is."""
+    """The order to put another release in service; if it is an older one, the other is declined."""
 
     outcome: Literal[Outcome.ROLLED_BACK] = Outcome.ROLLED_BACK
     reason: str

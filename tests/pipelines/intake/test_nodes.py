@@ -328,6 +328,26 @@ def test_what_a_person_rolled_back_is_not_tried_again_whatever_the_rules(plan):
     assert plan("other", declined, min_gain=0.1).outcome is Outcome.NOTHING_NEW
 
 
+def test_what_a_person_took_out_of_service_is_called_that_with_the_way_to_put_it_back(plan):
+    declined = [
+        declined_as(plan(), rolled_back=True, release="000002-mine"),
+        declined_as(plan(), release="000004-forced"),
+    ]
+    reason = plan("other", declined).reason
+    assert "those of the release 000002-mine, which a person took out of service" in reason
+    assert "`kedro run --pipelines rollback --params retraining.roll_back_to=000002-mine`" in reason
+    assert "declined" not in reason
+    reason = plan("other", declined[1:]).reason
+    assert reason == "code, parameters and data are those of a candidate declined"
+
+
+def test_what_is_in_service_is_not_called_declined_though_a_twin_of_it_was_rolled_back(plan):
+    declined = [declined_as(plan(), rolled_back=True, release="000003-twin", drifted=("a.0",))]
+    same = plan(plan().fingerprint, declined)
+    assert same.outcome is Outcome.NOTHING_NEW
+    assert same.reason == "code, parameters and data are those in service"
+
+
 def test_without_a_champion_what_was_declined_beside_one_may_be_tried_again(plan):
     for values in ({}, {"rolled_back": True}):
         assert plan(None, [declined_as(plan(), **values)]).outcome is None

@@ -220,10 +220,11 @@ def _anything_new(
         return _without_champion(earlier)
     # Beside another one, such as after a rollback or a repair, it may be the better one.
     earlier = [one for one in earlier if one.rolled_back or one.champion == champion.name]
-    if champion.manifest["fingerprint"] != fingerprint and not earlier:
+    if champion.manifest["fingerprint"] == fingerprint:
+        earlier = []  # of a twin, whatever became of it
+    elif not earlier:
         return None, "code, parameters or data are new"
-    whose = "those of a candidate declined" if earlier else "those in service"
-    reason = f"code, parameters and data are {whose}"
+    reason = f"code, parameters and data are {_whose(earlier)}"
     bad = [name for name, record in intake.batches.items() if record.outcome == "bad"]
     if bad:
         return Outcome.BAD_DATA, f"all new batches are bad ({', '.join(bad)}), and {reason}"
@@ -233,6 +234,18 @@ def _anything_new(
     reason += f"; it was trained on batches that have drifted ({', '.join(drifted)})"
     times, _ = kept_in_a_row(declined, champion.name, drifted)
     return Outcome.STALLED if times >= params.stall_after else Outcome.NOTHING_NEW, reason
+
+
+def _whose(earlier: list[Declined]) -> str:
+    """Say whose recipe and data were judged before: the last one's that a person had a say in."""
+    taken_out = [one.release for one in earlier if one.rolled_back]
+    if taken_out:
+        return (
+            f"those of the release {taken_out[-1]}, which a person took out of service (to put it "
+            "back: `kedro run --pipelines rollback --params retraining.roll_back_to="
+            f"{taken_out[-1]}`)"
+        )
+    return "those of a candidate declined" if earlier else "those in service"
 
 
 def _without_champion(earlier: list[Declined]) -> tuple[Outcome | None, str]:
