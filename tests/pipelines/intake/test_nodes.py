@@ -240,6 +240,28 @@ def test_drift_is_found_recorded_and_blocks_only_where_that_is_asked_for(splits,
     accepted, bad, _ = check({"dark": dark}, splits, champion=champion, drift_blocks=True)
     assert accepted == {}
     assert "it has drifted from the training data" in bad["dark"]["reasons"][0]
+    assert f"received {records['dark'].drift}" in bad["dark"]["reasons"][0]
+
+
+def test_a_batch_that_was_accepted_though_it_drifted_is_said_with_what_to_do(
+    splits, champion, pixels, caplog
+):
+    dark, like = Batch(pixels(60, 5) // 8), Batch(pixels(60, 6))
+    with caplog.at_level("WARNING"):
+        accepted, _, records = check({"my dark": dark, "like": like}, splits, champion=champion)
+    (message,) = [record.getMessage() for record in caplog.records]
+    drift = records["my dark"].drift
+    assert drift.distances[drift.farthest] == max(drift.distances.values())
+    assert message.startswith("Batch my dark has drifted, and is used all the same: expected ")
+    assert "a distance below 0.15 (`retraining.drift_effect`)" in message
+    assert f"received {drift.effect:.3f} of {drift.farthest}, p = {drift.p_value:.2g}" in message
+    assert f"−ELBO of {drift.negative_elbo:.1f} nats an image" in message
+    assert "`retraining.drift_blocks`" in message
+    (key,) = [key for key in accepted if key.startswith("my dark.")]
+    assert f"--pipelines withdrawal --params 'retraining.withdraw={key}'`" in message
+    caplog.clear()
+    check({"my dark": dark}, splits, champion=champion, drift_blocks=True)
+    assert caplog.records == [], "the quarantine says it"
 
 
 MANIFEST = {"files": {"train_images": {"sha256": "abc"}}, "statement": "Data: some."}

@@ -210,6 +210,8 @@ def test_drifted_batches_of_a_candidate_kept_out_are_noted_and_the_third_raises_
     batches = {"dark.0": lambda: images}
     first = judge(batches=batches)
     assert (first.outcome, first.drifted) == (Outcome.KEPT, ("dark.0",))
+    assert first.drift_effects[0] >= 0.15
+    assert first.effects() == {"dark": first.drift_effects[0]}
     before = [
         Declined(fingerprint=str(n), release="x", champion=champion.name, drifted=("dark.0",))
         for n in range(2)

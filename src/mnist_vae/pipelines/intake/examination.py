@@ -75,7 +75,7 @@ def examine(
         if drift.drifted and params.drift_blocks:
             reasons.append(
                 f"it has drifted from the training data: expected a distance below "
-                f"{params.drift_effect}, received {drift.effect:.2f} (p = {drift.p_value:.2g})"
+                f"{params.drift_effect} (`retraining.drift_effect`), received {drift}"
             )
     if reasons:
         return BatchRecord(outcome="bad", reasons=tuple(reasons), drift=drift), None

@@ -7,6 +7,7 @@ folder's name and the digest of its content, `<name>.<digest>`.
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +29,7 @@ from mnist_vae.retraining.names import file_key, printable
 from mnist_vae.retraining.records import (
     BatchRecord,
     Declined,
+    Drift,
     Intake,
     Outcome,
     Plan,
@@ -99,6 +101,8 @@ def check_batches(
         record, accepted = examine(batch, key, known, meter, split_params, retraining_params)
         records[printable(name)] = record
         logger.info("Batch %s: %s.", printable(name), record.outcome)
+        if accepted is not None and record.drift is not None and record.drift.drifted:
+            _warn_of_drift(name, key, record.drift, retraining_params)
         bad = record.model_dump(mode="json", include={"reasons", "drift"})
         yield (
             {} if accepted is None else {key: accepted},
@@ -106,6 +110,22 @@ def check_batches(
             {name: bad} if record.outcome == "bad" else {},
         )
     yield {}, Intake(batches=records), {}
+
+
+def _warn_of_drift(name: str, key: str, drift: Drift, params: RetrainingParams) -> None:
+    withdraw = shlex.quote(f"retraining.withdraw={key}")
+    logger.warning(
+        "Batch %s has drifted, and is used all the same: expected a distance below %s "
+        "(`retraining.drift_effect`) from the images that the model in service was validated on, "
+        "received %s, with a mean −ELBO of %.1f nats an image; look at it, take it out of use with "
+        "`kedro run --pipelines withdrawal --params %s` if it should not be trained on, and set "
+        "`retraining.drift_blocks` if such batches should go to quarantine.",
+        printable(name),
+        params.drift_effect,
+        drift,
+        drift.negative_elbo,
+        withdraw,
+    )
 
 
 def withdraw_batches(

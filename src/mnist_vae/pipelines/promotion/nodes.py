@@ -186,7 +186,8 @@ def judge_candidate(
         gain=float(gain.mean()),
         gain_interval=interval,
         previous=champion.name,
-        drifted=drifted,
+        drifted=tuple(drifted),
+        drift_effects=tuple(drifted.values()),
         **common,
     )
     repeats_backup.clear_numbered()  # Kedro saved the decision before it asked for more
@@ -222,11 +223,12 @@ def _drifted(
     batches_in_use: Batches,
     params: RetrainingParams,
     seed: int,
-) -> tuple[str, ...]:
-    """Return the batches in use that have drifted and that the champion was not trained on."""
+) -> dict[str, float]:
+    """Return how far the batches are that have drifted and that the champion was not trained on."""
     meter = DriftMeter(champion, params, seed)
     pending = sorted(set(batches_in_use) - set(champion.manifest.get("batches", ())))
-    return tuple(name for name in pending if meter.measure(batches_in_use[name]()).drifted)
+    measured = {name: meter.measure(batches_in_use[name]()) for name in pending}
+    return {name: drift.effect for name, drift in measured.items() if drift.drifted}
 
 
 def write_report(
