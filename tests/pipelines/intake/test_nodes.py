@@ -189,8 +189,35 @@ def test_a_batch_withdrawn_before_it_was_confirmed_is_neither_bad_nor_used_again
 
 
 def test_a_batch_that_cannot_be_read_is_bad_for_that_reason(splits):
-    _, bad, _ = check({"a": Batch(problem="a.png is not a PNG file")}, splits)
+    _, bad, _ = check({"a": Batch(problems=("a.png is not a PNG file",))}, splits)
     assert bad["a"]["reasons"] == ["a.png is not a PNG file"]
+
+
+def test_all_that_is_wrong_with_a_batch_is_said_of_its_files_and_of_what_could_be_read(
+    splits, pixels, champion
+):
+    images = pixels(60, 5) // 8
+    images[2] = 9
+    images[3] = images[4]
+    images[5:7] = splits["test_images"].grey()[:2].reshape(-1, 28, 28)
+    batch = Batch(
+        problems=("y.png is too large", "z.png is not a PNG file"),
+        readable=images,
+        names=tuple(f"{number:02d}.png" for number in range(60)),
+    )
+    accepted, bad, records = check(
+        {"a": batch}, splits, champion=champion, drift_effect=0.2, drift_blocks=True
+    )
+    assert accepted == {}
+    assert bad["a"]["reasons"][:-2] == [
+        "y.png is too large",
+        "z.png is not a PNG file",
+        "1 of 60 images are constant: expected none, received 02.png",
+        "2 of 60 images are in the test split: expected none, received 05.png, 06.png",
+    ]
+    assert bad["a"]["reasons"][-2].startswith("some images are there twice")
+    assert bad["a"]["reasons"][-1].startswith("it has drifted from the training data")
+    assert list(records["a"].reasons) == bad["a"]["reasons"]
 
 
 def test_a_batch_that_still_changes_is_neither_bad_nor_accepted(splits):
@@ -260,7 +287,8 @@ def test_a_batch_that_was_accepted_though_it_drifted_is_said_with_what_to_do(
     (key,) = [key for key in accepted if key.startswith("my dark.")]
     assert f"--pipelines withdrawal --params 'retraining.withdraw={key}'`" in message
     caplog.clear()
-    check({"my dark": dark}, splits, champion=champion, drift_blocks=True)
+    with caplog.at_level("WARNING"):
+        check({"my dark": dark}, splits, champion=champion, drift_blocks=True)
     assert caplog.records == [], "the quarantine says it"
 
 

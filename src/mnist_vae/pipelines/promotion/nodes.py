@@ -325,8 +325,8 @@ def roll_back(
     elif to not in release_names:
         raise ValueError(
             f"There is no release to go back to that is called {to}: expected "
-            f"`{_ROLL_BACK_TO}NAME` with the whole name of one of {others or 'none'}, or of the one in service, "
-            f"{in_service or 'none'}, received {to}; correct the name."
+            f"`{_ROLL_BACK_TO}NAME` with the whole name of one of {others or 'none'}, or of the "
+            f"one in service, {in_service or 'none'}, received {to}; correct the name."
         )
     if to == in_service:
         return RollBack(to=to, reason=f"{to} is in service already, and stays")
