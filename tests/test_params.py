@@ -137,3 +137,9 @@ def test_batches_to_withdraw_may_be_one_name_or_many(given, names):
 def test_what_is_no_name_of_a_batch_is_refused(given):
     with pytest.raises(ValueError, match="withdraw"):
         RetrainingParams(withdraw=given)
+
+
+@pytest.mark.parametrize("given", [None, True, ["000001-a"]])
+def test_a_release_to_go_back_to_that_is_left_empty_is_not_the_previous_one(given):
+    with pytest.raises(ValueError, match="roll_back_to"):
+        RetrainingParams(roll_back_to=given)

@@ -22,6 +22,7 @@ IN_THE_LOOP = {
     "earlier_batches",
     "earlier_withdrawn_batches",
     "previous_release",
+    "release_names",
     "quarantine",
     "release_order",
     "retraining_plan",

@@ -24,6 +24,9 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 ExitCode = Annotated[int, Field(ge=0, le=255)]
 Source = Literal["folder", "mirrors", "sample"]
 
+PREVIOUS = "previous"
+"""Of `retraining.roll_back_to`: the release before the one in service."""
+
 
 class _Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
@@ -209,7 +212,10 @@ class RetrainingParams(_Group):
     stall_after: PositiveInt = 3
     """Candidates in a row, kept out with the same drifted batches, that raise an alarm."""
     keep_releases: PositiveInt = 5
-    """Releases that stay on disk; the one in service and the one before it always do."""
+    """Releases that stay on disk; the one in service, the one before it and the one that a person
+    took out of service last always do."""
+    roll_back_to: str = PREVIOUS
+    """The release that the pipeline `rollback` puts in service: its whole name, or `previous`."""
     withdraw: tuple[str, ...] = Field(default=(), strict=False)
     """The batches that the pipeline `withdrawal` takes out of use, by name."""
     webhook_timeout: Annotated[float, Field(gt=0)] = 10.0
@@ -222,6 +228,12 @@ class RetrainingParams(_Group):
         """Take one name for a list, and a number for the name: 20240601 is one to YAML."""
         many = value if isinstance(value, list | tuple) else (value,) if value is not None else ()
         return tuple(str(one) if type(one) is int else one for one in many)
+
+    @field_validator("roll_back_to", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: Any) -> Any:
+        """Leave a number to the node, which names the releases: 000010 is 8 to YAML."""
+        return str(value) if type(value) in (int, float) else value
 
     def gate(self) -> dict[str, Any]:
         """Return the rules that a candidate is judged by: under others it may be tried again."""

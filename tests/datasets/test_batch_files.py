@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from mnist_vae.datasets.batch_files import read_batch
 from mnist_vae.datasets.idx import IdxDataset
 from tests.incoming import dataset, images_of, put, read_all
 
@@ -263,6 +264,142 @@ def test_what_is_no_batch_is_said_and_does_not_stop_the_others(incoming, bad, ma
     assert before.problem is after.problem is None
 
 
+def both_wrong(folder):
+    put(folder, "bad", np.zeros((2, 28, 20), np.uint8), np.array([255, 1, 1], np.uint8))
+
+
+def cut_images_and_signed_labels(folder):
+    put(folder, "bad", images_of(2), np.array([255, 1], np.uint8))
+    path = folder / "bad/images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def bad_labels_alone(folder):
+    put(folder, "bad", images_of(2), np.array([255], np.uint8))
+    (folder / "bad/images-idx3-ubyte.gz").unlink()
+
+
+def a_folder_a_pipe_and_good_images(folder):
+    put(folder, "bad", images_of(2))
+    (folder / "bad/deeper").mkdir()
+    (folder / "bad/deeper too").mkdir()
+    os.mkfifo(folder / "bad/pipe")
+
+
+def a_text_a_cut_file_and_bad_labels(folder):
+    cut_images_and_signed_labels(folder)
+    a_text(folder)
+
+
+def pictures_of_every_kind_and_others(folder):
+    colour(folder)
+    (folder / "bad/b.png").write_bytes(b"GIF89a" + bytes(50))
+    Image.fromarray(images_of(1)[0]).save(folder / "bad/good.png")
+    a_text(folder)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentences", "readable"),
+    [
+        (
+            both_wrong,
+            [
+                "received uint8 [2, 28, 20]",
+                "expected uint8 values up to 254",
+                "expected 2 labels, one an image, received 3",
+            ],
+            0,
+        ),
+        (
+            cut_images_and_signed_labels,
+            ["is a broken gzip file", "expected uint8 values up to 254"],
+            0,
+        ),
+        (bad_labels_alone, ["holds no images", "expected uint8 values up to 254"], 0),
+        (too_few_labels, ["expected 2 labels, one an image, received 1"], 2),
+        (signed_labels, ["expected uint8 values up to 254"], 1),
+        (two_files_of_images, ["expected one IDX file of images"], 0),
+        (
+            a_folder_a_pipe_and_good_images,
+            [
+                "holds folders: expected files alone, received deeper, deeper too",
+                "holds a pipe, a socket or a device: expected files alone, received pipe",
+            ],
+            2,
+        ),
+        (
+            a_text_a_cut_file_and_bad_labels,
+            ["is a broken gzip file", "notes.txt is not an IDX file", "values up to 254"],
+            0,
+        ),
+        (
+            pictures_of_every_kind_and_others,
+            ["received notes.txt too; part them", "a.png is not an image", "b.png is not a PNG"],
+            1,
+        ),
+    ],
+)
+def test_all_that_is_wrong_with_a_folder_is_said_and_what_can_be_read_is_there(
+    incoming, bad, make, sentences, readable
+):
+    make(incoming)
+    batch = read_all(dataset(incoming))["bad"]
+    assert len(batch.problems) == len(sentences), batch.problems
+    for problem, sentence in zip(batch.problems, sentences, strict=True):
+        assert sentence in problem
+    assert batch.images is None
+    assert (0 if batch.readable is None else len(batch.readable)) == readable
+
+
+def test_of_pictures_some_of_which_are_bad_the_good_ones_are_known_by_their_names(incoming, bad):
+    images = images_of(3)
+    for name, image in zip(("a", "c", "e"), images, strict=True):
+        Image.fromarray(image).save(bad / f"{name}.png")
+    for name in ("b", "d"):
+        Image.new("RGB", (28, 28)).save(bad / f"{name}.png")
+    batch = read_all(dataset(incoming))["bad"]
+    assert batch.names == ("a.png", "c.png", "e.png")
+    assert np.array_equal(batch.readable, images)
+    assert [problem.split()[0] for problem in batch.problems] == [
+        str(bad / f"{n}.png") for n in "bd"
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".txt"])
+def test_very_many_bad_files_are_not_very_many_sentences_nor_all_looked_at(incoming, bad, suffix):
+    for number in range(102):
+        (bad / f"{number:03d}{suffix}").write_bytes(b"hello, this is no image")
+    problems = read_all(dataset(incoming))["bad"].problems
+    assert len(problems) == 6
+    assert "004" in problems[4]
+    names = ", ".join(f"00{number}{suffix}" for number in range(5, 10))
+    assert f"holds more bad files: expected none, received {names} and 90 more" in problems[5]
+    assert "the 2 files after them were not looked at" in problems[5]
+    for number in (100, 101):
+        (bad / f"{number}{suffix}").unlink()
+    assert "looked at" not in read_all(dataset(incoming))["bad"].problems[5]
+
+
+def test_what_stops_the_reading_of_pictures_is_said_after_the_bad_ones_before_it(
+    incoming, bad, monkeypatch
+):
+    for name in "abc":
+        Image.new("RGB" if name == "a" else "L", (28, 28)).save(bad / f"{name}.png")
+    opened, real = [], Image.open
+
+    def open_or_fail(path, **kwargs):
+        opened.append(path.name)
+        if path.name == "b.png":
+            raise MemoryError("out of memory")
+        return real(path, **kwargs)
+
+    monkeypatch.setattr("PIL.Image.open", open_or_fail)
+    first, second = read_all(dataset(incoming))["bad"].problems
+    assert "a.png is not an image" in first
+    assert "received MemoryError: out of memory" in second
+    assert opened == ["a.png", "b.png"], "it may be that the process is asked to end"
+
+
 def test_a_picture_of_the_wrong_size_or_format_is_refused_before_it_is_decoded(
     incoming, bad, monkeypatch
 ):
@@ -311,8 +448,15 @@ def test_a_folder_of_very_many_files_is_refused_in_a_short_sentence(incoming, ba
     (bad / "a.png").touch()
     assert "more than 20 files" in read_all(dataset(incoming))["bad"].problem
     (bad / "0.txt").unlink()
-    problem = read_all(dataset(incoming))["bad"].problem
-    assert problem.endswith("and 14 more too; part them.")
+    problems = read_all(dataset(incoming))["bad"].problems
+    assert problems[0].endswith("and 14 more too; part them.")
+    assert len(problems) == 2, "the picture is empty"
+
+
+def test_a_folder_with_nothing_in_it_holds_no_images(bad):
+    batch = read_batch(bad)
+    assert "holds no images: " in batch.problem
+    assert "received nothing; add the images" in batch.problem
 
 
 def test_a_batch_behind_a_link_is_read(incoming, tmp_path):
@@ -366,8 +510,12 @@ def test_no_file_whatsoever_makes_the_reader_raise(incoming):
     read = read_all(batches)
     assert len(read) > 350, "but those whose only file is hidden"
     for batch in read.values():
-        assert (batch.problem is None) == (batch.images is not None)
+        assert (batch.problems == ()) == (batch.images is not None)
+        assert (batch.problem is None) == (batch.problems == ())
+        assert batch.images is None or batch.readable is None
+        assert len(batch.problems) < 10
         str(batch.problem).encode()
+    assert any(len(batch.problems) > 1 for batch in read.values())
     good = sum(batch.images is not None for batch in read.values())
     assert 5 < good < 200
     batches.confirm()

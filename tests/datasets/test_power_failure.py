@@ -76,6 +76,20 @@ def roll_back(folder):
     ReleaseDataset(path=str(folder)).save(RollBack(reason="a test", to=target.name))
 
 
+def go_to_the_third(folder):
+    dataset = ReleaseDataset(path=str(folder))
+    dataset.save(RollBack(reason="a test", to="000003-third"))
+
+
+def go_to_the_second(folder):
+    dataset = ReleaseDataset(path=str(folder))
+    dataset.save(RollBack(reason="a test", to="000002-second"))
+
+
+def out_of_service(folder):
+    return {e.release for e in DeclinedDataset(path=str(folder)).load() if e.rolled_back}
+
+
 def repair(folder):
     assert ReleaseDataset(path=str(folder)).repair() is not None
 
@@ -142,6 +156,47 @@ def test_of_a_rollback_the_old_or_the_new_release_is_in_service(releases, power_
     count, bad = power_failures(roll_back, releases, next_run)
     assert bad == []
     assert count > 5
+
+
+def test_of_an_undone_rollback_the_old_or_the_new_release_is_in_service(releases, power_failures):
+    seen = set()
+
+    def next_run(folder, ended):
+        champion = ReleaseDataset(path=str(folder)).load().name
+        # What is in service again is not held to be out of it, nor is what it came after.
+        assert out_of_service(folder) <= ({"000003-third"} if champion != "000003-third" else set())
+        seen.add(goes_on(folder, *(["third"] if ended else ["second", "third"])))
+
+    roll_back(releases)
+    count, bad = power_failures(go_to_the_third, releases, next_run)
+    assert bad == []
+    assert count > 5
+    assert seen == {"second", "third"}
+
+
+def test_of_a_return_to_what_was_rolled_back_before_a_promotion_one_of_both_is_in_service(
+    tmp_path, power_failures
+):
+    seen = []
+
+    def next_run(folder, ended):
+        champion = ReleaseDataset(path=str(folder)).load().name
+        seen.append((champion, out_of_service(folder)))
+        goes_on(folder, *(["second"] if ended else ["third", "second"]))
+
+    folder = tmp_path / "releases of a project"
+    folder.mkdir()
+    promote(folder, "first", keep=3)
+    promote(folder, "second", keep=3)
+    roll_back(folder)
+    promote(folder, "third", keep=3)
+    count, bad = power_failures(go_to_the_second, folder, next_run)
+    assert bad == []
+    assert count > 5
+    third = {"000003-third"}
+    assert {champion for champion, _ in seen} == {"000003-third", "000002-second"}
+    assert all(noted == third for champion, noted in seen if champion == "000002-second")
+    assert all(noted in ({"000002-second"}, third) for _, noted in seen)
 
 
 def test_of_a_decline_the_release_in_service_stays(releases, power_failures):

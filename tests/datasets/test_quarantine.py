@@ -45,6 +45,17 @@ def test_a_bad_batch_goes_to_quarantine_whole_with_its_reasons(tmp_path):
     assert record == {"batch": "bad", "reported": False, "reasons": ["it is bad"]}
 
 
+def test_all_reasons_are_in_the_record_and_in_one_line_of_the_log(tmp_path, put_bad, caplog):
+    put_bad("bad")
+    reasons = ["a is too large; save it again.", "b is no image; convert it.", "c is constant"]
+    quarantine(tmp_path).save({"bad": {"reasons": reasons}})
+    assert quarantine(tmp_path).load()["bad"]["reasons"] == reasons
+    (record,) = caplog.records
+    assert record.getMessage().endswith(
+        ": (1) a is too large; save it again. (2) b is no image; convert it. (3) c is constant"
+    )
+
+
 def test_a_second_bad_batch_of_the_same_name_overwrites_nothing(tmp_path, put_bad):
     for reason in ("one", "two", "three"):
         put_bad("bad")

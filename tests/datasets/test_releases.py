@@ -133,7 +133,7 @@ def test_a_rollback_puts_the_one_before_in_service_and_declines_the_other(datase
     assert previous_of(dataset) is None
 
 
-@pytest.mark.parametrize("to", ["000009-x", "000002-b", "../candidate", "000001-a.damaged"])
+@pytest.mark.parametrize("to", ["000009-x", "../candidate", "000001-a.damaged", "", "2"])
 def test_a_rollback_to_what_cannot_serve_is_refused_and_changes_nothing(dataset, to):
     decide(dataset, "a")
     decide(dataset, "b")
@@ -143,13 +143,139 @@ def test_a_rollback_to_what_cannot_serve_is_refused_and_changes_nothing(dataset,
     assert declined(dataset) == []
 
 
-def test_a_rollback_to_a_release_that_was_rolled_back_before_takes_it_from_the_declined(dataset):
+def go_to(dataset, name):
+    dataset.save(RollBack(reason="a test", to=name))
+
+
+def out_of_service(dataset):
+    return [entry.release for entry in declined(dataset) if entry.rolled_back]
+
+
+def test_a_rollback_that_is_undone_leaves_no_release_declined(dataset):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    for _ in range(2):
+        roll_back(dataset)
+        assert (in_service(dataset), out_of_service(dataset)) == ("a", ["000002-b"])
+        go_to(dataset, "000002-b")
+        assert (in_service(dataset), declined(dataset)) == ("b", [])
+        assert previous_of(dataset) == "000001-a"
+
+
+def test_to_go_to_what_is_in_service_changes_nothing(dataset):
     decide(dataset, "a")
     decide(dataset, "b")
     roll_back(dataset)
-    dataset.save(RollBack(reason="it was the other one", to="000002-b"))
+    go_to(dataset, "000001-a")
+    assert (in_service(dataset), out_of_service(dataset)) == ("a", ["000002-b"])
+
+
+def test_a_rollback_that_was_killed_before_the_link_moved_is_done_or_undone_by_the_next_one(
+    dataset, monkeypatch
+):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    with monkeypatch.context() as during:
+        during.setattr(ReleaseDataset, "_put_in_service", lambda *_: 1 / 0)
+        with pytest.raises(Exception, match="division"):
+            roll_back(dataset)
+    assert (in_service(dataset), out_of_service(dataset)) == ("b", ["000002-b"])
+    go_to(dataset, "000002-b")
+    assert (in_service(dataset), declined(dataset)) == ("b", [])
+    roll_back(dataset)
+    assert (in_service(dataset), out_of_service(dataset)) == ("a", ["000002-b"])
+
+
+def test_an_undo_that_was_killed_before_the_link_moved_leaves_the_older_one_until_it_is_repeated(
+    dataset, monkeypatch
+):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    roll_back(dataset)
+    with monkeypatch.context() as during:
+        during.setattr(ReleaseDataset, "_put_in_service", lambda *_: 1 / 0)
+        with pytest.raises(Exception, match="division"):
+            go_to(dataset, "000002-b")
+    assert (in_service(dataset), declined(dataset)) == ("a", [])
+    assert dataset.repair() is None
+    go_to(dataset, "000002-b")
+    assert (in_service(dataset), declined(dataset)) == ("b", [])
+
+
+def test_of_a_release_that_leaves_for_an_older_one_it_is_noted_whoever_was_rolled_back_before(
+    dataset,
+):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    roll_back(dataset)
+    decide(dataset, "c")
+    go_to(dataset, "000002-b")
+    assert (in_service(dataset), out_of_service(dataset)) == ("b", ["000003-c"])
+    assert previous_of(dataset) == "000001-a"
+    go_to(dataset, "000003-c")
+    assert (in_service(dataset), declined(dataset)) == ("c", [])
+    assert previous_of(dataset) == "000001-a", "beside which it was promoted"
+
+
+def test_a_rollback_may_pass_over_releases_which_are_not_declined_by_that(dataset):
+    for version in "abc":
+        decide(dataset, version)
+    go_to(dataset, "000001-a")
+    assert (in_service(dataset), out_of_service(dataset)) == ("a", ["000003-c"])
+    go_to(dataset, "000003-c")
+    assert previous_of(dataset) == "000002-b"
+    roll_back(dataset)
+    roll_back(dataset)
+    go_to(dataset, "000003-c")
+    assert (in_service(dataset), out_of_service(dataset)) == ("c", ["000002-b"])
+    assert previous_of(dataset) == "000001-a"
+
+
+def test_what_an_undone_rollback_goes_back_to_may_have_a_twin_that_was_rolled_back(dataset):
+    decide(dataset, "a")
+    decide(dataset, "b", fingerprint="same")
+    roll_back(dataset)
+    decide(dataset, "b", fingerprint="same")  # by force
+    roll_back(dataset)
+    go_to(dataset, "000002-b")
+    assert out_of_service(dataset) == ["000003-b"]
+    decide(dataset, "d", fingerprint="same", order=Decline)
+    assert [entry.release for entry in declined(dataset)] == ["000003-b"]
+    assert dataset.load().name == "000002-b"
+
+
+def test_a_damaged_release_is_not_gone_to_and_nothing_changes(dataset):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    damage(dataset)
+    roll_back(dataset)
+    with pytest.raises(ReleaseError, match=r"000002-b cannot .* received one that is damaged"):
+        go_to(dataset, "000002-b")
+    assert (in_service(dataset), out_of_service(dataset)) == ("a", ["000002-b"])
+
+
+def test_without_a_model_in_service_a_release_that_is_there_may_be_put_in_service(dataset):
+    decide(dataset, "a")
+    (dataset.folder / "champion").unlink()
+    go_to(dataset, "000001-a")
+    assert (in_service(dataset), declined(dataset)) == ("a", [])
+
+
+@pytest.mark.parametrize("order", [Promote, Decline])
+def test_what_a_person_took_out_of_service_last_stays_on_disk(dataset, order):
+    for version in "abc":
+        decide(dataset, version)
+    roll_back(dataset)
+    roll_back(dataset)
+    for version in "def":
+        decide(dataset, version, order=order, keep=1)
+    assert "000002-b" in {path.name for path in (dataset.folder / "releases").iterdir()}
+    go_to(dataset, "000002-b")
     assert in_service(dataset) == "b"
-    assert [entry.release for entry in declined(dataset)] == ["000001-a"]
+    decide(dataset, "g", keep=1)
+    names = {path.name for path in (dataset.folder / "releases").iterdir()}
+    left = "000006-f" if order is Promote else "000003-c"
+    assert names == {"000002-b", left, "000007-g"}
 
 
 def previous_of(dataset):

@@ -9,6 +9,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -44,6 +45,8 @@ def test_good_batches_are_used_once_and_bad_ones_go_to_quarantine(project, fresh
     deliver(project, "leak", fresh[100:110], image_3=leak)
     cut = deliver(project, "truncated", fresh[110:120]) / "images-idx3-ubyte.gz"
     cut.write_bytes(cut.read_bytes()[:-50])
+    labels = cut.with_name("labels-idx1-ubyte.gz")
+    IdxDataset(filepath=str(labels)).save(np.full(10, 255, np.uint8))
     line = retrain(project)
     assert line["outcome"] in ("promoted", "kept"), line
     assert line["batches"] == {
@@ -61,6 +64,12 @@ def test_good_batches_are_used_once_and_bad_ones_go_to_quarantine(project, fresh
         "truncated.json",
     ]
     assert "in the test split" in json.loads((quarantine / "leak.json").read_text())["reasons"][0]
+    reasons = json.loads((quarantine / "truncated.json").read_text())["reasons"]
+    assert ["images-idx3-ubyte.gz is a broken gzip" in reason for reason in reasons] == [
+        True,
+        False,
+    ]
+    assert "expected uint8 values up to 254" in reasons[1]
     assert (quarantine / "truncated/labels-idx1-ubyte.gz").is_file()
     assert good.is_dir(), "nothing is deleted"
     in_service(project)
@@ -85,11 +94,46 @@ def test_a_better_candidate_is_promoted_and_rolled_back_and_not_promoted_again(p
     line = retrain(project, "rollback")
     assert (line["outcome"], line["champion"]) == ("rolled_back", before)
     assert in_service(project) == before
-    assert retrain(project, **{"training.epochs": 3})["outcome"] == "nothing_new"
+    line = retrain(project, **{"training.epochs": 3})
+    assert line["outcome"] == "nothing_new"
+    assert f"the release 000002-{after}, which a person took out of service" in line["reason"]
     line = retrain(project, "rollback")
     assert (line["outcome"], line["exit_code"]) == ("failed", 1)
     assert "There is no release to go back to" in line["reason"]
+    assert f"(000002-{after})" in line["reason"]
     assert in_service(project) == before
+
+
+def test_a_rollback_is_undone_by_the_name_of_the_release_and_may_be_repeated(project):
+    before, better = in_service(project), {"training.epochs": 3}
+    after = retrain(project, **better)["champion"]
+    undo = {"retraining.roll_back_to": f"000002-{after}"}
+    for _ in range(2):
+        assert retrain(project, "rollback")["champion"] == before
+        line = retrain(project, "rollback", **undo)
+        assert (line["outcome"], line["exit_code"], line["champion"]) == ("rolled_back", 0, after)
+        assert line["reason"] == f"000002-{after} is in service again, instead of 000001-{before}"
+        assert in_service(project) == after
+    line = retrain(project, **better)
+    assert (line["outcome"], line["champion"]) == ("nothing_new", after)
+    assert line["reason"] == "code, parameters and data are those in service"
+    assert "already" in retrain(project, "rollback", **undo)["reason"]
+    retrain(project, "rollback")
+    line = retrain(project, "rollback", **{"retraining.roll_back_to": "2"})
+    assert (line["outcome"], line["champion"]) == ("failed", before)
+    assert f"one of 000002-{after}, or of the one in service, 000001-{before}" in line["reason"]
+
+
+def test_a_rollback_by_name_from_a_damaged_release_goes_where_it_was_told_to(project):
+    first, better = in_service(project), {"training.epochs": 3}
+    second = retrain(project, **better)["champion"]
+    third = retrain(project, **{"training.epochs": 4})
+    assert third["outcome"] == "promoted", third
+    damage(project)
+    line = retrain(project, "rollback", **{"retraining.roll_back_to": f"000001-{first}"})
+    assert (line["outcome"], line["champion"]) == ("rolled_back", first)
+    assert f"000002-{second} is in service instead" in line["repaired"]
+    assert in_service(project) == first
 
 
 def test_a_warm_start_goes_on_from_the_weights_in_service(project):
@@ -260,7 +304,12 @@ def test_drifted_batches_that_keep_candidates_out_raise_an_alarm_the_third_time(
     images = folder / "images-idx3-ubyte.gz"
     IdxDataset(filepath=str(images)).save(255 - IdxDataset(filepath=str(images)).load())
     recipes = [{**strict, "training.batch_size": size} for size in (100, 101, 102)]
-    assert [retrain(project, **recipe)["outcome"] for recipe in recipes[:2]] == ["kept", "kept"]
+    first, second = (retrain(project, **recipe) for recipe in recipes[:2])
+    assert (first["outcome"], second["outcome"]) == ("kept", "kept")
+    assert "Batch dark has drifted, and is used all the same: expected" in first["log"]
+    assert first["drifted"].keys() == {"dark"}
+    assert first["drifted"]["dark"] >= 0.5
+    assert second["drifted"] == first["drifted"], "it was accepted earlier"
     line = retrain(project, **recipes[2])
     assert (line["outcome"], line["exit_code"]) == ("stalled", 66)
     assert "dark." in line["reason"]

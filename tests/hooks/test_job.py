@@ -21,6 +21,7 @@ from mnist_vae.retraining.records import (
     BatchRecord,
     Decision,
     Decline,
+    Drift,
     Figures,
     Intake,
     Outcome,
@@ -155,24 +156,26 @@ def test_the_order_is_the_outcome_of_the_job(begin, tmp_path, capsys, outcome):
     begin()  # the lock is free again
 
 
+DECISION = Decision(
+    outcome=Outcome.KEPT,
+    reason="no gain",
+    checks=(),
+    candidate=Figures(negative_elbo=140.0, active_units=2),
+    champion=Figures(negative_elbo=139.0, active_units=2),
+    gains=(-1.0,),
+    gain=-1.0,
+    gain_interval=(-1.5, -0.5),
+    judge_images=10,
+    judge_digest="d",
+    model_version="new",
+    fingerprint="f",
+    gate="g",
+)
+
+
 def test_the_figures_of_a_decision_are_in_the_line(begin, capsys):
     job = begin()
-    decision = Decision(
-        outcome=Outcome.KEPT,
-        reason="no gain",
-        checks=(),
-        candidate=Figures(negative_elbo=140.0, active_units=2),
-        champion=Figures(negative_elbo=139.0, active_units=2),
-        gains=(-1.0,),
-        gain=-1.0,
-        gain_interval=(-1.5, -0.5),
-        judge_images=10,
-        judge_digest="d",
-        model_version="new",
-        fingerprint="f",
-        gate="g",
-    )
-    job.after_dataset_saved(decision)
+    job.after_dataset_saved(DECISION)
     job.after_dataset_saved(order(Outcome.KEPT))
     job.after_pipeline_run()
     line = last_line(capsys)
@@ -180,6 +183,34 @@ def test_the_figures_of_a_decision_are_in_the_line(begin, capsys):
     assert line["candidate"]["negative_elbo"] == 140.0
     assert line["beside"]["negative_elbo"] == 139.0
     assert line["champion"] is None, "it names the one in service, as ever"
+
+
+DRIFT = {"drifted": True, "p_value": 0.0, "distances": {}, "negative_elbo": 200.0}
+
+
+def test_batches_that_have_drifted_are_in_the_line_those_of_earlier_runs_too(begin, tmp_path):
+    drift = Drift(effect=0.31234, **DRIFT)
+    intake = {
+        "monday": BatchRecord(outcome="accepted", drift=drift),
+        "tuesday": BatchRecord(outcome="accepted", drift=drift.model_copy(update={"drifted": 0})),
+        "wednesday": BatchRecord(outcome="bad", reasons=("it has drifted",), drift=drift),
+        "thursday": BatchRecord(outcome="bad", reasons=("it cannot be read",)),
+    }
+    job = begin()
+    job.after_dataset_saved(Intake(batches=intake))
+    job.after_dataset_saved(DECISION)
+    job.after_dataset_saved(
+        DECISION.model_copy(
+            update={"drifted": ("last.week.02", "monday.01"), "drift_effects": (0.2, 0.31234)}
+        )
+    )
+    job.after_pipeline_run()
+    job = begin()
+    job.after_dataset_saved(Intake(batches={"tuesday": intake["tuesday"]}))
+    job.after_pipeline_run()
+    first, second = journal(tmp_path)
+    assert first["drifted"] == {"monday": 0.3123, "wednesday": 0.3123, "last.week": 0.2}
+    assert "drifted" not in second, "nothing has"
 
 
 @pytest.mark.parametrize(("outcome", "code"), [(Outcome.STALLED, 66), (Outcome.FAILED, 1)])
@@ -304,6 +335,14 @@ def test_a_repaired_release_is_told_of(begin, capsys):
     job.after_dataset_saved(order(Outcome.KEPT))
     job.after_pipeline_run()
     assert last_line(capsys)["repaired"] == "It was damaged."
+
+
+def test_a_rollback_to_a_release_that_was_named_goes_on_after_a_repair(begin, capsys):
+    job = begin(Catalog(repaired=REPAIR), pipelines=["rollback"], roll_back_to="000001-old")
+    job.after_dataset_saved(order(Outcome.ROLLED_BACK))
+    job.after_pipeline_run()
+    line = last_line(capsys)
+    assert (line["reason"], line["repaired"]) == ("so it is", "It was damaged.")
 
 
 def test_a_rollback_from_a_damaged_release_is_done_when_it_is_repaired(begin, capsys):

@@ -4,7 +4,14 @@ import pytest
 from pydantic import ValidationError
 
 from mnist_vae.params import ExitCodesParams
-from mnist_vae.retraining.records import Declined, Intake, Outcome, Promote, kept_in_a_row
+from mnist_vae.retraining.records import (
+    Declined,
+    Drift,
+    Intake,
+    Outcome,
+    Promote,
+    kept_in_a_row,
+)
 
 
 def declined(champion="1", drifted=(), rolled_back=False):
@@ -45,3 +52,16 @@ def test_a_record_does_not_change_and_has_no_other_fields():
         Intake(other=1)
     with pytest.raises(ValidationError):
         Promote(reason="", model_version="", fingerprint="", keep=0)
+
+
+@pytest.mark.parametrize(
+    ("p_value", "said"), [(0.0, "p < 1e-300"), (1.7e-111, "p = 1.7e-111"), (0.02, "p = 0.02")]
+)
+def test_a_drift_says_its_distance_of_what_and_a_p_value_that_was_too_small_to_compute(
+    p_value, said
+):
+    distances = {"negative_elbo": 0.2, "z_mean_01": 0.6241}
+    drift = Drift(
+        drifted=True, effect=0.6241, p_value=p_value, distances=distances, negative_elbo=210.3
+    )
+    assert str(drift) == f"0.624 of z_mean_01, {said}"

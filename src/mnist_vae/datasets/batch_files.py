@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import warnings
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +22,24 @@ from mnist_vae.retraining.names import printable
 MAX_BYTES = 256 * 2**20
 """Of one batch, unpacked: some 340,000 images."""
 
+T = TypeVar("T")
+
 _IMAGES_RANK, _LABELS_RANK = 3, 1
 _MAX_PNG_BYTES = 2**20  # on disk; an image of 784 pixels takes less than one thousandth
-_MAX_NAMES = 5  # in a sentence
+_MAX_NAMES = 5  # in a sentence, and of files with a sentence of their own
+_MAX_BAD_FILES = 100  # then no more files are looked at
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    EOFError,
+    Warning,
+    struct.error,
+    zlib.error,
+)
 
 
 class BatchError(ValueError):
@@ -35,14 +53,24 @@ class Batch:
     Attributes:
         images: uint8 `[n, 28, 28]`, or None when there is a problem.
         labels: uint8 `[n]`, or None when nobody labelled them.
-        problem: Why the folder cannot be read as a batch, a sentence on one line, or None.
+        problems: Why the folder cannot be read as a batch, a sentence on one line each.
         unfinished: The folder changed while it was read, so that there is nothing to say of it.
+        readable: Where there is a problem, the images that can be read all the same, uint8
+            `[m, 28, 28]`, so that what is wrong with them can be said too.
+        names: The names of the files that `images`, or `readable`, are from, where each has one.
     """
 
     images: NDArray[np.uint8] | None = None
     labels: NDArray[np.uint8] | None = None
-    problem: str | None = None
+    problems: tuple[str, ...] = ()
     unfinished: bool = False
+    readable: NDArray[np.uint8] | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def problem(self) -> str | None:
+        """All problems on one line, or None."""
+        return " ".join(self.problems) or None
 
     def digest(self) -> str:
         """Return 16 hex digits that name the content: equal images and labels, equal name."""
@@ -57,60 +85,105 @@ class Batch:
 def read_batch(folder: Path, *, max_bytes: int = MAX_BYTES) -> Batch:
     """Read and check all files of a folder: IDX images, with or without labels, or PNG files.
 
-    A folder that is not a batch is no error, so that the others can be used: what is wrong with it
-    is in `Batch.problem`.
+    A folder that is not a batch is no error, so that the others can be used: all that is wrong
+    with it is in `Batch.problems`.
 
     Args:
         folder: Where the files are.
         max_bytes: What images and labels may take in memory.
     """
+    problems: list[str] = []
+    batch = Batch()
     try:
-        return _read_files(folder, max_bytes)
+        batch = _read_files(folder, max_bytes, problems)
     except (BatchError, IdxError) as error:
-        problem = str(error)
+        problems.append(str(error))
     # The files are a stranger's: no list of what NumPy, zlib and Pillow may raise is complete.
     except Exception as error:
-        problem = (
+        problems.append(
             f"{folder} cannot be read: expected a folder of images, received "
             f"{type(error).__name__}: {error}; get a fresh copy."
         )
-    return Batch(problem=printable(problem))
+    if not problems:
+        return batch
+    told = tuple(printable(problem) for problem in problems)
+    return Batch(problems=told, readable=batch.images, names=batch.names)
 
 
-def _read_files(folder: Path, max_bytes: int) -> Batch:
-    files = folders.files_of(folder)
-    _check_files(folder, files)
+def _read_files(folder: Path, max_bytes: int, problems: list[str]) -> Batch:
+    """Return the images and labels that can be read, and add what is wrong to `problems`."""
+    files = _files_alone(folder, problems)
     pictures = [path for path in files if path.suffix.lower() == ".png"]
+    others = [path for path in files if path.suffix.lower() != ".png"]
     if not pictures:
-        return _read_idx_files(folder, files, max_bytes)
-    if len(pictures) < len(files):
-        others = [path for path in files if path.suffix.lower() != ".png"]
-        raise BatchError(
+        return _read_idx_files(folder, others, max_bytes, problems)
+    if others:
+        problems.append(
             f"{folder} holds PNG files and others: expected PNG files alone, or IDX files alone, "
             f"received {_names(others)} too; part them."
         )
-    return _read_pictures(folder, pictures, max_bytes)
+    return _read_pictures(folder, pictures, max_bytes, problems)
 
 
-def _check_files(folder: Path, files: list[Path]) -> None:
-    """Refuse what must not be opened: to read a pipe is to wait for ever."""
-    if len(files) > folders.MAX_FILES:
+def _files_alone(folder: Path, problems: list[str]) -> list[Path]:
+    """Return what may be opened: to read a pipe is to wait for ever."""
+    found = folders.files_of(folder)
+    if len(found) > folders.MAX_FILES:
         raise BatchError(
             f"{folder} holds more than {folders.MAX_FILES} files: expected fewer, received "
-            f"{_names(files[:1])} and so many others; make an IDX file of them, or several batches."
+            f"{_names(found[:1])} and so many others; make an IDX file of them, or several batches."
         )
-    for path in files:
-        if not path.is_file():
-            raise BatchError(
-                f"{folder} holds {_kind(path)}: expected files alone, received {path.name}; "
-                "give it a place of its own, elsewhere."
-            )
+    files: list[Path] = []
+    others: dict[tuple[str, str], list[Path]] = {}
+    for path in found:
+        if path.is_file():
+            files.append(path)
+        else:
+            others.setdefault(_kind(path), []).append(path)
+    for (one, many), paths in others.items():
+        problems.append(
+            f"{folder} holds {one if len(paths) == 1 else many}: expected files alone, received "
+            f"{_names(paths)}; give what is no file a place of its own, elsewhere."
+        )
+    return files
 
 
-def _kind(path: Path) -> str:
+def _read_each(
+    folder: Path, paths: list[Path], read: Callable[[Path], T], problems: list[str]
+) -> dict[Path, T]:
+    """Return what `read` makes of the files that it can read, and say which it cannot.
+
+    The first bad files have a sentence each, the others share one. After very many of them no
+    further file is looked at.
+    """
+    found: dict[Path, T] = {}
+    bad: list[Path] = []
+    for path in paths:
+        try:
+            found[path] = read(path)
+        except (BatchError, IdxError) as error:
+            bad.append(path)
+            if len(bad) <= _MAX_NAMES:
+                problems.append(str(error))
+            if len(bad) == _MAX_BAD_FILES:
+                break
+    if more := bad[_MAX_NAMES:]:
+        unread = len(paths) - len(found) - len(bad)
+        stopped = f"; the {unread} files after them were not looked at" if unread else ""
+        problems.append(
+            f"{folder} holds more bad files: expected none, received {_names(more)}{stopped}; "
+            "correct them like the others."
+        )
+    return found
+
+
+def _kind(path: Path) -> tuple[str, str]:
+    """Return what one thing, and what several things, of this kind are called."""
     if path.is_dir():
-        return "a folder"
-    return "a pipe, a socket or a device" if path.exists() else "a link to nothing"
+        return "a folder", "folders"
+    if path.exists():
+        return "a pipe, a socket or a device", "pipes, sockets or devices"
+    return "a link to nothing", "links to nothing"
 
 
 def _names(paths: list[Path]) -> str:
@@ -120,25 +193,30 @@ def _names(paths: list[Path]) -> str:
     return f"{names} and {more} more" if more > 0 else names
 
 
-def _read_pictures(folder: Path, pictures: list[Path], max_bytes: int) -> Batch:
+def _read_pictures(
+    folder: Path, pictures: list[Path], max_bytes: int, problems: list[str]
+) -> Batch:
     if len(pictures) * N_PIXELS > max_bytes:
         raise BatchError(
             f"{folder} holds {len(pictures)} PNG files: expected at most {max_bytes // N_PIXELS} "
             f"images in the {max_bytes} bytes that a batch may take, received more; make several "
             "batches of them, or raise `max_bytes`."
         )
-    return Batch(np.stack([_read_png(path) for path in pictures]))
+    found = _read_each(folder, pictures, _read_png, problems)
+    if not found:
+        return Batch()
+    return Batch(np.stack(list(found.values())), names=tuple(path.name for path in found))
 
 
 def _read_png(path: Path) -> NDArray[np.uint8]:
     from PIL import Image
 
-    if (size := path.stat().st_size) > _MAX_PNG_BYTES:
-        raise BatchError(
-            f"{path} is too large: expected at most {_MAX_PNG_BYTES} bytes of a PNG file of "
-            f"28 x 28 pixels, received {size}; save it again without what is not the image."
-        )
     try:
+        if (size := path.stat().st_size) > _MAX_PNG_BYTES:
+            raise BatchError(
+                f"{path} is too large: expected at most {_MAX_PNG_BYTES} bytes of a PNG file of "
+                f"28 x 28 pixels, received {size}; save it again without what is not the image."
+            )
         with warnings.catch_warnings():
             # Pillow refuses a size only from twice its limit; below that it warns.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -147,7 +225,8 @@ def _read_png(path: Path) -> NDArray[np.uint8]:
                 return np.asarray(picture)  # only here are pixels decoded
     except BatchError:
         raise
-    except Exception as error:
+    # Whatever else is raised, such as that the process is asked to end, stops the reading.
+    except (*_DECODING_ERRORS, Image.DecompressionBombError) as error:
         raise BatchError(
             f"{path} is not a PNG file: expected a whole one, received one that cannot be "
             f"decoded ({error}); get a fresh copy."
@@ -165,32 +244,48 @@ def _check_picture(path: Path, picture: Any) -> None:
         )
 
 
-def _read_idx_files(folder: Path, files: list[Path], max_bytes: int) -> Batch:
+def _read_idx_files(folder: Path, files: list[Path], max_bytes: int, problems: list[str]) -> Batch:
     found: dict[int, tuple[Path, NDArray[Any]]] = {}
-    for path in files:
+    too_many: set[int] = set()
+
+    def read(path: Path) -> None:
         left = max_bytes - sum(values.nbytes for _, values in found.values())
         with path.open("rb") as file:
             values = read_idx(file, name=str(path), max_bytes=left).values
         if values.ndim not in (_IMAGES_RANK, _LABELS_RANK) or values.ndim in found:
+            too_many.add(values.ndim)
             raise BatchError(
                 f"{folder} is not a batch: expected one IDX file of images (rank 3) and at most "
                 f"one of labels (rank 1), received {path.name} of rank {values.ndim} too; part "
                 "them."
             )
         found[values.ndim] = (path, values)
-    if _IMAGES_RANK not in found:
-        raise BatchError(
+
+    n_read = len(_read_each(folder, files, read, problems))
+    images_path, images = found.get(_IMAGES_RANK, (folder, None))
+    labels_path, labels = found.get(_LABELS_RANK, (folder, None))
+    if images is None and n_read == len(files) and (files or not problems):
+        problems.append(
             f"{folder} holds no images: expected an IDX file of rank 3 or PNG files, received "
-            f"{_names(files)}; add the images."
+            f"{_names(files) or 'nothing'}; add the images."
         )
-    images_path, images = found[_IMAGES_RANK]
-    _check_images(images, images_path)
-    if _LABELS_RANK not in found:
-        return Batch(images)
-    labels_path, labels = found[_LABELS_RANK]
-    _check_labels(labels, labels_path)
-    check_pair(images, labels, images_name=str(images_path), labels_name=str(labels_path))
-    return Batch(images, labels)
+    whole = images is not None and _passes(problems, _check_images, images, images_path)
+    if labels is not None:
+        _passes(problems, _check_labels, labels, labels_path)
+    if images is not None and labels is not None and not too_many:
+        names = {"images_name": str(images_path), "labels_name": str(labels_path)}
+        _passes(problems, check_pair, images, labels, **names)
+    return Batch(images if whole and _IMAGES_RANK not in too_many else None, labels)
+
+
+def _passes(problems: list[str], check: Callable[..., None], *values: Any, **named: str) -> bool:
+    """Return whether `check` raises nothing, and add what it says to `problems`."""
+    try:
+        check(*values, **named)
+    except (BatchError, IdxError) as error:
+        problems.append(str(error))
+        return False
+    return True
 
 
 def _check_images(images: NDArray[Any], path: Path) -> None:

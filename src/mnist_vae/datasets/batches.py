@@ -84,7 +84,7 @@ class IncomingBatchesDataset(AbstractDataset[NoReturn, dict[str, Callable[[], Ba
     def load(self) -> dict[str, Callable[[], Batch]]:
         """Return a function for each batch not yet confirmed that reads it; none is no error.
 
-        The functions raise nothing: a batch that cannot be read has a `problem`, and one that
+        The functions raise nothing: a batch that cannot be read has `problems`, and one that
         changed since `load` was called is `unfinished`, and is left for the next run.
         """
         self._taken = {}

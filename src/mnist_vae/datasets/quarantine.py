@@ -75,7 +75,7 @@ class QuarantineDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
             self._unreported.add(record)
             logger.warning(
                 "Batch %s is bad and was moved to %s: %s",
-                *map(printable, (name, str(target), "; ".join(reasons["reasons"]))),
+                *map(printable, (name, str(target), _numbered(reasons["reasons"]))),
             )
 
     def load(self) -> dict[str, Any]:
@@ -123,6 +123,13 @@ class QuarantineDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
 
     def _exists(self) -> bool:
         return self._path.is_dir()
+
+
+def _numbered(reasons: list[str]) -> str:
+    """Return the reasons on one line."""
+    if len(reasons) == 1:
+        return reasons[0]
+    return " ".join(f"({number}) {reason}" for number, reason in enumerate(reasons, 1))
 
 
 def _record_of(folder: Path) -> Path:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mnist_vae.datasets.atomic import sync
 
 MANIFEST = "release.json"
+RELEASES = "releases"
 
 _NAME = re.compile(r"(?P<number>\d+)-.+?(?P<damaged>\.damaged(-\d+)?)?")
 

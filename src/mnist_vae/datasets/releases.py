@@ -36,6 +36,7 @@ from mnist_vae.datasets.declined import (
 )
 from mnist_vae.datasets.release_files import (
     MANIFEST,
+    RELEASES,
     DamagedRelease,
     Release,
     ReleaseError,
@@ -50,7 +51,7 @@ from mnist_vae.retraining.records import Decline, Declined, Order, Promote, Repa
 
 __all__ = ["DeclinedDataset", "Release", "ReleaseDataset", "ReleaseError"]
 
-_CHAMPION, _CANDIDATE, _RELEASES, _DECLINED = "champion", "candidate", "releases", "declined"
+_CHAMPION, _CANDIDATE, _DECLINED = "champion", "candidate", "declined"
 
 
 class ReleaseDataset(AbstractDataset[Order, Release | None]):
@@ -62,9 +63,10 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
       fingerprint is no longer among those declined.
     - `Decline`: the folder goes to those declined, and its fingerprint to those that need not be
       tried again, unless it is that of the release in service.
-    - Of either kind the last `keep` stay, and of damaged releases too. The release in service and
-      the one that a rollback goes to stay always.
-    - `RollBack`: the release named goes in service, and the other one is declined.
+    - Of either kind the last `keep` stay, and of damaged releases too. The release in service, the
+      one that a rollback goes to and the one that it took out of service last stay always.
+    - `RollBack`: the release named goes in service, and is no longer declined. The one that leaves
+      is declined if it is the newer of the two; else a rollback is undone.
 
     A reader sees all of the old release or all of the new one, also when the process is killed
     at any moment, the disk is full, or the computer loses its power.
@@ -105,7 +107,7 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
             )
         self.folder = Path(path)
         self._releases, self._declined = (
-            Shelf(self.folder / _RELEASES),
+            Shelf(self.folder / RELEASES),
             Shelf(self.folder / _DECLINED),
         )
         self._role = role
@@ -125,7 +127,7 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
         """Carry out an order.
 
         Raises:
-            ReleaseError: There is no candidate, or no such release to go back to.
+            ReleaseError: There is no candidate, or no such whole release to go back to.
             DatasetError: It is not an order, or the role is `previous`.
         """
         if self._role != "champion":
@@ -213,19 +215,19 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
         write_declined(self.folder, [*others, entry])
 
     def _roll_back(self, order: RollBack) -> None:
-        champion = self._in_service()
-        in_service = champion.name if champion else None
-        if order.to == in_service or self._releases.whole(order.to) is None:
-            received = "the one in service" if order.to == in_service else "none such"
+        if self._releases.whole(order.to) is None:
+            there = order.to in self._releases.names()
             raise ReleaseError(
                 f"{order.to} cannot be gone back to: expected a whole release in "
-                f"{self._releases.folder} that is not in service, received {received}; train "
-                "another with `kedro run --pipelines retraining`."
+                f"{self._releases.folder}, received {'one that is damaged' if there else 'none'}; "
+                "name another one, or train one with `kedro run --pipelines retraining`."
             )
-        others = [e for e in read_declined(self.folder) if e.release not in (order.to, in_service)]
-        if champion is not None:
-            # First the note: no run may promote again what a person is taking out of service.
-            others.append(
+        champion = self._in_service()
+        entries = [entry for entry in read_declined(self.folder) if entry.release != order.to]
+        if champion is not None and number_of(champion.name) > number_of(order.to):
+            # Who goes to a newer release undoes a rollback, and holds nothing against the older.
+            entries = [entry for entry in entries if entry.release != champion.name]
+            entries.append(
                 Declined(
                     fingerprint=champion.manifest["fingerprint"],
                     release=champion.name,
@@ -233,7 +235,8 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
                     rolled_back=True,
                 )
             )
-        write_declined(self.folder, others)
+        # First the note: no run may promote again what a person is taking out of service.
+        write_declined(self.folder, entries)
         self._put_in_service(order.to)
 
     def _shelve(self, order: Promote | Decline, shelf: Path) -> str:
@@ -270,7 +273,7 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
     def _put_in_service(self, name: str) -> None:
         partial = self.folder / f".partial-{_CHAMPION}"
         partial.unlink(missing_ok=True)
-        partial.symlink_to(Path(_RELEASES) / name)
+        partial.symlink_to(Path(RELEASES) / name)
         partial.replace(self.folder / _CHAMPION)
         sync(self.folder)
 
@@ -296,6 +299,7 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
 
     def _remove_old(self, keep: int) -> None:
         in_use = {release.name for release in (self._in_service(), self._previous()) if release}
+        in_use.update([e.release for e in read_declined(self.folder) if e.rolled_back][-1:])
         whole, damaged = self._releases.names(), self._releases.names(damaged=True)
         self._releases.remove({*whole[keep:], *damaged[keep:]} - in_use)
         self._declined.remove(set(self._declined.names()[keep:]))

@@ -18,7 +18,7 @@ import click
 from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 
-from mnist_vae.params import RetrainingParams, check_parameters
+from mnist_vae.params import PREVIOUS, RetrainingParams, check_parameters
 from mnist_vae.retraining.job import (
     JobLock,
     Journal,
@@ -133,7 +133,8 @@ class RetrainingJob:
             return
         logger.error("%s", repair.sentence)
         self._record["repaired"] = printable(repair.sentence)
-        if "rollback" in pipelines:  # what was asked for is done: once more would be too far
+        # What was asked for is done, unless a release was named: once more would be too far.
+        if "rollback" in pipelines and self._params.roll_back_to == PREVIOUS:
             back = repair.in_service is not None
             self._end(Outcome.ROLLED_BACK if back else Outcome.FAILED, repair.sentence, stop=True)
 
@@ -163,6 +164,7 @@ class RetrainingJob:
                 self._record["batches"] = {
                     name: record.outcome for name, record in sorted(data.batches.items())
                 }
+                self._note_drift(data.effects())
             case Plan():
                 self._record["fingerprint"] = data.fingerprint
                 if data.outcome is not None:
@@ -174,8 +176,15 @@ class RetrainingJob:
                 if champion := figures.pop("champion"):
                     figures["beside"] = champion
                 self._record |= figures
+                self._note_drift(data.effects())
             case Promote() | Decline() | RollBack() | Withdrawal():
                 self._outcome = data.outcome, data.reason
+
+    def _note_drift(self, effects: dict[str, float]) -> None:
+        """Note the batches that have drifted, those of this run and those of earlier ones."""
+        if self._record is not None and effects:
+            rounded = {name: round(effect, 4) for name, effect in effects.items()}
+            self._record["drifted"] = self._record.get("drifted", {}) | rounded
 
     @hook_impl
     def after_pipeline_run(self) -> None:

@@ -24,7 +24,7 @@ class Outcome(StrEnum):
     NOTHING_NEW = "nothing_new"
     """What could be trained was judged before."""
     ROLLED_BACK = "rolled_back"
-    """The release before is in service again."""
+    """The release before, or the one that a person named, is in service again."""
     WITHDRAWN = "withdrawn"
     """Batches are no longer in use."""
     BAD_DATA = "bad_data"
@@ -54,6 +54,15 @@ class Drift(Record):
     negative_elbo: float
     """Nats an image, the mean over the batch."""
 
+    @property
+    def farthest(self) -> str:
+        """The figure whose distance is the largest."""
+        return max(self.distances, key=self.distances.__getitem__, default="a figure")
+
+    def __str__(self) -> str:
+        p_value = f"p = {self.p_value:.2g}" if self.p_value else "p < 1e-300"
+        return f"{self.effect:.3f} of {self.farthest}, {p_value}"
+
 
 class BatchRecord(Record):
     """What became of one incoming batch."""
@@ -71,6 +80,14 @@ class Intake(Record):
     """
 
     batches: dict[str, BatchRecord] = {}
+
+    def effects(self) -> dict[str, float]:
+        """Return how far the batches are that have drifted, by name."""
+        return {
+            name: record.drift.effect
+            for name, record in self.batches.items()
+            if record.drift is not None and record.drift.drifted
+        }
 
 
 class Plan(Record):
@@ -134,6 +151,13 @@ class Decision(Record):
     """The release in service when the candidate was judged."""
     drifted: tuple[str, ...] = ()
     """Batches that it was trained on, that drifted, and that the champion is without."""
+    drift_effects: tuple[float, ...] = ()
+    """How far each of them is."""
+
+    def effects(self) -> dict[str, float]:
+        """Return how far they are, by the name that each of them came under."""
+        names = [key.rpartition(".")[0] for key in self.drifted]
+        return dict(zip(names, self.drift_effects, strict=True))
 
 
 class Withdrawal(Record):
@@ -174,7 +198,7 @@ class Decline(Record):
 
 
 class RollBack(Record):
-    """The order to put an earlier release in service, and to decline the one that is."""
+    """The order to put another release in service; if it is an older one, the other is declined."""
 
     outcome: Literal[Outcome.ROLLED_BACK] = Outcome.ROLLED_BACK
     reason: str

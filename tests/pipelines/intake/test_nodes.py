@@ -189,8 +189,35 @@ def test_a_batch_withdrawn_before_it_was_confirmed_is_neither_bad_nor_used_again
 
 
 def test_a_batch_that_cannot_be_read_is_bad_for_that_reason(splits):
-    _, bad, _ = check({"a": Batch(problem="a.png is not a PNG file")}, splits)
+    _, bad, _ = check({"a": Batch(problems=("a.png is not a PNG file",))}, splits)
     assert bad["a"]["reasons"] == ["a.png is not a PNG file"]
+
+
+def test_all_that_is_wrong_with_a_batch_is_said_of_its_files_and_of_what_could_be_read(
+    splits, pixels, champion
+):
+    images = pixels(60, 5) // 8
+    images[2] = 9
+    images[3] = images[4]
+    images[5:7] = splits["test_images"].grey()[:2].reshape(-1, 28, 28)
+    batch = Batch(
+        problems=("y.png is too large", "z.png is not a PNG file"),
+        readable=images,
+        names=tuple(f"{number:02d}.png" for number in range(60)),
+    )
+    accepted, bad, records = check(
+        {"a": batch}, splits, champion=champion, drift_effect=0.2, drift_blocks=True
+    )
+    assert accepted == {}
+    assert bad["a"]["reasons"][:-2] == [
+        "y.png is too large",
+        "z.png is not a PNG file",
+        "1 of 60 images are constant: expected none, received 02.png",
+        "2 of 60 images are in the test split: expected none, received 05.png, 06.png",
+    ]
+    assert bad["a"]["reasons"][-2].startswith("some images are there twice")
+    assert bad["a"]["reasons"][-1].startswith("it has drifted from the training data")
+    assert list(records["a"].reasons) == bad["a"]["reasons"]
 
 
 def test_a_batch_that_still_changes_is_neither_bad_nor_accepted(splits):
@@ -240,6 +267,29 @@ def test_drift_is_found_recorded_and_blocks_only_where_that_is_asked_for(splits,
     accepted, bad, _ = check({"dark": dark}, splits, champion=champion, drift_blocks=True)
     assert accepted == {}
     assert "it has drifted from the training data" in bad["dark"]["reasons"][0]
+    assert f"received {records['dark'].drift}" in bad["dark"]["reasons"][0]
+
+
+def test_a_batch_that_was_accepted_though_it_drifted_is_said_with_what_to_do(
+    splits, champion, pixels, caplog
+):
+    dark, like = Batch(pixels(60, 5) // 8), Batch(pixels(60, 6))
+    with caplog.at_level("WARNING"):
+        accepted, _, records = check({"my dark": dark, "like": like}, splits, champion=champion)
+    (message,) = [record.getMessage() for record in caplog.records]
+    drift = records["my dark"].drift
+    assert drift.distances[drift.farthest] == max(drift.distances.values())
+    assert message.startswith("Batch my dark has drifted, and is used all the same: expected ")
+    assert "a distance below 0.15 (`retraining.drift_effect`)" in message
+    assert f"received {drift.effect:.3f} of {drift.farthest}, p = {drift.p_value:.2g}" in message
+    assert f"−ELBO of {drift.negative_elbo:.1f} nats an image" in message
+    assert "`retraining.drift_blocks`" in message
+    (key,) = [key for key in accepted if key.startswith("my dark.")]
+    assert f"--pipelines withdrawal --params 'retraining.withdraw={key}'`" in message
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        check({"my dark": dark}, splits, champion=champion, drift_blocks=True)
+    assert caplog.records == [], "the quarantine says it"
 
 
 MANIFEST = {"files": {"train_images": {"sha256": "abc"}}, "statement": "Data: some."}
@@ -326,6 +376,26 @@ def test_what_was_declined_beside_another_champion_may_be_better_than_this_one(p
 def test_what_a_person_rolled_back_is_not_tried_again_whatever_the_rules(plan):
     declined = [declined_as(plan(), rolled_back=True)]
     assert plan("other", declined, min_gain=0.1).outcome is Outcome.NOTHING_NEW
+
+
+def test_what_a_person_took_out_of_service_is_called_that_with_the_way_to_put_it_back(plan):
+    declined = [
+        declined_as(plan(), rolled_back=True, release="000002-mine"),
+        declined_as(plan(), release="000004-forced"),
+    ]
+    reason = plan("other", declined).reason
+    assert "those of the release 000002-mine, which a person took out of service" in reason
+    assert "`kedro run --pipelines rollback --params retraining.roll_back_to=000002-mine`" in reason
+    assert "declined" not in reason
+    reason = plan("other", declined[1:]).reason
+    assert reason == "code, parameters and data are those of a candidate declined"
+
+
+def test_what_is_in_service_is_not_called_declined_though_a_twin_of_it_was_rolled_back(plan):
+    declined = [declined_as(plan(), rolled_back=True, release="000003-twin", drifted=("a.0",))]
+    same = plan(plan().fingerprint, declined)
+    assert same.outcome is Outcome.NOTHING_NEW
+    assert same.reason == "code, parameters and data are those in service"
 
 
 def test_without_a_champion_what_was_declined_beside_one_may_be_tried_again(plan):

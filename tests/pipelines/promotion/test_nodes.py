@@ -210,6 +210,8 @@ def test_drifted_batches_of_a_candidate_kept_out_are_noted_and_the_third_raises_
     batches = {"dark.0": lambda: images}
     first = judge(batches=batches)
     assert (first.outcome, first.drifted) == (Outcome.KEPT, ("dark.0",))
+    assert first.drift_effects[0] >= 0.15
+    assert first.effects() == {"dark": first.drift_effects[0]}
     before = [
         Declined(fingerprint=str(n), release="x", champion=champion.name, drifted=("dark.0",))
         for n in range(2)
@@ -253,10 +255,37 @@ def test_a_decision_leads_to_an_order_that_says_what_the_release_must_tell(outco
         assert (order.gate, order.drifted) == ("g", ("a.0",))
 
 
+def roll_back(champion, previous=None, names=(), **params):
+    return nodes.roll_back(champion, previous, list(names), RetrainingParams(**params))
+
+
 def test_rolling_back_needs_a_whole_release_before(champion, serving):
-    order = nodes.roll_back(champion, serving(name="000000-x"))
+    order = roll_back(champion, serving(name="000000-x"))
     assert order.to == "000000-x"
     assert "instead of 000001-old" in order.reason
     for one in (None, champion):
-        with pytest.raises(ValueError, match="There is no release to go back to"):
-            nodes.roll_back(one, None)
+        with pytest.raises(ValueError, match=r"There is no release to go back to: .*; run `kedro"):
+            roll_back(one, names=["000001-old"] if one else [])
+    with pytest.raises(ValueError, match=r"roll_back_to=NAME` \(000002-b\), or run `kedro"):
+        roll_back(champion, names=["000002-b", "000001-old"])
+
+
+def test_a_release_is_gone_to_by_its_name_whether_it_is_older_or_newer(champion, serving):
+    names = ["000002-b", "000001-old", "000000-x"]
+    for name in ("000002-b", "000000-x"):
+        order = roll_back(champion, serving(name="000000-x"), names, roll_back_to=name)
+        assert order.to == name
+        assert order.reason == f"{name} is in service again, instead of 000001-old"
+    assert "where there was none" in roll_back(None, None, names, roll_back_to="000002-b").reason
+    order = roll_back(champion, None, names, roll_back_to="000001-old")
+    assert (order.to, order.reason) == ("000001-old", "000001-old is in service already, and stays")
+
+
+@pytest.mark.parametrize("name", ["000009-z", "2", 2, 8, 1e5, "000002", "", "../000002-b"])
+def test_a_name_that_no_release_has_is_refused_with_those_that_there_are(champion, name):
+    names = ["000002-b", "000001-old", "000000-x"]
+    with pytest.raises(ValueError, match="There is no release to go back to that is") as refusal:
+        roll_back(champion, None, names, roll_back_to=name)
+    assert "one of 000002-b, 000000-x, or of the one in service, 000001-old" in str(refusal.value)
+    assert f"received {name};" in str(refusal.value)
+    assert "expected `--params retraining.roll_back_to=NAME`" in str(refusal.value)

@@ -15,7 +15,9 @@ from mnist_vae.retraining.records import (
     Plan,
 )
 
-DRIFT = Drift(drifted=True, effect=0.3, p_value=1e-9, distances={}, negative_elbo=150.0)
+DRIFT = Drift(
+    drifted=True, effect=0.3, p_value=1e-9, distances={"z_mean_00": 0.3}, negative_elbo=150.0
+)
 PICTURES = {name: Image.new("L", (4, 4)) for name in ("generated_sheet.png", "interpolations.png")}
 
 
@@ -58,7 +60,7 @@ def test_it_says_what_was_decided_and_why_and_shows_old_beside_new(champion):
     assert "95 % interval\n-0.100 to 0.000; by seed 0.100, -0.200" in text
     assert "On the same 2,850 images, which neither model was trained on" in text
     assert "test images (reported only)</td><td>139.50</td><td>140.00" in text
-    assert "drifted, distance 0.30, p = 1e-09" in text
+    assert "drifted, distance 0.300 of z_mean_00, p = 1e-09" in text
 
 
 def test_a_first_candidate_has_nobody_beside_it():

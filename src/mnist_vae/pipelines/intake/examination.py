@@ -16,6 +16,7 @@ from mnist_vae.pipelines.intake.candidate import (
     split_batch,
 )
 from mnist_vae.pipelines.intake.drift import DriftMeter
+from mnist_vae.retraining.names import printable
 from mnist_vae.retraining.records import BatchRecord, Drift
 
 
@@ -64,18 +65,23 @@ def examine(
         return BatchRecord(outcome="in use", images=len(known.in_use[key])), None
     if key in known.left:  # alike, and a person withdrew it before the next one
         return BatchRecord(outcome="withdrawn", images=len(known.left[key])), None
-    if batch.images is None:
-        return BatchRecord(outcome="bad", reasons=(batch.problem or "it holds no images",)), None
-    hashes = image_hashes(batch.images)
-    reasons = _reasons(batch.images, hashes, known)
-    images = split_batch(batch, hashes, known.next_id, split_params.validation_fraction)
+    reasons = list(batch.problems)
+    pixels = batch.readable if batch.images is None else batch.images
+    if pixels is None:
+        reasons = reasons or ["it holds no images"]
+        return BatchRecord(outcome="bad", reasons=tuple(reasons)), None
+    hashes = image_hashes(pixels)
+    reasons += _reasons(pixels, hashes, batch.names, known)
+    images = split_batch(
+        Batch(pixels, batch.labels), hashes, known.next_id, split_params.validation_fraction
+    )
     drift: Drift | None = None
-    if meter is not None and not reasons:
+    if meter is not None and (params.drift_blocks or not reasons):
         drift = meter.measure(images)
         if drift.drifted and params.drift_blocks:
             reasons.append(
                 f"it has drifted from the training data: expected a distance below "
-                f"{params.drift_effect}, received {drift.effect:.2f} (p = {drift.p_value:.2g})"
+                f"{params.drift_effect} (`retraining.drift_effect`), received {drift}"
             )
     if reasons:
         return BatchRecord(outcome="bad", reasons=tuple(reasons), drift=drift), None
@@ -83,7 +89,9 @@ def examine(
     return BatchRecord(outcome="accepted", images=len(hashes), drift=drift), images
 
 
-def _reasons(pixels: NDArray[np.uint8], hashes: list[bytes], known: Known) -> list[str]:
+def _reasons(
+    pixels: NDArray[np.uint8], hashes: list[bytes], names: tuple[str, ...], known: Known
+) -> list[str]:
     """Return what is wrong with the content of a batch, a sentence each."""
     flat = pixels.reshape(len(pixels), -1)
     found = {
@@ -93,8 +101,8 @@ def _reasons(pixels: NDArray[np.uint8], hashes: list[bytes], known: Known) -> li
         "withdrawn from use": np.array([value in known.withdrawn for value in hashes]),
     }
     reasons = [
-        f"{rows.sum()} of {len(flat)} images are {what}: expected none, received the images at "
-        f"{_few(np.flatnonzero(rows))}"
+        f"{rows.sum()} of {len(flat)} images are {what}: expected none, received "
+        f"{_few(np.flatnonzero(rows), names)}"
         for what, rows in found.items()
         if rows.any()
     ]
@@ -106,9 +114,11 @@ def _reasons(pixels: NDArray[np.uint8], hashes: list[bytes], known: Known) -> li
     return reasons
 
 
-def _few(rows: NDArray[np.intp], most: int = 5) -> str:
-    shown = ", ".join(str(row) for row in rows[:most])
-    return shown if len(rows) <= most else f"{shown} and {len(rows) - most} more"
+def _few(rows: NDArray[np.intp], names: tuple[str, ...], most: int = 5) -> str:
+    """Return which images these are: the files that they are from, or their rows in the one."""
+    shown = ", ".join(printable(names[row]) if names else str(row) for row in rows[:most])
+    more = f" and {len(rows) - most} more" if len(rows) > most else ""
+    return f"{'' if names else 'the images at '}{shown}{more}"
 
 
 def _hashes_of(sets: list[ImageSet]) -> set[bytes]:

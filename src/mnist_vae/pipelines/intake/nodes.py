@@ -7,6 +7,7 @@ folder's name and the digest of its content, `<name>.<digest>`.
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +29,7 @@ from mnist_vae.retraining.names import file_key, printable
 from mnist_vae.retraining.records import (
     BatchRecord,
     Declined,
+    Drift,
     Intake,
     Outcome,
     Plan,
@@ -99,6 +101,8 @@ def check_batches(
         record, accepted = examine(batch, key, known, meter, split_params, retraining_params)
         records[printable(name)] = record
         logger.info("Batch %s: %s.", printable(name), record.outcome)
+        if accepted is not None and record.drift is not None and record.drift.drifted:
+            _warn_of_drift(name, key, record.drift, retraining_params)
         bad = record.model_dump(mode="json", include={"reasons", "drift"})
         yield (
             {} if accepted is None else {key: accepted},
@@ -106,6 +110,22 @@ def check_batches(
             {name: bad} if record.outcome == "bad" else {},
         )
     yield {}, Intake(batches=records), {}
+
+
+def _warn_of_drift(name: str, key: str, drift: Drift, params: RetrainingParams) -> None:
+    withdraw = shlex.quote(f"retraining.withdraw={key}")
+    logger.warning(
+        "Batch %s has drifted, and is used all the same: expected a distance below %s "
+        "(`retraining.drift_effect`) from the images that the model in service was validated on, "
+        "received %s, with a mean −ELBO of %.1f nats an image; look at it, take it out of use with "
+        "`kedro run --pipelines withdrawal --params %s` if it should not be trained on, and set "
+        "`retraining.drift_blocks` if such batches should go to quarantine.",
+        printable(name),
+        params.drift_effect,
+        drift,
+        drift.negative_elbo,
+        withdraw,
+    )
 
 
 def withdraw_batches(
@@ -220,10 +240,11 @@ def _anything_new(
         return _without_champion(earlier)
     # Beside another one, such as after a rollback or a repair, it may be the better one.
     earlier = [one for one in earlier if one.rolled_back or one.champion == champion.name]
-    if champion.manifest["fingerprint"] != fingerprint and not earlier:
+    if champion.manifest["fingerprint"] == fingerprint:
+        earlier = []  # of a twin, whatever became of it
+    elif not earlier:
         return None, "code, parameters or data are new"
-    whose = "those of a candidate declined" if earlier else "those in service"
-    reason = f"code, parameters and data are {whose}"
+    reason = f"code, parameters and data are {_whose(earlier)}"
     bad = [name for name, record in intake.batches.items() if record.outcome == "bad"]
     if bad:
         return Outcome.BAD_DATA, f"all new batches are bad ({', '.join(bad)}), and {reason}"
@@ -233,6 +254,18 @@ def _anything_new(
     reason += f"; it was trained on batches that have drifted ({', '.join(drifted)})"
     times, _ = kept_in_a_row(declined, champion.name, drifted)
     return Outcome.STALLED if times >= params.stall_after else Outcome.NOTHING_NEW, reason
+
+
+def _whose(earlier: list[Declined]) -> str:
+    """Say whose recipe and data were judged before: the last one's that a person had a say in."""
+    taken_out = [one.release for one in earlier if one.rolled_back]
+    if taken_out:
+        return (
+            f"those of the release {taken_out[-1]}, which a person took out of service (to put it "
+            "back: `kedro run --pipelines rollback --params retraining.roll_back_to="
+            f"{taken_out[-1]}`)"
+        )
+    return "those of a candidate declined" if earlier else "those in service"
 
 
 def _without_champion(earlier: list[Declined]) -> tuple[Outcome | None, str]:

@@ -18,7 +18,13 @@ from mnist_vae.datasets.backup import TrainingBackup
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.datasets.releases import Release
 from mnist_vae.images import ImageSet
-from mnist_vae.params import EvaluationParams, ModelParams, RetrainingParams, TrainingParams
+from mnist_vae.params import (
+    PREVIOUS,
+    EvaluationParams,
+    ModelParams,
+    RetrainingParams,
+    TrainingParams,
+)
 from mnist_vae.pipelines.intake.candidate import Batches, start_networks
 from mnist_vae.pipelines.intake.drift import DriftMeter
 from mnist_vae.pipelines.promotion import judgement
@@ -40,6 +46,7 @@ from mnist_vae.scores import Scores, score
 
 logger = logging.getLogger(__name__)
 
+_ROLL_BACK_TO = "--params retraining.roll_back_to="
 _NEXT_SEED = 1000  # between two trainings of a candidate: each layer takes a seed of its own
 
 
@@ -179,7 +186,8 @@ def judge_candidate(
         gain=float(gain.mean()),
         gain_interval=interval,
         previous=champion.name,
-        drifted=drifted,
+        drifted=tuple(drifted),
+        drift_effects=tuple(drifted.values()),
         **common,
     )
     repeats_backup.clear_numbered()  # Kedro saved the decision before it asked for more
@@ -215,11 +223,12 @@ def _drifted(
     batches_in_use: Batches,
     params: RetrainingParams,
     seed: int,
-) -> tuple[str, ...]:
-    """Return the batches in use that have drifted and that the champion was not trained on."""
+) -> dict[str, float]:
+    """Return how far the batches are that have drifted and that the champion was not trained on."""
     meter = DriftMeter(champion, params, seed)
     pending = sorted(set(batches_in_use) - set(champion.manifest.get("batches", ())))
-    return tuple(name for name in pending if meter.measure(batches_in_use[name]()).drifted)
+    measured = {name: meter.measure(batches_in_use[name]()) for name in pending}
+    return {name: drift.effect for name, drift in measured.items() if drift.drifted}
 
 
 def write_report(
@@ -282,19 +291,44 @@ def finalise(
     return Decline(outcome=decision.outcome, gate=decision.gate, drifted=decision.drifted, **common)
 
 
-def roll_back(champion: Release | None, previous_release: Release | None) -> RollBack:
-    """Return the order to put the release before `champion` back in service.
+def roll_back(
+    champion: Release | None,
+    previous_release: Release | None,
+    release_names: list[str],
+    retraining_params: RetrainingParams,
+) -> RollBack:
+    """Return the order to put the release before `champion`, or the one named, back in service.
+
+    Args:
+        champion: The release in service. To name it is no error, so that a run that was killed
+            may be run again.
+        previous_release: The one that it took the place of, or one before that.
+        release_names: All that are on disk, newest first.
+        retraining_params: `roll_back_to` says which.
 
     Raises:
-        ValueError: There is no champion, or no whole release before it.
+        ValueError: There is no release of that name, or no whole one before the champion.
     """
-    if champion is None or previous_release is None:
-        received = "no release" if champion is None else f"{champion.name} alone"
+    in_service = champion.name if champion else None
+    others = ", ".join(name for name in release_names if name != in_service)
+    to = retraining_params.roll_back_to
+    if to == PREVIOUS:
+        if champion is None or previous_release is None:
+            received = "no release" if champion is None else f"{champion.name} alone"
+            named = f"name another one, `{_ROLL_BACK_TO}NAME` ({others}), or " if others else ""
+            raise ValueError(
+                "There is no release to go back to: expected a whole one before that in service, "
+                f"received {received}; {named}run `kedro run --pipelines retraining` to train "
+                "another."
+            )
+        to = previous_release.name
+    elif to not in release_names:
         raise ValueError(
-            "There is no release to go back to: expected a whole one before that in service, "
-            f"received {received}; run `kedro run --pipelines retraining` to train another."
+            f"There is no release to go back to that is called {to}: expected "
+            f"`{_ROLL_BACK_TO}NAME` with the whole name of one of {others or 'none'}, or of the "
+            f"one in service, {in_service or 'none'}, received {to}; correct the name."
         )
-    return RollBack(
-        to=previous_release.name,
-        reason=f"{previous_release.name} is in service again, instead of {champion.name}",
-    )
+    if to == in_service:
+        return RollBack(to=to, reason=f"{to} is in service already, and stays")
+    instead = f"instead of {in_service}" if in_service else "where there was none"
+    return RollBack(to=to, reason=f"{to} is in service again, {instead}")

@@ -72,10 +72,10 @@ def create_pipeline() -> Pipeline:
 
 
 def create_rollback_pipeline() -> Pipeline:
-    """Return the pipeline that puts the release before back in service."""
+    """Return the pipeline that puts the release before, or one named, back in service."""
     node = Node(
         nodes.roll_back,
-        inputs=["champion", "previous_release"],
+        inputs=["champion", "previous_release", "release_names", "params:retraining"],
         outputs="release_order",
         name="roll_back",
     )

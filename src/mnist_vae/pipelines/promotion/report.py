@@ -78,5 +78,4 @@ def _figures(
 def _describe(drift: Drift | None) -> str:
     if drift is None:
         return ""
-    verdict = "drifted" if drift.drifted else "none"
-    return f"{verdict}, distance {drift.effect:.2f}, p = {drift.p_value:.2g}"
+    return f"{'drifted' if drift.drifted else 'none'}, distance {drift}"
