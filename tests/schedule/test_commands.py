@@ -74,10 +74,10 @@ def verify(folder, runtime):
 def test_kedro_lists_and_runs_the_command_beside_its_own(project):
     listed = kedro(project, "--help").stdout
     assert re.findall(r"^ +(run|registry|catalog|schedule) ", listed, re.MULTILINE) == [
-        "schedule",
         "catalog",
         "registry",
         "run",
+        "schedule",
     ]
     printed = kedro(project, "schedule", "cron", "--env", "test")
     assert printed.returncode == 0, printed.stderr
