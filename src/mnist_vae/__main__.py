@@ -12,10 +12,12 @@ def main(*args: Any, **kwargs: Any) -> Any:
 
     The data are in the current folder; `--conf-source` names the configuration.
     """
-    # It says on stdout, where a job's last line is its result, which logging file it reads.
-    logging.getLogger("kedro.framework.project").setLevel(logging.WARNING)
+    # It would say on stdout, which is for the last line of a job, which logging file it reads.
+    reader = logging.getLogger("kedro.framework.project")
+    reader.disabled = True
     from kedro.framework.project import configure_project
 
+    reader.disabled = False
     configure_project("mnist_vae")
     from mnist_vae.cli import run
 

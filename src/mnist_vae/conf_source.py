@@ -7,7 +7,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kedro.config import MissingConfigException, OmegaConfigLoader
+from kedro.config import OmegaConfigLoader
 from kedro.framework.project import LOGGING, settings
 from kedro.utils import find_kedro_project
 
@@ -55,10 +55,8 @@ def use_logging(conf_source: str) -> None:
     if os.environ.get("KEDRO_LOGGING_CONFIG"):
         return
     loader = OmegaConfigLoader(conf_source, config_patterns={"logging": ["logging.yml"]})
-    try:
-        LOGGING.configure(loader["logging"])
-    except MissingConfigException:
-        return
+    if config := loader["logging"]:
+        LOGGING.configure(config)
 
 
 def data_folder(conf_source: str, env: str | None) -> Path:
