@@ -1,13 +1,167 @@
-"""Commands of this project, which Kedro finds here."""
+"""Commands of this project, which Kedro finds here: `run` is its own, with an end of ours."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any, NoReturn
 
 import click
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.project import pipelines, settings
+from kedro.utils import get_close_matches
 
+from mnist_vae import conf_source, failures
 from mnist_vae.schedule.commands import schedule
 
+_INTERRUPTED = 130  # what a shell has for a process that Ctrl-C ended
 
-@click.group()
+
+class RunCommand(click.Command):
+    """A run that ends in one sentence on stderr, whatever it ends with.
+
+    A wrong option, pipeline or environment has the exit code 2 of click's usage errors, Ctrl-C has
+    130, anything else 1; `SystemExit` goes by. The traceback is in `08_reporting/errors.log` of
+    the data, and with `--traceback` on the terminal.
+    """
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Read the options; a file of options may be anything."""
+        show = "--traceback" in args
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except (click.UsageError, click.exceptions.Exit, click.Abort):
+            raise
+        except click.ClickException as error:
+            raise click.ClickException(failures.one_line(error.message)) from error
+        except Exception as error:
+            _fail(error, conf=None, env=None, show=show)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the pipeline."""
+        show = ctx.params.pop("traceback")
+        conf, env = ctx.params["conf_source"], ctx.params["env"] or os.environ.get("KEDRO_ENV")
+        try:
+            with failures.said_once():
+                _check_environment(ctx, conf_source.located(conf), env)
+                if conf:
+                    conf_source.use_logging(conf)
+                _check_pipelines(ctx)
+                return super().invoke(ctx)
+        except (click.UsageError, click.exceptions.Exit, click.Abort):
+            raise
+        except click.ClickException as error:  # Kedro's own would be shown on stdout
+            raise click.ClickException(failures.one_line(error.message)) from error
+        except KeyboardInterrupt:
+            click.echo("Error: The run was interrupted; run the same command to go on.", err=True)
+            raise click.exceptions.Exit(_INTERRUPTED) from None
+        except Exception as error:
+            _fail(error, conf=conf, env=env, show=show)
+
+
+def _fail(error: Exception, *, conf: str | None, env: str | None, show: bool) -> NoReturn:
+    """End the run in the sentence of the error, with the traceback in the log or before it."""
+    path = conf_source.data_folder(conf_source.located(conf), env) / "08_reporting/errors.log"
+    try:
+        failures.write_traceback(error, path)
+        where = f"The traceback is in {path}."
+    except OSError as problem:
+        where = f"The traceback is not in {path} ({problem}), and so above."
+        show = True
+    if show:
+        click.echo(failures.as_text(error), err=True)
+    click.echo(where, err=True)
+    raise click.ClickException(failures.sentence(error)) from error
+
+
+def _check_environment(ctx: click.Context, conf: str, env: str | None) -> None:
+    """Refuse an environment that is not there; where none was asked for, `local` need not be."""
+    try:
+        known = conf_source.environments(conf)
+    except Exception as error:  # an archive may be broken in many ways
+        raise click.UsageError(
+            f"There is no configuration at {conf}: expected a folder, or an archive that `kedro "
+            f"package` made, received neither ({type(error).__name__}); name it with "
+            "--conf-source.",
+            ctx,
+        ) from error
+    if known is None:
+        return
+    if env is None:
+        if settings.CONFIG_LOADER_ARGS["default_run_env"] not in known:
+            ctx.params["env"] = settings.CONFIG_LOADER_ARGS["base_env"]
+    elif env.split("/")[0] not in known:
+        raise click.BadParameter(
+            f"there is no environment `{env}`: expected one of {', '.join(known)}, received "
+            f"{env}; name a folder of {conf}.",
+            ctx,
+            param_hint="'--env'",
+        )
+
+
+def _check_pipelines(ctx: click.Context) -> None:
+    """Refuse a pipeline that is not there, before anything is done for another one."""
+    option = "--pipeline" if ctx.params["pipeline"] else "--pipelines"
+    names = [ctx.params["pipeline"]] if ctx.params["pipeline"] else ctx.params["pipelines"]
+    pipelines.set_requested(names or None)  # as the session does, which then has them at once
+    unknown = [name for name in names if name not in pipelines]
+    if not unknown:
+        return
+    pipelines.set_requested(None)
+    known = sorted(pipelines)
+    close = get_close_matches(unknown[0], known, max_suggestions=1)
+    what_to_do = f"did you mean {close[0]}?" if close else "name one of these."
+    raise click.BadParameter(
+        f"there is no pipeline `{unknown[0]}`: expected some of {', '.join(known)}, received "
+        f"{unknown[0]}; {what_to_do}",
+        ctx,
+        param_hint=f"'{option}'",
+    )
+
+
+def _with_section_run(option: click.Parameter) -> click.Parameter:
+    """Return the option, which finds the section `run` of a file whatever the program is called."""
+    read = option.callback
+    if option.name != "config" or read is None:
+        return option
+
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        called, ctx.info_name = ctx.info_name, "run"
+        try:
+            return read(ctx, param, value)
+        finally:
+            ctx.info_name = called
+
+    option = copy.copy(option)
+    option.callback = callback
+    return option
+
+
+run = RunCommand(
+    "run",
+    callback=kedro_run.callback,
+    params=[
+        *map(_with_section_run, kedro_run.params),
+        click.Option(
+            ["--traceback"],
+            is_flag=True,
+            help="Where the run fails, print the traceback on the terminal too.",
+        ),
+    ],
+    help=kedro_run.help,
+)
+
+
+@click.group(name="kedro")  # Kedro lists the commands of one name together, each once
 def cli() -> None:
     """Commands of this project."""
 
 
+cli.add_command(run)
 cli.add_command(schedule)

@@ -8,8 +8,9 @@ from mnist_vae.hooks.tracking import Tracking
 
 HOOKS = (ParameterCheck(), Retention(), Tracking(), RetrainingJob())
 
-# `Tracking` calls them, and only where there is something to track.
-DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
+# `Tracking` calls those of kedro-mlflow, and only where there is something to track. A packaged
+# project has no file `.telemetry`, which says no to the other ones.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry")
 
 CONFIG_LOADER_CLASS = LayeredConfigLoader
 CONFIG_LOADER_ARGS = {

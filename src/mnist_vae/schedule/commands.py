@@ -122,7 +122,7 @@ def kubernetes(env: str, calendar: str, image: str) -> None:
     manifest = _render(
         "cronjob.yaml",
         image=_literal(image),
-        arguments=_literal([*RETRAINING, env]),
+        arguments=_literal([*RETRAINING[1:], env]),  # the image runs `mnist-vae`: `kedro run`
         calendar=_literal(calendar),
     )
     click.echo(manifest, nl=False)

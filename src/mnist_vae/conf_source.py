@@ -1,0 +1,69 @@
+"""What `--conf-source` names: a folder of configuration, or an archive by `kedro package`."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+from kedro.framework.project import LOGGING, settings
+from kedro.utils import find_kedro_project
+
+_ARCHIVES = {"application/x-tar": "tar", "application/zip": "zip"}
+
+
+def project_folder() -> Path:
+    """Return the folder in which relative paths of the data begin, as Kedro chooses it."""
+    return Path(find_kedro_project(Path.cwd()) or Path.cwd())
+
+
+def located(conf_source: str | None) -> str:
+    """Return where the configuration is: what was given, or the project's own folder."""
+    return conf_source or str(project_folder() / settings.CONF_SOURCE)
+
+
+def environments(conf_source: str) -> list[str] | None:
+    """Return the names of the environments there are, or None where they are not on this machine.
+
+    Raises:
+        OSError: There is neither a folder nor a file.
+        Exception: The archive cannot be read; of the type that its library chose.
+    """
+    import fsspec
+
+    if "://" in conf_source:
+        return None
+    kind, _ = mimetypes.guess_type(conf_source)
+    if kind not in _ARCHIVES:
+        return sorted(path.name for path in Path(conf_source).iterdir() if path.is_dir())
+    archive = fsspec.filesystem(_ARCHIVES[kind], fo=conf_source)
+    root = archive.ls("", detail=False)[-1]  # as Kedro chooses it
+    return sorted(
+        PurePosixPath(entry["name"]).name
+        for entry in archive.ls(root, detail=True)
+        if entry["type"] == "directory"
+    )
+
+
+def use_logging(conf_source: str) -> None:
+    """Log as `logging.yml` in there says, if there is one and the shell names no other.
+
+    Kedro reads `conf/logging.yml` of the current folder alone, where a packaged project has none.
+    """
+    if os.environ.get("KEDRO_LOGGING_CONFIG"):
+        return
+    loader = OmegaConfigLoader(conf_source, config_patterns={"logging": ["logging.yml"]})
+    if config := loader["logging"]:
+        LOGGING.configure(config)
+
+
+def data_folder(conf_source: str, env: str | None) -> Path:
+    """Return the folder of the data in this environment; `data` where nobody can read its name."""
+    arguments: dict[str, Any] = settings.CONFIG_LOADER_ARGS
+    try:
+        loader = settings.CONFIG_LOADER_CLASS(conf_source=conf_source, env=env, **arguments)
+        return project_folder() / str(loader["globals"]["data"])
+    except Exception:
+        return project_folder() / "data"

@@ -1,0 +1,94 @@
+"""Runs that fail, in processes of their own: the last line is the sentence, whoever started it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KEDRO = [Path(sys.executable).with_name("kedro"), "run"]
+MODULE = [sys.executable, "-m", "mnist_vae"]
+LOG = "data/test/08_reporting/errors.log"
+
+
+def run(project, command, *arguments, **environment):
+    return subprocess.run(
+        [*command, "--env", "test", *arguments],
+        cwd=project,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [KEDRO, [sys.executable, "-m", "kedro", "run"], MODULE],
+    ids=["kedro run", "python -m kedro run", "python -m mnist_vae"],
+)
+def test_a_missing_model_is_one_sentence_after_where_its_traceback_is(project, command):
+    finished = run(project, command, "--pipelines", "generation")
+    *log, where, sentence = finished.stderr.splitlines()
+    assert finished.returncode == 1
+    assert finished.stdout == ""
+    assert sentence.startswith("Error: encoder: There is no model at")
+    assert where == f"The traceback is in {project / LOG}."
+    assert "Traceback" not in "".join(log)
+    assert "kedro.io.core.DatasetError: encoder: There is no model" in (project / LOG).read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        (KEDRO, ["--pipelines", "nope"], "there is no pipeline `nope`: expected some of "),
+        (MODULE, ["--env", "nope"], "there is no environment `nope`: expected one of base, "),
+    ],
+    ids=["pipeline", "environment"],
+)
+def test_what_is_not_there_is_refused_at_once(project, command, arguments, words):
+    finished = run(project, command, *arguments)
+    assert finished.returncode == 2
+    assert words in finished.stderr.splitlines()[-1]
+    assert "Traceback" not in finished.stdout + finished.stderr
+    assert not (project / "data").exists()
+
+
+def test_a_failed_training_says_its_sentence_once(project):
+    params = "training.learning_rate=1e9,training.epochs=1"
+    finished = run(project, KEDRO, "--pipelines", "training", "--params", params)
+    lines = finished.stderr.splitlines()
+    assert finished.returncode == 1
+    assert "try a tenth of `training.learning_rate`" in lines[-1]
+    assert sum("try a tenth of" in line for line in lines) == 1
+    assert any(line.endswith("ERROR   Node train_vae failed.") for line in lines)
+    assert "Traceback" not in finished.stderr
+    assert "TrainingFailedError" in (project / LOG).read_text()
+
+
+def test_the_job_ends_as_it_did_with_its_own_line_and_code(project):
+    (project / "data/test/06_models/champion").mkdir(parents=True)
+    (project / "data/test/06_models/champion/encoder.keras").write_text("restored")
+    finished = run(project, KEDRO, "--pipelines", "rollback")
+    (line,) = finished.stdout.splitlines()
+    assert json.loads(line)["outcome"] == "failed"
+    assert finished.returncode == json.loads(line)["exit_code"] == 1
+    assert "Traceback" not in finished.stderr
+    assert not (project / LOG).exists()  # its own log has it
+
+
+def test_ctrl_c_ends_a_training_with_a_sentence_and_the_shells_code(project):
+    arguments = ["--env", "test", "--pipelines", "training", "--params", "training.epochs=10000"]
+    with subprocess.Popen(
+        [*KEDRO, *arguments], cwd=project, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stderr:
+            if "Epoch 1/" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        *_, last = process.stderr.read().splitlines()
+    assert process.returncode == 130
+    assert last == "Error: The run was interrupted; run the same command to go on."

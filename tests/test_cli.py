@@ -1,0 +1,285 @@
+"""The project's own `run`: whatever ends it, the last line of stderr is one sentence."""
+
+import logging
+import shutil
+import tarfile
+
+import pytest
+from click.testing import CliRunner
+from kedro.framework.project import pipelines
+from kedro.framework.startup import bootstrap_project
+
+from mnist_vae import cli
+from mnist_vae.pipelines.data import pipeline as data_pipeline
+from tests.projects import ROOT
+
+
+@pytest.fixture
+def run(project, monkeypatch):
+    """Run `kedro run --env test` with more arguments in the project, in this process."""
+    monkeypatch.chdir(project)
+
+    def run(*arguments):
+        bootstrap_project(project)
+        return CliRunner().invoke(cli.run, ["--env", "test", *map(str, arguments)])
+
+    return run
+
+
+@pytest.fixture
+def node_that_raises(monkeypatch):
+    """Have the node `split_images` raise this."""
+
+    def use(error):
+        def split_images(*_):
+            raise error
+
+        monkeypatch.setattr(data_pipeline, "split_images", split_images)
+
+    return use
+
+
+def errors_log(project, data="data/test"):
+    return project / data / "08_reporting/errors.log"
+
+
+def check_failure(finished, project, *, code=1):
+    """Check the form of a failed run, and return its last line."""
+    *_, where, sentence = finished.stderr.splitlines()
+    assert finished.exit_code == code, finished.output
+    assert sentence.startswith("Error: ")
+    assert "Traceback" not in finished.stderr
+    assert where == f"The traceback is in {errors_log(project)}."
+    assert "Traceback (most recent call last):" in errors_log(project).read_text()
+    return sentence.removeprefix("Error: ")
+
+
+def check_refusal(finished, project, *, code=2):
+    """Check the form of a run that was asked for wrongly, and return its last line."""
+    assert finished.exit_code == code, finished.output
+    assert "Traceback" not in finished.output
+    assert not (project / "data").exists()
+    return finished.stderr.splitlines()[-1].removeprefix("Error: ")
+
+
+@pytest.fixture
+def broken_folder(tmp_path):
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    for name in ("train-images", "train-labels", "t10k-images", "t10k-labels"):
+        (folder / f"{name}-idx{3 if 'images' in name else 1}-ubyte").write_text("<html>")
+    return folder
+
+
+def test_bad_data(run, project, broken_folder):
+    given = f"source.order=[folder],source.folder={broken_folder}"
+    sentence = check_failure(run("--pipelines", "data", "--params", given), project)
+    assert sentence == (
+        f"raw_images: {broken_folder}/train-images-idx3-ubyte is not an IDX file: expected a magic "
+        "number that starts with 0x0000, received 0x3c68746d; point to an IDX file, packed with "
+        "gzip or not."
+    )
+
+
+def test_a_model_that_is_missing(run, project):
+    sentence = check_failure(run("--pipelines", "generation"), project)
+    assert "run `kedro run --pipelines training` first." in sentence
+
+
+def test_an_empty_folder_of_the_source(run, project):
+    finished = run("--pipelines", "data", "--params", "source.folder=,source.order=[folder]")
+    assert finished.exit_code
+    assert "Traceback" not in finished.stderr
+    assert finished.stderr.splitlines()[-1].startswith("Error: ")
+
+
+def test_a_syntax_error_in_a_configuration_file(run, project):
+    (project / "conf/test/parameters_more.yml").write_text("model: {latent_dim: 2")
+    sentence = check_failure(run("--pipelines", "data"), project)
+    assert f"Invalid YAML or JSON file {project}/conf/test/parameters_more.yml" in sentence
+
+
+def test_a_syntax_error_in_what_says_where_the_data_are(run, project):
+    (project / "conf/test/globals.yml").write_text("data: [")
+    finished = run("--pipelines", "data")
+    assert finished.exit_code == 1
+    assert finished.stderr.splitlines()[-2] == f"The traceback is in {errors_log(project, 'data')}."
+
+
+def test_a_wrong_entry_of_the_catalog(run, project):
+    (project / "conf/test/catalog.yml").write_text("images: {type: pandas.Nothing, filepath: x}")
+    sentence = check_failure(run("--pipelines", "data"), project)
+    assert sentence.startswith(
+        "An exception occurred when parsing config for dataset 'images': Dataset 'Nothing' not "
+        "found in 'pandas'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyError("width"), "KeyError: 'width' (test_cli.py, line "),
+        (AssertionError(), "AssertionError (test_cli.py, line "),
+        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (ValueError("The figure is\n  wrong: \x1b[31mred"), r"The figure is wrong: \x1b[31mred"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_fault_in_a_node_is_named_by_its_type_and_place(
+    run, project, node_that_raises, error, words
+):
+    node_that_raises(error)
+    sentence = check_failure(run("--pipelines", "data"), project)
+    assert sentence.startswith(words)
+
+
+def test_the_error_of_a_node_is_not_said_in_the_log_too(run, project, node_that_raises, caplog):
+    node_that_raises(ValueError("The figure is wrong."))
+    logging.getLogger().addHandler(caplog.handler)
+    run("--pipelines", "data")
+    logging.getLogger().removeHandler(caplog.handler)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert set(said) == {"Node split_images failed."}
+    assert not logging.getLogger("kedro.pipeline.node").filters
+
+
+def test_with_the_flag_the_traceback_is_on_the_terminal_too(run, project, node_that_raises):
+    node_that_raises(KeyError("width"))
+    finished = run("--pipelines", "data", "--traceback")
+    *trace, where, sentence = finished.stderr.splitlines()
+    assert trace[0] == "Traceback (most recent call last):"
+    assert trace[-1] == "KeyError: 'width'"
+    assert where == f"The traceback is in {errors_log(project)}."
+    assert sentence.startswith("Error: KeyError: 'width'")
+
+
+def test_where_no_log_can_be_written_the_traceback_is_on_the_terminal(run, project):
+    (project / "data").write_text("no folder")
+    finished = run("--pipelines", "data")
+    *trace, where, sentence = finished.stderr.splitlines()
+    assert finished.exit_code == 1
+    assert trace[0] == "Traceback (most recent call last):"
+    assert where.startswith(f"The traceback is not in {errors_log(project)} (")
+    assert sentence.startswith("Error: images: ")
+    assert "File exists" in sentence
+
+
+def test_the_log_has_the_command_and_every_failure_and_rotates(
+    run, project, node_that_raises, monkeypatch
+):
+    monkeypatch.setattr("sys.argv", ["/bin/kedro", "run", "--params", "a=b c"])
+    for word in ("first", "second"):
+        node_that_raises(KeyError(word))
+        run("--pipelines", "data")
+    log = errors_log(project).read_text()
+    assert log.index("KeyError: 'first'") < log.index("KeyError: 'second'")
+    assert "kedro run --params 'a=b c'" in log
+    errors_log(project).write_text("x" * 1_000_000)
+    run("--pipelines", "data")
+    assert errors_log(project).stat().st_size < 100_000
+    assert errors_log(project).with_name("errors.log.1").exists()
+
+
+def test_ctrl_c_ends_the_run_with_the_shells_code(run, project, node_that_raises):
+    node_that_raises(KeyboardInterrupt())
+    finished = run("--pipelines", "data")
+    assert finished.exit_code == 130
+    assert finished.stderr == "Error: The run was interrupted; run the same command to go on.\n"
+
+
+def test_an_unknown_pipeline_names_those_that_there_are(run, project):
+    sentence = check_refusal(run("--pipelines", "data,trainig"), project)
+    assert sentence == (
+        "Invalid value for '--pipelines': there is no pipeline `trainig`: expected some of "
+        f"{', '.join(sorted(pipelines))}, received trainig; did you mean training?"
+    )
+
+
+def test_an_unknown_pipeline_of_the_older_option_is_refused_alike(run, project):
+    sentence = check_refusal(run("--pipeline", "xyz"), project)
+    assert sentence.endswith(", received xyz; name one of these.")
+
+
+def test_an_unknown_environment_names_the_folders_of_conf(run, project):
+    sentence = check_refusal(run("--env", "prd"), project)
+    assert sentence == (
+        "Invalid value for '--env': there is no environment `prd`: expected one of base, local, "
+        f"mlflow, prod, test, received prd; name a folder of {project}/conf."
+    )
+
+
+def test_an_unknown_environment_of_the_shell_is_refused_alike(run, project, monkeypatch):
+    monkeypatch.setenv("KEDRO_ENV", "prd")
+    finished = CliRunner().invoke(cli.run, [])
+    assert "there is no environment `prd`" in check_refusal(finished, project)
+
+
+def test_without_a_configuration_there_is_a_sentence(run, project, tmp_path, monkeypatch):
+    bootstrap_project(project)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    finished = CliRunner().invoke(cli.run, [])
+    assert finished.exit_code == 2
+    assert finished.stderr.splitlines()[-1] == (
+        f"Error: There is no configuration at {tmp_path}/empty/conf: expected a folder, or an "
+        "archive that `kedro package` made, received neither (FileNotFoundError); name it "
+        "with --conf-source."
+    )
+
+
+@pytest.mark.parametrize("suffix", ["tar.gz", "zip"])
+def test_the_environments_of_an_archive_are_known_too(run, project, tmp_path, suffix):
+    archive = tmp_path / f"conf.{suffix}"
+    if suffix == "zip":
+        shutil.make_archive(str(tmp_path / "conf"), "zip", ROOT, "conf")
+    else:
+        with tarfile.open(archive, "w:gz") as file:
+            file.add(ROOT / "conf", "conf")
+    finished = run("--conf-source", archive, "--env", "prd")
+    assert "mlflow, prod, test, received prd; name a folder of" in check_refusal(finished, project)
+
+
+def test_options_that_exclude_each_other_are_a_sentence_of_stderr(run, project):
+    finished = run("--pipeline", "data", "--pipelines", "training")
+    sentence = check_refusal(finished, project, code=1)
+    assert sentence == "Options '--pipeline' and '--pipelines' cannot be used together"
+
+
+def test_a_wrong_parameter_is_one_line(run, project):
+    finished = run("--params", "model.latent_dim=0")
+    assert "`model.latent_dim` is wrong" in check_refusal(finished, project, code=1)
+
+
+def test_a_file_of_arguments_that_has_no_section_is_a_sentence(run, project):
+    (project / "run.yml").write_text("rn: {env: test}")
+    finished = run("--config", project / "run.yml")
+    assert finished.exit_code == 1
+    assert "Traceback" not in finished.output
+    assert finished.stderr.splitlines()[-1].startswith("Error: KeyError: 'run' (")
+
+
+def test_a_file_of_arguments_is_read_whatever_the_program_is_called(run, project):
+    (project / "run.yml").write_text("run: {env: test, pipelines: nope}")
+    finished = CliRunner().invoke(
+        cli.run, ["--config", str(project / "run.yml")], prog_name="mnist-vae"
+    )
+    assert "there is no pipeline `nope`" in check_refusal(finished, project)
+    assert finished.stderr.startswith("Usage: mnist-vae [OPTIONS]\n")
+
+
+def test_all_options_of_kedros_own_run_are_there():
+    from kedro.framework.cli.project import run as kedro_run
+
+    ours = {name for option in cli.run.params for name in option.opts}
+    assert ours == {name for option in kedro_run.params for name in option.opts} | {"--traceback"}
+
+
+def test_an_archive_that_cannot_be_read_is_refused(run, project, tmp_path):
+    (tmp_path / "conf.tar.gz").write_bytes(b"no archive")
+    sentence = check_refusal(run("--conf-source", tmp_path / "conf.tar.gz"), project)
+    assert "received neither (BadGzipFile)" in sentence
+
+
+def test_a_run_that_ends_well_leaves_no_log_of_errors(run, project):
+    assert run("--pipelines", "data").exit_code == 0
+    assert not errors_log(project).exists()

@@ -1,0 +1,74 @@
+import os
+from pathlib import Path
+
+import pytest
+from kedro.io import DatasetError
+
+from mnist_vae.failures import as_text, sentence, write_traceback
+
+
+def raised(error, cause=None):
+    try:
+        raise error from cause
+    except Exception as caught:
+        return caught
+
+
+def test_what_kedro_says_around_the_words_of_a_dataset_is_left_out():
+    cause = raised(ValueError("The table is empty; write it again."))
+    inner = raised(
+        DatasetError(f"Failed while loading data from dataset Table(a=1, b=2).\n{cause}"), cause
+    )
+    outer = raised(DatasetError(f"images: {inner}"), inner)
+    assert sentence(outer) == "images: The table is empty; write it again."
+
+
+def test_a_dataset_that_fails_without_a_word_has_the_type_of_what_happened():
+    cause = raised(MemoryError())
+    inner = raised(DatasetError("Failed while saving data to dataset Table(a=1).\n"), cause)
+    outer = raised(DatasetError(f"images: {inner}"), inner)
+    assert sentence(outer).startswith("images: MemoryError (test_failures.py, line ")
+
+
+def test_words_that_kedro_adds_after_those_of_the_cause_are_kept():
+    cause = raised(TypeError("unexpected keyword 'a'"))
+    error = raised(DatasetError(f"\n{cause}.\nDataset 'images' must be valid."), cause)
+    assert sentence(error) == "unexpected keyword 'a'. Dataset 'images' must be valid."
+
+
+def test_a_fault_below_this_package_has_the_line_of_the_package_that_called():
+    with pytest.raises(TypeError) as caught:
+        write_traceback(ValueError(), None / Path("errors.log"))
+    with pytest.raises(AttributeError) as below:
+        write_traceback(ValueError(), "a text")
+    assert sentence(caught.value).endswith(
+        f"(test_failures.py, line {caught.traceback[-1].lineno + 1})"
+    )
+    assert "(failures.py, line " in sentence(below.value)
+
+
+def test_a_very_long_message_is_shortened():
+    assert sentence(ValueError("many words " * 1000)).endswith(" …")
+    assert len(sentence(ValueError("many words " * 1000))) <= 1000
+
+
+def test_a_full_disk_is_not_passed_over_in_silence():
+    if not Path("/dev/full").exists():
+        pytest.skip("/dev/full is needed, a device on which nothing can be written")
+    with pytest.raises(OSError, match="No space left"):
+        write_traceback(raised(ValueError("The figure is wrong.")), Path("/dev/full"))
+
+
+def test_a_message_that_utf_8_cannot_have_is_written_as_escapes(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    error = raised(ValueError(f"There is no file {name} here."))
+    write_traceback(error, tmp_path / "new" / "errors.log")
+    assert r"caf\udce9" in (tmp_path / "new" / "errors.log").read_text()
+    assert sentence(error) == r"There is no file caf\xe9 here."
+
+
+def test_the_traceback_has_its_causes():
+    text = as_text(raised(ValueError("second"), raised(KeyError("first"))))
+    assert text.startswith("Traceback")
+    assert text.endswith("ValueError: second")
+    assert "KeyError: 'first'" in text
