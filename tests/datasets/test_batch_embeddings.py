@@ -56,11 +56,11 @@ def folder(tmp_path):
     return tmp_path / "embeddings"
 
 
-def embed(embeddings, model, *batches, show=True, **kwargs):
+def embed(embeddings, model, *batches, show=True, keep=3, **kwargs):
     for batch in batches:
         embeddings.save({f"{model}/{batch}": rows(model, batch, **kwargs)})
     if show:
-        embeddings.save(order(model))
+        embeddings.save(order(model, keep=keep))
 
 
 def found(folder):

@@ -107,7 +107,7 @@ def begin(tmp_path):
         return job
 
     yield make
-    for job in jobs:  # one that a test left under way
+    for job in reversed(jobs):  # those that a test left under way
         with contextlib.suppress(SystemExit):
             job.on_pipeline_error(ValueError("the test is over"))
     assert signal.getsignal(signal.SIGTERM) is before

@@ -124,6 +124,7 @@ class BatchEmbeddingsDataset(
             with Path(partial).open("wb") as file:
                 write_stream(file, rows)
             move(filesystem, partial, PurePosixPath(target))
+            sync(self._path)  # of a rename from one folder to another the disk has to keep both
 
     def _finish(self, order: Scored) -> None:
         if order.complete and _has_files(self._path / order.model):
