@@ -35,20 +35,23 @@ class QuarantineDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
         quarantine:
           type: mnist_vae.datasets.batches.QuarantineDataset
           path: data/01_raw/quarantine
-          incoming: data/01_raw/incoming
+          incoming: incoming
         ```
     """
 
-    def __init__(self, *, path: str, incoming: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, path: str, incoming: str = "incoming", metadata: dict[str, Any] | None = None
+    ) -> None:
         """Create the dataset.
 
         Args:
             path: The folder of the bad batches, on a local disk.
-            incoming: The folder that they come from, on the same disk.
+            incoming: The name of the folder that they come from, beside it. (Of a path to it, Kedro
+                would not know that it is one, and that it begins in the project.)
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
         self._path = Path(path)
-        self._incoming = Path(incoming)
+        self._incoming = self._path.with_name(incoming)
         self.metadata = metadata
         self._unreported: set[Path] = set()
 

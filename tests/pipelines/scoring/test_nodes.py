@@ -67,7 +67,7 @@ class Place:
 
     def catalog(self, release, named=True, keep=3):
         encoder, decoder, summary = self.models[release]
-        quarantine = {"path": str(self.root / "quarantine"), "incoming": str(self.to_embed)}
+        quarantine = {"path": str(self.root / "quarantine"), "incoming": "to_embed"}
         embeddings = str(self.folder)
         values = {
             "encoder": encoder,
