@@ -15,10 +15,12 @@ from mnist_vae.settings import CONFIG_LOADER_ARGS
 PIPELINES = register_pipelines()
 # What the model in service has a say in, which is before and after the models.
 IN_THE_LOOP = {
+    "batch_embeddings",
     "batch_intake",
     "batches_in_use",
     "champion",
     "declined_candidates",
+    "earlier_batch_embeddings",
     "earlier_batches",
     "earlier_withdrawn_batches",
     "previous_release",
@@ -26,11 +28,16 @@ IN_THE_LOOP = {
     "quarantine",
     "release_order",
     "retraining_plan",
+    "scoring_intake",
+    "scoring_order",
+    "scoring_plan",
+    "to_embed_quarantine",
     "unreported_quarantine",
+    "unreported_to_embed_quarantine",
     "withdrawal",
     "withdrawn_batches",
 }
-JOBS = ("retraining", "rollback", "withdrawal")
+JOBS = ("retraining", "rollback", "withdrawal", "scoring")
 CONF = Path(__file__).parents[1] / "conf"
 
 
@@ -57,6 +64,7 @@ def test_the_named_pipelines_are_there():
         "retraining",
         "rollback",
         "withdrawal",
+        "scoring",
     }
 
 
@@ -106,7 +114,7 @@ def test_the_catalog_has_no_entry_that_no_pipeline_uses(catalog_config):
 
 def test_every_parameter_group_reaches_its_node_as_a_typed_object():
     """An annotation that cannot be resolved would make the node receive a raw dict."""
-    for node in PIPELINES["__default__"].nodes:
+    for node in [*PIPELINES["__default__"].nodes, *PIPELINES["scoring"].nodes]:
         hints = typing.get_type_hints(node.func)
         arguments = list(typing.get_type_hints(node.func))
         for name, argument in zip(node.inputs, arguments, strict=False):
@@ -117,7 +125,7 @@ def test_every_parameter_group_reaches_its_node_as_a_typed_object():
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_a_retraining_shares_no_file_that_is_written_with_the_other_pipelines(name, entry_of):
+def test_a_job_shares_no_file_that_is_written_with_the_other_pipelines(name, entry_of):
     def paths(names):
         entries = [entry_of(name) for name in names]
         paths = {entry.get("filepath") or entry.get("path") for entry in entries if entry}

@@ -118,7 +118,7 @@ class EmbeddingContract:
                 f"The embeddings have the wrong columns: expected {_columns(expected)}, received "
                 f"{_columns(data.schema)}; make the schema with `embedding_schema`."
             )
-        return pa.RecordBatchReader.from_batches(expected, _checked(data))
+        return pa.RecordBatchReader.from_batches(data.schema, _checked(data))
 
 
 def _checked(stream: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:

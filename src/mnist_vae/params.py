@@ -171,6 +171,24 @@ class ExitCodesParams(_Group):
     locked: ExitCode = 75
 
 
+class ScoringExitCodesParams(_Group):
+    """What a scoring says to its scheduler (`scoring.exit_codes`), by outcome."""
+
+    scored: ExitCode = 0
+    nothing_new: ExitCode = 0
+    failed: ExitCode = 1
+    bad_data: ExitCode = 65
+    locked: ExitCode = 75
+
+
+class ScoringParams(_Group):
+    """How batches are embedded, and how the job tells of it (`scoring`)."""
+
+    keep: PositiveInt = 3
+    """Models whose embeddings stay on disk; those that readers find always do."""
+    exit_codes: ScoringExitCodesParams = ScoringExitCodesParams()
+
+
 class RetrainingParams(_Group):
     """When a candidate goes in service, and how the job tells of it (`retraining`)."""
 
@@ -270,6 +288,7 @@ class Parameters(_Group):
     reporting: ReportingParams
     retention: RetentionParams
     retraining: RetrainingParams
+    scoring: ScoringParams
 
 
 class ParameterError(ValueError):

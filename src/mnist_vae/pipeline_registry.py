@@ -12,6 +12,7 @@ from mnist_vae.pipelines import (
     promotion,
     reporting,
     retraining,
+    scoring,
     training,
 )
 
@@ -42,6 +43,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         ),
         "rollback": promotion.create_rollback_pipeline(),
         "withdrawal": intake.create_withdrawal_pipeline(),
+        "scoring": scoring.create_pipeline(),
         "__default__": training_pipeline
         + embedding_pipeline
         + generation_pipeline

@@ -5,15 +5,18 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mnist_vae.datasets.atomic import AtomicJSONDataset, AtomicTextDataset
+from mnist_vae.datasets.batch_embeddings import BatchEmbeddingsDataset
 from mnist_vae.datasets.batches import AcceptedBatchesDataset
 from mnist_vae.datasets.declined import DeclinedDataset
 from mnist_vae.datasets.images import ImageSet
 from mnist_vae.datasets.release_files import read_release
 from mnist_vae.datasets.releases import ReleaseDataset
 from mnist_vae.retraining.records import Decline, Promote, RollBack
+from tests.datasets.test_batch_embeddings import NEW, OLD, embed, found
 from tests.power_failure import reason_not_to_trace, record, states
 
 NOT_TRACED = reason_not_to_trace()
@@ -268,6 +271,34 @@ def test_of_an_intake_every_batch_that_is_there_is_whole(tmp_path, power_failure
     count, bad = power_failures(take_in, tmp_path / "data", takes_in_again)
     assert bad == []
     assert count > 20
+
+
+def score_anew(folder):
+    """Embed both batches by another model, and keep no other."""
+    embeddings = BatchEmbeddingsDataset(path=f"{folder}/embeddings")
+    done = embeddings.load().done(NEW)
+    embed(embeddings, NEW, *({"monday", "tuesday"} - set(done)), keep=1)
+
+
+def scores_again(folder, ended):
+    """Check that a reader finds both batches of one model, and run again."""
+    embeddings = folder / "embeddings"
+    models = found(embeddings)
+    old, new = ({batch: {name} for batch in ("monday", "tuesday")} for name in ("old", "new"))
+    assert models == new or (models == old and not ended)
+    for path in embeddings.glob("*/*.parquet"):
+        pd.read_parquet(path)  # half of one must not look like one
+    score_anew(folder)
+    assert found(embeddings) == new
+    assert {path.name for path in embeddings.glob("0*")} == {NEW}
+
+
+def test_of_a_scoring_a_reader_finds_all_of_the_old_model_or_of_the_new(tmp_path, power_failures):
+    embeddings = BatchEmbeddingsDataset(path=str(tmp_path / "data/embeddings"))
+    embed(embeddings, OLD, "monday", "tuesday")
+    count, bad = power_failures(score_anew, tmp_path / "data", scores_again)
+    assert bad == []
+    assert count > 40
 
 
 def test_this_trial_finds_what_did_not_wait_for_the_disk(tmp_path, power_failures):

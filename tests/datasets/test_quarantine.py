@@ -27,7 +27,7 @@ def put_bad(tmp_path):
 
 
 def quarantine(tmp_path):
-    return QuarantineDataset(path=str(tmp_path))
+    return QuarantineDataset(path=str(tmp_path / "quarantine"))
 
 
 def listing(tmp_path, folder="quarantine"):

@@ -14,7 +14,7 @@ import pytest
 from kedro.config import MissingConfigException, OmegaConfigLoader
 
 from mnist_vae.datasets import batch_files
-from mnist_vae.hooks.job import RetrainingJob
+from mnist_vae.hooks.job import Jobs
 from mnist_vae.params import Parameters
 from mnist_vae.retraining.job import Terminated
 from mnist_vae.retraining.records import (
@@ -29,6 +29,8 @@ from mnist_vae.retraining.records import (
     Promote,
     Repair,
     RollBack,
+    Scored,
+    ScoringPlan,
     Withdrawal,
 )
 from mnist_vae.settings import CONFIG_LOADER_ARGS, HOOKS
@@ -94,7 +96,7 @@ def begin(tmp_path):
             **{name: {} for name in Parameters.model_fields if name not in ("seed", "source")},
             "retraining": params,
         }
-        job = RetrainingJob()
+        job = Jobs()
         loader = Loader(globals={"data": "data"}, parameters=parameters)
         if webhook is not None:
             loader["credentials"] = {"webhook": {"url": webhook}}
@@ -106,7 +108,7 @@ def begin(tmp_path):
         return job
 
     yield make
-    for job in jobs:  # one that a test left under way
+    for job in reversed(jobs):  # those that a test left under way
         with contextlib.suppress(SystemExit):
             job.on_pipeline_error(ValueError("the test is over"))
     assert signal.getsignal(signal.SIGTERM) is before
@@ -116,8 +118,8 @@ def last_line(capsys):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def journal(tmp_path):
-    path = tmp_path / "data/08_reporting/retraining/journal.jsonl"
+def journal(tmp_path, name="retraining"):
+    path = tmp_path / f"data/08_reporting/{name}/journal.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -132,7 +134,7 @@ def test_other_pipelines_go_by(begin, tmp_path, capsys):
 
 
 def test_it_is_the_last_hook_so_that_its_lock_is_taken_first():
-    assert isinstance(HOOKS[-1], RetrainingJob)
+    assert isinstance(HOOKS[-1], Jobs)
 
 
 @pytest.mark.parametrize(
@@ -259,6 +261,109 @@ def test_what_was_put_in_quarantine_is_reported_once_the_journal_has_it(
     (folder / "journal.jsonl").unlink()
     (folder / "journal.jsonl").mkdir()  # so that it cannot be written
     assert run(Catalog(), bad) == []
+
+
+def scoring_plan(outcome=None):
+    return ScoringPlan(
+        model="000001-a", release="000001-a", model_version="a", outcome=outcome, reason="none"
+    )
+
+
+def embedded(**batches):
+    records = {name: BatchRecord(outcome=outcome, images=3) for name, outcome in batches.items()}
+    return Intake(batches=records)
+
+
+class Untouched(Catalog):
+    """The catalog of a job that is not about the model in service."""
+
+    def __getitem__(self, name):
+        raise AssertionError(f"it looks at {name}")
+
+    load = __getitem__
+
+
+def test_a_scoring_tells_what_it_embedded_by_which_model(begin, tmp_path, capsys):
+    catalog = Untouched()
+    job = begin(catalog, pipelines=["scoring"])
+    job.after_dataset_saved(scoring_plan())
+    job.after_dataset_saved(embedded(monday="embedded"))
+    job.after_dataset_saved(embedded(monday="embedded", tuesday="embedded", bad="bad"))
+    scored = Scored(outcome=Outcome.BAD_DATA, reason="bad", model="000001-a", complete=True, keep=3)
+    job.after_dataset_saved(scored)
+    with pytest.raises(SystemExit) as end:
+        job.after_pipeline_run()
+    assert end.value.code == 65
+    line = last_line(capsys)
+    assert list(line) == [
+        "outcome",
+        "exit_code",
+        "run_id",
+        "started",
+        "release",
+        "model_version",
+        "batches",
+        "images",
+        "reason",
+        "seconds",
+        "peak_memory_mb",
+    ]
+    assert (line["outcome"], line["release"], line["model_version"]) == (
+        "bad_data",
+        "000001-a",
+        "a",
+    )
+    assert line["batches"] == {"bad": "bad", "monday": "embedded", "tuesday": "embedded"}
+    assert line["images"] == 6
+    assert journal(tmp_path, "scoring") == [line]
+    assert (tmp_path / "data/08_reporting/scoring/scoring.log").is_file()
+    assert not (tmp_path / "data/08_reporting/retraining").exists()
+    assert catalog.confirmed == ["unreported_to_embed_quarantine", "to_embed_quarantine"]
+
+
+def test_a_scoring_without_work_ends_at_once(begin, capsys):
+    job = begin(Untouched(), pipelines=["scoring"])
+    with pytest.raises(SystemExit) as end:
+        job.after_dataset_saved(scoring_plan(Outcome.NOTHING_NEW))
+    assert end.value.code == 0
+    line = last_line(capsys)
+    assert (line["outcome"], line["batches"], line["images"]) == ("nothing_new", {}, 0)
+
+
+def test_a_scoring_that_fails_before_its_plan_has_reported_nothing(begin, capsys):
+    catalog = Untouched()
+    job = begin(catalog, pipelines=["scoring"])
+    with pytest.raises(SystemExit) as end:
+        job.on_pipeline_error(ValueError("there is no model"))
+    assert end.value.code == 1
+    line = last_line(capsys)
+    assert (line["outcome"], line["release"], line["batches"]) == ("failed", None, {})
+    assert catalog.confirmed == []
+
+
+def test_a_part_of_a_scoring_is_nothing_new(begin, capsys):
+    begin(Untouched(), pipelines=["scoring"]).after_pipeline_run()
+    assert last_line(capsys)["outcome"] == "nothing_new"
+
+
+def test_two_jobs_run_at_the_same_time_and_each_once(begin, tmp_path, capsys):
+    begin()
+    begin(Untouched(), pipelines=["scoring"])
+    for pipelines in (["rollback"], ["scoring"]):
+        with pytest.raises(SystemExit) as end:
+            begin(pipelines=pipelines)
+        assert end.value.code == 75
+        assert last_line(capsys)["outcome"] == "locked"
+    assert (tmp_path / "data/06_models/retraining.lock").exists()
+    assert (tmp_path / "data/07_model_output/scoring.lock").exists()
+
+
+@pytest.mark.parametrize("other", ["retraining", "rollback"])
+def test_two_jobs_in_one_run_are_refused_before_any_lock(begin, tmp_path, other):
+    with pytest.raises(click.ClickException, match="can be one job alone") as error:
+        begin(pipelines=[other, "scoring"])
+    assert f"those of retraining and scoring ({other}, scoring); run one" in str(error.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_exit_code_is_a_parameter(begin, capsys):
@@ -497,9 +602,7 @@ def test_a_webhook_that_fails_loses_nothing_and_its_address_is_written_nowhere(
 def test_a_webhook_that_is_no_mapping_is_refused_and_not_repeated(tmp_path):
     loader = Loader(globals={"data": "data"}, parameters={}, credentials={"webhook": "secret"})
     with pytest.raises(click.ClickException, match="expected a mapping") as error:
-        RetrainingJob().after_context_created(
-            SimpleNamespace(config_loader=loader, project_path=tmp_path)
-        )
+        Jobs().after_context_created(SimpleNamespace(config_loader=loader, project_path=tmp_path))
     assert "secret" not in str(error.value)
 
 

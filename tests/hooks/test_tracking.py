@@ -192,4 +192,4 @@ def test_its_environment_is_otherwise_that_of_an_unattended_job():
 def test_the_hooks_of_kedro_mlflow_are_called_by_these_alone_and_within_the_job():
     assert "kedro_mlflow" in DISABLE_HOOKS_FOR_PLUGINS  # the name in its own metadata
     names = [type(hook).__name__ for hook in HOOKS]
-    assert names.index("Tracking") < names.index("RetrainingJob")  # Kedro calls the last one first
+    assert names.index("Tracking") < names.index("Jobs")  # Kedro calls the last one first

@@ -44,7 +44,7 @@ def test_the_log_is_written_until_it_is_closed_and_has_what_no_terminal_can_show
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # no report could hold this text
-    journal = Journal(tmp_path)
+    journal = Journal(tmp_path, "retraining")
     journal.open_log()
     logging.getLogger("mnist_vae").warning("a name: \udcff")
     journal.log_traceback(ValueError("the cause"))
@@ -58,13 +58,13 @@ def test_the_log_is_written_until_it_is_closed_and_has_what_no_terminal_can_show
 
 def test_a_journal_that_cannot_be_written_says_so(tmp_path, caplog):
     (tmp_path / "journal.jsonl").mkdir()
-    assert not Journal(tmp_path).add("{}")
+    assert not Journal(tmp_path, "retraining").add("{}")
     assert "was not written" in caplog.text
 
 
 def test_half_a_line_in_the_journal_does_not_spoil_the_next_one(tmp_path):
     (tmp_path / "journal.jsonl").write_text('{"a": 1}\n{"b": ')
-    journal = Journal(tmp_path)
+    journal = Journal(tmp_path, "retraining")
     journal.add('{"c": 2}')
     journal.add('{"d": 3}')
     lines = (tmp_path / "journal.jsonl").read_text().splitlines()

@@ -24,6 +24,7 @@ from mnist_vae.params import ExitCodesParams
 from tests.projects import ROOT, copy_project, kedro
 
 RETRAINING = ["run", "--pipelines", "retraining", "--env", "prod"]
+PIPELINES = ["retraining", "scoring"]
 
 
 @pytest.fixture
@@ -97,11 +98,42 @@ def test_an_environment_that_is_not_there_is_refused_before_the_first_night(proj
     assert re.search("expected one of base, .*prod.*, received prd; name a", finished.output)
 
 
-def test_systemd_finds_nothing_wrong_with_the_units(schedule, command, tmp_path):
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_systemd_finds_nothing_wrong_with_the_units(schedule, command, tmp_path, pipeline):
     units = tmp_path / "units"
-    written = schedule("systemd", "--folder", units)
+    written = schedule("systemd", "--folder", units, "--pipeline", pipeline)
     assert written.splitlines() == [f"Wrote {path}" for path in sorted(units.iterdir())]
+    assert {path.name for path in units.iterdir()} == {
+        f"mnist-vae-{pipeline}.service",
+        f"mnist-vae-{pipeline}.timer",
+    }
     assert verify(units, tmp_path) == ""
+
+
+def test_the_scoring_runs_hourly_where_the_retraining_does_once_a_week(schedule, tmp_path):
+    calendars = {}
+    for pipeline in PIPELINES:
+        schedule("systemd", "--folder", tmp_path, "--pipeline", pipeline)
+        timer = (tmp_path / f"mnist-vae-{pipeline}.timer").read_text()
+        _, line = schedule("cron", "--pipeline", pipeline).splitlines()
+        calendars[pipeline] = re.findall("OnCalendar=(.*)", timer)[0], line.partition(" cd ")[0]
+    assert calendars == {
+        "retraining": ("Sun 03:00", "0 3 * * 0"),
+        "scoring": ("hourly", "0 * * * *"),
+    }
+    _, line = schedule("cron", "--pipeline", "scoring", "--calendar", "5 * * * *").splitlines()
+    assert line.startswith("5 * * * * cd ")
+    assert line.endswith(" run --pipelines scoring --env prod")
+
+
+def test_a_job_that_there_is_not_is_refused(project):
+    finished = CliRunner().invoke(
+        cli,
+        ["schedule", "cron", "--pipeline", "training"],
+        obj=SimpleNamespace(project_path=project),
+    )
+    assert finished.exit_code == 2
+    assert "'training' is not one of 'retraining', 'scoring'" in finished.output
 
 
 def test_systemd_leaves_a_dollar_in_a_path_as_it_is(schedule, command, project, tmp_path):
@@ -173,6 +205,39 @@ def test_the_dag_holds_the_paths(schedule, project, command, tmp_path):
     assert "max_active_runs=1," in dag
 
 
+def test_the_dag_of_the_scoring_differs_in_what_it_has_to(schedule, command, tmp_path):
+    schedule("airflow", "--folder", tmp_path, "--pipeline", "scoring")
+    dag = (tmp_path / "mnist_vae_scoring.py").read_text()
+    values = {
+        statement.targets[0].id: ast.literal_eval(statement.value)
+        for statement in ast.parse(dag).body
+        if isinstance(statement, ast.Assign)
+    }
+    assert values["COMMAND"] == [str(command), "run", "--pipelines", "scoring", "--env", "prod"]
+    assert (values["NOTHING_NEW"], values["FINAL"]) == (99, [65])
+    assert 'f"scoring.exit_codes.nothing_new={NOTHING_NEW}"' in dag
+    assert 'dag_id="mnist_vae_scoring"' in dag
+    assert 'schedule="0 * * * *",' in dag
+    assert "retraining" not in dag
+
+
+def test_the_exit_codes_of_the_scoring_are_its_own(schedule, project, tmp_path):
+    (project / "conf/prod/parameters.yml").write_text(
+        yaml.safe_dump(
+            {
+                "retraining": {"exit_codes": {"locked": 80, "bad_data": 81}},
+                "scoring": {"exit_codes": {"locked": 82, "bad_data": 83, "nothing_new": 84}},
+            }
+        )
+    )
+    for scheduler in ("systemd", "airflow"):
+        schedule(scheduler, "--folder", tmp_path, "--pipeline", "scoring")
+    assert "SuccessExitStatus=82\n" in (tmp_path / "mnist-vae-scoring.service").read_text()
+    dag = (tmp_path / "mnist_vae_scoring.py").read_text()
+    assert "\nFINAL = [83]\n" in dag
+    assert "\nNOTHING_NEW = 84\n" in dag
+
+
 @pytest.mark.parametrize(
     ("codes", "nothing_new"),
     [
@@ -210,8 +275,9 @@ def test_parameters_that_are_wrong_are_said_before_anything_is_written(project, 
     assert not (tmp_path / "units").exists()
 
 
-def test_the_dag_is_code_that_the_linter_passes(schedule, tmp_path):
-    schedule("airflow", "--folder", tmp_path / "dags")
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_the_dag_is_code_that_the_linter_passes(schedule, tmp_path, pipeline):
+    schedule("airflow", "--folder", tmp_path / "dags", "--pipeline", pipeline)
     ruff = Path(sys.prefix, "bin/ruff")
     # Paths are as they are, and Airflow's own methods need no words.
     for check in (
@@ -220,7 +286,7 @@ def test_the_dag_is_code_that_the_linter_passes(schedule, tmp_path):
     ):
         finished = subprocess.run(
             [ruff, *check, "--stdin-filename=dag.py", "-"],
-            input=(tmp_path / "dags/mnist_vae_retraining.py").read_text(),
+            input=(tmp_path / f"dags/mnist_vae_{pipeline}.py").read_text(),
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -234,8 +300,10 @@ def test_the_dag_goes_where_airflow_looks_for_it(schedule, tmp_path, monkeypatch
     assert (tmp_path / "airflow/dags/mnist_vae_retraining.py").is_file()
 
 
-def test_the_manifest_is_what_kubernetes_takes(schedule):
-    manifest = schedule("kubernetes", "--image", "registry.example/vae:1", "--calendar", "@daily")
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_the_manifest_is_what_kubernetes_takes(schedule, pipeline):
+    arguments = ["--image", "registry.example/vae:1", "--calendar", "@daily"]
+    manifest = schedule("kubernetes", *arguments, "--pipeline", pipeline)
     claim, cron_job = yaml.safe_load_all(manifest)
     for document in (claim, cron_job):
         kubernetes_validate.validate(document, "1.37", strict=True)
@@ -263,6 +331,28 @@ def test_the_cron_job_runs_one_pod_at_a_time_without_privileges(schedule):
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert set(container["resources"]["requests"]) == {"cpu", "memory"}
+
+
+def test_the_two_cron_jobs_share_the_claim_and_so_the_node(schedule):
+    claims, jobs, pods = [], {}, []
+    for pipeline in PIPELINES:
+        manifest = schedule("kubernetes", "--image", "vae", "--pipeline", pipeline)
+        claim, cron_job = yaml.safe_load_all(manifest)
+        template = cron_job["spec"]["jobTemplate"]["spec"]["template"]
+        claims.append(claim)
+        jobs[cron_job["metadata"]["name"]] = cron_job["spec"]["schedule"]
+        pods.append(template["spec"])
+        (container,) = template["spec"]["containers"]
+        assert container["name"] == pipeline
+        assert container["args"] == ["run", "--pipelines", pipeline, "--env", "prod"]
+        affinity = template["spec"]["affinity"]["podAffinity"]
+        (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+        # The first pod of all is let through, as it has the labels that it asks for itself.
+        assert term["labelSelector"]["matchLabels"] == template["metadata"]["labels"]
+    assert claims[0] == claims[1]
+    assert claims[0]["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert pods[0]["volumes"] == pods[1]["volumes"]
+    assert jobs == {"mnist-vae-retraining": "0 3 * * 0", "mnist-vae-scoring": "0 * * * *"}
 
 
 def stages(dockerfile):

@@ -152,7 +152,7 @@ def move(
     Args:
         filesystem: The fsspec file system that holds both.
         source: What is to be moved.
-        target: Where to, in the same folder.
+        target: Where to, on the same disk. Of another folder the caller syncs the source's too.
         recursive: Whether it is a folder.
     """
     if not isinstance(filesystem, LocalFileSystem):

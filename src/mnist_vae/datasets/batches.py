@@ -6,9 +6,10 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets.partitions import PartitionedDataset
@@ -24,6 +25,8 @@ from mnist_vae.retraining.names import printable
 __all__ = [
     "AcceptedBatchesDataset",
     "Batch",
+    "BatchFolder",
+    "BatchesToEmbedDataset",
     "IncomingBatchesDataset",
     "QuarantineDataset",
     "WithdrawnBatchesDataset",
@@ -31,29 +34,17 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _CHECKPOINT = ".consumed.json"
 _UNFINISHED = (".part", ".partial", ".tmp")
 
 
-class IncomingBatchesDataset(AbstractDataset[NoReturn, dict[str, Callable[[], Batch]]]):
-    """`IncomingBatchesDataset` has a partition a folder, and a checkpoint of those taken in.
-
-    The checkpoint of Kedro's `IncrementalDataset` is the name of the last partition: a folder that
-    sorts before it would never be seen, and one that came while the run was under way would be
-    confirmed with the others. Here `confirm` adds just the folders that were read, each with the
-    names, sizes and times of its files, so that a name that is used again is a new batch. A folder
-    that is gone is forgotten, so that a batch which a person moves back from quarantine is new too.
+class BatchFoldersDataset(AbstractDataset[NoReturn, T]):
+    """What datasets share that have a partition a folder of new images, which others put there.
 
     A folder is left alone while its name starts with a dot or ends in .part, .partial or .tmp, and
     while its files still change.
-
-    Examples:
-        ```yaml
-        incoming_batches:
-          type: mnist_vae.datasets.batches.IncomingBatchesDataset
-          path: data/01_raw/incoming
-          settle_seconds: 3
-        ```
     """
 
     def __init__(
@@ -78,21 +69,7 @@ class IncomingBatchesDataset(AbstractDataset[NoReturn, dict[str, Callable[[], Ba
         self._settle_seconds = settle_seconds
         self._max_bytes = max_bytes
         self.metadata = metadata
-        self._checkpoint = AtomicJSONDataset(filepath=str(self._path / _CHECKPOINT))
         self._taken: dict[str, str] = {}
-
-    def load(self) -> dict[str, Callable[[], Batch]]:
-        """Return a function for each batch not yet confirmed that reads it; none is no error.
-
-        The functions raise nothing: a batch that cannot be read has `problems`, and one that
-        changed since `load` was called is `unfinished`, and is left for the next run.
-        """
-        self._taken = {}
-        consumed = self._consumed()
-        found = {name: signature(self._path / name) for name in self._names()}
-        new = {name: state for name, state in found.items() if consumed.get(name) != state}
-        self._wait_until_settled(list(new))
-        return {name: partial(self._take, name, state) for name, state in new.items()}
 
     def save(self, data: NoReturn) -> NoReturn:
         """Refuse: batches come from others.
@@ -105,12 +82,9 @@ class IncomingBatchesDataset(AbstractDataset[NoReturn, dict[str, Callable[[], Ba
             "save; save to another catalog entry."
         )
 
-    def confirm(self) -> None:
-        """Remember the batches that were read, as they were, so that no later run takes them."""
-        if self._taken:
-            there = set(self._names())
-            consumed = {**self._consumed(), **self._taken}
-            self._checkpoint.save({name: consumed[name] for name in consumed if name in there})
+    def _signatures(self) -> dict[str, str]:
+        """Return the names, sizes and times of the files of each batch, as 16 hex digits."""
+        return {name: signature(self._path / name) for name in self._names()}
 
     def _take(self, name: str, state: str) -> Batch:
         """Read a batch that had the signature `state` when it was listed."""
@@ -123,24 +97,6 @@ class IncomingBatchesDataset(AbstractDataset[NoReturn, dict[str, Callable[[], Ba
             return Batch(unfinished=True)
         self._taken[name] = state
         return batch
-
-    def _consumed(self) -> dict[str, str]:
-        """Return the signatures of the batches that were confirmed, by name."""
-        if not self._checkpoint.exists():
-            return {}
-        try:
-            consumed = self._checkpoint.load()
-        except DatasetError:
-            consumed = None
-        if isinstance(consumed, dict):
-            return consumed
-        # Those in use are known by their content, so that none is trained on twice.
-        logger.warning(
-            "The list of the batches taken in, %s, is damaged: expected JSON, received something "
-            "else; all batches are looked at again.",
-            printable(str(self._path / _CHECKPOINT)),
-        )
-        return {}
 
     def _names(self) -> list[str]:
         """Return the folders that are there and finished, consumed or not."""
@@ -166,6 +122,102 @@ class IncomingBatchesDataset(AbstractDataset[NoReturn, dict[str, Callable[[], Ba
 
     def _exists(self) -> bool:
         return True  # no batch is a state like any other
+
+
+class IncomingBatchesDataset(BatchFoldersDataset[dict[str, Callable[[], Batch]]]):
+    """`IncomingBatchesDataset` has a partition a folder, and a checkpoint of those taken in.
+
+    The checkpoint of Kedro's `IncrementalDataset` is the name of the last partition: a folder that
+    sorts before it would never be seen, and one that came while the run was under way would be
+    confirmed with the others. Here `confirm` adds just the folders that were read, each with the
+    names, sizes and times of its files, so that a name that is used again is a new batch. A folder
+    that is gone is forgotten, so that a batch which a person moves back from quarantine is new too.
+
+    Examples:
+        ```yaml
+        incoming_batches:
+          type: mnist_vae.datasets.batches.IncomingBatchesDataset
+          path: data/01_raw/incoming
+          settle_seconds: 3
+        ```
+    """
+
+    def load(self) -> dict[str, Callable[[], Batch]]:
+        """Return a function for each batch not yet confirmed that reads it; none is no error.
+
+        The functions raise nothing: a batch that cannot be read has `problems`, and one that
+        changed since `load` was called is `unfinished`, and is left for the next run.
+        """
+        self._taken = {}
+        consumed = self._consumed()
+        found = self._signatures()
+        new = {name: state for name, state in found.items() if consumed.get(name) != state}
+        self._wait_until_settled(list(new))
+        return {name: partial(self._take, name, state) for name, state in new.items()}
+
+    def confirm(self) -> None:
+        """Remember the batches that were read, as they were, so that no later run takes them."""
+        if self._taken:
+            there = set(self._names())
+            consumed = {**self._consumed(), **self._taken}
+            self._checkpoint.save({name: consumed[name] for name in consumed if name in there})
+
+    @property
+    def _checkpoint(self) -> AtomicJSONDataset:
+        return AtomicJSONDataset(filepath=str(self._path / _CHECKPOINT))
+
+    def _consumed(self) -> dict[str, str]:
+        """Return the signatures of the batches that were confirmed, by name."""
+        if not self._checkpoint.exists():
+            return {}
+        try:
+            consumed = self._checkpoint.load()
+        except DatasetError:
+            consumed = None
+        if isinstance(consumed, dict):
+            return consumed
+        # Those in use are known by their content, so that none is trained on twice.
+        logger.warning(
+            "The list of the batches taken in, %s, is damaged: expected JSON, received something "
+            "else; all batches are looked at again.",
+            printable(str(self._path / _CHECKPOINT)),
+        )
+        return {}
+
+
+@dataclass(frozen=True)
+class BatchFolder:
+    """A folder of new images that nobody has looked into yet.
+
+    Attributes:
+        signature: 16 hex digits of the names, sizes and times of its files.
+        read: Reads it and raises nothing: a batch that cannot be read has `problems`, and one
+            that has another signature by now is `unfinished`.
+    """
+
+    signature: str
+    read: Callable[[], Batch]
+
+
+class BatchesToEmbedDataset(BatchFoldersDataset[dict[str, BatchFolder]]):
+    """`BatchesToEmbedDataset` has a partition a folder, and no list of what was done with it.
+
+    Examples:
+        ```yaml
+        batches_to_embed:
+          type: mnist_vae.datasets.batches.BatchesToEmbedDataset
+          path: data/01_raw/to_embed
+        ```
+    """
+
+    def load(self) -> dict[str, BatchFolder]:
+        """Return every batch that is there, by its name; none is no error."""
+        found = self._signatures()
+        self._wait_until_settled(list(found))
+        return {
+            name: BatchFolder(state, partial(self._take, name, state))
+            for name, state in found.items()
+        }
 
 
 class AcceptedBatchesDataset(PartitionedDataset):

@@ -24,8 +24,8 @@ class QuarantineDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
     """`QuarantineDataset` moves bad batches out of the way, whole, and says why beside them.
 
     `save` takes the reasons by the name of the batch. A folder `<name>` goes from `incoming` to
-    `quarantine`, as `<name>` or, when there is one already, `<name>-2` and so on; the reasons are
-    in `<name>.json`. A name that is very long or cannot be printed is changed (`file_name`).
+    `path`, as `<name>` or, when there is one already, `<name>-2` and so on; the reasons are in
+    `<name>.json`. A name that is very long or cannot be printed is changed (`file_name`).
 
     `load` returns what nobody was told of yet, since the run that found it was killed before its
     end; `confirm` notes that it has been told.
@@ -34,19 +34,24 @@ class QuarantineDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
         ```yaml
         quarantine:
           type: mnist_vae.datasets.batches.QuarantineDataset
-          path: data/01_raw
+          path: data/01_raw/quarantine
+          incoming: incoming
         ```
     """
 
-    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, path: str, incoming: str = "incoming", metadata: dict[str, Any] | None = None
+    ) -> None:
         """Create the dataset.
 
         Args:
-            path: The folder, on a local disk, that has both folders.
+            path: The folder of the bad batches, on a local disk.
+            incoming: The name of the folder that they come from, beside it. (Of a path to it, Kedro
+                would not know that it is one, and that it begins in the project.)
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
-        self._path = Path(path) / "quarantine"
-        self._incoming = Path(path) / "incoming"
+        self._path = Path(path)
+        self._incoming = self._path.with_name(incoming)
         self.metadata = metadata
         self._unreported: set[Path] = set()
 
@@ -119,7 +124,7 @@ class QuarantineDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
         return target
 
     def _describe(self) -> dict[str, Any]:
-        return {"path": str(self._path)}
+        return {"path": str(self._path), "incoming": str(self._incoming)}
 
     def _exists(self) -> bool:
         return self._path.is_dir()

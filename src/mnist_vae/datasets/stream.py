@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import BinaryIO
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro_datasets._typing import TablePreview
@@ -12,6 +14,13 @@ from mnist_vae.datasets.atomic import AtomicSave, replacing
 
 class AtomicParquetDataset(AtomicSave, ParquetDataset):
     """`pandas.ParquetDataset`, saved atomically."""
+
+
+def write_stream(file: BinaryIO, data: pa.RecordBatchReader) -> None:
+    """Write every batch of `data` to a file that is open, one at a time."""
+    with pq.ParquetWriter(file, data.schema, compression="zstd") as writer:
+        for batch in data:
+            writer.write_batch(batch)
 
 
 class StreamedParquetDataset(ParquetDataset):
@@ -33,10 +42,8 @@ class StreamedParquetDataset(ParquetDataset):
         with (
             replacing(self._fs, self._get_save_path()) as partial,
             self._fs.open(str(partial), "wb") as file,
-            pq.ParquetWriter(file, data.schema, compression="zstd") as writer,
         ):
-            for batch in data:
-                writer.write_batch(batch)
+            write_stream(file, data)
 
     def preview(self, nrows: int = 20) -> TablePreview:
         """Return the first `nrows` rows to 4 decimals, without reading the others."""

@@ -1,4 +1,4 @@
-"""The hook that makes a job of the pipelines `retraining`, `rollback` and `withdrawal`.
+"""The hook that makes jobs of the pipelines of the retraining, and of `scoring`.
 
 It must be the last one in `settings.HOOKS`: Kedro calls the last one first, so that nobody else
 begins anything before the lock is taken.
@@ -18,8 +18,10 @@ import click
 from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 
-from mnist_vae.params import PREVIOUS, RetrainingParams, check_parameters
+from mnist_vae.params import PREVIOUS, check_parameters
 from mnist_vae.retraining.job import (
+    JOBS,
+    Job,
     JobLock,
     Journal,
     LockedError,
@@ -38,6 +40,8 @@ from mnist_vae.retraining.records import (
     Promote,
     Repair,
     RollBack,
+    Scored,
+    ScoringPlan,
     Withdrawal,
 )
 
@@ -47,18 +51,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PIPELINES = {"retraining", "rollback", "withdrawal"}
 _ALARMS = (Outcome.FAILED, Outcome.BAD_DATA, Outcome.STALLED)
 # What of a decision the last line has.
 _FIGURES = {"gain", "gain_interval", "gains", "candidate", "champion", "model_version"}
 
 
-class RetrainingJob:
-    """Wrap a run of one of these pipelines; any other run goes by as if this were not here.
+class Jobs:
+    """Wrap a run of a job's pipelines; any other run goes by as if this were not here.
 
-    Before the first node: take the lock, log to a file too, and repair the model in service. After
-    the last one, or where the run is over sooner: one line of JSON in the journal, on stdout, and
-    to the webhook; then the exit code of the outcome (`retraining.exit_codes`).
+    Before the first node: take the job's lock, log to a file too, and, where the job is about it,
+    repair the model in service. After the last one, or where the run is over sooner: one line of
+    JSON in the journal, on stdout, and to the webhook; then the exit code of the outcome
+    (`<job>.exit_codes`).
     """
 
     def __init__(self) -> None:
@@ -93,31 +97,45 @@ class RetrainingJob:
         """Begin the job, unless another one is under way.
 
         Raises:
+            click.ClickException: Pipelines of two jobs were asked for.
             SystemExit: With the exit code of `locked`, or of `failed` where nothing can be written.
         """
         if self._record is not None:
             self._let_go()  # of what an earlier run in this process did not live to end
-        pipelines = _PIPELINES & set(run_params["pipeline_names"] or ())
-        if not pipelines:
+        asked = set(run_params["pipeline_names"] or ())
+        jobs = [job for job in JOBS if job.pipelines & asked]
+        if not jobs:
             return
+        if len(jobs) > 1:
+            names = " and ".join(job.name for job in jobs)
+            raise click.ClickException(
+                f"A run can be one job alone: expected pipelines of one, received those of {names} "
+                f"({', '.join(sorted(asked))}); run one after the other, or both at the same time."
+            )
+        self._job: Job = jobs[0]
         self._started = time.monotonic()
         self._catalog = catalog
-        self._outcome = Outcome.KEPT, "a part of the pipeline was run, which decides nothing"
-        self._params: RetrainingParams = check_parameters(self._parameters).retraining
-        self._lock = JobLock(self._data / "06_models/retraining.lock")
-        self._journal = Journal(self._data / "08_reporting/retraining")
+        reason = "a part of the pipeline was run, which decides nothing"
+        self._outcome = self._job.undecided, reason
+        parameters = check_parameters(self._parameters)
+        self._exit_codes = getattr(parameters, self._job.name).exit_codes
+        self._roll_back_to = parameters.retraining.roll_back_to
+        self._webhook_timeout = parameters.retraining.webhook_timeout
+        self._lock = JobLock(self._data / self._job.lock)
+        self._journal = Journal(self._data / "08_reporting" / self._job.name, self._job.name)
         self._signals = SignalWatch()
         self._record = {
             "outcome": None,
             "exit_code": None,
             "run_id": run_params["run_id"],
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            **self._job.line,
         }
         try:
             self._lock.take(self._record["started"])
             self._journal.open_log()
             self._signals.start()
-            repair = catalog["release_order"].repair()
+            repair = catalog["release_order"].repair() if self._job.repairs else None
         except LockedError as error:
             self._end(Outcome.LOCKED, str(error), stop=True)
         except OSError as error:
@@ -126,15 +144,15 @@ class RetrainingJob:
         except Exception as error:
             self._fail(error)
         else:
-            self._after_repair(repair, pipelines)
+            self._after_repair(repair, asked)
 
-    def _after_repair(self, repair: Repair | None, pipelines: set[str]) -> None:
+    def _after_repair(self, repair: Repair | None, asked: set[str]) -> None:
         if repair is None or self._record is None:
             return
         logger.error("%s", repair.sentence)
         self._record["repaired"] = printable(repair.sentence)
         # What was asked for is done, unless a release was named: once more would be too far.
-        if "rollback" in pipelines and self._params.roll_back_to == PREVIOUS:
+        if "rollback" in asked and self._roll_back_to == PREVIOUS:
             back = repair.in_service is not None
             self._end(Outcome.ROLLED_BACK if back else Outcome.FAILED, repair.sentence, stop=True)
 
@@ -155,7 +173,7 @@ class RetrainingJob:
         """Note what was found out, and end the run where there is nothing to do.
 
         Raises:
-            SystemExit: There is nothing to train on; with the exit code that says which way.
+            SystemExit: There is nothing to do; with the exit code that says which way.
         """
         if self._record is None:
             return
@@ -165,6 +183,8 @@ class RetrainingJob:
                     name: record.outcome for name, record in sorted(data.batches.items())
                 }
                 self._note_drift(data.effects())
+                if "images" in self._record:
+                    self._record["images"] = data.embedded_images
             case Plan():
                 self._record["fingerprint"] = data.fingerprint
                 if data.outcome is not None:
@@ -177,7 +197,11 @@ class RetrainingJob:
                     figures["beside"] = champion
                 self._record |= figures
                 self._note_drift(data.effects())
-            case Promote() | Decline() | RollBack() | Withdrawal():
+            case ScoringPlan():
+                self._record |= {"release": data.release, "model_version": data.model_version}
+                if data.outcome is not None:
+                    self._end(data.outcome, data.reason, stop=True)
+            case Promote() | Decline() | RollBack() | Withdrawal() | Scored():
                 self._outcome = data.outcome, data.reason
 
     def _note_drift(self, effects: dict[str, float]) -> None:
@@ -216,7 +240,7 @@ class RetrainingJob:
         self._signals.ignore()  # the line that tells of the end must be whole
         record, self._record = self._record, None
         assert record is not None  # noqa: S101 - nobody ends a job that did not begin
-        exit_code = getattr(self._params.exit_codes, outcome)
+        exit_code = getattr(self._exit_codes, outcome)
         try:
             self._tell(record, outcome, exit_code, printable(reason))
         finally:
@@ -230,7 +254,7 @@ class RetrainingJob:
             "outcome": outcome,
             "exit_code": exit_code,
             "reason": reason,
-            "champion": self._champion(),
+            **({"champion": self._champion()} if self._job.repairs else {}),
             "seconds": round(time.monotonic() - self._started, 1),
             "peak_memory_mb": peak_memory_mb(),
         }
@@ -238,10 +262,10 @@ class RetrainingJob:
         logger.log(level, "%s: %s.", outcome.replace("_", " ").capitalize(), reason.rstrip("."))
         line = json.dumps(record, ensure_ascii=False)
         # Where the line says nothing of the batches, the next one has to.
-        if self._journal.add(line) and "batches" in record:
+        if self._journal.add(line) and record.get("batches"):
             self._mark_reported()
         say(line)
-        notify(self._webhook, record, self._params.webhook_timeout)
+        notify(self._webhook, record, self._webhook_timeout)
 
     def _let_go(self) -> None:
         """Leave the process as it was before the job."""
@@ -253,7 +277,7 @@ class RetrainingJob:
     def _mark_reported(self) -> None:
         """Have the quarantine remember what the journal has: it is reported once, and not lost."""
         try:
-            for name in ("unreported_quarantine", "quarantine"):
+            for name in self._job.quarantines:
                 self._catalog.confirm(name)
         except Exception as error:  # it would be reported again
             logger.warning("The quarantine was not marked as reported (%s).", error)

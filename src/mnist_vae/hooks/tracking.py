@@ -58,7 +58,7 @@ class Tracking:
     """Track a run in MLflow: parameters, metrics, pictures, and the model in service.
 
     Whatever MLflow raises is logged in one sentence and ends the tracking, never the run. Named
-    before `RetrainingJob` in the settings, it opens a run of MLflow after the job has taken its
+    before `Jobs` in the settings, it opens a run of MLflow after the job has taken its
     lock. Where the job ends the process, MLflow closes the run itself, as finished.
     """
 

@@ -1,4 +1,4 @@
-"""What makes a retraining a job: one at a time, a trace of it, and word of it to others.
+"""What makes a job of a run: one at a time, a trace of it, and word of it to others.
 
 Each part is plain and knows nothing of Kedro; `hooks/job.py` puts them around a run.
 """
@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import threading
+from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
@@ -19,9 +20,58 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mnist_vae.retraining.records import Outcome
+
 logger = logging.getLogger(__name__)
 
 _LOG_BYTES, _LOG_FILES = 1_000_000, 5
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one job has otherwise than another.
+
+    Attributes:
+        name: Of the group of parameters that has its exit codes, of its log, and of the folder in
+            `08_reporting` that has its log and journal.
+        pipelines: Those that it wraps.
+        lock: The file of its lock, in the folder of the data.
+        quarantines: The catalog entries that are told when bad batches have been reported.
+        repairs: Whether it is about the model in service: then it puts a damaged one aside before
+            any work, and its line names the one in service at the end.
+        undecided: The outcome of a run that decides nothing, such as a part of a pipeline.
+        line: What its last line has in any case, until more is known.
+    """
+
+    name: str
+    pipelines: frozenset[str]
+    lock: str
+    quarantines: tuple[str, ...]
+    repairs: bool
+    undecided: Outcome
+    line: dict[str, Any] = field(default_factory=dict)
+
+
+JOBS = (
+    Job(
+        name="retraining",
+        pipelines=frozenset({"retraining", "rollback", "withdrawal"}),
+        lock="06_models/retraining.lock",
+        quarantines=("unreported_quarantine", "quarantine"),
+        repairs=True,
+        undecided=Outcome.KEPT,
+    ),
+    Job(
+        name="scoring",
+        pipelines=frozenset({"scoring"}),
+        lock="07_model_output/scoring.lock",
+        quarantines=("unreported_to_embed_quarantine", "to_embed_quarantine"),
+        repairs=False,
+        undecided=Outcome.NOTHING_NEW,
+        line={"release": None, "model_version": None, "batches": {}, "images": 0},
+    ),
+)
+"""They may run at the same time: each has a lock of its own."""
 
 
 class LockedError(RuntimeError):
@@ -75,21 +125,23 @@ class Journal:
 
     Args:
         folder: Where both are.
+        name: The job's, and its log's.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
+        self._name = name
         self._handler: RotatingFileHandler | None = None
 
     def open_log(self) -> None:
-        """Have what is logged written to `retraining.log` too.
+        """Have what is logged written to `<name>.log` too.
 
         Raises:
             OSError: The folder cannot be written to.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         handler = RotatingFileHandler(
-            self._folder / "retraining.log",
+            self._folder / f"{self._name}.log",
             maxBytes=_LOG_BYTES,
             backupCount=_LOG_FILES,
             encoding="utf-8",

@@ -1,4 +1,4 @@
-"""What the nodes, datasets and hooks of a retraining tell one another: frozen, typed, JSON at rest.
+"""What the nodes, datasets and hooks of a job tell one another: frozen, typed, JSON at rest.
 
 A hook knows what it looks at by the type of the record, and not by the name of a catalog entry.
 """
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 
 class Outcome(StrEnum):
-    """How a run of the job ended. Each has an exit code (`retraining.exit_codes`)."""
+    """How a run of a job ended. Each has an exit code (`retraining.exit_codes`, or `scoring`'s)."""
 
     PROMOTED = "promoted"
     """The candidate is in service."""
@@ -22,13 +22,15 @@ class Outcome(StrEnum):
     STALLED = "stalled"
     """Kept, and not for the first time with the same drifted batches: a person should look."""
     NOTHING_NEW = "nothing_new"
-    """What could be trained was judged before."""
+    """What could be trained was judged before, or what could be embedded is."""
     ROLLED_BACK = "rolled_back"
     """The release before, or the one that a person named, is in service again."""
     WITHDRAWN = "withdrawn"
     """Batches are no longer in use."""
+    SCORED = "scored"
+    """Batches were embedded, or the embeddings of another model are those to read."""
     BAD_DATA = "bad_data"
-    """All that is new is in quarantine."""
+    """All that is new is in quarantine; of batches to embed, some of it."""
     FAILED = "failed"
     """The run could not do its work, or there is no model in service."""
     LOCKED = "locked"
@@ -67,7 +69,7 @@ class Drift(Record):
 class BatchRecord(Record):
     """What became of one incoming batch."""
 
-    outcome: Literal["accepted", "in use", "withdrawn", "bad", "unfinished"]
+    outcome: Literal["accepted", "in use", "withdrawn", "embedded", "bad", "unfinished"]
     images: int | None = None
     drift: Drift | None = None
     reasons: tuple[str, ...] = ()
@@ -89,6 +91,12 @@ class Intake(Record):
             if record.drift is not None and record.drift.drifted
         }
 
+    @property
+    def embedded_images(self) -> int:
+        """The images of the batches that were embedded."""
+        embedded = (one for one in self.batches.values() if one.outcome == "embedded")
+        return sum(one.images or 0 for one in embedded)
+
 
 class Plan(Record):
     """Whether there is anything to train, and what."""
@@ -104,6 +112,31 @@ class Plan(Record):
     reason: str
     started_from: str | None = None
     """The release whose weights the candidate starts from, or None for new ones."""
+
+
+class ScoringPlan(Record):
+    """Which model embeds, and whether there is anything to do."""
+
+    model: str
+    """The name of its folder of embeddings: that of the release, or `model_version`."""
+    release: str | None
+    """The release, or None where the last trained model is in use."""
+    model_version: str
+    outcome: Literal[Outcome.NOTHING_NEW] | None
+    """How the run ends here, or None where it goes on."""
+    reason: str
+
+
+class Scored(Record):
+    """The order that ends a scoring: whether readers find the embeddings of this model."""
+
+    outcome: Literal[Outcome.SCORED, Outcome.NOTHING_NEW, Outcome.BAD_DATA]
+    reason: str
+    model: str
+    complete: bool
+    """Whether it has embedded all batches that are there, so that readers may find it."""
+    keep: PositiveInt
+    """Folders of models that stay on disk."""
 
 
 class Check(Record):

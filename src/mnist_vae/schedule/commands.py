@@ -1,4 +1,4 @@
-"""The commands of `kedro schedule`, which write what runs the retraining on a schedule."""
+"""The commands of `kedro schedule`, which write what runs a job on a schedule."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -13,18 +14,59 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnist_vae.params import ExitCodesParams, ParameterError, check_parameters
+from mnist_vae.params import (
+    ExitCodesParams,
+    ParameterError,
+    ScoringExitCodesParams,
+    check_parameters,
+)
 
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
 
-RETRAINING = ("run", "--pipelines", "retraining", "--env")
-UNIT = "mnist-vae-retraining"
+ExitCodes = ExitCodesParams | ScoringExitCodesParams
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """What schedulers are told of one job.
+
+    Attributes:
+        title: What it is, for people.
+        systemd: When it runs, as systemd.time(7) has it.
+        cron: Alike, as cron has it.
+        final: The outcomes that the same data would come to again, so that a person should look.
+        final_why: They in words.
+    """
+
+    title: str
+    systemd: str
+    cron: str
+    final: tuple[str, ...]
+    final_why: str
+
+
+JOBS = {
+    "retraining": Scheduled(
+        title="Retraining of the VAE",
+        systemd="Sun 03:00",
+        cron="0 3 * * 0",
+        final=("bad_data", "stalled"),
+        final_why="Bad data, or candidates that are kept out for the same drifted batches",
+    ),
+    "scoring": Scheduled(
+        title="Embedding of new batches by the VAE",
+        systemd="hourly",
+        cron="0 * * * *",
+        final=("bad_data",),
+        final_why="Bad data",
+    ),
+}
 
 
 @click.group()
 def schedule() -> None:
-    """Write what a scheduler needs to run the retraining, with the paths of this project."""
+    """Write what a scheduler needs to run a job, with the paths of this project."""
 
 
 def _existing(context: click.Context, _: click.Parameter, env: str) -> str:
@@ -42,18 +84,27 @@ def _existing(context: click.Context, _: click.Parameter, env: str) -> str:
 environment = click.option(
     "--env", default="prod", show_default=True, callback=_existing, help="Kedro's environment."
 )
+job = click.option(
+    "--pipeline",
+    type=click.Choice(list(JOBS)),
+    default="retraining",
+    show_default=True,
+    help="The job.",
+)
 cron_calendar = click.option(
     "--calendar",
-    default="0 3 * * 0",
-    show_default=True,
+    show_default="0 3 * * 0, and 0 * * * * for scoring",
     help="When: minute, hour, day, month and weekday, as cron has them.",
 )
 
 
 @schedule.command()
+@job
 @environment
 @click.option(
-    "--calendar", default="Sun 03:00", show_default=True, help="When, as systemd.time(7) has it."
+    "--calendar",
+    show_default="Sun 03:00, and hourly for scoring",
+    help="When, as systemd.time(7) has it.",
 )
 @click.option(
     "--folder",
@@ -63,32 +114,44 @@ cron_calendar = click.option(
     help="Where the units go.",
 )
 @click.pass_obj
-def systemd(project: ProjectMetadata, env: str, calendar: str, folder: Path) -> None:
+def systemd(
+    project: ProjectMetadata, pipeline: str, env: str, calendar: str | None, folder: Path
+) -> None:
     """Write a service and its timer, as units of your user."""
-    codes = _exit_codes(project, env)
+    title = JOBS[pipeline].title
     service = _render(
-        "retraining.service",
+        "job.service",
+        title=title,
         project=str(project.project_path).replace("%", "%%"),
         # The colon, which systemd takes within the quotes, leaves every $ as it is.
-        command=" ".join(_quoted_for_systemd(word) for word in _command(env, prefix=":")),
-        locked=str(codes.locked),
+        command=" ".join(_quoted_for_systemd(word) for word in _command(pipeline, env, ":")),
+        locked=str(_exit_codes(project, pipeline, env).locked),
     )
-    _write(folder / f"{UNIT}.service", service)
-    _write(folder / f"{UNIT}.timer", _render("retraining.timer", calendar=calendar))
+    timer = _render("job.timer", title=title, calendar=calendar or JOBS[pipeline].systemd)
+    _write(folder / f"mnist-vae-{pipeline}.service", service)
+    _write(folder / f"mnist-vae-{pipeline}.timer", timer)
 
 
 @schedule.command()
+@job
 @environment
 @cron_calendar
 @click.pass_obj
-def cron(project: ProjectMetadata, env: str, calendar: str) -> None:
+def cron(project: ProjectMetadata, pipeline: str, env: str, calendar: str | None) -> None:
     """Print a line for your crontab."""
-    command = f"cd {shlex.quote(str(project.project_path))} && {shlex.join(_command(env))}"
-    # A bare % is a line's end to cron.
-    click.echo(_render("crontab", calendar=calendar, command=command.replace("%", r"\%")), nl=False)
+    folder = shlex.quote(str(project.project_path))
+    command = f"cd {folder} && {shlex.join(_command(pipeline, env))}"
+    line = _render(
+        "crontab",
+        title=JOBS[pipeline].title,
+        calendar=calendar or JOBS[pipeline].cron,
+        command=command.replace("%", r"\%"),  # a bare % is a line's end to cron
+    )
+    click.echo(line, nl=False)
 
 
 @schedule.command()
+@job
 @environment
 @cron_calendar
 @click.option(
@@ -99,56 +162,71 @@ def cron(project: ProjectMetadata, env: str, calendar: str) -> None:
     help="Airflow's folder of DAGs.",
 )
 @click.pass_obj
-def airflow(project: ProjectMetadata, env: str, calendar: str, folder: Path) -> None:
+def airflow(
+    project: ProjectMetadata, pipeline: str, env: str, calendar: str | None, folder: Path
+) -> None:
     """Write a DAG for Apache Airflow 3."""
-    codes = _exit_codes(project, env)
+    scheduled, codes = JOBS[pipeline], _exit_codes(project, pipeline, env)
     dag = _render(
         "airflow_dag.py.template",
+        title=scheduled.title,
+        pipeline=pipeline,
         project=_literal(str(project.project_path)),
-        command=_literal(_command(env)),
-        calendar=_literal(calendar),
+        command=_literal(_command(pipeline, env)),
+        calendar=_literal(calendar or scheduled.cron),
         nothing_new=str(codes.nothing_new or _free_code(codes)),
-        final=_literal(sorted({codes.bad_data, codes.stalled} - {0})),
+        final=_literal(sorted({getattr(codes, outcome) for outcome in scheduled.final} - {0})),
+        final_why=scheduled.final_why,
     )
-    _write(folder / "mnist_vae_retraining.py", dag)
+    _write(folder / f"mnist_vae_{pipeline}.py", dag)
 
 
 @schedule.command()
+@job
 @environment
 @cron_calendar
 @click.option("--image", required=True, help="The image built from the Dockerfile.")
-def kubernetes(env: str, calendar: str, image: str) -> None:
+def kubernetes(pipeline: str, env: str, calendar: str | None, image: str) -> None:
     """Print a CronJob and the claim of its data, for `kubectl apply -f -`."""
     manifest = _render(
         "cronjob.yaml",
+        pipeline=pipeline,
         image=_literal(image),
-        arguments=_literal([*RETRAINING[1:], env]),  # the image runs `mnist-vae`: `kedro run`
-        calendar=_literal(calendar),
+        # The image runs `mnist-vae`, which is `kedro run`.
+        arguments=_literal(_arguments(pipeline, env)[1:]),
+        calendar=_literal(calendar or JOBS[pipeline].cron),
     )
     click.echo(manifest, nl=False)
 
 
-def _exit_codes(project: ProjectMetadata, env: str) -> ExitCodesParams:
+def _exit_codes(project: ProjectMetadata, pipeline: str, env: str) -> ExitCodes:
     """Return the exit codes of the job in this environment."""
     from mnist_vae.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
 
     arguments: dict[str, Any] = {**CONFIG_LOADER_ARGS, "env": env}
     loader = CONFIG_LOADER_CLASS(str(project.project_path / "conf"), **arguments)
     try:
-        return check_parameters(loader["parameters"]).retraining.exit_codes
+        parameters = check_parameters(loader["parameters"])
     except ParameterError as error:
         raise click.ClickException(str(error)) from error
+    codes: ExitCodes = getattr(parameters, pipeline).exit_codes
+    return codes
 
 
-def _free_code(codes: ExitCodesParams) -> int:
+def _free_code(codes: ExitCodes) -> int:
     """Return an exit code that no outcome has."""
     taken = set(codes.model_dump().values())
     return next(code for code in range(99, 0, -1) if code not in taken)
 
 
-def _command(env: str, prefix: str = "") -> list[str]:
+def _command(pipeline: str, env: str, prefix: str = "") -> list[str]:
     """Return the one command that every scheduler runs."""
-    return [f"{prefix}{Path(sys.executable).with_name('kedro')}", *RETRAINING, env]
+    kedro = Path(sys.executable).with_name("kedro")
+    return [f"{prefix}{kedro}", *_arguments(pipeline, env)]
+
+
+def _arguments(pipeline: str, env: str) -> list[str]:
+    return ["run", "--pipelines", pipeline, "--env", env]
 
 
 def _quoted_for_systemd(word: str) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mnist_vae.contracts import check_images, check_models, embedding_schema
-from mnist_vae.datasets.images import nullable_labels
+from mnist_vae.contracts import check_images
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import IMAGE_SHAPE, ImageSet, latent_columns
+from mnist_vae.embeddings import embed, new_image_set
+from mnist_vae.images import IMAGE_SHAPE, ImageSet
 from mnist_vae.params import EmbeddingParams
 
 
@@ -47,7 +46,7 @@ def embed_splits(
     """
     check_images(training_summary, train_images, validation_images)
     splits = [train_images, validation_images, test_images]
-    return _stream(encoder, decoder, splits, training_summary, embedding_params, seed)
+    return embed(encoder, decoder, splits, training_summary, embedding_params, seed)
 
 
 def embed_new_images(
@@ -80,76 +79,5 @@ def embed_new_images(
             f"New images must be uint8 [n, 28, 28], received {new_images.dtype} "
             f"{list(new_images.shape)}; convert them before you save the IDX file."
         )
-    images = ImageSet(
-        pixels=new_images,
-        image_id=np.arange(len(new_images), dtype=np.int64),
-        split=np.full(len(new_images), "new"),
-    )
-    return _stream(encoder, decoder, [images], training_summary, embedding_params, seed)
-
-
-def _stream(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    splits: list[ImageSet],
-    training_summary: dict[str, Any],
-    params: EmbeddingParams,
-    seed: int,
-) -> pa.RecordBatchReader:
-    check_models(training_summary, encoder, decoder)
-    schema = embedding_schema(
-        latent_dim=encoder.output_shape[0][-1],
-        n_images=sum(len(images) for images in splits),
-        labelled=all(images.label is not None for images in splits),
-        model_version=training_summary["model_version"],
-    )
-    batches = (
-        batch
-        for images in splits
-        for batch in _embed(
-            encoder,
-            decoder,
-            images,
-            schema,
-            training_summary["reconstruction"],
-            params.batch_size,
-            seed,
-        )
-    )
-    return pa.RecordBatchReader.from_batches(schema, batches)
-
-
-def _embed(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    images: ImageSet,
-    schema: pa.Schema,
-    reconstruction: str,
-    batch_size: int,
-    seed: int,
-) -> Iterator[pa.RecordBatch]:
-    from mnist_vae.vae.model import score_batches
-
-    model_version = schema.metadata[b"model_version"].decode()
-    scores = score_batches(
-        encoder,
-        decoder,
-        (rows.model_input() for rows in images.batches(batch_size)),
-        reconstruction=reconstruction,
-        seed=seed,
-    )
-    for rows, terms in zip(images.batches(batch_size), scores, strict=True):
-        latent_dim = terms.z_mean.shape[1]
-        columns = {
-            "image_id": rows.image_id,
-            "split": rows.split.astype(object),
-            "label": None if rows.label is None else nullable_labels(rows.label),
-            **dict(zip(latent_columns("z_mean", latent_dim), terms.z_mean.T, strict=True)),
-            **dict(zip(latent_columns("z_log_var", latent_dim), terms.z_log_var.T, strict=True)),
-            "reconstruction": terms.reconstruction,
-            "kl": terms.kl,
-            "model_version": [model_version] * len(rows),
-        }
-        yield pa.record_batch(
-            [pa.array(columns[field.name], field.type) for field in schema], schema=schema
-        )
+    images = new_image_set(new_images)
+    return embed(encoder, decoder, [images], training_summary, embedding_params, seed)

@@ -1,0 +1,194 @@
+"""Nodes of the scoring: which batches are to be embedded, their embeddings, and when they show.
+
+The model in use is a release where `training_summary` names one, and else the last trained model.
+A batch is done when the model's folder has a file of it that was made of the folder as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mnist_vae.datasets.batch_embeddings import BATCH, RELEASE, SIGNATURE, BatchEmbeddings
+from mnist_vae.datasets.batches import Batch, BatchFolder
+from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.embeddings import embed, new_image_set
+from mnist_vae.images import UNLABELLED, ImageSet
+from mnist_vae.params import EmbeddingParams, ScoringParams
+from mnist_vae.retraining.names import file_name, printable
+from mnist_vae.retraining.records import BatchRecord, Intake, Outcome, Scored, ScoringPlan
+
+logger = logging.getLogger(__name__)
+
+
+def plan_scoring(
+    batches_to_embed: dict[str, BatchFolder],
+    earlier_batch_embeddings: BatchEmbeddings,
+    unreported_quarantine: dict[str, Any],
+    training_summary: dict[str, Any],
+) -> ScoringPlan:
+    """Return which model embeds, and whether there is anything to do.
+
+    It is a node of its own so that a run without work ends before the model is loaded.
+
+    Args:
+        batches_to_embed: All batches that are there.
+        earlier_batch_embeddings: What is embedded already.
+        unreported_quarantine: Bad batches that no run has told of yet.
+        training_summary: Names the model, and its `release` if it is one.
+    """
+    model_version, release = training_summary["model_version"], training_summary.get("release")
+    model = release or model_version
+    done = earlier_batch_embeddings.done(model)
+    new = _not_done(batches_to_embed, done)
+    shown = not done or earlier_batch_embeddings.current == model
+    rest = not new and not unreported_quarantine and shown
+    if rest:
+        reason = f"{model} has embedded all {len(batches_to_embed)} batches that are there"
+    else:
+        reason = f"{len(new)} of {len(batches_to_embed)} batches are not embedded by {model}"
+    logger.info("%s: %s.", "No scoring" if rest else "Scoring", reason)
+    return ScoringPlan(
+        model=model,
+        release=release,
+        model_version=model_version,
+        outcome=Outcome.NOTHING_NEW if rest else None,
+        reason=reason,
+    )
+
+
+def embed_batches(
+    scoring_plan: ScoringPlan,
+    batches_to_embed: dict[str, BatchFolder],
+    earlier_batch_embeddings: BatchEmbeddings,
+    unreported_quarantine: dict[str, Any],
+    encoder: KerasModel,
+    decoder: KerasModel,
+    training_summary: dict[str, Any],
+    embedding_params: EmbeddingParams,
+    seed: int,
+) -> Iterator[tuple[dict[str, pa.RecordBatchReader], Intake, dict[str, Any]]]:
+    """Embed the batches that the model has not embedded yet, one at a time.
+
+    A batch is bad when it cannot be read. Its images are numbered from 0.
+
+    Args:
+        scoring_plan: The folder of the model.
+        batches_to_embed: All batches that are there.
+        earlier_batch_embeddings: What is embedded already.
+        unreported_quarantine: Reasons by name of the batches that an earlier run had put in
+            quarantine when it was killed.
+        encoder: The trained encoder.
+        decoder: The trained decoder.
+        training_summary: Names the model, and its reconstruction term.
+        embedding_params: Images a batch of the network.
+        seed: Seed of the draws of z.
+
+    Yields:
+        Once a batch, so that one at a time is in memory, and once at the end: its embeddings, as a
+        stream by `<model>/<batch>`, in the columns of `embed_new_images` and `label`, null where
+        an image has none; the intake so far; and its reasons if it is bad.
+
+    Raises:
+        ValueError: Models and summary do not belong together.
+    """
+    new = _not_done(batches_to_embed, earlier_batch_embeddings.done(scoring_plan.model))
+    delivered = {printable(name) for name in new}
+    records = {
+        f"{name} (before)" if name in delivered else name: BatchRecord(
+            outcome="bad", reasons=record["reasons"]
+        )
+        for name, record in unreported_quarantine.items()
+    }
+    for name, folder in new.items():
+        images, record = _look_at(folder.read())
+        records[printable(name)] = record
+        logger.info("Batch %s: %s.", printable(name), record.outcome)
+        streams = {}
+        if images is not None:
+            about = {
+                BATCH: printable(name),
+                SIGNATURE: folder.signature,
+                RELEASE: scoring_plan.release or "",
+            }
+            streams[f"{scoring_plan.model}/{file_name(name)}"] = embed(
+                encoder, decoder, [images], training_summary, embedding_params, seed, about
+            )
+            images = None  # the stream has them, until it has been written
+        bad = {name: {"reasons": list(record.reasons)}} if record.outcome == "bad" else {}
+        yield streams, Intake(batches=records), bad
+    yield {}, Intake(batches=records), {}
+
+
+def finish_scoring(
+    scoring_plan: ScoringPlan,
+    scoring_intake: Intake,
+    earlier_batch_embeddings: BatchEmbeddings,
+    scoring_params: ScoringParams,
+) -> Scored:
+    """Return how the run ended, and whether readers find the embeddings of this model from now on.
+
+    They do not while a batch is not embedded since it is still being written: they would miss it.
+
+    Args:
+        scoring_plan: The folder of the model.
+        scoring_intake: What became of the batches of this run.
+        earlier_batch_embeddings: Those that readers find now.
+        scoring_params: How many models' embeddings stay on disk.
+    """
+    model, shown = scoring_plan.model, earlier_batch_embeddings.current
+    of = {
+        outcome: [n for n, record in scoring_intake.batches.items() if record.outcome == outcome]
+        for outcome in ("embedded", "bad", "unfinished")
+    }
+    complete = not of["unfinished"] or shown in (None, model)
+    moves = complete and shown != model and bool(earlier_batch_embeddings.done(model))
+    images = scoring_intake.embedded_images
+    said = [f"{model} has embedded {len(of['embedded'])} batches, {images} images"]
+    if of["bad"]:
+        said.append(f"these are bad and in quarantine: {', '.join(of['bad'])}")
+    if of["unfinished"]:
+        said.append(f"these are still being written: {', '.join(of['unfinished'])}")
+    if not complete:
+        said.append(f"readers find the embeddings of {shown} until these are embedded too")
+    elif moves:
+        said.append("readers find its embeddings from now on")
+    if of["bad"]:
+        outcome = Outcome.BAD_DATA
+    elif of["embedded"] or moves:
+        outcome = Outcome.SCORED
+    else:
+        outcome = Outcome.NOTHING_NEW
+    return Scored(
+        outcome=outcome,
+        reason="; ".join(said),
+        model=model,
+        complete=complete,
+        keep=scoring_params.keep,
+    )
+
+
+def _not_done(batches: dict[str, BatchFolder], done: dict[str, str]) -> dict[str, BatchFolder]:
+    """Return the batches without a file, and those that changed since it was written."""
+    return {
+        name: folder
+        for name, folder in sorted(batches.items())
+        if done.get(file_name(name)) != folder.signature
+    }
+
+
+def _look_at(batch: Batch) -> tuple[ImageSet | None, BatchRecord]:
+    """Return the images of a batch, if it is good, and the record of it."""
+    if batch.unfinished:
+        return None, BatchRecord(outcome="unfinished")
+    if batch.images is None:
+        return None, BatchRecord(outcome="bad", reasons=batch.problems or ("it holds no images",))
+    n_images = len(batch.images)
+    # All files of a folder have the same columns, so that they can be read as one table.
+    unlabelled = np.full(n_images, UNLABELLED, np.uint8)
+    images = new_image_set(batch.images, unlabelled if batch.labels is None else batch.labels)
+    return images, BatchRecord(outcome="embedded", images=n_images)

@@ -1,0 +1,414 @@
+"""Batches are embedded once by each model, and a reader finds all of the old or all of the new."""
+
+import gc
+import logging
+import os
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from mnist_vae.datasets import batches as batches_module
+from mnist_vae.datasets.batch_embeddings import BatchEmbeddingsDataset
+from mnist_vae.datasets.batches import BatchesToEmbedDataset, QuarantineDataset
+from mnist_vae.datasets.records import RecordDataset
+from mnist_vae.fingerprints import fingerprint
+from mnist_vae.params import EmbeddingParams, ScoringParams
+from mnist_vae.pipelines.embedding.nodes import embed_new_images
+from mnist_vae.pipelines.scoring import create_pipeline
+from mnist_vae.retraining.records import Outcome, Scored
+from mnist_vae.vae.networks import build_decoder, build_encoder
+from tests.incoming import images_of, put
+
+PARAMS = EmbeddingParams(batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Two models, as the networks and the summary of each."""
+
+    def model(seed):
+        encoder = build_encoder(latent_dim=2, hidden_units=(8,), seed=seed)
+        decoder = build_decoder(latent_dim=2, hidden_units=(8,), seed=seed)
+        summary = {
+            "model_version": fingerprint(encoder, decoder),
+            "weights": {network.name: fingerprint(network) for network in (encoder, decoder)},
+            "reconstruction": "binary_crossentropy",
+        }
+        return encoder, decoder, summary
+
+    return {"000001-old": model(1), "000002-new": model(2)}
+
+
+OLD, NEW = "000001-old", "000002-new"
+
+
+class Killed(BaseException):
+    """What nothing catches, as nothing does a kill."""
+
+
+class Place:
+    """The folders of a project, and runs of the pipeline on them."""
+
+    def __init__(self, root, models):
+        self.root, self.models = root, models
+        self.to_embed = root / "to_embed"
+        self.folder = root / "embeddings"
+
+    def record(self, name):
+        return RecordDataset(
+            record=f"mnist_vae.retraining.records.{name}", filepath=str(self.root / f"{name}.json")
+        )
+
+    def catalog(self, release, named=True, keep=3):
+        encoder, decoder, summary = self.models[release]
+        quarantine = {"path": str(self.root / "quarantine"), "incoming": "to_embed"}
+        embeddings = str(self.folder)
+        values = {
+            "encoder": encoder,
+            "decoder": decoder,
+            "training_summary": {**summary, "release": release} if named else summary,
+            "params:embedding": PARAMS,
+            "params:scoring": ScoringParams(keep=keep),
+            "params:seed": 1,
+        }
+        return DataCatalog(
+            {
+                **{
+                    name: MemoryDataset(value, copy_mode="assign") for name, value in values.items()
+                },
+                "scoring_plan": self.record("ScoringPlan"),
+                "scoring_intake": self.record("Intake"),
+                "batches_to_embed": BatchesToEmbedDataset(
+                    path=str(self.to_embed), settle_seconds=0.0
+                ),
+                "to_embed_quarantine": QuarantineDataset(**quarantine),
+                "unreported_to_embed_quarantine": QuarantineDataset(**quarantine),
+                "earlier_batch_embeddings": BatchEmbeddingsDataset(path=embeddings),
+                "batch_embeddings": BatchEmbeddingsDataset(path=embeddings),
+                "scoring_order": (order := Order(path=embeddings)),
+            }
+        ), order
+
+    def score(self, release=OLD, **kwargs):
+        """Run the pipeline, and return the plan, the intake and the order; None if it ended."""
+        catalog, order = self.catalog(release, **kwargs)
+        pipeline = create_pipeline()
+        SequentialRunner().run(pipeline.only_nodes("plan_scoring"), catalog)
+        plan = catalog.load("scoring_plan")
+        if plan.outcome is not None:  # where the job ends the run
+            return SimpleNamespace(plan=plan, outcome=plan.outcome, reason=plan.reason, records={})
+        SequentialRunner().run(pipeline.only_nodes("embed_batches", "finish_scoring"), catalog)
+        records = catalog.load("scoring_intake").batches
+        return SimpleNamespace(
+            plan=plan, records=records, outcome=order.last.outcome, reason=order.last.reason
+        )
+
+    def found(self):
+        """What a reader finds that follows the link once: the rows of each batch."""
+        current = Path(os.path.realpath(self.folder / "current"))
+        return {path.stem: pd.read_parquet(path) for path in sorted(current.glob("*.parquet"))}
+
+    def versions(self):
+        """The model of each batch that a reader finds, by its release."""
+        names = {summary["model_version"]: name for name, (*_, summary) in self.models.items()}
+        return {
+            name: {names[version] for version in table["model_version"]}.pop()
+            for name, table in self.found().items()
+        }
+
+    def times(self):
+        return {str(path): path.stat().st_mtime_ns for path in self.folder.rglob("*.parquet")}
+
+
+class Order(BatchEmbeddingsDataset):
+    """It remembers the order."""
+
+    last = None
+
+    def save(self, data):
+        assert isinstance(data, Scored)
+        self.last = data
+        super().save(data)
+
+
+@pytest.fixture
+def place(tmp_path, models):
+    return Place(tmp_path, models)
+
+
+def outcomes(result):
+    return {name: record.outcome for name, record in result.records.items()}
+
+
+def test_without_batches_there_is_nothing_to_do(place):
+    result = place.score()
+    assert result.outcome == Outcome.NOTHING_NEW
+    assert result.reason == f"{OLD} has embedded all 0 batches that are there"
+    assert not place.folder.exists()
+
+
+def test_a_batch_is_embedded_once_and_a_new_one_is_added_to_it(place):
+    put(place.to_embed, "monday", images_of(5))
+    result = place.score()
+    assert (result.outcome, outcomes(result)) == (Outcome.SCORED, {"monday": "embedded"})
+    assert place.versions() == {"monday": OLD}
+    before = place.times()
+    assert place.score().outcome == Outcome.NOTHING_NEW
+    assert place.times() == before
+    put(place.to_embed, "tuesday", images_of(6, seed=1))
+    assert outcomes(place.score()) == {"tuesday": "embedded"}
+    assert place.versions() == {"monday": OLD, "tuesday": OLD}
+    assert place.times() | before == place.times()
+
+
+def test_the_rows_are_those_of_embed_new_images(place, models):
+    images, labels = images_of(9), np.arange(9, dtype=np.uint8)
+    put(place.to_embed, "labelled", images, labels)
+    put(place.to_embed, "unlabelled", images)
+    place.score()
+    encoder, decoder, summary = models[OLD]
+    expected = embed_new_images(encoder, decoder, images, summary, PARAMS, 1).read_pandas()
+    tables = place.found()
+    for table in tables.values():
+        pd.testing.assert_frame_equal(table.drop(columns="label"), expected)
+    assert tables["unlabelled"]["label"].isna().all()
+    assert tables["labelled"]["label"].tolist() == labels.tolist()
+    assert len(pd.read_parquet(place.folder / OLD)) == 18, "as one table"
+
+
+def test_the_last_trained_model_has_a_folder_of_its_version(place, models):
+    put(place.to_embed, "monday", images_of(5))
+    result = place.score(named=False)
+    version = models[OLD][2]["model_version"]
+    assert (result.plan.release, result.plan.model) == (None, version)
+    assert (place.folder / "current").readlink() == Path(version)
+    assert place.score(named=False).outcome == Outcome.NOTHING_NEW
+    assert place.score(named=True).outcome == Outcome.SCORED, "as a release it is another folder"
+
+
+def test_after_a_promotion_all_are_embedded_anew_and_after_a_rollback_none_is(place):
+    for seed, name in enumerate(("monday", "tuesday")):
+        put(place.to_embed, name, images_of(5, seed))
+    place.score()
+    assert outcomes(place.score(NEW)) == {"monday": "embedded", "tuesday": "embedded"}
+    assert place.versions() == {"monday": NEW, "tuesday": NEW}
+    assert place.score(NEW).outcome == Outcome.NOTHING_NEW
+    put(place.to_embed, "wednesday", images_of(5, 2))
+    place.score(NEW)
+    before = place.times()
+    back = place.score(OLD)
+    assert outcomes(back) == {"wednesday": "embedded"}, "which the old one had not seen"
+    assert place.times() | before == place.times()
+    assert place.versions() == {"monday": OLD, "tuesday": OLD, "wednesday": OLD}
+    there = place.score(NEW)
+    assert (outcomes(there), there.outcome) == ({}, Outcome.SCORED)
+    assert "readers find its embeddings from now on" in there.reason
+    assert set(place.versions().values()) == {NEW}
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_run_killed_between_two_batches_leaves_all_of_the_old_model(place, monkeypatch, after):
+    names = ["friday", "monday", "tuesday"]
+    for seed, name in enumerate(names):
+        put(place.to_embed, name, images_of(5, seed))
+    place.score()
+    read, reads = batches_module.read_batch, []
+
+    def die(folder, **kwargs):
+        reads.append(folder)
+        if len(reads) > after:
+            raise Killed
+        return read(folder, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches_module, "read_batch", die)
+        with pytest.raises(Killed):
+            place.score(NEW)
+    assert len(list((place.folder / NEW).iterdir())) == after
+    assert place.versions() == dict.fromkeys(names, OLD)
+    assert outcomes(place.score(NEW)) == dict.fromkeys(names[after:], "embedded")
+    assert place.versions() == dict.fromkeys(names, NEW)
+
+
+def test_a_run_killed_before_the_link_is_moved_leaves_that_to_the_next(place, monkeypatch):
+    put(place.to_embed, "monday", images_of(5))
+    place.score()
+
+    def die(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchEmbeddingsDataset, "_show", die)
+        with pytest.raises(Killed):
+            place.score(NEW)
+    assert place.versions() == {"monday": OLD}
+    result = place.score(NEW)
+    assert (outcomes(result), result.outcome) == ({}, Outcome.SCORED)
+    assert place.versions() == {"monday": NEW}
+
+
+def test_a_batch_that_is_delivered_again_is_embedded_again(place):
+    put(place.to_embed, "monday", images_of(5))
+    put(place.to_embed, "tuesday", images_of(5))
+    place.score()
+    put(place.to_embed, "monday", images_of(7, seed=1))
+    assert outcomes(place.score()) == {"monday": "embedded"}
+    assert {name: len(table) for name, table in place.found().items()} == {
+        "monday": 7,
+        "tuesday": 5,
+    }
+
+
+def test_what_was_embedded_of_a_batch_stays_when_its_folder_is_removed(place):
+    put(place.to_embed, "monday", images_of(5))
+    put(place.to_embed, "tuesday", images_of(5))
+    place.score()
+    for path in (place.to_embed / "monday").iterdir():
+        path.unlink()
+    (place.to_embed / "monday").rmdir()
+    assert place.score().outcome == Outcome.NOTHING_NEW
+    assert place.versions() == {"monday": OLD, "tuesday": OLD}
+    place.score(NEW)
+    assert place.versions() == {"tuesday": NEW}, "there is nothing to embed it from"
+
+
+def stranger(folder, kind):
+    """Leave what nobody can read."""
+    folder.mkdir(parents=True)
+    match kind:
+        case "text":
+            (folder / "read me.txt").write_text("hello")
+        case "half":
+            path = put(folder.parent, folder.name, images_of(3)) / "images-idx3-ubyte.gz"
+            path.write_bytes(path.read_bytes()[:200])
+        case "picture":
+            (folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        case "pipe":
+            os.mkfifo(folder / "pipe")
+        case "link":
+            (folder / "images").symlink_to("nowhere")
+        case "large":
+            put(folder.parent, folder.name, np.zeros((2, 32, 32), np.uint8))
+        case "labels":
+            put(folder.parent, folder.name, images_of(3), np.zeros(4, np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["text", "half", "picture", "pipe", "link", "large", "labels"])
+def test_a_bad_batch_is_put_aside_whole_and_the_others_are_embedded(place, kind):
+    put(place.to_embed, "good", images_of(5))
+    put(place.to_embed, "zebra", images_of(5, 1))
+    place.score()
+    stranger(place.to_embed / "bad", kind)
+    result = place.score(NEW)
+    assert result.outcome == Outcome.BAD_DATA
+    assert "these are bad and in quarantine: bad" in result.reason
+    assert outcomes(result) == {"bad": "bad", "good": "embedded", "zebra": "embedded"}
+    assert place.versions() == {"good": NEW, "zebra": NEW}
+    assert (place.root / "quarantine/bad.json").is_file()
+    assert not (place.to_embed / "bad").exists()
+
+
+def test_a_bad_batch_that_no_run_lived_to_tell_of_is_told_of_by_the_next(place):
+    stranger(place.to_embed / "bad", "text")
+    assert place.score().outcome == Outcome.BAD_DATA
+    again = place.score()  # nobody confirmed that it was reported
+    assert (again.outcome, outcomes(again)) == (Outcome.BAD_DATA, {"bad": "bad"})
+    assert not (place.folder / "current").exists()
+    stranger(place.to_embed / "bad", "text")
+    assert set(place.score().records) == {"bad (before)", "bad"}
+
+
+def test_readers_go_on_with_the_old_model_while_a_batch_is_written(place, monkeypatch):
+    for seed, name in enumerate(("monday", "tuesday")):
+        put(place.to_embed, name, images_of(5, seed))
+    place.score()
+    read = batches_module.read_batch
+
+    def write_on(folder, **kwargs):
+        if folder.name == "tuesday":
+            (folder / "more").touch()
+        return read(folder, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches_module, "read_batch", write_on)
+        result = place.score(NEW)
+    assert outcomes(result) == {"monday": "embedded", "tuesday": "unfinished"}
+    assert result.outcome == Outcome.SCORED
+    assert f"readers find the embeddings of {OLD} until these are embedded" in result.reason
+    assert place.versions() == {"monday": OLD, "tuesday": OLD}
+    (place.to_embed / "tuesday/more").unlink()
+    assert outcomes(place.score(NEW)) == {"tuesday": "embedded"}
+    assert place.versions() == {"monday": NEW, "tuesday": NEW}
+
+
+def test_only_what_is_still_being_written_is_nothing_new(place, monkeypatch):
+    put(place.to_embed, "monday", images_of(5))
+    monkeypatch.setattr(
+        batches_module,
+        "read_batch",
+        lambda folder, **_: (folder / str(len(list(folder.iterdir())))).touch(),
+    )
+    result = place.score()
+    assert (outcomes(result), result.outcome) == ({"monday": "unfinished"}, Outcome.NOTHING_NEW)
+
+
+ODD = [
+    "x" * 255,
+    "a\nb",
+    os.fsdecode(b"caf\xe9"),
+    "**[a]?",
+    "20240601",
+    "a.b",
+    "current",
+    "漢" * 80,
+]
+
+
+def test_batches_of_any_name_are_embedded_once(place, caplog):
+    caplog.set_level(logging.INFO)
+    for seed, name in enumerate(ODD):
+        put(place.to_embed, name, images_of(2, seed))
+    assert set(outcomes(place.score()).values()) == {"embedded"}
+    assert len(place.found()) == len(ODD)
+    assert place.score().outcome == Outcome.NOTHING_NEW
+    for name in ("x" * 255, "a\nb"):
+        put(place.to_embed, name, images_of(3))
+    assert len(place.score().records) == 2
+    assert "a\nb" not in caplog.text
+
+
+@pytest.mark.parametrize("name", [".monday", "monday.part", "monday.partial", "monday.tmp"])
+def test_a_batch_that_is_on_its_way_is_left_alone(place, name):
+    put(place.to_embed, name, images_of(2))
+    assert place.score().outcome == Outcome.NOTHING_NEW
+
+
+def test_one_batch_at_a_time_is_in_memory(place, monkeypatch):
+    for seed in range(4):
+        put(place.to_embed, f"batch-{seed}", images_of(20, seed))
+    read, alive = batches_module.read_batch, []
+
+    def watched(folder, **kwargs):
+        gc.collect()
+        assert not any(reference() is not None for reference in alive)
+        batch = read(folder, **kwargs)
+        alive.append(weakref.ref(batch.images))
+        return batch
+
+    monkeypatch.setattr(batches_module, "read_batch", watched)
+    place.score()
+    assert len(alive) == 4
+
+
+def test_networks_that_the_summary_does_not_tell_of_embed_nothing(place, models):
+    put(place.to_embed, "monday", images_of(5))
+    place.models = {OLD: (*models[OLD][:2], models[NEW][2])}
+    with pytest.raises(ValueError, match="does not belong to the training summary"):
+        place.score()
+    assert not (place.folder / OLD).exists()
