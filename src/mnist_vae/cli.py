@@ -2,6 +2,7 @@
 
 import click
 
+from mnist_vae.schedule.alerts import alerts
 from mnist_vae.schedule.commands import schedule
 
 
@@ -10,4 +11,5 @@ def cli() -> None:
     """Commands of this project."""
 
 
+schedule.add_command(alerts)
 cli.add_command(schedule)

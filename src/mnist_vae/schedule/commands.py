@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnist_vae.params import ExitCodesParams, ParameterError, check_parameters
+from mnist_vae.params import ExitCodesParams, ParameterError, Parameters, check_parameters
 
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
@@ -130,6 +130,15 @@ def kubernetes(env: str, calendar: str, image: str) -> None:
 
 def _exit_codes(project: ProjectMetadata, env: str) -> ExitCodesParams:
     """Return the exit codes of the job in this environment."""
+    return parameters_of(project, env).retraining.exit_codes
+
+
+def parameters_of(project: ProjectMetadata, env: str) -> Parameters:
+    """Return the parameters of this environment.
+
+    Raises:
+        click.ClickException: They are wrong.
+    """
     from kedro.config import OmegaConfigLoader
 
     from mnist_vae.settings import CONFIG_LOADER_ARGS
@@ -137,7 +146,7 @@ def _exit_codes(project: ProjectMetadata, env: str) -> ExitCodesParams:
     arguments: dict[str, Any] = {**CONFIG_LOADER_ARGS, "env": env}
     loader = OmegaConfigLoader(str(project.project_path / "conf"), **arguments)
     try:
-        return check_parameters(loader["parameters"]).retraining.exit_codes
+        return check_parameters(loader["parameters"])
     except ParameterError as error:
         raise click.ClickException(str(error)) from error
 
