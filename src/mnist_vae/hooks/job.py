@@ -103,7 +103,9 @@ class RetrainingJob:
         self._started = time.monotonic()
         self._catalog = catalog
         self._outcome = Outcome.KEPT, "a part of the pipeline was run, which decides nothing"
-        self._params: RetrainingParams = check_parameters(self._parameters).retraining
+        parameters = check_parameters(self._parameters)
+        self._params: RetrainingParams = parameters.retraining
+        self._monitoring = parameters.monitoring
         self._lock = JobLock(self._data / "06_models/retraining.lock")
         self._journal = Journal(self._data / "08_reporting/retraining")
         self._signals = SignalWatch()
@@ -233,6 +235,9 @@ class RetrainingJob:
             self._mark_reported()
         say(line)
         notify(self._webhook, record, self._params.webhook_timeout)
+        from mnist_vae.monitoring.textfile import write_metrics  # no other command needs it
+
+        write_metrics(self._data, "retraining", record, self._monitoring)
 
     def _let_go(self) -> None:
         """Leave the process as it was before the job."""
