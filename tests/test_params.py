@@ -47,6 +47,7 @@ def test_the_files_hold_the_documented_defaults():
         "generation",
         "reporting",
         "retention",
+        "monitoring",
     ):
         group = getattr(typed, name)
         assert group == type(group)(), name
@@ -97,6 +98,13 @@ def test_all_data_of_an_environment_are_under_its_own_root(env, root):
         ("training", 3, "`training` is wrong: input should be a valid dictionary.*received 3"),
         ("model.hidden_units", 512, "`model.hidden_units` .* a valid tuple, received 512"),
         ("generation.n_images", 0, "`generation.n_images` .* received 0"),
+        (
+            "monitoring.textfile_folder",
+            "textfile",
+            "`monitoring.textfile_folder` .* '\\^/', received 'textfile'",
+        ),
+        ("monitoring.project", "a b", "`monitoring.project` .* received 'a b'"),
+        ("monitoring.project", "../x", "`monitoring.project` .* received '../x'"),
     ],
 )
 def test_a_wrong_value_is_refused_naming_key_range_and_value(key, value, message):

@@ -12,6 +12,7 @@ from kedro.framework.project import pipelines, settings
 from kedro.utils import get_close_matches
 
 from mnist_vae import conf_source, failures
+from mnist_vae.schedule.alerts import alerts
 from mnist_vae.schedule.commands import schedule
 
 _INTERRUPTED = 130  # what a shell has for a process that Ctrl-C ended
@@ -164,4 +165,5 @@ def cli() -> None:
 
 
 cli.add_command(run)
+schedule.add_command(alerts)
 cli.add_command(schedule)

@@ -274,6 +274,17 @@ _GATE = (
 )
 
 
+class MonitoringParams(_Group):
+    """Where the jobs write their figures for Prometheus (`monitoring`)."""
+
+    textfile_folder: Annotated[str, Field(pattern="^/")] | None = None
+    """The folder that node_exporter's textfile collector reads, which must be there; None for
+    `08_reporting/prometheus` in the data folder."""
+    project: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "mnist_vae"
+    """The label `project` of all figures and the start of the files' names: another one for each
+    project, or data folder, that shares the folder."""
+
+
 class Parameters(_Group):
     """All parameters of a run."""
 
@@ -289,6 +300,7 @@ class Parameters(_Group):
     retention: RetentionParams
     retraining: RetrainingParams
     scoring: ScoringParams
+    monitoring: MonitoringParams
 
 
 class ParameterError(ValueError):

@@ -616,3 +616,23 @@ def test_the_webhook_is_a_credential_and_comes_from_the_environment(env, monkeyp
     assert url() is None
     monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", "https://hooks.example/a,b=c")
     assert url() == "https://hooks.example/a,b=c"
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_the_figures_for_prometheus_come_last_and_stop_nothing(
+    begin, tmp_path, capsys, caplog, blocked
+):
+    folder = tmp_path / "data/08_reporting/prometheus"
+    if blocked:
+        folder.parent.mkdir(parents=True)
+        folder.write_text("a file")
+    job = begin()
+    job.after_dataset_saved(order(Outcome.KEPT))
+    job.after_pipeline_run()
+    assert last_line(capsys)["outcome"] == "kept"
+    warned = any(
+        "figures for Prometheus were not written" in entry.message for entry in caplog.records
+    )
+    assert warned == blocked
+    if not blocked:
+        assert 'outcome="kept"' in (folder / "mnist_vae_retraining.prom").read_text()

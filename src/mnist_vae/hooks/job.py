@@ -119,6 +119,7 @@ class Jobs:
         self._outcome = self._job.undecided, reason
         parameters = check_parameters(self._parameters)
         self._exit_codes = getattr(parameters, self._job.name).exit_codes
+        self._monitoring = parameters.monitoring
         self._roll_back_to = parameters.retraining.roll_back_to
         self._webhook_timeout = parameters.retraining.webhook_timeout
         self._lock = JobLock(self._data / self._job.lock)
@@ -266,6 +267,9 @@ class Jobs:
             self._mark_reported()
         say(line)
         notify(self._webhook, record, self._webhook_timeout)
+        from mnist_vae.monitoring.textfile import write_metrics  # no other command needs it
+
+        write_metrics(self._data, self._job.name, record, self._monitoring)
 
     def _let_go(self) -> None:
         """Leave the process as it was before the job."""

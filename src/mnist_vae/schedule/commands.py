@@ -17,6 +17,7 @@ import click
 from mnist_vae.params import (
     ExitCodesParams,
     ParameterError,
+    Parameters,
     ScoringExitCodesParams,
     check_parameters,
 )
@@ -201,16 +202,24 @@ def kubernetes(pipeline: str, env: str, calendar: str | None, image: str) -> Non
 
 def _exit_codes(project: ProjectMetadata, pipeline: str, env: str) -> ExitCodes:
     """Return the exit codes of the job in this environment."""
+    codes: ExitCodes = getattr(parameters_of(project, env), pipeline).exit_codes
+    return codes
+
+
+def parameters_of(project: ProjectMetadata, env: str) -> Parameters:
+    """Return the parameters of this environment.
+
+    Raises:
+        click.ClickException: They are wrong.
+    """
     from mnist_vae.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
 
     arguments: dict[str, Any] = {**CONFIG_LOADER_ARGS, "env": env}
     loader = CONFIG_LOADER_CLASS(str(project.project_path / "conf"), **arguments)
     try:
-        parameters = check_parameters(loader["parameters"])
+        return check_parameters(loader["parameters"])
     except ParameterError as error:
         raise click.ClickException(str(error)) from error
-    codes: ExitCodes = getattr(parameters, pipeline).exit_codes
-    return codes
 
 
 def _free_code(codes: ExitCodes) -> int:

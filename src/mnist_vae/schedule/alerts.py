@@ -1,0 +1,91 @@
+"""`kedro schedule alerts`: when Prometheus calls a person."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from string import Template
+from typing import TYPE_CHECKING
+
+import click
+
+from mnist_vae.schedule.commands import environment, parameters_of
+
+if TYPE_CHECKING:
+    from kedro.framework.startup import ProjectMetadata
+
+NEVER = "never"
+_HOUR = 3600
+# As Prometheus writes durations, in seconds. A turn of milliseconds is a slip.
+_UNITS = {"y": 365 * 86400, "w": 7 * 86400, "d": 86400, "h": _HOUR, "m": 60, "s": 1}
+_DURATION = re.compile("".join(rf"(?:(?P<{unit}>\d{{1,6}}){unit})?" for unit in _UNITS))
+
+
+def _turn(_: click.Context, __: click.Parameter, value: str) -> tuple[str, int]:
+    """Return the time between two runs as it was given, and its seconds: 0 for `never`."""
+    if value == NEVER:
+        return value, 0
+    match = _DURATION.fullmatch(value)
+    seconds = sum(int(n) * _UNITS[u] for u, n in match.groupdict("0").items()) if match else 0
+    if not seconds:
+        raise click.BadParameter(
+            "it is not the time between two runs: expected a duration as Prometheus writes it, "
+            f"such as 7d, 1h or 1d12h, or `{NEVER}` for a job that is not scheduled, received "
+            f"{value!r}; correct it."
+        )
+    return value, seconds
+
+
+@click.command()
+@environment
+@click.option(
+    "--turn",
+    callback=_turn,
+    default="7d",
+    show_default=True,
+    help=f"Time between two runs of the retraining, such as 7d or 1d12h; or `{NEVER}`.",
+)
+@click.option(
+    "--scoring-turn",
+    callback=_turn,
+    default="1h",
+    show_default=True,
+    help=f"Time between two runs of the scoring; `{NEVER}` where it is not scheduled.",
+)
+@click.option(
+    "--disk-free",
+    type=click.IntRange(1, 99),
+    default=10,
+    show_default=True,
+    help="Per cent of the disk that must be free.",
+)
+@click.pass_obj
+def alerts(
+    project: ProjectMetadata,
+    env: str,
+    turn: tuple[str, int],
+    scoring_turn: tuple[str, int],
+    disk_free: int,
+) -> None:
+    """Print alert rules for Prometheus."""
+    name = parameters_of(project, env).monitoring.project
+    turns = {"retraining": turn, "scoring": scoring_turn}
+    rules = [_render("alerts.yml", project=name, disk_free=str(disk_free))]
+    rules += [
+        _render(
+            "alerts_job.yml",
+            project=name,
+            pipeline=pipeline,
+            turn=given,
+            seconds=str(seconds),
+            grace=f"{min(seconds, _HOUR)}s",
+        )
+        for pipeline, (given, seconds) in turns.items()
+        if seconds
+    ]
+    click.echo("".join(rules), nl=False)
+
+
+def _render(template: str, **values: str) -> str:
+    text = files("mnist_vae").joinpath("schedule", template).read_text(encoding="utf-8")
+    return Template(text).substitute(values)
