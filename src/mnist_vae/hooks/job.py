@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PIPELINES = {"retraining", "rollback", "withdrawal"}
+JOBS = {"retraining", "rollback", "withdrawal"}
+"""The pipelines that are jobs: each run says in a line how it ended, and why."""
+
 _ALARMS = (Outcome.FAILED, Outcome.BAD_DATA, Outcome.STALLED)
 # What of a decision the last line has.
 _FIGURES = {"gain", "gain_interval", "gains", "candidate", "champion", "model_version"}
@@ -97,7 +99,7 @@ class RetrainingJob:
         """
         if self._record is not None:
             self._let_go()  # of what an earlier run in this process did not live to end
-        pipelines = _PIPELINES & set(run_params["pipeline_names"] or ())
+        pipelines = JOBS & set(run_params["pipeline_names"] or ())
         if not pipelines:
             return
         self._started = time.monotonic()

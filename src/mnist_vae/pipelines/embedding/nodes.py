@@ -13,6 +13,7 @@ from mnist_vae.contracts import check_images, check_models, embedding_schema
 from mnist_vae.datasets.images import nullable_labels
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import IMAGE_SHAPE, ImageSet, latent_columns
+from mnist_vae.origin import origin
 from mnist_vae.params import EmbeddingParams
 
 
@@ -41,6 +42,7 @@ def embed_splits(
     Returns:
         A row an image: `image_id`, `split`, `label` where all images have one, `z_mean_00`...,
         `z_log_var_00`... (float32), `reconstruction` and `kl` (float32, nats), `model_version`.
+        The schema's metadata has the name of the release too, where the model is one.
 
     Raises:
         ValueError: Models, images and summary do not belong together.
@@ -101,7 +103,7 @@ def _stream(
         latent_dim=encoder.output_shape[0][-1],
         n_images=sum(len(images) for images in splits),
         labelled=all(images.label is not None for images in splits),
-        model_version=training_summary["model_version"],
+        **origin(training_summary),
     )
     batches = (
         batch
