@@ -157,7 +157,7 @@ def draw_latent_scatter(
         figure.update_yaxes(title_text="label", dtick=1, zeroline=False)
     else:
         figure.update_yaxes(visible=False, range=[-1, 1])
-    _entitle(figure, title, training_summary["statement"])
+    _entitle(figure, title, statement(training_summary))
     return figure
 
 
