@@ -55,7 +55,12 @@ def check_images(
 
 
 def embedding_schema(
-    latent_dim: int, n_images: int, *, labelled: bool, model_version: str
+    latent_dim: int,
+    n_images: int,
+    *,
+    labelled: bool,
+    model_version: str,
+    release: str | None = None,
 ) -> pa.Schema:
     """Return the schema of a table of embeddings; its metadata says what it will hold.
 
@@ -64,6 +69,7 @@ def embedding_schema(
         n_images: Rows that are to come.
         labelled: Whether there is a column `label`.
         model_version: Name of the one model that all rows come from.
+        release: Name of the release that it is, if any.
     """
     float_columns = [
         *latent_columns("z_mean", latent_dim),
@@ -83,6 +89,8 @@ def embedding_schema(
         "n_images": str(n_images),
         "model_version": model_version,
     }
+    if release is not None:
+        metadata["release"] = release
     return pa.schema(fields, metadata)
 
 
@@ -112,6 +120,7 @@ class EmbeddingContract:
             int(declared[b"n_images"]),
             labelled="label" in data.schema.names,
             model_version=declared[b"model_version"].decode(),
+            release=declared[b"release"].decode() if b"release" in declared else None,
         )
         if not data.schema.equals(expected):
             raise ValueError(

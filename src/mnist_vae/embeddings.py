@@ -13,6 +13,7 @@ from mnist_vae.contracts import check_models, embedding_schema
 from mnist_vae.datasets.images import nullable_labels
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import ImageSet, latent_columns
+from mnist_vae.origin import origin
 from mnist_vae.params import EmbeddingParams
 
 
@@ -63,7 +64,7 @@ def embed(
         latent_dim=encoder.output_shape[0][-1],
         n_images=sum(len(images) for images in splits),
         labelled=all(images.label is not None for images in splits),
-        model_version=training_summary["model_version"],
+        **origin(training_summary),
     )
     schema = schema.with_metadata({**schema.metadata, **(about or {})})
     batches = (

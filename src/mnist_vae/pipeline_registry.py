@@ -14,6 +14,7 @@ from mnist_vae.pipelines import (
     retraining,
     scoring,
     training,
+    usage,
 )
 
 
@@ -29,12 +30,13 @@ def register_pipelines() -> dict[str, Pipeline]:
     embedding_pipeline = embedding.create_pipeline()
     generation_pipeline = generation.create_pipeline()
     reporting_pipeline = reporting.create_pipeline()
+    usage_pipeline = usage.create_pipeline()
     return {
         "data": data_pipeline,
         "training": training_pipeline,
         "embedding": embedding_pipeline,
-        "embedding_of_new_images": embedding.create_new_images_pipeline(),
-        "generation": generation_pipeline,
+        "embedding_of_new_images": embedding.create_new_images_pipeline() + usage_pipeline,
+        "generation": generation_pipeline + usage_pipeline,
         "reporting": reporting_pipeline,
         "retraining": retraining.create_pipeline(
             data_pipeline,

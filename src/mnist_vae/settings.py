@@ -1,12 +1,14 @@
 """Settings of the Kedro project."""
 
 from mnist_vae.config import LayeredConfigLoader
+from mnist_vae.hooks.inputs import InputCheck
 from mnist_vae.hooks.job import Jobs
+from mnist_vae.hooks.model_in_use import ModelInUse
 from mnist_vae.hooks.parameters import ParameterCheck
 from mnist_vae.hooks.retention import Retention
 from mnist_vae.hooks.tracking import Tracking
 
-HOOKS = (ParameterCheck(), Retention(), Tracking(), Jobs())
+HOOKS = (ParameterCheck(), Retention(), Tracking(), InputCheck(), ModelInUse(), Jobs())
 
 # `Tracking` calls those of kedro-mlflow, and only where there is something to track. A packaged
 # project has no file `.telemetry`, which says no to the other ones.

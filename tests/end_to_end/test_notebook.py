@@ -6,21 +6,46 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.releases import releases_of, use
+
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+def outputs_of(path, project):
+    """Run the notebook in the project, in the environment `test`, and return what it shows."""
+    (project / "notebooks").mkdir()
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(project / "notebooks")}}
+    )
+    client.execute()
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_notebook_runs_and_shows_something(copied, monkeypatch, path):
-    (copied / "notebooks").mkdir()
     monkeypatch.setenv("KEDRO_ENV", "test")
-    notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(copied / "notebooks")}}
-    )
-    client.execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    outputs = outputs_of(path, copied)
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert {"image/png", "text/html", "application/vnd.plotly.v1+json"} <= kinds
+    assert all(
+        output.get("name") != "stderr" for output in outputs if output.output_type == "stream"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_shows_the_release_in_service_where_only_the_job_ran(
+    served_copy, monkeypatch, path
+):
+    use(served_copy, "champion")
+    monkeypatch.setenv("KEDRO_ENV", "test")
+    outputs = outputs_of(path, served_copy)
+    kinds = {kind for output in outputs for kind in output.get("data", {})}
+    assert {"image/png", "text/html", "application/vnd.plotly.v1+json"} <= kinds
+    trained_on = releases_of(served_copy).load().load("training_summary.json")["statement"]
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert trained_on in printed
     assert all(
         output.get("name") != "stderr" for output in outputs if output.output_type == "stream"
     )

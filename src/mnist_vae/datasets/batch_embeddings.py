@@ -33,7 +33,7 @@ from mnist_vae.datasets.release_files import free
 from mnist_vae.datasets.stream import write_stream
 from mnist_vae.retraining.records import Scored
 
-BATCH, SIGNATURE, RELEASE = "batch", "batch_signature", "release"
+BATCH, SIGNATURE = "batch", "batch_signature"
 """What the metadata of a file's schema has beside that of all embeddings."""
 
 _CURRENT, _PARTIAL, _REMOVED, _SUFFIX = "current", "batch.parquet", ".removed-", ".parquet"
@@ -62,7 +62,7 @@ class BatchEmbeddings:
         return {
             name: facts[SIGNATURE]
             for name, facts in about.items()
-            if SIGNATURE in facts and (facts.get(RELEASE) or facts.get("model_version")) == model
+            if SIGNATURE in facts and (facts.get("release") or facts.get("model_version")) == model
         }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +27,17 @@ from mnist_vae.images import (
 
 _METADATA_KEY = b"mnist_vae.pixels"
 _ROW_GROUP = 8192
+
+
+@dataclass(frozen=True)
+class ImagesOfModel(ImageSet):
+    """Images that a model made.
+
+    Attributes:
+        origin: `model_version` and, of a release, `release`: metadata of the schema at rest.
+    """
+
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 class ImagesDataset(FileDataset[ImageSet]):
@@ -126,7 +139,10 @@ def _to_table(images: ImageSet, path: str) -> pa.Table:
         columns |= dict(zip(names, images.z.T.astype(np.float32), strict=True))
     table = pa.table({**columns, "pixels": values})
     meaning = {"shape": IMAGE_SHAPE, "dtype": "uint8", "order": "row-major", "white": 255}
-    return table.replace_schema_metadata({_METADATA_KEY: json.dumps(meaning)})
+    metadata: dict[str | bytes, str] = {_METADATA_KEY: json.dumps(meaning)}
+    if isinstance(images, ImagesOfModel):
+        metadata.update(images.origin)
+    return table.replace_schema_metadata(metadata)
 
 
 def _from_table(table: pa.Table, pixels: str, path: str) -> ImageSet:

@@ -73,6 +73,9 @@ JOBS = (
 )
 """They may run at the same time: each has a lock of its own."""
 
+JOB_PIPELINES = frozenset().union(*(job.pipelines for job in JOBS))
+"""Those whose runs say in a line how they ended, and why."""
+
 
 class LockedError(RuntimeError):
     """Another run is under way."""

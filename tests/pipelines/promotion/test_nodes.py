@@ -243,7 +243,7 @@ def decision(outcome):
 def test_a_decision_leads_to_an_order_that_says_what_the_release_must_tell(outcome):
     manifest = {"git_commit": "abc", "data": {"batches": {"b": 2, "a": 1}}}
     order = nodes.finalise(
-        decision(outcome), PLAN, "report", manifest, RetrainingParams(keep_releases=3)
+        decision(outcome), PLAN, manifest, RetrainingParams(keep_releases=3), "report"
     )
     assert isinstance(order, Promote if outcome is Outcome.PROMOTED else Decline)
     assert order.outcome is outcome

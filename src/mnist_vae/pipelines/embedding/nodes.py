@@ -40,6 +40,7 @@ def embed_splits(
     Returns:
         A row an image: `image_id`, `split`, `label` where all images have one, `z_mean_00`...,
         `z_log_var_00`... (float32), `reconstruction` and `kl` (float32, nats), `model_version`.
+        The schema's metadata has the name of the release too, where the model is one.
 
     Raises:
         ValueError: Models, images and summary do not belong together.

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_vae.contracts import check_models
+from mnist_vae.datasets.images import ImagesOfModel
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import IMAGE_SHAPE, ImageSet
+from mnist_vae.origin import origin, statement
 from mnist_vae.params import GenerationParams
 from mnist_vae.sheets import Captions, sheet
 
@@ -32,17 +34,18 @@ def generate_images(
     training_summary: dict[str, Any],
     generation_params: GenerationParams,
     seed: int,
-) -> ImageSet:
+) -> ImagesOfModel:
     """Return images decoded from draws of the prior, z ~ N(0, I): uint8 `[n, 28, 28]`, with z."""
     check_models(training_summary, decoder)
     z = np.random.default_rng(seed).standard_normal(
         (generation_params.n_images, decoder.input_shape[-1]), dtype=np.float32
     )
-    return ImageSet(
+    return ImagesOfModel(
         pixels=_decode(decoder, z),
         image_id=np.arange(len(z)),
         split=np.full(len(z), "generated"),
         z=z,
+        origin=origin(training_summary),
     )
 
 
@@ -72,7 +75,7 @@ def draw_generated_sheet(
     captions = Captions(
         title="Generated digits",
         note=f"{count} image{'s' * (len(generated_images) > 1)}, decoded from z ~ N(0, I)",
-        statement=training_summary["statement"],
+        statement=statement(training_summary),
     )
     return sheet(shown.pixels, captions, columns=columns)
 
@@ -101,7 +104,7 @@ def draw_latent_manifold(
         captions = Captions(
             title="Latent manifold",
             note=note,
-            statement=training_summary["statement"],
+            statement=statement(training_summary),
             columns=values,
             x_axis="z_00",
         )
@@ -122,7 +125,7 @@ def draw_latent_manifold(
     captions = Captions(
         title=title,
         note=note,
-        statement=training_summary["statement"],
+        statement=statement(training_summary),
         columns=values,
         rows=values[::-1],
         x_axis=f"z_{x:02d}",
@@ -162,7 +165,7 @@ def draw_interpolations(
     captions = Captions(
         title="Interpolations between test images",
         note="Decoded from (1 - t) z_mean of the left original + t z_mean of the right one",
-        statement=training_summary["statement"],
+        statement=statement(training_summary),
         columns=["original", *(f"{value:.2f}" for value in t[:, 0]), "original"],
         rows=names,
         x_axis="t",
@@ -198,7 +201,7 @@ def draw_reconstruction_sheet(
     captions = Captions(
         title="Reconstructions of test images",
         note="Decoded from z_mean, without noise",
-        statement=training_summary["statement"],
+        statement=statement(training_summary),
         columns=classes,
         rows=["original", "reconstruction"] * len(cells),
     )

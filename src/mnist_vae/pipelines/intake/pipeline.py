@@ -78,6 +78,12 @@ def create_pipeline() -> Pipeline:
                 name="hold_out",
             ),
             Node(
+                nodes.keep_test_images,
+                inputs=["retraining_plan", "archive_test_images"],
+                outputs="candidate_test_images",
+                name="keep_test_images",
+            ),
+            Node(
                 candidate.start_networks,
                 inputs=["retraining_plan", "champion", "params:model", "params:seed"],
                 outputs=["candidate_encoder_init", "candidate_decoder_init"],

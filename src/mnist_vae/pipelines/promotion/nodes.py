@@ -264,11 +264,11 @@ def write_report(
 def finalise(
     retraining_decision: Decision,
     retraining_plan: Plan,
-    _report: str,
     run_manifest: dict[str, Any],
     retraining_params: RetrainingParams,
+    *_files: Any,
 ) -> Order:
-    """Return the order that the decision leads to, now that report and manifest are saved too."""
+    """Return the order that the decision leads to, now that all files of the release are saved."""
     decision = retraining_decision
     facts = {
         "git_commit": run_manifest["git_commit"],

@@ -53,15 +53,19 @@ def create_pipeline() -> Pipeline:
                 outputs="retraining_report",
                 name="write_report",
             ),
-            # The batches count as used only now.
+            # The batches count as used only now, and every file of the release is there: the last
+            # inputs are those that no other node waits for.
             Node(
                 nodes.finalise,
                 inputs=[
                     "retraining_decision",
                     "retraining_plan",
-                    "retraining_report",
                     "candidate_run_manifest",
                     "params:retraining",
+                    "retraining_report",
+                    "candidate_test_images",
+                    "candidate_learning_curves",
+                    "candidate_latent_scatter",
                 ],
                 outputs="release_order",
                 confirms="incoming_batches",

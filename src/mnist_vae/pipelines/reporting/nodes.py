@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mnist_vae.images import UNLABELLED
+from mnist_vae.origin import statement
 from mnist_vae.params import ReportingParams
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#888888"
@@ -73,7 +74,7 @@ def draw_learning_curves(training_history: pd.DataFrame, training_summary: dict[
         figure,
         f"Learning curves: lowest validation loss {best['val_loss']:.1f} nats, "
         f"after epoch {best['epoch']:.0f}",
-        training_summary["statement"],
+        statement(training_summary),
     )
     return figure
 
@@ -156,7 +157,7 @@ def draw_latent_scatter(
         figure.update_yaxes(title_text="label", dtick=1, zeroline=False)
     else:
         figure.update_yaxes(visible=False, range=[-1, 1])
-    _entitle(figure, title, training_summary["statement"])
+    _entitle(figure, title, statement(training_summary))
     return figure
 
 
@@ -164,9 +165,9 @@ def _name_of(label: int) -> str:
     return "none" if label == UNLABELLED else str(label)
 
 
-def _entitle(figure: Any, title: str, statement: str) -> None:
-    """Give `figure` its title, with the statement of the data under it."""
-    lines = textwrap.wrap(statement, _LINE_LENGTH)
+def _entitle(figure: Any, title: str, said: str) -> None:
+    """Give `figure` its title, with the statement of the model under it."""
+    lines = textwrap.wrap(said, _LINE_LENGTH)
     figure.update_layout(
         template="plotly_white",
         height=640,

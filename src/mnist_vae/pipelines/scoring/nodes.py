@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mnist_vae.datasets.batch_embeddings import BATCH, RELEASE, SIGNATURE, BatchEmbeddings
+from mnist_vae.datasets.batch_embeddings import BATCH, SIGNATURE, BatchEmbeddings
 from mnist_vae.datasets.batches import Batch, BatchFolder
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.embeddings import embed, new_image_set
@@ -110,11 +110,7 @@ def embed_batches(
         logger.info("Batch %s: %s.", printable(name), record.outcome)
         streams = {}
         if images is not None:
-            about = {
-                BATCH: printable(name),
-                SIGNATURE: folder.signature,
-                RELEASE: scoring_plan.release or "",
-            }
+            about = {BATCH: printable(name), SIGNATURE: folder.signature}
             streams[f"{scoring_plan.model}/{file_name(name)}"] = embed(
                 encoder, decoder, [images], training_summary, embedding_params, seed, about
             )

@@ -1,0 +1,132 @@
+"""The hook that looks at what a run will read, before any node runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+from kedro.io.core import DatasetError
+
+from mnist_vae.datasets.idx import IdxDataset
+from mnist_vae.datasets.in_use import ReleaseFileDataset
+from mnist_vae.datasets.keras_model import KerasModelDataset
+from mnist_vae.hooks.model_in_use import in_environment
+from mnist_vae.params import check_parameters
+from mnist_vae.retraining.job import JOB_PIPELINES
+
+if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
+    from kedro.io import CatalogProtocol
+    from kedro.pipeline import Pipeline
+
+_MODELS = ("encoder", "decoder")
+
+
+class InputCheck:
+    """Refuse a run without its inputs, or with a model that is not the one that was asked for.
+
+    Jobs are left alone: they say for themselves what they lack.
+    """
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Remember the parameters, which `ParameterCheck` looks at."""
+        self._parameters = context.config_loader["parameters"]
+
+    @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
+    ) -> None:
+        """Look at the inputs of the run that none of its nodes makes.
+
+        Raises:
+            click.ClickException: An input is missing, or a parameter of the model contradicts the
+                model that is loaded.
+        """
+        if JOB_PIPELINES & set(run_params["pipeline_names"] or ()):
+            return
+        env = in_environment(run_params["env"])
+        inputs = sorted(pipeline.inputs())
+        if not run_params["only_missing_outputs"]:  # Kedro skips nodes, and their inputs with them
+            _check_given([catalog[name] for name in inputs if name in catalog])
+            _check_made([name for name in inputs if name in catalog], catalog, env)
+        asked = (run_params["runtime_params"] or {}).get("model") or {}
+        models = [name for name in _MODELS if name in inputs and catalog.exists(name)]
+        if asked and models:
+            wanted = check_parameters(self._parameters).model.model_dump(mode="json")
+            _check_model({key: wanted[key] for key in asked}, models[0], catalog, env)
+
+
+def _check_given(datasets: list[Any]) -> None:
+    """Refuse a run without a file that a person has to give."""
+    for dataset in datasets:
+        if isinstance(dataset, IdxDataset) and not dataset.exists():
+            try:
+                dataset.load()  # it says where the file should be, and how to make it
+            except DatasetError as error:
+                raise click.ClickException(str(error)) from error
+
+
+def _check_made(names: list[str], catalog: CatalogProtocol[Any, Any], env: str) -> None:
+    """Refuse a run without what another pipeline makes."""
+    makers = {name: _maker(name) for name in names}
+    missing = [name for name in names if makers[name] and not catalog.exists(name)]
+    if not missing:
+        return
+    first = [maker for maker in pipelines if maker in {makers[name] for name in missing}]
+    # What makes a model makes its images too.
+    needed = [
+        maker
+        for maker in first
+        if not any(
+            set(pipelines[maker].nodes) < set(pipelines[other].nodes)
+            for other in first
+            if other != maker
+        )
+    ]
+    described = ", ".join(f"{name} ({_path_of(catalog[name])})" for name in missing)
+    raise click.ClickException(
+        f"The inputs of the run are not there: expected {described}, received nothing; run "
+        f"`kedro run --pipelines {','.join(needed)}{env}` first."
+    )
+
+
+def _maker(dataset: str) -> str | None:
+    """Return the smallest registered pipeline that makes this dataset, if there is one."""
+    makers = [
+        name
+        for name, pipeline in pipelines.items()
+        if dataset in pipeline.all_outputs() and name not in JOB_PIPELINES
+    ]
+    return min(makers, key=lambda name: len(pipelines[name].nodes), default=None)
+
+
+def _path_of(dataset: Any) -> str:
+    """Return where the dataset would be."""
+    described = dataset._describe()
+    return str(described.get("filepath") or described.get("path") or described)
+
+
+def _check_model(
+    asked: dict[str, Any], model: str, catalog: CatalogProtocol[Any, Any], env: str
+) -> None:
+    """Refuse parameters of `model` that the model which is loaded was not made with."""
+    dataset, maker = catalog[model], "training"
+    if isinstance(dataset, ReleaseFileDataset):
+        dataset, maker = dataset.file(), "retraining"
+    if not isinstance(dataset, KerasModelDataset):
+        return
+    loaded: dict[str, Any] = dataset.architecture()
+    if catalog.exists("training_summary"):
+        loaded["reconstruction"] = catalog["training_summary"].load()["reconstruction"]
+    for key, value in asked.items():
+        if loaded.get(key) != value:
+            expected = f"{loaded[key]}" if key in loaded else "none, as only a training reads it"
+            raise click.ClickException(
+                f"Parameter `model.{key}` contradicts the model that the run loads, "
+                f"{_path_of(dataset)}: expected {expected}, received {value}; leave it out, or "
+                f"make such a model first, with `kedro run --pipelines {maker}{env} --params "
+                f"model.{key}={value}`."
+            )

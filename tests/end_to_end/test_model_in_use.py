@@ -1,0 +1,246 @@
+"""Every consumer uses one model: the last trained one, or the release in service.
+
+State after state: no release, one, after a promotion, after a rollback, a damaged one.
+"""
+
+import functools
+import json
+import shutil
+
+import click
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from mnist_vae.datasets.idx import IdxDataset
+from mnist_vae.pipelines.generation import nodes
+from tests.conftest import catalog_of, run
+from tests.releases import promote_last_trained, releases_of, roll_back, use
+from tests.retrainings import damage, retrain
+
+CONSUMERS = ("embedding_of_new_images", "generation")
+QUICK = {"epochs": 1, "jit_compile": False}
+STATES = ("none", "one", "promoted", "rolled back", "damaged")
+
+
+def give_new_images(project):
+    scans = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    IdxDataset(filepath=str(project / "data/test/01_raw/new_images.idx3-ubyte.gz")).save(scans)
+
+
+@pytest.fixture(scope="module")
+def states(finished_project, tmp_path_factory):
+    """A project in each state; the releases are of other models than the one trained last."""
+    folder = tmp_path_factory.mktemp("states")
+    project = shutil.copytree(finished_project, folder / "none")
+    give_new_images(project)
+    before = shutil.copytree(project, folder / "before")
+    first = promote_last_trained(before)
+    run(before, "training", seed=7, training=QUICK)
+    one = shutil.copytree(before, folder / "one", symlinks=True)
+    promote_last_trained(before)
+    run(before, "training", seed=8, training=QUICK)
+    promoted = shutil.copytree(before, folder / "promoted", symlinks=True)
+    back = shutil.copytree(promoted, folder / "rolled back", symlinks=True)
+    roll_back(back, first.name)
+    damage(shutil.copytree(promoted, folder / "damaged", symlinks=True), "decoder.keras")
+    return {"one": one, "promoted": promoted} | {state: folder / state for state in STATES}
+
+
+@pytest.fixture
+def project_in(states, tmp_path):
+    """A copier of the project in a state."""
+
+    def copy(state):
+        return shutil.copytree(states[state], tmp_path / "project", symlinks=True)
+
+    return copy
+
+
+def last_trained(project):
+    summaries = project / "data/test/06_models/training_summary.json"
+    return json.loads(next(max(summaries.iterdir()).iterdir()).read_text())["model_version"]
+
+
+def said_by_outputs(project, pipeline):
+    """The model version and the release that every output of the pipeline names."""
+    data = project / "data/test"
+    manifest = json.loads((data / "08_reporting/usage_manifest.json").read_text())
+    outputs = {
+        "embedding_of_new_images": "07_model_output/new_embeddings.parquet",
+        "generation": "07_model_output/generated_images.parquet",
+    }
+    metadata = pq.read_schema(data / outputs[pipeline]).metadata
+    release = metadata.get(b"release")
+    told = (metadata[b"model_version"].decode(), release.decode() if release else None)
+    assert told == (manifest["model_version"], manifest["release"])
+    if pipeline == "embedding_of_new_images":
+        assert set(pd.read_parquet(data / outputs[pipeline])["model_version"]) == {told[0]}
+    return told
+
+
+@pytest.mark.parametrize("pipeline", CONSUMERS)
+@pytest.mark.parametrize("state", STATES)
+def test_a_consumer_uses_the_model_that_is_in_use_or_says_why_not(project_in, state, pipeline):
+    project = project_in(state)
+    for model in ("last_trained", "champion"):
+        use(project, model)
+        if model == "last_trained":
+            run(project, pipeline)
+            assert said_by_outputs(project, pipeline) == (last_trained(project), None)
+        elif state in ("none", "damaged"):
+            with pytest.raises(click.ClickException, match="pipelines retraining --env test`"):
+                run(project, pipeline)
+            # What was there is left as it was.
+            assert said_by_outputs(project, pipeline) == (last_trained(project), None)
+        else:
+            run(project, pipeline)
+            release = releases_of(project).load()
+            release.check()
+            version = release.manifest["model_version"]
+            assert version != last_trained(project)
+            assert said_by_outputs(project, pipeline) == (version, release.name)
+            number = 2 if state == "promoted" else 1
+            assert release.name.startswith(f"{number:06d}-")
+
+
+def test_a_promotion_between_two_nodes_changes_nothing_for_the_run(project_in, monkeypatch):
+    project = project_in("promoted")
+    use(project, "champion")
+    before = releases_of(project).load()
+    statements = []
+
+    def and_then_roll_back(draw):
+        @functools.wraps(draw)
+        def node(*arguments):
+            if releases_of(project).load().name == before.name:
+                roll_back(project, "000001-" + next(iter(versions)))
+            return draw(*arguments)
+
+        return node
+
+    versions = [
+        path.name.removeprefix("000001-")
+        for path in (project / "data/test/06_models/releases").glob("000001-*")
+    ]
+    sheet = nodes.sheet
+
+    def noted(pixels, captions, **layout):
+        statements.append(captions.statement)
+        return sheet(pixels, captions, **layout)
+
+    monkeypatch.setattr(nodes, "sheet", noted)
+    # Kedro runs this node before the images are generated.
+    monkeypatch.setattr(nodes, "draw_interpolations", and_then_roll_back(nodes.draw_interpolations))
+    run(project, "generation")
+    assert releases_of(project).load().name != before.name
+    told = (before.manifest["model_version"], before.name)
+    assert said_by_outputs(project, "generation") == told
+    assert len(statements) == 4
+    assert all(f"Release {before.name}." in statement for statement in statements)
+
+
+def test_a_run_that_trains_uses_its_own_model_and_leaves_the_release_alone(project_in):
+    project = project_in("one")
+    use(project, "champion")
+    release = releases_of(project).load()
+    run(project, training={"epochs": 1}, seed=9)
+    release.check()
+    data = project / "data/test"
+    version = last_trained(project)
+    assert version != release.manifest["model_version"]
+    embeddings = pd.read_parquet(data / "07_model_output/latent_embeddings.parquet")
+    assert set(embeddings["model_version"]) == {version}
+    metrics = json.loads((data / "08_reporting/metrics.json").read_text())
+    assert metrics["model_version"] == version
+    metadata = pq.read_schema(data / "07_model_output/generated_images.parquet").metadata
+    assert metadata[b"model_version"].decode() == version
+    assert b"release" not in metadata
+    # A notebook has the champion's beside it, and none of the run's.
+    catalog = catalog_of(project)
+    assert catalog.load("metrics")["model_version"] == release.manifest["model_version"]
+    assert set(catalog.load("latent_embeddings")["model_version"]) == {
+        release.manifest["model_version"]
+    }
+
+
+def test_a_version_that_is_named_goes_before_the_release(project_in):
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    project = project_in("one")
+    use(project, "champion")
+    models = project / "data/test/06_models"
+    names = ("encoder.keras", "decoder.keras", "training_summary.json")
+    versions = {
+        name.split(".")[0]: min(path.name for path in (models / name).iterdir()) for name in names
+    }
+
+    def run_with(versions):
+        bootstrap_project(project)
+        with KedroSession.create(project, env="test") as session:
+            session.run(pipeline_names=["generation"], load_versions=versions)
+
+    run_with(versions)
+    version = json.loads((models / names[2] / versions["training_summary"] / names[2]).read_text())[
+        "model_version"
+    ]
+    assert said_by_outputs(project, "generation") == (version, None)
+    with pytest.raises(ValueError, match="does not belong to the training summary"):
+        run_with({"encoder": versions["encoder"]})  # and the others of the last training
+
+
+@pytest.mark.parametrize("model", ["last_trained", "champion"])
+def test_a_parameter_that_contradicts_the_model_is_refused(project_in, model):
+    project = project_in("one")
+    use(project, model)
+    for asked, expected in (
+        ({"latent_dim": 7}, "expected 2, received 7"),
+        ({"hidden_units": [256, 512]}, r"expected \[512, 256\], received \[256, 512\]"),
+        ({"activation": "tanh"}, "expected relu, received tanh"),
+        ({"reconstruction": "mse"}, "expected binary_crossentropy, received mse"),
+        ({"decoder_initialization": "glorot"}, "expected none, as only a training reads it"),
+    ):
+        for pipeline in CONSUMERS:
+            with pytest.raises(click.ClickException, match=expected):
+                run(project, pipeline, model=asked)
+    agreeing = {"latent_dim": 2, "hidden_units": [512, 256], "activation": "relu"}
+    run(project, "embedding_of_new_images", model=agreeing)
+
+
+def test_another_configuration_does_not_take_the_champion_out_of_service(project_in):
+    project = project_in("one")
+    use(project, "champion")
+    (project / "conf/test/parameters_model.yml").write_text("model:\n  latent_dim: 5\n")
+    run(project, "generation")
+    release = releases_of(project).load()
+    assert said_by_outputs(project, "generation")[1] == release.name
+
+
+@pytest.mark.slow
+def test_a_machine_that_only_retrains_has_a_model_for_everybody(served_copy):
+    use(served_copy, "champion")
+    line = retrain(served_copy, **{"training.epochs": 3})
+    assert line["outcome"] == "promoted", line
+    give_new_images(served_copy)
+    for pipeline in CONSUMERS:
+        run(served_copy, pipeline)
+        release = releases_of(served_copy).load()
+        release.check()
+        assert said_by_outputs(served_copy, pipeline) == (line["champion"], release.name)
+    run(served_copy, "reporting")
+    for figure in ("learning_curves", "latent_scatter"):
+        drawn = json.loads((served_copy / f"data/test/08_reporting/{figure}.json").read_text())
+        said = drawn["layout"]["title"]["subtitle"]["text"].replace("<br>", " ")
+        assert said.endswith(f"Release {release.name}.")
+    assert not (served_copy / "data/test/06_models/encoder.keras").exists()
+    line = retrain(served_copy, "rollback")
+    run(served_copy, "generation")
+    assert said_by_outputs(served_copy, "generation")[0] == line["champion"]
+    damage(served_copy, "test_images.parquet")
+    with pytest.raises(click.ClickException, match=r"test_images\.parquet is damaged"):
+        run(served_copy, "generation")
+    assert "was damaged" in retrain(served_copy, **{"training.epochs": 2})["repaired"]
+    run(served_copy, "generation")
+    assert said_by_outputs(served_copy, "generation")[1] == releases_of(served_copy).load().name

@@ -1,0 +1,40 @@
+"""What a run is refused for before any node runs: a missing input."""
+
+import click
+import pytest
+
+from tests.conftest import run
+
+
+def refused(project, pipeline, **params):
+    with pytest.raises(click.ClickException) as error:
+        run(project, pipeline, **params)
+    return error.value.message
+
+
+def test_reporting_without_its_inputs_names_them_their_paths_and_what_to_run_first(project):
+    message = refused(project, "reporting")
+    assert message.startswith("The inputs of the run are not there: expected latent_embeddings (")
+    for path in (
+        "07_model_output/latent_embeddings.parquet",
+        "06_models/training_history.parquet",
+        "06_models/training_summary.json",
+    ):
+        assert str(project / "data/test" / path) in message
+    assert message.endswith("run `kedro run --pipelines training,embedding --env test` first.")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "first"), [("generation", "training"), ("embedding", "training")]
+)
+def test_of_two_pipelines_that_one_is_named_which_does_the_work_of_both(project, pipeline, first):
+    assert refused(project, pipeline).endswith(
+        f"run `kedro run --pipelines {first} --env test` first."
+    )
+
+
+def test_new_images_that_nobody_gave_are_asked_for(project):
+    message = refused(project, "embedding_of_new_images")
+    assert message.startswith("There is no file ")
+    assert "new_images.idx3-ubyte.gz: expected an IDX file there" in message
+    assert "save one with `IdxDataset(filepath=...).save(array)`" in message

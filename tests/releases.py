@@ -1,0 +1,65 @@
+"""Releases without a retraining: the files of trained models, put in service as the job does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from mnist_vae.datasets.releases import Release, ReleaseDataset
+from mnist_vae.retraining.records import Promote, RollBack
+
+
+def use(project: Path, model: str) -> None:
+    """Say in the environment `test` which model is in use."""
+    path = project / "conf/test/globals.yml"
+    lines = [line for line in path.read_text().splitlines() if "model_in_use" not in line]
+    path.write_text("\n".join([*lines, f"model_in_use: {model}"]) + "\n")
+
+
+def releases_of(project: Path) -> ReleaseDataset:
+    return ReleaseDataset(path=str(project / "data/test/06_models"))
+
+
+def promote(project: Path, **files: str | Path) -> Release:
+    """Put a release of these files in service: contents, or paths to copy, by `name__suffix`."""
+    releases = releases_of(project)
+    folder = releases.folder / "candidate"
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        path = folder / name.replace("__", ".")
+        if isinstance(content, Path):
+            shutil.copy(content, path)
+        else:
+            path.write_text(content)
+    version = json.loads((folder / "training_summary.json").read_text())["model_version"]
+    releases.save(Promote(reason="a test", model_version=version, fingerprint=version, keep=5))
+    release = releases.load()
+    assert release is not None
+    return release
+
+
+def promote_last_trained(project: Path, **more: str | Path) -> Release:
+    """Put what the last `kedro run` has trained in service."""
+    data = project / "data/test"
+
+    def newest(path: str) -> Path:
+        return max((data / path).iterdir()) / Path(path).name
+
+    files = {
+        "encoder__keras": newest("06_models/encoder.keras"),
+        "decoder__keras": newest("06_models/decoder.keras"),
+        "training_summary__json": newest("06_models/training_summary.json"),
+        "training_history__parquet": data / "06_models/training_history.parquet",
+        "metrics__json": data / "08_reporting/metrics.json",
+        "test_images__parquet": data / "05_model_input/test_images.parquet",
+        "latent_embeddings__parquet": data / "07_model_output/latent_embeddings.parquet",
+        "learning_curves__json": data / "08_reporting/learning_curves.json",
+        "latent_scatter__json": data / "08_reporting/latent_scatter.json",
+        "generated_sheet__png": data / "08_reporting/generated_sheet.png",
+    }
+    return promote(project, **{**files, **more})
+
+
+def roll_back(project: Path, to: str) -> None:
+    releases_of(project).save(RollBack(reason="a test", to=to))
