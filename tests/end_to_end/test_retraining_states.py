@@ -336,3 +336,21 @@ def test_a_good_batch_that_was_being_read_when_the_job_was_asked_to_end_is_used_
     line = retrain(project)
     assert line["outcome"] in ("promoted", "kept"), line
     assert line["batches"] == {"good": "accepted"}
+
+
+def test_batches_in_use_leave_the_folder_where_new_ones_come(project, fresh):
+    settings = project / "conf/test/globals.yml"
+    settings.write_text(settings.read_text() + "\nbatches_taken_to: taken\n")
+    first = deliver(project, "first", fresh[:40])
+    deliver(project, "broken", fresh[40:50])
+    (first.parent / "broken/images-idx3-ubyte.gz").write_bytes(b"no images")
+    taken = first.parents[1] / "taken"
+    assert retrain(project)["batches"] == {"broken": "bad", "first": "accepted"}
+    assert [path.name for path in taken.iterdir()] == ["first"]
+    ids = ids_in_use(project)
+    # Whoever puts it back has it moved again, and its images are not used twice.
+    (taken / "first").rename(first)
+    line = retrain(project)
+    assert (line["outcome"], line["batches"]) == ("nothing_new", {"first": "in use"})
+    assert [path.name for path in taken.iterdir()] == ["first"]
+    assert ids_in_use(project) == ids

@@ -14,11 +14,12 @@ from typing import Any, NoReturn, TypeVar
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets.partitions import PartitionedDataset
 
-from mnist_vae.datasets.atomic import AtomicJSONDataset
+from mnist_vae.datasets.atomic import AtomicJSONDataset, make_folder
 from mnist_vae.datasets.batch_files import MAX_BYTES, Batch, read_batch
 from mnist_vae.datasets.folders import files_of, move, signature, times_of
 from mnist_vae.datasets.images import ImagesDataset
 from mnist_vae.datasets.quarantine import QuarantineDataset
+from mnist_vae.datasets.release_files import free
 from mnist_vae.images import ImageSet
 from mnist_vae.retraining.names import printable
 
@@ -138,9 +139,32 @@ class IncomingBatchesDataset(BatchFoldersDataset[dict[str, Callable[[], Batch]]]
         incoming_batches:
           type: mnist_vae.datasets.batches.IncomingBatchesDataset
           path: data/01_raw/incoming
-          settle_seconds: 3
+          taken_to: taken
         ```
     """
+
+    def __init__(self, *, path: str, taken_to: str | None = None, **kwargs: Any) -> None:
+        """Create the dataset.
+
+        Args:
+            path: The folder of the folders, on a local disk.
+            taken_to: Where `confirm` moves the batches that were taken in: a folder beside `path`,
+                or an absolute path, on the same disk. With null they stay.
+            **kwargs: Those of `BatchFoldersDataset`.
+
+        Raises:
+            DatasetError: `taken_to` is `path`, or within it, where all folders are new batches.
+        """
+        super().__init__(path=path, **kwargs)
+        self._taken_to = None if taken_to is None else self._path.parent / taken_to
+        if self._taken_to is not None and self._taken_to.resolve().is_relative_to(
+            self._path.resolve()
+        ):
+            raise DatasetError(
+                f"Argument `taken_to` of {path} must be a folder elsewhere, received {taken_to!r}, "
+                "where a batch would be taken in again; correct `batches_taken_to` in "
+                "conf/*/globals.yml."
+            )
 
     def load(self) -> dict[str, Callable[[], Batch]]:
         """Return a function for each batch not yet confirmed that reads it; none is no error.
@@ -156,11 +180,35 @@ class IncomingBatchesDataset(BatchFoldersDataset[dict[str, Callable[[], Batch]]]
         return {name: partial(self._take, name, state) for name, state in new.items()}
 
     def confirm(self) -> None:
-        """Remember the batches that were read, as they were, so that no later run takes them."""
+        """Remember the batches that were read, as they were, so that no later run takes them.
+
+        Then they are moved, where `taken_to` says so; with them those that an earlier run did not
+        live to move. One that cannot be moved stays, and an error is logged.
+        """
         if self._taken:
             there = set(self._names())
             consumed = {**self._consumed(), **self._taken}
             self._checkpoint.save({name: consumed[name] for name in consumed if name in there})
+        if self._taken_to is not None:
+            consumed, found = self._consumed(), self._signatures()
+            # A name that came again since is another batch, which nobody has taken in yet.
+            for name in (name for name, state in found.items() if consumed.get(name) == state):
+                self._move(name, free(self._taken_to / name))
+
+    def _move(self, name: str, target: Path) -> None:
+        try:
+            make_folder(target.parent)
+            move(self._path / name, target)
+        except OSError as error:
+            logger.error(
+                "Batch %s is taken in and cannot be moved to %s: expected to be allowed to, on the "
+                "same disk, received %s; move it by hand.",
+                *map(printable, (name, str(target), str(error))),
+            )
+        else:
+            logger.info(
+                "Batch %s is taken in and was moved to %s.", *map(printable, (name, str(target)))
+            )
 
     @property
     def _checkpoint(self) -> AtomicJSONDataset:
