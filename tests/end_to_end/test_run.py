@@ -192,5 +192,7 @@ def test_the_graph_also_runs_far_from_the_defaults(project):
     ]
     # The reconstruction term is the model's, whatever the parameters say today.
     before = (data / "07_model_output/latent_embeddings.parquet").read_bytes()
-    run(project, "embedding", seed=3, model={"reconstruction": "binary_crossentropy"})
+    text = "model:\n  reconstruction: binary_crossentropy\n"
+    (project / "conf/test/parameters_model.yml").write_text(text)
+    run(project, "embedding", seed=3)
     assert (data / "07_model_output/latent_embeddings.parquet").read_bytes() == before
