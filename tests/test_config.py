@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kedro.config import MissingConfigException
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
@@ -80,6 +81,20 @@ def test_a_secret_is_said_once(project, monkeypatch):
     assert config(project, "prod")["credentials"]["webhook"]["url"] == "https://example.org/hook"
     write(project, "prod", "credentials", {"webhook": {"url": "https://example.org/prod"}})
     assert config(project, "prod")["credentials"]["webhook"]["url"] == "https://example.org/prod"
+
+
+def test_kinds_of_configuration_that_the_base_has_not_follow_too(project):
+    def mlflow(env):
+        read = config(project, env)
+        read.config_patterns["mlflow"] = ["mlflow*"]
+        return read["mlflow"]
+
+    with pytest.raises(MissingConfigException):
+        mlflow("prod")
+    of_the_environment = mlflow("mlflow")
+    write(project, "local", "mlflow", {"mine": 1})
+    assert mlflow("prod") == {"mine": 1}
+    assert mlflow("mlflow") == {"mine": 1, **of_the_environment}
 
 
 def test_without_such_a_folder_the_rest_is_read(project):

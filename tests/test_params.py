@@ -91,7 +91,7 @@ def test_all_data_of_an_environment_are_under_its_own_root(env, root):
         (
             "source",
             {"folder": "x", "order": ["sample"]},
-            r"`source` do not go together: .* `order` with folder in it.* received \['sample'\]",
+            r"`source` do not go together: .* the folder x and the order \['sample'\]",
         ),
         ("source", {"foldr": "x"}, "`source.foldr` is unknown: allowed are folder, order"),
         ("training.epochs", True, "`training.epochs` .* integer.* received True"),

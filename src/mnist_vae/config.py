@@ -1,35 +1,54 @@
-"""How the layers of `conf/` become one configuration."""
+"""The project's config loader: what a user says in `conf/local` holds in every environment."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from kedro.config import MissingConfigException, OmegaConfigLoader
+from omegaconf import DictConfig
 
 LOCAL = "local"
-"""The layer that is a user's own."""
 
 
 class LayeredConfigLoader(OmegaConfigLoader):
-    """`OmegaConfigLoader` with `conf/local` between the base and every environment.
+    """`OmegaConfigLoader` of three layers: `base`, then `local`, then the environment.
 
-    Kedro reads the base and one environment, so that what a user says in `conf/local` would not
-    hold in the environment that a scheduler names. Here it holds in every one, but for what that
-    environment says itself. A `conf/local` that is not there, as in the archive that
-    `kedro package` makes, is an empty one.
+    Kedro itself has two, so that `local` is left out where another environment is named, as every
+    scheduler does. Here an environment overrides only what it says itself. Where there is no
+    folder `local`, as in packaged configuration, there are two layers.
     """
 
-    def _merge_configs(
-        self, config: dict[str, Any], env_config: dict[str, Any], key: str, env_path: str
-    ) -> Any:
-        """Merge base and environment, and before that the base and what is a user's own."""
-        own_path = self._get_conf_env_path(LOCAL)
-        if own_path not in (env_path, self._get_conf_env_path(self.base_env)):
-            try:
-                own: dict[str, Any] = self.load_and_merge_dir_config(
-                    own_path, self.config_patterns[key], key, set(), key == "credentials"
-                )
-            except MissingConfigException:  # no such folder
-                own = {}
-            config = super()._merge_configs(config, own, key, own_path)
-        return super()._merge_configs(config, env_config, key, env_path)
+    def _resolve_from_raw_config(
+        self,
+        key: str,
+        base_configs: dict[Path, DictConfig],
+        env_configs: dict[Path, DictConfig],
+        base_path: str,
+        env_path: str,
+        processed_files: set[Path],
+    ) -> dict[str, Any]:
+        """Merge and resolve the files of `key`: the environment's over those of base and local."""
+        resolve = super()._resolve_from_raw_config
+        local_path = self._get_conf_env_path(LOCAL)
+        local_configs: dict[Path, DictConfig] = {}
+        if env_path not in (base_path, local_path):
+            local_configs = self._read_local(key, local_path, processed_files)
+        if not local_configs:
+            return resolve(key, base_configs, env_configs, base_path, env_path, processed_files)
+        users = resolve(key, base_configs, local_configs, base_path, local_path, processed_files)
+        own = resolve(key, {}, env_configs, base_path, env_path, processed_files)
+        merged: dict[str, Any] = self._merge_configs(users, own, key, env_path)
+        return merged
+
+    def _read_local(
+        self, key: str, local_path: str, processed_files: set[Path]
+    ) -> dict[Path, DictConfig]:
+        patterns, secret = self.config_patterns[key], key == "credentials"
+        try:
+            configs: dict[Path, DictConfig] = self._read_dir_configs(
+                local_path, patterns, key, processed_files, secret
+            )
+        except MissingConfigException:  # there is no such folder
+            return {}
+        return configs

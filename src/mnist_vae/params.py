@@ -45,8 +45,8 @@ class SourceParams(_Group):
         named = "folder" in self.model_fields_set
         if named and self.order is not None and "folder" not in self.order:
             raise ValueError(
-                "a folder that is named is the only source: expected `order` with folder in it, or "
-                f"none, received {list(self.order)}"
+                "a folder that is named is the only source: expected an `order` with folder in it, "
+                f"or none, received the folder {self.folder} and the order {list(self.order)}"
             )
         return self
 

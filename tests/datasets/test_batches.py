@@ -10,8 +10,6 @@ import pytest
 from kedro.io.core import DatasetError
 from PIL import Image
 
-from mnist_vae.datasets import batches as batches_module
-from mnist_vae.datasets.atomic import AtomicJSONDataset
 from mnist_vae.datasets.batch_files import Batch, read_batch
 from mnist_vae.datasets.batches import AcceptedBatchesDataset, WithdrawnBatchesDataset
 from mnist_vae.datasets.images import ImagesDataset
@@ -271,93 +269,6 @@ def test_the_list_of_an_earlier_version_is_understood(incoming):
         digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     (incoming / ".consumed.json").write_text(json.dumps({"a": digest.hexdigest()[:16]}))
     assert dataset(incoming).load() == {}
-
-
-def taken(incoming):
-    folder = incoming.parent / "taken"
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-
-
-def test_what_was_taken_in_is_moved_out_of_the_way_and_is_new_if_it_comes_again(incoming):
-    put(incoming, "first", images_of(2))
-    put(incoming, "not_read", images_of(3))
-    batches = dataset(incoming, taken_to="taken")
-    batches.load()["first"]()
-    assert taken(incoming) == [], "not confirmed yet"
-    batches.confirm()
-    assert taken(incoming) == ["first"]
-    assert list(dataset(incoming, taken_to="taken").load()) == ["not_read"]
-    put(incoming, "first", images_of(4))
-    batches = dataset(incoming, taken_to="taken")
-    assert sorted(read_all(batches)) == ["first", "not_read"]
-    batches.confirm()
-    assert taken(incoming) == ["first", "first-2", "not_read"]
-    moved = read_batch(incoming.parent / "taken/first")
-    assert np.array_equal(moved.images, images_of(2))
-
-
-@pytest.mark.parametrize("step", ["checkpoint", "first move", "second move"])
-def test_a_run_killed_while_it_moves_batches_loses_none_and_has_none_taken_in_twice(
-    incoming, monkeypatch, step
-):
-    put(incoming, "a", images_of(2))
-    put(incoming, "b", images_of(3))
-
-    class Killed(BaseException):
-        pass
-
-    def kill_before(function, call):
-        calls = iter(range(10))
-
-        def stand_in(*arguments, **kwargs):
-            if next(calls) == call:
-                raise Killed
-            return function(*arguments, **kwargs)
-
-        return stand_in
-
-    batches = dataset(incoming, taken_to="taken")
-    read_all(batches)
-    with monkeypatch.context() as patch:
-        if step == "checkpoint":
-            patch.setattr(AtomicJSONDataset, "save", kill_before(AtomicJSONDataset.save, 0))
-        else:
-            call = ["first move", "second move"].index(step)
-            patch.setattr(batches_module, "move", kill_before(batches_module.move, call))
-        with pytest.raises(Killed):
-            batches.confirm()
-    again = dataset(incoming, taken_to="taken")
-    assert list(read_all(again)) == (["a", "b"] if step == "checkpoint" else [])
-    again.confirm()
-    assert taken(incoming) == ["a", "b"]
-    assert dataset(incoming, taken_to="taken").load() == {}
-
-
-def test_a_batch_that_came_again_before_the_move_stays(incoming):
-    put(incoming, "first", images_of(2))
-    batches = dataset(incoming, taken_to="taken")
-    read_all(batches)
-    put(incoming, "first", images_of(5))
-    batches.confirm()
-    assert taken(incoming) == []
-    assert len(read_all(dataset(incoming))["first"].images) == 5
-
-
-def test_a_batch_that_cannot_be_moved_stays_and_is_not_taken_in_again(incoming, caplog):
-    put(incoming, "first", images_of(2))
-    (incoming.parent / "taken").write_text("a file")
-    batches = dataset(incoming, taken_to="taken")
-    read_all(batches)
-    batches.confirm()
-    assert "Batch first is taken in and cannot be moved" in caplog.text
-    assert (incoming / "first").is_dir()
-    assert dataset(incoming, taken_to="taken").load() == {}
-
-
-@pytest.mark.parametrize("taken_to", ["incoming", "incoming/taken", "./incoming/../incoming/x"])
-def test_batches_are_not_moved_to_where_they_would_be_taken_in_again(incoming, taken_to):
-    with pytest.raises(DatasetError, match=r"`taken_to` .* must be a folder elsewhere"):
-        dataset(incoming, taken_to=taken_to)
 
 
 def test_incoming_batches_are_not_saved_to(incoming):

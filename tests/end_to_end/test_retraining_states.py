@@ -340,7 +340,7 @@ def test_a_good_batch_that_was_being_read_when_the_job_was_asked_to_end_is_used_
 
 def test_batches_in_use_leave_the_folder_where_new_ones_come(project, fresh):
     settings = project / "conf/test/globals.yml"
-    settings.write_text(settings.read_text() + "\nbatches_taken_to: taken\n")
+    settings.write_text(settings.read_text() + "\nbatches_taken_to: data/test/01_raw/taken\n")
     first = deliver(project, "first", fresh[:40])
     deliver(project, "broken", fresh[40:50])
     (first.parent / "broken/images-idx3-ubyte.gz").write_bytes(b"no images")

@@ -117,6 +117,7 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
             DatasetError: No source has the images, the folder that was named has not all of them,
                 or the embedded sample is not the known one.
         """
+        self.check()
         find = {"folder": self._in_folder, "mirrors": self._from_mirrors, "sample": read_sample}
         reasons = []
         for source in self._order:
@@ -133,18 +134,25 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
                 ", ".join(checksums),
             )
             return archive
-        if self._named is not None:
-            names = ", ".join(str(self._files[key]["name"]) for key in FILE_KEYS)
-            raise DatasetError(
-                f"{self._name} was not found in the folder that was named (`source.folder`): "
-                f"expected the files {names}, received {self._lack()}; correct the name, or put "
-                "the files there. No other source is tried."
-            )
         raise DatasetError(
             f"{self._name} was not found: expected one of the sources {', '.join(self._order)} to "
             f"have it, received {'; '.join(reasons)}; put the four files in {self._folder}, or "
             "add another source to `order`."
         )
+
+    def check(self) -> None:
+        """Refuse a folder that was named and has not all files.
+
+        Raises:
+            DatasetError: It is not there, or a file is missing.
+        """
+        if self._named is not None and self._missing():
+            names = ", ".join(str(self._files[key]["name"]) for key in FILE_KEYS)
+            raise DatasetError(
+                f"{self._name} was not found in the folder that was named (`source.folder`): "
+                f"expected the files {names}, received {self._lack()}; correct the name, or put "
+                "the files there, as no other source is tried."
+            )
 
     def save(self, data: NoReturn) -> NoReturn:
         """Refuse: the archive is published by others.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -14,12 +14,12 @@ from typing import Any, NoReturn, TypeVar
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets.partitions import PartitionedDataset
 
-from mnist_vae.datasets.atomic import AtomicJSONDataset, make_folder
+from mnist_vae.datasets.atomic import AtomicJSONDataset
 from mnist_vae.datasets.batch_files import MAX_BYTES, Batch, read_batch
 from mnist_vae.datasets.folders import files_of, move, signature, times_of
 from mnist_vae.datasets.images import ImagesDataset
 from mnist_vae.datasets.quarantine import QuarantineDataset
-from mnist_vae.datasets.release_files import free
+from mnist_vae.datasets.taken import Shed
 from mnist_vae.images import ImageSet
 from mnist_vae.retraining.names import printable
 
@@ -134,37 +134,43 @@ class IncomingBatchesDataset(BatchFoldersDataset[dict[str, Callable[[], Batch]]]
     names, sizes and times of its files, so that a name that is used again is a new batch. A folder
     that is gone is forgotten, so that a batch which a person moves back from quarantine is new too.
 
+    Where `taken` has a path, `confirm` then moves the batches in use there (`taken.Shed`).
+
     Examples:
         ```yaml
         incoming_batches:
           type: mnist_vae.datasets.batches.IncomingBatchesDataset
           path: data/01_raw/incoming
-          taken_to: taken
+          taken:
+            path: data/01_raw/taken
+            in_use: {path: data/02_intermediate/batches}
         ```
     """
 
-    def __init__(self, *, path: str, taken_to: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, path: str, taken: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Create the dataset.
 
         Args:
             path: The folder of the folders, on a local disk.
-            taken_to: Where `confirm` moves the batches that were taken in: a folder beside `path`,
-                or an absolute path, on the same disk. With null they stay.
+            taken: `path`, the folder on the same disk to which batches in use are moved, or null
+                for none; and `in_use`, whose `path` has the batches in use. Kedro makes what is
+                called `path` start at the project.
             **kwargs: Those of `BatchFoldersDataset`.
 
         Raises:
-            DatasetError: `taken_to` is `path`, or within it, where all folders are new batches.
+            DatasetError: Batches would be moved to a place where they arrive.
         """
         super().__init__(path=path, **kwargs)
-        self._taken_to = None if taken_to is None else self._path.parent / taken_to
-        if self._taken_to is not None and self._taken_to.resolve().is_relative_to(
-            self._path.resolve()
-        ):
-            raise DatasetError(
-                f"Argument `taken_to` of {path} must be a folder elsewhere, received {taken_to!r}, "
-                "where a batch would be taken in again; correct `batches_taken_to` in "
-                "conf/*/globals.yml."
-            )
+        self._shed: Shed | None = None
+        if taken and taken["path"] is not None:
+            place = Path(taken["path"])
+            if place.resolve().is_relative_to(self._path.resolve()):
+                raise DatasetError(
+                    f"Batches in use cannot be moved to {place}: expected a folder outside of "
+                    f"{self._path}, where new ones arrive, received one in it; correct "
+                    "`batches_taken_to` in conf/*/globals.yml."
+                )
+            self._shed = Shed(self._path, Path(taken["in_use"]["path"]), place, self._max_bytes)
 
     def load(self) -> dict[str, Callable[[], Batch]]:
         """Return a function for each batch not yet confirmed that reads it; none is no error.
@@ -182,33 +188,18 @@ class IncomingBatchesDataset(BatchFoldersDataset[dict[str, Callable[[], Batch]]]
     def confirm(self) -> None:
         """Remember the batches that were read, as they were, so that no later run takes them.
 
-        Then they are moved, where `taken_to` says so; with them those that an earlier run did not
-        live to move. One that cannot be moved stays, and an error is logged.
+        Then move those in use out of the way, where that was asked for: also those that an earlier
+        run remembered and did not live to move.
         """
+        if not self._taken and self._shed is None:
+            return
+        there = set(self._names())
+        consumed = {**self._consumed(), **self._taken}
+        consumed = {name: consumed[name] for name in consumed if name in there}
         if self._taken:
-            there = set(self._names())
-            consumed = {**self._consumed(), **self._taken}
-            self._checkpoint.save({name: consumed[name] for name in consumed if name in there})
-        if self._taken_to is not None:
-            consumed, found = self._consumed(), self._signatures()
-            # A name that came again since is another batch, which nobody has taken in yet.
-            for name in (name for name, state in found.items() if consumed.get(name) == state):
-                self._move(name, free(self._taken_to / name))
-
-    def _move(self, name: str, target: Path) -> None:
-        try:
-            make_folder(target.parent)
-            move(self._path / name, target)
-        except OSError as error:
-            logger.error(
-                "Batch %s is taken in and cannot be moved to %s: expected to be allowed to, on the "
-                "same disk, received %s; move it by hand.",
-                *map(printable, (name, str(target), str(error))),
-            )
-        else:
-            logger.info(
-                "Batch %s is taken in and was moved to %s.", *map(printable, (name, str(target)))
-            )
+            self._checkpoint.save(consumed)
+        if self._shed is not None:
+            self._shed.move_in_use(consumed)
 
     @property
     def _checkpoint(self) -> AtomicJSONDataset:

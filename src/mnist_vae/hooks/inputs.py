@@ -60,13 +60,17 @@ class InputCheck:
 
 
 def _check_given(datasets: list[Any]) -> None:
-    """Refuse a run without a file that a person has to give."""
+    """Refuse a run without a file, or a folder of files, that a person has to give."""
+    from mnist_vae.datasets.archive import ImageArchiveDataset
+
     for dataset in datasets:
-        if isinstance(dataset, IdxDataset) and not dataset.exists():
-            try:
+        try:
+            if isinstance(dataset, ImageArchiveDataset):
+                dataset.check()
+            elif isinstance(dataset, IdxDataset) and not dataset.exists():
                 dataset.load()  # it says where the file should be, and how to make it
-            except DatasetError as error:
-                raise click.ClickException(str(error)) from error
+        except DatasetError as error:
+            raise click.ClickException(str(error)) from error
 
 
 def _check_made(names: list[str], catalog: CatalogProtocol[Any, Any], env: str) -> None:

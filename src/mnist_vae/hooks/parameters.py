@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from kedro.framework.hooks import hook_impl
@@ -30,13 +30,25 @@ class ParameterCheck:
         """
         loader = context.config_loader
         parameters = loader["parameters"]
+        given = loader.runtime_params or {}
         try:
             check_parameters(parameters)
-            if "source" in parameters and "source" not in (loader.runtime_params or {}):
+            if "source" in parameters and "source" not in given:
                 raise ParameterError(
                     "Parameter `source` is in a parameter file, where the catalog does not see it: "
                     "expected it in conf/*/globals.yml or in --params, received "
                     f"{parameters['source']!r}; move it there."
                 )
+            check_parameters({**parameters, "source": _source(loader["globals"], given)})
         except ParameterError as error:
             raise click.ClickException(str(error)) from error
+
+
+def _source(globals_: dict[str, Any], given: dict[str, Any]) -> Any:
+    """Return the sources that somebody named, without the order that an environment has."""
+    named = globals_.get("source") or {}
+    if not isinstance(named, dict):
+        return named  # which is refused
+    # A key without a value waits for whoever wants to fill it in.
+    named = {k: v for k, v in named.items() if k != "order" and (k, v) != ("folder", None)}
+    return {**named, **given.get("source", {})}

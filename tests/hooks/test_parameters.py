@@ -1,0 +1,54 @@
+"""What is refused before the first node: wrong sources of raw images, and where they are named."""
+
+from types import SimpleNamespace
+
+import click
+import pytest
+
+from mnist_vae.config import LayeredConfigLoader
+from mnist_vae.hooks.parameters import ParameterCheck
+from mnist_vae.settings import CONFIG_LOADER_ARGS
+from tests.retrainings import retrain
+
+
+def check(project, globals_="", **source):
+    (project / "conf/local/globals.yml").write_text(globals_)
+    given = {"source": source} if source else {}
+    loader = LayeredConfigLoader(
+        str(project / "conf"), env="test", runtime_params=given, **CONFIG_LOADER_ARGS
+    )
+    ParameterCheck().after_context_created(SimpleNamespace(config_loader=loader))
+
+
+@pytest.mark.parametrize(
+    "globals_", ["", "source:", "source: {folder: }", "source: {folder: /mine}"]
+)
+def test_a_folder_in_the_globals_may_be_named_or_left_open(project, globals_):
+    check(project, globals_)
+    check(project, globals_, folder="/other")
+    check(project, globals_, order=["sample", "folder"])
+
+
+@pytest.mark.parametrize(
+    ("globals_", "source", "message"),
+    [
+        ("source: {foldr: /mine}", {}, "`source.foldr` is unknown: allowed are folder, order"),
+        ("source: {folder: ''}", {}, "`source.folder` is wrong: .* at least 1 character"),
+        ("source: {folder: /mine}", {"order": ["sample"]}, "received the folder /mine and the or"),
+        ("", {"folder": "/mine", "order": ["mirrors"]}, "received the folder /mine and the order"),
+        ("", {"folder": None}, "`source.folder` is wrong: .* a valid string, received None"),
+    ],
+)
+def test_a_wrong_or_contradictory_source_is_refused_wherever_it_is_said(
+    project, globals_, source, message
+):
+    with pytest.raises(click.ClickException, match=message):
+        check(project, globals_, **source)
+
+
+def test_a_job_tells_of_a_named_folder_that_is_not_there(project):
+    line = retrain(project, **{"source.folder": str(project / "typo")})
+    assert (line["outcome"], line["exit_code"]) == ("failed", 1)
+    assert f"received {project}/typo, which is no folder" in line["reason"]
+    assert not list(project.rglob("*.parquet")), "nothing was done"
+    assert not (project / "typo").exists()
