@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -20,13 +21,19 @@ from tests.projects import kedro
 from tests.retrainings import retrain
 
 
+@cache
+def sample():
+    """The images and the labels of the sample, which takes seconds to read."""
+    parts = read_sample()
+    return parts["train_images"].values, parts["train_labels"].values
+
+
 def deliver(project, name, rows, labelled=True):
     """Put a batch of these rows of the sample among those to embed."""
-    sample = read_sample()
+    images, labels = (values[rows] for values in sample())
     folder = project / "data/test/01_raw/to_embed" / name
-    IdxDataset(filepath=f"{folder}/images-idx3-ubyte.gz").save(sample["train_images"].values[rows])
+    IdxDataset(filepath=f"{folder}/images-idx3-ubyte.gz").save(images)
     if labelled:
-        labels = sample["train_labels"].values[rows]
         IdxDataset(filepath=f"{folder}/labels-idx1-ubyte.gz").save(labels)
     return folder
 
@@ -70,7 +77,7 @@ def test_a_job_embeds_each_batch_once_and_all_anew_by_the_next_model(copied):
     old = versions(copied)
     assert old == {name: {version(copied)} for name in ("monday", "tuesday")}
 
-    images = read_sample()["train_images"].values[10:30]
+    images = sample()[0][10:30]
     path = copied / "data/test/01_raw/new_images.idx3-ubyte.gz"
     IdxDataset(filepath=str(path)).save(images)
     run(copied, "embedding_of_new_images")
