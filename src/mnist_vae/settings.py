@@ -6,9 +6,6 @@ from mnist_vae.hooks.tracking import Tracking
 
 HOOKS = (ParameterCheck(), Tracking(), RetrainingJob())
 
-# `Tracking` calls them, and only where there is something to track.
-DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
-
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
