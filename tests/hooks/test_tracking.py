@@ -164,7 +164,7 @@ def test_the_alias_is_looked_after_once_for_each_release(opened, monkeypatch):
 def test_a_wrong_file_stops_the_command_before_any_work(tmp_path):
     project = copy_project(tmp_path)
     (project / "conf/mlflow/mlflow.yml").write_text("server: {mlflow_tracking_uri: x}\n")
-    with pytest.raises(click.ClickException, match="Entry `server` of mlflow.yml is unknown"):
+    with pytest.raises(click.ClickException, match=r"Entry `server` of mlflow\.yml is unknown"):
         Tracking().after_context_created(context_of("mlflow", project))
 
 

@@ -37,7 +37,10 @@ def test_the_environment_goes_before_the_file_and_a_server_keeps_its_artifacts(
 @pytest.mark.parametrize(
     ("raw", "sentence"),
     [
-        (FILE | {"server": {}}, "Entry `server` of mlflow.yml is unknown: allowed are tracking_uri"),
+        (
+            FILE | {"server": {}},
+            "Entry `server` of mlflow.yml is unknown: allowed are tracking_uri",
+        ),
         ({}, "Entry `tracking_uri` of mlflow.yml is missing: expected it in that file"),
         (FILE | {"experiment": 5}, "Entry `experiment` of mlflow.yml is wrong: .*, received 5"),
     ],

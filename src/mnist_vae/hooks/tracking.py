@@ -1,4 +1,4 @@
-"""Tracking in MLflow, in the environments that have an `mlflow.yml`; elsewhere it is not imported."""
+"""Tracking in MLflow, in the environments that have an `mlflow.yml`; others do not import it."""
 
 from __future__ import annotations
 
@@ -74,9 +74,7 @@ class Tracking:
         self._catalog, self._followed = catalog, None
         names = ",".join(run_params["pipeline_names"] or ["__default__"])
         tags = {
-            name: str(value)
-            for name, value in run_params.items()
-            if value and name not in _NO_TAGS
+            name: str(value) for name, value in run_params.items() if value and name not in _NO_TAGS
         }
         with self._harmless():
             self._run = open_run(self._config, names, tags)

@@ -35,7 +35,7 @@ class TrackingConfig(BaseModel):
 
 
 def read_config(raw: dict[str, Any], project: Path) -> TrackingConfig:
-    """Return `mlflow.yml` as a record: its paths absolute, the environment's address before its own.
+    """Return `mlflow.yml` with absolute paths; an address in the environment goes before its own.
 
     Args:
         raw: The content of the file.
