@@ -161,6 +161,7 @@ def _set_defaults() -> None:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # else a server that is away costs minutes
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
         "MLFLOW_CONFIGURE_LOGGING": "false",  # conf/logging.yml does
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a job's last line there is its result
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }.items():
         os.environ.setdefault(name, value)
