@@ -10,9 +10,8 @@ from mnist_vae.hooks.tracking import Tracking
 
 HOOKS = (ParameterCheck(), Retention(), Tracking(), InputCheck(), ModelInUse(), Jobs())
 
-# `Tracking` calls those of kedro-mlflow, and only where there is something to track. A packaged
-# project has no file `.telemetry`, which says no to the other ones.
-DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry")
+# Its own file `.telemetry` says no, which a packaged project does not have.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)
 
 CONFIG_LOADER_CLASS = LayeredConfigLoader
 CONFIG_LOADER_ARGS = {

@@ -12,13 +12,19 @@ import subprocess
 import sysconfig
 import time
 import tomllib
+import urllib.error
 import urllib.request
 import venv
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from mnist_vae.datasets.archive_parts import read_sample
+from mnist_vae.datasets.release_files import read_release
+from mnist_vae.params import EmbeddingParams
+from mnist_vae.pipelines.embedding.nodes import embed_new_images
 from tests.projects import ROOT, copy_project, kedro
 
 pytestmark = pytest.mark.slow
@@ -69,6 +75,38 @@ print(json.dumps({
 }))
 """
 
+# In a process that has neither the project nor Kedro: what a consumer does.
+PREDICT = """
+import json, sys
+sys.modules["kedro"] = sys.modules["kedro_datasets"] = None
+import numpy as np
+import mlflow
+from mlflow.models import validate_serving_input
+pixels, table, uri = sys.argv[1:]
+model = mlflow.pyfunc.load_model(uri)
+model.predict(np.load(pixels)).to_parquet(table)
+import mnist_vae
+sentences = []
+good = np.zeros((1, 784), np.float32)
+for bad in (good + 2, good - np.float32("nan"), good[:, 1:], good.astype(np.uint8)):
+    try:
+        model.predict(bad)
+    except mlflow.exceptions.MlflowException as error:
+        sentences.append(error.message)
+path = mlflow.artifacts.download_artifacts(uri)
+validate_serving_input(path, open(f"{path}/serving_input_example.json").read())
+print(json.dumps({
+    "code": mnist_vae.__file__,
+    "inputs": model.metadata.get_input_schema().to_dict(),
+    "outputs": [[each.name, each.type.name] for each in model.metadata.get_output_schema()],
+    "metadata": model.metadata.metadata,
+    "example": np.asarray(model.input_example).tolist(),
+    "example_dtype": str(model.input_example.dtype),
+    "requirements": open(f"{path}/requirements.txt").read().split(),
+    "sentences": sentences,
+}))
+"""
+
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
@@ -83,6 +121,10 @@ def python(tmp_path_factory):
     extra = project["optional-dependencies"]["mlflow"]
     constraints = ["-c", ROOT / "constraints.txt"]
     subprocess.run([executable, "-m", "pip", "install", "-q", *constraints, *extra], check=True)
+    uvicorn = folder / "bin" / "uvicorn"  # what `mlflow models serve` calls; it may be inherited
+    if not uvicorn.exists():
+        uvicorn.write_text(f'#!/bin/sh\nexec {executable} -m uvicorn "$@"\n')
+        uvicorn.chmod(0o755)
     return executable
 
 
@@ -133,19 +175,21 @@ def read(python, tmp_path_factory):
 
 
 @contextlib.contextmanager
-def server(python, folder):
-    """Serve MLflow on loopback; yield its address and what kills it."""
+def started(python, folder, *command, health, **environment):
+    """Start a server of MLflow on loopback; yield its address and what kills it."""
     folder.mkdir(parents=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    command = ["mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
-    command += [f"--backend-store-uri=sqlite:///{folder}/mlflow.db"]
-    command += [f"--artifacts-destination={folder}/artifacts"]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
-            [python, "-m", *command], cwd=folder, stdout=log, stderr=log, start_new_session=True
+            [python, "-m", "mlflow", *command, "--host=127.0.0.1", f"--port={port}", "--workers=1"],
+            cwd=folder,
+            env=os.environ | {"PATH": f"{python.parent}:{os.environ['PATH']}"} | environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
 
     def kill():
@@ -154,10 +198,10 @@ def server(python, folder):
         process.wait()
 
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while True:
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{address}/health", timeout=5).close()
+                urllib.request.urlopen(f"{address}/{health}", timeout=5).close()
                 break
             assert process.poll() is None, (folder / "server.log").read_text()
             assert time.monotonic() < deadline, (folder / "server.log").read_text()
@@ -165,6 +209,12 @@ def server(python, folder):
         yield address, kill
     finally:
         kill()
+
+
+def server(python, folder):
+    store = f"--backend-store-uri=sqlite:///{folder}/mlflow.db"
+    artifacts = f"--artifacts-destination={folder}/artifacts"
+    return started(python, folder, "server", store, artifacts, health="health")
 
 
 def small_project(folder):
@@ -187,17 +237,70 @@ def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def new_images():
+    """More than a batch of images that are in no release, uint8 `[n, 28, 28]`."""
+    return read_sample()["train_images"].values[:1500]
+
+
+def as_input(images):
+    return images.reshape(-1, 784) / np.float32(255)
+
+
+def embeddings_of(release, images):
+    """What the pipeline `embedding_of_new_images` makes of them."""
+    release = read_release(release)
+    table = embed_new_images(
+        release.load("encoder.keras"),
+        release.load("decoder.keras"),
+        images,
+        release.load("training_summary.json"),
+        EmbeddingParams(),
+        release.load("run_manifest.json")["seed"],
+    ).read_pandas()
+    return table.drop(columns=["image_id", "split"])
+
+
 @pytest.fixture(scope="module")
-def tracked(python, run, read, tmp_path_factory):
+def predict(python, tmp_path_factory):
+    """Load the champion in a process that has nothing of the project; say what it is and does."""
+
+    def predict(uri):
+        folder = tmp_path_factory.mktemp("consumer")
+        np.save(folder / "pixels.npy", as_input(new_images()))
+        model = "models:/mnist-vae@champion"
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+        environment.pop("PYTHONPATH", None)
+        finished = subprocess.run(
+            [python, "-c", PREDICT, "pixels.npy", "table.parquet", model],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert finished.returncode == 0, finished.stderr
+        table = pd.read_parquet(folder / "table.parquet")
+        return {**json.loads(finished.stdout.splitlines()[-1]), "table": table}
+
+    return predict
+
+
+@pytest.fixture(scope="module")
+def tracking_uri(python, tmp_path_factory):
+    with server(python, tmp_path_factory.mktemp("tracked") / "server") as (uri, _):
+        yield uri
+
+
+@pytest.fixture(scope="module")
+def tracked(run, read, predict, tracking_uri, tmp_path_factory):
     """Two promotions and a rollback: their last lines, and what the server has after each."""
-    folder = tmp_path_factory.mktemp("tracked")
-    project = small_project(folder / "project")
-    with server(python, folder / "server") as (uri, _):
-        steps = []
-        for pipeline, params in (("retraining", FIRST), ("retraining", SECOND), ("rollback", {})):
-            result, log = run(project, pipeline, params, uri)
-            assert LOST not in log, log
-            steps.append((result, in_service(project), read(uri)))
+    project = small_project(tmp_path_factory.mktemp("tracked_project") / "project")
+    steps = []
+    for pipeline, params in (("retraining", FIRST), ("retraining", SECOND), ("rollback", {})):
+        result, log = run(project, pipeline, params, tracking_uri)
+        assert LOST not in log, log
+        found = read(tracking_uri)
+        found["model"] = predict(tracking_uri)
+        steps.append((result, in_service(project), found))
     return steps
 
 
@@ -266,6 +369,92 @@ def test_every_release_is_a_version_and_the_alias_follows_the_one_in_service(tra
         "1": runs[0]["id"],
         "2": runs[1]["id"],
     }
+
+
+def test_a_version_is_a_model_that_predicts_what_the_pipeline_does_also_after_a_rollback(tracked):
+    versions = []
+    for _, (release, manifest), server in tracked:
+        model = server["model"]
+        expected = embeddings_of(release, new_images())
+        pd.testing.assert_frame_equal(model["table"], expected, check_exact=True)
+        versions.append(set(model["table"]["model_version"]))
+        assert model["metadata"] == {
+            "release": release.name,
+            "model_version": manifest["model_version"],
+        }
+    assert versions[0] == versions[2] != versions[1]
+
+
+def test_a_version_tells_what_it_takes_and_gives_and_brings_its_code(tracked):
+    _, (release, _), server = tracked[1]
+    model = server["model"]
+    (tensor,) = model["inputs"]
+    assert tensor["tensor-spec"] == {"dtype": "float32", "shape": [-1, 784]}
+    assert model["outputs"] == [
+        ["z_mean_00", "float"],
+        ["z_mean_01", "float"],
+        ["z_log_var_00", "float"],
+        ["z_log_var_01", "float"],
+        ["reconstruction", "float"],
+        ["kl", "float"],
+        ["model_version", "string"],
+    ]
+    assert [name for name, _ in model["outputs"]] == list(model["table"])
+    example = np.array(model["example"])
+    assert (model["example_dtype"], example.shape) == ("float32", (4, 784))
+    assert 0 <= example.min() < example.max() <= 1
+    assert model["code"].endswith("/code/mnist_vae/__init__.py")
+    versions = json.loads((release / "run_manifest.json").read_text())["versions"]
+    for package in ("keras", "numpy", "pandas", "tensorflow"):
+        assert f"{package}=={versions[package]}" in model["requirements"]
+
+
+def test_a_version_refuses_what_is_no_image_in_one_sentence(tracked):
+    too_bright, nan, too_narrow, as_bytes = tracked[0][2]["model"]["sentences"]
+    assert too_bright == (
+        "The pixels have the wrong range: expected values in [0, 1], received values from 2 to 2; "
+        "divide bytes by 255."
+    )
+    assert nan.startswith("The pixels are not all numbers: expected values in [0, 1], received 784")
+    # These two MLflow refuses by the signature, in words of its own.
+    assert "Shape of input (1, 783) does not match expected shape (-1, 784)" in too_narrow
+    assert "dtype of input uint8 does not match expected dtype float32" in as_bytes
+
+
+def test_mlflow_serves_the_champion_over_http(python, tracked, tracking_uri, tmp_path):
+    _, (release, _), _ = tracked[-1]  # after the rollback
+    images = new_images()[:3]
+    command = ["models", "serve", "--model-uri=models:/mnist-vae@champion", "--env-manager=local"]
+    served = started(
+        python, tmp_path / "served", *command, health="ping", MLFLOW_TRACKING_URI=tracking_uri
+    )
+    with served as (address, _):
+
+        def ask(inputs):
+            request = urllib.request.Request(
+                f"{address}/invocations",
+                json.dumps({"inputs": inputs}).encode(),
+                {"Content-Type": "application/json"},
+            )
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return answer.status, json.load(answer)
+            except urllib.error.HTTPError as error:
+                return error.code, json.load(error)
+
+        status, answer = ask(as_input(images).tolist())
+        assert status == 200
+        expected = embeddings_of(release, images)
+        received = pd.DataFrame(answer["predictions"]).astype(expected.dtypes)
+        pd.testing.assert_frame_equal(received, expected, check_exact=True)
+
+        status, answer = ask(images.reshape(-1, 784).tolist())
+        assert status == 400
+        assert "The pixels have the wrong range: expected values in [0, 1]" in answer["message"]
+        status, answer = ask([[0.0] * 783])
+        assert status == 400
+        assert "Shape of input (1, 783) does not match" in answer["message"]
+        assert ask([[0.0] * 784])[0] == 200
 
 
 @pytest.fixture(scope="module")

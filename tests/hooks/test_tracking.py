@@ -1,18 +1,20 @@
-"""Tracking where MLflow is not installed or raises; with a real server in `end_to_end/`."""
+"""The hook where MLflow is not installed or raises; with a real server in `end_to_end/`."""
 
-import json
 import logging
 import sys
 from types import SimpleNamespace
 
+import click
 import pytest
 from kedro.config import OmegaConfigLoader
 
-from mnist_vae.hooks.tracking import Tracking, located
-from mnist_vae.params import RetrainingParams
-from mnist_vae.retraining.records import Decision, Figures, Outcome
-from mnist_vae.settings import CONFIG_LOADER_ARGS, DISABLE_HOOKS_FOR_PLUGINS, HOOKS
-from tests.projects import ROOT
+from mnist_vae.hooks import tracking as hook
+from mnist_vae.hooks.tracking import Tracking
+from mnist_vae.retraining.job import Terminated
+from mnist_vae.settings import CONFIG_LOADER_ARGS, HOOKS
+from tests.projects import ROOT, copy_project
+
+RUN = {"pipeline_names": ["retraining"], "env": "mlflow", "runtime_params": {"seed": 1}}
 
 
 def context_of(env, project=ROOT):
@@ -20,17 +22,17 @@ def context_of(env, project=ROOT):
     return SimpleNamespace(config_loader=loader, project_path=project)
 
 
-class Plugin:
-    """The hooks of kedro-mlflow: it notes what it is called with, or raises."""
+class Run:
+    """A run of MLflow: it notes what it is asked for, or raises."""
 
-    run_id = "1"
+    client, id = "client", "1"
 
     def __init__(self, error=None):
         self.error, self.calls = error, []
 
-    def __getattr__(self, hook):
-        def call(**arguments):
-            self.calls.append((hook, arguments))
+    def __getattr__(self, name):
+        def call(*arguments):
+            self.calls.append((name, *arguments))
             if self.error is not None:
                 raise self.error
 
@@ -39,18 +41,35 @@ class Plugin:
 
 @pytest.fixture
 def not_installed(monkeypatch):
-    for name in ("mlflow", "kedro_mlflow"):
-        monkeypatch.setitem(sys.modules, name, None)  # to import it raises
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # to import it raises
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The hook in a run of MLflow, and that run."""
+
+    def opened(error=None):
+        run = Run(error)
+        monkeypatch.setattr(hook, "open_run", lambda *_: run)
+        tracking = Tracking()
+        tracking.after_context_created(context_of("mlflow"))
+        tracking.before_pipeline_run(run_params=RUN, catalog=None)
+        return tracking, run
+
+    return opened
 
 
 def run_all_hooks(tracking):
-    run = {"run_params": {}, "pipeline": None, "catalog": None}
-    tracking.before_pipeline_run(**run)
-    tracking.before_node_run(node=None, catalog=None, inputs={"params:seed": 1}, is_async=False)
+    tracking.before_pipeline_run(run_params=RUN, catalog=None)
+    call_hooks_within(tracking)
+    tracking.on_pipeline_error(error=ValueError())
+    tracking.after_pipeline_run()
+
+
+def call_hooks_within(tracking):
+    tracking.before_node_run(inputs={"params:seed": 1})
     tracking.after_dataset_loaded(dataset_name="champion", data=None)
     tracking.after_dataset_saved(dataset_name="metrics", data={"latent_dim": 2})
-    tracking.on_pipeline_error(error=ValueError(), **run)
-    tracking.after_pipeline_run(**run)
 
 
 @pytest.mark.parametrize("env", ["local", "prod", "test"])
@@ -71,116 +90,82 @@ def test_without_the_package_the_run_goes_on_and_says_what_to_install(not_instal
     assert "the run itself goes on" in record.message
 
 
-def test_what_mlflow_raises_is_said_once_and_ends_the_tracking(not_installed, caplog):
-    plugin = Plugin(ConnectionError("no answer from http://me:secret@tracking.example/api"))
-    tracking = Tracking()
-    tracking.plugin = plugin
-    tracking.before_node_run(node=None, catalog=None, inputs={}, is_async=False)
-    run_all_hooks(tracking)
-    assert len(plugin.calls) == 1
+def test_what_mlflow_raises_is_said_once_and_ends_the_tracking(opened, caplog):
+    error = ConnectionError("no answer from http://me:secret@tracking.example/api")
+    tracking, run = opened(error)
+    call_hooks_within(tracking)
+    tracking.after_pipeline_run()
+    assert [call[0] for call in run.calls] == ["log_parameters", "close"]
+    assert run.calls[-1] == ("close", "KILLED")
     (record,) = caplog.records
     assert "This run is not tracked any further" in record.message
     assert "ConnectionError (no answer from http://tracking.example/api)" in record.message
 
 
-def test_a_pipeline_that_is_not_to_be_tracked_logs_nothing(not_installed, caplog):
-    tracking = Tracking()
-    tracking.plugin = Plugin()
-    tracking.plugin.run_id = None
-    tracking.after_dataset_saved(dataset_name="metrics", data={"latent_dim": 2})
+def test_a_run_is_opened_with_its_name_and_closed_as_it_ends(monkeypatch):
+    given = []
+    run = Run()
+    monkeypatch.setattr(hook, "open_run", lambda *arguments: given.append(arguments) or run)
+    for names in (["retraining"], ["data", "training"], None):
+        tracking = Tracking()
+        tracking.after_context_created(context_of("mlflow"))
+        tracking.before_pipeline_run(run_params=RUN | {"pipeline_names": names}, catalog=None)
+        tracking.after_pipeline_run()
+    assert [name for _, name, _ in given] == ["retraining", "data,training", "__default__"]
+    assert given[0][2] == {"pipeline_names": "['retraining']", "env": "mlflow"}
+    assert run.calls == [("close", "FINISHED")] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError("no"), "FAILED"), (Terminated("SIGTERM"), "KILLED")]
+)
+def test_a_run_that_fails_is_closed_as_failed_and_one_that_is_ended_as_killed(
+    opened, error, status
+):
+    tracking, run = opened()
+    tracking.on_pipeline_error(error=error)
+    assert run.calls == [("close", status)]
+
+
+def test_being_asked_to_end_is_no_fault_of_mlflow(opened, caplog):
+    tracking, run = opened(Terminated("it was asked to end (SIGTERM)"))
+    tracking.before_node_run(inputs={})
+    run.error = None
+    tracking.on_pipeline_error(error=Terminated("it was asked to end (SIGTERM)"))
+    assert run.calls[-1] == ("close", "KILLED")
     assert not caplog.records
 
 
-def test_parameters_are_handed_on_as_plain_values():
-    tracking = Tracking()
-    tracking.plugin = plugin = Plugin()
-    inputs = {
-        "params:retraining": RetrainingParams(),
-        "params:seed": 42,
-        "parameters": {"seed": 42},
-        "images": object(),
-    }
-    tracking.before_node_run(node=None, catalog=None, inputs=inputs, is_async=False)
-    ((hook, arguments),) = plugin.calls
-    assert hook == "before_node_run"
-    assert arguments["inputs"].keys() == {"params:retraining", "params:seed"}
-    retraining = arguments["inputs"]["params:retraining"]
-    assert retraining["exit_codes"]["locked"] == 75
-
-
-@pytest.mark.parametrize(("active", "ended"), [("1", 1), ("the user's own", 0), (None, 0)])
-def test_the_run_of_a_job_that_ended_its_process_is_closed_before_the_next_one(
-    monkeypatch, active, ended
-):
-    calls = []
-    run = None if active is None else SimpleNamespace(info=SimpleNamespace(run_id=active))
-    mlflow = SimpleNamespace(active_run=lambda: run, end_run=lambda *status: calls.append(status))
-    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
-    tracking = Tracking()
-    tracking.plugin = Plugin()
+def test_the_run_of_a_job_that_ended_itself_is_closed_before_the_next_one(opened):
+    tracking, run = opened()
     tracking.after_context_created(context_of("test"))
-    assert calls == [()] * ended
+    tracking.after_context_created(context_of("test"))
+    assert run.calls == [("close_as_left",)]
 
 
-def test_a_decision_is_logged_with_its_figures_and_tags(monkeypatch):
-    logged = {"tags": {}, "files": [], "metrics": {}}
-
-    class Client:
-        def set_tag(self, _, key, value):
-            logged["tags"][key] = value
-
-        def log_dict(self, _, data, file):
-            json.dumps(data)
-            logged["files"].append(file)
-
-        def log_batch(self, _, metrics):
-            logged["metrics"] |= {key: value for key, value, *_ in metrics}
-
-    modules = {
-        "mlflow": {},
-        "mlflow.tracking": {"MlflowClient": Client},
-        "mlflow.entities": {"Metric": lambda *values: values},
-    }
-    for name, content in modules.items():
-        monkeypatch.setitem(sys.modules, name, SimpleNamespace(end_run=None, **content))
-    tracking = Tracking()
-    tracking.plugin = Plugin()
-    decision = Decision(
-        outcome=Outcome.PROMOTED,
-        reason="it passed every check",
-        checks=(),
-        candidate=Figures(negative_elbo=140.0, active_units=2),
-        gain=1.5,
-        judge_images=10,
-        judge_digest="d",
-        model_version="new",
-        fingerprint="f",
-        gate="g",
-    )
-    tracking.after_dataset_saved(dataset_name="retraining_decision", data=decision)
-    assert logged["tags"] == {
-        "outcome": "promoted",
-        "reason": "it passed every check",
-        "model_version": "new",
-    }
-    assert logged["files"] == ["retraining_decision.json"]
-    assert logged["metrics"]["retraining_decision.gain"] == 1.5
-    assert logged["metrics"]["retraining_decision.candidate.negative_elbo"] == 140.0
+def test_what_is_made_is_logged_under_the_name_that_the_other_runs_have(opened):
+    tracking, run = opened()
+    tracking.after_dataset_saved(dataset_name="candidate_metrics", data={"latent_dim": 2})
+    assert run.calls == [("log", "metrics", {"latent_dim": 2})]
 
 
-def test_the_database_has_an_absolute_path_and_the_environment_goes_first(monkeypatch, tmp_path):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    loader = context_of("mlflow").config_loader
-    loader.config_patterns["mlflow"] = ["mlflow*"]
-    config = located(loader["mlflow"], tmp_path)
-    assert config["server"]["mlflow_tracking_uri"] == f"sqlite:///{tmp_path}/data/mlflow/mlflow.db"
-    experiment = config["tracking"]["experiment"]
-    assert experiment["create_experiment_kwargs"] == {"artifact_location": "data/mlflow/artifacts"}
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    config = located(config, tmp_path)
-    assert config["server"]["mlflow_tracking_uri"] == "http://127.0.0.1:5000"
-    assert experiment == {"name": "mnist-vae"}
-    assert located({}, tmp_path)["server"] == {"mlflow_tracking_uri": "http://127.0.0.1:5000"}
+def test_the_alias_is_looked_after_once_for_each_release(opened, monkeypatch):
+    from mnist_vae.tracking import registry
+
+    followed = []
+    monkeypatch.setattr(registry, "follow", lambda *arguments: followed.append(arguments))
+    tracking, _ = opened()
+    first, second = SimpleNamespace(name="000001-a"), SimpleNamespace(name="000002-b")
+    for release in (None, first, first, second):
+        tracking.after_dataset_loaded(dataset_name="champion", data=release)
+    assert followed == [("client", "1", first), ("client", "1", second)]
+
+
+def test_a_wrong_file_stops_the_command_before_any_work(tmp_path):
+    project = copy_project(tmp_path)
+    (project / "conf/mlflow/mlflow.yml").write_text("server: {mlflow_tracking_uri: x}\n")
+    with pytest.raises(click.ClickException, match=r"Entry `server` of mlflow\.yml is unknown"):
+        Tracking().after_context_created(context_of("mlflow", project))
 
 
 def test_its_environment_is_otherwise_that_of_an_unattended_job():
@@ -189,7 +174,6 @@ def test_its_environment_is_otherwise_that_of_an_unattended_job():
         assert mlflow[kind] == prod[kind], kind
 
 
-def test_the_hooks_of_kedro_mlflow_are_called_by_these_alone_and_within_the_job():
-    assert "kedro_mlflow" in DISABLE_HOOKS_FOR_PLUGINS  # the name in its own metadata
+def test_it_works_within_the_job():
     names = [type(hook).__name__ for hook in HOOKS]
     assert names.index("Tracking") < names.index("Jobs")  # Kedro calls the last one first

@@ -1,0 +1,124 @@
+"""The model of a release as MLflow loads and serves it: pixels in, embeddings out. No Kedro.
+
+A version of the registered model carries this package with it, so that nothing of it need be
+installed where the model is used.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mnist_vae.images import N_PIXELS, latent_columns
+
+
+class EmbeddingModel:
+    """Encoder and decoder of a release, with the seed and the batches of its own run.
+
+    So the embeddings are, to the last bit, those that the pipeline `embedding_of_new_images` makes
+    of the same images.
+    """
+
+    def __init__(self, release: Path) -> None:
+        """Load the models.
+
+        Args:
+            release: The folder of the release.
+        """
+        from mnist_vae.vae.networks import load_model
+
+        self._encoder = load_model(release / "encoder.keras")
+        self._decoder = load_model(release / "decoder.keras")
+        run = json.loads((release / "run_manifest.json").read_text())
+        self._model_version: str = run["model_version"]
+        self._reconstruction: str = run["training"]["reconstruction"]
+        self._batch_size: int = run["parameters"]["embedding"]["batch_size"]
+        self._seed: int = run["seed"]
+
+    def embed(self, pixels: NDArray[np.float32]) -> pd.DataFrame:
+        """Return the embeddings of images.
+
+        Args:
+            pixels: Grey values in [0, 1], white on black, float32 `[n, 784]`.
+
+        Returns:
+            A row an image: `z_mean_00`..., `z_log_var_00`..., `reconstruction` and `kl` (float32,
+            nats), `model_version`.
+
+        Raises:
+            ValueError: The pixels are of another type or shape, NaN, or outside [0, 1].
+        """
+        from mnist_vae.vae.model import score_batches
+
+        check_pixels(pixels)
+        starts = range(0, max(len(pixels), 1), self._batch_size)
+        scores = score_batches(
+            self._encoder,
+            self._decoder,
+            (pixels[start : start + self._batch_size] for start in starts),
+            reconstruction=self._reconstruction,
+            seed=self._seed,
+        )
+        reconstruction, kl, z_mean, z_log_var = map(np.concatenate, zip(*scores, strict=True))
+        values = np.column_stack([z_mean, z_log_var, reconstruction, kl])
+        table = pd.DataFrame(values, columns=output_columns(z_mean.shape[1]))
+        return table.assign(model_version=self._model_version)
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Do as `embed`, as MLflow asks for it.
+
+        Raises:
+            MlflowException: The pixels are wrong; a server answers with the sentence, and 400.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.embed(np.asarray(data))
+        except ValueError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+
+def output_columns(latent_dim: int) -> list[str]:
+    """Return the names of the columns of float32 that `EmbeddingModel.embed` returns."""
+    return [
+        *latent_columns("z_mean", latent_dim),
+        *latent_columns("z_log_var", latent_dim),
+        "reconstruction",
+        "kl",
+    ]
+
+
+def check_pixels(pixels: NDArray[Any]) -> None:
+    """Refuse what is no image for the encoder.
+
+    Bytes are refused too: 0 and 1 would be black and white in [0, 1], and black in 0-255.
+
+    Raises:
+        ValueError: The pixels are not float32 `[n, 784]` in [0, 1].
+    """
+    if pixels.dtype != np.float32 or pixels.ndim != 2 or pixels.shape[1] != N_PIXELS:  # noqa: PLR2004
+        raise ValueError(
+            f"The pixels have the wrong form: expected float32 [n, {N_PIXELS}], received "
+            f"{pixels.dtype} {list(pixels.shape)}; flatten each image row by row, and divide bytes "
+            "by 255."
+        )
+    if n_nan := int(np.isnan(pixels).sum()):
+        raise ValueError(
+            f"The pixels are not all numbers: expected values in [0, 1], received {n_nan} NaN; "
+            "leave out those images."
+        )
+    if pixels.size and (pixels.min() < 0 or pixels.max() > 1):
+        raise ValueError(
+            "The pixels have the wrong range: expected values in [0, 1], received values from "
+            f"{pixels.min():g} to {pixels.max():g}; divide bytes by 255."
+        )
+
+
+def _load_pyfunc(data_path: str) -> EmbeddingModel:
+    """Return the model, as `mlflow.pyfunc.load_model` asks for it."""
+    return EmbeddingModel(Path(data_path))

@@ -1,0 +1,77 @@
+"""The model that MLflow serves, without MLflow; with it in `end_to_end/`."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mnist_vae.params import EmbeddingParams
+from mnist_vae.pipelines.embedding.nodes import embed_new_images
+from mnist_vae.serving import EmbeddingModel, check_pixels, output_columns
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (7, 28, 28)).astype(np.uint8)
+INPUT = PIXELS.reshape(7, 784) / np.float32(255)
+
+
+@pytest.fixture(scope="module")
+def release(finished_catalog, tmp_path_factory):
+    """What the model reads of a release, whose run embedded three images at a time."""
+    folder = tmp_path_factory.mktemp("release")
+    for name in ("encoder", "decoder"):
+        finished_catalog.load(name).save(folder / f"{name}.keras")
+    manifest = finished_catalog.load("run_manifest")
+    manifest["parameters"]["embedding"]["batch_size"] = 3
+    (folder / "run_manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_the_embeddings_are_those_of_the_pipeline_bit_for_bit(release, finished_catalog):
+    received = EmbeddingModel(release).embed(INPUT)
+    manifest = finished_catalog.load("run_manifest")
+    expected = embed_new_images(
+        finished_catalog.load("encoder"),
+        finished_catalog.load("decoder"),
+        PIXELS,
+        finished_catalog.load("training_summary"),
+        EmbeddingParams(batch_size=3),
+        manifest["seed"],
+    ).read_pandas()
+    expected = expected[[*output_columns(2), "model_version"]]
+    pd.testing.assert_frame_equal(received, expected, check_exact=True)
+
+
+def test_no_images_are_no_rows(release):
+    table = EmbeddingModel(release).embed(INPUT[:0])
+    assert table.shape == (0, 7)
+
+
+def test_it_needs_nothing_of_kedro(release):
+    code = (
+        "import sys; sys.modules['kedro'] = sys.modules['kedro_datasets'] = None\n"
+        "import numpy as np\n"
+        "from mnist_vae.serving import _load_pyfunc\n"
+        "print(len(_load_pyfunc(sys.argv[1]).embed(np.zeros((2, 784), np.float32))))"
+    )
+    finished = subprocess.run([sys.executable, "-c", code, release], capture_output=True, text=True)
+    assert finished.stdout.splitlines() == ["2"], finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("pixels", "received"),
+    [
+        (INPUT[:, :783], r"wrong form: expected float32 \[n, 784\], received float32 \[7, 783\]"),
+        (PIXELS.reshape(7, 784), r"received uint8 \[7, 784\]; .*divide bytes by 255"),
+        (INPUT.astype(np.float64), r"received float64 \[7, 784\]"),
+        (INPUT[0], r"received float32 \[784\]"),
+        (INPUT * 255, r"wrong range: expected values in \[0, 1\], received values from 0 to 255;"),
+        (INPUT - 1, r"received values from -1 to 0;"),
+        (np.where(INPUT == 1, np.float32("nan"), INPUT), r"received \d+ NaN; leave out"),
+        (INPUT + np.float32("inf"), r"received values from inf to inf"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_sentence(pixels, received):
+    with pytest.raises(ValueError, match=f"^The pixels .*{received}.*$"):
+        check_pixels(pixels)
