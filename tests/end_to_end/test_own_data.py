@@ -25,7 +25,7 @@ NAMES += ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 SMALL = {
     "split": {"max_images": 400},
-    "training": {"epochs": 1, "jit_compile": False},
+    "training": {"epochs": 5, "jit_compile": False},
     "generation": {"n_images": 12, "manifold_steps": 5, "interpolation_pairs": 2},
     "retraining": {"first_max_negative_elbo": 2000.0, "first_min_accuracy": 0.0, "seeds": 1},
 }
