@@ -478,28 +478,51 @@ def test_a_server_that_is_away_changes_nothing_but_one_sentence(tracked, untrack
         assert received["files"][name] == manifest["files"][name] == sha256(release / name)
 
 
-def test_a_server_that_dies_while_it_trains_is_missed_in_one_sentence(python, tracked, tmp_path):
-    project = small_project(tmp_path / "project")
+@contextlib.contextmanager
+def training(python, folder, uri):
+    """Yield the process of a retraining that has begun to train; its log is in `folder`."""
+    log = folder / "log"
     with (
-        server(python, tmp_path / "server") as (uri, kill),
+        log.open("w") as stderr,
         subprocess.Popen(
             [python, "-m", "kedro", *arguments("retraining", FIRST)],
-            cwd=project,
+            cwd=small_project(folder / "project"),
             env={**os.environ, "MLFLOW_TRACKING_URI": uri},
             stdout=subprocess.PIPE,
-            stderr=(tmp_path / "log").open("w"),
+            stderr=stderr,
             text=True,
         ) as process,
     ):
-        while "Running node: train_vae" not in (tmp_path / "log").read_text():
-            assert process.poll() is None, (tmp_path / "log").read_text()
+        while "Running node: train_vae" not in log.read_text():
+            assert process.poll() is None, log.read_text()
             time.sleep(0.1)
+        yield process
+
+
+def test_a_server_that_dies_while_it_trains_is_missed_in_one_sentence(python, tracked, tmp_path):
+    with (
+        server(python, tmp_path / "server") as (uri, kill),
+        training(python, tmp_path, uri) as process,
+    ):
         kill()
         output, _ = process.communicate(timeout=300)
     log = (tmp_path / "log").read_text()
     assert process.returncode == 0, log
     assert log.count(f"{LOST} any further") == log.count(LOST) == 1
     assert json.loads(output)["champion"] == tracked[0][0]["champion"]
+
+
+def test_a_job_that_is_asked_to_end_does_not_stay_running(
+    python, read, tracked, tracking_uri, tmp_path
+):
+    with training(python, tmp_path, tracking_uri) as process:
+        process.terminate()
+        output, _ = process.communicate(timeout=300)
+    assert json.loads(output)["outcome"] == "failed"
+    assert LOST not in (tmp_path / "log").read_text()
+    runs = read(tracking_uri)["runs"]
+    assert len(runs) == len(tracked) + 1
+    assert runs[-1]["status"] == "KILLED"
 
 
 def test_a_server_that_never_answers_is_not_waited_for_long(run, untracked):
@@ -535,6 +558,7 @@ def test_without_a_server_it_is_a_file_that_survives_kills_and_catches_up(
     found = read(f"sqlite:///{folder}/mlflow.db")
     assert found["runs"][-1]["tags"]["outcome"] == "nothing_new"
     assert found["runs"][-1]["status"] == "FINISHED"
+    assert not [path for name in ("mlruns", "mlflow.db") for path in project.glob(name)]
     assert found["versions"][str(found["champion"])]["model_version"] == first["champion"]
     (folder / "mlflow.db").write_bytes(b"no database")
     result, log = run(project, "retraining", FIRST)
