@@ -5,27 +5,30 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import signal
 import socket
 import subprocess
-import sysconfig
 import time
-import tomllib
 import urllib.error
 import urllib.request
-import venv
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from mnist_vae.datasets.archive_parts import read_sample
-from mnist_vae.datasets.release_files import read_release
-from mnist_vae.params import EmbeddingParams
-from mnist_vae.pipelines.embedding.nodes import embed_new_images
-from tests.projects import ROOT, copy_project, kedro
+from tests.mlflow_servers import (
+    PREDICT,
+    READ,
+    arguments,
+    as_input,
+    embeddings_of,
+    install_extra,
+    new_images,
+    small_project,
+    started,
+    tracking_server,
+)
+from tests.projects import copy_project, kedro
 
 pytestmark = pytest.mark.slow
 
@@ -39,103 +42,10 @@ FIRST = {
 SECOND = FIRST | {"training.epochs": 6}
 LOST = "This run is not tracked"
 
-READ = """
-import json, sys
-import mlflow
-client = mlflow.MlflowClient()
-(experiment,) = client.search_experiments(filter_string="name = 'mnist-vae'")
-runs = []
-for run in client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]):
-    history = {
-        key: [[m.step, m.value] for m in client.get_metric_history(run.info.run_id, key)]
-        for key in run.data.metrics
-    }
-    run_folder = f"{sys.argv[1]}/{len(runs)}"
-    artifacts = client.list_artifacts(run.info.run_id)
-    if artifacts:
-        mlflow.artifacts.download_artifacts(run_id=run.info.run_id, dst_path=run_folder)
-    runs.append({
-        "id": run.info.run_id,
-        "name": run.info.run_name,
-        "status": run.info.status,
-        "params": run.data.params,
-        "tags": run.data.tags,
-        "history": history,
-        "artifacts": sorted(file.path for file in artifacts),
-    })
-model = "models:/mnist-vae@champion"
-mlflow.artifacts.download_artifacts(model, dst_path=f"{sys.argv[1]}/champion")
-print(json.dumps({
-    "runs": runs,
-    "versions": {
-        str(version.version): version.tags | {"run": version.run_id}
-        for version in client.search_model_versions("name = 'mnist-vae'")
-    },
-    "champion": str(client.get_model_version_by_alias("mnist-vae", "champion").version),
-}))
-"""
-
-# In a process that has neither the project nor Kedro: what a consumer does.
-PREDICT = """
-import json, sys
-sys.modules["kedro"] = sys.modules["kedro_datasets"] = None
-import numpy as np
-import mlflow
-from mlflow.models import validate_serving_input
-pixels, table, uri = sys.argv[1:]
-model = mlflow.pyfunc.load_model(uri)
-model.predict(np.load(pixels)).to_parquet(table)
-import mnist_vae
-sentences = []
-good = np.zeros((1, 784), np.float32)
-for bad in (good + 2, good - np.float32("nan"), good[:, 1:], good.astype(np.uint8)):
-    try:
-        model.predict(bad)
-    except mlflow.exceptions.MlflowException as error:
-        sentences.append(error.message)
-path = mlflow.artifacts.download_artifacts(uri)
-validate_serving_input(path, open(f"{path}/serving_input_example.json").read())
-print(json.dumps({
-    "code": mnist_vae.__file__,
-    "inputs": model.metadata.get_input_schema().to_dict(),
-    "outputs": [[each.name, each.type.name] for each in model.metadata.get_output_schema()],
-    "metadata": model.metadata.metadata,
-    "example": np.asarray(model.input_example).tolist(),
-    "example_dtype": str(model.input_example.dtype),
-    "requirements": open(f"{path}/requirements.txt").read().split(),
-    "sentences": sentences,
-}))
-"""
-
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """A Python that has what this one has, and the extra `mlflow`."""
-    folder = tmp_path_factory.mktemp("mlflow") / "venv"
-    venv.create(folder, with_pip=True)
-    executable = folder / "bin" / "python"
-    (packages,) = folder.glob("lib/python*/site-packages")
-    inherited = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-    (packages / "inherited.pth").write_text(inherited)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extra = project["optional-dependencies"]["mlflow"]
-    constraints = ["-c", ROOT / "constraints.txt"]
-    subprocess.run([executable, "-m", "pip", "install", "-q", *constraints, *extra], check=True)
-    uvicorn = folder / "bin" / "uvicorn"  # what `mlflow models serve` calls; it may be inherited
-    if not uvicorn.exists():
-        uvicorn.write_text(f'#!/bin/sh\nexec {executable} -m uvicorn "$@"\n')
-        uvicorn.chmod(0o755)
-    return executable
-
-
-def arguments(pipeline, params):
-    given = ",".join(f"{key}={value}" for key, value in params.items())
-    return [
-        "run",
-        f"--pipelines={pipeline}",
-        "--env=mlflow",
-        *([f"--params={given}"] * bool(given)),
-    ]
+    return install_extra(tmp_path_factory.mktemp("mlflow") / "venv")
 
 
 @pytest.fixture(scope="module")
@@ -174,60 +84,6 @@ def read(python, tmp_path_factory):
     return read
 
 
-@contextlib.contextmanager
-def started(python, folder, *command, health, **environment):
-    """Start a server of MLflow on loopback; yield its address and what kills it."""
-    folder.mkdir(parents=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [python, "-m", "mlflow", *command, "--host=127.0.0.1", f"--port={port}", "--workers=1"],
-            cwd=folder,
-            env=os.environ | {"PATH": f"{python.parent}:{os.environ['PATH']}"} | environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-    def kill():
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-    try:
-        deadline = time.monotonic() + 300
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{address}/{health}", timeout=5).close()
-                break
-            assert process.poll() is None, (folder / "server.log").read_text()
-            assert time.monotonic() < deadline, (folder / "server.log").read_text()
-            time.sleep(0.5)
-        yield address, kill
-    finally:
-        kill()
-
-
-def server(python, folder):
-    store = f"--backend-store-uri=sqlite:///{folder}/mlflow.db"
-    artifacts = f"--artifacts-destination={folder}/artifacts"
-    return started(python, folder, "server", store, artifacts, health="health")
-
-
-def small_project(folder):
-    """A project whose environment `mlflow` trains on a handful of the embedded sample."""
-    project = copy_project(folder)
-    shutil.copy(project / "conf/test/parameters.yml", project / "conf/mlflow")
-    settings = project / "conf/mlflow/globals.yml"
-    text = settings.read_text()
-    assert "order: [folder, mirrors]" in text
-    settings.write_text(text.replace("[folder, mirrors]", "[sample]"))
-    return project
-
-
 def in_service(project):
     release = (project / "data/06_models/champion").resolve()
     return release, json.loads((release / "release.json").read_text())
@@ -235,29 +91,6 @@ def in_service(project):
 
 def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def new_images():
-    """More than a batch of images that are in no release, uint8 `[n, 28, 28]`."""
-    return read_sample()["train_images"].values[:1500]
-
-
-def as_input(images):
-    return images.reshape(-1, 784) / np.float32(255)
-
-
-def embeddings_of(release, images):
-    """What the pipeline `embedding_of_new_images` makes of them."""
-    release = read_release(release)
-    table = embed_new_images(
-        release.load("encoder.keras"),
-        release.load("decoder.keras"),
-        images,
-        release.load("training_summary.json"),
-        EmbeddingParams(),
-        release.load("run_manifest.json")["seed"],
-    ).read_pandas()
-    return table.drop(columns=["image_id", "split"])
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +119,7 @@ def predict(python, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tracking_uri(python, tmp_path_factory):
-    with server(python, tmp_path_factory.mktemp("tracked") / "server") as (uri, _):
+    with tracking_server(python, tmp_path_factory.mktemp("tracked") / "server") as (uri, _):
         yield uri
 
 
@@ -478,28 +311,51 @@ def test_a_server_that_is_away_changes_nothing_but_one_sentence(tracked, untrack
         assert received["files"][name] == manifest["files"][name] == sha256(release / name)
 
 
-def test_a_server_that_dies_while_it_trains_is_missed_in_one_sentence(python, tracked, tmp_path):
-    project = small_project(tmp_path / "project")
+@contextlib.contextmanager
+def training(python, folder, uri):
+    """Yield the process of a retraining that has begun to train; its log is in `folder`."""
+    log = folder / "log"
     with (
-        server(python, tmp_path / "server") as (uri, kill),
+        log.open("w") as stderr,
         subprocess.Popen(
             [python, "-m", "kedro", *arguments("retraining", FIRST)],
-            cwd=project,
+            cwd=small_project(folder / "project"),
             env={**os.environ, "MLFLOW_TRACKING_URI": uri},
             stdout=subprocess.PIPE,
-            stderr=(tmp_path / "log").open("w"),
+            stderr=stderr,
             text=True,
         ) as process,
     ):
-        while "Running node: train_vae" not in (tmp_path / "log").read_text():
-            assert process.poll() is None, (tmp_path / "log").read_text()
+        while "Running node: train_vae" not in log.read_text():
+            assert process.poll() is None, log.read_text()
             time.sleep(0.1)
+        yield process
+
+
+def test_a_server_that_dies_while_it_trains_is_missed_in_one_sentence(python, tracked, tmp_path):
+    with (
+        tracking_server(python, tmp_path / "server") as (uri, kill),
+        training(python, tmp_path, uri) as process,
+    ):
         kill()
         output, _ = process.communicate(timeout=300)
     log = (tmp_path / "log").read_text()
     assert process.returncode == 0, log
     assert log.count(f"{LOST} any further") == log.count(LOST) == 1
     assert json.loads(output)["champion"] == tracked[0][0]["champion"]
+
+
+def test_a_job_that_is_asked_to_end_does_not_stay_running(
+    python, read, tracked, tracking_uri, tmp_path
+):
+    with training(python, tmp_path, tracking_uri) as process:
+        process.terminate()
+        output, _ = process.communicate(timeout=300)
+    assert json.loads(output)["outcome"] == "failed"
+    assert LOST not in (tmp_path / "log").read_text()
+    runs = read(tracking_uri)["runs"]
+    assert len(runs) == len(tracked) + 1
+    assert runs[-1]["status"] == "KILLED"
 
 
 def test_a_server_that_never_answers_is_not_waited_for_long(run, untracked):
@@ -535,6 +391,7 @@ def test_without_a_server_it_is_a_file_that_survives_kills_and_catches_up(
     found = read(f"sqlite:///{folder}/mlflow.db")
     assert found["runs"][-1]["tags"]["outcome"] == "nothing_new"
     assert found["runs"][-1]["status"] == "FINISHED"
+    assert not [path for name in ("mlruns", "mlflow.db") for path in project.glob(name)]
     assert found["versions"][str(found["champion"])]["model_version"] == first["champion"]
     (folder / "mlflow.db").write_bytes(b"no database")
     result, log = run(project, "retraining", FIRST)
