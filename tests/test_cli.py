@@ -1,6 +1,7 @@
 """The project's own `run`: whatever ends it, the last line of stderr is one sentence."""
 
 import logging
+import re
 import shutil
 import tarfile
 
@@ -82,8 +83,11 @@ def test_bad_data(run, project, broken_folder):
 
 
 def test_a_model_that_is_missing(run, project):
-    sentence = check_failure(run("--pipelines", "generation"), project)
-    assert "run `kedro run --pipelines training` first." in sentence
+    finished = run("--pipelines", "generation")
+    assert finished.exit_code == 1
+    sentence = finished.stderr.splitlines()[-1]
+    assert re.search(r"run `kedro run --pipelines \w+ --env test` first\.$", sentence)
+    assert "Traceback" not in finished.stderr, "it is known before any node, so that there is none"
 
 
 def test_an_empty_folder_of_the_source(run, project):

@@ -130,6 +130,18 @@ class EmbeddingContract:
         return pa.RecordBatchReader.from_batches(data.schema, _checked(data))
 
 
+class BatchEmbeddingsContract:
+    """What the embeddings of each batch must satisfy: the `EmbeddingContract`."""
+
+    def validate(self, data: dict[str, pa.RecordBatchReader]) -> dict[str, pa.RecordBatchReader]:
+        """Return the streams, each of which raises where its rows break the contract.
+
+        Raises:
+            ValueError: At once when the columns are wrong, else from the stream.
+        """
+        return {name: EmbeddingContract().validate(rows) for name, rows in data.items()}
+
+
 def _checked(stream: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     model_version = stream.schema.metadata[b"model_version"].decode()
     ids = [np.empty(0, np.int64)]

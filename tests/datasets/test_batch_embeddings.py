@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from kedro.io.core import DatasetError
 
-from mnist_vae.contracts import embedding_schema
+from mnist_vae.contracts import BatchEmbeddingsContract, embedding_schema
 from mnist_vae.datasets.batch_embeddings import BatchEmbeddingsDataset
 from mnist_vae.images import latent_columns
 from mnist_vae.retraining.records import Outcome, Scored
@@ -95,10 +95,10 @@ def test_without_a_release_the_folder_is_that_of_the_models_version(embeddings):
 
 def test_what_breaks_the_contract_leaves_no_file_and_the_one_before_stays(embeddings, folder):
     embed(embeddings, OLD, "monday")
-    with pytest.raises(DatasetError, match="expected 5 rows"):
-        embeddings.save({f"{OLD}/monday": rows(OLD, declared=5)})
-    with pytest.raises(DatasetError, match="expected 5 rows"):
-        embeddings.save({f"{OLD}/tuesday": rows(OLD, declared=5)})
+    for batch in ("monday", "tuesday"):
+        stream = {f"{OLD}/{batch}": rows(OLD, declared=5)}
+        with pytest.raises(DatasetError, match="expected 5 rows"):
+            embeddings.save(BatchEmbeddingsContract().validate(stream))
     assert found(folder) == {"monday": {"old"}}
     assert sorted(path.name for path in folder.iterdir()) == [OLD, "current"]
 

@@ -27,7 +27,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro.io.core import AbstractDataset, DatasetError
 
-from mnist_vae.contracts import EmbeddingContract
 from mnist_vae.datasets.atomic import make_folder, move, partial_beside, sync
 from mnist_vae.datasets.release_files import free
 from mnist_vae.datasets.stream import write_stream
@@ -106,14 +105,13 @@ class BatchEmbeddingsDataset(
     def save(self, data: dict[str, pa.RecordBatchReader] | Scored) -> None:
         """Write the embeddings of batches, a file each, or carry out an order.
 
-        Raises:
-            ValueError: Rows break the `EmbeddingContract`; there is nothing of that file then.
+        Where a stream raises, there is nothing of that file.
         """
         if isinstance(data, Scored):
             self._finish(data)
             return
         for name, rows in data.items():
-            self._write(self._path / f"{name}{_SUFFIX}", EmbeddingContract().validate(rows))
+            self._write(self._path / f"{name}{_SUFFIX}", rows)
 
     def _write(self, target: Path, rows: pa.RecordBatchReader) -> None:
         # A temporary file has no place beside the others: `*.parquet` is a pattern that DuckDB and
