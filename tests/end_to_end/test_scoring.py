@@ -142,7 +142,7 @@ def test_it_waits_for_no_other_and_runs_beside_a_retraining(copied):
     assert (line["outcome"], line["exit_code"]) == ("locked", 75)
     both = kedro(copied, "run", "--env", "test", "--pipelines", "retraining,scoring")
     assert both.returncode == 1
-    assert "Error: A run can be one job alone: expected pipelines of one" in both.stderr
+    assert "Error: A job ends its run as soon as it is done: expected its pipeline" in both.stderr
     assert "Traceback" not in both.stderr
     assert not (data / "08_reporting/retraining").exists()
 

@@ -4,6 +4,7 @@ import click
 import pytest
 
 from tests.conftest import run
+from tests.retrainings import retrain
 
 
 def refused(project, pipeline, **params):
@@ -38,3 +39,16 @@ def test_new_images_that_nobody_gave_are_asked_for(project):
     assert message.startswith("There is no file ")
     assert "new_images.idx3-ubyte.gz: expected an IDX file there" in message
     assert "save one with `IdxDataset(filepath=...).save(array)`" in message
+
+
+def test_a_scoring_without_a_model_says_in_its_line_what_to_run_first(project):
+    line = retrain(project, "scoring")
+    assert (line["outcome"], line["exit_code"]) == ("failed", 1)
+    assert line["reason"].startswith("The inputs of the run are not there: expected decoder (")
+    assert line["reason"].endswith("run `kedro run --pipelines training --env test` first.")
+
+
+def test_a_scoring_is_not_asked_for_another_model_than_there_is(copied):
+    line = retrain(copied, "scoring", **{"model.latent_dim": 7})
+    assert line["outcome"] == "failed"
+    assert line["reason"].startswith("Parameter `model.latent_dim` contradicts the model")

@@ -12,6 +12,8 @@ from types import SimpleNamespace
 import click
 import pytest
 from kedro.config import MissingConfigException, OmegaConfigLoader
+from kedro.framework.hooks import hook_impl
+from kedro.framework.hooks.manager import _create_hook_manager
 
 from mnist_vae.datasets import batch_files
 from mnist_vae.hooks.job import Jobs
@@ -84,13 +86,25 @@ class Catalog(dict):
         self.confirmed.append(name)
 
 
+def before_pipeline_run(job, pipelines, catalog=None, *others):
+    """Call the hook of the job, and those of others, as Kedro does."""
+    manager = _create_hook_manager()
+    for hook in (*others, job):
+        manager.register(hook)
+    manager.hook.before_pipeline_run(
+        run_params={"pipeline_names": list(pipelines), "run_id": "now"},
+        pipeline=None,
+        catalog=catalog or Catalog(),
+    )
+
+
 @pytest.fixture
 def begin(tmp_path):
     """A maker of jobs that have begun."""
     before = signal.getsignal(signal.SIGTERM)
     jobs = []
 
-    def make(catalog=None, pipelines=("retraining",), webhook=None, **params):
+    def make(catalog=None, pipelines=("retraining",), webhook=None, others=(), **params):
         parameters = {
             "seed": 1,
             **{name: {} for name in Parameters.model_fields if name not in ("seed", "source")},
@@ -102,9 +116,7 @@ def begin(tmp_path):
             loader["credentials"] = {"webhook": {"url": webhook}}
         job.after_context_created(SimpleNamespace(config_loader=loader, project_path=tmp_path))
         jobs.append(job)
-        job.before_pipeline_run(
-            {"pipeline_names": list(pipelines), "run_id": "now"}, catalog or Catalog()
-        )
+        before_pipeline_run(job, pipelines, catalog, *others)
         return job
 
     yield make
@@ -358,11 +370,58 @@ def test_two_jobs_run_at_the_same_time_and_each_once(begin, tmp_path, capsys):
     assert (tmp_path / "data/07_model_output/scoring.lock").exists()
 
 
-@pytest.mark.parametrize("other", ["retraining", "rollback"])
-def test_two_jobs_in_one_run_are_refused_before_any_lock(begin, tmp_path, other):
-    with pytest.raises(click.ClickException, match="can be one job alone") as error:
-        begin(pipelines=[other, "scoring"])
-    assert f"those of retraining and scoring ({other}, scoring); run one" in str(error.value)
+@pytest.mark.parametrize(
+    "pipelines",
+    [
+        ["retraining", "scoring"],
+        ["rollback", "withdrawal"],
+        ["scoring", "generation"],
+        ["__default__", "retraining"],
+    ],
+)
+def test_what_would_be_cut_short_by_the_end_of_a_job_is_refused_before_any_lock(
+    begin, tmp_path, pipelines
+):
+    with pytest.raises(click.ClickException, match="A job ends its run as soon as") as error:
+        begin(pipelines=pipelines)
+    assert f"received {', '.join(sorted(pipelines))}; run one after" in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Refusal:
+    """A hook of others, which lets no run begin."""
+
+    def __init__(self, error):
+        self.error = error
+
+    @hook_impl
+    def before_pipeline_run(self):
+        raise self.error
+
+
+@pytest.mark.parametrize("pipeline", ["retraining", "scoring"])
+@pytest.mark.parametrize(
+    "error", [click.ClickException("a word is missing"), Terminated("a word is missing")]
+)
+def test_a_job_that_another_hook_lets_not_begin_tells_of_it_and_leaves_all_in_order(
+    begin, tmp_path, capsys, pipeline, error
+):
+    handlers = list(logging.getLogger().handlers)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        begin(pipelines=[pipeline], others=[Refusal(error)])
+    assert end.value.code == 1
+    line = last_line(capsys)
+    assert (line["outcome"], line["reason"]) == ("failed", "a word is missing")
+    assert journal(tmp_path, pipeline) == [line]
+    assert logging.getLogger().handlers == handlers
+    assert signal.getsignal(signal.SIGTERM) is before
+    begin(pipelines=[pipeline])  # the lock is free again
+
+
+def test_a_run_that_is_no_job_is_refused_as_by_others(begin, tmp_path):
+    with pytest.raises(click.ClickException, match="a word is missing"):
+        begin(pipelines=["training"], others=[Refusal(click.ClickException("a word is missing"))])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -521,7 +580,7 @@ def test_a_job_that_was_cut_off_leaves_nothing_to_the_next_run_in_its_process(
 ):
     handlers = list(logging.getLogger().handlers)
     job = begin()
-    job.before_pipeline_run({"pipeline_names": ["training"], "run_id": "now"}, Catalog())
+    before_pipeline_run(job, ["training"])
     job.after_dataset_saved(order(Outcome.PROMOTED))
     job.after_pipeline_run()
     assert capsys.readouterr().out == ""

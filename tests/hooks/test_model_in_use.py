@@ -14,6 +14,7 @@ from mnist_vae.settings import HOOKS
 from tests.conftest import catalog_of, run
 from tests.projects import kedro
 from tests.releases import promote, releases_of, roll_back, use
+from tests.retrainings import retrain
 
 CONSUMERS = ("generation", "embedding_of_new_images")
 
@@ -76,6 +77,15 @@ def test_a_damaged_release_is_not_used(project, filename):
     assert message.startswith("The release in service cannot be used: ")
     assert filename in message
     assert "`kedro run --pipelines retraining --env test`, which first puts" in message
+
+
+def test_a_scoring_says_in_its_line_that_no_whole_release_is_in_service(project):
+    line = retrain(project, "scoring")
+    assert (line["outcome"], line["exit_code"]) == ("failed", 1)
+    assert line["reason"].startswith("There is no model in service: ")
+    release = put_in_service(project, "one")
+    (release.folder / "metrics.json").write_text("{")
+    assert retrain(project, "scoring")["reason"].startswith("The release in service cannot be used")
 
 
 def test_a_champion_that_is_a_folder_is_said_with_what_mends_it(project):
@@ -168,5 +178,5 @@ def test_kedros_own_commands_work_without_a_champion(project):
 
 def test_nothing_is_tracked_before_the_model_is_found_and_the_inputs_are_there():
     names = [type(hook).__name__ for hook in HOOKS]
-    order = ["Tracking", "InputCheck", "ModelInUse", "RetrainingJob"]  # Kedro calls the last first
+    order = ["Tracking", "InputCheck", "ModelInUse", "Jobs"]  # Kedro calls the last first
     assert [name for name in names if name in order] == order

@@ -14,7 +14,7 @@ from mnist_vae.datasets.in_use import ReleaseFileDataset
 from mnist_vae.datasets.keras_model import KerasModelDataset
 from mnist_vae.hooks.model_in_use import in_environment
 from mnist_vae.params import check_parameters
-from mnist_vae.retraining.job import JOB_PIPELINES
+from mnist_vae.retraining.job import JOB_PIPELINES, JOBS
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -27,7 +27,7 @@ _MODELS = ("encoder", "decoder")
 class InputCheck:
     """Refuse a run without its inputs, or with a model that is not the one that was asked for.
 
-    Jobs are left alone: they say for themselves what they lack.
+    The jobs about the model in service are left alone: their nodes say what they lack.
     """
 
     @hook_impl
@@ -45,7 +45,8 @@ class InputCheck:
             click.ClickException: An input is missing, or a parameter of the model contradicts the
                 model that is loaded.
         """
-        if JOB_PIPELINES & set(run_params["pipeline_names"] or ()):
+        names = set(run_params["pipeline_names"] or ())
+        if any(job.repairs and job.pipelines & names for job in JOBS):
             return
         env = in_environment(run_params["env"])
         inputs = sorted(pipeline.inputs())

@@ -1,7 +1,7 @@
 """The hook that makes jobs of the pipelines of the retraining, and of `scoring`.
 
-It must be the last one in `settings.HOOKS`: Kedro calls the last one first, so that nobody else
-begins anything before the lock is taken.
+It wraps what the other hooks do before a run, so that nobody begins anything before the lock is
+taken, and whatever keeps the run from its first node ends the job as a failure does.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ from mnist_vae.retraining.records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from kedro.framework.context import KedroContext
     from kedro.io import CatalogProtocol
 
@@ -90,27 +92,35 @@ class Jobs:
             )
         self._webhook = webhook.get("url")
 
-    @hook_impl
+    @hook_impl(wrapper=True)
     def before_pipeline_run(
         self, run_params: dict[str, Any], catalog: CatalogProtocol[Any, Any]
-    ) -> None:
-        """Begin the job, unless another one is under way.
+    ) -> Generator[None, Any, Any]:
+        """Begin the job, unless another one is under way, and then let the other hooks look.
 
         Raises:
-            click.ClickException: Pipelines of two jobs were asked for.
-            SystemExit: With the exit code of `locked`, or of `failed` where nothing can be written.
+            click.ClickException: Another pipeline was asked for beside that of a job.
+            SystemExit: With the exit code of `locked`, or of `failed` where nothing can be written
+                or another hook refuses the run.
         """
+        self._begin(run_params, catalog)
+        try:
+            return (yield)
+        except Exception as error:
+            self.on_pipeline_error(error)  # Kedro tells nobody of it
+            raise
+
+    def _begin(self, run_params: dict[str, Any], catalog: CatalogProtocol[Any, Any]) -> None:
         if self._record is not None:
             self._let_go()  # of what an earlier run in this process did not live to end
         asked = set(run_params["pipeline_names"] or ())
         jobs = [job for job in JOBS if job.pipelines & asked]
         if not jobs:
             return
-        if len(jobs) > 1:
-            names = " and ".join(job.name for job in jobs)
+        if len(asked) > 1:
             raise click.ClickException(
-                f"A run can be one job alone: expected pipelines of one, received those of {names} "
-                f"({', '.join(sorted(asked))}); run one after the other, or both at the same time."
+                "A job ends its run as soon as it is done: expected its pipeline alone, received "
+                f"{', '.join(sorted(asked))}; run one after the other."
             )
         self._job: Job = jobs[0]
         self._started = time.monotonic()
