@@ -11,10 +11,10 @@ PACKAGE = Path(mnist_vae.__file__).parent
 
 # From the ground up. What is on no floor is around a run: it may import all, and no floor it.
 FLOORS = [
-    {"images", "params", "fingerprints", "provenance"},
+    {"images", "origin", "params", "fingerprints", "provenance"},
     {"vae"},
     {"datasets", "retraining", "sheets"},
-    {"contracts", "scores", "recipe"},
+    {"contracts", "embeddings", "scores", "recipe"},
     {"pipelines"},
     {"pipeline_registry"},
 ]

@@ -344,7 +344,7 @@ def test_the_two_cron_jobs_share_the_claim_and_so_the_node(schedule):
         pods.append(template["spec"])
         (container,) = template["spec"]["containers"]
         assert container["name"] == pipeline
-        assert container["args"] == ["run", "--pipelines", pipeline, "--env", "prod"]
+        assert container["args"] == ["--pipelines", pipeline, "--env", "prod"]
         affinity = template["spec"]["affinity"]["podAffinity"]
         (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
         # The first pod of all is let through, as it has the labels that it asks for itself.
