@@ -83,8 +83,8 @@ def test_bad_data(run, project, broken_folder):
 
 
 def test_a_model_that_is_missing(run, project):
-    sentence = check_failure(run("--pipelines", "generation"), project)
-    assert "run `kedro run --pipelines training` first." in sentence
+    sentence = check_refusal(run("--pipelines", "generation"), project, code=1)
+    assert sentence.endswith("run `kedro run --pipelines training --env test` first.")
 
 
 def test_an_empty_folder_of_the_source(run, project):
@@ -291,8 +291,9 @@ def test_an_empty_environment_is_refused_as_of_a_variable_that_is_not_set(run, p
     assert sentence.startswith("Invalid value for '--env': there is no environment ``: ")
 
 
-def test_the_commands_in_a_sentence_name_the_environment_of_the_run(run, project):
-    sentence = check_failure(run("--pipelines", "generation"), project)
+def test_the_commands_in_a_sentence_name_the_environment_of_the_run(run, project, node_that_raises):
+    node_that_raises(ValueError("There is no model; run `kedro run --pipelines training` first."))
+    sentence = check_failure(run("--pipelines", "data"), project)
     assert sentence.endswith("run `kedro run --pipelines training --env test` first.")
 
 
@@ -310,7 +311,7 @@ def test_kedro_schedule_ends_in_a_sentence_too(project):
     for arguments, words in [
         (("systemd", "--env", "test", "--folder", project / "file/units"), "Not a directory"),
         (("cron", "--env", "nope"), "there is no such environment"),
-        (("alerts",), "while parsing"),
+        (("alerts",), "Invalid YAML"),
     ]:
         finished = CliRunner().invoke(
             cli.schedule, list(map(str, arguments)), obj=SimpleNamespace(project_path=project)
