@@ -1,9 +1,9 @@
 """The project's own `run`: whatever ends it, the last line of stderr is one sentence."""
 
 import logging
-import re
 import shutil
 import tarfile
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -12,7 +12,7 @@ from kedro.framework.startup import bootstrap_project
 
 from mnist_vae import cli
 from mnist_vae.pipelines.data import pipeline as data_pipeline
-from tests.projects import ROOT
+from tests.projects import ROOT, kedro
 
 
 @pytest.fixture
@@ -83,11 +83,8 @@ def test_bad_data(run, project, broken_folder):
 
 
 def test_a_model_that_is_missing(run, project):
-    finished = run("--pipelines", "generation")
-    assert finished.exit_code == 1
-    sentence = finished.stderr.splitlines()[-1]
-    assert re.search(r"run `kedro run --pipelines \w+ --env test` first\.$", sentence)
-    assert "Traceback" not in finished.stderr, "it is known before any node, so that there is none"
+    sentence = check_refusal(run("--pipelines", "generation"), project, code=1)
+    assert sentence.endswith("run `kedro run --pipelines training --env test` first.")
 
 
 def test_an_empty_folder_of_the_source(run, project):
@@ -287,3 +284,37 @@ def test_an_archive_that_cannot_be_read_is_refused(run, project, tmp_path):
 def test_a_run_that_ends_well_leaves_no_log_of_errors(run, project):
     assert run("--pipelines", "data").exit_code == 0
     assert not errors_log(project).exists()
+
+
+def test_an_empty_environment_is_refused_as_of_a_variable_that_is_not_set(run, project):
+    sentence = check_refusal(run("--env", ""), project)
+    assert sentence.startswith("Invalid value for '--env': there is no environment ``: ")
+
+
+def test_the_commands_in_a_sentence_name_the_environment_of_the_run(run, project, node_that_raises):
+    node_that_raises(ValueError("There is no model; run `kedro run --pipelines training` first."))
+    sentence = check_failure(run("--pipelines", "data"), project)
+    assert sentence.endswith("run `kedro run --pipelines training --env test` first.")
+
+
+def test_a_run_from_a_folder_of_the_project_logs_as_from_the_project_itself(project):
+    (project / "notebooks").mkdir()
+    finished = kedro(project / "notebooks", "run", "--env", "test", "--pipelines", "data")
+    assert finished.returncode == 0, finished.stderr
+    assert "Completed node: split_images" in finished.stderr
+    assert "Completed node" not in finished.stdout
+
+
+def test_kedro_schedule_ends_in_a_sentence_too(project):
+    (project / "file").write_text("")
+    (project / "conf/prod/globals.yml").write_text("data: [")
+    for arguments, words in [
+        (("systemd", "--env", "test", "--folder", project / "file/units"), "Not a directory"),
+        (("cron", "--env", "nope"), "there is no such environment"),
+        (("alerts",), "Invalid YAML"),
+    ]:
+        finished = CliRunner().invoke(
+            cli.schedule, list(map(str, arguments)), obj=SimpleNamespace(project_path=project)
+        )
+        assert words in finished.stderr.splitlines()[-1], finished.output
+        assert finished.stderr.splitlines()[-1].startswith("Error: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -12,6 +13,7 @@ from kedro.framework.project import pipelines, settings
 from kedro.utils import get_close_matches
 
 from mnist_vae import conf_source, failures
+from mnist_vae.retraining.names import with_environment
 from mnist_vae.schedule.alerts import alerts
 from mnist_vae.schedule.commands import schedule
 
@@ -47,18 +49,21 @@ class RunCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the pipeline."""
         show = ctx.params.pop("traceback")
-        conf, env = ctx.params["conf_source"], ctx.params["env"] or os.environ.get("KEDRO_ENV")
+        conf, env = ctx.params["conf_source"], ctx.params["env"]
+        if env is None:
+            env = os.environ.get("KEDRO_ENV") or None  # as Kedro has it
         try:
             with failures.said_once():
                 _check_environment(ctx, conf_source.located(conf), env)
-                if conf:
-                    conf_source.use_logging(conf)
+                if conf or conf_source.project_folder() != Path.cwd():
+                    conf_source.use_logging(conf_source.located(conf))
                 _check_pipelines(ctx)
                 return super().invoke(ctx)
         except (click.UsageError, click.exceptions.Exit, click.Abort):
             raise
         except click.ClickException as error:  # Kedro's own would be shown on stdout
-            raise click.ClickException(failures.one_line(error.message)) from error
+            words = with_environment(failures.one_line(error.message), env)
+            raise click.ClickException(words) from error
         except KeyboardInterrupt:
             click.echo("Error: The run was interrupted; run the same command to go on.", err=True)
             raise click.exceptions.Exit(_INTERRUPTED) from None
@@ -78,7 +83,7 @@ def _fail(error: Exception, *, conf: str | None, env: str | None, show: bool) ->
     if show:
         click.echo(failures.as_text(error), err=True)
     click.echo(where, err=True)
-    raise click.ClickException(failures.sentence(error)) from error
+    raise click.ClickException(with_environment(failures.sentence(error), env)) from error
 
 
 def _check_environment(ctx: click.Context, conf: str, env: str | None) -> None:

@@ -30,15 +30,15 @@ def run(project, command, *arguments, **environment):
     [KEDRO, [sys.executable, "-m", "kedro", "run"], MODULE],
     ids=["kedro run", "python -m kedro run", "python -m mnist_vae"],
 )
-def test_a_missing_model_is_one_sentence_after_where_its_traceback_is(project, command):
-    finished = run(project, command, "--pipelines", "generation")
+def test_a_failure_is_one_sentence_after_where_its_traceback_is(project, command):
+    finished = run(project, command, "--pipelines", "data", "--nodes", "nope")
     *log, where, sentence = finished.stderr.splitlines()
     assert finished.returncode == 1
     assert finished.stdout == ""
-    assert sentence.startswith("Error: encoder: There is no model at")
+    assert sentence == "Error: Pipeline does not contain nodes named ['nope']."
     assert where == f"The traceback is in {project / LOG}."
     assert "Traceback" not in "".join(log)
-    assert "kedro.io.core.DatasetError: encoder: There is no model" in (project / LOG).read_text()
+    assert "ValueError: Pipeline does not contain nodes" in (project / LOG).read_text()
 
 
 @pytest.mark.parametrize(

@@ -184,11 +184,11 @@ def test_errors_are_the_same_sentences_there(python, archive, tmp_path):
     unknown = run(folder, command, archive, "--pipelines", "trainig")
     assert unknown.returncode == 2
     assert unknown.stderr.endswith("received trainig; did you mean training?\n")
-    missing = run(folder, command, archive, "--pipelines", "generation")
-    assert missing.returncode == 1
-    *_, where, sentence = missing.stderr.splitlines()
+    failed = run(folder, command, archive, "--nodes", "nope")
+    assert failed.returncode == 1
+    *_, where, sentence = failed.stderr.splitlines()
     assert where == f"The traceback is in {folder}/data/test/08_reporting/errors.log."
-    assert sentence.startswith("Error: encoder: There is no model at")
+    assert sentence == "Error: Pipeline does not contain nodes named ['nope']."
 
 
 def test_without_its_project_kedro_schedule_says_that_there_is_none(python, tmp_path):

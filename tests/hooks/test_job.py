@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
@@ -13,10 +14,11 @@ import click
 import pytest
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.framework.hooks import hook_impl
-from kedro.framework.hooks.manager import _create_hook_manager
+from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
 
 from mnist_vae.datasets import batch_files
 from mnist_vae.hooks.job import Jobs
+from mnist_vae.hooks.tracking import Tracking
 from mnist_vae.params import Parameters
 from mnist_vae.retraining.job import Terminated
 from mnist_vae.retraining.records import (
@@ -86,13 +88,13 @@ class Catalog(dict):
         self.confirmed.append(name)
 
 
-def before_pipeline_run(job, pipelines, catalog=None, *others):
+def before_pipeline_run(job, pipelines, catalog=None, *others, env=None):
     """Call the hook of the job, and those of others, as Kedro does."""
     manager = _create_hook_manager()
     for hook in (*others, job):
         manager.register(hook)
     manager.hook.before_pipeline_run(
-        run_params={"pipeline_names": list(pipelines), "run_id": "now"},
+        run_params={"pipeline_names": list(pipelines), "run_id": "now", "env": env},
         pipeline=None,
         catalog=catalog or Catalog(),
     )
@@ -104,7 +106,7 @@ def begin(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     jobs = []
 
-    def make(catalog=None, pipelines=("retraining",), webhook=None, others=(), **params):
+    def make(catalog=None, pipelines=("retraining",), webhook=None, others=(), env=None, **params):
         parameters = {
             "seed": 1,
             **{name: {} for name in Parameters.model_fields if name not in ("seed", "source")},
@@ -116,7 +118,7 @@ def begin(tmp_path):
             loader["credentials"] = {"webhook": {"url": webhook}}
         job.after_context_created(SimpleNamespace(config_loader=loader, project_path=tmp_path))
         jobs.append(job)
-        before_pipeline_run(job, pipelines, catalog, *others)
+        before_pipeline_run(job, pipelines, catalog, *others, env=env)
         return job
 
     yield make
@@ -695,3 +697,45 @@ def test_the_figures_for_prometheus_come_last_and_stop_nothing(
     assert warned == blocked
     if not blocked:
         assert 'outcome="kept"' in (folder / "mnist_vae_retraining.prom").read_text()
+
+
+def test_without_the_library_for_prometheus_the_job_ends_as_its_line_says(
+    begin, monkeypatch, capsys, caplog
+):
+    monkeypatch.delitem(sys.modules, "mnist_vae.monitoring.textfile", raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)  # to import it raises
+    job = begin()
+    job.after_dataset_saved(order(Outcome.KEPT))
+    job.after_pipeline_run()
+    assert last_line(capsys)["exit_code"] == 0
+    (warning,) = (entry.message for entry in caplog.records if "Prometheus" in entry.message)
+    assert "run `pip install -c constraints.txt -e .`" in warning
+
+
+def test_the_commands_in_a_reason_name_the_environment_of_the_run(begin, capsys):
+    job = begin(env="prod")
+    with pytest.raises(SystemExit):
+        job.on_pipeline_error(ValueError("There is none; run `kedro run --pipelines retraining`."))
+    assert "run `kedro run --pipelines retraining --env prod`." in last_line(capsys)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("hook", "arguments"),
+    [
+        ("before_node_run", {"inputs": {}, "is_async": False, "run_id": "", "catalog": None}),
+        ("after_dataset_loaded", {"dataset_name": "champion", "data": None}),
+    ],
+)
+def test_asked_to_end_while_mlflow_is_told_a_job_begins_no_more_work(
+    begin, monkeypatch, hook, arguments
+):
+    def asked_to_end(*_):
+        signal.raise_signal(signal.SIGTERM)
+
+    tracking = Tracking()
+    monkeypatch.setattr(tracking, "_run", SimpleNamespace(log_parameters=asked_to_end))
+    monkeypatch.setattr(tracking, "_follow", asked_to_end)
+    hooks = _create_hook_manager()
+    _register_hooks(hooks, (tracking, begin()))
+    with pytest.raises(Terminated):
+        getattr(hooks.hook, hook)(node=None, **arguments)

@@ -177,3 +177,14 @@ def test_its_environment_is_otherwise_that_of_an_unattended_job():
 def test_it_works_within_the_job():
     names = [type(hook).__name__ for hook in HOOKS]
     assert names.index("Tracking") < names.index("Jobs")  # Kedro calls the last one first
+
+
+def test_what_mlflow_makes_of_being_asked_to_end_is_no_fault_of_it_either(opened, caplog):
+    wrapped = RuntimeError("it was asked to end")
+    wrapped.__cause__ = Terminated("it was asked to end (SIGTERM)")
+    tracking, run = opened(wrapped)
+    tracking.before_node_run(inputs={})
+    run.error = None
+    tracking.on_pipeline_error(error=Terminated("it was asked to end (SIGTERM)"))
+    assert run.calls[-1] == ("close", "KILLED")
+    assert not caplog.records

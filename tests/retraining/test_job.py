@@ -101,6 +101,11 @@ def test_a_reader_of_the_last_line_that_went_away_is_no_error(monkeypatch, caplo
     assert "The last line was not printed" in caplog.text
 
 
+def test_a_process_without_stdout_goes_on(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)  # as after `>&-`
+    say("{}")
+
+
 def test_the_last_line_is_printed_also_where_the_locale_lacks_its_characters(monkeypatch):
     printed = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="latin-1"))

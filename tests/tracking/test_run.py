@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import os
 import sys
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 
 from mnist_vae.params import RetrainingParams
 from mnist_vae.retraining.records import Decision, Figures, Outcome
-from mnist_vae.tracking.run import TrackedRun
+from mnist_vae.tracking.run import TrackedRun, _set_defaults
 
 
 class Client:
@@ -112,3 +113,9 @@ def test_the_end_of_the_process_closes_what_is_open_alone(monkeypatch, run):
     run.close("FAILED")
     assert run.client.closed == ["FAILED"]
     assert at_exit == [run.close_as_left]
+
+
+def test_files_of_the_folder_where_it_runs_stay_out_of_a_model(monkeypatch):
+    monkeypatch.delenv("MLFLOW_UV_AUTO_DETECT", raising=False)
+    _set_defaults()
+    assert os.environ["MLFLOW_UV_AUTO_DETECT"] == "false", "uv.lock may hold an address with a key"

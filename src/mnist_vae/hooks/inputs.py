@@ -12,9 +12,9 @@ from kedro.io.core import DatasetError
 from mnist_vae.datasets.idx import IdxDataset
 from mnist_vae.datasets.in_use import ReleaseFileDataset
 from mnist_vae.datasets.keras_model import KerasModelDataset
-from mnist_vae.hooks.model_in_use import in_environment
 from mnist_vae.params import check_parameters
 from mnist_vae.retraining.job import JOB_PIPELINES, JOBS
+from mnist_vae.retraining.names import in_environment
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext

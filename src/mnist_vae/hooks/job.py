@@ -30,7 +30,7 @@ from mnist_vae.retraining.job import (
     peak_memory_mb,
     say,
 )
-from mnist_vae.retraining.names import printable
+from mnist_vae.retraining.names import printable, with_environment
 from mnist_vae.retraining.records import (
     Decision,
     Decline,
@@ -124,6 +124,7 @@ class Jobs:
             )
         self._job: Job = jobs[0]
         self._started = time.monotonic()
+        self._env = run_params["env"]
         self._catalog = catalog
         reason = "a part of the pipeline was run, which decides nothing"
         self._outcome = self._job.undecided, reason
@@ -170,6 +171,12 @@ class Jobs:
     @hook_impl
     def before_node_run(self) -> None:
         """End here when the process was asked to end and somebody caught the exception."""
+        if self._record is not None:
+            self._signals.check()
+
+    @hook_impl
+    def after_dataset_loaded(self) -> None:
+        """Alike: a node may have long to do with it."""
         if self._record is not None:
             self._signals.check()
 
@@ -253,7 +260,8 @@ class Jobs:
         assert record is not None  # noqa: S101 - nobody ends a job that did not begin
         exit_code = getattr(self._exit_codes, outcome)
         try:
-            self._tell(record, outcome, exit_code, printable(reason))
+            reason = with_environment(printable(reason), self._env)
+            self._tell(record, outcome, exit_code, reason)
         finally:
             self._let_go()
         if exit_code or stop:
@@ -277,8 +285,18 @@ class Jobs:
             self._mark_reported()
         say(line)
         notify(self._webhook, record, self._webhook_timeout)
-        from mnist_vae.monitoring.textfile import write_metrics  # no other command needs it
+        self._write_metrics(record)
 
+    def _write_metrics(self, record: dict[str, Any]) -> None:
+        try:
+            from mnist_vae.monitoring.textfile import write_metrics  # no other command needs it
+        except ImportError as error:  # an environment older than the code
+            logger.warning(
+                "The figures for Prometheus were not written: expected the libraries of this "
+                "version, received %s; run `pip install -c constraints.txt -e .`.",
+                error,
+            )
+            return
         write_metrics(self._data, self._job.name, record, self._monitoring)
 
     def _let_go(self) -> None:

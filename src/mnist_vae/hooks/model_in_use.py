@@ -16,6 +16,7 @@ from kedro.pipeline import Pipeline
 
 from mnist_vae.datasets.in_use import FILES, ReleaseFileDataset, ReleaseInUse
 from mnist_vae.datasets.releases import ReleaseError
+from mnist_vae.retraining.names import in_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,8 +120,3 @@ class ModelInUse:
         finally:
             log.disabled = before
         return list(found.values())
-
-
-def in_environment(env: str | None) -> str:
-    """Return the option of `kedro` that names an environment, or nothing for the usual one."""
-    return f" --env {env}" if env and env != "local" else ""

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Of what Kedro says about a run, that which is no tag: the parameters are logged one by one.
-_NO_TAGS = ("runtime_params", "project_path")
+# Of what Kedro says about a run, that which is no tag: the parameters are logged one by one, and a
+# runner has no name.
+_NO_TAGS = ("runtime_params", "project_path", "runner")
 
 
 class Tracking:
@@ -79,14 +80,16 @@ class Tracking:
         with self._harmless():
             self._run = open_run(self._config, names, tags)
 
-    @hook_impl
+    # First here too, and as a dataset is loaded: if the process was asked to end in the meantime,
+    # the hook of the jobs, called next, ends it before the node begins, which may train for long.
+    @hook_impl(tryfirst=True)
     def before_node_run(self, inputs: dict[str, Any]) -> None:
         """Log the parameters that the node takes."""
         if self._run is not None:
             with self._harmless():
                 self._run.log_parameters(inputs)
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
         """See to it that the alias is where it should be, also after a run that was not tracked."""
         if self._run is not None and dataset_name == "champion":
@@ -138,9 +141,9 @@ class Tracking:
         """Keep from the run what MLflow raises, and track it no further."""
         try:
             yield
-        except Terminated:
-            pass  # the job raises it again, where it does no harm
         except Exception as error:
+            if _is_an_end(error):
+                return  # the job raises it again, where it does no harm
             run, self._run = self._run, None
             logger.warning(
                 "This run is not tracked%s: expected %s, received %s; the run itself goes on.",
@@ -150,6 +153,13 @@ class Tracking:
             if run is not None:
                 with suppress(Exception):
                     run.close("KILLED")
+
+
+def _is_an_end(error: BaseException | None) -> bool:
+    """Return whether the process was asked to end; MLflow's database wraps whatever it catches."""
+    while error is not None and not isinstance(error, Terminated):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _expected_and_received(error: Exception) -> tuple[str, str]:

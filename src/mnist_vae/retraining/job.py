@@ -258,6 +258,8 @@ def notify(url: str | None, record: dict[str, Any], timeout: float) -> None:
 
 def say(line: str) -> None:
     """Print the line of JSON on stdout; a reader that has gone away is no error."""
+    if sys.stdout is None:  # there was none when the process began
+        return
     try:
         try:
             sys.stdout.write(line + "\n")

@@ -11,6 +11,7 @@ _UNPRINTABLE = re.compile(
     "\u200e\u200f\u202a-\u202e\u2066-\u2069"  # these turn the direction of what follows
     "\ud800-\udfff]"  # surrogates: UTF-8 has none
 )
+_COMMAND = re.compile(r"(kedro run --pipelines [\w,]*\w)(?! --env)(?![\w,])")
 _ODD_IN_A_FILE_NAME = re.compile(r"^\.|[/\\*?\[\]]")  # hidden, in a folder, or a pattern
 _RAW_BYTES = range(0xDC80, 0xDD00)  # what Python makes of bytes that are not UTF-8
 _ASCII_END = 0x80
@@ -27,6 +28,16 @@ def printable(name: str) -> str:
     stays, so that the result may be passed again.
     """
     return _UNPRINTABLE.sub(_escape, name)
+
+
+def with_environment(words: str, env: str | None) -> str:
+    """Return `words`, each command to run a pipeline in this environment, if it names none."""
+    return _COMMAND.sub(rf"\1{in_environment(env)}", words)
+
+
+def in_environment(env: str | None) -> str:
+    """Return the option of `kedro` that names an environment, or nothing for the usual one."""
+    return f" --env {env}" if env and env != "local" else ""
 
 
 def file_name(name: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mnist_vae import failures
 from mnist_vae.params import (
     ExitCodesParams,
     ParameterError,
@@ -65,7 +66,19 @@ JOBS = {
 }
 
 
-@click.group()
+class _ScheduleGroup(click.Group):
+    """Commands that end in one sentence where something is wrong, such as a file or a folder."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            raise click.ClickException(failures.sentence(error)) from error
+
+
+@click.group(cls=_ScheduleGroup)
 def schedule() -> None:
     """Write what a scheduler needs to run a job, with the paths of this project."""
 

@@ -163,6 +163,7 @@ def _set_defaults() -> None:
         "MLFLOW_CONFIGURE_LOGGING": "false",  # conf/logging.yml does
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a job's last line there is its result
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_UV_AUTO_DETECT": "false",  # a model holds no uv.lock of the folder where it runs
     }.items():
         os.environ.setdefault(name, value)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it says each retry
