@@ -139,13 +139,12 @@ def test_embedding_without_a_model_says_what_to_run_first(project):
     kedro(project, "run", "--env", "test", "--pipelines", "data")
     finished = kedro(project, "run", "--env", "test", "--pipelines", "embedding")
     assert finished.returncode != 0
-    assert "There is no model at" in finished.stderr
-    assert "run `kedro run --pipelines training` first" in finished.stderr
+    assert "The inputs of the run are not there: expected decoder (" in finished.stderr
+    assert "run `kedro run --pipelines training --env test` first" in finished.stderr
 
 
 def test_a_source_in_a_parameter_file_is_refused_as_the_catalog_would_not_see_it(project):
     (project / "conf/local/parameters.yml").write_text("source: {folder: /elsewhere}\n")
-    # `--env test` would leave out conf/local.
     finished = kedro(project, "run", "--pipelines", "data")
     assert finished.returncode != 0
     assert "Parameter `source` is in a parameter file" in finished.stderr
