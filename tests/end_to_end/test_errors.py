@@ -57,6 +57,7 @@ def test_what_is_not_there_is_refused_at_once(project, command, arguments, words
     assert not (project / "data").exists()
 
 
+@pytest.mark.slow  # it trains, in a process of its own
 def test_a_failed_training_says_its_sentence_once(project):
     params = "training.learning_rate=1e9,training.epochs=1"
     finished = run(project, KEDRO, "--pipelines", "training", "--params", params)
@@ -80,6 +81,7 @@ def test_the_job_ends_as_it_did_with_its_own_line_and_code(project):
     assert not (project / LOG).exists()  # its own log has it
 
 
+@pytest.mark.slow  # it trains, in a process of its own
 def test_ctrl_c_ends_a_training_with_a_sentence_and_the_shells_code(project):
     arguments = ["--env", "test", "--pipelines", "training", "--params", "training.epochs=10000"]
     with subprocess.Popen(

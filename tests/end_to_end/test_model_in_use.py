@@ -19,6 +19,8 @@ from tests.conftest import catalog_of, run
 from tests.releases import promote_last_trained, releases_of, roll_back, use
 from tests.retrainings import damage, retrain
 
+pytestmark = pytest.mark.slow  # they train, some in processes of their own
+
 CONSUMERS = ("embedding_of_new_images", "generation")
 QUICK = {"epochs": 1, "jit_compile": False}
 STATES = ("none", "one", "promoted", "rolled back", "damaged")
@@ -218,7 +220,6 @@ def test_another_configuration_does_not_take_the_champion_out_of_service(project
     assert said_by_outputs(project, "generation")[1] == release.name
 
 
-@pytest.mark.slow
 def test_a_machine_that_only_retrains_has_a_model_for_everybody(served_copy):
     use(served_copy, "champion")
     line = retrain(served_copy, **{"training.epochs": 3})

@@ -20,6 +20,8 @@ from tests.conftest import run
 from tests.projects import kedro
 from tests.retrainings import retrain
 
+pytestmark = pytest.mark.slow  # they train, some in processes of their own
+
 
 @cache
 def sample():

@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import pytest
+
 from mnist_vae.hooks import retention
 from tests.conftest import run
 
@@ -45,6 +47,7 @@ def test_a_training_removes_the_oldest_and_a_run_that_trains_nothing_none(copied
         assert second in versions(copied, name)
 
 
+@pytest.mark.slow  # it trains
 def test_what_a_release_or_a_late_manifest_names_stays(copied):
     served = older(copied, 1, model_version="served", manifest=False)
     removed = older(copied, 2)
@@ -64,6 +67,7 @@ def test_what_a_release_or_a_late_manifest_names_stays(copied):
     assert len(left) == 4  # and the two newest
 
 
+@pytest.mark.slow  # it trains
 def test_null_keeps_all(copied):
     older(copied, 1)
     train(copied, None)
