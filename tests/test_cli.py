@@ -165,6 +165,7 @@ def test_where_no_log_can_be_written_the_traceback_is_on_the_terminal(run, proje
     assert "File exists" in sentence
 
 
+@pytest.mark.slow  # a run after the other
 def test_the_log_has_the_command_and_every_failure_and_rotates(
     run, project, node_that_raises, monkeypatch
 ):

@@ -136,7 +136,6 @@ def test_prod_refuses_to_run_on_the_sample(project):
 
 
 def test_embedding_without_a_model_says_what_to_run_first(project):
-    kedro(project, "run", "--env", "test", "--pipelines", "data")
     finished = kedro(project, "run", "--env", "test", "--pipelines", "embedding")
     assert finished.returncode != 0
     assert "The inputs of the run are not there: expected decoder (" in finished.stderr

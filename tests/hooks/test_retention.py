@@ -74,6 +74,7 @@ def test_null_keeps_all(copied):
     assert len(versions(copied)) == 3
 
 
+@pytest.mark.slow  # it trains
 def test_what_cannot_be_removed_is_a_warning(copied, monkeypatch, caplog):
     first = older(copied, 1)
 
