@@ -72,7 +72,7 @@ def call_hooks_within(tracking):
     tracking.after_dataset_saved(dataset_name="metrics", data={"latent_dim": 2})
 
 
-@pytest.mark.parametrize("env", ["local", "prod", "test"])
+@pytest.mark.parametrize("env", ["local", "prod", "test", "base"])
 def test_an_environment_without_its_file_knows_nothing_of_it(env, not_installed, caplog):
     tracking = Tracking()
     tracking.after_context_created(context_of(env))

@@ -58,9 +58,13 @@ class Tracking:
         loader: Any = context.config_loader
         loader.config_patterns.setdefault("mlflow", ["mlflow*"])
         try:
-            self._config = read_config(loader["mlflow"], Path(context.project_path))
+            found = loader["mlflow"]
         except MissingConfigException:
             return
+        if not found:  # Kedro raises nothing where the environment is the base itself
+            return
+        try:
+            self._config = read_config(found, Path(context.project_path))
         except TrackingConfigError as error:
             raise click.ClickException(str(error)) from error
 
