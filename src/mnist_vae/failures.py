@@ -10,14 +10,13 @@ import textwrap
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from kedro.io import DatasetError
 
+from mnist_vae.retraining.job import rotating_log
 from mnist_vae.retraining.names import printable
 
-_LOG_BYTES, _LOG_FILES = 1_000_000, 5
 _MOST_CHARACTERS = 1_000
 
 # Their messages tell a programmer, and only beside the type, what happened.
@@ -70,14 +69,7 @@ def write_traceback(error: BaseException, path: Path) -> None:
         OSError: The log cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = RotatingFileHandler(
-        path,
-        maxBytes=_LOG_BYTES,
-        backupCount=_LOG_FILES,
-        encoding="utf-8",
-        errors="backslashreplace",
-    )
-    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(message)s"))
+    handler = rotating_log(path, "%(asctime)s %(process)d %(message)s")
     handler.handleError = _raise_again  # type: ignore[method-assign]
     command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])  # noqa: PTH119 - it may be empty
     trace = (type(error), error, error.__traceback__)

@@ -165,6 +165,15 @@ def move(
     sync(Path(target.parent))
 
 
+def point(link: Path, target: Path) -> None:
+    """Have a link lead to `target`, in one rename that outlasts a power failure."""
+    partial = link.with_name(f".partial-{link.name}")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(target)
+    partial.replace(link)
+    sync(link.parent)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it, that outlast a power failure."""
     if not path.is_dir():

@@ -27,8 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro.io.core import AbstractDataset, DatasetError
 
-from mnist_vae.datasets.atomic import make_folder, move, partial_beside, sync
-from mnist_vae.datasets.release_files import free
+from mnist_vae.datasets.atomic import make_folder, move, partial_beside, point, sync
+from mnist_vae.datasets.folders import free
 from mnist_vae.datasets.stream import write_stream
 from mnist_vae.retraining.records import Scored
 
@@ -133,11 +133,7 @@ class BatchEmbeddingsDataset(
         if self._current() == model:
             return
         os.utime(self._path / model)  # which goes by when it was last of use
-        partial = self._path / f".partial-{_CURRENT}"
-        partial.unlink(missing_ok=True)
-        partial.symlink_to(model)
-        partial.replace(self._path / _CURRENT)
-        sync(self._path)
+        point(self._path / _CURRENT, Path(model))
 
     def _remove_old(self, order: Scored) -> None:
         in_use = {self._current(), order.model} - {None}

@@ -52,6 +52,15 @@ def times_of(folder: Path) -> list[float]:
     return times
 
 
+def free(path: Path) -> Path:
+    """Return `path`, or where there is anything, a dangling link too, `<path>-2` and so on."""
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
+
+
 def move(source: Path, target: Path) -> None:
     """Rename `source` to `target` on the same disk; a power cut later does not undo it.
 

@@ -15,6 +15,7 @@ from kedro.io.core import DatasetError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mnist_vae.datasets.atomic import sync
+from mnist_vae.datasets.folders import free
 
 MANIFEST = "release.json"
 RELEASES = "releases"
@@ -191,16 +192,6 @@ def number_of(name: str) -> int:
     """Return the number that a name starts with, or 0."""
     match = _NAME.fullmatch(name)
     return int(match["number"]) if match else 0
-
-
-def free(path: Path) -> Path:
-    """Return `path`, or where there is one, `<path>-2` and so on."""
-    number = 1
-    free = path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
 
 
 def not_a_link(champion: Path, releases: Path) -> ReleaseError:

@@ -27,13 +27,14 @@ from typing import Any, Literal
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
 
-from mnist_vae.datasets.atomic import make_folder, sync, write_json
+from mnist_vae.datasets.atomic import make_folder, point, sync, write_json
 from mnist_vae.datasets.declined import (
     DeclinedDataset,
     read_declined,
     rolled_back,
     write_declined,
 )
+from mnist_vae.datasets.folders import free
 from mnist_vae.datasets.release_files import (
     MANIFEST,
     RELEASES,
@@ -41,7 +42,6 @@ from mnist_vae.datasets.release_files import (
     Release,
     ReleaseError,
     Shelf,
-    free,
     not_a_link,
     number_of,
     read_release,
@@ -271,11 +271,7 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
         return name
 
     def _put_in_service(self, name: str) -> None:
-        partial = self.folder / f".partial-{_CHAMPION}"
-        partial.unlink(missing_ok=True)
-        partial.symlink_to(Path(RELEASES) / name)
-        partial.replace(self.folder / _CHAMPION)
-        sync(self.folder)
+        point(self.folder / _CHAMPION, Path(RELEASES) / name)
 
     def _put_another_in_service(self, damaged: str) -> tuple[str | None, str]:
         """Return the name of the release that takes the place of `damaged`, and say what it is."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mnist_vae.datasets.atomic import make_folder
 from mnist_vae.datasets.batch_files import read_batch
-from mnist_vae.datasets.folders import files_of, move, signature
+from mnist_vae.datasets.folders import files_of, free, move, signature
 from mnist_vae.retraining.names import file_key, file_name, printable
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Shed:
         return batch.problem is None and (self.in_use / f"{key}.parquet").is_file()
 
     def _move(self, name: str, state: str) -> None:
-        source, target = self.incoming / name, _free(self.taken_to / file_name(name))
+        source, target = self.incoming / name, free(self.taken_to / file_name(name))
         try:
             make_folder(self.taken_to)
             move(source, target)
@@ -82,12 +82,3 @@ def _has_links(folder: Path) -> bool:
         return folder.is_symlink() or any(path.is_symlink() for path in files_of(folder))
     except OSError:
         return True
-
-
-def _free(path: Path) -> Path:
-    """Return `path`, or where there is anything, `<path>-2` and so on."""
-    number, free = 1, path
-    while os.path.lexists(free):
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
+from mnist_vae.datasets.release_files import RELEASES
 from mnist_vae.datasets.versions import remove_old_versions
 from mnist_vae.params import check_parameters
 
@@ -50,7 +51,7 @@ class Retention:
     def _remove(self, keep: int, catalog: CatalogProtocol[Any, Any]) -> None:
         files = [_local_path(catalog, name) for name in _MODEL]
         manifests = _local_path(catalog, "run_manifest")
-        releases = catalog["champion"].folder / "releases"
+        releases = catalog["champion"].folder / RELEASES
         newest = sorted(manifests.glob(f"*/{manifests.name}"), reverse=True)[:keep]
         named = {_model_version(path) for path in (*newest, *releases.glob("*/release.json"))} - {
             None

@@ -123,6 +123,23 @@ class JobLock:
             return "a process that has only just begun"
 
 
+def rotating_log(path: Path, line: str) -> RotatingFileHandler:
+    """Return what writes to a log that rotates, its lines in this format.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    handler = RotatingFileHandler(
+        path,
+        maxBytes=_LOG_BYTES,
+        backupCount=_LOG_FILES,
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
+    handler.setFormatter(logging.Formatter(line))
+    return handler
+
+
 class Journal:
     """The journal, a line of JSON a run, and the log that rotates beside it.
 
@@ -143,14 +160,9 @@ class Journal:
             OSError: The folder cannot be written to.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(
-            self._folder / f"{self._name}.log",
-            maxBytes=_LOG_BYTES,
-            backupCount=_LOG_FILES,
-            encoding="utf-8",
-            errors="backslashreplace",
+        handler = rotating_log(
+            self._folder / f"{self._name}.log", "%(asctime)s %(process)d %(levelname)s %(message)s"
         )
-        handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
         # A full disk is said once, by what failed for it, and not at every line of the log.
         handler.handleError = _say_nothing  # type: ignore[method-assign]
         logging.getLogger().addHandler(handler)

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
+from mnist_vae.retraining.names import printable
+
 
 class Outcome(StrEnum):
     """How a run of a job ended. Each has an exit code (`retraining.exit_codes`, or `scoring`'s)."""
@@ -96,6 +98,24 @@ class Intake(Record):
         """The images of the batches that were embedded."""
         embedded = (one for one in self.batches.values() if one.outcome == "embedded")
         return sum(one.images or 0 for one in embedded)
+
+
+def put_aside_before(
+    unreported: dict[str, Any], delivered: Collection[str]
+) -> dict[str, BatchRecord]:
+    """Return the records of bad batches that an earlier run did not live to tell of.
+
+    Args:
+        unreported: What the quarantine has of them, by name.
+        delivered: The batches of this run, one of which may have the same name.
+    """
+    names = {printable(name) for name in delivered}
+    return {
+        f"{name} (before)" if name in names else name: BatchRecord(
+            outcome="bad", reasons=record["reasons"]
+        )
+        for name, record in unreported.items()
+    }
 
 
 class Plan(Record):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
-from string import Template
 from typing import TYPE_CHECKING
 
 import click
 
-from mnist_vae.schedule.commands import environment, parameters_of
+from mnist_vae.schedule.commands import environment, parameters_of, render
 
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
@@ -70,9 +68,9 @@ def alerts(
     """Print alert rules for Prometheus."""
     name = parameters_of(project, env).monitoring.project
     turns = {"retraining": turn, "scoring": scoring_turn}
-    rules = [_render("alerts.yml", project=name, disk_free=str(disk_free))]
+    rules = [render("alerts.yml", project=name, disk_free=str(disk_free))]
     rules += [
-        _render(
+        render(
             "alerts_job.yml",
             project=name,
             pipeline=pipeline,
@@ -84,8 +82,3 @@ def alerts(
         if seconds
     ]
     click.echo("".join(rules), nl=False)
-
-
-def _render(template: str, **values: str) -> str:
-    text = files("mnist_vae").joinpath("schedule", template).read_text(encoding="utf-8")
-    return Template(text).substitute(values)

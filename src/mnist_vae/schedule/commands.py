@@ -133,7 +133,7 @@ def systemd(
 ) -> None:
     """Write a service and its timer, as units of your user."""
     title = JOBS[pipeline].title
-    service = _render(
+    service = render(
         "job.service",
         title=title,
         project=str(project.project_path).replace("%", "%%"),
@@ -141,7 +141,7 @@ def systemd(
         command=" ".join(_quoted_for_systemd(word) for word in _command(pipeline, env, ":")),
         locked=str(_exit_codes(project, pipeline, env).locked),
     )
-    timer = _render("job.timer", title=title, calendar=calendar or JOBS[pipeline].systemd)
+    timer = render("job.timer", title=title, calendar=calendar or JOBS[pipeline].systemd)
     _write(folder / f"mnist-vae-{pipeline}.service", service)
     _write(folder / f"mnist-vae-{pipeline}.timer", timer)
 
@@ -155,7 +155,7 @@ def cron(project: ProjectMetadata, pipeline: str, env: str, calendar: str | None
     """Print a line for your crontab."""
     folder = shlex.quote(str(project.project_path))
     command = f"cd {folder} && {shlex.join(_command(pipeline, env))}"
-    line = _render(
+    line = render(
         "crontab",
         title=JOBS[pipeline].title,
         calendar=calendar or JOBS[pipeline].cron,
@@ -181,7 +181,7 @@ def airflow(
 ) -> None:
     """Write a DAG for Apache Airflow 3."""
     scheduled, codes = JOBS[pipeline], _exit_codes(project, pipeline, env)
-    dag = _render(
+    dag = render(
         "airflow_dag.py.template",
         title=scheduled.title,
         pipeline=pipeline,
@@ -202,7 +202,7 @@ def airflow(
 @click.option("--image", required=True, help="The image built from the Dockerfile.")
 def kubernetes(pipeline: str, env: str, calendar: str | None, image: str) -> None:
     """Print a CronJob and the claim of its data, for `kubectl apply -f -`."""
-    manifest = _render(
+    manifest = render(
         "cronjob.yaml",
         pipeline=pipeline,
         image=_literal(image),
@@ -262,7 +262,8 @@ def _literal(value: str | list[str] | list[int]) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _render(template: str, **values: str) -> str:
+def render(template: str, **values: str) -> str:
+    """Return a template of this folder with its values."""
     text = files("mnist_vae").joinpath("schedule", template).read_text(encoding="utf-8")
     return Template(text).substitute(values)
 

@@ -27,7 +27,6 @@ from mnist_vae.pipelines.intake.drift import DriftMeter
 from mnist_vae.pipelines.intake.examination import Known, examine
 from mnist_vae.retraining.names import file_key, printable
 from mnist_vae.retraining.records import (
-    BatchRecord,
     Declined,
     Drift,
     Intake,
@@ -35,6 +34,7 @@ from mnist_vae.retraining.records import (
     Plan,
     Withdrawal,
     kept_in_a_row,
+    put_aside_before,
 )
 
 logger = logging.getLogger(__name__)
@@ -78,13 +78,7 @@ def check_batches(
         good, uint8 `[n, 28, 28]`, split `train` or `validation` by their content; the intake so
         far; and its reasons if it is bad. An image's id never changes, and no id is given twice.
     """
-    delivered = {printable(name) for name in incoming_batches}
-    records = {
-        f"{name} (before)" if name in delivered else name: BatchRecord(
-            outcome="bad", reasons=record["reasons"]
-        )
-        for name, record in unreported_quarantine.items()
-    }
+    records = put_aside_before(unreported_quarantine, incoming_batches)
     meter = DriftMeter(champion, retraining_params, seed) if champion else None
     known = None
     for name, read in sorted(incoming_batches.items()):

@@ -20,7 +20,14 @@ from mnist_vae.embeddings import embed, new_image_set
 from mnist_vae.images import UNLABELLED, ImageSet
 from mnist_vae.params import EmbeddingParams, ScoringParams
 from mnist_vae.retraining.names import file_name, printable
-from mnist_vae.retraining.records import BatchRecord, Intake, Outcome, Scored, ScoringPlan
+from mnist_vae.retraining.records import (
+    BatchRecord,
+    Intake,
+    Outcome,
+    Scored,
+    ScoringPlan,
+    put_aside_before,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -97,13 +104,7 @@ def embed_batches(
         ValueError: Models and summary do not belong together.
     """
     new = _not_done(batches_to_embed, earlier_batch_embeddings.done(scoring_plan.model))
-    delivered = {printable(name) for name in new}
-    records = {
-        f"{name} (before)" if name in delivered else name: BatchRecord(
-            outcome="bad", reasons=record["reasons"]
-        )
-        for name, record in unreported_quarantine.items()
-    }
+    records = put_aside_before(unreported_quarantine, new)
     for name, folder in new.items():
         images, record = _look_at(folder.read())
         records[printable(name)] = record
