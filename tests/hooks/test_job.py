@@ -15,6 +15,7 @@ import pytest
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.framework.hooks import hook_impl
 from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
+from kedro.io import DatasetError
 
 from mnist_vae.datasets import batch_files
 from mnist_vae.hooks.job import Jobs
@@ -536,6 +537,15 @@ def test_the_job_asked_to_end_says_so_and_gives_the_handler_back(begin, capsys):
     assert end.value.code == 1
     assert last_line(capsys)["reason"] == "it was asked to end (SIGTERM)"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_kedro_makes_of_being_asked_to_end_is_told_as_that(begin, capsys):
+    job = begin()
+    wrapped = DatasetError("Failed while loading data from dataset MemoryDataset().")
+    wrapped.__cause__ = Terminated("it was asked to end (SIGTERM)")
+    with pytest.raises(SystemExit):
+        job.on_pipeline_error(wrapped)
+    assert last_line(capsys)["reason"] == "it was asked to end (SIGTERM)"
 
 
 def test_what_a_signal_made_of_a_batch_is_not_saved(begin, tmp_path, monkeypatch):

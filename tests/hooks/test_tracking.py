@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import click
 import pytest
 from kedro.config import OmegaConfigLoader
+from kedro.io import DatasetError
 
 from mnist_vae.hooks import tracking as hook
 from mnist_vae.hooks.tracking import Tracking
@@ -116,8 +117,21 @@ def test_a_run_is_opened_with_its_name_and_closed_as_it_ends(monkeypatch):
     assert run.calls == [("close", "FINISHED")] * 3
 
 
+def wrapped(error):
+    """Return what Kedro makes of an error while it loads a dataset."""
+    outer = DatasetError("Failed while loading data from dataset MemoryDataset().")
+    outer.__cause__ = error
+    return outer
+
+
 @pytest.mark.parametrize(
-    ("error", "status"), [(ValueError("no"), "FAILED"), (Terminated("SIGTERM"), "KILLED")]
+    ("error", "status"),
+    [
+        (ValueError("no"), "FAILED"),
+        (wrapped(ValueError("no")), "FAILED"),
+        (Terminated("SIGTERM"), "KILLED"),
+        (wrapped(Terminated("SIGTERM")), "KILLED"),
+    ],
 )
 def test_a_run_that_fails_is_closed_as_failed_and_one_that_is_ended_as_killed(
     opened, error, status
@@ -180,9 +194,7 @@ def test_it_works_within_the_job():
 
 
 def test_what_mlflow_makes_of_being_asked_to_end_is_no_fault_of_it_either(opened, caplog):
-    wrapped = RuntimeError("it was asked to end")
-    wrapped.__cause__ = Terminated("it was asked to end (SIGTERM)")
-    tracking, run = opened(wrapped)
+    tracking, run = opened(wrapped(Terminated("it was asked to end (SIGTERM)")))
     tracking.before_node_run(inputs={})
     run.error = None
     tracking.on_pipeline_error(error=Terminated("it was asked to end (SIGTERM)"))

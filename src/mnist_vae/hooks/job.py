@@ -26,6 +26,7 @@ from mnist_vae.retraining.job import (
     Journal,
     LockedError,
     SignalWatch,
+    asked_to_end,
     notify,
     peak_memory_mb,
     say,
@@ -250,6 +251,7 @@ class Jobs:
 
     def _fail(self, error: Exception) -> None:
         self._journal.log_traceback(error)
+        error = asked_to_end(error) or error
         reason = " ".join(str(error).split()) or type(error).__name__
         self._end(Outcome.FAILED, reason, stop=True)
 

@@ -14,7 +14,7 @@ import click
 from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 
-from mnist_vae.retraining.job import Terminated
+from mnist_vae.retraining.job import asked_to_end
 from mnist_vae.retraining.records import Decline, Promote, RollBack
 from mnist_vae.tracking.config import TrackingConfig, TrackingConfigError, read_config
 from mnist_vae.tracking.run import Status, TrackedRun, open_run
@@ -118,7 +118,7 @@ class Tracking:
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self, error: Exception) -> None:
         """Close the run of MLflow as failed, or as killed where the process was asked to end."""
-        self._close("KILLED" if isinstance(error, Terminated) else "FAILED")
+        self._close("KILLED" if asked_to_end(error) else "FAILED")
 
     def _close(self, status: Status) -> None:
         if self._run is not None:
@@ -146,7 +146,7 @@ class Tracking:
         try:
             yield
         except Exception as error:
-            if _is_an_end(error):
+            if asked_to_end(error):
                 return  # the job raises it again, where it does no harm
             run, self._run = self._run, None
             logger.warning(
@@ -157,13 +157,6 @@ class Tracking:
             if run is not None:
                 with suppress(Exception):
                     run.close("KILLED")
-
-
-def _is_an_end(error: BaseException | None) -> bool:
-    """Return whether the process was asked to end; MLflow's database wraps whatever it catches."""
-    while error is not None and not isinstance(error, Terminated):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def _expected_and_received(error: Exception) -> tuple[str, str]:

@@ -85,6 +85,13 @@ class Terminated(Exception):  # noqa: N818 - it is no error of the program
     """The process was asked to end."""
 
 
+def asked_to_end(error: BaseException | None) -> Terminated | None:
+    """Return the request to end that an error wraps, as Kedro and MLflow wrap what they catch."""
+    while error is not None and not isinstance(error, Terminated):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 class JobLock:
     """The lock of the job, which the system frees when its holder dies, however it dies.
 
