@@ -21,7 +21,8 @@ from tests.retrainings import damage, retrain
 
 pytestmark = pytest.mark.slow  # they train, some in processes of their own
 
-CONSUMERS = ("embedding_of_new_images", "generation")
+CONSUMERS = ("embedding", "embedding_of_new_images", "evaluation", "generation")
+WITHOUT_A_RECORD = {"embedding"}  # its rows name the model
 QUICK = {"epochs": 1, "jit_compile": False}
 STATES = ("none", "one", "promoted", "rolled back", "damaged")
 
@@ -68,17 +69,23 @@ def last_trained(project):
 def said_by_outputs(project, pipeline):
     """The model version and the release that every output of the pipeline names."""
     data = project / "data/test"
-    manifest = json.loads((data / "08_reporting/usage_manifest.json").read_text())
-    outputs = {
-        "embedding_of_new_images": "07_model_output/new_embeddings.parquet",
-        "generation": "07_model_output/generated_images.parquet",
-    }
-    metadata = pq.read_schema(data / outputs[pipeline]).metadata
-    release = metadata.get(b"release")
-    told = (metadata[b"model_version"].decode(), release.decode() if release else None)
-    assert told == (manifest["model_version"], manifest["release"])
-    if pipeline == "embedding_of_new_images":
-        assert set(pd.read_parquet(data / outputs[pipeline])["model_version"]) == {told[0]}
+    output = {
+        "embedding": data / "07_model_output/latent_embeddings.parquet",
+        "embedding_of_new_images": data / "07_model_output/new_embeddings.parquet",
+        "evaluation": data / "08_reporting/metrics.json",
+        "generation": data / "07_model_output/generated_images.parquet",
+    }[pipeline]
+    if output.suffix == ".json":
+        metadata = json.loads(output.read_text())
+    else:
+        pairs = pq.read_schema(output).metadata.items()
+        metadata = {key.decode(): value.decode() for key, value in pairs}
+    told = (metadata["model_version"], metadata.get("release"))
+    if pipeline not in WITHOUT_A_RECORD:
+        manifest = json.loads((data / "08_reporting/usage_manifest.json").read_text())
+        assert told == (manifest["model_version"], manifest["release"])
+    if pipeline.startswith("embedding"):
+        assert set(pd.read_parquet(output)["model_version"]) == {told[0]}
     return told
 
 
@@ -230,6 +237,10 @@ def test_a_machine_that_only_retrains_has_a_model_for_everybody(served_copy):
         release = releases_of(served_copy).load()
         release.check()
         assert said_by_outputs(served_copy, pipeline) == (line["champion"], release.name)
+    # On the images of the retraining, not on those of a training beside it: there was none.
+    metrics = json.loads((served_copy / "data/test/08_reporting/metrics.json").read_text())
+    assert metrics.pop("release") == release.name
+    assert metrics == release.load("metrics.json")
     run(served_copy, "reporting")
     for figure in ("learning_curves", "latent_scatter"):
         drawn = json.loads((served_copy / f"data/test/08_reporting/{figure}.json").read_text())

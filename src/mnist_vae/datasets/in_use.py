@@ -25,6 +25,8 @@ FILES = {
     "training_history": "training_history.parquet",
     "metrics": "metrics.json",
     "run_manifest": "run_manifest.json",
+    "train_images": "train_images.parquet",
+    "validation_images": "validation_images.parquet",
     "test_images": "test_images.parquet",
     "latent_embeddings": "latent_embeddings.parquet",
     "generated_images": "generated_images.parquet",
