@@ -93,7 +93,7 @@ class ModelInUse:
             return
         try:
             for dataset in found:
-                dataset.file()
+                dataset.check()
         except ReleaseError as error:
             raise click.ClickException(str(error)) from error
         if strangers := sorted(_OF_A_TRAINING & named.all_inputs() & named.all_outputs()):
