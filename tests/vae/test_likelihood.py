@@ -79,7 +79,7 @@ def test_mass_at_the_border_of_the_grid_is_seen():
     decoder = sharpened(1, factor=0.0)  # the posterior is the prior
     images = np.zeros((1, 784), np.float32)
     small = exact_log_likelihood(decoder, images, grid=Grid(0.02, 1.0))
-    large = exact_log_likelihood(decoder, images, grid=COARSE)
+    large = exact_log_likelihood(decoder, images, grid=Grid(0.02, 5.0))
     assert small.outside[0] > 0.1
     assert large.outside[0] < 1e-5
 

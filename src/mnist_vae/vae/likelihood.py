@@ -74,7 +74,8 @@ class Grid:
         return np.stack([axis.ravel() for axis in mesh], axis=1).astype(np.float32)
 
     def _axis(self, index: int, every: int) -> Floats:
-        return -self.bound + self.step * (index * _TILE + np.arange(every // 2, _TILE, every))
+        indices = index * _TILE + np.arange(every // 2, _TILE, every)
+        return -self.bound + self.step * indices.astype(np.float64)
 
 
 def exact_log_likelihood(
