@@ -123,6 +123,8 @@ class EvaluationParams(_Group):
     """Draws of z an image; their mean −ELBO is reported."""
     active_unit_threshold: Annotated[float, Field(gt=0)] = 0.01
     """A latent dimension is active when the variance of its mean over the images exceeds this."""
+    thorough: bool = False
+    """Measure what takes minutes on the full data too, such as the quality of samples."""
 
 
 class EmbeddingParams(_Group):

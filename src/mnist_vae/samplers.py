@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from mnist_vae.images import UNLABELLED, ImageSet
 
-_BATCH_SIZE = 1024
 _ROWS = 20_000  # of z that mixtures are fitted on: more cost time, and change little
 _LEAST_SINE = 1e-3  # of the angle between two z; below it an arc is a line, or anywhere
 _ROWS_A_DIMENSION = 2  # of z that a component needs at least, for its covariance to have full rank
@@ -269,19 +268,14 @@ def fit_sampler(
     """
     if kind == "prior":
         return PriorSampler(encoder.output_shape[0][-1], temperature)
+    from mnist_vae.vae.inference import encode
+
     random = np.random.default_rng((seed, 1))
     rows = np.resize(random.permutation(len(images)), _ROWS)
-    z_mean, z_log_var = posterior(encoder, images.take(rows))
+    z_mean, z_log_var = encode(encoder, images.take(rows).model_input())
     z = z_mean + np.exp(0.5 * z_log_var) * random.standard_normal(z_mean.shape)
     labels = None if images.label is None else images.label[rows]
     return SAMPLERS[kind].fit(z, labels, components=components, temperature=temperature, seed=seed)
-
-
-def posterior(encoder: Any, images: ImageSet) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return `z_mean` and `z_log_var` of `images`, each `[n, latent_dim]`."""
-    batches = [encoder(batch.model_input())[:2] for batch in images.batches(_BATCH_SIZE)]
-    z_mean, z_log_var = (np.concatenate([np.asarray(b[i]) for b in batches]) for i in range(2))
-    return z_mean, z_log_var
 
 
 def interpolate(
