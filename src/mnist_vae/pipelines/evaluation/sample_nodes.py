@@ -112,6 +112,8 @@ def measure_samples(
     if report["skipped"] is not None:
         logger.info("%s", report["skipped"])
         return report
+    from mnist_vae.pipelines.evaluation.classifier import features
+
     classifier = feature_classifier[CLASSIFIER]
     n_images = min(_MAX_IMAGES, len(test_images), len(train_images) // _REPEATS)
     samplers = _samplers(encoder, train_images, generation_params.mixture_components, seed)
@@ -121,10 +123,8 @@ def measure_samples(
         **{name: _sampled(sampler, decoder, n_images, seed) for name, sampler in samplers.items()},
     }
     chosen = draw_rows(np.arange(len(test_images)), None, n_images, seed)
-    measured = {
-        name: _measure(classifier, maker, test_images.take(chosen).grey())
-        for name, maker in sets.items()
-    }
+    real = features(classifier, test_images.take(chosen).grey())
+    measured = {name: _measure(classifier, make, real) for name, make in sets.items()}
     report |= {
         "classifier": _describe(classifier, train_images, validation_images, test_images),
         "n_images": n_images,
@@ -235,14 +235,13 @@ def _sampled(sampler: Sampler, decoder: KerasModel, n_images: int, seed: int) ->
 
 
 def _measure(classifier: KerasModel, make: _Maker, real: NDArray[np.uint8]) -> dict[str, Any]:
-    """Return the figures of sets of images against real ones, bytes `[n, 784]`."""
+    """Return the figures of sets of images against the features of real ones, `[n, 64]`."""
     from mnist_vae.pipelines.evaluation.classifier import features
 
-    wanted = features(classifier, real)
     made = [features(classifier, make(repeat)) for repeat in range(_REPEATS)]
-    fid = samples.estimate([samples.fid(one, wanted) for one in made])
-    kid = samples.estimate([samples.kid(one, wanted).value for one in made])
-    shares = samples.precision_recall(made[0], wanted)
+    fid = samples.estimate([samples.fid(one, real) for one in made])
+    kid = samples.estimate([samples.kid(one, real).value for one in made])
+    shares = samples.precision_recall(made[0], real)
     return {
         "fid": fid.value,
         "fid_standard_error": fid.standard_error,

@@ -7,13 +7,12 @@ features, squared for the Fréchet distance; they compare only where the network
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1000  # rows of a matrix of distances at a time, and images of a block of the KID
+_BLOCK = 1000  # images of a block of the KID, and rows of a matrix of products at a time
 
 Features = NDArray[np.floating]
 
@@ -82,8 +81,8 @@ def kid(features: Features, other: Features) -> Estimate:
 
 def _mmd2(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     def kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-        values: NDArray[np.float64] = (a @ b.T / a.shape[1] + 1) ** 3
-        return values
+        base: NDArray[np.float64] = a @ b.T / a.shape[1] + 1
+        return base * base * base
 
     def mean_of_pairs(a: NDArray[np.float64]) -> float:
         values = kernel(a, a)
@@ -113,23 +112,22 @@ def _share_among(
     points: NDArray[np.float64], others: NDArray[np.float64], neighbours: int
 ) -> float:
     """Return the share of `points` that are in a ball around one of `others`."""
-    k = min(neighbours, len(others) - 1)  # the nearest of all is the image itself
-    radii = [np.partition(block, k, axis=1)[:, k] for block in _distances(others, others)]
-    radius = np.concatenate(radii)
+    from sklearn.neighbors import NearestNeighbors
+
+    k = min(neighbours, len(others) - 1)
+    # The nearest of all is the image itself.
+    found, _ = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(others).kneighbors(others)
     # What is nearer than rounding tells is at the same place.
-    inside = [(block <= radius * (1 + 1e-9) + 1e-12).any(1) for block in _distances(points, others)]
-    return float(np.concatenate(inside).mean())
-
-
-def _distances(
-    rows: NDArray[np.float64], columns: NDArray[np.float64]
-) -> Iterator[NDArray[np.float64]]:
-    """Yield squared distances, some rows at a time."""
-    squares = (columns**2).sum(1)
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK]
-        distances = (block**2).sum(1)[:, np.newaxis] + squares - 2 * block @ columns.T
-        yield np.clip(distances, 0, None)
+    reach = (found[:, k] * (1 + 1e-9)) ** 2 + 1e-9
+    # |x − y|² ≤ r², as x·y − (|y|² − r²) / 2 ≥ |x|² / 2, in one array a block.
+    offset = ((others**2).sum(axis=1) - reach) / 2
+    inside = 0
+    for start in range(0, len(points), _BLOCK):
+        block = points[start : start + _BLOCK]
+        products = block @ others.T
+        products -= offset
+        inside += int((products.max(axis=1) >= (block**2).sum(axis=1) / 2).sum())
+    return inside / len(points)
 
 
 def estimate(values: list[float]) -> Estimate:
