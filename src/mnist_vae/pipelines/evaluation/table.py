@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from mnist_vae.figures import entitle
 from mnist_vae.origin import origin, statement
 
 _COLUMNS = ["figure", "obtained", "standard_error", "unit", "n_images", "reference", "source"]
+# Of the statement about the data: another data set may be called MNIST, but not with its checksums.
+_OF_MNIST = re.compile(r"Data: MNIST, .* checksums verified\.")
 _PARTS = {
     "negative_log_likelihood": ("−log p(x)", "#888888"),
     "approximation": ("approximation: q is a Gaussian", "#0072b2"),
@@ -77,7 +80,7 @@ def tabulate(
             "run `kedro run --pipelines evaluation`."
         )
     rows = [*_of_metrics(metrics), *_of_latent(latent_quality), *_of_samples(sample_quality)]
-    mnist = metrics["data_source"] != "sample"
+    mnist = bool(_OF_MNIST.search(metrics["data"]))
     for row in rows:
         reference = REFERENCES.get(row["figure"]) if mnist else None
         row |= {
@@ -103,7 +106,7 @@ def to_markdown(evaluation_table: pd.DataFrame, training_summary: dict[str, Any]
         if pd.notna(row["standard_error"]):
             obtained += f" ± {row['standard_error']:.2g}"
         reference = f"{row['reference']:g}" if pd.notna(row["reference"]) else ""
-        source = row["source"] or ""
+        source = row["source"] if pd.notna(row["source"]) else ""
         figure = f"{row['figure']}, {row['unit']}" if row["unit"] else row["figure"]
         lines.append(f"| {figure} | {obtained} | {reference} | {source} |")
     said = (
