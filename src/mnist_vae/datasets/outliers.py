@@ -39,6 +39,9 @@ class OutlierArchiveDataset(ImageArchiveDataset):
             DatasetError: The folder has some of the files, and not all.
         """
         if len(self._missing()) == len(self._files):
-            logger.info("There is no other data set in %s: %s.", self._folder, "it is passed over")
+            logger.info(
+                "There is no other data set in %s: the protocol other_data is skipped.",
+                self._folder,
+            )
             return None
         return super().load()

@@ -199,6 +199,7 @@ def test_without_another_data_set_the_rest_is_compared(compared):
     assert set(compared()["protocol"]) == {"corrupted"}
 
 
+@pytest.mark.slow
 def test_a_thorough_run_trains_a_model_for_each_class_and_for_the_other_data(networks, compared):
     before = fingerprint(*networks)
     table = compared(archive_of(100), thorough=True)
