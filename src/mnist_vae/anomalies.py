@@ -27,7 +27,8 @@ _SOFTENING = 5.0  # nats, so that black-and-white images, whose entropy is 0, ha
 _ENTROPY_CAP = 0.99  # quantile of the validation images' entropies
 _RIDGE = 0.01  # of the covariance of z_mean: a dimension that is not in use counts for little
 _ROUNDING = 1e-9  # 0.29 * 100 is a little less than 29
-_BATCH_SIZE = 1024
+BATCH_SIZE = 1024
+"""Images that are scored at a time."""
 
 Column = NDArray[np.float32]
 Entropy = NDArray[np.float64]
@@ -134,7 +135,7 @@ def calibrate(
     from mnist_vae.vae.losses import entropy_floor
 
     check_models(training_summary, encoder, decoder)
-    validation = validation_images.batches(_BATCH_SIZE)
+    validation = validation_images.batches(BATCH_SIZE)
     entropies = [entropy_floor(batch.model_input()) for batch in validation]
     means, precision = _classes(encode(encoder, train_images), train_images.label)
     start = Calibration(
@@ -209,18 +210,18 @@ def batches_of_terms(
     terms = score_batches(
         encoder,
         decoder,
-        (batch.model_input() for batch in images.batches(_BATCH_SIZE)),
+        (batch.model_input() for batch in images.batches(BATCH_SIZE)),
         reconstruction=reconstruction,
         seed=seed,
         refine=refine,
     )
-    for batch, batch_terms in zip(images.batches(_BATCH_SIZE), terms, strict=True):
+    for batch, batch_terms in zip(images.batches(BATCH_SIZE), terms, strict=True):
         yield batch.model_input(), batch_terms
 
 
 def encode(encoder: KerasModel, images: ImageSet) -> Column:
     """Return `z_mean`, `[n, latent_dim]`."""
-    batches = images.batches(_BATCH_SIZE)
+    batches = images.batches(BATCH_SIZE)
     return np.concatenate([np.asarray(encoder(batch.model_input())[0]) for batch in batches])
 
 

@@ -94,7 +94,7 @@ def test_the_table_says_what_its_flags_follow_from(networks, parts, summary, cal
 
 def test_the_batches_change_nothing(networks, parts, summary, calibration, monkeypatch):
     whole = scored(networks, parts, summary, calibration).read_pandas()
-    monkeypatch.setattr("mnist_vae.anomalies._BATCH_SIZE", 7)
+    monkeypatch.setattr("mnist_vae.anomalies.BATCH_SIZE", 7)
     in_parts = scored(networks, parts, summary, calibration).read_pandas()
     for name in ANOMALY_SCORES:
         assert in_parts[name].to_numpy() == pytest.approx(whole[name].to_numpy(), rel=1e-3)
@@ -119,6 +119,17 @@ def test_the_regret_is_what_the_refinement_gains(networks, parts, summary, calib
     gain = own.reconstruction + own.kl - refined.reconstruction - refined.kl
     assert table["likelihood_regret"].to_numpy() == pytest.approx(gain, abs=2e-3)
     assert gain.mean() > 0
+
+
+def test_a_quadrature_over_many_dimensions_is_refused_before_any_work(parts, summary, calibration):
+    from mnist_vae.vae.networks import build_decoder, build_encoder
+
+    wide = [
+        build(latent_dim=3, hidden_units=(4,), seed=1) for build in (build_encoder, build_decoder)
+    ]
+    summary = {**summary, "weights": {model.name: fingerprint(model) for model in wide}}
+    with pytest.raises(ValueError, match="one or two latent dimensions, received 3; leave it"):
+        scored(wide, parts, summary, calibration, exact=True)
 
 
 def test_new_images_are_scored_without_labels(networks, parts, summary, calibration):

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mnist_vae.anomalies import Calibration, Column, batches_of_terms, encode, scores_of
+from mnist_vae.anomalies import (
+    BATCH_SIZE,
+    Calibration,
+    Column,
+    batches_of_terms,
+    encode,
+    scores_of,
+)
 from mnist_vae.contracts import anomaly_schema
 from mnist_vae.datasets.images import nullable_labels
 from mnist_vae.datasets.keras_model import KerasModel
@@ -17,7 +24,11 @@ from mnist_vae.images import ImageSet, draw_rows
 from mnist_vae.origin import origin
 from mnist_vae.params import AnomalyParams
 
-_LARGEST_EXACT = 2  # latent dimensions of a quadrature
+if TYPE_CHECKING:  # it imports TensorFlow
+    from mnist_vae.vae.inference import Refiner
+
+_LARGEST_EXACT = 2  # latent dimensions of a quadrature,
+_EXACT_BATCHES = 8  # and batches that share its grid of z
 
 
 class Scorer:
@@ -31,6 +42,9 @@ class Scorer:
         params: Neighbours, steps of the refinement, whether −log p(x) is computed.
         seed: Seed of the draws of z, and of the choice of the training images.
         regret: Whether the likelihood regret is computed: it takes most of the time.
+
+    Raises:
+        ValueError: −log p(x) is asked for of a model with more than two latent dimensions.
     """
 
     def __init__(
@@ -46,9 +60,24 @@ class Scorer:
     ) -> None:
         from sklearn.neighbors import NearestNeighbors
 
+        from mnist_vae.vae.inference import Refiner
+
+        latent_dim = decoder.input_shape[-1]
+        if params.exact and latent_dim > _LARGEST_EXACT:
+            raise ValueError(
+                "`anomaly.exact` asks for a quadrature over z: expected a model with one or two "
+                f"latent dimensions, received {latent_dim}; leave it false, or train a smaller one."
+            )
         self._models = encoder, decoder
         self._calibration, self._params, self._seed = calibration, params, seed
-        self._regret = regret
+        self._refiner: Refiner | None = None
+        if regret:
+            self._refiner = Refiner(
+                decoder,
+                steps=params.refine_steps,
+                reconstruction=calibration.reconstruction,
+                seed=seed,
+            )
         z_mean = encode(encoder, at_most(train_images, params.reference_images, seed))
         neighbours = min(params.neighbours, len(z_mean))
         self._neighbours = NearestNeighbors(n_neighbors=neighbours).fit(z_mean)
@@ -61,7 +90,8 @@ class Scorer:
         falls as the encoder's q is refined (Xiao et al., Likelihood Regret, 2020), and
         `negative_log_likelihood`, nats, where it is asked for.
         """
-        refined = self._refined(images) if self._regret else None
+        refined = None if self._refiner is None else self._refined(images, self._refiner)
+        exact = self._negative_log_likelihoods(images) if self._params.exact else None
         for pixels, terms in batches_of_terms(
             *self._models, images, self._calibration.reconstruction, self._seed
         ):
@@ -70,41 +100,29 @@ class Scorer:
             scores["knn_distance"] = distances[:, -1].astype(np.float32)
             if refined is not None:
                 scores["likelihood_regret"] = scores["negative_elbo"] - next(refined)
-            if self._params.exact:
-                scores["negative_log_likelihood"] = self._negative_log_likelihood(pixels)
+            if exact is not None:
+                scores["negative_log_likelihood"] = next(exact)
             yield scores
 
-    def _refined(self, images: ImageSet) -> Iterator[Column]:
+    def _refined(self, images: ImageSet, refiner: Refiner) -> Iterator[Column]:
         """Yield −ELBO under the refined q, with the same noise."""
-        from mnist_vae.vae.inference import Refiner
-
-        _, decoder = self._models
-        reconstruction = self._calibration.reconstruction
-        refiner = Refiner(
-            decoder,
-            steps=self._params.refine_steps,
-            reconstruction=reconstruction,
-            seed=self._seed,
-        )
         for _, terms in batches_of_terms(
-            *self._models, images, reconstruction, self._seed, refiner
+            *self._models, images, self._calibration.reconstruction, self._seed, refiner
         ):
             yield terms.reconstruction + terms.kl
 
-    def _negative_log_likelihood(self, pixels: Column) -> Column:
+    def _negative_log_likelihoods(self, images: ImageSet) -> Iterator[Column]:
+        """Yield −log p(x), one batch after the other; each grid of z serves many of them."""
         from mnist_vae.vae.likelihood import exact_log_likelihood
 
         _, decoder = self._models
-        latent_dim = decoder.input_shape[-1]
-        if latent_dim > _LARGEST_EXACT:
-            raise ValueError(
-                f"`anomaly.exact` asks for a quadrature over z: expected a model with one or two "
-                f"latent dimensions, received {latent_dim}; leave it false, or train a smaller one."
+        for many in images.batches(_EXACT_BATCHES * BATCH_SIZE):
+            exact = exact_log_likelihood(
+                decoder, many.model_input(), reconstruction=self._calibration.reconstruction
             )
-        exact = exact_log_likelihood(
-            decoder, pixels, reconstruction=self._calibration.reconstruction
-        )
-        return -np.asarray(exact.log_likelihood, np.float32)
+            for start in range(0, len(many), BATCH_SIZE):
+                rows = exact.log_likelihood[start : start + BATCH_SIZE]
+                yield -np.asarray(rows, np.float32)
 
 
 def at_most(images: ImageSet, count: int | None, seed: int) -> ImageSet:
