@@ -121,6 +121,17 @@ def test_the_regret_is_what_the_refinement_gains(networks, parts, summary, calib
     assert gain.mean() > 0
 
 
+@pytest.mark.slow
+def test_the_exact_likelihood_is_a_column_where_it_is_asked_for(
+    networks, parts, summary, calibration
+):
+    stream = scored(networks, parts, summary, calibration, exact=True)
+    table = AnomalyContract().validate(stream).read_pandas()
+    # −ELBO at one draw of z; its mean over the draws is above −log p(x).
+    gap = table["negative_elbo"] - table["negative_log_likelihood"]
+    assert 0 < gap.mean() < 5
+
+
 def test_a_quadrature_over_many_dimensions_is_refused_before_any_work(parts, summary, calibration):
     from mnist_vae.vae.networks import build_decoder, build_encoder
 
