@@ -59,6 +59,8 @@ def test_the_named_pipelines_are_there():
         "training",
         "embedding",
         "embedding_of_new_images",
+        "anomaly",
+        "anomaly_of_new_images",
         "evaluation",
         "generation",
         "reporting",
