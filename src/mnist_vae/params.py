@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from mnist_vae.corruptions import Corruption, check_level
+
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 ExitCode = Annotated[int, Field(ge=0, le=255)]
 Source = Literal["folder", "mirrors", "sample"]
@@ -88,6 +90,11 @@ class TrainingParams(_Group):
     """Adam's decay of the mean of the squared gradients."""
     resample_input: bool = True
     """Show the encoder Bernoulli draws of the grey values, other ones at every step."""
+    corruption: Corruption = "none"
+    """Show the encoder corrupted images, while the target stays clean: it learns to denoise."""
+    corruption_level: Annotated[float, Field(ge=0)] = 0.0
+    """σ of the Gaussian noise, the share of the pixels that `salt_and_pepper` or `masking` hit, or
+    σ of the blur in pixels; 0 without a corruption."""
     kl_weight: Annotated[float, Field(ge=0)] = 1.0
     """β of a β-VAE: above 1 less rate (KL) and more distortion, below 1 the reverse."""
     kl_warmup_epochs: NonNegativeInt = 0
@@ -112,6 +119,18 @@ class TrainingParams(_Group):
                 "kl_weight, kl_warmup_epochs and free_bits (1, 0, 0), received "
                 f"{weights}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_corruption(self) -> TrainingParams:
+        kind, level = self.corruption, self.corruption_level
+        if (kind == "none") != (level == 0):
+            raise ValueError(
+                "a `corruption` has a level above 0, and none has the level 0: received the "
+                f"corruption {kind} with the corruption_level {level:g}"
+            )
+        if kind != "none":
+            check_level(kind, level)
         return self
 
 
