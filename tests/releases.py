@@ -52,7 +52,10 @@ def promote_last_trained(project: Path, **more: str | Path) -> Release:
         "training_summary__json": newest("06_models/training_summary.json"),
         "training_history__parquet": data / "06_models/training_history.parquet",
         "metrics__json": data / "08_reporting/metrics.json",
-        "test_images__parquet": data / "05_model_input/test_images.parquet",
+        **{
+            f"{split}_images__parquet": data / f"05_model_input/{split}_images.parquet"
+            for split in ("train", "validation", "test")
+        },
         "latent_embeddings__parquet": data / "07_model_output/latent_embeddings.parquet",
         "learning_curves__json": data / "08_reporting/learning_curves.json",
         "latent_scatter__json": data / "08_reporting/latent_scatter.json",

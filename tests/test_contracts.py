@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from kedro.io.core import DatasetError
 
-from mnist_vae.contracts import EmbeddingContract, embedding_schema
+from mnist_vae.contracts import EmbeddingContract, embedding_schema, with_anomalies
 from mnist_vae.datasets.stream import StreamedParquetDataset
 
 
@@ -24,8 +24,9 @@ def rows(schema, first_id=0, n=4, **changes):
     )
 
 
-def stream(*batches, n_images=8, labelled=True):
+def stream(*batches, n_images=8, labelled=True, anomalies=False):
     schema = embedding_schema(2, n_images, labelled=labelled, model_version="m1")
+    schema = with_anomalies(schema) if anomalies else schema
     return pa.RecordBatchReader.from_batches(schema, (rows(schema, **b) for b in batches))
 
 
@@ -42,6 +43,22 @@ def test_a_good_table_is_saved_row_for_row(tmp_path, labelled):
     assert table["image_id"].tolist() == list(range(8))
     assert ("label" in table.columns) == labelled
     assert len(dataset.preview(nrows=3)["data"]) == 3
+
+
+def test_a_table_may_say_which_images_are_anomalies_and_says_so_of_all(tmp_path):
+    table = save(tmp_path, stream({}, {"first_id": 4}, anomalies=True)).load()
+    assert table.columns[-2:].tolist() == ["anomaly_score", "is_anomaly"]
+    assert table["is_anomaly"].dtype == bool
+    for bad in ({"anomaly_score": np.full(4, np.nan, "float32")}, {"is_anomaly": [None] * 4}):
+        with pytest.raises(DatasetError, match=f"4 null, NaN .* `{next(iter(bad))}`"):
+            save(tmp_path, stream({}, {"first_id": 4, **bad}, anomalies=True))
+
+
+def test_a_score_without_a_verdict_is_refused_at_once():
+    schema = with_anomalies(embedding_schema(2, 8, labelled=True, model_version="m1"))
+    without = schema.remove(schema.get_field_index("is_anomaly"))
+    with pytest.raises(ValueError, match=r"wrong columns: expected .*is_anomaly \(bool\)"):
+        EmbeddingContract().validate(pa.RecordBatchReader.from_batches(without, iter(())))
 
 
 @pytest.mark.parametrize(

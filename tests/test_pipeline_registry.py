@@ -59,6 +59,7 @@ def test_the_named_pipelines_are_there():
         "training",
         "embedding",
         "embedding_of_new_images",
+        "evaluation",
         "generation",
         "reporting",
         "retraining",
@@ -72,6 +73,20 @@ def test_training_works_alone_from_raw_images():
     inputs = {name for name in PIPELINES["training"].inputs() if not name.startswith("param")}
     # The backup is the training node's own: it may be there or not.
     assert inputs == {"raw_images", "training_backup", "provenance"}
+
+
+def test_an_evaluation_alone_makes_no_record_of_a_training():
+    """That is of the run that trained the model, whose parameters those of today need not be."""
+    assert PIPELINES["evaluation"].all_outputs() >= {"metrics", "usage_manifest"}
+    assert "run_manifest" not in PIPELINES["evaluation"].all_outputs()
+    assert "run_manifest" in PIPELINES["training"].all_outputs()
+    assert "candidate_run_manifest" in PIPELINES["retraining"].all_outputs()
+
+
+def test_the_images_of_a_candidate_are_among_the_files_of_its_release(entry_of):
+    for split in ("train", "validation", "test"):
+        path = entry_of(f"candidate_{split}_images")["filepath"]
+        assert path == f"data/06_models/candidate/{split}_images.parquet"
 
 
 def test_the_default_pipeline_is_the_whole_mission():

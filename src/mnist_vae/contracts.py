@@ -94,6 +94,15 @@ def embedding_schema(
     return pa.schema(fields, metadata)
 
 
+def with_anomalies(schema: pa.Schema) -> pa.Schema:
+    """Return a schema of embeddings that has the columns of anomalies too, at its end."""
+    more = [
+        pa.field("anomaly_score", pa.float32(), nullable=False),
+        pa.field("is_anomaly", pa.bool_(), nullable=False),
+    ]
+    return pa.schema([*schema, *more], schema.metadata)
+
+
 class EmbeddingContract:
     """No nulls, no NaN, unique ids, every image, one model, columns that follow `latent_dim`.
 
@@ -122,6 +131,8 @@ class EmbeddingContract:
             model_version=declared[b"model_version"].decode(),
             release=declared[b"release"].decode() if b"release" in declared else None,
         )
+        if "anomaly_score" in data.schema.names:
+            expected = with_anomalies(expected)
         if not data.schema.equals(expected):
             raise ValueError(
                 f"The embeddings have the wrong columns: expected {_columns(expected)}, received "

@@ -48,7 +48,7 @@ def embed(
         decoder: The trained decoder.
         splits: Images, bytes or as the model takes them.
         training_summary: Names the model, and its reconstruction term.
-        params: Images a batch.
+        params: Images a batch, and steps that refine the encoder's q of each image.
         seed: Seed of the draws of z, with which `reconstruction` is computed.
         about: What the metadata of the schema shall tell beside that of all embeddings.
 
@@ -70,15 +70,7 @@ def embed(
     batches = (
         batch
         for images in splits
-        for batch in _embed(
-            encoder,
-            decoder,
-            images,
-            schema,
-            training_summary["reconstruction"],
-            params.batch_size,
-            seed,
-        )
+        for batch in _embed(encoder, decoder, images, schema, training_summary, params, seed)
     )
     return pa.RecordBatchReader.from_batches(schema, batches)
 
@@ -88,21 +80,25 @@ def _embed(
     decoder: KerasModel,
     images: ImageSet,
     schema: pa.Schema,
-    reconstruction: str,
-    batch_size: int,
+    training_summary: dict[str, Any],
+    params: EmbeddingParams,
     seed: int,
 ) -> Iterator[pa.RecordBatch]:
+    from mnist_vae.vae.inference import Refiner
     from mnist_vae.vae.model import score_batches
 
+    reconstruction = training_summary["reconstruction"]
+    refiner = Refiner(decoder, steps=params.refine_steps, reconstruction=reconstruction, seed=seed)
     model_version = schema.metadata[b"model_version"].decode()
     scores = score_batches(
         encoder,
         decoder,
-        (rows.model_input() for rows in images.batches(batch_size)),
+        (rows.model_input() for rows in images.batches(params.batch_size)),
         reconstruction=reconstruction,
         seed=seed,
+        refine=refiner,
     )
-    for rows, terms in zip(images.batches(batch_size), scores, strict=True):
+    for rows, terms in zip(images.batches(params.batch_size), scores, strict=True):
         latent_dim = terms.z_mean.shape[1]
         columns = {
             "image_id": rows.image_id,

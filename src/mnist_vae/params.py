@@ -148,6 +148,9 @@ class EmbeddingParams(_Group):
     """How the embeddings are written (`embedding`)."""
 
     batch_size: PositiveInt = 1024
+    refine_steps: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Gradient steps that refine the encoder's q of each image (`vae.inference.Refiner`): better
+    embeddings, for some ten times the time; 0 for the encoder's own."""
 
 
 class GenerationParams(_Group):

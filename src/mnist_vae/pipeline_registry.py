@@ -25,7 +25,10 @@ def register_pipelines() -> dict[str, Pipeline]:
     asks for, and a composed pipeline has none.
     """
     data_pipeline = data.create_pipeline()
-    model_pipeline = training.create_pipeline() + evaluation.create_pipeline()
+    evaluation_pipeline = evaluation.create_pipeline()
+    model_pipeline = (
+        training.create_pipeline() + evaluation_pipeline + evaluation.create_record_pipeline()
+    )
     training_pipeline = data_pipeline + construction.create_pipeline() + model_pipeline
     embedding_pipeline = embedding.create_pipeline()
     generation_pipeline = generation.create_pipeline()
@@ -36,6 +39,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "training": training_pipeline,
         "embedding": embedding_pipeline,
         "embedding_of_new_images": embedding.create_new_images_pipeline() + usage_pipeline,
+        "evaluation": evaluation_pipeline + usage_pipeline,
         "generation": generation_pipeline + usage_pipeline,
         "reporting": reporting_pipeline,
         "retraining": retraining.create_pipeline(

@@ -38,6 +38,15 @@ def test_a_file_of_another_version_says_what_to_do(dataset, tmp_path):
         dataset.load()
 
 
+def test_an_optional_record_is_none_where_there_is_no_file(tmp_path):
+    config = {"record": "mnist_vae.retraining.records.Intake", "filepath": f"{tmp_path}/a.json"}
+    optional = RecordDataset(**config, optional=True)
+    assert optional.exists()
+    assert optional.load() is None
+    RecordDataset(**config).save(Intake())
+    assert optional.load() == Intake()
+
+
 def test_kedro_viz_shows_a_record(dataset):
     dataset.save(Intake(batches={"a": BatchRecord(outcome="accepted", images=3)}))
     assert json.loads(str(dataset.preview()))["batches"]["a"]["images"] == 3

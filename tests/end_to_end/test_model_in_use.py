@@ -21,7 +21,8 @@ from tests.retrainings import damage, retrain
 
 pytestmark = pytest.mark.slow  # they train, some in processes of their own
 
-CONSUMERS = ("embedding_of_new_images", "generation")
+CONSUMERS = ("embedding", "embedding_of_new_images", "evaluation", "generation")
+WITHOUT_A_RECORD = {"embedding"}  # its rows name the model
 QUICK = {"epochs": 1, "jit_compile": False}
 STATES = ("none", "one", "promoted", "rolled back", "damaged")
 
@@ -68,17 +69,23 @@ def last_trained(project):
 def said_by_outputs(project, pipeline):
     """The model version and the release that every output of the pipeline names."""
     data = project / "data/test"
-    manifest = json.loads((data / "08_reporting/usage_manifest.json").read_text())
-    outputs = {
-        "embedding_of_new_images": "07_model_output/new_embeddings.parquet",
-        "generation": "07_model_output/generated_images.parquet",
-    }
-    metadata = pq.read_schema(data / outputs[pipeline]).metadata
-    release = metadata.get(b"release")
-    told = (metadata[b"model_version"].decode(), release.decode() if release else None)
-    assert told == (manifest["model_version"], manifest["release"])
-    if pipeline == "embedding_of_new_images":
-        assert set(pd.read_parquet(data / outputs[pipeline])["model_version"]) == {told[0]}
+    output = {
+        "embedding": data / "07_model_output/latent_embeddings.parquet",
+        "embedding_of_new_images": data / "07_model_output/new_embeddings.parquet",
+        "evaluation": data / "08_reporting/metrics.json",
+        "generation": data / "07_model_output/generated_images.parquet",
+    }[pipeline]
+    if output.suffix == ".json":
+        metadata = json.loads(output.read_text())
+    else:
+        pairs = pq.read_schema(output).metadata.items()
+        metadata = {key.decode(): value.decode() for key, value in pairs}
+    told = (metadata["model_version"], metadata.get("release"))
+    if pipeline not in WITHOUT_A_RECORD:
+        manifest = json.loads((data / "08_reporting/usage_manifest.json").read_text())
+        assert told == (manifest["model_version"], manifest["release"])
+    if pipeline.startswith("embedding"):
+        assert set(pd.read_parquet(output)["model_version"]) == {told[0]}
     return told
 
 
@@ -230,6 +237,10 @@ def test_a_machine_that_only_retrains_has_a_model_for_everybody(served_copy):
         release = releases_of(served_copy).load()
         release.check()
         assert said_by_outputs(served_copy, pipeline) == (line["champion"], release.name)
+    # On the images of the retraining, not on those of a training beside it: there was none.
+    metrics = json.loads((served_copy / "data/test/08_reporting/metrics.json").read_text())
+    assert metrics.pop("release") == release.name
+    assert metrics == release.load("metrics.json")
     run(served_copy, "reporting")
     for figure in ("learning_curves", "latent_scatter"):
         drawn = json.loads((served_copy / f"data/test/08_reporting/{figure}.json").read_text())
@@ -245,3 +256,32 @@ def test_a_machine_that_only_retrains_has_a_model_for_everybody(served_copy):
     assert "was damaged" in retrain(served_copy, **{"training.epochs": 2})["repaired"]
     run(served_copy, "generation")
     assert said_by_outputs(served_copy, "generation")[1] == releases_of(served_copy).load().name
+
+
+def as_of_an_earlier_version(release, *missing):
+    """Leave a release as it was before releases had these files."""
+    for filename in missing:
+        (release.folder / filename).unlink()
+        del release.manifest["files"][filename]
+    (release.folder / "release.json").write_text(json.dumps(release.manifest))
+
+
+def test_a_release_without_the_images_it_was_trained_on_serves_and_is_compared(served_copy):
+    use(served_copy, "champion")
+    give_new_images(served_copy)
+    old = releases_of(served_copy).load()
+    as_of_an_earlier_version(old, "train_images.parquet", "validation_images.parquet")
+    for pipeline in ("embedding_of_new_images", "generation"):
+        run(served_copy, pipeline)
+        assert said_by_outputs(served_copy, pipeline)[1] == old.name
+    for pipeline in ("embedding", "evaluation"):
+        with pytest.raises(click.ClickException, match=r"has no train_images\.parquet, which"):
+            run(served_copy, pipeline)
+    assert retrain(served_copy, "scoring")["outcome"] == "nothing_new"
+    better = retrain(served_copy, **{"training.epochs": 3})
+    assert better["outcome"] == "promoted", better
+    run(served_copy, "evaluation")
+    assert said_by_outputs(served_copy, "evaluation")[0] == better["champion"]
+    assert retrain(served_copy, "rollback")["outcome"] == "rolled_back"
+    run(served_copy, "generation")
+    assert said_by_outputs(served_copy, "generation")[1] == old.name

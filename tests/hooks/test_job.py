@@ -319,6 +319,7 @@ def test_a_scoring_tells_what_it_embedded_by_which_model(begin, tmp_path, capsys
         "model_version",
         "batches",
         "images",
+        "anomalous_images",
         "reason",
         "seconds",
         "peak_memory_mb",
@@ -329,11 +330,25 @@ def test_a_scoring_tells_what_it_embedded_by_which_model(begin, tmp_path, capsys
         "a",
     )
     assert line["batches"] == {"bad": "bad", "monday": "embedded", "tuesday": "embedded"}
-    assert line["images"] == 6
+    assert (line["images"], line["anomalous_images"]) == (6, None)
     assert journal(tmp_path, "scoring") == [line]
     assert (tmp_path / "data/08_reporting/scoring/scoring.log").is_file()
     assert not (tmp_path / "data/08_reporting/retraining").exists()
     assert catalog.confirmed == ["unreported_to_embed_quarantine", "to_embed_quarantine"]
+
+
+def test_a_scoring_tells_how_many_images_are_anomalies(begin, capsys):
+    job = begin(Untouched(), pipelines=["scoring"])
+    records = {
+        name: BatchRecord(outcome="embedded", images=3, anomalous_images=number)
+        for name, number in {"monday": 2, "tuesday": 0}.items()
+    }
+    job.after_dataset_saved(Intake(batches=records))
+    scored = Scored(outcome=Outcome.SCORED, reason="", model="000001-a", complete=True, keep=3)
+    job.after_dataset_saved(scored)
+    job.after_pipeline_run()
+    line = last_line(capsys)
+    assert (line["images"], line["anomalous_images"]) == (6, 2)
 
 
 def test_a_scoring_without_work_ends_at_once(begin, capsys):

@@ -103,17 +103,35 @@ def test_a_release_of_an_earlier_version_is_said_to_lack_the_file(project):
     assert "000001-one has no test_images.parquet, which `test_images` is read from" in message
 
 
-def test_what_it_was_trained_on_is_not_mixed_with_the_images_of_another_training(project):
-    files = dict.fromkeys(("encoder__keras", "decoder__keras", "test_images__parquet"), "x")
-    put_in_service(project, "one", **files)
-    for pipelines in (["embedding"], ["data", "embedding"]):
-        bootstrap_project(project)
-        with (
-            KedroSession.create(project, env="test") as session,
-            pytest.raises(click.ClickException) as error,
-        ):
-            session.run(pipeline_names=pipelines)
-        assert "train_images, validation_images need not be those of" in error.value.message
+@pytest.mark.parametrize("pipeline", ["embedding", "evaluation"])
+def test_a_release_without_the_images_that_it_was_trained_on_is_named(project, pipeline):
+    names = ("encoder__keras", "decoder__keras", "test_images__parquet")
+    put_in_service(project, "one", **dict.fromkeys(names, "x"))
+    message = refused(project, pipeline)
+    assert message.startswith("The release 000001-one has no train_images.parquet, which ")
+    assert message.endswith(
+        "put another in service with `kedro run --pipelines retraining --env test`."
+    )
+
+
+@pytest.mark.parametrize("pipeline", ["embedding", "evaluation"])
+def test_images_that_the_run_makes_are_not_taken_for_those_of_the_release(project, pipeline):
+    names = ("encoder", "decoder")
+    images = ("train_images", "validation_images", "test_images")
+    files = [f"{name}__keras" for name in names] + [f"{name}__parquet" for name in images]
+    put_in_service(project, "one", **dict.fromkeys(files, "x"))
+    bootstrap_project(project)
+    with (
+        KedroSession.create(project, env="test") as session,
+        pytest.raises(click.ClickException) as error,
+    ):
+        session.run(pipeline_names=["data", pipeline])
+    assert error.value.message == (
+        "train_images, validation_images would be those of another training: expected those that "
+        f"the release in service has of its own, received the pipelines data, {pipeline}, which "
+        "make others; name them without `data`."
+    )
+    assert not (project / "data/test/02_intermediate").exists()
 
 
 def test_another_value_is_refused(project):

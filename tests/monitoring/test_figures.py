@@ -98,6 +98,17 @@ def test_the_scoring_tells_what_it_has_scored_and_with_what(data):
     assert ("mnist_vae_candidates_kept_in_a_row",) not in values
 
 
+def test_the_scoring_tells_of_anomalies_where_the_model_has_a_calibration(data):
+    earlier = record("scored", images=5, anomalous_images=2)
+    data.journal("scoring", earlier, record("scored", images=5))
+    values = found(data, "scoring", outcome="scored", images=3, anomalous_images=1)
+    assert values["mnist_vae_anomalous_images_total",] == 3
+    assert values["mnist_vae_last_run_anomalous_images",] == 1
+    values = found(data, "scoring", outcome="scored", images=3, anomalous_images=None)
+    assert values["mnist_vae_anomalous_images_total",] == 2
+    assert ("mnist_vae_last_run_anomalous_images",) not in values
+
+
 def test_drift_is_that_of_the_batches_that_were_looked_at_last(data):
     batches = {
         "a": {"outcome": "accepted", "drift": {"drifted": True, "effect": 0.3, **DRIFT}},

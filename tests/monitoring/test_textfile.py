@@ -95,7 +95,8 @@ def test_promtool_has_nothing_against_the_file(data, promtool, state, job):
 
 def test_the_files_of_both_jobs_agree_and_can_be_told_apart(data):
     served(data)
-    more = {"candidate": {"negative_elbo": 1.0}, "gain": 0.5, "release": "000007-abc", "images": 3}
+    more = {"candidate": {"negative_elbo": 1.0}, "gain": 0.5, "release": "000007-abc"}
+    more |= {"images": 3, "anomalous_images": 1}
     families = [
         {family.name: family for family in text_string_to_metric_families(path.read_text())}
         for path in (write(data, "kept", job, **more) for job in JOBS)

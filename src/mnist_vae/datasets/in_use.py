@@ -25,6 +25,8 @@ FILES = {
     "training_history": "training_history.parquet",
     "metrics": "metrics.json",
     "run_manifest": "run_manifest.json",
+    "train_images": "train_images.parquet",
+    "validation_images": "validation_images.parquet",
     "test_images": "test_images.parquet",
     "latent_embeddings": "latent_embeddings.parquet",
     "generated_images": "generated_images.parquet",
@@ -91,7 +93,7 @@ class ReleaseFileDataset(AbstractDataset[NoReturn, Any]):
     """`ReleaseFileDataset` loads a file of the release in use, as the entry it stands for would.
 
     It is read-only: no file of a release ever changes. A `training_summary` gets the name of the
-    release as `release`.
+    release as `release`. An entry that is `optional` is None where the release is without the file.
     """
 
     def __init__(self, *, name: str, config: dict[str, Any], in_use: ReleaseInUse) -> None:
@@ -106,7 +108,17 @@ class ReleaseFileDataset(AbstractDataset[NoReturn, Any]):
         self._filename = FILES[name]
         self._config = config
         self._in_use = in_use
+        self._optional = bool(config.get("optional"))
         self.metadata = config.get("metadata")
+
+    def check(self) -> None:
+        """Refuse a release that cannot give what the entry stands for.
+
+        Raises:
+            ReleaseError: There is no whole release in service, or it is without this file.
+        """
+        if self._is_there() or not self._optional:
+            self.file()
 
     def file(self) -> AbstractDataset[Any, Any]:
         """Return the dataset of the file in the folder of the release.
@@ -115,7 +127,7 @@ class ReleaseFileDataset(AbstractDataset[NoReturn, Any]):
             ReleaseError: There is no whole release in service, or it is without this file.
         """
         release = self._in_use.follow()
-        if self._filename not in release.manifest["files"]:
+        if not self._is_there():
             raise ReleaseError(
                 f"The release {release.name} has no {self._filename}, which `{self._name}` is read "
                 "from: expected it among its files, received a release of an earlier version; put "
@@ -123,12 +135,17 @@ class ReleaseFileDataset(AbstractDataset[NoReturn, Any]):
             )
         return self._at(str(release.folder / self._filename))
 
+    def _is_there(self) -> bool:
+        return self._filename in self._in_use.follow().manifest["files"]
+
     def load(self) -> Any:
         """Return the content of the file.
 
         Raises:
             ReleaseError: There is no whole release in service, or it is without this file.
         """
+        if self._optional and not self._is_there():
+            return None
         data = self.file().load()
         if self._name == "training_summary":
             return {**data, "release": self._in_use.follow().name}
@@ -164,9 +181,10 @@ class ReleaseFileDataset(AbstractDataset[NoReturn, Any]):
 
     def _exists(self) -> bool:
         try:
-            return self.file().exists()
+            self.check()
         except ReleaseError:
             return False
+        return True
 
     def _describe(self) -> dict[str, Any]:
         return {"filename": self._filename, "of": "the release in service"}

@@ -24,23 +24,29 @@ class RecordDataset(AtomicJSONDataset):
         ```
     """
 
-    def __init__(self, *, record: str, filepath: str, **kwargs: Any) -> None:
+    def __init__(
+        self, *, record: str, filepath: str, optional: bool = False, **kwargs: Any
+    ) -> None:
         """Create the dataset.
 
         Args:
             record: Path of the class, a pydantic model.
             filepath: Path or fsspec URL of the JSON file.
+            optional: Load None where there is no file, as a state like any other.
             **kwargs: Those of `json.JSONDataset`.
         """
         self._record: type[BaseModel] = load_obj(record)
+        self._optional = optional
         super().__init__(filepath=filepath, **kwargs)
 
-    def load(self) -> BaseModel:
-        """Return the record.
+    def load(self) -> BaseModel | None:
+        """Return the record, or None where it is optional and not there.
 
         Raises:
             DatasetError: The file holds another one, or one of another version of this package.
         """
+        if self._optional and not super()._exists():
+            return None
         try:
             return self._record.model_validate(super().load())
         except ValidationError as error:
@@ -65,4 +71,8 @@ class RecordDataset(AtomicJSONDataset):
 
     def preview(self) -> JSONPreview:
         """Return the record as JSON, for Kedro-Viz."""
-        return JSONPreview(self.load().model_dump_json(indent=2))
+        record = self.load()
+        return JSONPreview("{}" if record is None else record.model_dump_json(indent=2))
+
+    def _exists(self) -> bool:
+        return self._optional or bool(super()._exists())

@@ -204,6 +204,7 @@ class Jobs:
                 self._note_drift(data.effects())
                 if "images" in self._record:
                     self._record["images"] = data.embedded_images
+                    self._record["anomalous_images"] = data.anomalous_images
             case Plan():
                 self._record["fingerprint"] = data.fingerprint
                 if data.outcome is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kedro.io import CatalogProtocol
 
 _CHOICES = ("last_trained", "champion")
-# What a model was trained on: no release has it, and that of another training would not be its own.
+# What a model was trained on: that of another training is not its own.
 _OF_A_TRAINING = {"train_images", "validation_images"}
 
 
@@ -80,7 +80,7 @@ class ModelInUse:
 
         Raises:
             click.ClickException: There is no whole release in service, it is without a file that
-                the run reads, or the run would read the images of another training beside it.
+                the run reads, or the run would make the images that it reads beside it.
         """
         if not self._champion or set(run_params["load_versions"] or ()) & set(FILES):
             return
@@ -93,14 +93,14 @@ class ModelInUse:
             return
         try:
             for dataset in found:
-                dataset.file()
+                dataset.check()
         except ReleaseError as error:
             raise click.ClickException(str(error)) from error
-        if strangers := sorted(_OF_A_TRAINING & named.all_inputs()):
+        if strangers := sorted(_OF_A_TRAINING & named.all_inputs() & named.all_outputs()):
             raise click.ClickException(
-                f"{', '.join(strangers)} need not be those of the release in service: expected a "
-                f"pipeline that reads none of them, received {', '.join(names)}; the release has "
-                "its own `latent_embeddings`, and `embedding_of_new_images` embeds others."
+                f"{', '.join(strangers)} would be those of another training: expected those that "
+                f"the release in service has of its own, received the pipelines {', '.join(names)},"
+                " which make others; name them without `data`."
             )
 
     def _read_from_release(

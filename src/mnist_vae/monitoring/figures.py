@@ -54,6 +54,12 @@ HELP = {
     ),
     "mnist_vae_images_scored_total": "Images scored in all runs that the journal has.",
     "mnist_vae_last_run_images": "Images scored in the last run.",
+    "mnist_vae_anomalous_images_total": (
+        "Images scored that are anomalies, in all runs that the journal has."
+    ),
+    "mnist_vae_last_run_anomalous_images": (
+        "Images scored in the last run that are anomalies; none where its model has no threshold."
+    ),
     "mnist_vae_disk_free_bytes": "Free space of the disk that has the data folder.",
     "mnist_vae_disk_size_bytes": "Size of the disk that has the data folder.",
 }
@@ -121,6 +127,9 @@ def _of_history(data: Path, job: str, record: dict[str, Any]) -> Iterator[Figure
     if job == "scoring":
         yield Figure("mnist_vae_images_scored_total", history.images_scored)
         yield Figure("mnist_vae_last_run_images", line.images)
+        yield Figure("mnist_vae_anomalous_images_total", history.anomalous_images)
+        if line.anomalous_images is not None:
+            yield Figure("mnist_vae_last_run_anomalous_images", line.anomalous_images)
         if record.get("release"):
             yield _release(record["release"], record.get("model_version"))
         return

@@ -47,6 +47,8 @@ class Line(BaseModel):
     """Nats an image."""
     images: NonNegativeInt = 0
     """Those that were scored."""
+    anomalous_images: NonNegativeInt | None = None
+    """Those of them that are anomalies; None where the model has no threshold."""
 
     @property
     def ended(self) -> float:
@@ -68,6 +70,7 @@ class History:
         last_success: When the last run that succeeded ended, in seconds since 1970; 0 for never.
         kept_in_a_row: Candidates that were kept out since the last promotion or rollback.
         images_scored: In all runs.
+        anomalous_images: Those of them that are anomalies.
         candidate: −ELBO of the last candidate on the judge's images, nats an image.
         gain: By how much it was better than the model in service, nats an image.
         batches: The outcome of each batch, in the last run that looked at batches.
@@ -76,6 +79,7 @@ class History:
     last_success: float = 0.0
     kept_in_a_row: int = 0
     images_scored: int = 0
+    anomalous_images: int = 0
     candidate: float | None = None
     gain: float | None = None
     batches: Mapping[str, str] = field(default_factory=dict)
@@ -94,6 +98,7 @@ class History:
             last_success=line.ended if succeeded else self.last_success,
             kept_in_a_row=self._kept_in_a_row(line),
             images_scored=self.images_scored + line.images,
+            anomalous_images=self.anomalous_images + (line.anomalous_images or 0),
             candidate=candidate.negative_elbo if candidate else self.candidate,
             gain=line.gain if candidate else self.gain,
             batches=self.batches if line.batches is None or not looked else line.batches,

@@ -68,7 +68,13 @@ JOBS = (
         quarantines=("unreported_to_embed_quarantine", "to_embed_quarantine"),
         repairs=False,
         undecided=Outcome.NOTHING_NEW,
-        line={"release": None, "model_version": None, "batches": {}, "images": 0},
+        line={
+            "release": None,
+            "model_version": None,
+            "batches": {},
+            "images": 0,
+            "anomalous_images": None,
+        },
     ),
 )
 """They may run at the same time: each has a lock of its own."""

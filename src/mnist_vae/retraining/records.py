@@ -73,6 +73,8 @@ class BatchRecord(Record):
 
     outcome: Literal["accepted", "in use", "withdrawn", "embedded", "bad", "unfinished"]
     images: int | None = None
+    anomalous_images: int | None = None
+    """Of those that were embedded; None where the model has no threshold."""
     drift: Drift | None = None
     reasons: tuple[str, ...] = ()
 
@@ -98,6 +100,13 @@ class Intake(Record):
         """The images of the batches that were embedded."""
         embedded = (one for one in self.batches.values() if one.outcome == "embedded")
         return sum(one.images or 0 for one in embedded)
+
+    @property
+    def anomalous_images(self) -> int | None:
+        """Those of them that are anomalies; None where the model has no threshold."""
+        told = [one.anomalous_images for one in self.batches.values()]
+        numbers = [number for number in told if number is not None]
+        return sum(numbers) if numbers else None
 
 
 def put_aside_before(

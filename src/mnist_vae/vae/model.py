@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ def elbo_terms(
     pixels: Any,
     reconstruction: str,
     epsilon: Any = None,
+    refine: Callable[[Any, Any], Any] | None = None,
 ) -> ElboTerms:
     """Return the terms of −ELBO at one draw of z an image; their sum is −ELBO.
 
@@ -51,8 +52,12 @@ def elbo_terms(
         pixels: Grey values in [0, 1], `[batch, 784]`.
         reconstruction: `binary_crossentropy` or `mse`.
         epsilon: The noise of the draw, `[batch, latent_dim]`; None for the encoder's own.
+        refine: Maps pixels and (μ, log σ²) to another μ and log σ², from which z is drawn; it needs
+            `epsilon`.
     """
     z_mean, z_log_var, z = encoder(pixels)
+    if refine is not None:
+        z_mean, z_log_var = refine(pixels, (z_mean, z_log_var))
     if epsilon is not None:
         z = reparameterize(z_mean, z_log_var, epsilon)
     return ElboTerms(
@@ -205,6 +210,7 @@ def score_batches(
     *,
     reconstruction: str,
     seed: int,
+    refine: Callable[[Any, Any], Any] | None = None,
 ) -> Iterator[ElboTerms]:
     """Yield the terms of −ELBO for each batch of images, as NumPy arrays.
 
@@ -217,11 +223,13 @@ def score_batches(
         batches: Grey values in [0, 1], each float32 `[batch, 784]`.
         reconstruction: `binary_crossentropy` or `mse`.
         seed: Seed of the noise.
+        refine: Maps pixels and the encoder's q to another q, such as an `inference.Refiner`; None
+            for the encoder's.
     """
     noise = np.random.default_rng(seed)
     latent_dim = encoder.output_shape[0][-1]
     decoder_logits = logits_model(decoder)
     for batch in batches:
         epsilon = noise.standard_normal((len(batch), latent_dim), np.float32)
-        terms = elbo_terms(encoder, decoder_logits, batch, reconstruction, epsilon)
+        terms = elbo_terms(encoder, decoder_logits, batch, reconstruction, epsilon, refine)
         yield ElboTerms(*(ops.convert_to_numpy(term) for term in terms))

@@ -10,6 +10,7 @@ import numpy as np
 from mnist_vae.contracts import check_images, check_models
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import ImageSet
+from mnist_vae.origin import origin
 from mnist_vae.params import EvaluationParams
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def evaluate_vae(
         seed: Seed of the draws of z.
 
     Returns:
-        The model's name, the source of the data, and for each split in nats an image:
+        Which model it is, the source of its data, and for each split in nats an image:
         `negative_elbo` = `reconstruction` + `kl`; `entropy_floor`, below which no reconstruction
         can be, and the `excess_over_floor` of −ELBO; `kl_per_dimension`; `active_units`, the
         number of latent dimensions whose mean varies over the images by more than the
@@ -53,7 +54,7 @@ def evaluate_vae(
     reconstruction = training_summary["reconstruction"]
     splits = {"train": train_images, "validation": validation_images, "test": test_images}
     metrics = {
-        "model_version": training_summary["model_version"],
+        **origin(training_summary),
         "data": training_summary["statement"],
         "data_source": training_summary["data_source"],
         "latent_dim": int(encoder.output_shape[0][-1]),

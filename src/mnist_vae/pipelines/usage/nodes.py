@@ -5,25 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from mnist_vae.origin import origin
-from mnist_vae.params import EmbeddingParams, GenerationParams
+from mnist_vae.params import check_parameters
+
+# Not those that shape models: those of today need not be the model's own.
+_OF_CONSUMERS = {"embedding", "evaluation", "generation"}
 
 
 def describe_use(
-    training_summary: dict[str, Any],
-    embedding_params: EmbeddingParams,
-    generation_params: GenerationParams,
-    seed: int,
-    provenance: dict[str, Any],
+    training_summary: dict[str, Any], parameters: dict[str, Any], provenance: dict[str, Any]
 ) -> dict[str, Any]:
     """Return which model a run used, and what else its outputs depend on.
 
-    The parameters that shape models are not there: those of today need not be the model's own.
-
     Args:
         training_summary: The model's.
-        embedding_params: Those of the run.
-        generation_params: Alike.
-        seed: Of every draw of the run.
+        parameters: All parameters of the run; those of the consumers are told.
         provenance: The versions of the code and of the libraries.
 
     Returns:
@@ -34,10 +29,7 @@ def describe_use(
         "release": None,
         **origin(training_summary),
         "data": training_summary["statement"],
-        "seed": seed,
-        "parameters": {
-            "embedding": embedding_params.model_dump(mode="json"),
-            "generation": generation_params.model_dump(mode="json"),
-        },
+        "seed": parameters["seed"],
+        "parameters": check_parameters(parameters).model_dump(mode="json", include=_OF_CONSUMERS),
         **provenance,
     }

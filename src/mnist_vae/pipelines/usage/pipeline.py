@@ -11,13 +11,7 @@ def create_pipeline() -> Pipeline:
     """Return the pipeline that says which model a consumer's run used."""
     node = Node(
         describe_use,
-        inputs=[
-            "training_summary",
-            "params:embedding",
-            "params:generation",
-            "params:seed",
-            "provenance",
-        ],
+        inputs=["training_summary", "parameters", "provenance"],
         outputs="usage_manifest",
         name="describe_use",
     )
