@@ -20,9 +20,10 @@ from pydantic import (
     model_validator,
 )
 
-from mnist_vae.corruptions import Corruption, check_level
+from mnist_vae.corruptions import KINDS, Corruption, Kind, check_level
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Levels = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, max_length=20)]
 ExitCode = Annotated[int, Field(ge=0, le=255)]
 Source = Literal["folder", "mirrors", "sample"]
 
@@ -169,6 +170,59 @@ class ReportingParams(_Group):
 
     max_points: PositiveInt = 10_000
     """Points of the latent scatter at most; more make the page slow."""
+
+
+class DenoisingParams(_Group):
+    """Which noisy images are restored, and how (`denoising`)."""
+
+    max_images: PositiveInt | None = 500
+    """Restore this many test images at most, class by class; None for all."""
+    refine_steps: Annotated[int, Field(ge=0, le=1000)] = 50
+    """Gradient steps on the q of each noisy image; 0 leaves the encoder's."""
+    draws: Annotated[int, Field(ge=1, le=1000)] = 16
+    """Draws of z an image; their mean is the restored image."""
+    evidence: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Weight of what the noisy pixel itself tells of the clean one, beside the decoder: 1 if
+    pixels were black or white, 0 for the decoder alone."""
+    gaussian: Levels = (0.25, 0.5, 0.75)
+    """Levels of Gaussian noise: its σ, in grey values of 0 to 1."""
+    salt_and_pepper: Levels = (0.1, 0.25, 0.5)
+    """Shares of pixels that are made black or white."""
+    masking: Levels = (0.25, 0.5)
+    """Shares of pixels that are made black."""
+    blur: Levels = (1.0, 2.0)
+    """σ of the blur, in pixels."""
+
+    @model_validator(mode="after")
+    def _levels_of_noise(self) -> DenoisingParams:
+        for kind in KINDS:
+            levels = getattr(self, kind)
+            if len(set(levels)) < len(levels):
+                raise ValueError(
+                    f"each level is restored once: expected different ones of `{kind}`, received "
+                    f"{list(levels)}"
+                )
+            for level in levels:
+                check_level(kind, level)
+            if kind in ("salt_and_pepper", "masking") and 1 in levels:
+                raise ValueError(
+                    f"nothing is left of an image at the level 1 of `{kind}`: expected levels "
+                    f"below it, received {list(levels)}"
+                )
+        if not self.corruptions():
+            raise ValueError(
+                "there is nothing to restore: expected a level of one kind at least, received none"
+            )
+        return self
+
+    def corruptions(self) -> list[tuple[Kind, float]]:
+        """Return each kind with each of its levels."""
+        return [(kind, level) for kind in KINDS for level in getattr(self, kind)]
+
+    def shown(self, kind: Kind) -> float:
+        """Return the level of a kind that is drawn: the one in the middle."""
+        levels: tuple[float, ...] = getattr(self, kind)
+        return sorted(levels)[(len(levels) - 1) // 2]
 
 
 class RetentionParams(_Group):
@@ -318,6 +372,7 @@ class Parameters(_Group):
     evaluation: EvaluationParams
     embedding: EmbeddingParams
     generation: GenerationParams
+    denoising: DenoisingParams
     reporting: ReportingParams
     retention: RetentionParams
     retraining: RetrainingParams

@@ -5,6 +5,7 @@ from kedro.pipeline import Pipeline
 from mnist_vae.pipelines import (
     construction,
     data,
+    denoising,
     embedding,
     evaluation,
     generation,
@@ -41,6 +42,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "embedding_of_new_images": embedding.create_new_images_pipeline() + usage_pipeline,
         "evaluation": evaluation_pipeline + usage_pipeline,
         "generation": generation_pipeline + usage_pipeline,
+        "denoising": denoising.create_pipeline() + usage_pipeline,
         "reporting": reporting_pipeline,
         "retraining": retraining.create_pipeline(
             data_pipeline,
