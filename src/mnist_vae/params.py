@@ -177,7 +177,7 @@ class DenoisingParams(_Group):
 
     max_images: PositiveInt | None = 500
     """Restore this many test images at most, class by class; None for all."""
-    refine_steps: Annotated[int, Field(ge=0, le=1000)] = 50
+    refine_steps: Annotated[int, Field(ge=0, le=1000)] = 30
     """Gradient steps on the q of each noisy image; 0 leaves the encoder's."""
     draws: Annotated[int, Field(ge=1, le=1000)] = 16
     """Draws of z an image; their mean is the restored image."""

@@ -14,16 +14,19 @@ from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import IMAGE_SHAPE
 from mnist_vae.params import DenoisingParams
 
-if TYPE_CHECKING:  # it imports Keras
+if TYPE_CHECKING:  # they import Keras
+    from mnist_vae.vae.inference import Posterior
     from mnist_vae.vae.noisy_images import Observation
 
 Floats = NDArray[np.float32]
 
 _BATCH_SIZE = 1024
-_START_LOG_VAR = -2.0  # at least: of a narrow q of the encoder, short steps would lead nowhere
+_START_LOG_VAR = -2.0  # at least: a step is at most 2 σ, and of a narrow q leads nowhere
 _FEW_DIMENSIONS = 2
 _STARTS = {1: 256, 2: 16}  # a dimension, of the grid of starts
-_PEAK = 1e-3  # half the share of the prior that is beyond the grid, in each dimension
+_TAIL = 1e-3  # share of the prior beyond either end of the grid, in each dimension
+_STRENGTHS = (0.4, 0.6, 0.8, 1.0)  # of non-local means: shares of the noise's deviation, and
+_TRIED = 20  # images that they are tried on
 
 
 def median(noisy: Floats) -> Floats:
@@ -35,23 +38,33 @@ def median(noisy: Floats) -> Floats:
     return filtered
 
 
-def non_local_means(noisy: Floats, sigma: float) -> Floats:
+def non_local_means(noisy: Floats, clean: Floats) -> Floats:
     """Return images after Buades et al., A Non-Local Algorithm for Image Denoising (2005).
 
     Args:
         noisy: Grey values in [0, 1], `[n, 784]`.
-        sigma: The noise's standard deviation.
+        clean: What they were, of which the filter is told the best strength alone: a few images
+            are tried with several.
     """
     from skimage.restoration import denoise_nl_means
 
-    images = [
-        denoise_nl_means(
-            image, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, fast_mode=True
-        )
-        for image in noisy.reshape(-1, *IMAGE_SHAPE)
+    def filtered(images: Floats, strength: float, sigma: float) -> Floats:
+        found = [
+            denoise_nl_means(
+                image, patch_size=5, patch_distance=6, h=strength, sigma=sigma, fast_mode=True
+            )
+            for image in images.reshape(-1, *IMAGE_SHAPE)
+        ]
+        restored: Floats = np.clip(np.stack(found), 0, 1).reshape(images.shape)
+        return restored.astype(np.float32)
+
+    noise = float(np.sqrt(np.mean(np.square(noisy - clean))))
+    strengths = [(share * noise, sigma) for share in _STRENGTHS for sigma in (0.0, noise)]
+    errors = [
+        np.square(filtered(noisy[:_TRIED], *strength) - clean[:_TRIED]).mean()
+        for strength in strengths
     ]
-    restored: Floats = np.clip(np.stack(images), 0, 1).reshape(noisy.shape).astype(np.float32)
-    return restored
+    return filtered(noisy, *strengths[int(np.argmin(errors))])
 
 
 def biharmonic(pixels: Floats, missing: NDArray[np.bool_]) -> Floats:
@@ -104,20 +117,18 @@ class Autoencoder:
             noisy: `[n, 784]` in [0, 1], or `MISSING` where a pixel is known to be.
             observation: How they came about.
         """
-        from mnist_vae.vae.inference import Posterior, Refiner, encode
+        from mnist_vae.vae.inference import Refiner
 
-        q = encode(self._encoder, np.maximum(noisy, 0))
-        z_mean = self._start(noisy, q.z_mean, observation)
         refiner = Refiner(
             self._decoder,
             steps=self._params.refine_steps,
             reconstruction=observation.negative_log_likelihood,
             seed=self._seed,
         )
-        q = refiner(noisy, Posterior(z_mean, np.maximum(q.z_log_var, np.float32(_START_LOG_VAR))))
-        random = np.random.default_rng(self._seed)
+        q = refiner(noisy, self._start(noisy, observation))
         total = np.zeros(noisy.shape)
-        for _ in range(self._params.draws):
+        for draw in range(self._params.draws):
+            random = np.random.default_rng((self._seed, draw))  # whatever the number of images
             epsilon = random.standard_normal(q.z_mean.shape, np.float32)
             z = q.z_mean + np.exp(0.5 * q.z_log_var) * epsilon
             for rows in _rows(noisy):
@@ -126,15 +137,22 @@ class Autoencoder:
                 total[rows] += np.asarray(observation.estimate(noisy[rows], logits, evidence))
         return (total / self._params.draws).astype(np.float32)
 
-    def _start(self, noisy: Floats, z_mean: Floats, observation: Observation) -> Floats:
-        """Return where the refinement of each image starts, `[n, latent_dim]`.
+    def _start(self, noisy: Floats, observation: Observation) -> Posterior:
+        """Return the q that the refinement of each image starts from.
 
-        That is the encoder's mean. A plane, or a line, has many places from where no gradient
-        leads out; there it is the best of the mean and a grid over the prior, by log p(y, z).
+        That is the encoder's, but wider: it has seen no such noise, and is far too sure. A plane,
+        or a line, has many places from where no gradient leads out; there the mean is the best, by
+        log p(y, z), of the encoder's and a grid over the prior.
         """
-        latent_dim = z_mean.shape[1]
-        if latent_dim > _FEW_DIMENSIONS:
-            return z_mean
+        from mnist_vae.vae.inference import Posterior, encode
+
+        z_mean, z_log_var = encode(self._encoder, np.maximum(noisy, 0))
+        if z_mean.shape[1] > _FEW_DIMENSIONS:
+            return Posterior(z_mean, np.maximum(z_log_var, np.float32(_START_LOG_VAR)))
+        return Posterior(self._best(noisy, z_mean, observation), z_log_var)
+
+    def _best(self, noisy: Floats, z_mean: Floats, observation: Observation) -> Floats:
+        """Return the best mean of each image, `[n, latent_dim]`: `z_mean` or one of the grid."""
         import tensorflow as tf
 
         score = tf.function(
@@ -144,15 +162,15 @@ class Autoencoder:
             ),
             jit_compile=True,
         )
-        grid = _grid(latent_dim)
+        grid = _grid(z_mean.shape[1])
         logits = np.asarray(self._logits(grid))
         best = z_mean.copy()
         for rows in _rows(noisy):
             pixels = noisy[rows]
             least = np.asarray(score(pixels, best[rows], self._logits(best[rows])))
             for point, of_point in zip(grid, logits, strict=True):
-                many = np.broadcast_to(of_point, pixels.shape)
-                nats = np.asarray(score(pixels, point[np.newaxis], many))
+                z = np.broadcast_to(point, least.shape + point.shape)
+                nats = np.asarray(score(pixels, z, np.broadcast_to(of_point, pixels.shape)))
                 best[rows][nats < least] = point
                 least = np.minimum(nats, least)
         return best
@@ -160,7 +178,7 @@ class Autoencoder:
 
 def _grid(latent_dim: int) -> Floats:
     count = _STARTS[latent_dim]
-    values = [NormalDist().inv_cdf(share) for share in np.linspace(_PEAK, 1 - _PEAK, count)]
+    values = [NormalDist().inv_cdf(share) for share in np.linspace(_TAIL, 1 - _TAIL, count)]
     return np.array(list(itertools.product(values, repeat=latent_dim)), np.float32)
 
 

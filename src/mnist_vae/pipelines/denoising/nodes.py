@@ -58,8 +58,8 @@ def denoise_images(
 ) -> tuple[pd.DataFrame, ImagesOfModel]:
     """Return the scores of each method at each corruption, and examples of the images.
 
-    The methods are `noisy`, the image as it is; the 3 x 3 `median`; `non-local means`, told the
-    noise's true standard deviation; `amortised`, decoded from the encoder's mean of the noisy
+    The methods are `noisy`, the image as it is; the 3 x 3 `median`; `non-local means` of the
+    strength that is best; `amortised`, decoded from the encoder's mean of the noisy
     image; and `refined`, the mean of the clean image under a q that is refined on the likelihood
     of the noisy one.
 
@@ -209,14 +209,13 @@ def draw_denoising_psnr(denoising_scores: pd.DataFrame, training_summary: dict[s
 def _denoised(
     model: Autoencoder, clean: Floats, noisy: Floats, kind: Kind, level: float
 ) -> dict[str, Floats]:
-    """Return what each method makes of noisy images; of the clean ones only their noise is told."""
+    """Return what each method makes of noisy images; of clean ones one is told, its strength."""
     from mnist_vae.vae.noisy_images import Observation
 
-    sigma = float(np.sqrt(np.mean(np.square(noisy - clean))))
     return {
         "noisy": noisy,
         "median": median(noisy),
-        "non-local means": non_local_means(noisy, sigma),
+        "non-local means": non_local_means(noisy, clean),
         "amortised": model.amortised(noisy),
         "refined": model.refined(noisy, Observation(kind, level)),
     }
