@@ -15,6 +15,7 @@ _LIBRARIES = ("keras", "numpy", "tensorflow")
 # The code that images and weights go through on their way to a model, and no other: neither the
 # command line nor a report has a say in what a training makes.
 _CODE = (
+    "corruptions.py",
     "images.py",
     "recipe.py",
     "vae/*.py",
