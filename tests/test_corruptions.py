@@ -96,7 +96,9 @@ def test_a_blurred_point_is_a_gaussian_bell_of_the_same_sum():
 
 
 def test_the_matrix_of_a_blur_blurs(pixels):
-    assert pixels @ blur_matrix(1.0) == pytest.approx(blur(pixels, 1.0), abs=1e-6)
+    matrix = blur_matrix(1.5)
+    blurred = (matrix @ pixels.reshape(-1, 28, 28) @ matrix.T).reshape(-1, 784)
+    assert blurred == pytest.approx(blur(pixels, 1.5), abs=1e-6)
 
 
 @pytest.mark.parametrize(

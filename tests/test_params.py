@@ -122,6 +122,22 @@ def test_parameters_that_contradict_each_other_are_refused():
         check_parameters(raw)
 
 
+@pytest.mark.parametrize(
+    ("kind", "level", "message"),
+    [
+        ("none", 0.5, "received the corruption none with the corruption_level 0.5"),
+        ("gaussian", 0.0, "received the corruption gaussian with the corruption_level 0"),
+        ("masking", 1.5, "`masking` is out of range: expected 0 to 1, received 1.5"),
+        ("blur", 50.0, "`blur` is out of range: expected 0 to 28, received 50"),
+    ],
+)
+def test_a_corruption_and_its_level_go_together(kind, level, message):
+    raw = changed("training.corruption", kind)
+    raw["training"]["corruption_level"] = level
+    with pytest.raises(ParameterError, match=f"`training` do not go together: .*{message}"):
+        check_parameters(raw)
+
+
 def test_a_missing_group_is_named():
     raw = parameters_of("local")
     del raw["training"]

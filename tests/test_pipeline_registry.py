@@ -57,6 +57,7 @@ def test_the_named_pipelines_are_there():
         "__default__",
         "data",
         "training",
+        "denoising",
         "embedding",
         "embedding_of_new_images",
         "anomaly",

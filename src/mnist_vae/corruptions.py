@@ -17,6 +17,8 @@ from mnist_vae.images import IMAGE_SHAPE, N_PIXELS
 
 Kind = Literal["gaussian", "salt_and_pepper", "masking", "blur"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Corruption = Literal["none", "gaussian", "salt_and_pepper", "masking", "blur"]
+"""What training may do to the encoder's images."""
 
 _LARGEST: dict[Kind, float] = {
     "gaussian": 10.0,
@@ -90,8 +92,14 @@ def blur(pixels: NDArray[np.float32], level: float) -> NDArray[np.float32]:
 
 
 def blur_matrix(level: float) -> NDArray[np.float32]:
-    """Return the matrix B, float32 `[784, 784]`, with which `pixels @ B` is `blur(pixels)`."""
-    return blur(np.eye(N_PIXELS, dtype=np.float32), level)
+    """Return the matrix B, float32 `[28, 28]`, with which an image X is B X Bᵀ when blurred."""
+    from scipy.ndimage import gaussian_filter1d
+
+    size, _ = IMAGE_SHAPE
+    matrix: NDArray[np.float32] = gaussian_filter1d(
+        np.eye(size, dtype=np.float32), level, axis=0, mode="constant"
+    )
+    return matrix
 
 
 def check_level(kind: Kind, level: float) -> None:

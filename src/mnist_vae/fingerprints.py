@@ -15,13 +15,14 @@ _LIBRARIES = ("keras", "numpy", "tensorflow")
 # The code that images and weights go through on their way to a model, and no other: neither the
 # command line nor a report has a say in what a training makes.
 _CODE = (
+    "corruptions.py",
     "images.py",
     "recipe.py",
     "vae/*.py",
     "pipelines/data/nodes.py",
     "pipelines/intake/candidate.py",
 )
-_USE = {"vae/inference.py", "vae/likelihood.py"}  # of a trained model
+_USE = {"vae/inference.py", "vae/likelihood.py", "vae/noisy_images.py"}  # of a trained model
 
 
 def fingerprint(*models: Any) -> str:

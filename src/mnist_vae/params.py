@@ -20,7 +20,10 @@ from pydantic import (
     model_validator,
 )
 
+from mnist_vae.corruptions import KINDS, Corruption, Kind, check_level
+
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Levels = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, max_length=20)]
 ExitCode = Annotated[int, Field(ge=0, le=255)]
 Source = Literal["folder", "mirrors", "sample"]
 AnomalyScore = Literal["negative_elbo", "excess", "relative_excess", "mahalanobis"]
@@ -90,6 +93,11 @@ class TrainingParams(_Group):
     """Adam's decay of the mean of the squared gradients."""
     resample_input: bool = True
     """Show the encoder Bernoulli draws of the grey values, other ones at every step."""
+    corruption: Corruption = "none"
+    """Show the encoder corrupted images, while the target stays clean: it learns to denoise."""
+    corruption_level: Annotated[float, Field(ge=0)] = 0.0
+    """σ of the Gaussian noise, the share of the pixels that `salt_and_pepper` or `masking` hit, or
+    σ of the blur in pixels; 0 without a corruption."""
     kl_weight: Annotated[float, Field(ge=0)] = 1.0
     """β of a β-VAE: above 1 less rate (KL) and more distortion, below 1 the reverse."""
     kl_warmup_epochs: NonNegativeInt = 0
@@ -114,6 +122,18 @@ class TrainingParams(_Group):
                 "kl_weight, kl_warmup_epochs and free_bits (1, 0, 0), received "
                 f"{weights}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_corruption(self) -> TrainingParams:
+        kind, level = self.corruption, self.corruption_level
+        if (kind == "none") != (level == 0):
+            raise ValueError(
+                "a `corruption` has a level above 0, and none has the level 0: received the "
+                f"corruption {kind} with the corruption_level {level:g}"
+            )
+        if kind != "none":
+            check_level(kind, level)
         return self
 
 
@@ -216,6 +236,59 @@ class AnomalyParams(_Group):
     """Of these models, at most."""
     max_images: Annotated[int, Field(ge=100)] | None = None
     """Train each on this many images at most, class by class; None for all."""
+
+
+class DenoisingParams(_Group):
+    """Which noisy images are restored, and how (`denoising`)."""
+
+    max_images: PositiveInt | None = 500
+    """Restore this many test images at most, class by class; None for all."""
+    refine_steps: Annotated[int, Field(ge=0, le=1000)] = 30
+    """Gradient steps on the q of each noisy image; 0 leaves the encoder's."""
+    draws: Annotated[int, Field(ge=1, le=1000)] = 16
+    """Draws of z an image; their mean is the restored image."""
+    evidence: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Weight of what the noisy pixel itself tells of the clean one, beside the decoder: 1 if
+    pixels were black or white, 0 for the decoder alone."""
+    gaussian: Levels = (0.25, 0.5, 0.75)
+    """Levels of Gaussian noise: its σ, in grey values of 0 to 1."""
+    salt_and_pepper: Levels = (0.1, 0.25, 0.5)
+    """Shares of pixels that are made black or white."""
+    masking: Levels = (0.25, 0.5)
+    """Shares of pixels that are made black."""
+    blur: Levels = (1.0, 2.0)
+    """σ of the blur, in pixels."""
+
+    @model_validator(mode="after")
+    def _levels_of_noise(self) -> DenoisingParams:
+        for kind in KINDS:
+            levels = getattr(self, kind)
+            if len(set(levels)) < len(levels):
+                raise ValueError(
+                    f"each level is restored once: expected different ones of `{kind}`, received "
+                    f"{list(levels)}"
+                )
+            for level in levels:
+                check_level(kind, level)
+            if kind in ("salt_and_pepper", "masking") and 1 in levels:
+                raise ValueError(
+                    f"nothing is left of an image at the level 1 of `{kind}`: expected levels "
+                    f"below it, received {list(levels)}"
+                )
+        if not self.corruptions():
+            raise ValueError(
+                "there is nothing to restore: expected a level of one kind at least, received none"
+            )
+        return self
+
+    def corruptions(self) -> list[tuple[Kind, float]]:
+        """Return each kind with each of its levels."""
+        return [(kind, level) for kind in KINDS for level in getattr(self, kind)]
+
+    def shown(self, kind: Kind) -> float:
+        """Return the level of a kind that is drawn: the one in the middle."""
+        levels: tuple[float, ...] = getattr(self, kind)
+        return sorted(levels)[(len(levels) - 1) // 2]
 
 
 class RetentionParams(_Group):
@@ -365,6 +438,7 @@ class Parameters(_Group):
     evaluation: EvaluationParams
     embedding: EmbeddingParams
     generation: GenerationParams
+    denoising: DenoisingParams
     reporting: ReportingParams
     anomaly: AnomalyParams
     retention: RetentionParams

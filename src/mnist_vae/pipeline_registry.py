@@ -6,6 +6,7 @@ from mnist_vae.pipelines import (
     anomaly,
     construction,
     data,
+    denoising,
     embedding,
     evaluation,
     generation,
@@ -47,6 +48,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         + evaluation.create_report_pipeline()
         + usage_pipeline,
         "generation": generation_pipeline + usage_pipeline,
+        "denoising": denoising.create_pipeline() + usage_pipeline,
         "reporting": reporting_pipeline,
         "retraining": retraining.create_pipeline(
             data_pipeline,

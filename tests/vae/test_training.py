@@ -206,24 +206,27 @@ def arrays(state):
 def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(digits, patience):
     params = {"epochs": 6, "learning_rate": 0.03, "early_stopping_patience": patience}
     params = PARAMS | params
-    whole = resampling_vae()
+    whole = noisy_vae()
     history = train(whole, *digits, **params)
     for epochs in range(1, len(history["loss"]) + 1):
         store = Memory(epochs)
         with pytest.raises(KeyboardInterrupt):
-            train(resampling_vae(), *digits, **params, backup=store)
+            train(noisy_vae(), *digits, **params, backup=store)
         store.epochs = None
-        resumed = resampling_vae()
+        resumed = noisy_vae()
         assert train(resumed, *digits, **params, backup=store) == history
         for expected, received in zip(whole.variables, resumed.variables, strict=True):
             if "kl" not in received.path and "reconstruction" not in received.path:
                 assert np.array_equal(expected, received), received.path
 
 
-def resampling_vae():
+def noisy_vae():
     networks = new_vae()
     return VariationalAutoencoder(
-        networks.encoder, networks.decoder, objective=Objective(resample_input=True), seed=3
+        networks.encoder,
+        networks.decoder,
+        objective=Objective(resample_input=True, corruption="gaussian", corruption_level=0.5),
+        seed=3,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from mnist_vae.corruptions import Corruption
 from mnist_vae.vae.losses import (
     RECONSTRUCTIONS,
     free_bits_kl,
@@ -19,6 +20,7 @@ from mnist_vae.vae.losses import (
     kl_divergence_per_dimension,
 )
 from mnist_vae.vae.networks import logits_model, reparameterize
+from mnist_vae.vae.noise import corrupted, resample
 
 
 class ElboTerms(NamedTuple):
@@ -80,6 +82,13 @@ class Objective:
     resample_input: bool = False
     """Show the encoder each image as Bernoulli draws of its grey values, others at every step.
     The decoder's target stays the grey image."""
+    corruption: Corruption = "none"
+    """Show the encoder each image corrupted, otherwise at every step, after it was resampled, as
+    noise is the last thing that happens to an image. The decoder's target stays the clean image:
+    the criterion of Im et al., Denoising Criterion for Variational Auto-Encoding Framework
+    (2017)."""
+    corruption_level: float = 0.0
+    """How much of it: `level` of `corruptions.corrupt`."""
 
 
 class VariationalAutoencoder(keras.Model):
@@ -95,7 +104,7 @@ class VariationalAutoencoder(keras.Model):
         decoder: Maps z to pixels, the sigmoid of its layer `logits`.
         reconstruction: `binary_crossentropy` or `mse`.
         objective: What training minimises.
-        seed: Seed of the encoder's input when it is resampled.
+        seed: Seed of the encoder's input when it is resampled or corrupted.
         **kwargs: Passed to `keras.Model`.
 
     Attributes:
@@ -146,12 +155,7 @@ class VariationalAutoencoder(keras.Model):
             terms = elbo_terms(self.encoder, self.decoder_logits, pixels, self.reconstruction)
             self.add_loss(ops.mean(terms.reconstruction + terms.kl))
             return terms
-        seen = (
-            resample(pixels, self.seed_generator.next())
-            if self.objective.resample_input
-            else pixels
-        )
-        z_mean, z_log_var, z = self.encoder(seen)
+        z_mean, z_log_var, z = self.encoder(self._seen(pixels))
         if self.objective.importance_samples > 1:
             return self._importance_weighted(pixels, z_mean, z_log_var)
         reconstruction = RECONSTRUCTIONS[self.reconstruction](pixels, self.decoder_logits(z))
@@ -165,6 +169,16 @@ class VariationalAutoencoder(keras.Model):
         weight = self.objective.kl_weight * self.kl_warmup
         self.add_loss(ops.mean(reconstruction) + weight * rate)
         return ElboTerms(reconstruction, kl, z_mean, z_log_var)
+
+    def _seen(self, pixels: Any) -> Any:
+        """Return what the encoder sees of the images in training."""
+        objective, seen = self.objective, pixels
+        if objective.resample_input:
+            seen = resample(seen, self.seed_generator.next())
+        if objective.corruption != "none":
+            level = objective.corruption_level
+            seen = corrupted(seen, objective.corruption, level, self.seed_generator.next())
+        return seen
 
     def _importance_weighted(self, pixels: Any, z_mean: Any, z_log_var: Any) -> ElboTerms:
         noise = self.encoder.get_layer("z").noise
@@ -187,37 +201,6 @@ class VariationalAutoencoder(keras.Model):
         self.kl_tracker.update_state(y_pred.kl)
         metrics: dict[str, Any] = self.get_metrics_result()
         return metrics
-
-
-def resample(pixels: Any, state: Any) -> Any:
-    """Return pixels that are 1 with the probability of their grey value, else 0.
-
-    Keras' own random numbers, one a pixel, would take several times the rest of the step on a
-    CPU. These are a counter, hashed (lowbias32 of Wellons, Hash Function Prospector), and four
-    pixels share the bytes of each.
-
-    Args:
-        pixels: Grey values in [0, 1], `[batch, 784]`.
-        state: What a `keras.random.SeedGenerator` gives next, other at every call.
-    """
-    columns = -(-pixels.shape[-1] // 4)
-    row = ops.arange(ops.shape(pixels)[0], dtype="int32")[:, None]
-    count = ops.cast(columns * row + ops.arange(columns, dtype="int32"), "uint32")
-    state = ops.cast(state, "uint32")  # the seed, and a count of calls
-    word = _hash(count + _hash(state[1] + _hash(state[0])))
-    shifts = [ops.right_shift(word, ops.cast(8 * byte, "uint32")) for byte in range(4)]
-    thresholds = ops.concatenate(shifts, axis=-1)[:, : pixels.shape[-1]]
-    thresholds = ops.cast(ops.bitwise_and(thresholds, ops.cast(255, "uint32")), "int32")
-    # White, 1, is above the greatest threshold, (255 + ½) / 256; black, 0, below the least.
-    return ops.cast(ops.cast(thresholds, pixels.dtype) + 0.5 < 256 * pixels, pixels.dtype)
-
-
-def _hash(word: Any) -> Any:
-    """Return uint32 whose bits look random, and differ wherever those of `word` do."""
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        word = ops.bitwise_xor(word, ops.right_shift(word, ops.cast(shift, "uint32")))
-        word = word * ops.cast(factor, "uint32")
-    return ops.bitwise_xor(word, ops.right_shift(word, ops.cast(16, "uint32")))
 
 
 def score_batches(

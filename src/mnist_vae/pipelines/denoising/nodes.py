@@ -1,0 +1,269 @@
+"""Nodes of the pipeline `denoising`. The figures are `plotly.graph_objects.Figure`.
+
+`encoder` and `decoder` are Keras models, `training_summary` is that of their training: a node
+refuses models that are not of it, with a ValueError.
+"""
+
+from __future__ import annotations
+
+import logging
+import textwrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnist_vae.contracts import check_models
+from mnist_vae.corruptions import Kind, corrupt, missing_pixels
+from mnist_vae.datasets.images import ImagesOfModel
+from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.images import IMAGE_SHAPE, N_PIXELS, ImageSet, draw_rows
+from mnist_vae.origin import origin, statement
+from mnist_vae.params import DenoisingParams
+from mnist_vae.pipelines.denoising.methods import (
+    Autoencoder,
+    biharmonic,
+    median,
+    non_local_means,
+)
+from mnist_vae.pipelines.denoising.scores import row_of, table_of
+from mnist_vae.sheets import Captions, sheet
+
+logger = logging.getLogger(__name__)
+
+Floats = NDArray[np.float32]
+
+_EXAMPLES = 10  # images on a sheet
+_SHOWN = ("noisy", "median", "refined")  # methods on the sheet of denoised images
+_GREY = 0.3  # of a missing pixel, on a sheet
+_COLOURS = {
+    "noisy": "#888888",
+    "median": "#e69f00",
+    "non-local means": "#009e73",
+    "amortised": "#56b4e9",
+    "refined": "#d55e00",
+}
+_LINE_LENGTH = 110  # of the statement, in characters; Plotly does not wrap
+
+
+def denoise_images(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    test_images: ImageSet,
+    training_summary: dict[str, Any],
+    denoising_params: DenoisingParams,
+    seed: int,
+) -> tuple[pd.DataFrame, ImagesOfModel]:
+    """Return the scores of each method at each corruption, and examples of the images.
+
+    The methods are `noisy`, the image as it is; the 3 x 3 `median`; `non-local means` of the
+    strength that is best; `amortised`, decoded from the encoder's mean of the noisy
+    image; and `refined`, the mean of the clean image under a q that is refined on the likelihood
+    of the noisy one.
+
+    Returns:
+        A row a method of each kind and level: the mean PSNR over the images, dB, with its standard
+        error, and the mean SSIM; and a row of images a method of the middle level of each kind.
+    """
+    check_models(training_summary, encoder, decoder)
+    chosen = _choose(test_images, denoising_params.max_images, seed)
+    clean = chosen.model_input()
+    shown = _examples(chosen)
+    model = Autoencoder(encoder, decoder, denoising_params, seed)
+    rows, pictures = [], {"clean": clean[shown]}
+    for kind, level in denoising_params.corruptions():
+        noisy = corrupt(clean, kind, level, seed)
+        for method, restored in _denoised(model, clean, noisy, kind, level).items():
+            rows.append({"kind": kind, "level": level, "method": method, **row_of(clean, restored)})
+            if level == denoising_params.shown(kind) and method in _SHOWN:
+                pictures[f"{_words(kind)} {level:g}, {method}"] = restored[shown]
+    about = origin(training_summary)
+    return table_of(rows, about), _as_images(pictures, about)
+
+
+def inpaint_images(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    test_images: ImageSet,
+    training_summary: dict[str, Any],
+    denoising_params: DenoisingParams,
+    seed: int,
+) -> tuple[pd.DataFrame, ImagesOfModel]:
+    """Return the scores of each method where known pixels are missing, and examples.
+
+    Missing is the lower half of each image, or half of its pixels, drawn once for all images. The
+    methods are `black`, nothing filled in; `biharmonic`; `amortised`, by the encoder's mean of the
+    image with black in place of what is missing; and `refined`, by a q that is refined on the
+    pixels that are there.
+
+    Returns:
+        A row a method of each kind: the mean PSNR of the missing pixels over the images, dB, with
+        its standard error, and the mean SSIM of the whole images; and a row of images a method.
+    """
+    from mnist_vae.vae.noisy_images import MISSING, Observation
+
+    check_models(training_summary, encoder, decoder)
+    chosen = _choose(test_images, denoising_params.max_images, seed)
+    clean = chosen.model_input()
+    shown = _examples(chosen)
+    model = Autoencoder(encoder, decoder, denoising_params, seed)
+    rows, pictures = [], {"clean": clean[shown]}
+    (random,) = missing_pixels(1, 0.5, seed)
+    for kind, missing in {"lower_half": _lower_half(), "random_pixels": random}.items():
+        black = np.where(missing, np.float32(0), clean)
+        given = np.where(missing, np.float32(MISSING), clean)
+        restored = {
+            "black": black,
+            "biharmonic": biharmonic(black, missing),
+            "amortised": np.where(missing, model.amortised(black), clean),
+            "refined": model.refined(given, Observation("inpainting")),
+        }
+        pictures[f"{_words(kind)}, given"] = np.where(missing, np.float32(_GREY), clean)[shown]
+        for method, images in restored.items():
+            scores = row_of(clean, images, where=missing)
+            rows.append({"kind": kind, "level": 0.5, "method": method, **scores})
+            if method in ("biharmonic", "refined"):
+                pictures[f"{_words(kind)}, {method}"] = images[shown]
+    about = origin(training_summary)
+    return table_of(rows, about), _as_images(pictures, about)
+
+
+def draw_denoising_sheet(
+    denoised_examples: ImageSet, training_summary: dict[str, Any]
+) -> Image.Image:
+    """Return a sheet of test images, each above the noisy ones and what was made of them."""
+    return _sheet(
+        denoised_examples,
+        "Denoised test images",
+        "Refined: the mean of the clean image under a q(z) of its own, fitted to the noisy one",
+        training_summary,
+    )
+
+
+def draw_inpainting_sheet(
+    inpainted_examples: ImageSet, training_summary: dict[str, Any]
+) -> Image.Image:
+    """Return a sheet of test images, each above what was given of it and what was filled in."""
+    return _sheet(
+        inpainted_examples,
+        "Inpainted test images",
+        "Grey is missing. Refined: under a q(z) that is fitted to the pixels that are there",
+        training_summary,
+    )
+
+
+def draw_denoising_psnr(denoising_scores: pd.DataFrame, training_summary: dict[str, Any]) -> Any:
+    """Return a figure of the PSNR of each method over the level of each corruption.
+
+    Raises:
+        ValueError: The scores are not of the model that the summary tells of.
+    """
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    (version,) = denoising_scores["model_version"].unique()
+    if version != training_summary["model_version"]:
+        raise ValueError(
+            f"The scores are not of the model in use: expected those of "
+            f"{training_summary['model_version']}, received those of {version}; run `kedro run "
+            "--pipelines denoising` as a whole."
+        )
+    kinds = denoising_scores["kind"].unique().tolist()
+    titles = [_words(kind) for kind in kinds]
+    figure = make_subplots(rows=1, cols=len(kinds), shared_yaxes=True, subplot_titles=titles)
+    for column, kind in enumerate(kinds, start=1):
+        of_kind = denoising_scores[denoising_scores["kind"] == kind]
+        for method, colour in _COLOURS.items():
+            rows = of_kind[of_kind["method"] == method].sort_values("level")
+            curve = go.Scatter(
+                x=rows["level"].tolist(),
+                y=rows["psnr"].round(3).tolist(),
+                error_y={"array": (2 * rows["psnr_se"]).round(3).tolist()},
+                name=method,
+                legendgroup=method,
+                showlegend=column == 1,
+                mode="lines+markers",
+                line={"color": colour, "width": 2},
+                hovertemplate="level %{x}: %{y:.2f} dB",
+            )
+            figure.add_trace(curve, row=1, col=column)
+        figure.update_xaxes(title_text="level", row=1, col=column)
+    figure.update_yaxes(title_text="PSNR, dB", row=1, col=1)
+    lines = textwrap.wrap(statement(training_summary), _LINE_LENGTH)
+    figure.update_layout(
+        template="plotly_white",
+        height=520,
+        margin={"t": 110 + 16 * len(lines), "b": 60},
+        title={
+            "text": f"Denoising of {denoising_scores['n_images'].iloc[0]:,} test images",
+            "subtitle": {"text": "<br>".join(lines)},
+            "y": 0.96,
+            "yanchor": "top",
+        },
+    )
+    return figure
+
+
+def _denoised(
+    model: Autoencoder, clean: Floats, noisy: Floats, kind: Kind, level: float
+) -> dict[str, Floats]:
+    """Return what each method makes of noisy images; of clean ones one is told, its strength."""
+    from mnist_vae.vae.noisy_images import Observation
+
+    return {
+        "noisy": noisy,
+        "median": median(noisy),
+        "non-local means": non_local_means(noisy, clean),
+        "amortised": model.amortised(noisy),
+        "refined": model.refined(noisy, Observation(kind, level)),
+    }
+
+
+def _choose(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+    """Return at most `count` images, class by class, and say so if they are not all."""
+    if count is None or count >= len(images):
+        return images
+    logger.info(
+        f"{count:,} of {len(images):,} test images are restored; denoising.max_images=null takes "
+        "all."
+    )
+    return images.take(draw_rows(np.arange(len(images)), images.label, count, seed))
+
+
+def _examples(images: ImageSet) -> NDArray[np.intp]:
+    """Return rows of at most ten images, one of each class first."""
+    if images.label is None:
+        return np.arange(min(_EXAMPLES, len(images)))
+    _, first = np.unique(images.label, return_index=True)
+    others = np.setdiff1d(np.arange(len(images)), first)
+    return np.concatenate([first, others])[:_EXAMPLES]
+
+
+def _lower_half() -> NDArray[np.bool_]:
+    return np.arange(N_PIXELS) >= N_PIXELS // 2
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ")
+
+
+def _as_images(pictures: dict[str, Floats], about: dict[str, str]) -> ImagesOfModel:
+    """Return images by the caption of their row, as bytes; the caption is their `split`."""
+    pixels = np.concatenate(list(pictures.values()))
+    return ImagesOfModel(
+        pixels=np.rint(pixels * 255).astype(np.uint8).reshape(-1, *IMAGE_SHAPE),
+        image_id=np.arange(len(pixels)),
+        split=np.repeat(list(pictures), [len(images) for images in pictures.values()]),
+        origin=about,
+    )
+
+
+def _sheet(
+    examples: ImageSet, title: str, note: str, training_summary: dict[str, Any]
+) -> Image.Image:
+    rows = list(dict.fromkeys(examples.split.tolist()))
+    captions = Captions(title=title, note=note, statement=statement(training_summary), rows=rows)
+    breaks = [row for row in range(1, len(rows)) if rows[row].endswith((", noisy", ", given"))]
+    return sheet(examples.pixels, captions, columns=len(examples) // len(rows), row_breaks=breaks)

@@ -1,0 +1,117 @@
+"""Filters, and restoring with an autoencoder whose decoder is known."""
+
+import keras
+import numpy as np
+import pytest
+
+from mnist_vae.corruptions import corrupt
+from mnist_vae.params import DenoisingParams
+from mnist_vae.pipelines.denoising.methods import (
+    Autoencoder,
+    biharmonic,
+    median,
+    non_local_means,
+)
+from mnist_vae.pipelines.denoising.scores import psnr
+from mnist_vae.vae.networks import build_encoder
+from mnist_vae.vae.noisy_images import MISSING, Observation
+
+
+def test_the_median_removes_a_single_impulse_and_takes_black_for_what_is_beyond_the_edge():
+    image = np.zeros((1, 28, 28), "float32")
+    image[0, 10, 10] = 1
+    assert not median(image.reshape(1, 784)).any()
+    white = median(np.ones((1, 784), "float32")).reshape(28, 28)
+    assert white[0, 0] == 0
+    assert white[0, 1] == white[1, 1] == 1
+
+
+def test_non_local_means_lessen_the_noise():
+    stripes = np.tile(np.repeat(np.float32([0, 1]), 4), (1, 28 * 28 // 8)).reshape(1, 784)
+    noisy = corrupt(np.repeat(stripes, 3, axis=0), "gaussian", 0.2, seed=1)
+    restored = non_local_means(noisy, np.repeat(stripes, 3, axis=0))
+    assert restored.dtype == np.float32
+    assert (psnr(np.repeat(stripes, 3, axis=0), restored) > psnr(stripes, noisy) + 1).all()
+
+
+def test_a_biharmonic_filling_of_a_level_surface_is_level_and_leaves_what_is_given():
+    random = np.random.default_rng(0)
+    missing = random.random(784) < 0.3
+    images = np.repeat(np.float32([[0.25], [0.75]]), 784, axis=1)
+    filled = biharmonic(np.where(missing, np.float32(0), images), missing)
+    assert filled == pytest.approx(images, abs=1e-3)
+    assert np.array_equal(filled[:, ~missing], images[:, ~missing])
+
+
+def halves(latent_dim):
+    """A decoder of known images: left half white and right half black with z₀ > 0, or reversed."""
+    sides = np.tile(np.repeat(np.float32([1, -1]), 14), 28)
+    z = keras.Input((latent_dim,), name="z")
+    logits = keras.layers.Dense(784, use_bias=False, name="logits")
+    pixels = keras.layers.Activation("sigmoid", name="pixels_mean")(logits(z))
+    decoder = keras.Model(z, pixels, name="decoder")
+    kernel = np.zeros((latent_dim, 784), "float32")
+    kernel[0] = 4 * sides
+    logits.set_weights([kernel])
+    return decoder
+
+
+IMAGES = np.stack([np.tile(np.repeat(np.float32(side), 14), 28) for side in ([1, 0], [0, 1])])
+PARAMS = DenoisingParams(refine_steps=30, draws=4, evidence=1.0)
+
+
+def model_of(latent_dim):
+    return Autoencoder(build_encoder(latent_dim, seed=1), halves(latent_dim), PARAMS, seed=1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return model_of(3)
+
+
+@pytest.mark.parametrize(
+    ("latent_dim", "kind", "level"),
+    [
+        (1, "gaussian", 1.0),
+        (2, "gaussian", 1.0),
+        (3, "gaussian", 1.0),
+        (3, "salt_and_pepper", 0.6),
+        (3, "masking", 0.6),
+        (3, "blur", 3.0),
+    ],
+)
+def test_a_refined_image_is_the_one_that_the_noise_hides_whatever_the_encoder_says(
+    latent_dim, kind, level
+):
+    noisy = corrupt(IMAGES, kind, level, seed=1)
+    restored = model_of(latent_dim).refined(noisy, Observation(kind, level))
+    assert restored.dtype == np.float32
+    assert np.abs(restored - IMAGES).mean() < 0.1
+    assert (psnr(IMAGES, restored) > psnr(IMAGES, noisy) + 5).all()
+
+
+def test_missing_pixels_are_filled_in_from_those_that_are_there(model):
+    given = IMAGES.copy()
+    given[:, 28:] = MISSING  # all but the first row
+    restored = model.refined(given, Observation("inpainting"))
+    assert np.array_equal(restored[:, :28], IMAGES[:, :28])
+    assert np.abs(restored - IMAGES).mean() < 0.1
+
+
+def test_an_image_is_restored_alike_whatever_is_beside_it(model):
+    noisy = corrupt(np.repeat(IMAGES, 3, axis=0), "gaussian", 1.0, seed=1)
+    observation = Observation("gaussian", 1.0)
+    first = model.refined(noisy[:1], observation)
+    assert model.refined(noisy, observation)[:1] == pytest.approx(first, abs=1e-4)
+
+
+def test_without_steps_the_q_is_the_encoders_or_the_best_of_the_grid():
+    params = DenoisingParams(refine_steps=0, draws=1)
+    model = Autoencoder(build_encoder(3, seed=1), halves(3), params, seed=1)
+    assert model.refined(IMAGES, Observation("gaussian", 0.5)).shape == IMAGES.shape
+
+
+def test_an_amortised_image_is_decoded_from_the_encoders_mean(model):
+    encoder, decoder = model._encoder, model._decoder
+    expected = np.asarray(decoder(encoder(IMAGES)[0]))
+    assert model.amortised(IMAGES) == pytest.approx(expected, abs=1e-6)
