@@ -46,6 +46,7 @@ def test_the_files_hold_the_documented_defaults():
         "embedding",
         "generation",
         "reporting",
+        "anomaly",
         "retention",
         "monitoring",
     ):

@@ -59,6 +59,7 @@ def test_the_named_pipelines_are_there():
         "training",
         "embedding",
         "embedding_of_new_images",
+        "anomaly",
         "evaluation",
         "generation",
         "reporting",

@@ -11,10 +11,10 @@ PACKAGE = Path(mnist_vae.__file__).parent
 
 # From the ground up. What is on no floor is around a run: it may import all, and no floor it.
 FLOORS = [
-    {"images", "params", "fingerprints", "origin", "provenance"},
+    {"corruptions", "images", "params", "fingerprints", "origin", "provenance"},
     {"vae"},
     {"datasets", "retraining", "sheets"},
-    {"contracts", "embeddings", "scores", "recipe"},
+    {"anomalies", "contracts", "embeddings", "scores", "recipe"},
     {"pipelines"},
     {"pipeline_registry"},
 ]

@@ -23,6 +23,8 @@ from pydantic import (
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 ExitCode = Annotated[int, Field(ge=0, le=255)]
 Source = Literal["folder", "mirrors", "sample"]
+AnomalyScore = Literal["negative_elbo", "excess", "relative_excess", "mahalanobis"]
+Protocol = Literal["one_class", "held_out", "other_data"]
 
 PREVIOUS = "previous"
 """Of `retraining.roll_back_to`: the release before the one in service."""
@@ -150,6 +152,39 @@ class ReportingParams(_Group):
 
     max_points: PositiveInt = 10_000
     """Points of the latent scatter at most; more make the page slow."""
+
+
+class AnomalyParams(_Group):
+    """How anomalies are found, and what that is worth (`anomaly`)."""
+
+    score: AnomalyScore = "relative_excess"
+    """The score that decides."""
+    false_positive_rate: Fraction = 0.05
+    """Share of the validation images that the threshold calls anomalies."""
+    refine_steps: PositiveInt = 20
+    """Steps of the refinement whose gain is the likelihood regret."""
+    neighbours: PositiveInt = 5
+    """`knn_distance` is that to this neighbour of z_mean among the training images,"""
+    reference_images: PositiveInt = 10_000
+    """of which so many are taken, class by class. The baseline is fitted to as many."""
+    exact: bool = False
+    """Add −log p(x) by quadrature, where the model has one or two latent dimensions."""
+    sheet_images: Annotated[int, Field(ge=2, le=200)] = 60
+    """Images on the sheet, half of them the most and half the least anomalous ones."""
+    thorough: bool = False
+    """Train the models of `protocols`, some of them for each class: minutes to hours."""
+    protocols: Annotated[tuple[Protocol, ...], Field(min_length=1, strict=False)] = (
+        "one_class",
+        "held_out",
+        "other_data",
+    )
+    """What a thorough run measures beside the model in use."""
+    latent_dim: Annotated[int, Field(ge=1, le=100)] = 20
+    """Of these models."""
+    epochs: PositiveInt = 50
+    """Of these models, at most."""
+    max_images: Annotated[int, Field(ge=100)] | None = None
+    """Train each on this many images at most, class by class; None for all."""
 
 
 class RetentionParams(_Group):
@@ -300,6 +335,7 @@ class Parameters(_Group):
     embedding: EmbeddingParams
     generation: GenerationParams
     reporting: ReportingParams
+    anomaly: AnomalyParams
     retention: RetentionParams
     retraining: RetrainingParams
     scoring: ScoringParams

@@ -3,6 +3,7 @@
 from kedro.pipeline import Pipeline
 
 from mnist_vae.pipelines import (
+    anomaly,
     construction,
     data,
     embedding,
@@ -39,6 +40,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "training": training_pipeline,
         "embedding": embedding_pipeline,
         "embedding_of_new_images": embedding.create_new_images_pipeline() + usage_pipeline,
+        "anomaly": anomaly.create_pipeline() + usage_pipeline,
         "evaluation": evaluation_pipeline + usage_pipeline,
         "generation": generation_pipeline + usage_pipeline,
         "reporting": reporting_pipeline,

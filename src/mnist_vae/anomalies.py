@@ -1,0 +1,231 @@
+"""How unusual an image is for a model: scores, and the threshold above which it is an anomaly.
+
+Every score is larger for what is more unusual. What a score needs beside the image's own terms of
+−ELBO is in the `Calibration`, so that whoever has encoder, decoder and calibration can score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from mnist_vae.contracts import check_models
+from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.images import UNLABELLED, ImageSet
+from mnist_vae.params import AnomalyParams, AnomalyScore
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from mnist_vae.vae.model import ElboTerms
+
+_SOFTENING = 5.0  # nats, so that black-and-white images, whose entropy is 0, have a finite score
+_ENTROPY_CAP = 0.99  # quantile of the validation images' entropies
+_RIDGE = 0.01  # of the covariance of z_mean: a dimension that is not in use counts for little
+_ROUNDING = 1e-9  # 0.29 * 100 is a little less than 29
+_BATCH_SIZE = 1024
+
+Column = NDArray[np.float32]
+
+
+class Calibration(BaseModel):
+    """What the validation images say of one model's scores: all that scoring an image needs.
+
+    Attributes:
+        model_version: The model that it is of.
+        reconstruction: Its reconstruction term.
+        score: The score that decides.
+        false_positive_rate: The share of usual images that may be called anomalies.
+        threshold: The (1 − rate) quantile of that score over the validation images: an image is
+            an anomaly where its score is greater (`flags`).
+        n_validation: How many these were.
+        entropy_cap: Nats, the 0.99 quantile of their entropies (`relative_excess`).
+        latent_means: The mean of `z_mean` over the training images of each class,
+            `[classes, latent_dim]`; of all of them where they have no labels.
+        latent_precision: The inverse of their covariance about these, `[latent_dim, latent_dim]`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_version: str
+    reconstruction: str
+    score: AnomalyScore
+    false_positive_rate: float
+    threshold: float
+    n_validation: int
+    entropy_cap: float
+    latent_means: tuple[tuple[float, ...], ...]
+    latent_precision: tuple[tuple[float, ...], ...]
+
+    def flags(self, scores: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which images are anomalies by their scores, `[n]`, those of `score_of`."""
+        flags: NDArray[np.bool_] = scores > self.threshold
+        return flags
+
+
+def score_of(calibration: Calibration, pixels: Column, terms: ElboTerms) -> Column:
+    """Return the score that decides, float32 `[n]`: an anomaly is above the threshold.
+
+    Args:
+        calibration: That of the model.
+        pixels: Grey values in [0, 1], float32 `[n, 784]`.
+        terms: Those of −ELBO of these images, as `vae.model.score_batches` yields them.
+    """
+    return _SCORES[calibration.score](calibration, pixels, terms)
+
+
+def scores_of(calibration: Calibration, pixels: Column, terms: ElboTerms) -> dict[str, Column]:
+    """Return all scores that need no more than `score_of`, by name, each float32 `[n]`.
+
+    | name | what it is |
+    |---|---|
+    | `negative_elbo` | −ELBO, nats |
+    | `entropy` | H(x), the entropy of the pixels, nats: no model has a say in it |
+    | `excess` | −ELBO less the least that any decoder could reach, nats |
+    | `relative_excess` | the excess divided by H(x) + 5 nats, with H(x) capped |
+    | `mahalanobis` | the least Mahalanobis distance of `z_mean` to the mean of a class |
+
+    The least is H(x) for cross-entropy and 0 for a squared error. A model's excess grows with the
+    ink of an image, so that one of little ink is never unusual by `excess`. Above the cap the
+    divisor stays, as the entropy of an image unlike all of the training's excuses nothing.
+    """
+    return {
+        "entropy": _entropy(pixels).astype(np.float32),
+        **{name: score(calibration, pixels, terms) for name, score in _SCORES.items()},
+    }
+
+
+def calibrate(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    train_images: ImageSet,
+    validation_images: ImageSet,
+    training_summary: dict[str, Any],
+    params: AnomalyParams,
+    seed: int,
+) -> Calibration:
+    """Return the calibration of a model on its own training and validation images.
+
+    Args:
+        encoder: The trained encoder.
+        decoder: The trained decoder.
+        train_images: Where the model's classes are in the latent space.
+        validation_images: What the threshold is chosen on.
+        training_summary: Names the model, and its reconstruction term.
+        params: The score and the false-positive rate.
+        seed: Seed of the draws of z.
+
+    Raises:
+        ValueError: Models and summary do not belong together.
+    """
+    check_models(training_summary, encoder, decoder)
+    entropies = [_entropy(batch.model_input()) for batch in validation_images.batches(_BATCH_SIZE)]
+    means, precision = _classes(encode(encoder, train_images), train_images.label)
+    start = Calibration(
+        model_version=training_summary["model_version"],
+        reconstruction=training_summary["reconstruction"],
+        score=params.score,
+        false_positive_rate=params.false_positive_rate,
+        threshold=np.inf,
+        n_validation=len(validation_images),
+        entropy_cap=float(np.quantile(np.concatenate(entropies), _ENTROPY_CAP)),
+        latent_means=means.tolist(),
+        latent_precision=precision.tolist(),
+    )
+    scores = [
+        score_of(start, pixels, terms)
+        for pixels, terms in batches_of_terms(
+            encoder, decoder, validation_images, start.reconstruction, seed
+        )
+    ]
+    return start.model_copy(
+        update={"threshold": threshold_of(np.concatenate(scores), params.false_positive_rate)}
+    )
+
+
+def threshold_of(scores: NDArray[Any], false_positive_rate: float) -> float:
+    """Return the least of the scores that at most this share of them exceeds."""
+    above = int(false_positive_rate * len(scores) + _ROUNDING)
+    return float(np.sort(scores)[len(scores) - 1 - above])
+
+
+def batches_of_terms(
+    encoder: KerasModel, decoder: KerasModel, images: ImageSet, reconstruction: str, seed: int
+) -> Iterator[tuple[Column, ElboTerms]]:
+    """Yield pixels and terms of −ELBO, a batch of images at a time."""
+    from mnist_vae.vae.model import score_batches
+
+    terms = score_batches(
+        encoder,
+        decoder,
+        (batch.model_input() for batch in images.batches(_BATCH_SIZE)),
+        reconstruction=reconstruction,
+        seed=seed,
+    )
+    for batch, batch_terms in zip(images.batches(_BATCH_SIZE), terms, strict=True):
+        yield batch.model_input(), batch_terms
+
+
+def encode(encoder: KerasModel, images: ImageSet) -> Column:
+    """Return `z_mean`, `[n, latent_dim]`."""
+    batches = images.batches(_BATCH_SIZE)
+    return np.concatenate([np.asarray(encoder(batch.model_input())[0]) for batch in batches])
+
+
+def _classes(
+    z_mean: Column, label: NDArray[np.uint8] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of each class and the inverse of the covariance about them.
+
+    One covariance for all classes, as in Lee et al., A Simple Unified Framework for Detecting
+    Out-of-Distribution Samples (2018): a class of few images has none of its own.
+    """
+    z = z_mean.astype(np.float64)
+    names = np.full(len(z), UNLABELLED) if label is None else label
+    _, classes = np.unique(names, return_inverse=True)
+    means = np.stack([z[classes == number].mean(axis=0) for number in range(classes.max() + 1)])
+    around = z - means[classes]
+    covariance = around.T @ around / len(z)
+    return means, np.linalg.inv(covariance + _RIDGE * np.eye(z.shape[1]))
+
+
+def _entropy(pixels: Column) -> NDArray[np.float64]:
+    from mnist_vae.vae.losses import entropy_floor
+
+    return entropy_floor(pixels)
+
+
+def _negative_elbo(terms: ElboTerms) -> Column:
+    return np.asarray(terms.reconstruction + terms.kl, np.float32)
+
+
+def _excess(calibration: Calibration, pixels: Column, terms: ElboTerms) -> Column:
+    negative_elbo = _negative_elbo(terms)
+    if calibration.reconstruction != "binary_crossentropy":
+        return negative_elbo
+    return (negative_elbo - _entropy(pixels)).astype(np.float32)
+
+
+def _relative_excess(calibration: Calibration, pixels: Column, terms: ElboTerms) -> Column:
+    expected = np.minimum(_entropy(pixels), calibration.entropy_cap) + _SOFTENING
+    return (_excess(calibration, pixels, terms) / expected).astype(np.float32)
+
+
+def _mahalanobis(calibration: Calibration, pixels: Column, terms: ElboTerms) -> Column:
+    precision = np.array(calibration.latent_precision)
+    squares = np.full(len(pixels), np.inf)
+    for mean in calibration.latent_means:
+        from_mean = terms.z_mean - np.array(mean)
+        squares = np.minimum(squares, ((from_mean @ precision) * from_mean).sum(axis=1))
+    distances: Column = np.sqrt(squares).astype(np.float32)
+    return distances
+
+
+_SCORES: dict[AnomalyScore, Callable[[Calibration, Column, ElboTerms], Column]] = {
+    "negative_elbo": lambda _calibration, _pixels, terms: _negative_elbo(terms),
+    "excess": _excess,
+    "relative_excess": _relative_excess,
+    "mahalanobis": _mahalanobis,
+}

@@ -1,0 +1,5 @@
+"""Images that are unlike those of the training: scores, a threshold, and what they are worth."""
+
+from mnist_vae.pipelines.anomaly.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]
