@@ -170,6 +170,16 @@ def test_the_release_is_read_only_in_a_notebook(project):
     release.check()
 
 
+def test_an_optional_file_that_the_release_is_without_is_none(project):
+    assert not catalog_of(project).exists("scoring_calibration"), "there is no release"
+    put_in_service(project, "one")
+    catalog = catalog_of(project)
+    assert catalog.exists("scoring_calibration")
+    assert catalog.load("scoring_calibration") is None
+    with pytest.raises(DatasetError, match=r"000001-one has no anomaly_calibration\.json, which"):
+        catalog.load("anomaly_calibration")
+
+
 def test_its_entries_keep_their_layers_and_the_kinds_of_their_previews(project):
     of_release = catalog_of(project)
     use(project, "last_trained")

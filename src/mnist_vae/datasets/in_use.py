@@ -28,6 +28,8 @@ FILES = {
     "train_images": "train_images.parquet",
     "validation_images": "validation_images.parquet",
     "test_images": "test_images.parquet",
+    "anomaly_calibration": "anomaly_calibration.json",
+    "scoring_calibration": "anomaly_calibration.json",
     "latent_embeddings": "latent_embeddings.parquet",
     "generated_images": "generated_images.parquet",
     "generated_sheet": "generated_sheet.png",

@@ -24,7 +24,7 @@ def parameters():
 
 def test_it_has_the_parameters_of_consumers_and_not_those_that_shape_models(parameters):
     said = nodes.describe_use(SUMMARY, parameters, PROVENANCE)
-    assert set(said["parameters"]) == {"embedding", "evaluation", "generation"}
+    assert set(said["parameters"]) == {"anomaly", "embedding", "evaluation", "generation"}
     assert said["parameters"]["generation"]["n_images"] == 7
     assert said["parameters"]["evaluation"] == parameters["evaluation"]
     assert said["seed"] == parameters["seed"]

@@ -12,8 +12,8 @@ def create_pipeline(data: Pipeline, model: Pipeline, embedding: Pipeline) -> Pip
 
     Args:
         data: Raw images to splits; its outputs are called `archive_...` here.
-        model: Splits to a trained, evaluated model with pictures; its outputs are called
-            `candidate_...` here.
+        model: Splits to a trained, evaluated and calibrated model with pictures; its outputs are
+            called `candidate_...` here.
         embedding: Splits to embeddings, alike; here the judge's images are among them.
     """
     # Its pictures are looked at on the sheets; files of their own are for the other pipelines.

@@ -8,7 +8,7 @@ from mnist_vae.origin import origin
 from mnist_vae.params import check_parameters
 
 # Not those that shape models: those of today need not be the model's own.
-_OF_CONSUMERS = {"embedding", "evaluation", "generation"}
+_OF_CONSUMERS = {"anomaly", "embedding", "evaluation", "generation"}
 
 
 def describe_use(
