@@ -180,6 +180,15 @@ def test_an_optional_file_that_the_release_is_without_is_none(project):
         catalog.load("anomaly_calibration")
 
 
+def test_a_record_of_another_version_in_a_release_is_not_to_be_deleted(project):
+    put_in_service(project, "one", anomaly_calibration__json='{"other": 1}')
+    with pytest.raises(DatasetError) as error:
+        catalog_of(project).load("anomaly_calibration")
+    said = str(error.value)
+    assert "000001-one has a file of another version, anomaly_calibration.json, which" in said
+    assert "delete" not in said
+
+
 def test_its_entries_keep_their_layers_and_the_kinds_of_their_previews(project):
     of_release = catalog_of(project)
     use(project, "last_trained")

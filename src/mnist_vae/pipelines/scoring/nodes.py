@@ -203,7 +203,7 @@ def _calibration_of(
 def _signer(calibration: Calibration | None) -> Callable[[BatchFolder], str]:
     """Return what tells how a batch's file came to be: of which folder, with which calibration.
 
-    So a folder of embeddings has one threshold, and all of its files have the same columns.
+    So all files of a model, but those of batches that are gone, have one threshold.
     """
     if calibration is None:
         return lambda folder: folder.signature
