@@ -34,23 +34,20 @@ def register_pipelines() -> dict[str, Pipeline]:
     embedding_pipeline = embedding.create_pipeline()
     generation_pipeline = generation.create_pipeline()
     reporting_pipeline = reporting.create_pipeline()
-    anomaly_pipeline = anomaly.create_pipeline()
+    calibration_pipeline = anomaly.create_pipeline().only_nodes("calibrate_anomalies")
     usage_pipeline = usage.create_pipeline()
     return {
         "data": data_pipeline,
         "training": training_pipeline,
         "embedding": embedding_pipeline,
         "embedding_of_new_images": embedding.create_new_images_pipeline() + usage_pipeline,
-        "anomaly": anomaly_pipeline + usage_pipeline,
+        "anomaly": anomaly.create_pipeline() + usage_pipeline,
         "evaluation": evaluation_pipeline + usage_pipeline,
         "generation": generation_pipeline + usage_pipeline,
         "reporting": reporting_pipeline,
         "retraining": retraining.create_pipeline(
             data_pipeline,
-            model_pipeline
-            + generation_pipeline
-            + reporting_pipeline
-            + anomaly_pipeline.only_nodes("calibrate_anomalies"),
+            model_pipeline + generation_pipeline + reporting_pipeline + calibration_pipeline,
             embedding_pipeline,
         ),
         "rollback": promotion.create_rollback_pipeline(),
