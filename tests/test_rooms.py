@@ -14,7 +14,7 @@ FLOORS = [
     {"corruptions", "images", "params", "fingerprints", "origin", "provenance"},
     {"vae"},
     {"datasets", "retraining", "sheets"},
-    {"anomalies", "contracts", "embeddings", "scores", "recipe"},
+    {"anomalies", "contracts", "embeddings", "samplers", "scores", "recipe"},
     {"pipelines"},
     {"pipeline_registry"},
 ]

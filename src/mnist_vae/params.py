@@ -125,6 +125,8 @@ class EvaluationParams(_Group):
     """Draws of z an image; their mean −ELBO is reported."""
     active_unit_threshold: Annotated[float, Field(gt=0)] = 0.01
     """A latent dimension is active when the variance of its mean over the images exceeds this."""
+    thorough: bool = False
+    """Measure what takes minutes on the full data too, such as the quality of samples."""
 
 
 class EmbeddingParams(_Group):
@@ -145,6 +147,26 @@ class GenerationParams(_Group):
     interpolation_pairs: Annotated[int, Field(ge=1, le=50)] = 8
     interpolation_steps: Annotated[int, Field(ge=3, le=50)] = 11
     reconstructions: Annotated[int, Field(ge=1, le=100)] = 20
+    sampler: Literal["prior", "mixture", "class_mixture"] = "prior"
+    """Where z is drawn from: N(0, I), a Gaussian mixture fitted on z of the training images, or one
+    for each class."""
+    label: Annotated[int, Field(ge=0, lt=255)] | None = None
+    """The class to generate; None for all. It takes the class mixture."""
+    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Factor of the sampler's standard deviations: below 1 images are more usual and more alike."""
+    mixture_components: Annotated[int, Field(ge=1, le=500)] = 50
+    """Gaussians of the mixture, at most; the classes of a class mixture share them."""
+    interpolation: Literal["linear", "spherical"] = "linear"
+    """The way from one z to another: a straight line, or an arc around z = 0."""
+
+    @model_validator(mode="after")
+    def _classes_are_known(self) -> GenerationParams:
+        if self.label is not None and self.sampler != "class_mixture":
+            raise ValueError(
+                "a `label` is for the sampler that knows classes: expected `sampler` to be "
+                f"class_mixture, received the label {self.label} and the sampler {self.sampler}"
+            )
+        return self
 
 
 class ReportingParams(_Group):

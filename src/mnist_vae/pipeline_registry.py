@@ -42,7 +42,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         "embedding": embedding_pipeline,
         "embedding_of_new_images": embedding.create_new_images_pipeline() + usage_pipeline,
         "anomaly": anomaly.create_pipeline() + usage_pipeline,
-        "evaluation": evaluation_pipeline + usage_pipeline,
+        "evaluation": evaluation_pipeline
+        + evaluation.create_sample_quality_pipeline()
+        + usage_pipeline,
         "generation": generation_pipeline + usage_pipeline,
         "reporting": reporting_pipeline,
         "retraining": retraining.create_pipeline(

@@ -11,7 +11,7 @@ from PIL import Image
 from mnist_vae.fingerprints import fingerprint
 from mnist_vae.images import ImageSet
 from mnist_vae.params import GenerationParams
-from mnist_vae.pipelines.generation import nodes
+from mnist_vae.pipelines.generation import arithmetic, nodes
 
 # Fakes have no weights, so that every summary of no weights is theirs.
 NO_WEIGHTS = hashlib.sha256().hexdigest()[:16]
@@ -49,6 +49,7 @@ class FakeEncoder:
 
     def __init__(self, scales):
         self.scales = np.array(scales, np.float32)
+        self.output_shape = ((None, len(scales)),) * 3
 
     def __call__(self, pixels):
         z_mean = pixels[:, : len(self.scales)] * self.scales
@@ -75,7 +76,16 @@ def drawn(monkeypatch):
 
     sheet = nodes.sheet
     monkeypatch.setattr(nodes, "sheet", record)
+    monkeypatch.setattr(arithmetic, "sheet", record)
     return sheets
+
+
+def generate(latent_dim, params, seed=42, train_images=None):
+    """Images of fakes; the prior does not look at the training images."""
+    summary = SUMMARY
+    if train_images is not None:
+        summary = SUMMARY | {"images": {"train": train_images.digest()}}
+    return nodes.generate_images(*models(latent_dim), train_images, summary, params, seed)
 
 
 def to_bytes(pixels):
@@ -85,7 +95,7 @@ def to_bytes(pixels):
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])
 def test_generated_images_are_decoded_from_the_z_that_is_kept_with_them(latent_dim):
     decoder = FakeDecoder(latent_dim)
-    images = nodes.generate_images(decoder, SUMMARY, GenerationParams(n_images=7), 42)
+    images = generate(latent_dim, GenerationParams(n_images=7))
     assert images.pixels.shape == (7, 28, 28)
     assert images.pixels.dtype == np.uint8
     assert images.z.shape == (7, latent_dim)
@@ -97,21 +107,90 @@ def test_generated_images_are_decoded_from_the_z_that_is_kept_with_them(latent_d
 
 
 def test_z_is_drawn_from_the_prior():
-    z = nodes.generate_images(FakeDecoder(2), SUMMARY, GenerationParams(n_images=4000), 42).z
+    z = generate(2, GenerationParams(n_images=4000)).z
     assert np.abs(z.mean(axis=0)).max() < 0.1
     assert np.abs(np.cov(z.T) - np.eye(2)).max() < 0.1
 
 
 def test_the_seed_decides_what_is_generated():
-    first, again, other = (
-        nodes.generate_images(FakeDecoder(2), SUMMARY, PARAMS, seed) for seed in (42, 42, 43)
-    )
+    first, again, other = (generate(2, PARAMS, seed) for seed in (42, 42, 43))
     assert np.array_equal(first.pixels, again.pixels)
     assert not np.array_equal(first.z, other.z)
 
 
+def test_the_prior_gives_the_z_that_it_always_gave():
+    expected = np.random.default_rng(42).standard_normal((7, 2), dtype=np.float32)
+    assert generate(2, GenerationParams(n_images=7)).z.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("sampler", ["mixture", "class_mixture"])
+def test_a_mixture_is_fitted_on_the_training_images(sampler, make_images):
+    train_images = make_images(60)
+    train_images.pixels[:, 0] = train_images.label * np.float32(20) / 255
+    encoder, decoder = FakeEncoder([255, 1]), FakeDecoder(2)  # z_00 is 20 times the label
+    summary = SUMMARY | {"images": {"train": train_images.digest()}}
+    params = GenerationParams(n_images=400, sampler=sampler, temperature=0.01)
+    images = nodes.generate_images(encoder, decoder, train_images, summary, params, 42)
+    classes = np.rint(images.z[:, 0] / 20)
+    assert set(classes) == set(range(10))
+    assert np.abs(images.z[:, 0] - 20 * classes).max() < 5
+    if sampler == "mixture":
+        assert images.label is None
+    else:
+        assert np.array_equal(images.label, classes)
+
+
+def test_a_class_that_is_asked_for_is_the_only_one_made(make_images):
+    params = GenerationParams(n_images=5, sampler="class_mixture", label=7)
+    images = generate(2, params, train_images=make_images(60))
+    assert images.label.tolist() == [7] * 5
+
+
+def test_classes_of_images_without_labels_are_refused(make_images):
+    params = GenerationParams(sampler="class_mixture")
+    with pytest.raises(ValueError, match="There are no classes to generate from"):
+        generate(2, params, train_images=make_images(60, labelled=False))
+
+
+def test_a_mixture_of_images_that_the_model_was_not_trained_on_is_refused(make_images):
+    train_images = make_images(60)
+    summary = SUMMARY | {"images": {"train": "others"}}
+    params = GenerationParams(sampler="mixture")
+    with pytest.raises(ValueError, match="train images changed after the model was trained"):
+        nodes.generate_images(*models(2), train_images, summary, params, 42)
+
+
+@pytest.mark.parametrize(
+    ("params", "title", "note"),
+    [
+        ({}, "Generated digits", "3 images, decoded from z ~ N(0, I)"),
+        (
+            {"temperature": 0.8},
+            "Generated digits",
+            "3 images, decoded from z ~ N(0, I), at the temperature 0.8",
+        ),
+        (
+            {"sampler": "mixture"},
+            "Generated digits",
+            "3 images, decoded from z of a Gaussian mixture fitted on z of the training images",
+        ),
+        (
+            {"sampler": "class_mixture", "label": 7},
+            "Generated images of class 7",
+            "3 images, decoded from z of a Gaussian mixture for each class, fitted on z of the "
+            "training images",
+        ),
+    ],
+)
+def test_the_sheet_says_what_z_was_drawn_from(params, title, note, make_images, drawn):
+    params = GenerationParams(n_images=3, **params)
+    images = generate(2, params, train_images=make_images(60))
+    nodes.draw_generated_sheet(images, SUMMARY, params)
+    assert (drawn[-1][1].title, drawn[-1][1].note) == (title, note)
+
+
 def test_the_files_hold_the_images_white_on_black_as_mnist():
-    images = nodes.generate_images(FakeDecoder(2), SUMMARY, GenerationParams(n_images=3), 42)
+    images = generate(2, GenerationParams(n_images=3))
     pictures = nodes.to_pictures(images)
     assert list(pictures) == ["0000", "0001", "0002"]
     assert pictures["0001"].mode == "L"
@@ -124,7 +203,7 @@ def test_names_of_many_files_sort_as_their_ids():
 
 
 def test_the_generated_sheet_shows_every_image(drawn):
-    images = nodes.generate_images(FakeDecoder(2), SUMMARY, GenerationParams(n_images=25), 42)
+    images = generate(2, GenerationParams(n_images=25))
     nodes.draw_generated_sheet(images, SUMMARY, PARAMS)
     pixels, captions, columns = drawn[-1]
     assert np.array_equal(pixels, images.pixels)
@@ -134,7 +213,7 @@ def test_the_generated_sheet_shows_every_image(drawn):
 
 def test_of_very_many_generated_images_the_sheet_says_how_many_it_shows(drawn):
     params = GenerationParams(n_images=1000, grid_columns=2)
-    images = nodes.generate_images(FakeDecoder(2), SUMMARY, params, 42)
+    images = generate(2, params)
     nodes.draw_generated_sheet(images, SUMMARY, params)
     assert len(drawn[-1][0]) == 60
     assert drawn[-1][1].note.startswith("The first 60 of 1,000 images")
@@ -204,6 +283,23 @@ def test_the_seed_decides_which_pairs_are_interpolated(test_images):
         for seed in (42, 42, 43)
     )
     assert first == again != other
+
+
+def test_a_spherical_interpolation_goes_along_the_arc(test_images, drawn):
+    encoder, decoder = models(2)
+    params = PARAMS.model_copy(update={"interpolation": "spherical"})
+    nodes.draw_interpolations(encoder, decoder, test_images, SUMMARY, params, 42)
+    pixels, captions, columns = drawn[-1]
+    assert "arc" in captions.note
+    originals = to_bytes(test_images.pixels)
+    row = pixels.reshape(3, columns, 28, 28)[0]
+    z = [
+        encoder(test_images.pixels[[np.flatnonzero((originals == edge).all((1, 2)))[0]]])[0][0]
+        for edge in (row[0], row[-1])
+    ]
+    middle = sum(end / np.linalg.norm(end) for end in z)
+    middle *= (np.linalg.norm(z[0]) + np.linalg.norm(z[1])) / 2 / np.linalg.norm(middle)
+    assert np.abs(row[3].astype(int) - decoder.bytes_of(*middle)).max() <= 1
 
 
 @pytest.mark.parametrize(("n_images", "n_rows"), [(1, 1), (2, 1), (3, 1), (5, 2), (6, 3), (9, 3)])
@@ -281,18 +377,19 @@ def test_every_sheet_names_the_data_and_is_the_same_every_time(latent_dim, make_
     images = make_images(12)
 
     def draw_all():
-        generated = nodes.generate_images(decoder, SUMMARY, PARAMS, 42)
+        generated = generate(latent_dim, PARAMS)
         models_and_data = (encoder, decoder, images, SUMMARY, PARAMS)
         return [
             nodes.draw_generated_sheet(generated, SUMMARY, PARAMS),
             nodes.draw_latent_manifold(*models_and_data),
             nodes.draw_interpolations(*models_and_data, 42),
             nodes.draw_reconstruction_sheet(*models_and_data),
+            arithmetic.draw_latent_arithmetic(encoder, decoder, images, SUMMARY, 42),
         ]
 
     pictures = draw_all()
     assert all(isinstance(picture, Image.Image) for picture in pictures)
-    assert [captions.statement for _, captions, _ in drawn] == [SUMMARY["statement"]] * 4
+    assert [captions.statement for _, captions, _ in drawn] == [SUMMARY["statement"]] * 5
     assert [a.tobytes() for a in pictures] == [b.tobytes() for b in draw_all()]
 
 
@@ -302,7 +399,9 @@ def test_keras_models_are_taken_as_they_are(make_images):
     encoder, decoder = build_encoder(3, (8,), seed=1), build_decoder(3, (8,), seed=1)
     weights = {model.name: fingerprint(model) for model in (encoder, decoder)}
     summary = SUMMARY | {"weights": weights}
-    images = nodes.generate_images(decoder, summary, GenerationParams(n_images=2), 42)
+    images = nodes.generate_images(
+        encoder, decoder, None, summary, GenerationParams(n_images=2), 42
+    )
     assert images.z.shape == (2, 3)
     predicted = to_bytes(decoder.predict_on_batch(images.z))
     assert np.abs(images.pixels.astype(int) - predicted).max() <= 1
@@ -311,3 +410,11 @@ def test_keras_models_are_taken_as_they_are(make_images):
     assert first == second
     assert nodes.draw_interpolations(*arguments, 42).size
     assert nodes.draw_reconstruction_sheet(*arguments).size
+    assert arithmetic.draw_latent_arithmetic(*arguments[:-1], 42).size
+    of_a_class = GenerationParams(n_images=3, sampler="class_mixture", label=2)
+    train_images = make_images(40)
+    summary |= {"images": {"train": train_images.digest()}}
+    arguments = (encoder, decoder, train_images, summary, of_a_class, 42)
+    first, second = (nodes.generate_images(*arguments) for _ in range(2))
+    assert first.label.tolist() == [2, 2, 2]
+    assert np.array_equal(first.z, second.z)

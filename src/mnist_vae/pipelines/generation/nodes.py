@@ -7,7 +7,6 @@ that of their training: a node refuses models that are not of it, with a ValueEr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from statistics import NormalDist
 from typing import Any
 
@@ -15,36 +14,61 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.contracts import check_models
+from mnist_vae.contracts import check_images, check_models
 from mnist_vae.datasets.images import ImagesOfModel
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import IMAGE_SHAPE, ImageSet
 from mnist_vae.origin import origin, statement
 from mnist_vae.params import GenerationParams
+from mnist_vae.pipelines.generation.coding import decode, encode, to_bytes
+from mnist_vae.samplers import fit_sampler, interpolate
 from mnist_vae.sheets import Captions, sheet
 
-_BATCH_SIZE = 1024
 _SHEET_ROWS = 30  # of generated images at most; a longer sheet is no longer looked at
 _RECONSTRUCTION_COLUMNS = 10
 _SHEET_DIMENSIONS = 2
+_WAYS = {
+    "linear": "Decoded from (1 - t) z_mean of the left original + t z_mean of the right one",
+    "spherical": "Decoded from z on the arc from z_mean of the left original to that of the right "
+    "one, at the share t of the angle between them",
+}
 
 
 def generate_images(
+    encoder: KerasModel,
     decoder: KerasModel,
+    train_images: ImageSet,
     training_summary: dict[str, Any],
     generation_params: GenerationParams,
     seed: int,
 ) -> ImagesOfModel:
-    """Return images decoded from draws of the prior, z ~ N(0, I): uint8 `[n, 28, 28]`, with z."""
-    check_models(training_summary, decoder)
-    z = np.random.default_rng(seed).standard_normal(
-        (generation_params.n_images, decoder.input_shape[-1]), dtype=np.float32
+    """Return images decoded from z of the sampler: uint8 `[n, 28, 28]`, with their z.
+
+    The training images are encoded only where a mixture is fitted on their z. A class mixture gives
+    each image the label that it was drawn for.
+
+    Raises:
+        ValueError: Models or training images are not those of the training; or classes are asked
+            for that the training images do not have.
+    """
+    check_models(training_summary, encoder, decoder)
+    if generation_params.sampler != "prior":
+        check_images(training_summary, train_images)
+    sampler = fit_sampler(
+        generation_params.sampler,
+        encoder,
+        train_images,
+        components=generation_params.mixture_components,
+        temperature=generation_params.temperature,
+        seed=seed,
     )
+    draws = sampler.sample(generation_params.n_images, seed, generation_params.label)
     return ImagesOfModel(
-        pixels=_decode(decoder, z),
-        image_id=np.arange(len(z)),
-        split=np.full(len(z), "generated"),
-        z=z,
+        pixels=decode(decoder, draws.z),
+        image_id=np.arange(len(draws.z)),
+        split=np.full(len(draws.z), "generated"),
+        label=draws.label,
+        z=draws.z,
         origin=origin(training_summary),
     )
 
@@ -72,12 +96,26 @@ def draw_generated_sheet(
     count = f"{len(shown):,}"
     if len(shown) < len(generated_images):
         count = f"The first {count} of {len(generated_images):,}"
+    title = "Generated digits"
+    if generation_params.label is not None:
+        title = f"Generated images of class {generation_params.label}"
     captions = Captions(
-        title="Generated digits",
-        note=f"{count} image{'s' * (len(generated_images) > 1)}, decoded from z ~ N(0, I)",
+        title=title,
+        note=f"{count} image{'s' * (len(generated_images) > 1)}, decoded from z "
+        f"{_drawn_from(generation_params)}",
         statement=statement(training_summary),
     )
     return sheet(shown.pixels, captions, columns=columns)
+
+
+def _drawn_from(params: GenerationParams) -> str:
+    """Return the words for the distribution of z."""
+    cooled = "" if params.temperature == 1 else f", at the temperature {params.temperature:g}"
+    return {
+        "prior": "~ N(0, I)",
+        "mixture": "of a Gaussian mixture fitted on z of the training images",
+        "class_mixture": "of a Gaussian mixture for each class, fitted on z of the training images",
+    }[params.sampler] + cooled
 
 
 def draw_latent_manifold(
@@ -108,11 +146,11 @@ def draw_latent_manifold(
             columns=values,
             x_axis="z_00",
         )
-        return sheet(_decode(decoder, z), captions, columns=steps)
+        return sheet(decode(decoder, z), captions, columns=steps)
     title = "Latent manifold"
     x, y = 0, 1
     if latent_dim > _SHEET_DIMENSIONS:
-        z_mean = _encode(encoder, test_images.pixels)
+        z_mean = encode(encoder, test_images.pixels)
         x, y = sorted(np.argsort(-z_mean.var(axis=0), kind="stable")[:_SHEET_DIMENSIONS])
         title += f": the plane of z_{x:02d} and z_{y:02d}"
         note += (
@@ -131,7 +169,7 @@ def draw_latent_manifold(
         x_axis=f"z_{x:02d}",
         y_axis=f"z_{y:02d}",
     )
-    return sheet(_decode(decoder, z), captions, columns=steps)
+    return sheet(decode(decoder, z), captions, columns=steps)
 
 
 def draw_interpolations(
@@ -150,12 +188,11 @@ def draw_interpolations(
     check_models(training_summary, encoder, decoder)
     pairs = _choose_pairs(test_images, generation_params.interpolation_pairs, seed)
     first, second = test_images.take(pairs[:, 0]), test_images.take(pairs[:, 1])
-    t = np.linspace(0, 1, generation_params.interpolation_steps, dtype=np.float32)[:, np.newaxis]
-    start = _encode(encoder, first.pixels)[:, np.newaxis]  # [pairs, 1, latent_dim]
-    end = _encode(encoder, second.pixels)[:, np.newaxis]
-    z = (1 - t) * start + t * end  # [pairs, steps, latent_dim]
-    decoded = _decode(decoder, z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], *IMAGE_SHAPE)
-    edges = [_to_bytes(images.pixels)[:, np.newaxis] for images in (first, second)]
+    t = np.linspace(0, 1, generation_params.interpolation_steps, dtype=np.float32)
+    start, end = (encode(encoder, images.pixels) for images in (first, second))
+    z = interpolate(start, end, t, generation_params.interpolation)  # [pairs, steps, latent_dim]
+    decoded = decode(decoder, z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], *IMAGE_SHAPE)
+    edges = [to_bytes(images.pixels)[:, np.newaxis] for images in (first, second)]
     rows = np.concatenate([edges[0], decoded, edges[1]], axis=1)  # [pairs, steps + 2, 28, 28]
     names = [f"pair {number}" for number in range(1, len(pairs) + 1)]
     if first.label is not None and second.label is not None:
@@ -164,9 +201,9 @@ def draw_interpolations(
     columns = rows.shape[1]
     captions = Captions(
         title="Interpolations between test images",
-        note="Decoded from (1 - t) z_mean of the left original + t z_mean of the right one",
+        note=_WAYS[generation_params.interpolation],
         statement=statement(training_summary),
-        columns=["original", *(f"{value:.2f}" for value in t[:, 0]), "original"],
+        columns=["original", *(f"{value:.2f}" for value in t), "original"],
         rows=names,
         x_axis="t",
     )
@@ -193,10 +230,10 @@ def draw_reconstruction_sheet(
     cells, classes = _choose_by_class(test_images, generation_params.reconstructions)
     columns = cells.shape[1]
     shown = test_images.pixels[cells[cells >= 0]]
-    decoded = _decode(decoder, _encode(encoder, shown))
+    decoded = decode(decoder, encode(encoder, shown))
     # [rows of cells, original or reconstruction, columns, 28, 28]; a cell of -1 stays blank
     pixels = np.zeros((len(cells), 2, columns, *IMAGE_SHAPE), np.uint8)
-    pixels[:, 0][cells >= 0] = _to_bytes(shown)
+    pixels[:, 0][cells >= 0] = to_bytes(shown)
     pixels[:, 1][cells >= 0] = decoded
     captions = Captions(
         title="Reconstructions of test images",
@@ -250,24 +287,3 @@ def _choose_by_class(images: ImageSet, count: int) -> tuple[NDArray[np.intp], li
         rows = np.flatnonzero(images.label == label)[:height]
         cells[: len(rows), column] = rows
     return cells[(cells >= 0).any(axis=1)], [str(label) for label in classes]
-
-
-def _encode(encoder: KerasModel, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return `z_mean`, `[n, latent_dim]`."""
-    # Called, not `predict`: on so few images tracing a graph would take longer than the work.
-    return np.concatenate([np.asarray(encoder(batch)[0]) for batch in _batches(pixels)])
-
-
-def _decode(decoder: KerasModel, z: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the images of `z`, uint8 `[n, 28, 28]`."""
-    return np.concatenate([_to_bytes(np.asarray(decoder(batch))) for batch in _batches(z)])
-
-
-def _batches(rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    for start in range(0, len(rows), _BATCH_SIZE):
-        yield rows[start : start + _BATCH_SIZE]
-
-
-def _to_bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return pixels in [0, 1], `[n, 784]`, as uint8 `[n, 28, 28]`."""
-    return np.rint(pixels * 255).astype(np.uint8).reshape(-1, *IMAGE_SHAPE)

@@ -5,15 +5,23 @@ from __future__ import annotations
 from kedro.pipeline import Node, Pipeline
 
 from mnist_vae.pipelines.generation import nodes
+from mnist_vae.pipelines.generation.arithmetic import draw_latent_arithmetic
 
 
 def create_pipeline() -> Pipeline:
-    """Return the nodes that decode: draws from the prior, the manifold, pairs of test images."""
+    """Return the nodes that decode: draws of z, the manifold, test images and what is between."""
     return Pipeline(
         [
             Node(
                 nodes.generate_images,
-                ["decoder", "training_summary", "params:generation", "params:seed"],
+                [
+                    "encoder",
+                    "decoder",
+                    "train_images",
+                    "training_summary",
+                    "params:generation",
+                    "params:seed",
+                ],
                 "generated_images",
                 name="generate_images",
             ),
@@ -53,6 +61,12 @@ def create_pipeline() -> Pipeline:
                 ["encoder", "decoder", "test_images", "training_summary", "params:generation"],
                 "reconstruction_sheet",
                 name="draw_reconstruction_sheet",
+            ),
+            Node(
+                draw_latent_arithmetic,
+                ["encoder", "decoder", "test_images", "training_summary", "params:seed"],
+                "latent_arithmetic",
+                name="draw_latent_arithmetic",
             ),
         ]
     )

@@ -6,6 +6,9 @@ from kedro.pipeline import Pipeline
 
 from mnist_vae.pipelines import intake, promotion
 
+# What the other pipelines make of a release: it is judged by its sheets.
+_OF_CONSUMERS = {"generated_image_files", "latent_arithmetic"}
+
 
 def create_pipeline(data: Pipeline, model: Pipeline, embedding: Pipeline) -> Pipeline:
     """Return the pipeline from raw images and new batches to the model in service.
@@ -16,8 +19,7 @@ def create_pipeline(data: Pipeline, model: Pipeline, embedding: Pipeline) -> Pip
             called `candidate_...` here.
         embedding: Splits to embeddings, alike; here the judge's images are among them.
     """
-    # Its pictures are looked at on the sheets; files of their own are for the other pipelines.
-    wanted = [node for node in model.nodes if "generated_image_files" not in node.outputs]
+    wanted = [node for node in model.nodes if not _OF_CONSUMERS & set(node.outputs)]
     return (
         _named(data, "archive", raw_images="raw_images")
         + intake.create_pipeline()

@@ -1,0 +1,141 @@
+"""Arithmetic with z: how images change along a direction that stands for an attribute.
+
+The attributes are read off the pixels, so that nobody needs to have labelled them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnist_vae.contracts import check_models
+from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet
+from mnist_vae.origin import statement
+from mnist_vae.pipelines.generation.coding import decode, encode, to_bytes
+from mnist_vae.sheets import Captions, sheet
+
+_SHARE = 10  # of the images, one in so many is at each end of an attribute
+_STEPS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+_ROWS = 4  # of images an attribute
+
+
+def ink(pixels: NDArray[Any]) -> NDArray[np.float64]:
+    """Return how much of each image, `[n, 784]` in [0, 1], is ink: 0 to 1, `[n]`.
+
+    Of images of one class it is the weight of the strokes.
+    """
+    share: NDArray[np.float64] = pixels.mean(axis=1, dtype=np.float64)
+    return share
+
+
+def slant(pixels: NDArray[Any]) -> NDArray[np.float64]:
+    """Return how far each image, `[n, 784]`, leans to the right: pixels across a pixel up, `[n]`.
+
+    It is −μ₁₁/μ₀₂ of the image's central moments, the slope of x on y by least squares: the shear
+    that would put the image upright. It is 0 where the ink is in one row, or there is none.
+    """
+    y, x = (axis.ravel() for axis in np.indices(IMAGE_SHAPE, np.float64))
+    powers = np.stack([np.ones_like(x), x, y, x * y, y * y], axis=1)
+    mass, *moments = (np.asarray(pixels, np.float64) @ powers).T
+    mean_x, mean_y, mean_xy, mean_yy = (m / np.where(mass > 0, mass, 1) for m in moments)
+    variance = mean_yy - mean_y**2
+    tall = variance > _LEAST_VARIANCE
+    lean = (mean_x * mean_y - mean_xy) / np.where(tall, variance, 1)
+    return np.where(tall, lean, 0.0)
+
+
+_LEAST_VARIANCE = 1e-9
+_ATTRIBUTES: dict[str, Callable[[NDArray[Any]], NDArray[np.float64]]] = {
+    "ink": ink,
+    "slant": slant,
+}
+
+
+def direction(
+    z_mean: NDArray[np.float32],
+    values: NDArray[np.float64],
+    labels: NDArray[np.uint8] | None,
+) -> NDArray[np.float32]:
+    """Return the way from the tenth of the images with the least of an attribute to the most.
+
+    With labels it is the mean of that of each class: otherwise it would lead from one class to
+    another, as ones have less ink than zeros.
+
+    Args:
+        z_mean: `[n, latent_dim]`.
+        values: The attribute, `[n]`.
+        labels: `[n]`, 255 (`UNLABELLED`) for none; None where no image has one.
+
+    Returns:
+        Mean z of the upper tenth minus that of the lower one, `[latent_dim]`.
+    """
+    classes = np.zeros(len(values), np.uint8) if labels is None else labels
+    ways = []
+    for label in np.unique(classes):
+        rows = np.flatnonzero(classes == label)
+        order = rows[np.argsort(values[rows], kind="stable")]
+        count = max(1, len(order) // _SHARE)
+        ways.append(z_mean[order[-count:]].mean(axis=0) - z_mean[order[:count]].mean(axis=0))
+    way: NDArray[np.float32] = np.mean(ways, axis=0, dtype=np.float32)
+    return way
+
+
+def draw_latent_arithmetic(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    test_images: ImageSet,
+    training_summary: dict[str, Any],
+    seed: int,
+) -> Image.Image:
+    """Return a sheet of test images with more and less ink, and leaning more and less.
+
+    Each row is an image and what is decoded from its `z_mean` + t d, d being the `direction` of
+    the attribute.
+    """
+    check_models(training_summary, encoder, decoder)
+    pixels = test_images.model_input()
+    z_mean = encode(encoder, pixels)
+    shown = _choose(test_images, seed)
+    t = np.array(_STEPS, np.float32)[:, np.newaxis]
+    cells, names, changes = [], [], []
+    for name, attribute in _ATTRIBUTES.items():
+        way = direction(z_mean, attribute(pixels), test_images.label)
+        z = z_mean[shown][:, np.newaxis] + t * way  # [rows, steps, latent_dim]
+        decoded = decode(decoder, z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], *IMAGE_SHAPE)
+        cells.append(np.concatenate([to_bytes(pixels[shown])[:, np.newaxis], decoded], axis=1))
+        names += [name] * len(shown)
+        ends = [attribute(decoded[:, end].reshape(len(shown), -1) / 255).mean() for end in (0, -1)]
+        changes.append(f"{name} from {ends[0]:.2f} to {ends[1]:.2f}")
+    grid = np.concatenate(cells)  # [rows of both attributes, original and steps, 28, 28]
+    captions = Captions(
+        title="Arithmetic with z: more ink, and more slant",
+        note="Decoded from z_mean + t d; d leads from the tenth of the test images with the least "
+        "of it to the tenth with the most"
+        f"{'' if test_images.label is None else ', class by class'}. Mean over the rows: "
+        f"{', '.join(changes)}",
+        statement=statement(training_summary),
+        columns=["original", *(f"{step:.1f}" for step in _STEPS)],
+        rows=names,
+        x_axis="t",
+    )
+    return sheet(
+        grid.reshape(-1, *IMAGE_SHAPE),
+        captions,
+        columns=grid.shape[1],
+        column_breaks=(1,),
+        row_breaks=range(len(shown), len(grid), len(shown)),
+    )
+
+
+def _choose(images: ImageSet, seed: int) -> NDArray[np.intp]:
+    """Return the rows of a few images, of different classes if there are any."""
+    order = np.random.default_rng(seed).permutation(len(images))
+    if images.label is None or (images.label == UNLABELLED).all():
+        return order[:_ROWS]
+    _, first = np.unique(images.label[order], return_index=True)
+    return order[np.sort(first)[:_ROWS]]

@@ -1,0 +1,107 @@
+"""What the attributes measure, and where the directions lead."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from mnist_vae.images import ImageSet
+from mnist_vae.pipelines.generation import arithmetic
+
+NO_WEIGHTS = hashlib.sha256().hexdigest()[:16]
+SUMMARY = {"statement": "Data: bars.", "weights": {"encoder": NO_WEIGHTS, "decoder": NO_WEIGHTS}}
+
+
+def bar(lean, width=1.0):
+    """A bar through the centre that moves `lean` pixels to the right a pixel up, `[784]`."""
+    y, x = np.indices((28, 28)) - 13.5
+    return np.clip(width / 2 + 0.5 - np.abs(x + lean * y), 0, 1).ravel() * (np.abs(y.ravel()) < 8)
+
+
+def bars(leans, widths=None, label=None):
+    widths = np.ones(len(leans)) if widths is None else widths
+    pixels = np.array([bar(*one) for one in zip(leans, widths, strict=True)], np.float32)
+    pixels = np.rint(pixels * 255).astype(np.float32) / np.float32(255)
+    n = len(pixels)
+    return ImageSet(pixels, np.arange(n), np.full(n, "test"), label)
+
+
+@pytest.mark.parametrize("lean", [-0.5, 0.0, 0.25, 1.0])
+def test_the_slant_of_a_bar_is_how_far_it_leans(lean):
+    assert arithmetic.slant(bars([lean]).pixels) == pytest.approx([lean], abs=0.02)
+
+
+def test_ink_is_the_mean_of_the_pixels_and_slant_does_not_depend_on_it():
+    images = bars([0.5, 0.5], [2, 4])
+    thin, thick = arithmetic.ink(images.pixels)
+    assert thick == pytest.approx(2 * thin, rel=0.05)
+    assert thick == pytest.approx(images.pixels[1].mean())
+    assert arithmetic.slant(images.pixels) == pytest.approx([0.5, 0.5], abs=0.02)
+
+
+def test_what_has_no_height_has_no_slant():
+    pixels = np.zeros((3, 784), np.float32)
+    pixels[1, 28:50] = 1  # a row
+    pixels[2, 30] = 1
+    with np.errstate(all="raise"):
+        assert arithmetic.slant(pixels).tolist() == [0, 0, 0]
+
+
+def test_the_direction_leads_from_the_least_tenth_to_the_most():
+    values = np.arange(100.0)
+    z = np.stack([values, np.ones(100)], axis=1).astype(np.float32)
+    way = arithmetic.direction(z, values, None)
+    assert way.dtype == np.float32
+    assert way.tolist() == [94.5 - 4.5, 0]
+
+
+def test_with_labels_the_direction_does_not_lead_from_class_to_class():
+    # Within each class z_00 goes with the attribute; between the classes z_01 does.
+    within = np.tile(np.arange(50.0), 2)
+    label = np.repeat([1, 8], 50).astype(np.uint8)
+    values = within + 1000 * (label == 8)
+    z = np.stack([within, label], axis=1).astype(np.float32)
+    assert arithmetic.direction(z, values, None)[1] == 7
+    assert arithmetic.direction(z, values, label)[1] == 0
+    assert arithmetic.direction(z, values, label)[0] == pytest.approx(45)
+
+
+class BarEncoder:
+    name = "encoder"
+    trainable_weights = ()
+
+    def __call__(self, pixels):
+        z = np.stack([arithmetic.slant(pixels), 10 * arithmetic.ink(pixels)], axis=1)
+        return [z.astype(np.float32)] * 3
+
+
+class BarDecoder:
+    name = "decoder"
+    trainable_weights = ()
+
+    def __call__(self, z):
+        return np.array([bar(lean, max(0.0, 52 * heavy / 10)) for lean, heavy in z], np.float32)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_images_of_the_sheet_get_more_ink_and_more_slant_from_left_to_right(
+    labelled, monkeypatch
+):
+    random = np.random.default_rng(0)
+    label = np.arange(60, dtype=np.uint8) % 3 if labelled else None
+    images = bars(random.uniform(-0.5, 0.5, 60), random.uniform(2, 4, 60), label)
+    drawn = {}
+    monkeypatch.setattr(
+        arithmetic, "sheet", lambda pixels, captions, **how: drawn.update(p=pixels, c=captions)
+    )
+    arithmetic.draw_latent_arithmetic(BarEncoder(), BarDecoder(), images, SUMMARY, 42)
+    rows = 3 if labelled else 4  # an image a class, four at most
+    grid = drawn["p"].reshape(2 * rows, 6, 784) / 255
+    assert drawn["c"].rows == ["ink"] * rows + ["slant"] * rows
+    assert ("class by class" in drawn["c"].note) is labelled
+    for row in grid[:rows, 1:]:
+        assert (np.diff(arithmetic.ink(row)) > 0.005).all()
+    for row in grid[rows:, 1:]:
+        assert (np.diff(arithmetic.slant(row)) > 0.1).all()
+    # The middle one is the image itself, decoded.
+    assert np.abs(grid[:, 3] - grid[:, 0]).mean() < 0.05
