@@ -60,6 +60,7 @@ def test_the_named_pipelines_are_there():
         "embedding",
         "embedding_of_new_images",
         "anomaly",
+        "anomaly_of_new_images",
         "evaluation",
         "generation",
         "reporting",

@@ -18,7 +18,9 @@ from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import UNLABELLED, ImageSet
 from mnist_vae.params import AnomalyParams, AnomalyScore
 
-if TYPE_CHECKING:  # it imports TensorFlow
+if TYPE_CHECKING:  # the latter imports TensorFlow
+    import pandas as pd
+
     from mnist_vae.vae.model import ElboTerms
 
 _SOFTENING = 5.0  # nats, so that black-and-white images, whose entropy is 0, have a finite score
@@ -28,6 +30,7 @@ _ROUNDING = 1e-9  # 0.29 * 100 is a little less than 29
 _BATCH_SIZE = 1024
 
 Column = NDArray[np.float32]
+Entropy = NDArray[np.float64]
 
 
 class Calibration(BaseModel):
@@ -68,12 +71,17 @@ class Calibration(BaseModel):
 def score_of(calibration: Calibration, pixels: Column, terms: ElboTerms) -> Column:
     """Return the score that decides, float32 `[n]`: an anomaly is above the threshold.
 
+    The threshold is that of the encoder's own q, and so have the terms to be: refined ones are
+    lower.
+
     Args:
         calibration: That of the model.
         pixels: Grey values in [0, 1], float32 `[n, 784]`.
         terms: Those of −ELBO of these images, as `vae.model.score_batches` yields them.
     """
-    return _SCORES[calibration.score](calibration, pixels, terms)
+    from mnist_vae.vae.losses import entropy_floor
+
+    return _SCORES[calibration.score](calibration, terms, entropy_floor(pixels))
 
 
 def scores_of(calibration: Calibration, pixels: Column, terms: ElboTerms) -> dict[str, Column]:
@@ -91,10 +99,13 @@ def scores_of(calibration: Calibration, pixels: Column, terms: ElboTerms) -> dic
     ink of an image, so that one of little ink is never unusual by `excess`. Above the cap the
     divisor stays, as the entropy of an image unlike all of the training's excuses nothing.
     """
-    return {
-        "entropy": _entropy(pixels).astype(np.float32),
-        **{name: score(calibration, pixels, terms) for name, score in _SCORES.items()},
-    }
+    from mnist_vae.vae.losses import entropy_floor
+
+    entropy = entropy_floor(pixels)
+    scores: dict[str, Column] = {"entropy": entropy.astype(np.float32)}
+    for name, score in _SCORES.items():
+        scores[name] = score(calibration, terms, entropy)
+    return scores
 
 
 def calibrate(
@@ -120,8 +131,11 @@ def calibrate(
     Raises:
         ValueError: Models and summary do not belong together.
     """
+    from mnist_vae.vae.losses import entropy_floor
+
     check_models(training_summary, encoder, decoder)
-    entropies = [_entropy(batch.model_input()) for batch in validation_images.batches(_BATCH_SIZE)]
+    validation = validation_images.batches(_BATCH_SIZE)
+    entropies = [entropy_floor(batch.model_input()) for batch in validation]
     means, precision = _classes(encode(encoder, train_images), train_images.label)
     start = Calibration(
         model_version=training_summary["model_version"],
@@ -145,6 +159,36 @@ def calibrate(
     )
 
 
+def check_calibration(calibration: Calibration, training_summary: dict[str, Any]) -> None:
+    """Refuse a calibration that is not of the model that the summary tells of.
+
+    Raises:
+        ValueError: It is of another one.
+    """
+    expected = training_summary["model_version"]
+    if calibration.model_version != expected:
+        raise ValueError(
+            f"The threshold of anomalies is of another model: expected that of {expected}, "
+            f"received that of {calibration.model_version}; run `kedro run --pipelines anomaly` "
+            "first."
+        )
+
+
+def check_table(anomaly_scores: pd.DataFrame, training_summary: dict[str, Any]) -> None:
+    """Refuse a table of scores that is not of the model that the summary tells of.
+
+    Raises:
+        ValueError: It is of another one.
+    """
+    versions = anomaly_scores["model_version"].unique().tolist()
+    if versions != [training_summary["model_version"]]:
+        raise ValueError(
+            f"The anomaly scores are of another model: expected those of "
+            f"{training_summary['model_version']}, received those of {', '.join(versions)}; run "
+            "`kedro run --pipelines anomaly` first."
+        )
+
+
 def threshold_of(scores: NDArray[Any], false_positive_rate: float) -> float:
     """Return the least of the scores that at most this share of them exceeds."""
     above = int(false_positive_rate * len(scores) + _ROUNDING)
@@ -152,9 +196,14 @@ def threshold_of(scores: NDArray[Any], false_positive_rate: float) -> float:
 
 
 def batches_of_terms(
-    encoder: KerasModel, decoder: KerasModel, images: ImageSet, reconstruction: str, seed: int
+    encoder: KerasModel,
+    decoder: KerasModel,
+    images: ImageSet,
+    reconstruction: str,
+    seed: int,
+    refine: Callable[[Any, Any], Any] | None = None,
 ) -> Iterator[tuple[Column, ElboTerms]]:
-    """Yield pixels and terms of −ELBO, a batch of images at a time."""
+    """Yield pixels and terms of −ELBO, a batch of images at a time (`model.score_batches`)."""
     from mnist_vae.vae.model import score_batches
 
     terms = score_batches(
@@ -163,6 +212,7 @@ def batches_of_terms(
         (batch.model_input() for batch in images.batches(_BATCH_SIZE)),
         reconstruction=reconstruction,
         seed=seed,
+        refine=refine,
     )
     for batch, batch_terms in zip(images.batches(_BATCH_SIZE), terms, strict=True):
         yield batch.model_input(), batch_terms
@@ -191,31 +241,23 @@ def _classes(
     return means, np.linalg.inv(covariance + _RIDGE * np.eye(z.shape[1]))
 
 
-def _entropy(pixels: Column) -> NDArray[np.float64]:
-    from mnist_vae.vae.losses import entropy_floor
-
-    return entropy_floor(pixels)
-
-
-def _negative_elbo(terms: ElboTerms) -> Column:
+def _negative_elbo(_calibration: Calibration, terms: ElboTerms, _entropy: Entropy) -> Column:
     return np.asarray(terms.reconstruction + terms.kl, np.float32)
 
 
-def _excess(calibration: Calibration, pixels: Column, terms: ElboTerms) -> Column:
-    negative_elbo = _negative_elbo(terms)
-    if calibration.reconstruction != "binary_crossentropy":
-        return negative_elbo
-    return (negative_elbo - _entropy(pixels)).astype(np.float32)
+def _excess(calibration: Calibration, terms: ElboTerms, entropy: Entropy) -> Column:
+    floor = entropy if calibration.reconstruction == "binary_crossentropy" else 0
+    return (_negative_elbo(calibration, terms, entropy) - floor).astype(np.float32)
 
 
-def _relative_excess(calibration: Calibration, pixels: Column, terms: ElboTerms) -> Column:
-    expected = np.minimum(_entropy(pixels), calibration.entropy_cap) + _SOFTENING
-    return (_excess(calibration, pixels, terms) / expected).astype(np.float32)
+def _relative_excess(calibration: Calibration, terms: ElboTerms, entropy: Entropy) -> Column:
+    usual = np.minimum(entropy, calibration.entropy_cap) + _SOFTENING
+    return (_excess(calibration, terms, entropy) / usual).astype(np.float32)
 
 
-def _mahalanobis(calibration: Calibration, pixels: Column, terms: ElboTerms) -> Column:
+def _mahalanobis(calibration: Calibration, terms: ElboTerms, _entropy: Entropy) -> Column:
     precision = np.array(calibration.latent_precision)
-    squares = np.full(len(pixels), np.inf)
+    squares = np.full(len(terms.z_mean), np.inf)
     for mean in calibration.latent_means:
         from_mean = terms.z_mean - np.array(mean)
         squares = np.minimum(squares, ((from_mean @ precision) * from_mean).sum(axis=1))
@@ -223,8 +265,8 @@ def _mahalanobis(calibration: Calibration, pixels: Column, terms: ElboTerms) -> 
     return distances
 
 
-_SCORES: dict[AnomalyScore, Callable[[Calibration, Column, ElboTerms], Column]] = {
-    "negative_elbo": lambda _calibration, _pixels, terms: _negative_elbo(terms),
+_SCORES: dict[AnomalyScore, Callable[[Calibration, ElboTerms, Entropy], Column]] = {
+    "negative_elbo": _negative_elbo,
     "excess": _excess,
     "relative_excess": _relative_excess,
     "mahalanobis": _mahalanobis,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mnist_vae.contracts import check_models, embedding_schema
 from mnist_vae.datasets.images import nullable_labels
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import ImageSet, latent_columns
+from mnist_vae.images import IMAGE_SHAPE, ImageSet, latent_columns
 from mnist_vae.origin import origin
 from mnist_vae.params import EmbeddingParams
 
@@ -23,7 +23,15 @@ def new_image_set(pixels: NDArray[np.uint8], label: NDArray[np.uint8] | None = N
     Args:
         pixels: uint8 `[n, 28, 28]`.
         label: uint8 `[n]`, 255 (`UNLABELLED`) where an image has none, or None.
+
+    Raises:
+        ValueError: The images are not uint8 `[n, 28, 28]`.
     """
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != IMAGE_SHAPE:
+        raise ValueError(
+            f"New images must be uint8 [n, 28, 28], received {pixels.dtype} "
+            f"{list(pixels.shape)}; convert them before you save the IDX file."
+        )
     return ImageSet(
         pixels=pixels,
         image_id=np.arange(len(pixels), dtype=np.int64),

@@ -42,6 +42,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "embedding": embedding_pipeline,
         "embedding_of_new_images": embedding.create_new_images_pipeline() + usage_pipeline,
         "anomaly": anomaly.create_pipeline() + usage_pipeline,
+        "anomaly_of_new_images": anomaly.create_new_images_pipeline() + usage_pipeline,
         "evaluation": evaluation_pipeline
         + evaluation.create_sample_quality_pipeline()
         + usage_pipeline,

@@ -110,6 +110,23 @@ class TrainingBackup:
                 self.filesystem.rm(found)
 
 
+@dataclass(frozen=True)
+class NoBackup(TrainingBackup):
+    """Keeps nothing: for a training that is short, and whose model does not stay."""
+
+    filesystem: Any = None
+    path: PurePosixPath = field(default_factory=PurePosixPath)
+
+    def load(self) -> None:
+        """Return None: every training starts afresh."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def clear(self) -> None:
+        """Do nothing."""
+
+
 class TrainingBackupDataset(FileDataset[TrainingBackup]):
     """`TrainingBackupDataset` gives a training node the place where it keeps its state.
 

@@ -1,5 +1,9 @@
 """Images that are unlike those of the training: scores, a threshold, and what they are worth."""
 
-from mnist_vae.pipelines.anomaly.pipeline import create_pipeline
+from mnist_vae.pipelines.anomaly.pipeline import (
+    create_calibration_pipeline,
+    create_new_images_pipeline,
+    create_pipeline,
+)
 
-__all__ = ["create_pipeline"]
+__all__ = ["create_calibration_pipeline", "create_new_images_pipeline", "create_pipeline"]

@@ -1,14 +1,34 @@
-"""Nodes of the pipeline `anomaly`."""
+"""Nodes of the pipelines `anomaly` and `anomaly_of_new_images`.
+
+`encoder` and `decoder` are those of the model in use, `training_summary` that of their training,
+and `anomaly_calibration` that of this model: a node refuses what is of another, with a ValueError.
+Images are float32 `[n, 784]` in [0, 1], but new ones, uint8 `[n, 28, 28]`.
+"""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from mnist_vae.anomalies import Calibration, calibrate
-from mnist_vae.contracts import check_images
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mnist_vae.anomalies import Calibration, calibrate, check_calibration, check_table
+from mnist_vae.contracts import check_images, check_models
+from mnist_vae.datasets.archive_parts import ImageArchive
 from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.embeddings import new_image_set
 from mnist_vae.images import ImageSet
-from mnist_vae.params import AnomalyParams
+from mnist_vae.origin import origin
+from mnist_vae.params import AnomalyParams, ModelParams, TrainingParams
+from mnist_vae.pipelines.anomaly import protocols
+from mnist_vae.pipelines.anomaly.scorer import Scorer, table_of
+
+_OURS = "test images"
+
+logger = logging.getLogger(__name__)
 
 
 def calibrate_anomalies(
@@ -22,15 +42,6 @@ def calibrate_anomalies(
 ) -> Calibration:
     """Return the threshold above which an image is an anomaly, chosen on the validation images.
 
-    Args:
-        encoder: The trained encoder.
-        decoder: The trained decoder.
-        train_images: float32 `[n, 784]` in [0, 1].
-        validation_images: Alike.
-        training_summary: What the model was trained on, and its reconstruction term.
-        anomaly_params: The score and the false-positive rate.
-        seed: Seed of the draws of z.
-
     Raises:
         ValueError: Models, images and summary do not belong together.
     """
@@ -38,3 +49,175 @@ def calibrate_anomalies(
     return calibrate(
         encoder, decoder, train_images, validation_images, training_summary, anomaly_params, seed
     )
+
+
+def score_anomalies(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    train_images: ImageSet,
+    images: ImageSet,
+    training_summary: dict[str, Any],
+    anomaly_calibration: Calibration,
+    anomaly_params: AnomalyParams,
+    seed: int,
+) -> pa.RecordBatchReader:
+    """Return the scores of images as a stream: a row an image, as `contracts.anomaly_schema` says.
+
+    Raises:
+        ValueError: Models, calibration and summary do not belong together, or −log p(x) is asked
+            for of a model with more than two latent dimensions.
+    """
+    check_models(training_summary, encoder, decoder)
+    check_calibration(anomaly_calibration, training_summary)
+    scorer = Scorer(encoder, decoder, train_images, anomaly_calibration, anomaly_params, seed)
+    return table_of(
+        scorer, images, anomaly_calibration, training_summary, exact=anomaly_params.exact
+    )
+
+
+def score_new_anomalies(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    train_images: ImageSet,
+    new_images: NDArray[np.uint8],
+    training_summary: dict[str, Any],
+    anomaly_calibration: Calibration,
+    anomaly_params: AnomalyParams,
+    seed: int,
+) -> pa.RecordBatchReader:
+    """Return the scores of images that nobody labelled, as `score_anomalies` does.
+
+    Raises:
+        ValueError: As there, and where the images are not uint8 `[n, 28, 28]`.
+    """
+    return score_anomalies(
+        encoder,
+        decoder,
+        train_images,
+        new_image_set(new_images),
+        training_summary,
+        anomaly_calibration,
+        anomaly_params,
+        seed,
+    )
+
+
+def compare_protocols(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    train_images: ImageSet,
+    validation_images: ImageSet,
+    test_images: ImageSet,
+    outlier_images: ImageArchive | None,
+    training_summary: dict[str, Any],
+    anomaly_calibration: Calibration,
+    anomaly_params: AnomalyParams,
+    model_params: ModelParams,
+    training_params: TrainingParams,
+    seed: int,
+) -> pd.DataFrame:
+    """Return how well each score tells outliers from usual images, a row a protocol and score.
+
+    The model in use is always compared on corrupted test images, and on those of another data set
+    where there is one. The protocols that train models of their own run where
+    `anomaly.thorough` is true.
+
+    Returns:
+        `protocol`, `normal`, `outlier`, `score`, `auroc`, its `standard_error` (Hanley and McNeil),
+        `n_normal`, `n_outlier`, `model_version`.
+
+    Raises:
+        ValueError: Models, images, calibration and summary do not belong together.
+    """
+    check_models(training_summary, encoder, decoder)
+    check_images(training_summary, train_images, validation_images)
+    check_calibration(anomaly_calibration, training_summary)
+    # The quadrature is a column of the table of scores.
+    anomaly_params = anomaly_params.model_copy(update={"exact": False})
+    scorer = Scorer(
+        encoder,
+        decoder,
+        train_images,
+        anomaly_calibration,
+        anomaly_params,
+        seed,
+        regret=anomaly_params.thorough,
+    )
+    in_use = protocols.Judge(scorer, train_images, anomaly_params, seed)
+    rows = list(protocols.corrupted(in_use, test_images, seed))
+    other = None
+    if outlier_images is not None:
+        other = protocols.OtherData.of(outlier_images, anomaly_params, seed)
+        rows.append(protocols.other_data(in_use, test_images, other.splits.test, _OURS, other.name))
+    if anomaly_params.thorough:
+        own = protocols.Splits(train_images, validation_images, test_images)
+        how = protocols.How(anomaly_params, model_params, training_params, seed)
+        rows.extend(protocols.of_models_of_their_own(own, other, how, _OURS))
+    else:
+        logger.info(
+            "The protocols %s are skipped, as they train models of their own: `--params "
+            "anomaly.thorough=true` runs them.",
+            ", ".join(anomaly_params.protocols),
+        )
+    table = pd.concat(rows, ignore_index=True)
+    return table.assign(model_version=training_summary["model_version"])
+
+
+def summarise_anomalies(
+    anomaly_scores: pd.DataFrame,
+    anomaly_protocols: pd.DataFrame,
+    anomaly_calibration: Calibration,
+    training_summary: dict[str, Any],
+) -> dict[str, Any]:
+    """Return what the threshold does on the test images, and what the scores are worth.
+
+    Returns:
+        The model's name and data; `score`, `threshold` and `false_positive_rate` as they were
+        chosen; `test` with `n_images` and the share that is called an anomaly, `flagged`; and
+        `auroc`: by protocol and score the `mean` over its comparisons, the `worst` of them and
+        which one that is.
+
+    Raises:
+        ValueError: Scores or calibration are of another model.
+    """
+    check_calibration(anomaly_calibration, training_summary)
+    check_table(anomaly_scores, training_summary)
+    areas = {
+        str(protocol): {
+            str(score): _mean_and_worst(rows) for score, rows in of.groupby("score", sort=False)
+        }
+        for protocol, of in anomaly_protocols.groupby("protocol", sort=False)
+    }
+    decides = anomaly_calibration.score
+    flagged = float(anomaly_scores["is_anomaly"].mean())
+    logger.info(
+        "Of the test images %.1f%% are above the threshold of `%s` (%.1f%% of the validation "
+        "images were to be); AUROC, mean and worst: %s. %s",
+        100 * flagged,
+        decides,
+        100 * anomaly_calibration.false_positive_rate,
+        ", ".join(
+            f"{protocol} {by[decides]['mean']:.3f} and {by[decides]['worst']:.3f}"
+            for protocol, by in areas.items()
+        ),
+        training_summary["statement"],
+    )
+    return {
+        **origin(training_summary),
+        "data": training_summary["statement"],
+        "score": decides,
+        "threshold": anomaly_calibration.threshold,
+        "false_positive_rate": anomaly_calibration.false_positive_rate,
+        "test": {"n_images": len(anomaly_scores), "flagged": flagged},
+        "auroc": areas,
+    }
+
+
+def _mean_and_worst(rows: pd.DataFrame) -> dict[str, Any]:
+    worst = rows.iloc[int(rows["auroc"].argmin())]
+    return {
+        "mean": float(rows["auroc"].mean()),
+        "worst": float(worst["auroc"]),
+        "worst_is": f"{worst['normal']} against {worst['outlier']}",
+        "comparisons": len(rows),
+    }

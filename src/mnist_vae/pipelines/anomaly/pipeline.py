@@ -2,19 +2,20 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mnist_vae.pipelines.anomaly import nodes
+from mnist_vae.pipelines.anomaly import drawings, nodes
+
+_MODEL = ["encoder", "decoder", "train_images"]
+_SCORED = ["training_summary", "anomaly_calibration", "params:anomaly", "params:seed"]
 
 
-def create_pipeline() -> Pipeline:
-    """Return the pipeline from the splits and the model in use to anomaly scores and reports."""
+def create_calibration_pipeline() -> Pipeline:
+    """Return the pipeline from the model in use and its images to `anomaly_calibration`."""
     return Pipeline(
         [
             Node(
                 nodes.calibrate_anomalies,
                 inputs=[
-                    "encoder",
-                    "decoder",
-                    "train_images",
+                    *_MODEL,
                     "validation_images",
                     "training_summary",
                     "params:anomaly",
@@ -23,5 +24,79 @@ def create_pipeline() -> Pipeline:
                 outputs="anomaly_calibration",
                 name="calibrate_anomalies",
             )
+        ]
+    )
+
+
+def create_new_images_pipeline() -> Pipeline:
+    """Return the pipeline from unlabelled images of any source to `new_anomaly_scores`."""
+    return Pipeline(
+        [
+            Node(
+                nodes.score_new_anomalies,
+                inputs=[*_MODEL, "new_images", *_SCORED],
+                outputs="new_anomaly_scores",
+                name="score_new_anomalies",
+            )
+        ]
+    )
+
+
+def create_pipeline() -> Pipeline:
+    """Return the pipeline from the model in use and its images to scores and reports."""
+    return create_calibration_pipeline() + Pipeline(
+        [
+            Node(
+                nodes.score_anomalies,
+                inputs=[*_MODEL, "test_images", *_SCORED],
+                outputs="anomaly_scores",
+                name="score_anomalies",
+            ),
+            Node(
+                nodes.compare_protocols,
+                inputs=[
+                    *_MODEL,
+                    "validation_images",
+                    "test_images",
+                    "outlier_images",
+                    "training_summary",
+                    "anomaly_calibration",
+                    "params:anomaly",
+                    "params:model",
+                    "params:training",
+                    "params:seed",
+                ],
+                outputs="anomaly_protocols",
+                name="compare_protocols",
+            ),
+            Node(
+                nodes.summarise_anomalies,
+                inputs=[
+                    "anomaly_scores",
+                    "anomaly_protocols",
+                    "anomaly_calibration",
+                    "training_summary",
+                ],
+                outputs="anomaly_metrics",
+                name="summarise_anomalies",
+            ),
+            Node(
+                drawings.draw_anomaly_sheet,
+                inputs=[
+                    "anomaly_scores",
+                    "test_images",
+                    "anomaly_calibration",
+                    "training_summary",
+                    "params:anomaly",
+                ],
+                outputs="anomaly_sheet",
+                name="draw_anomaly_sheet",
+            ),
+            Node(
+                drawings.draw_anomaly_protocols,
+                inputs=["anomaly_protocols", "training_summary"],
+                outputs="anomaly_protocols_figure",
+                name="draw_anomaly_protocols",
+            ),
         ]
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mnist_vae.contracts import check_images
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.embeddings import embed, new_image_set
-from mnist_vae.images import IMAGE_SHAPE, ImageSet
+from mnist_vae.images import ImageSet
 from mnist_vae.params import EmbeddingParams
 
 
@@ -75,10 +75,5 @@ def embed_new_images(
         ValueError: The images are not uint8 `[n, 28, 28]`, or models and summary do not belong
             together.
     """
-    if new_images.dtype != np.uint8 or new_images.shape[1:] != IMAGE_SHAPE:
-        raise ValueError(
-            f"New images must be uint8 [n, 28, 28], received {new_images.dtype} "
-            f"{list(new_images.shape)}; convert them before you save the IDX file."
-        )
     images = new_image_set(new_images)
     return embed(encoder, decoder, [images], training_summary, embedding_params, seed)

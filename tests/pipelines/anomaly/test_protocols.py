@@ -1,0 +1,144 @@
+"""AUROC and its standard error against known answers, and which images a protocol compares."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mnist_vae.images import ImageSet
+from mnist_vae.params import AnomalyParams, ModelParams, TrainingParams
+from mnist_vae.pipelines.anomaly import protocols
+from mnist_vae.pipelines.anomaly.protocols import (
+    How,
+    Judge,
+    Splits,
+    auroc,
+    auroc_error,
+    compared,
+    held_out,
+    one_class,
+)
+
+
+@pytest.mark.parametrize(
+    ("usual", "outliers", "area"),
+    [
+        ([1, 2, 3, 4], [2.5, 5], 6 / 8),  # 2.5 is above two of the four, 5 above all
+        ([1, 2], [3, 4], 1.0),
+        ([3, 4], [1, 2], 0.0),
+        ([1, 1, 1], [1, 1], 0.5),
+        ([1, 2, 3], [2], 0.5),  # above one, equal to one
+    ],
+)
+def test_auroc_is_the_share_of_pairs_in_the_right_order_and_a_tie_is_half_of_one(
+    usual, outliers, area
+):
+    assert auroc(np.array(usual), np.array(outliers)) == pytest.approx(area)
+
+
+@pytest.mark.parametrize(("n", "m"), [(10, 10), (100, 900)])
+def test_by_chance_the_error_is_that_of_the_mann_whitney_statistic(n, m):
+    assert auroc_error(0.5, n, m) == pytest.approx(np.sqrt((n + m + 1) / (12 * n * m)), rel=1e-6)
+
+
+def test_the_error_is_the_spread_over_samples():
+    """Of exponential scores with means 1 and 3 the AUROC is ¾: for these the formula is exact."""
+    random = np.random.default_rng(0)
+    areas = [auroc(random.exponential(1, 60), random.exponential(3, 40)) for _ in range(600)]
+    assert np.mean(areas) == pytest.approx(0.75, abs=0.01)
+    assert auroc_error(0.75, 60, 40) == pytest.approx(np.std(areas), rel=0.1)
+
+
+def test_a_perfect_score_has_no_error():
+    assert auroc_error(1.0, 10, 10) == 0.0
+
+
+def test_there_is_a_row_a_score_with_the_numbers_of_images():
+    usual = {"a": np.array([1.0, 2.0]), "b": np.array([1.0, 2.0])}
+    outliers = {"a": np.array([3.0, 4.0, 5.0]), "b": np.array([0.0, 0.0, 0.0])}
+    rows = compared(usual, outliers).set_index("score")
+    assert rows["auroc"].to_dict() == {"a": 1.0, "b": 0.0}
+    assert rows.loc["a", ["n_normal", "n_outlier"]].tolist() == [2, 3]
+
+
+def labelled(n, split):
+    label = (np.arange(n) % 3).astype(np.uint8)
+    pixels = np.repeat(label[:, np.newaxis] / np.float32(255), 784, axis=1)
+    return ImageSet(pixels, np.arange(n), np.full(n, split), label)
+
+
+@pytest.fixture
+def splits():
+    return Splits(labelled(90, "train"), labelled(9, "validation"), labelled(12, "test"))
+
+
+@pytest.fixture
+def how(monkeypatch):
+    """How models are trained: not at all, but it is noted of which labels they would be."""
+    seen = []
+
+    class Label:
+        def scores(self, images):
+            return {"label": images.pixels[:, 0]}
+
+    def trained(self, splits, data_manifest):
+        labels = [sorted(set(part.label.tolist())) for part in (splits.train, splits.validation)]
+        seen.append((labels, data_manifest["statement"]))
+        return Label()
+
+    monkeypatch.setattr(How, "trained", trained)
+    how = How(AnomalyParams(), ModelParams(), TrainingParams(), 1)
+    object.__setattr__(how, "seen", seen)
+    return how
+
+
+def test_one_class_trains_on_one_label_and_stops_by_it(splits, how):
+    rows = pd.concat(one_class(splits, how))
+    assert [labels for labels, _ in how.seen] == [[[0], [0]], [[1], [1]], [[2], [2]]]
+    assert rows["normal"].tolist() == ["0", "1", "2"]
+    assert rows["n_normal"].tolist() == [4, 4, 4]
+    assert rows["n_outlier"].tolist() == [8, 8, 8]
+    assert rows["auroc"].tolist() == [1.0, 0.5, 0.0]  # by a score that is the label
+
+
+def test_held_out_trains_on_all_labels_but_one(splits, how):
+    rows = pd.concat(held_out(splits, how))
+    assert [labels for labels, _ in how.seen] == [[[1, 2]] * 2, [[0, 2]] * 2, [[0, 1]] * 2]
+    assert rows["outlier"].tolist() == ["0", "1", "2"]
+    assert rows["n_outlier"].tolist() == [4, 4, 4]
+    assert rows["auroc"].tolist() == [0.0, 0.5, 1.0]
+    assert how.seen[0][1] == "Data: the images of all labels but 0."
+
+
+def test_a_label_with_few_images_has_no_model(splits, how, caplog):
+    few = Splits(splits.train.take(slice(3 * 18)), splits.validation, splits.test)
+    with caplog.at_level(logging.INFO):
+        assert not list(one_class(few, how))
+    assert "Label 0 is passed over: too few images, [18, 3, 4]." in caplog.messages
+
+
+def test_the_baseline_knows_what_is_unlike_its_images(make_images):
+    class NoScores:
+        def batches(self, images):
+            yield {"entropy": np.zeros(len(images), np.float32)}
+
+    train = make_images(200)
+    params = AnomalyParams()
+    white = ImageSet(np.ones((20, 784), np.float32), np.arange(20), np.full(20, "test"))
+    one, other = (Judge(NoScores(), train, params, seed) for seed in (1, 1))
+    usual, outliers = one.scores(make_images(50, first_id=300)), one.scores(white)
+    name = protocols.BASELINE
+    assert auroc(usual[name], outliers[name]) == 1.0
+    assert other.scores(white)[name].tolist() == outliers[name].tolist(), "one seed, one forest"
+
+
+def test_corruptions_are_compared_with_the_same_images_without(make_images):
+    class Ink:
+        def scores(self, images):
+            return {"ink": images.pixels.sum(axis=1)}
+
+    rows = pd.concat(protocols.corrupted(Ink(), make_images(50), 1)).set_index("outlier")
+    assert rows.loc["masking 0.5", "auroc"] == 0.0
+    assert set(rows["n_normal"]) == set(rows["n_outlier"]) == {50}
+    assert len(rows) == 4
