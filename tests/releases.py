@@ -66,3 +66,11 @@ def promote_last_trained(project: Path, **more: str | Path) -> Release:
 
 def roll_back(project: Path, to: str) -> None:
     releases_of(project).save(RollBack(reason="a test", to=to))
+
+
+def as_of_an_earlier_version(release: Release, *missing: str) -> None:
+    """Leave a release as it was before releases had these files."""
+    for filename in missing:
+        (release.folder / filename).unlink()
+        del release.manifest["files"][filename]
+    (release.folder / "release.json").write_text(json.dumps(release.manifest))

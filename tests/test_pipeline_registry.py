@@ -92,6 +92,17 @@ def test_the_images_of_a_candidate_are_among_the_files_of_its_release(entry_of):
         assert path == f"data/06_models/candidate/{split}_images.parquet"
 
 
+def test_a_release_has_the_calibration_that_the_scoring_applies(entry_of):
+    assert "candidate_anomaly_calibration" in PIPELINES["retraining"].all_outputs()
+    last = next(node for node in PIPELINES["retraining"].nodes if node.name == "finalise")
+    assert "candidate_anomaly_calibration" in last.inputs, "it is there before it goes in service"
+    path = entry_of("candidate_anomaly_calibration")["filepath"]
+    assert path == "data/06_models/candidate/anomaly_calibration.json"
+    # In `base` the scoring reads what the pipeline `anomaly` has made, and works without.
+    made, read = entry_of("anomaly_calibration"), entry_of("scoring_calibration")
+    assert read == {**made, "optional": True}
+
+
 def test_the_default_pipeline_is_the_whole_mission():
     assert PIPELINES["__default__"].outputs() >= {
         "latent_scatter",

@@ -1,6 +1,7 @@
 """The model that MLflow serves, without MLflow; with it in `end_to_end/`."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -28,15 +29,30 @@ def release(finished_catalog, tmp_path_factory):
     return folder
 
 
-def test_the_embeddings_are_those_of_the_pipeline_bit_for_bit(release, finished_catalog):
-    received = EmbeddingModel(release).embed(INPUT)
+def with_steps(release, folder, steps):
+    """The release of a run with so many steps of refinement; None for one that knew of none."""
+    copy = shutil.copytree(release, folder / "release")
+    manifest = json.loads((copy / "run_manifest.json").read_text())
+    if steps is None:
+        del manifest["parameters"]["embedding"]["refine_steps"]
+    else:
+        manifest["parameters"]["embedding"]["refine_steps"] = steps
+    (copy / "run_manifest.json").write_text(json.dumps(manifest))
+    return copy
+
+
+@pytest.mark.parametrize("steps", [None, 0, 3])
+def test_the_embeddings_are_those_of_the_pipeline_bit_for_bit(
+    release, finished_catalog, tmp_path, steps
+):
+    received = EmbeddingModel(with_steps(release, tmp_path, steps)).embed(INPUT)
     manifest = finished_catalog.load("run_manifest")
     expected = embed_new_images(
         finished_catalog.load("encoder"),
         finished_catalog.load("decoder"),
         PIXELS,
         finished_catalog.load("training_summary"),
-        EmbeddingParams(batch_size=3),
+        EmbeddingParams(batch_size=3, refine_steps=steps or 0),
         manifest["seed"],
     ).read_pandas()
     expected = expected[[*output_columns(2), "model_version"]]

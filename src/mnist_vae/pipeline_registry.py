@@ -35,6 +35,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     embedding_pipeline = embedding.create_pipeline()
     generation_pipeline = generation.create_pipeline()
     reporting_pipeline = reporting.create_pipeline()
+    calibration_pipeline = anomaly.create_pipeline().only_nodes("calibrate_anomalies")
     usage_pipeline = usage.create_pipeline()
     return {
         "data": data_pipeline,
@@ -52,7 +53,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "reporting": reporting_pipeline,
         "retraining": retraining.create_pipeline(
             data_pipeline,
-            model_pipeline + generation_pipeline + reporting_pipeline,
+            model_pipeline + generation_pipeline + reporting_pipeline + calibration_pipeline,
             embedding_pipeline,
         ),
         "rollback": promotion.create_rollback_pipeline(),

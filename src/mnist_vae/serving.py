@@ -18,7 +18,7 @@ from mnist_vae.images import N_PIXELS, latent_columns
 
 
 class EmbeddingModel:
-    """Encoder and decoder of a release, with the seed and the batches of its own run.
+    """Encoder and decoder of a release, with seed, batches and refinement of its own run.
 
     So the embeddings are, to the last bit, those that the pipeline `embedding_of_new_images` makes
     of the same images.
@@ -30,6 +30,7 @@ class EmbeddingModel:
         Args:
             release: The folder of the release.
         """
+        from mnist_vae.vae.inference import Refiner
         from mnist_vae.vae.networks import load_model
 
         self._encoder = load_model(release / "encoder.keras")
@@ -37,8 +38,15 @@ class EmbeddingModel:
         run = json.loads((release / "run_manifest.json").read_text())
         self._model_version: str = run["model_version"]
         self._reconstruction: str = run["training"]["reconstruction"]
-        self._batch_size: int = run["parameters"]["embedding"]["batch_size"]
+        embedding = run["parameters"]["embedding"]
+        self._batch_size: int = embedding["batch_size"]
         self._seed: int = run["seed"]
+        self._refiner = Refiner(
+            self._decoder,
+            steps=embedding.get("refine_steps", 0),  # a run of an earlier version knew of none
+            reconstruction=self._reconstruction,
+            seed=self._seed,
+        )
 
     def embed(self, pixels: NDArray[np.float32]) -> pd.DataFrame:
         """Return the embeddings of images.
@@ -63,6 +71,7 @@ class EmbeddingModel:
             (pixels[start : start + self._batch_size] for start in starts),
             reconstruction=self._reconstruction,
             seed=self._seed,
+            refine=self._refiner,
         )
         reconstruction, kl, z_mean, z_log_var = map(np.concatenate, zip(*scores, strict=True))
         values = np.column_stack([z_mean, z_log_var, reconstruction, kl])

@@ -16,7 +16,13 @@ import pytest
 from mnist_vae.datasets.idx import IdxDataset
 from mnist_vae.pipelines.generation import nodes
 from tests.conftest import catalog_of, run
-from tests.releases import promote_last_trained, releases_of, roll_back, use
+from tests.releases import (
+    as_of_an_earlier_version,
+    promote_last_trained,
+    releases_of,
+    roll_back,
+    use,
+)
 from tests.retrainings import damage, retrain
 
 pytestmark = pytest.mark.slow  # they train, some in processes of their own
@@ -257,14 +263,6 @@ def test_a_machine_that_only_retrains_has_a_model_for_everybody(served_copy):
     assert "was damaged" in retrain(served_copy, **{"training.epochs": 2})["repaired"]
     run(served_copy, "generation")
     assert said_by_outputs(served_copy, "generation")[1] == releases_of(served_copy).load().name
-
-
-def as_of_an_earlier_version(release, *missing):
-    """Leave a release as it was before releases had these files."""
-    for filename in missing:
-        (release.folder / filename).unlink()
-        del release.manifest["files"][filename]
-    (release.folder / "release.json").write_text(json.dumps(release.manifest))
 
 
 def test_a_release_without_the_images_it_was_trained_on_serves_and_is_compared(served_copy):

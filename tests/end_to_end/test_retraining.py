@@ -174,7 +174,14 @@ def small_disk(served, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "dataset", ["candidate_encoder", "candidate_latent_embeddings", "release_order"]
+    "dataset",
+    [
+        "candidate_train_images",
+        "candidate_encoder",
+        "candidate_latent_embeddings",
+        "candidate_anomaly_calibration",
+        "release_order",
+    ],
 )
 def test_a_disk_that_is_full_when_it_saves_leaves_the_old_model(small_disk, dataset):
     before = in_service(small_disk)

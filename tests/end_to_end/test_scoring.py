@@ -10,7 +10,9 @@ import time
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
@@ -18,6 +20,7 @@ from mnist_vae.datasets.archive_parts import read_sample
 from mnist_vae.datasets.idx import IdxDataset
 from tests.conftest import run
 from tests.projects import kedro
+from tests.releases import as_of_an_earlier_version, releases_of, use
 from tests.retrainings import retrain
 
 pytestmark = pytest.mark.slow  # they train, some in processes of their own
@@ -111,6 +114,42 @@ def test_a_job_embeds_each_batch_once_and_all_anew_by_the_next_model(copied):
         "scored",
     ]
     assert "Scored:" in log
+
+
+def test_the_champion_says_which_images_are_anomalies_by_its_own_threshold(served_copy):
+    use(served_copy, "champion")
+    release = releases_of(served_copy).load()
+    calibration = release.load("anomaly_calibration.json")
+    incoming = served_copy / "data/test/01_raw/to_embed"
+    usual = release.load("validation_images.parquet")["pixels"]
+    pixels = np.frombuffer(b"".join(usual), np.uint8).reshape(-1, 28, 28)
+    for name, images in (("inverted", 255 - pixels), ("usual", pixels)):
+        IdxDataset(filepath=f"{incoming}/{name}/images-idx3-ubyte.gz").save(images)
+    line = score(served_copy)
+    tables = found(served_copy)
+    flagged = {name: int(table["is_anomaly"].sum()) for name, table in tables.items()}
+    assert flagged["inverted"] == len(usual)
+    # Those that the threshold was chosen on, with the same draws of z.
+    assert flagged["usual"] <= calibration["false_positive_rate"] * len(usual)
+    assert (line["images"], line["anomalous_images"]) == (2 * len(usual), sum(flagged.values()))
+    metadata = pq.read_schema(output(served_copy) / release.name / "inverted.parquet").metadata
+    assert float(metadata[b"threshold"]) == calibration["threshold"]
+    figures = (served_copy / "data/test/08_reporting/prometheus").glob("*scoring.prom")
+    said = next(figures).read_text()
+    assert "mnist_vae_last_run_anomalous_images{" in said
+    # What is asked for today holds for the next release.
+    again = score(served_copy, **{"anomaly.false_positive_rate": 0.5})
+    assert again["outcome"] == "nothing_new", again
+
+    as_of_an_earlier_version(release, "anomaly_calibration.json")
+    deliver(served_copy, "monday", range(5))
+    line = score(served_copy)
+    assert (line["outcome"], line["images"], line["anomalous_images"]) == (
+        "scored",
+        5 + 2 * len(usual),
+        None,
+    )
+    assert not any("is_anomaly" in table for table in found(served_copy).values())
 
 
 def test_without_a_model_it_fails_and_loses_nothing(project):

@@ -170,6 +170,25 @@ def test_the_release_is_read_only_in_a_notebook(project):
     release.check()
 
 
+def test_an_optional_file_that_the_release_is_without_is_none(project):
+    assert not catalog_of(project).exists("scoring_calibration"), "there is no release"
+    put_in_service(project, "one")
+    catalog = catalog_of(project)
+    assert catalog.exists("scoring_calibration")
+    assert catalog.load("scoring_calibration") is None
+    with pytest.raises(DatasetError, match=r"000001-one has no anomaly_calibration\.json, which"):
+        catalog.load("anomaly_calibration")
+
+
+def test_a_record_of_another_version_in_a_release_is_not_to_be_deleted(project):
+    put_in_service(project, "one", anomaly_calibration__json='{"other": 1}')
+    with pytest.raises(DatasetError) as error:
+        catalog_of(project).load("anomaly_calibration")
+    said = str(error.value)
+    assert "000001-one has a file of another version, anomaly_calibration.json, which" in said
+    assert "delete" not in said
+
+
 def test_its_entries_keep_their_layers_and_the_kinds_of_their_previews(project):
     of_release = catalog_of(project)
     use(project, "last_trained")

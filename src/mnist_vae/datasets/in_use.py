@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from kedro.io.core import AbstractDataset, DatasetError
+from pydantic import ValidationError
 
 from mnist_vae.datasets.release_files import DamagedRelease, Release, ReleaseError
 from mnist_vae.datasets.releases import ReleaseDataset
@@ -28,6 +29,8 @@ FILES = {
     "train_images": "train_images.parquet",
     "validation_images": "validation_images.parquet",
     "test_images": "test_images.parquet",
+    "anomaly_calibration": "anomaly_calibration.json",
+    "scoring_calibration": "anomaly_calibration.json",
     "latent_embeddings": "latent_embeddings.parquet",
     "generated_images": "generated_images.parquet",
     "generated_sheet": "generated_sheet.png",
@@ -142,14 +145,28 @@ class ReleaseFileDataset(AbstractDataset[NoReturn, Any]):
         """Return the content of the file.
 
         Raises:
-            ReleaseError: There is no whole release in service, or it is without this file.
+            ReleaseError: There is no whole release in service, or it is without this file, or with
+                one of another version.
         """
         if self._optional and not self._is_there():
             return None
-        data = self.file().load()
+        try:
+            data = self.file().load()
+        except DatasetError as error:
+            if isinstance(error.__cause__, ValidationError):  # nobody should delete the file
+                raise self._of_another_version() from error
+            raise
         if self._name == "training_summary":
             return {**data, "release": self._in_use.follow().name}
         return data
+
+    def _of_another_version(self) -> ReleaseError:
+        return ReleaseError(
+            f"The release {self._in_use.follow().name} has a file of another version, "
+            f"{self._filename}, which `{self._name}` is read from: expected the fields of this "
+            "version, received others; put another release in service with "
+            f"`{self._in_use.retraining}`."
+        )
 
     def save(self, data: NoReturn) -> NoReturn:
         """Refuse: no file of a release ever changes.

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from mnist_vae.anomalies import Calibration
 from mnist_vae.datasets import batches as batches_module
 from mnist_vae.datasets.batch_embeddings import BatchEmbeddingsDataset
 from mnist_vae.datasets.batches import BatchesToEmbedDataset, QuarantineDataset
@@ -55,6 +57,8 @@ class Killed(BaseException):
 class Place:
     """The folders of a project, and runs of the pipeline on them."""
 
+    calibration = None
+
     def __init__(self, root, models):
         self.root, self.models = root, models
         self.to_embed = root / "to_embed"
@@ -75,6 +79,7 @@ class Place:
             "training_summary": {**summary, "release": release} if named else summary,
             "params:embedding": PARAMS,
             "params:scoring": ScoringParams(keep=keep),
+            "scoring_calibration": self.calibration,
             "params:seed": 1,
         }
         return DataCatalog(
@@ -276,6 +281,84 @@ def test_what_was_embedded_of_a_batch_stays_when_its_folder_is_removed(place):
     assert place.versions() == {"monday": OLD, "tuesday": OLD}
     place.score(NEW)
     assert place.versions() == {"tuesday": NEW}, "there is nothing to embed it from"
+
+
+def calibration_of(models, release, threshold=3.0, **more):
+    return Calibration(
+        model_version=models[release][2]["model_version"],
+        reconstruction="binary_crossentropy",
+        score="excess",
+        false_positive_rate=0.05,
+        threshold=threshold,
+        n_validation=10,
+        entropy_cap=100.0,
+        latent_means=((0.0, 0.0),),
+        latent_precision=((1.0, 0.0), (0.0, 1.0)),
+        **more,
+    )
+
+
+def test_a_calibrated_model_says_which_images_are_anomalies(place, models):
+    """Of noise and of a blank image, one of the two is above a threshold between their scores."""
+    images = images_of(9)
+    images[4] = 0
+    put(place.to_embed, "monday", images)
+    put(place.to_embed, "tuesday", images_of(5, seed=1))
+    place.calibration = calibration_of(models, OLD, threshold=0.0)
+    result = place.score()
+    scores = place.found()["monday"]["anomaly_score"]
+    assert scores.dtype == np.float32
+    place.calibration = calibration_of(models, OLD, threshold=float(np.sort(scores)[6]))
+    result = place.score()
+    table = place.found()["monday"]
+    assert table["is_anomaly"].sum() == 2
+    np.testing.assert_array_equal(table["is_anomaly"], scores > place.calibration.threshold)
+    other = int(place.found()["tuesday"]["is_anomaly"].sum())
+    assert {name: record.anomalous_images for name, record in result.records.items()} == {
+        "monday": 2,
+        "tuesday": other,
+    }
+    assert result.reason.startswith(f"{OLD} has embedded 2 batches, 14 images, {2 + other} of them")
+    metadata = pq.read_schema(place.folder / OLD / "monday.parquet").metadata
+    assert metadata[b"score"] == b"excess"
+    assert float(metadata[b"threshold"]) == place.calibration.threshold
+
+
+def test_the_scores_are_minus_elbo_less_the_entropy_as_the_embeddings_have_it(place, models):
+    images = images_of(9)
+    put(place.to_embed, "monday", images)
+    place.calibration = calibration_of(models, OLD)
+    place.score()
+    table = place.found()["monday"]
+    pixels = np.clip(images.reshape(9, -1) / 255, 1e-12, 1 - 1e-12)
+    entropy = -(pixels * np.log(pixels) + (1 - pixels) * np.log(1 - pixels)).sum(axis=1)
+    excess = table["reconstruction"] + table["kl"] - entropy
+    # The draws of z are others: they are drawn for other batches of images.
+    np.testing.assert_allclose(table["anomaly_score"], excess, rtol=0.05)
+
+
+def test_all_files_of_a_model_have_the_same_columns_and_one_threshold(place, models):
+    put(place.to_embed, "monday", images_of(5))
+    put(place.to_embed, "tuesday", images_of(5, seed=1))
+    place.score()
+    assert "anomaly_score" not in place.found()["monday"]
+    place.calibration = calibration_of(models, OLD)
+    put(place.to_embed, "wednesday", images_of(5, seed=2))
+    assert set(outcomes(place.score())) == {"monday", "tuesday", "wednesday"}
+    assert all("is_anomaly" in table for table in place.found().values())
+    assert place.score().outcome == Outcome.NOTHING_NEW
+    place.calibration = calibration_of(models, OLD, threshold=4.0)
+    assert set(outcomes(place.score())) == {"monday", "tuesday", "wednesday"}
+    assert len(pd.read_parquet(place.folder / OLD)) == 15, "as one table"
+
+
+def test_the_threshold_of_another_model_is_not_applied(place, models):
+    put(place.to_embed, "monday", images_of(5))
+    place.calibration = calibration_of(models, NEW)
+    result = place.score()
+    assert "anomaly_score" not in place.found()["monday"]
+    assert result.records["monday"].anomalous_images is None
+    assert result.reason.startswith(f"{OLD} has embedded 1 batches, 5 images; ")
 
 
 def stranger(folder, kind):

@@ -64,6 +64,7 @@ def create_pipeline() -> Pipeline:
                     "params:retraining",
                     "retraining_report",
                     "candidate_test_images",
+                    "candidate_anomaly_calibration",
                     "candidate_learning_curves",
                     "candidate_latent_scatter",
                 ],

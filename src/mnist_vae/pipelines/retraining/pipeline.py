@@ -15,8 +15,8 @@ def create_pipeline(data: Pipeline, model: Pipeline, embedding: Pipeline) -> Pip
 
     Args:
         data: Raw images to splits; its outputs are called `archive_...` here.
-        model: Splits to a trained, evaluated model with pictures; its outputs are called
-            `candidate_...` here.
+        model: Splits to a trained, evaluated and calibrated model with pictures; its outputs are
+            called `candidate_...` here.
         embedding: Splits to embeddings, alike; here the judge's images are among them.
     """
     wanted = [node for node in model.nodes if not _OF_CONSUMERS & set(node.outputs)]

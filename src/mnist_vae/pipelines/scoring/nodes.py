@@ -1,22 +1,27 @@
 """Nodes of the scoring: which batches are to be embedded, their embeddings, and when they show.
 
 The model in use is a release where `training_summary` names one, and else the last trained model.
-A batch is done when the model's folder has a file of it that was made of the folder as it is.
+A batch is done when the model's folder has a file of it that was made of the folder as it is, and
+with the calibration that the model has now.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from mnist_vae.anomalies import Calibration, batches_of_terms, score_of
+from mnist_vae.contracts import with_anomalies
 from mnist_vae.datasets.batch_embeddings import BATCH, SIGNATURE, BatchEmbeddings
 from mnist_vae.datasets.batches import Batch, BatchFolder
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.embeddings import embed, new_image_set
+from mnist_vae.fingerprints import json_fingerprint
 from mnist_vae.images import UNLABELLED, ImageSet
 from mnist_vae.params import EmbeddingParams, ScoringParams
 from mnist_vae.retraining.names import file_name, printable
@@ -37,6 +42,7 @@ def plan_scoring(
     earlier_batch_embeddings: BatchEmbeddings,
     unreported_quarantine: dict[str, Any],
     training_summary: dict[str, Any],
+    scoring_calibration: Calibration | None,
 ) -> ScoringPlan:
     """Return which model embeds, and whether there is anything to do.
 
@@ -47,11 +53,15 @@ def plan_scoring(
         earlier_batch_embeddings: What is embedded already.
         unreported_quarantine: Bad batches that no run has told of yet.
         training_summary: Names the model, and its `release` if it is one.
+        scoring_calibration: The threshold of anomalies, if there is one.
     """
     model_version, release = training_summary["model_version"], training_summary.get("release")
     model = release or model_version
     done = earlier_batch_embeddings.done(model)
-    new = _not_done(batches_to_embed, done)
+    calibration = _calibration_of(training_summary, scoring_calibration)
+    if calibration is None:
+        logger.info("%s has no threshold of anomalies: the embeddings are without them.", model)
+    new = _not_done(batches_to_embed, done, _signer(calibration))
     shown = not done or earlier_batch_embeddings.current == model
     rest = not new and not unreported_quarantine and shown
     if rest:
@@ -76,6 +86,7 @@ def embed_batches(
     encoder: KerasModel,
     decoder: KerasModel,
     training_summary: dict[str, Any],
+    scoring_calibration: Calibration | None,
     embedding_params: EmbeddingParams,
     seed: int,
 ) -> Iterator[tuple[dict[str, pa.RecordBatchReader], Intake, dict[str, Any]]]:
@@ -92,30 +103,40 @@ def embed_batches(
         encoder: The trained encoder.
         decoder: The trained decoder.
         training_summary: Names the model, and its reconstruction term.
+        scoring_calibration: The threshold of anomalies, if there is one.
         embedding_params: Images a batch of the network.
         seed: Seed of the draws of z.
 
     Yields:
         Once a batch, so that one at a time is in memory, and once at the end: its embeddings, as a
         stream by `<model>/<batch>`, in the columns of `embed_new_images` and `label`, null where
-        an image has none; the intake so far; and its reasons if it is bad.
+        an image has none, and, where the model has a calibration, `anomaly_score` (float32) and
+        `is_anomaly` (bool); the intake so far; and its reasons if it is bad.
 
     Raises:
         ValueError: Models and summary do not belong together.
     """
-    new = _not_done(batches_to_embed, earlier_batch_embeddings.done(scoring_plan.model))
+    calibration = _calibration_of(training_summary, scoring_calibration)
+    sign = _signer(calibration)
+    new = _not_done(batches_to_embed, earlier_batch_embeddings.done(scoring_plan.model), sign)
     records = put_aside_before(unreported_quarantine, new)
     for name, folder in new.items():
         images, record = _look_at(folder.read())
-        records[printable(name)] = record
-        logger.info("Batch %s: %s.", printable(name), record.outcome)
         streams = {}
         if images is not None:
-            about = {BATCH: printable(name), SIGNATURE: folder.signature}
-            streams[f"{scoring_plan.model}/{file_name(name)}"] = embed(
+            about = {BATCH: printable(name), SIGNATURE: sign(folder)}
+            rows = embed(
                 encoder, decoder, [images], training_summary, embedding_params, seed, about
             )
-            images = None  # the stream has them, until it has been written
+            if calibration is not None:
+                scores = _anomaly_scores(encoder, decoder, images, calibration, seed)
+                rows = _with_anomalies(rows, scores, calibration)
+                anomalous = int(calibration.flags(scores).sum())
+                record = record.model_copy(update={"anomalous_images": anomalous})
+            streams[f"{scoring_plan.model}/{file_name(name)}"] = rows
+            images = rows = None  # the stream has them, until it has been written
+        records[printable(name)] = record
+        logger.info("Batch %s: %s.", printable(name), record.outcome)
         bad = {name: {"reasons": list(record.reasons)}} if record.outcome == "bad" else {}
         yield streams, Intake(batches=records), bad
     yield {}, Intake(batches=records), {}
@@ -144,8 +165,10 @@ def finish_scoring(
     }
     complete = not of["unfinished"] or shown in (None, model)
     moves = complete and shown != model and bool(earlier_batch_embeddings.done(model))
-    images = scoring_intake.embedded_images
+    images, anomalous = scoring_intake.embedded_images, scoring_intake.anomalous_images
     said = [f"{model} has embedded {len(of['embedded'])} batches, {images} images"]
+    if anomalous is not None:
+        said[0] += f", {anomalous} of them anomalies"
     if of["bad"]:
         said.append(f"these are bad and in quarantine: {', '.join(of['bad'])}")
     if of["unfinished"]:
@@ -169,13 +192,67 @@ def finish_scoring(
     )
 
 
-def _not_done(batches: dict[str, BatchFolder], done: dict[str, str]) -> dict[str, BatchFolder]:
+def _calibration_of(
+    training_summary: dict[str, Any], calibration: Calibration | None
+) -> Calibration | None:
+    """Return the calibration if it is of this model: the last trained one may have none yet."""
+    version = training_summary["model_version"]
+    return calibration if calibration and calibration.model_version == version else None
+
+
+def _signer(calibration: Calibration | None) -> Callable[[BatchFolder], str]:
+    """Return what tells how a batch's file came to be: of which folder, with which calibration.
+
+    So all files of a model, but those of batches that are gone, have one threshold.
+    """
+    if calibration is None:
+        return lambda folder: folder.signature
+    suffix = json_fingerprint(calibration.model_dump(mode="json"))
+    return lambda folder: f"{folder.signature}-{suffix}"
+
+
+def _not_done(
+    batches: dict[str, BatchFolder], done: dict[str, str], sign: Callable[[BatchFolder], str]
+) -> dict[str, BatchFolder]:
     """Return the batches without a file, and those that changed since it was written."""
     return {
         name: folder
         for name, folder in sorted(batches.items())
-        if done.get(file_name(name)) != folder.signature
+        if done.get(file_name(name)) != sign(folder)
     }
+
+
+def _anomaly_scores(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    images: ImageSet,
+    calibration: Calibration,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Return the score of each image, `[n]`, as the threshold was chosen: without refinement."""
+    terms = batches_of_terms(encoder, decoder, images, calibration.reconstruction, seed)
+    return np.concatenate([score_of(calibration, pixels, of) for pixels, of in terms])
+
+
+def _with_anomalies(
+    rows: pa.RecordBatchReader, scores: NDArray[np.float32], calibration: Calibration
+) -> pa.RecordBatchReader:
+    """Return the same rows with the columns of anomalies, and in the metadata what they follow."""
+    schema = with_anomalies(rows.schema)
+    about = calibration.model_dump(include={"score", "threshold", "false_positive_rate"})
+    schema = schema.with_metadata(
+        {**schema.metadata, **{name: str(value) for name, value in about.items()}}
+    )
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        start = 0
+        for batch in rows:
+            of = scores[start : start + len(batch)]
+            start += len(batch)
+            more = [pa.array(of), pa.array(calibration.flags(of))]
+            yield pa.record_batch([*batch.columns, *more], schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _look_at(batch: Batch) -> tuple[ImageSet | None, BatchRecord]:
