@@ -1,6 +1,5 @@
 """Refined inference: a better Gaussian for each image than the encoder's."""
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -8,17 +7,9 @@ from keras import ops
 from mnist_vae.vae.inference import Posterior, Refiner, StartGrid, encode, negative_elbo
 from mnist_vae.vae.model import score_batches
 from mnist_vae.vae.networks import build_decoder, build_encoder, logits_model
+from tests.vae.linear import linear_decoder
 
 VARIANCE = 0.5
-
-
-def linear_decoder(weights, bias):
-    """A decoder whose logits are z W + b."""
-    z = keras.Input((weights.shape[0],))
-    logits = keras.layers.Dense(weights.shape[1], name="logits")
-    outputs = keras.layers.Activation("sigmoid")(logits(z))
-    logits.set_weights([weights, bias])
-    return keras.Model(z, outputs)
 
 
 def gaussian(pixels, logits):

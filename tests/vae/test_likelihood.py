@@ -1,0 +1,153 @@
+"""The likelihood of images: exact where a grid can be, and bounded by draws."""
+
+import math
+
+import numpy as np
+import pytest
+from keras import ops
+from scipy.special import logsumexp
+
+from mnist_vae.vae.inference import Posterior, Refiner, encode
+from mnist_vae.vae.likelihood import (
+    Grid,
+    binarize,
+    exact_log_likelihood,
+    importance_weighted_bounds,
+)
+from mnist_vae.vae.losses import bernoulli_reconstruction
+from mnist_vae.vae.networks import build_decoder, build_encoder, logits_model
+from tests.vae.linear import linear_decoder
+
+COARSE = Grid(step=0.05, bound=4.0)
+
+
+def sharpened(latent_dim, factor=4.0):
+    """A decoder that makes something else of every z."""
+    decoder = build_decoder(latent_dim=latent_dim, hidden_units=(32, 16), seed=1)
+    logits = decoder.get_layer("logits")
+    logits.set_weights([factor * weight for weight in logits.get_weights()])
+    return decoder
+
+
+def images_of(decoder, n, seed=0):
+    z = np.random.default_rng(seed).standard_normal((n, decoder.input_shape[-1]))
+    return np.asarray(decoder(z.astype(np.float32)))
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+def test_what_is_left_out_of_the_sum_has_no_part_in_it(latent_dim):
+    decoder = sharpened(latent_dim)
+    images = images_of(decoder, 20)
+    axis = np.arange(-4, 4.01, 0.05)
+    mesh = np.meshgrid(*[axis] * latent_dim, indexing="ij")
+    z = np.stack([part.ravel() for part in mesh], axis=1).astype(np.float32)
+    values = np.asarray(logits_model(decoder)(z))
+    log_joint = [
+        -np.asarray(bernoulli_reconstruction(image, values), np.float64) for image in images
+    ] - 0.5 * np.square(z).sum(axis=1)
+    expected = logsumexp(log_joint, axis=1) + latent_dim * math.log(0.05 / math.sqrt(2 * math.pi))
+    received = exact_log_likelihood(decoder, images, grid=COARSE, tolerance=math.inf)
+    np.testing.assert_allclose(received.log_likelihood, expected, atol=2e-3)
+    assert received.outside.max() < 0.05
+
+
+@pytest.mark.parametrize("term", ["binary_crossentropy", "mse"])
+def test_it_is_the_reconstruction_where_the_decoder_ignores_z(term):
+    decoder = sharpened(2, factor=0.0)
+    images = np.random.default_rng(0).random((5, 784)).astype(np.float32)
+    received = exact_log_likelihood(decoder, images, reconstruction=term, grid=COARSE)
+    # All logits are 0. The squared error is without Σ x², which no z changes.
+    expected = {
+        "binary_crossentropy": np.full(5, -784 * math.log(2)),
+        "mse": images.sum(axis=1) - 784 / 4,
+    }[term]
+    np.testing.assert_allclose(received.log_likelihood, expected, rtol=1e-5)
+
+
+def test_the_step_is_halved_where_the_posterior_is_narrower_than_it():
+    decoder = sharpened(1, factor=12.0)
+    images = images_of(decoder, 20)
+    rough = exact_log_likelihood(decoder, images, grid=Grid(0.1, 4.0), tolerance=math.inf)
+    fine = exact_log_likelihood(decoder, images, grid=Grid(0.1, 4.0), tolerance=0.01)
+    finer = exact_log_likelihood(decoder, images, grid=Grid(0.001, 4.0), tolerance=math.inf)
+    assert rough.error.max() > 0.01
+    assert fine.error.max() <= 0.01
+    np.testing.assert_allclose(fine.log_likelihood, finer.log_likelihood, atol=0.01)
+
+
+def test_mass_at_the_border_of_the_grid_is_seen():
+    decoder = sharpened(1, factor=0.0)  # the posterior is the prior
+    images = np.zeros((1, 784), np.float32)
+    small = exact_log_likelihood(decoder, images, grid=Grid(0.02, 1.0))
+    large = exact_log_likelihood(decoder, images, grid=Grid(0.02, 5.0))
+    assert small.outside[0] > 0.1
+    assert large.outside[0] < 1e-5
+
+
+def test_a_model_of_many_dimensions_is_refused():
+    with pytest.raises(ValueError, match="one or two latent dimensions, received one with 3"):
+        exact_log_likelihood(sharpened(3), np.zeros((1, 784), np.float32))
+
+
+def test_bounds_fall_from_negative_elbo_to_the_exact_value():
+    decoder = sharpened(2)
+    images = images_of(decoder, 30)
+    encoder = build_encoder(latent_dim=2, hidden_units=(32, 16), seed=1)
+    q = Refiner(decoder, steps=20, seed=1)(images, encode(encoder, images))
+    bounds = importance_weighted_bounds(decoder, images, q, draws=[1, 10, 100, 3000], seed=1)
+    assert (np.diff(bounds, axis=0) <= 1e-9).all(), "image by image"
+    exact = exact_log_likelihood(decoder, images, grid=COARSE)
+    np.testing.assert_allclose(bounds[-1], -exact.log_likelihood, atol=0.1)
+    assert (bounds[0] > -exact.log_likelihood).mean() > 0.9
+
+
+def test_the_bound_converges_to_the_closed_form_of_a_linear_gaussian_model():
+    # x = z W + b + noise: x ~ N(b, W'W + v I), whatever q is, as long as it is wide enough.
+    variance, rng = 0.5, np.random.default_rng(0)
+    weights = (0.1 * rng.standard_normal((3, 784))).astype(np.float32)
+    bias = rng.standard_normal(784).astype(np.float32)
+    z = rng.standard_normal((70, 3))  # more than are taken at a time
+    images = (z @ weights + bias + math.sqrt(variance) * rng.standard_normal((70, 784))).astype(
+        np.float32
+    )
+
+    def gaussian(pixels, logits):
+        squared = ops.sum(ops.square(pixels - logits), axis=-1) / (2 * variance)
+        return squared + 784 / 2 * math.log(2 * math.pi * variance)
+
+    covariance = weights.T.astype(np.float64) @ weights + variance * np.eye(784)
+    residuals = images - bias.astype(np.float64)
+    mahalanobis = np.einsum("ij,ij->i", residuals, np.linalg.solve(covariance, residuals.T).T)
+    logdet = np.linalg.slogdet(covariance)[1]
+    expected = 0.5 * (mahalanobis + logdet + 784 * math.log(2 * math.pi))
+    precision = np.eye(3) + weights @ weights.T / variance
+    means = np.linalg.solve(precision, weights @ residuals.T / variance).T
+    log_var = np.tile(-np.log(np.diag(precision)) + 0.4, (70, 1))
+    q = Posterior(means.astype(np.float32), log_var.astype(np.float32))
+    bounds = importance_weighted_bounds(
+        linear_decoder(weights, bias), images, q, draws=[1, 2000], reconstruction=gaussian, seed=1
+    )
+    np.testing.assert_allclose(bounds[1], expected, atol=0.15)
+    assert bounds[0].mean() > bounds[1].mean()
+    assert abs((bounds[1] - expected).mean()) < 0.02
+
+
+def test_numbers_of_draws_that_do_not_divide_each_other_are_refused():
+    decoder = sharpened(2)
+    with pytest.raises(ValueError, match=r"received \[1, 10, 25\]"):
+        importance_weighted_bounds(
+            decoder,
+            np.zeros((1, 784), np.float32),
+            (np.zeros((1, 2)), np.zeros((1, 2))),
+            draws=[1, 10, 25],
+            seed=1,
+        )
+
+
+def test_binarised_pixels_are_white_as_often_as_they_are_grey():
+    grey = np.tile(np.linspace(0, 1, 784, dtype=np.float32), (4000, 1))
+    drawn = binarize(grey, seed=1)
+    assert set(np.unique(drawn)) == {0.0, 1.0}
+    np.testing.assert_allclose(drawn.mean(axis=0), grey[0], atol=0.04)
+    assert (drawn[:, 0] == 0).all()
+    assert (drawn[:, -1] == 1).all()
