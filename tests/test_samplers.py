@@ -145,6 +145,11 @@ def test_the_prior_does_not_look_at_the_images():
     assert sampler == PriorSampler(2, 0.5)
 
 
+def test_without_training_images_there_is_no_mixture():
+    with pytest.raises(ValueError, match=r"^There is nothing to fit a mixture on: .* to prior, or"):
+        fit_sampler("mixture", FakeEncoder(), None, components=1)
+
+
 def test_the_labels_go_with_their_z():
     images = images_at((-1, 0), (1, 0))
     sampler = fit_sampler("class_mixture", FakeEncoder(), images, components=1)

@@ -243,7 +243,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
 def fit_sampler(
     kind: str,
     encoder: Any,
-    images: ImageSet,
+    images: ImageSet | None,
     *,
     components: int,
     temperature: float = 1.0,
@@ -258,16 +258,22 @@ def fit_sampler(
         kind: `prior`, `mixture` or `class_mixture`.
         encoder: Pixels `[n, 784]` to `z_mean`, `z_log_var` and a draw. The prior asks it for the
             length of z alone.
-        images: Training images.
+        images: Training images; the prior does without.
         components: Gaussians, at most; the classes of a class mixture share them.
         temperature: Factor of every standard deviation.
         seed: Of the draws and of the fit.
 
     Raises:
-        ValueError: The class mixture is asked for, and no image has a label.
+        ValueError: There are no images to fit a mixture on, or none with a label for one a class.
     """
     if kind == "prior":
         return PriorSampler(encoder.output_shape[0][-1], temperature)
+    if images is None:
+        raise ValueError(
+            f"There is nothing to fit a {kind} on: expected the training images, received a "
+            "release of an earlier version without them; set `generation.sampler` to prior, or put "
+            "another in service with `kedro run --pipelines retraining`."
+        )
     from mnist_vae.vae.inference import encode
 
     random = np.random.default_rng((seed, 1))

@@ -44,6 +44,7 @@ PREVIEWS = {
     "latent_manifold": "ImagePreview",
     "interpolations": "ImagePreview",
     "reconstruction_sheet": "ImagePreview",
+    "latent_arithmetic": "ImagePreview",
     "learning_curves": "PlotlyPreview",
     "latent_scatter": "PlotlyPreview",
 }

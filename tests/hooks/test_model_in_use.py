@@ -10,6 +10,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io.core import DatasetError
 
 from mnist_vae.datasets.in_use import FILES
+from mnist_vae.hooks.model_in_use import ModelInUse
 from mnist_vae.settings import HOOKS
 from tests.conftest import catalog_of, run
 from tests.projects import kedro
@@ -112,6 +113,23 @@ def test_a_release_without_the_images_that_it_was_trained_on_is_named(project, p
     assert message.endswith(
         "put another in service with `kedro run --pipelines retraining --env test`."
     )
+
+
+def test_a_release_without_its_training_images_still_generates_from_the_prior(project):
+    """They are read for mixtures alone; beside a node that needs them they are missed."""
+    names = ("encoder__keras", "decoder__keras", "test_images__parquet")
+    put_in_service(project, "one", **dict.fromkeys(names, "x"))
+    bootstrap_project(project)
+    with KedroSession.create(project, env="test") as session:
+        hook = next(hook for hook in HOOKS if isinstance(hook, ModelInUse))
+        catalog = session.load_context().catalog
+        asked = {"pipeline_names": ["generation"], "load_versions": None}
+        hook.before_pipeline_run(asked, catalog)
+        assert catalog.exists("train_images")
+        assert catalog.load("train_images") is None
+        asked["pipeline_names"] = ["generation", "embedding"]
+        with pytest.raises(click.ClickException, match=r"has no train_images\.parquet"):
+            hook.before_pipeline_run(asked, catalog)
 
 
 @pytest.mark.parametrize("pipeline", ["embedding", "evaluation"])

@@ -42,7 +42,7 @@ FILES = {
 }
 """The file of a release that an entry of the catalog stands for."""
 
-_NOT_OF_A_FILE = {"versioned", "credentials", "fs_args", "validator"}
+_NOT_OF_A_FILE = {"versioned", "credentials", "fs_args", "validator", "optional"}
 
 
 class ReleaseInUse:
