@@ -13,7 +13,7 @@ PACKAGE = Path(mnist_vae.__file__).parent
 FLOORS = [
     {"corruptions", "images", "params", "fingerprints", "origin", "provenance"},
     {"vae"},
-    {"datasets", "retraining", "sheets"},
+    {"datasets", "figures", "retraining", "sheets"},
     {"anomalies", "contracts", "embeddings", "samplers", "scores", "recipe"},
     {"pipelines"},
     {"pipeline_registry"},

@@ -121,12 +121,21 @@ class EvaluationParams(_Group):
     """How the metrics are computed (`evaluation`)."""
 
     batch_size: PositiveInt = 1024
-    z_samples: PositiveInt = 1
+    z_samples: PositiveInt = 10
     """Draws of z an image; their mean −ELBO is reported."""
     active_unit_threshold: Annotated[float, Field(gt=0)] = 0.01
     """A latent dimension is active when the variance of its mean over the images exceeds this."""
+    neighbours: PositiveInt = 15
+    """Of the k nearest neighbours, k: how well z tells the labels apart."""
     thorough: bool = False
-    """Measure what takes minutes on the full data too, such as the quality of samples."""
+    """Measure what takes minutes on the full data too: where the loss is, what refined inference
+    gains, the quality of samples."""
+    likelihood_images: PositiveInt | None = 10_000
+    """Images of each split that a thorough evaluation takes the loss apart for; None for all."""
+    refine_steps: Annotated[int, Field(ge=1, le=1000)] = 30
+    """Gradient steps to the best Gaussian of each image (`vae.inference.Refiner`)."""
+    importance_samples: Annotated[int, Field(ge=1, le=5000)] = 500
+    """Draws of the importance-weighted bound, where z has too many dimensions for a grid."""
 
 
 class EmbeddingParams(_Group):

@@ -44,6 +44,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "anomaly_of_new_images": anomaly.create_new_images_pipeline() + usage_pipeline,
         "evaluation": evaluation_pipeline
         + evaluation.create_sample_quality_pipeline()
+        + evaluation.create_report_pipeline()
         + usage_pipeline,
         "generation": generation_pipeline + usage_pipeline,
         "reporting": reporting_pipeline,

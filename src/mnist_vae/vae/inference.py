@@ -9,7 +9,7 @@ Variational Autoencoders, 2018).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -74,17 +74,41 @@ def negative_elbo(
         draws: Draws of z an image.
         seed: Seed of the draws.
     """
-    z_mean, z_log_var = map(np.asarray, posterior)
-    noise = np.random.default_rng(seed)
-    logits, term = logits_model(decoder), RECONSTRUCTIONS[reconstruction]
+    logits, kl = logits_model(decoder), np.asarray(kl_divergence(*posterior), np.float64)
+    noises = [np.random.default_rng(seed + draw) for draw in range(draws)]
+    parts = [
+        mean_reconstruction(
+            logits, pixels[rows], [term[rows] for term in posterior], reconstruction, noises
+        )
+        for rows in _rows(len(pixels))
+    ]
+    return np.concatenate(parts) + kl
+
+
+def mean_reconstruction(
+    logits: keras.Model,
+    pixels: Floats,
+    posterior: Sequence[Any],
+    reconstruction: str,
+    noises: Sequence[np.random.Generator],
+) -> NDArray[np.float64]:
+    """Return the mean of −log p(x | z) over draws of z, nats `[n]`, for as many images as given.
+
+    Args:
+        logits: Maps z to the logits of the pixels.
+        pixels: float32 `[n, 784]`.
+        posterior: μ and log σ² of each, `[n, latent_dim]`.
+        reconstruction: `binary_crossentropy` or `mse`.
+        noises: A generator for each draw; whoever goes on with them for the next images has noise
+            that depends on an image's place alone.
+    """
+    z_mean, z_log_var = posterior
     total = np.zeros(len(pixels))
-    for _ in range(draws):
+    for noise in noises:
         epsilon = noise.standard_normal(z_mean.shape, np.float32)
-        for rows in _rows(len(pixels)):
-            z = reparameterize(z_mean[rows], z_log_var[rows], epsilon[rows])
-            total[rows] += np.asarray(term(pixels[rows], logits(z)))
-    kl: NDArray[np.float32] = np.asarray(kl_divergence(z_mean, z_log_var))
-    return total / draws + kl
+        z = reparameterize(z_mean, z_log_var, epsilon)
+        total += np.asarray(RECONSTRUCTIONS[reconstruction](pixels, logits(z)))
+    return total / len(noises)
 
 
 class Refiner:

@@ -11,7 +11,7 @@ from mnist_vae.fingerprints import fingerprint
 from mnist_vae.images import UNLABELLED, ImageSet
 from mnist_vae.params import EvaluationParams, GenerationParams
 from mnist_vae.pipelines.evaluation import sample_nodes
-from mnist_vae.pipelines.evaluation.sample_contract import SampleQualityContract
+from mnist_vae.pipelines.evaluation.contracts import SampleQualityContract
 from mnist_vae.pipelines.evaluation.samples import precision_recall
 
 THOROUGH = EvaluationParams(thorough=True)

@@ -2,7 +2,9 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from mnist_vae.pipelines.evaluation.latent_nodes import measure_latent_space
 from mnist_vae.pipelines.evaluation.nodes import describe_run, evaluate_vae
+from mnist_vae.pipelines.evaluation.table import draw_decomposition, tabulate, to_markdown
 
 
 def create_pipeline() -> Pipeline:
@@ -37,3 +39,47 @@ def create_record_pipeline() -> Pipeline:
         name="describe_run",
     )
     return Pipeline([node])
+
+
+def create_report_pipeline() -> Pipeline:
+    """Return what the evaluation alone has more: the latent space, the table, the figure.
+
+    No candidate is judged by it, so that the retraining does without.
+    """
+    return Pipeline(
+        [
+            Node(
+                measure_latent_space,
+                inputs=[
+                    "encoder",
+                    "decoder",
+                    "train_images",
+                    "validation_images",
+                    "test_images",
+                    "training_summary",
+                    "params:evaluation",
+                    "params:seed",
+                ],
+                outputs="latent_quality",
+                name="measure_latent_space",
+            ),
+            Node(
+                tabulate,
+                inputs=["metrics", "latent_quality", "sample_quality", "training_summary"],
+                outputs="evaluation_table",
+                name="tabulate_evaluation",
+            ),
+            Node(
+                to_markdown,
+                inputs=["evaluation_table", "training_summary"],
+                outputs="evaluation_table_text",
+                name="write_evaluation_table",
+            ),
+            Node(
+                draw_decomposition,
+                inputs=["metrics", "training_summary"],
+                outputs="loss_decomposition",
+                name="draw_loss_decomposition",
+            ),
+        ]
+    )

@@ -234,7 +234,7 @@ def _sampled(sampler: Sampler, decoder: KerasModel, n_images: int, seed: int) ->
     return lambda repeat: flatten(decode(decoder, sampler.sample(n_images, seed + repeat).z))
 
 
-def _measure(classifier: KerasModel, make: _Maker, real: NDArray[np.uint8]) -> dict[str, Any]:
+def _measure(classifier: KerasModel, make: _Maker, real: NDArray[np.float64]) -> dict[str, Any]:
     """Return the figures of sets of images against the features of real ones, `[n, 64]`."""
     from mnist_vae.pipelines.evaluation.classifier import features
 

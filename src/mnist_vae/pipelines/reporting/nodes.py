@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mnist_vae.figures import entitle
 from mnist_vae.images import UNLABELLED
 from mnist_vae.origin import statement
 from mnist_vae.params import ReportingParams
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#888888"
-_LINE_LENGTH = 110  # of the statement, in characters; Plotly does not wrap
 _FEW_EPOCHS = 10
 _JITTER = 0.35  # half the height of a band of points that share their label
 
@@ -70,7 +69,7 @@ def draw_learning_curves(training_history: pd.DataFrame, training_summary: dict[
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 0.17, "yanchor": "bottom"}
     )
     best = training_history.iloc[training_history["val_loss"].argmin()]
-    _entitle(
+    entitle(
         figure,
         f"Learning curves: lowest validation loss {best['val_loss']:.1f} nats, "
         f"after epoch {best['epoch']:.0f}",
@@ -157,25 +156,9 @@ def draw_latent_scatter(
         figure.update_yaxes(title_text="label", dtick=1, zeroline=False)
     else:
         figure.update_yaxes(visible=False, range=[-1, 1])
-    _entitle(figure, title, statement(training_summary))
+    entitle(figure, title, statement(training_summary))
     return figure
 
 
 def _name_of(label: int) -> str:
     return "none" if label == UNLABELLED else str(label)
-
-
-def _entitle(figure: Any, title: str, said: str) -> None:
-    """Give `figure` its title, with the statement of the model under it."""
-    lines = textwrap.wrap(said, _LINE_LENGTH)
-    figure.update_layout(
-        template="plotly_white",
-        height=640,
-        margin={"t": 90 + 16 * len(lines), "b": 60},
-        title={
-            "text": title,
-            "subtitle": {"text": "<br>".join(lines)},
-            "y": 0.96,
-            "yanchor": "top",
-        },
-    )

@@ -1,9 +1,11 @@
-"""What must hold of the figures of sample quality at rest: the catalog's `validator:` calls it."""
+"""What must hold of the figures of the evaluation at rest: the catalog's `validator:` calls it."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
+
+import pandas as pd
 
 _FIGURES = {"fid", "kid", "precision", "recall"}
 _SHARES = {"precision", "recall"}
@@ -35,4 +37,28 @@ class SampleQualityContract:
                         f"{', 0 to 1' if name in _SHARES else ''}, received {value}; train the "
                         "model again with a lower `training.learning_rate`."
                     )
+        return data
+
+
+class EvaluationTableContract:
+    """Each figure once, of one model, finite; a reference has its source."""
+
+    def validate(self, data: pd.DataFrame) -> pd.DataFrame:
+        """Return the table.
+
+        Raises:
+            ValueError: A figure is there twice or not finite, the rows are of several models, or a
+                reference has no source.
+        """
+        twice = data["figure"][data["figure"].duplicated()].tolist()
+        endless = data["figure"][~data["obtained"].map(math.isfinite)].tolist()
+        unsourced = data["figure"][data["reference"].notna() & data["source"].isna()].tolist()
+        several = data["model_version"].nunique() != 1
+        if twice or endless or unsourced or several:
+            raise ValueError(
+                "The evaluation table breaks its contract: expected each figure once, finite, of "
+                f"one model, and each reference with its source, received {twice or 'none'} twice, "
+                f"{endless or 'none'} not finite, {unsourced or 'none'} without a source and "
+                f"{data['model_version'].nunique()} models; run `kedro run --pipelines evaluation`."
+            )
         return data
