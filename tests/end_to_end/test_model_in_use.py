@@ -27,7 +27,14 @@ from tests.retrainings import damage, retrain
 
 pytestmark = pytest.mark.slow  # they train, some in processes of their own
 
-CONSUMERS = ("denoising", "embedding", "embedding_of_new_images", "evaluation", "generation")
+CONSUMERS = (
+    "anomaly",
+    "denoising",
+    "embedding",
+    "embedding_of_new_images",
+    "evaluation",
+    "generation",
+)
 WITHOUT_A_RECORD = {"embedding"}  # its rows name the model
 QUICK = {"epochs": 1, "jit_compile": False}
 STATES = ("none", "one", "promoted", "rolled back", "damaged")
@@ -76,6 +83,7 @@ def said_by_outputs(project, pipeline):
     """The model version and the release that every output of the pipeline names."""
     data = project / "data/test"
     output = {
+        "anomaly": data / "07_model_output/anomaly_scores.parquet",
         "denoising": data / "07_model_output/denoised_examples.parquet",
         "embedding": data / "07_model_output/latent_embeddings.parquet",
         "embedding_of_new_images": data / "07_model_output/new_embeddings.parquet",

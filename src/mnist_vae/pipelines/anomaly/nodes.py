@@ -124,7 +124,7 @@ def compare_protocols(
 
     Returns:
         `protocol`, `normal`, `outlier`, `score`, `auroc`, its `standard_error` (Hanley and McNeil),
-        `n_normal`, `n_outlier`, `model_version`.
+        `n_normal`, `n_outlier`, `model_version` and, of a release, `release`.
 
     Raises:
         ValueError: Models, images, calibration and summary do not belong together.
@@ -160,7 +160,7 @@ def compare_protocols(
             ", ".join(anomaly_params.protocols),
         )
     table = pd.concat(rows, ignore_index=True)
-    return table.assign(model_version=training_summary["model_version"])
+    return table.assign(**origin(training_summary))
 
 
 def summarise_anomalies(
