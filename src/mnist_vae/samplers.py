@@ -129,7 +129,7 @@ class MixtureSampler:
         """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+        from threadpoolctl import threadpool_limits
 
         least = _ROWS_A_DIMENSION * (z.shape[1] + 1)
         mixture = GaussianMixture(max(1, min(components, len(z) // least)), random_state=seed)
