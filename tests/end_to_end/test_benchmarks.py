@@ -17,6 +17,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
         ("throughput", ["images_per_second", "ratios"]),
         ("time_to_quality", ["ours", "plain_keras", "plain_to_ours"]),
         ("quality", ["latent_dim"]),
+        ("inference", ["latent_dim"]),
         ("ablation", ["variants"]),
         ("memory", ["peak_megabytes", "copies"]),
     ],

@@ -151,3 +151,11 @@ def test_scores_are_those_of_the_refined_q(networks, pixels):
     np.testing.assert_array_equal(terms.z_mean, refined.z_mean)
     expected = negative_elbo(decoder, pixels, refined, draws=1, **how)
     np.testing.assert_allclose(terms.reconstruction + terms.kl, expected, rtol=1e-5)
+
+
+def test_many_refiners_in_a_process_are_no_reason_to_warn(networks, pixels, caplog):
+    encoder, decoder = networks
+    start = encode(encoder, pixels)
+    for steps in range(1, 8):
+        Refiner(decoder, steps=steps, seed=1)(pixels, start)
+    assert not [record for record in caplog.records if "retracing" in record.message]

@@ -8,6 +8,7 @@ Variational Autoencoders, 2018).
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from statistics import NormalDist
@@ -158,7 +159,8 @@ class Refiner:
         self._starts: StartGrid | None = None
         if steps and isinstance(reconstruction, str) and latent_dim <= _FEW_DIMENSIONS:
             self._starts = StartGrid(self._logits, reconstruction)
-        self._compiled = tf.function(self._descend, jit_compile=True)
+        # A partial each: TensorFlow would take several refiners for one that it compiles too often.
+        self._compiled = tf.function(functools.partial(self._descend), jit_compile=True)
 
     def __call__(self, pixels: Floats, posterior: tuple[Any, Any]) -> Posterior:
         """Return the refined q of images.
@@ -266,7 +268,7 @@ class LinearJoint:
 
         self.latent_dim: int = logits.input_shape[-1]
         any_number = tf.TensorSpec((None, self.latent_dim), tf.float32)
-        self._parts = tf.function(parts, input_signature=[any_number])
+        self._parts = tf.function(functools.partial(parts), input_signature=[any_number])
 
     def __call__(self, z: Floats) -> tuple[Floats, Floats]:
         """Return a and b for these points."""

@@ -5,6 +5,7 @@ log p(x) = log ∫ p(x | z) p(z) dz with p(z) = N(0, I). All figures are nats.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -267,7 +268,7 @@ def importance_weighted_bounds(
         prior_ratio = 0.5 * ops.sum(ops.square(epsilon) + z_log_var - ops.square(z), axis=-1)
         return prior_ratio - ops.stack([term(pixels, value) for value in ops.unstack(values)])
 
-    compiled = tf.function(log_weights, jit_compile=True)
+    compiled = tf.function(functools.partial(log_weights), jit_compile=True)
     noise = np.random.default_rng(seed)
     z_mean, z_log_var = map(np.asarray, posterior)
     bounds = np.empty((len(draws), len(pixels)))
