@@ -1,0 +1,150 @@
+"""Parameters of the jobs, and of what stays on disk."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+
+from mnist_vae.params.group import Fraction, Group
+
+ExitCode = Annotated[int, Field(ge=0, le=255)]
+
+PREVIOUS = "previous"
+"""Of `retraining.roll_back_to`: the release before the one in service."""
+
+
+class RetentionParams(Group):
+    """What stays on disk of runs that train (`retention`)."""
+
+    trained_models: PositiveInt | None = 10
+    """Trained models, newest first; None for all. What a release, or one of as many run manifests,
+    names stays too."""
+
+
+class ExitCodesParams(Group):
+    """What a retraining says to its scheduler (`retraining.exit_codes`), by outcome."""
+
+    promoted: ExitCode = 0
+    kept: ExitCode = 0
+    stalled: ExitCode = 66
+    nothing_new: ExitCode = 0
+    rolled_back: ExitCode = 0
+    withdrawn: ExitCode = 0
+    failed: ExitCode = 1
+    bad_data: ExitCode = 65
+    locked: ExitCode = 75
+
+
+class ScoringExitCodesParams(Group):
+    """What a scoring says to its scheduler (`scoring.exit_codes`), by outcome."""
+
+    scored: ExitCode = 0
+    nothing_new: ExitCode = 0
+    failed: ExitCode = 1
+    bad_data: ExitCode = 65
+    locked: ExitCode = 75
+
+
+class ScoringParams(Group):
+    """How batches are embedded, and how the job tells of it (`scoring`)."""
+
+    keep: PositiveInt = 3
+    """Models whose embeddings stay on disk; those that readers find always do."""
+    exit_codes: ScoringExitCodesParams = ScoringExitCodesParams()
+
+
+class RetrainingParams(Group):
+    """When a candidate goes in service, and how the job tells of it (`retraining`)."""
+
+    start: Literal["scratch", "champion"] = "scratch"
+    """Train from new weights, or from those in service."""
+    force: bool = False
+    """Train even when code, parameters and data are those of a model that was judged before."""
+    judge_as_first: bool = False
+    """Judge a candidate by the bounds of a first model, where the champion cannot be compared."""
+    judge_fraction: Fraction = 0.1
+    """Share of the archive's training images that no candidate is trained on: they decide."""
+    judge_draws: PositiveInt = 5
+    """Draws of z for each of them."""
+    seeds: Annotated[int, Field(ge=1, le=20)] = 3
+    """Trainings, each with a seed of its own, that a candidate must show its gain with."""
+    screen_gain: Annotated[float, Field(ge=0)] = 0.2
+    """Nats an image that the first of them must gain, else the others are not run."""
+    min_gain: Annotated[float, Field(ge=0)] = 0.5
+    """Nats an image by which their mean −ELBO must be lower than the champion's."""
+    max_accuracy_drop: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Loss of label accuracy of z (k nearest neighbours) that is tolerated."""
+    neighbours: PositiveInt = 15
+    """Of the k nearest neighbours, k."""
+    min_active_units: NonNegativeInt = 1
+    """Latent dimensions that must be in use: with none the code is empty (posterior collapse)."""
+    min_active_share: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Of the latent dimensions that the champion uses, the share that the candidate must use."""
+    first_max_negative_elbo: Annotated[float, Field(gt=0)] = 200.0
+    """Nats an image, on the judge's images, that the first model must not exceed."""
+    first_min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Label accuracy of z that the first model must have."""
+    drift_effect: Fraction = 0.15
+    """A batch has drifted when a figure's distribution is at least this far from that of the
+    validation images (Kolmogorov-Smirnov distance, 0 to 1), and"""
+    drift_p_value: Fraction = 0.001
+    """the p-value of the tests, corrected for their number, is below this."""
+    drift_blocks: bool = False
+    """Put a batch that has drifted in quarantine, instead of only recording it."""
+    stall_after: PositiveInt = 3
+    """Candidates in a row, kept out with the same drifted batches, that raise an alarm."""
+    keep_releases: PositiveInt = 5
+    """Releases that stay on disk; the one in service, the one before it and the one that a person
+    took out of service last always do."""
+    roll_back_to: str = PREVIOUS
+    """The release that the pipeline `rollback` puts in service: its whole name, or `previous`."""
+    withdraw: tuple[str, ...] = Field(default=(), strict=False)
+    """The batches that the pipeline `withdrawal` takes out of use, by name."""
+    webhook_timeout: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds to wait for the webhook's answer; its address is a credential."""
+    exit_codes: ExitCodesParams = ExitCodesParams()
+
+    @field_validator("withdraw", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        """Take one name for a list, and a number for the name: 20240601 is one to YAML."""
+        many = value if isinstance(value, list | tuple) else (value,) if value is not None else ()
+        return tuple(str(one) if type(one) is int else one for one in many)
+
+    @field_validator("roll_back_to", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: Any) -> Any:
+        """Leave a number to the node, which names the releases: 000010 is 8 to YAML."""
+        return str(value) if type(value) in (int, float) else value
+
+    def gate(self) -> dict[str, Any]:
+        """Return the rules that a candidate is judged by: under others it may be tried again."""
+        values = self.model_dump(mode="json")
+        return {name: values[name] for name in _GATE}
+
+
+_GATE = (
+    "judge_as_first",
+    "judge_draws",
+    "seeds",
+    "screen_gain",
+    "min_gain",
+    "max_accuracy_drop",
+    "neighbours",
+    "min_active_units",
+    "min_active_share",
+    "first_max_negative_elbo",
+    "first_min_accuracy",
+)
+
+
+class MonitoringParams(Group):
+    """Where the jobs write their figures for Prometheus (`monitoring`)."""
+
+    textfile_folder: Annotated[str, Field(pattern="^/")] | None = None
+    """The folder that node_exporter's textfile collector reads, which must be there; None for
+    `08_reporting/prometheus` in the data folder."""
+    project: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "mnist_vae"
+    """The label `project` of all figures and the start of the files' names: another one for each
+    project, or data folder, that shares the folder."""

@@ -1,0 +1,168 @@
+"""Parameters of what a trained model is used for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from mnist_vae.corruptions import KINDS, Kind, check_level
+from mnist_vae.params.group import Fraction, Group
+
+Levels = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, max_length=20)]
+AnomalyScore = Literal["negative_elbo", "excess", "relative_excess", "mahalanobis"]
+Protocol = Literal["one_class", "held_out", "other_data"]
+
+
+class EvaluationParams(Group):
+    """How the metrics are computed (`evaluation`)."""
+
+    batch_size: PositiveInt = 1024
+    z_samples: PositiveInt = 10
+    """Draws of z an image; their mean −ELBO is reported."""
+    active_unit_threshold: Annotated[float, Field(gt=0)] = 0.01
+    """A latent dimension is active when the variance of its mean over the images exceeds this."""
+    neighbours: PositiveInt = 15
+    """Of the k nearest neighbours, k: how well z tells the labels apart."""
+    thorough: bool = False
+    """Measure what takes minutes on the full data too: where the loss is, what refined inference
+    gains, the quality of samples."""
+    likelihood_images: PositiveInt | None = 10_000
+    """Images of each split that a thorough evaluation takes the loss apart for; None for all."""
+    refine_steps: Annotated[int, Field(ge=1, le=1000)] = 30
+    """Gradient steps to the best Gaussian of each image (`vae.inference.Refiner`)."""
+    importance_samples: Annotated[int, Field(ge=1, le=5000)] = 500
+    """Draws of the importance-weighted bound, where z has too many dimensions for a grid."""
+
+
+class EmbeddingParams(Group):
+    """How the embeddings are written (`embedding`)."""
+
+    batch_size: PositiveInt = 1024
+    refine_steps: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Gradient steps that refine the encoder's q of each image (`vae.inference.Refiner`): better
+    embeddings, for some ten times the time; 0 for the encoder's own."""
+
+
+class GenerationParams(Group):
+    """What is generated and drawn (`generation`)."""
+
+    n_images: Annotated[int, Field(ge=1, le=100_000)] = 100
+    grid_columns: Annotated[int, Field(ge=1, le=50)] = 10
+    manifold_steps: Annotated[int, Field(ge=2, le=50)] = 20
+    interpolation_pairs: Annotated[int, Field(ge=1, le=50)] = 8
+    interpolation_steps: Annotated[int, Field(ge=3, le=50)] = 11
+    reconstructions: Annotated[int, Field(ge=1, le=100)] = 20
+    sampler: Literal["prior", "mixture", "class_mixture"] = "prior"
+    """Where z is drawn from: N(0, I), a Gaussian mixture fitted on z of the training images, or one
+    for each class."""
+    label: Annotated[int, Field(ge=0, lt=255)] | None = None
+    """The class to generate; None for all. It takes the class mixture."""
+    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Factor of the sampler's standard deviations: below 1 images are more usual and more alike."""
+    mixture_components: Annotated[int, Field(ge=1, le=500)] = 50
+    """Gaussians of the mixture, at most; the classes of a class mixture share them."""
+    interpolation: Literal["linear", "spherical"] = "linear"
+    """The way from one z to another: a straight line, or an arc around z = 0."""
+
+    @model_validator(mode="after")
+    def _classes_are_known(self) -> GenerationParams:
+        if self.label is not None and self.sampler != "class_mixture":
+            raise ValueError(
+                "a `label` is for the sampler that knows classes: expected `sampler` to be "
+                f"class_mixture, received the label {self.label} and the sampler {self.sampler}"
+            )
+        return self
+
+
+class ReportingParams(Group):
+    """How the reports are drawn (`reporting`)."""
+
+    max_points: PositiveInt = 10_000
+    """Points of the latent scatter at most; more make the page slow."""
+
+
+class AnomalyParams(Group):
+    """How anomalies are found, and what that is worth (`anomaly`)."""
+
+    score: AnomalyScore = "relative_excess"
+    """The score that decides."""
+    false_positive_rate: Fraction = 0.05
+    """Share of the validation images that the threshold calls anomalies."""
+    refine_steps: PositiveInt = 20
+    """Steps of the refinement whose gain is the likelihood regret."""
+    neighbours: PositiveInt = 5
+    """`knn_distance` is that to this neighbour of z_mean among the training images,"""
+    reference_images: PositiveInt = 10_000
+    """of which so many are taken, class by class. The baseline is fitted to as many."""
+    exact: bool = False
+    """Add −log p(x) by quadrature, where the model has one or two latent dimensions."""
+    sheet_images: Annotated[int, Field(ge=2, le=200)] = 60
+    """Images on the sheet, half of them the most and half the least anomalous ones."""
+    thorough: bool = False
+    """Train the models of `protocols`, some of them for each class: minutes to hours."""
+    protocols: Annotated[tuple[Protocol, ...], Field(min_length=1, strict=False)] = (
+        "one_class",
+        "held_out",
+        "other_data",
+    )
+    """What a thorough run measures beside the model in use."""
+    latent_dim: Annotated[int, Field(ge=1, le=100)] = 20
+    """Of these models."""
+    epochs: PositiveInt = 50
+    """Of these models, at most."""
+    max_images: Annotated[int, Field(ge=100)] | None = None
+    """Train each on this many images at most, class by class; None for all."""
+
+
+class DenoisingParams(Group):
+    """Which noisy images are restored, and how (`denoising`)."""
+
+    max_images: PositiveInt | None = 500
+    """Restore this many test images at most, class by class; None for all."""
+    refine_steps: Annotated[int, Field(ge=0, le=1000)] = 30
+    """Gradient steps on the q of each noisy image; 0 leaves the encoder's."""
+    draws: Annotated[int, Field(ge=1, le=1000)] = 16
+    """Draws of z an image; their mean is the restored image."""
+    evidence: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Weight of what the noisy pixel itself tells of the clean one, beside the decoder: 1 if
+    pixels were black or white, 0 for the decoder alone."""
+    gaussian: Levels = (0.25, 0.5, 0.75)
+    """Levels of Gaussian noise: its σ, in grey values of 0 to 1."""
+    salt_and_pepper: Levels = (0.1, 0.25, 0.5)
+    """Shares of pixels that are made black or white."""
+    masking: Levels = (0.25, 0.5)
+    """Shares of pixels that are made black."""
+    blur: Levels = (1.0, 2.0)
+    """σ of the blur, in pixels."""
+
+    @model_validator(mode="after")
+    def _levels_of_noise(self) -> DenoisingParams:
+        for kind in KINDS:
+            levels = getattr(self, kind)
+            if len(set(levels)) < len(levels):
+                raise ValueError(
+                    f"each level is restored once: expected different ones of `{kind}`, received "
+                    f"{list(levels)}"
+                )
+            for level in levels:
+                check_level(kind, level)
+            if kind in ("salt_and_pepper", "masking") and 1 in levels:
+                raise ValueError(
+                    f"nothing is left of an image at the level 1 of `{kind}`: expected levels "
+                    f"below it, received {list(levels)}"
+                )
+        if not self.corruptions():
+            raise ValueError(
+                "there is nothing to restore: expected a level of one kind at least, received none"
+            )
+        return self
+
+    def corruptions(self) -> list[tuple[Kind, float]]:
+        """Return each kind with each of its levels."""
+        return [(kind, level) for kind in KINDS for level in getattr(self, kind)]
+
+    def shown(self, kind: Kind) -> float:
+        """Return the level of a kind that is drawn: the one in the middle."""
+        levels: tuple[float, ...] = getattr(self, kind)
+        return sorted(levels)[(len(levels) - 1) // 2]
