@@ -43,8 +43,18 @@ def summary_of(networks, train=TRAIN, **more):
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_steps():
+    """Bars are told apart soon."""
+    from mnist_vae.pipelines.evaluation import classifier
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "_STEPS", 60)
+        yield
+
+
 @pytest.fixture(scope="module")
-def classifier():
+def classifier(few_steps):
     return sample_nodes.train_feature_classifier(TRAIN, THOROUGH, 42)
 
 

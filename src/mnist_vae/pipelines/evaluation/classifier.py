@@ -26,7 +26,7 @@ def train_classifier(
     """Return a classifier of the classes among `labels`, numbered in their order.
 
     Two convolutions, each with a stride of two, a hidden layer of 64, and dropout; Adam with a
-    learning rate that falls to 0. On MNIST it gets 99 % of the test images right.
+    learning rate that falls to 0. On MNIST it gets 98.8 % of the test images right.
 
     Args:
         pixels: Bytes, `[n, 784]`.
