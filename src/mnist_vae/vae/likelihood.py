@@ -103,7 +103,7 @@ def exact_log_likelihood(
         reconstruction: `binary_crossentropy` or `mse`.
         grid: Its step and bounds.
         tolerance: Nats that the error of an image may be; the step is halved three times at most.
-        progress: Show a progress bar on stderr.
+        progress: Show a progress bar on stderr, if it is a terminal.
 
     Raises:
         ValueError: z has more than two dimensions.
@@ -138,7 +138,9 @@ def _quadrature(
     coarse = [grid.tile(place, _COARSE) for place in places]
     near = np.concatenate([_near(joint, pixels[rows], coarse) for rows in _blocks(len(pixels))])
     sums = _Sums(len(pixels))
-    for number in tqdm(np.flatnonzero(near.any(axis=0)), "exact likelihood", disable=not progress):
+    for number in tqdm(
+        np.flatnonzero(near.any(axis=0)), "exact likelihood", disable=None if progress else True
+    ):
         place, of_tile = places[number], np.flatnonzero(near[:, number])
         weights, offsets = joint(grid.tile(place))
         at_the_border = min(place) == 0 or max(place) == grid.tiles - 1
@@ -246,7 +248,7 @@ def importance_weighted_bounds(
         seed: Seed of the draws.
         reconstruction: `binary_crossentropy`, `mse`, or a function of pixels and logits that
             returns −log p(x | z), nats `[batch]`.
-        progress: Show a progress bar on stderr.
+        progress: Show a progress bar on stderr, if it is a terminal.
 
     Returns:
         Nats, `[len(draws), n]`.
@@ -273,7 +275,7 @@ def importance_weighted_bounds(
     z_mean, z_log_var = map(np.asarray, posterior)
     bounds = np.empty((len(draws), len(pixels)))
     starts = range(0, len(pixels), _IMAGES)
-    for start in tqdm(starts, "importance-weighted bound", disable=not progress):
+    for start in tqdm(starts, "importance-weighted bound", disable=None if progress else True):
         # Of one size, as each is compiled; the last images are repeated to fill it.
         rows = np.minimum(np.arange(start, start + _IMAGES), len(pixels) - 1)
         chunks = []
