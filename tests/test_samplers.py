@@ -187,3 +187,22 @@ def test_where_there_is_no_one_arc_the_line_is_taken(start, end):
     with np.errstate(all="raise"):
         arc = interpolate(*pair, T, "spherical")
     assert np.array_equal(arc, interpolate(*pair, T, "linear"))
+
+
+def test_a_class_of_one_row_has_a_mixture_of_its_own():
+    labels = LABELS.copy()
+    labels[7] = 5
+    sampler = ClassMixtureSampler.fit(Z, labels, components=3)
+    draws = sampler.sample(20, seed=1, label=5)
+    np.testing.assert_allclose(draws.z, np.tile(Z[7], (20, 1)), atol=0.02)
+
+
+def test_a_class_that_is_rare_among_many_images_can_be_generated():
+    n = 30_000
+    label = np.zeros(n, np.uint8)
+    label[-1] = 9
+    rare = ImageSet(np.zeros((n, 784), np.float32), np.arange(n), np.full(n, "train"), label)
+    for seed in range(4):
+        sampler = fit_sampler("class_mixture", FakeEncoder(), rare, components=2, seed=seed)
+        assert sampler.sample(3, 1, 9).label.tolist() == [9, 9, 9]
+        assert sampler.shares[1] < 2e-3

@@ -12,6 +12,7 @@ are fitted by one thread, as the sums of several come in any order.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from mnist_vae.images import UNLABELLED, ImageSet
 
 _ROWS = 20_000  # of z that mixtures are fitted on: more cost time, and change little
+_CLASS_ROWS = 20  # of them, at least, are of each class
 _LEAST_SINE = 1e-3  # of the angle between two z; below it an arc is a line, or anywhere
 _ROWS_A_DIMENSION = 2  # of z that a component needs at least, for its covariance to have full rank
 
@@ -131,6 +133,7 @@ class MixtureSampler:
         from sklearn.mixture import GaussianMixture
         from threadpoolctl import threadpool_limits
 
+        z = np.resize(z, (max(2, len(z)), z.shape[1]))  # a single row is taken twice
         least = _ROWS_A_DIMENSION * (z.shape[1] + 1)
         mixture = GaussianMixture(max(1, min(components, len(z) // least)), random_state=seed)
         with threadpool_limits(limits=1), warnings.catch_warnings(category=ConvergenceWarning):
@@ -278,10 +281,22 @@ def fit_sampler(
 
     random = np.random.default_rng((seed, 1))
     rows = np.resize(random.permutation(len(images)), _ROWS)
+    if kind == "class_mixture" and images.label is not None:
+        rows = np.concatenate([rows, *_of_rare_classes(rows, images.label)])
     z_mean, z_log_var = encode(encoder, images.take(rows).model_input())
     z = z_mean + np.exp(0.5 * z_log_var) * random.standard_normal(z_mean.shape)
     labels = None if images.label is None else images.label[rows]
     return SAMPLERS[kind].fit(z, labels, components=components, temperature=temperature, seed=seed)
+
+
+def _of_rare_classes(
+    rows: NDArray[np.intp], labels: NDArray[np.uint8]
+) -> Iterator[NDArray[np.intp]]:
+    """Yield rows of the classes that few of `rows` are of, or none."""
+    counts = np.bincount(labels[rows], minlength=UNLABELLED + 1)
+    for label in np.unique(labels):
+        if counts[label] < _CLASS_ROWS:
+            yield np.resize(np.flatnonzero(labels == label), _CLASS_ROWS)
 
 
 def interpolate(

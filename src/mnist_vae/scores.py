@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +35,12 @@ def score(
     reconstruction: str,
     draws: int,
     seed: int,
+    refine: Callable[[Any, Any], Any] | None = None,
 ) -> Scores:
-    """Return the scores of `images`; with one seed all models have the same noise."""
+    """Return the scores of `images`; with one seed all models have the same noise.
+
+    They are of the encoder's q, or of what `refine` makes of it (`model.score_batches`).
+    """
     from mnist_vae.vae.model import score_batches
 
     totals = np.zeros(len(images))
@@ -46,6 +52,7 @@ def score(
                 (batch.model_input() for batch in images.batches(_BATCH_SIZE)),
                 reconstruction=reconstruction,
                 seed=seed + draw,
+                refine=refine,
             )
         )
         totals += np.concatenate([term.reconstruction + term.kl for term in terms])

@@ -27,12 +27,18 @@ class Serving(Release):
         return self.contents[filename]
 
 
-def embeddings_of(encoder, decoder, images, split):
+def embeddings_of(encoder, decoder, images, split, refine_steps=0):
     """The columns of `latent_embeddings` that the nodes read."""
+    from mnist_vae.vae.inference import Refiner
     from mnist_vae.vae.model import score_batches
 
     (terms,) = score_batches(
-        encoder, decoder, [images.model_input()], reconstruction="binary_crossentropy", seed=1
+        encoder,
+        decoder,
+        [images.model_input()],
+        reconstruction="binary_crossentropy",
+        seed=1,
+        refine=Refiner(decoder, steps=refine_steps, seed=1),
     )
     return pd.DataFrame(
         {

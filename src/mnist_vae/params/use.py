@@ -28,7 +28,8 @@ class EvaluationParams(Group):
     """Measure what takes minutes on the full data too: where the loss is, what refined inference
     gains, the quality of samples."""
     likelihood_images: PositiveInt | None = 10_000
-    """Images of each split that a thorough evaluation takes the loss apart for; None for all."""
+    """Images of each split that a thorough evaluation takes the loss apart for, class by class;
+    None for all."""
     refine_steps: Annotated[int, Field(ge=1, le=1000)] = 30
     """Gradient steps to the best Gaussian of each image (`vae.inference.Refiner`)."""
     importance_samples: Annotated[int, Field(ge=1, le=5000)] = 500

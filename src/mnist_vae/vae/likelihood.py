@@ -31,6 +31,8 @@ _TILE = 25  # points of the grid, per dimension, that are summed together or lef
 _COARSE = 5  # of them, per dimension, stand for the tile when it is chosen: one of five
 _NEGLIGIBLE = 25.0  # nats below the greatest coarse point: e^-25 is 1e-11
 _HALVINGS = 3  # of the step, at most
+_DOUBLINGS = 3  # of the bound, at most
+_CELLS = 2**25  # images times tiles, at a time
 _BLOCK = 4096  # images at a time,
 _POINTS = 2048  # and points, of a grid;
 _IMAGES, _DRAWS = 64, 50  # at a time, of the importance-weighted bound
@@ -94,15 +96,17 @@ def exact_log_likelihood(
     decoder over the grid serves all images and the rest is a matrix product. Nearly the whole grid
     has nothing to do with an image: a coarse grid, one point in five of each dimension, finds the
     tiles where its log p(x, z) comes within 25 nats of the greatest, and only those are summed.
-    Memory is that of a few thousand points and images. Images whose error is above the tolerance,
-    as their posterior is narrower than the grid's step, are summed anew with half the step.
+    Memory is that of a few thousand points and images. Images that have more of their mass at the
+    border than the tolerance are summed anew within twice the bound; images whose error is above
+    it, as their posterior is narrower than the grid's step, with half the step.
 
     Args:
         decoder: Maps z to pixels, the sigmoid of its layer `logits`.
         pixels: Grey values in [0, 1], taken as probabilities, float32 `[n, 784]`.
         reconstruction: `binary_crossentropy` or `mse`.
         grid: Its step and bounds.
-        tolerance: Nats that the error of an image may be; the step is halved three times at most.
+        tolerance: Nats that the error of an image may be, and share of its mass at the border; step
+            and bound are halved and doubled three times at most.
         progress: Show a progress bar on stderr, if it is a terminal.
 
     Raises:
@@ -116,13 +120,14 @@ def exact_log_likelihood(
         )
     joint = LinearJoint(logits_model(decoder), reconstruction)
     found = _quadrature(joint, pixels, grid, progress)
-    for _ in range(_HALVINGS):
-        wide = np.flatnonzero(found.error > tolerance)
-        grid = Grid(grid.step / 2, grid.bound)
-        if len(wide):
-            anew = _quadrature(joint, pixels[wide], grid, progress)
-            for values, better in zip(found, anew, strict=True):
-                values[wide] = better
+    bounds = np.full(len(pixels), grid.bound)
+    for _ in range(_DOUBLINGS):
+        far = np.flatnonzero(found.outside > tolerance)
+        bounds[far] *= 2
+        _sum_anew(found, far, joint, pixels, bounds, grid.step, progress)
+    for halvings in range(1, _HALVINGS + 1):
+        narrow = np.flatnonzero(found.error > tolerance)
+        _sum_anew(found, narrow, joint, pixels, bounds, grid.step / 2**halvings, progress)
     if reconstruction == "mse":
         return found._replace(
             log_likelihood=found.log_likelihood - np.square(pixels).sum(axis=1, dtype=np.float64)
@@ -130,7 +135,35 @@ def exact_log_likelihood(
     return found
 
 
+def _sum_anew(
+    found: ExactLikelihood,
+    rows: NDArray[np.intp],
+    joint: LinearJoint,
+    pixels: NDArray[np.float32],
+    bounds: Floats,
+    step: float,
+    progress: bool,
+) -> None:
+    """Replace what was found for the images at `rows`, each within its own bound."""
+    for bound in np.unique(bounds[rows]):
+        some = rows[bounds[rows] == bound]
+        anew = _quadrature(joint, pixels[some], Grid(step, float(bound)), progress)
+        for values, better in zip(found, anew, strict=True):
+            values[some] = better
+
+
 def _quadrature(
+    joint: LinearJoint, pixels: NDArray[np.float32], grid: Grid, progress: bool
+) -> ExactLikelihood:
+    together = max(1, _CELLS // grid.tiles**joint.latent_dim)  # images
+    parts = [
+        _quadrature_at_once(joint, pixels[start : start + together], grid, progress)
+        for start in range(0, len(pixels), together)
+    ]
+    return ExactLikelihood(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _quadrature_at_once(
     joint: LinearJoint, pixels: NDArray[np.float32], grid: Grid, progress: bool
 ) -> ExactLikelihood:
     latent_dim = joint.latent_dim

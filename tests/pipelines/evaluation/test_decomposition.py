@@ -77,7 +77,7 @@ def test_what_is_skipped_is_said_in_one_line(caplog, small_model):
         assert split["decomposition"] is split["binarized"] is None
 
 
-def test_a_thorough_evaluation_takes_the_first_images_of_each_split_apart(small_model):
+def test_a_thorough_evaluation_takes_some_images_of_each_split_apart(small_model):
     from mnist_vae.pipelines.evaluation.nodes import evaluate_vae
 
     params = PARAMS.model_copy(update={"likelihood_images": 12})
@@ -92,3 +92,18 @@ def test_a_thorough_evaluation_takes_the_first_images_of_each_split_apart(small_
         test["binarized"]["negative_log_likelihood"]
         != test["decomposition"]["negative_log_likelihood"]
     )
+
+
+def test_the_images_that_are_taken_apart_are_of_all_classes(small_model, monkeypatch):
+    from mnist_vae.pipelines.evaluation import nodes
+
+    *models, train, validation, test, summary = small_model
+    order = np.argsort(test.label, kind="stable")  # such as in the embedded sample
+    test = test.take(order)
+    seen = []
+    monkeypatch.setattr(nodes, "decompose", lambda _e, _d, pixels, *_: seen.append(pixels))
+    params = PARAMS.model_copy(update={"likelihood_images": 10})
+    nodes.evaluate_vae(*models, train, validation, test, summary, params, 1)
+    taken = seen[2]
+    rows = [int(np.flatnonzero((test.model_input() == image).all(axis=1))[0]) for image in taken]
+    assert sorted(test.label[rows]) == list(range(10))

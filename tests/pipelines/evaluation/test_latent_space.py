@@ -1,10 +1,13 @@
 """The latent space as features, and beside the prior, against closed forms."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 
+from mnist_vae.params import EvaluationParams
+from mnist_vae.pipelines.evaluation.latent_nodes import measure_latent_space
 from mnist_vae.pipelines.evaluation.latent_space import (
     maximum_mean_discrepancy,
     mutual_information,
@@ -79,3 +82,13 @@ def test_the_information_of_a_gaussian_channel_is_the_closed_form():
     z_mean = np.random.default_rng(0).normal(0, 3, (4000, 1)).astype(np.float32)
     information = mutual_information(z_mean, np.zeros_like(z_mean), seed=1)
     assert information.value == pytest.approx(0.5 * math.log(10), abs=0.05)
+
+
+def test_of_a_single_image_nothing_is_compared(small_model):
+    *models, train, validation, test, summary = small_model
+    one = test.take(slice(1))
+    quality = measure_latent_space(*models, train, validation, one, summary, EvaluationParams(), 1)
+    assert quality["n_images"] == 1
+    assert quality["amortised"]["mutual_information"] is None
+    assert quality["amortised"]["mmd_to_prior"] is None
+    json.dumps(quality, allow_nan=False)

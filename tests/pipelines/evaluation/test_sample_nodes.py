@@ -228,3 +228,25 @@ def test_a_wrong_figure_breaks_the_contract(measured, change, message):
 def test_a_report_of_nothing_without_a_reason_breaks_the_contract():
     with pytest.raises(ValueError, match="report of the sample quality is empty"):
         SampleQualityContract().validate({"sets": None, "skipped": None})
+
+
+@pytest.mark.parametrize(("n_train", "n_test"), [(300, 1), (9, 50)])
+def test_of_too_few_images_no_quality_is_measured_and_the_report_says_why(n_train, n_test):
+    from mnist_vae.vae.networks import build_decoder, build_encoder
+
+    networks = build_encoder(seed=1), build_decoder(seed=1)
+    train, test = TRAIN.take(slice(n_train)), TEST.take(slice(n_test))
+    report = sample_nodes.measure_samples(
+        *networks,
+        sample_nodes.train_feature_classifier(train, THOROUGH, 42),
+        train,
+        VALIDATION,
+        test,
+        summary_of(networks, train),
+        THOROUGH,
+        FEW,
+        42,
+    )
+    assert report["sets"] is None
+    assert f"received {n_test} and {n_train}" in report["skipped"]
+    SampleQualityContract().validate(report)

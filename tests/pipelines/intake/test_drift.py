@@ -43,3 +43,17 @@ def test_a_few_images_are_far_from_anything_by_chance_and_have_not_drifted(measu
     assert few.effect > RetrainingParams().drift_effect
     assert few.p_value > 0.001
     assert not few.drifted
+
+
+def test_images_of_the_same_kind_have_not_drifted_from_embeddings_that_were_refined(
+    champion, serving, embed, networks, make_images, pixels
+):
+    known = embed(*networks, make_images(300, "validation", 400), "validation", refine_steps=15)
+    run = {"parameters": {"embedding": {"refine_steps": 15}}}
+    refined = serving(
+        {**champion.contents, "latent_embeddings.parquet": known, "run_manifest.json": run},
+        files={"run_manifest.json": "0" * 64},
+    )
+    new = ImageSet(pixels(60, 5), np.arange(60), np.full(60, "new"))
+    drift = DriftMeter(refined, RetrainingParams(), 1).measure(new)
+    assert not drift.drifted, drift.distances

@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 EXACT: Final = "exact"
 BOUND: Final = "importance-weighted bound"
 _FEW_DIMENSIONS = 2  # that a grid can cover
-_DRAWS = 100  # of the importance-weighted bound, which its number must be a multiple of
 _FAR = 0.5  # between two means: the encoder's is in another place than the best
 
 

@@ -53,7 +53,7 @@ def measure_latent_space(
         thorough) figures, each with its `value` and
         `standard_error`: `neighbour_accuracy` and
         `probe_accuracy` of z_mean (None without labels), `mutual_information` (nats; it cannot
-        exceed log `n_images`), `mmd_to_prior` of draws of z.
+        exceed log `n_images`), `mmd_to_prior` of draws of z (both None of a single image).
 
     Raises:
         ValueError: Models, images and summary do not belong together.
@@ -86,7 +86,7 @@ def measure_latent_space(
             figure: None if estimate is None else estimate._asdict()
             for figure, estimate in figures.items()
         }
-        logger.info("Latent space, %s: %s.", name, _in_words(figures))
+        logger.info("Latent space, %s: %s.", name, _in_words(figures) or "nothing to measure")
     return quality
 
 
@@ -121,6 +121,9 @@ def _figures(
     generator = np.random.default_rng(seed)
     some = generator.permutation(len(test_mean))[:_MAX_IMAGES]
     mean, log_var = test_mean[some], test_log_var[some]
+    figures |= {"mutual_information": None, "mmd_to_prior": None}
+    if len(some) == 1:
+        return figures
     figures["mutual_information"] = mutual_information(mean, log_var, seed)
     draws, prior = (generator.standard_normal(mean.shape, np.float32) for _ in range(2))
     figures["mmd_to_prior"] = maximum_mean_discrepancy(mean + np.exp(log_var / 2) * draws, prior)

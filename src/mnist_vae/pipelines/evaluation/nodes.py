@@ -9,7 +9,7 @@ import numpy as np
 
 from mnist_vae.contracts import check_images, check_models
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import ImageSet
+from mnist_vae.images import ImageSet, draw_rows
 from mnist_vae.origin import origin
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.decomposition import decompose, standard_error
@@ -138,12 +138,18 @@ def _take_apart(
     params: EvaluationParams,
     seed: int,
 ) -> dict[str, Any]:
-    """Return the decomposition of −ELBO of the first images, grey and drawn as 0 or 1, or None."""
+    """Return the decomposition of −ELBO, of the grey images and drawn as 0 or 1, or None.
+
+    It is that of `likelihood_images`, class by class: archives may be in the order of the classes.
+    """
     if not params.thorough:
         return {"decomposition": None, "binarized": None}
     from mnist_vae.vae.likelihood import binarize
 
-    pixels = images.take(slice(params.likelihood_images)).model_input()
+    count = params.likelihood_images
+    if count is not None and count < len(images):
+        images = images.take(draw_rows(np.arange(len(images)), images.label, count, seed))
+    pixels = images.model_input()
     kinds = {"decomposition": pixels, "binarized": None}
     if images.split[0] == "test" and reconstruction == "binary_crossentropy":
         kinds["binarized"] = binarize(pixels, seed)

@@ -30,6 +30,7 @@ _Maker = Callable[[int], NDArray[np.uint8]]
 CLASSIFIER = "feature_classifier"
 REFERENCE, POSTERIORS = "training images", "draws of the posteriors of training images"
 _MAX_IMAGES = 10_000
+_LEAST_IMAGES = 2  # a single one has no covariance
 _REPEATS = 5
 _COOL = 0.8  # the temperature that the prior is measured at beside 1
 _COLUMNS = 15  # of the sheet
@@ -109,13 +110,15 @@ def measure_samples(
         "sets": None,
         "verdict": None,
     }
+    n_images = min(_MAX_IMAGES, len(test_images), len(train_images) // _REPEATS)
+    if report["skipped"] is None and n_images < _LEAST_IMAGES:
+        report["skipped"] = _too_few(test_images, train_images)
     if report["skipped"] is not None:
         logger.info("%s", report["skipped"])
         return report
     from mnist_vae.pipelines.evaluation.classifier import features
 
     classifier = feature_classifier[CLASSIFIER]
-    n_images = min(_MAX_IMAGES, len(test_images), len(train_images) // _REPEATS)
     samplers = _samplers(encoder, train_images, generation_params.mixture_components, seed)
     sets: dict[str, _Maker] = {
         REFERENCE: _real(train_images, n_images, seed),
@@ -176,6 +179,14 @@ def _why_skipped(train_images: ImageSet, params: EvaluationParams) -> str | None
             "no training image has a label."
         )
     return None
+
+
+def _too_few(test_images: ImageSet, train_images: ImageSet) -> str:
+    return (
+        f"The quality of samples was not measured: expected {_LEAST_IMAGES} test images and "
+        f"{_LEAST_IMAGES * _REPEATS} training images or more, received {len(test_images)} and "
+        f"{len(train_images)}."
+    )
 
 
 def _labelled(images: ImageSet) -> ImageSet:

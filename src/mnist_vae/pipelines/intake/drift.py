@@ -13,6 +13,8 @@ from mnist_vae.params import RetrainingParams
 from mnist_vae.retraining.records import Drift
 from mnist_vae.scores import score
 
+_RUN = "run_manifest.json"
+
 
 class DriftMeter:
     """Measure drift with the model in service, whose files are read once, when the first is due.
@@ -25,10 +27,12 @@ class DriftMeter:
     from anything by chance.
 
     The validation images are of the training data, but the model was not fitted to them: beside
-    its training images all new ones would look worse.
+    its training images all new ones would look worse. The q of new images is refined as theirs was
+    (`embedding.refine_steps` of the champion's run).
     """
 
     def __init__(self, champion: Release, params: RetrainingParams, seed: int) -> None:
+        self._champion = champion
         self._params = params
         self._seed = seed
         self._load = cache(champion.load)
@@ -59,13 +63,26 @@ class DriftMeter:
 
     def _figures(self, images: ImageSet) -> dict[str, NDArray[Any]]:
         """Return −ELBO (nats) and every dimension of z's mean, `[n]` each."""
+        from mnist_vae.vae.inference import Refiner
+
+        decoder = self._load("decoder.keras")
+        reconstruction = self._load("training_summary.json")["reconstruction"]
         scores = score(
             self._load("encoder.keras"),
-            self._load("decoder.keras"),
+            decoder,
             images,
-            self._load("training_summary.json")["reconstruction"],
+            reconstruction,
             draws=1,
             seed=self._seed,
+            refine=Refiner(
+                decoder, steps=self._steps(), reconstruction=reconstruction, seed=self._seed
+            ),
         )
         columns = {f"z_mean_{dim:02d}": values for dim, values in enumerate(scores.z_mean.T)}
         return {"negative_elbo": scores.negative_elbo, **columns}
+
+    def _steps(self) -> int:
+        """Return the steps by which the champion's embeddings were refined."""
+        if _RUN not in self._champion.manifest.get("files", {}):
+            return 0  # of a release of an earlier version, which knew of no refinement
+        return int(self._load(_RUN)["parameters"]["embedding"].get("refine_steps", 0))
