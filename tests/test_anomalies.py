@@ -7,7 +7,7 @@ import pytest
 
 from mnist_vae.anomalies import Calibration, calibrate, score_of, scores_of, threshold_of
 from mnist_vae.fingerprints import fingerprint
-from mnist_vae.images import ImageSet
+from mnist_vae.images import UNLABELLED, ImageSet
 from mnist_vae.params import AnomalyParams
 from mnist_vae.vae.model import ElboTerms
 
@@ -144,6 +144,19 @@ def test_images_without_labels_are_one_class(networks, make_images):
     train = make_images(30, labelled=False)
     calibration = calibrated(networks, train, make_images(20, "validation", 30, labelled=False))
     assert len(calibration.latent_means) == 1
+
+
+def test_images_without_a_label_are_no_class_beside_those_of_others(networks, make_images):
+    """As a batch without labels has them, among images that have one."""
+    train, validation = make_images(60), make_images(20, "validation", 60)
+    of_all = calibrated(networks, train, validation)
+    more, n = make_images(90), 30
+    label = np.concatenate([train.label, np.full(n, UNLABELLED, np.uint8)])
+    pixels = np.concatenate([train.pixels, more.pixels[-n:]])
+    mixed = ImageSet(pixels, more.image_id, more.split, label)
+    with_unlabelled = calibrated(networks, mixed, validation)
+    assert with_unlabelled.latent_means == of_all.latent_means
+    assert with_unlabelled.latent_precision == of_all.latent_precision
 
 
 def test_models_that_were_not_trained_together_are_refused(networks, make_images):

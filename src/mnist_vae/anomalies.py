@@ -47,7 +47,8 @@ class Calibration(BaseModel):
         n_validation: How many these were.
         entropy_cap: Nats, the 0.99 quantile of their entropies (`relative_excess`).
         latent_means: The mean of `z_mean` over the training images of each class,
-            `[classes, latent_dim]`; of all of them where they have no labels.
+            `[classes, latent_dim]`, which says nothing of images without a label beside others;
+            of all of them where none has one.
         latent_precision: The inverse of their covariance about these, `[latent_dim, latent_dim]`.
     """
 
@@ -231,10 +232,13 @@ def _classes(
     """Return the mean of each class and the inverse of the covariance about them.
 
     One covariance for all classes, as in Lee et al., A Simple Unified Framework for Detecting
-    Out-of-Distribution Samples (2018): a class of few images has none of its own.
+    Out-of-Distribution Samples (2018): a class of few images has none of its own. Images without a
+    label are no class beside others: their mean would be amid all of these.
     """
     z = z_mean.astype(np.float64)
     names = np.full(len(z), UNLABELLED) if label is None else label
+    if (labelled := names != UNLABELLED).any():
+        z, names = z[labelled], names[labelled]
     _, classes = np.unique(names, return_inverse=True)
     means = np.stack([z[classes == number].mean(axis=0) for number in range(classes.max() + 1)])
     around = z - means[classes]

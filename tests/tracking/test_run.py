@@ -93,6 +93,14 @@ def test_a_decision_is_logged_with_its_figures_and_tags(run):
     assert run.client.metrics["retraining_decision.candidate.negative_elbo"] == 140.0
 
 
+def test_metrics_that_were_not_measured_are_no_figures(run):
+    """What only a thorough evaluation measures is None elsewhere, and lists have no one figure."""
+    split = {"negative_elbo": 140.5, "kl_per_dimension": [3.0, 4.0], "decomposition": None}
+    run.log("metrics", {"model_version": "m", "splits": {"test": split}, "skipped": "all else"})
+    assert run.client.metrics == {"metrics.splits.test.negative_elbo": 140.5}
+    assert run.client.files == ["metrics.json"]
+
+
 def test_a_table_of_no_interest_is_not_logged(run):
     run.log("latent_embeddings", object())
     assert not run.client.files

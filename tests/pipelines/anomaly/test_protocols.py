@@ -1,12 +1,13 @@
 """AUROC and its standard error against known answers, and which images a protocol compares."""
 
+import dataclasses
 import logging
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_vae.images import ImageSet
+from mnist_vae.images import UNLABELLED, ImageSet
 from mnist_vae.params import AnomalyParams, ModelParams, TrainingParams
 from mnist_vae.pipelines.anomaly import protocols
 from mnist_vae.pipelines.anomaly.protocols import (
@@ -109,6 +110,23 @@ def test_held_out_trains_on_all_labels_but_one(splits, how):
     assert rows["n_outlier"].tolist() == [4, 4, 4]
     assert rows["auroc"].tolist() == [0.0, 0.5, 1.0]
     assert how.seen[0][1] == "Data: the images of all labels but 0."
+
+
+@pytest.mark.parametrize("protocol", [one_class, held_out])
+def test_images_without_a_label_are_in_no_part_of_a_comparison_of_labels(splits, how, protocol):
+    """They could be of the very class that is held out, as those of a batch without labels."""
+    label = splits.train.label.copy()
+    label[:6] = UNLABELLED
+    of_test = splits.test.label.copy()
+    of_test[:3] = UNLABELLED
+    some = Splits(
+        dataclasses.replace(splits.train, label=label),
+        splits.validation,
+        dataclasses.replace(splits.test, label=of_test),
+    )
+    rows = pd.concat(protocol(some, how))
+    assert not any(UNLABELLED in labels for seen, _ in how.seen for labels in seen)
+    assert (rows["n_normal"] + rows["n_outlier"]).tolist() == [9, 9, 9]
 
 
 def test_a_label_with_few_images_has_no_model(splits, how, caplog):

@@ -352,6 +352,30 @@ def test_all_files_of_a_model_have_the_same_columns_and_one_threshold(place, mod
     assert len(pd.read_parquet(place.folder / OLD)) == 15, "as one table"
 
 
+def test_a_release_without_a_threshold_and_one_with_it_take_turns(place, models):
+    """An old release in service, the promotion of one with a threshold, and a rollback."""
+    put(place.to_embed, "monday", images_of(5))
+    place.score(OLD)
+    calibrated = calibration_of(models, NEW)
+    place.calibration = calibrated
+    put(place.to_embed, "tuesday", images_of(5, seed=1))
+    promoted = place.score(NEW)
+    assert all("is_anomaly" in table for table in place.found().values())
+    assert promoted.records["monday"].anomalous_images is not None
+    place.calibration = None
+    back = place.score(OLD)
+    assert set(back.records) == {"tuesday"}
+    assert (back.outcome, back.records["tuesday"].anomalous_images) == (Outcome.SCORED, None)
+    assert "anomalies" not in back.reason
+    assert place.versions() == {"monday": OLD, "tuesday": OLD}
+    assert not any("is_anomaly" in table for table in place.found().values())
+    assert place.score(OLD).outcome == Outcome.NOTHING_NEW
+    place.calibration = calibrated
+    again = place.score(NEW)
+    assert (again.outcome, again.records) == (Outcome.SCORED, {})
+    assert all("is_anomaly" in table for table in place.found().values())
+
+
 def test_the_threshold_of_another_model_is_not_applied(place, models):
     put(place.to_embed, "monday", images_of(5))
     place.calibration = calibration_of(models, NEW)

@@ -21,7 +21,7 @@ from mnist_vae.anomalies import Column, calibrate
 from mnist_vae.corruptions import Kind, corrupt
 from mnist_vae.datasets.archive_parts import ImageArchive
 from mnist_vae.datasets.backup import NoBackup
-from mnist_vae.images import ImageSet
+from mnist_vae.images import UNLABELLED, ImageSet
 from mnist_vae.params import AnomalyParams, ModelParams, SplitParams, TrainingParams
 from mnist_vae.pipelines.anomaly.scorer import Scorer, all_scores, at_most
 from mnist_vae.pipelines.data.nodes import ingest_images, split_images
@@ -55,6 +55,10 @@ class Splits:
     def where(self, label: int, *, equal: bool) -> Splits:
         """Return those with this label, or all others."""
         return Splits(*(_where(part, label, equal=equal) for part in self.parts))
+
+    def labelled(self) -> Splits:
+        """Return those that have a label: any of the others could be of any class."""
+        return self.where(UNLABELLED, equal=False)
 
     @property
     def parts(self) -> tuple[ImageSet, ImageSet, ImageSet]:
@@ -179,6 +183,7 @@ def corrupted(judge: Judge, test_images: ImageSet, seed: int) -> Iterator[pd.Dat
 
 def one_class(splits: Splits, how: How) -> Iterator[pd.DataFrame]:
     """Yield, for each label, the rows of a model of its images alone against all other labels."""
+    splits = splits.labelled()
     for label in _labels(splits):
         own = splits.where(label, equal=True)
         logger.info("One class: a model of %s images with the label %d.", len(own.train), label)
@@ -190,6 +195,7 @@ def one_class(splits: Splits, how: How) -> Iterator[pd.DataFrame]:
 
 def held_out(splits: Splits, how: How) -> Iterator[pd.DataFrame]:
     """Yield, for each label, the rows of a model of all other labels against it."""
+    splits = splits.labelled()
     for label in _labels(splits):
         rest = splits.where(label, equal=False)
         logger.info("Held out: a model of %s images without the label %d.", len(rest.train), label)
