@@ -22,7 +22,6 @@ from common import copy_project, kedro, median, parser, read_images, report, say
 
 STEPS = [5, 10, 15, 20, 30, 100]
 ROUNDS = 5
-FEW_DIMENSIONS = 2
 
 
 def train(folder: Path, latent_dim: int, small: bool) -> tuple[Any, Any]:
@@ -48,7 +47,7 @@ def train(folder: Path, latent_dim: int, small: bool) -> tuple[Any, Any]:
 
 def measure(encoder: Any, decoder: Any, pixels: Any, steps: list[int]) -> dict[str, Any]:
     """Return the figures of one model."""
-    from mnist_vae.vae.inference import Refiner, encode, negative_elbo
+    from mnist_vae.vae.inference import FEW_DIMENSIONS, Refiner, encode, negative_elbo
     from mnist_vae.vae.likelihood import exact_log_likelihood
 
     start = encode(encoder, pixels)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mnist_vae.contracts import check_models
+from mnist_vae.contracts import check_models, check_versions
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import UNLABELLED, ImageSet
 from mnist_vae.params import AnomalyParams, AnomalyScore
@@ -150,11 +150,10 @@ def calibrate(
         latent_means=means.tolist(),
         latent_precision=precision.tolist(),
     )
+    terms = batches_of_terms(encoder, decoder, validation_images, start.reconstruction, seed)
     scores = [
-        score_of(start, pixels, terms)
-        for pixels, terms in batches_of_terms(
-            encoder, decoder, validation_images, start.reconstruction, seed
-        )
+        _SCORES[start.score](start, of_batch, entropy)
+        for (_, of_batch), entropy in zip(terms, entropies, strict=True)
     ]
     return start.model_copy(
         update={"threshold": threshold_of(np.concatenate(scores), params.false_positive_rate)}
@@ -182,13 +181,12 @@ def check_table(anomaly_scores: pd.DataFrame, training_summary: dict[str, Any]) 
     Raises:
         ValueError: It is of another one.
     """
-    versions = anomaly_scores["model_version"].unique().tolist()
-    if versions != [training_summary["model_version"]]:
-        raise ValueError(
-            f"The anomaly scores are of another model: expected those of "
-            f"{training_summary['model_version']}, received those of {', '.join(versions)}; run "
-            "`kedro run --pipelines anomaly` first."
-        )
+    check_versions(
+        "The anomaly scores are of another model",
+        anomaly_scores["model_version"].unique(),
+        training_summary,
+        "run `kedro run --pipelines anomaly` first",
+    )
 
 
 def threshold_of(scores: NDArray[Any], false_positive_rate: float) -> float:

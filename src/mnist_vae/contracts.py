@@ -82,6 +82,28 @@ def check_images(
             )
 
 
+def check_versions(
+    problem: str, versions: Iterable[str], training_summary: dict[str, Any], remedy: str
+) -> None:
+    """Refuse what is not of the model that the summary tells of, and of it alone.
+
+    Args:
+        problem: The sentence's beginning, such as "The scores are of another model".
+        versions: The model versions that were found, each once.
+        training_summary: The model's.
+        remedy: What to do about it.
+
+    Raises:
+        ValueError: One of the versions is another.
+    """
+    expected, received = training_summary["model_version"], list(versions)
+    if received != [expected]:
+        raise ValueError(
+            f"{problem}: expected those of {expected}, received those of {', '.join(received)}; "
+            f"{remedy}."
+        )
+
+
 def embedding_schema(
     latent_dim: int,
     n_images: int,

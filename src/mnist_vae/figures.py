@@ -8,13 +8,21 @@ from typing import Any
 _LINE_LENGTH = 110  # of the statement, in characters; Plotly does not wrap
 
 
-def entitle(figure: Any, title: str, said: str) -> None:
-    """Give `figure` its title, with the statement of the model under it."""
+def entitle(figure: Any, title: str, said: str, *, height: int = 640, top: int = 90) -> None:
+    """Give `figure` its title, with the statement of the model under it.
+
+    Args:
+        figure: A `plotly.graph_objects.Figure`.
+        title: The first line.
+        said: The statement.
+        height: Of the whole figure, in pixels.
+        top: Of the margin above it, in pixels, without the lines of the statement.
+    """
     lines = textwrap.wrap(said, _LINE_LENGTH)
     figure.update_layout(
         template="plotly_white",
-        height=640,
-        margin={"t": 90 + 16 * len(lines), "b": 60},
+        height=height,
+        margin={"t": top + 16 * len(lines), "b": 60},
         title={
             "text": title,
             "subtitle": {"text": "<br>".join(lines)},

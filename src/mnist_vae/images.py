@@ -79,6 +79,18 @@ class ImageSet:
         """Return the images at `rows`, in that order."""
         return ImageSet(self.pixels[rows], **self._columns(rows))
 
+    def at_most(self, count: int | None, seed: int) -> ImageSet:
+        """Return `count` of the images, drawn class by class, or all of them; None for all."""
+        if count is None or len(self) <= count:
+            return self
+        return self.take(draw_rows(np.arange(len(self)), self.label, count, seed))
+
+    def labelled(self) -> ImageSet:
+        """Return the images that have a label."""
+        if self.label is None:
+            return self.take(slice(0))
+        return self.take(np.flatnonzero(self.label != UNLABELLED))
+
     def _columns(self, rows: NDArray[np.intp] | slice) -> dict[str, Any]:
         columns = {name: getattr(self, name) for name in _COLUMNS}
         return {name: None if value is None else value[rows] for name, value in columns.items()}

@@ -35,7 +35,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     embedding_pipeline = embedding.create_pipeline()
     generation_pipeline = generation.create_pipeline()
     reporting_pipeline = reporting.create_pipeline()
-    calibration_pipeline = anomaly.create_pipeline().only_nodes("calibrate_anomalies")
+    calibration_pipeline = anomaly.create_calibration_pipeline()
     usage_pipeline = usage.create_pipeline()
     return {
         "data": data_pipeline,

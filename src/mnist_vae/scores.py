@@ -28,6 +28,11 @@ class Scores:
     z_mean: NDArray[np.float32]
 
 
+def standard_error(values: NDArray[np.float64]) -> float:
+    """Return the standard error of the mean of independent values; 0 for a single one."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
 def score(
     encoder: KerasModel,
     decoder: KerasModel,

@@ -25,11 +25,13 @@ from mnist_vae.vae.networks import logits_model, reparameterize
 
 Floats = NDArray[np.float32]
 
+FEW_DIMENSIONS = 2
+"""Latent dimensions that a grid of z can cover."""
+
 _BATCH = 512
 _RATE = 0.3  # of the natural gradient's step for μ, and of the gradient's for log σ²
 _MOST_DEVIATIONS = 2.0  # of σ that μ moves in a step
 _MOST_LOG_VAR = 0.3  # that log σ² moves in a step
-_FEW_DIMENSIONS = 2  # that a grid of starts covers
 _GRID_POINTS = {1: 1024, 2: 64}  # per dimension
 _GRID_SPREAD = 1.5  # standard deviations of the prior: quantiles of N(0, 1.5²) reach ± 3.6
 
@@ -157,7 +159,7 @@ class Refiner:
         )
         latent_dim = decoder.input_shape[-1]
         self._starts: StartGrid | None = None
-        if steps and isinstance(reconstruction, str) and latent_dim <= _FEW_DIMENSIONS:
+        if steps and isinstance(reconstruction, str) and latent_dim <= FEW_DIMENSIONS:
             self._starts = StartGrid(self._logits, reconstruction)
         # A partial each: TensorFlow would take several refiners for one that it compiles too often.
         self._compiled = tf.function(functools.partial(self._descend), jit_compile=True)

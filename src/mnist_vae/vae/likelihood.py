@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from tqdm import tqdm
 
-from mnist_vae.vae.inference import LinearJoint
+from mnist_vae.vae.inference import FEW_DIMENSIONS, LinearJoint
 from mnist_vae.vae.losses import RECONSTRUCTIONS
 from mnist_vae.vae.networks import logits_model, reparameterize
 
 Floats = NDArray[np.float64]
 
-_FEW_DIMENSIONS = 2  # that a grid can cover
 _TILE = 25  # points of the grid, per dimension, that are summed together or left out together
 _COARSE = 5  # of them, per dimension, stand for the tile when it is chosen: one of five
 _NEGLIGIBLE = 25.0  # nats below the greatest coarse point: e^-25 is 1e-11
@@ -113,7 +112,7 @@ def exact_log_likelihood(
         ValueError: z has more than two dimensions.
     """
     latent_dim = decoder.input_shape[-1]
-    if latent_dim > _FEW_DIMENSIONS:
+    if latent_dim > FEW_DIMENSIONS:
         raise ValueError(
             "The exact likelihood is a sum over a grid of z: expected a model with one or two "
             f"latent dimensions, received one with {latent_dim}; use the importance-weighted bound."

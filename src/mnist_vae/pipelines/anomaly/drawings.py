@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,13 @@ import pandas as pd
 from PIL import Image
 
 from mnist_vae.anomalies import Calibration, check_calibration, check_table
+from mnist_vae.figures import entitle
 from mnist_vae.images import IMAGE_SHAPE, ImageSet
 from mnist_vae.origin import statement
 from mnist_vae.params import AnomalyParams
 from mnist_vae.sheets import Captions, sheet
 
 _COLUMNS = 10
-_LINE_LENGTH = 110  # of the statement, in characters; Plotly does not wrap
 _ROW_HEIGHT = 26  # of a comparison, in pixels
 _SHOWN = {  # the scores of the figure, with colours that colour-blind readers tell apart
     "relative_excess": "#0072b2",
@@ -109,18 +108,12 @@ def draw_anomaly_protocols(
                 hovertemplate="%{y}<br>AUROC %{x:.3f} ± %{error_x.array:.3f}",
             )
         )
-    lines = textwrap.wrap(statement(training_summary), _LINE_LENGTH)
     figure.update_xaxes(title_text="AUROC; ½ is chance", range=[0, 1.02])
     figure.update_yaxes(autorange="reversed", title_text="protocol: usual / outliers")
-    figure.update_layout(
-        template="plotly_white",
+    entitle(
+        figure,
+        "How well each score tells outliers from usual images",
+        statement(training_summary),
         height=320 + _ROW_HEIGHT * line.nunique(),
-        margin={"t": 90 + 16 * len(lines), "b": 60},
-        title={
-            "text": "How well each score tells outliers from usual images",
-            "subtitle": {"text": "<br>".join(lines)},
-            "y": 0.96,
-            "yanchor": "top",
-        },
     )
     return figure

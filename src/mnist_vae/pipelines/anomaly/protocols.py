@@ -21,9 +21,9 @@ from mnist_vae.anomalies import Column, calibrate
 from mnist_vae.corruptions import Kind, corrupt
 from mnist_vae.datasets.archive_parts import ImageArchive
 from mnist_vae.datasets.backup import NoBackup
-from mnist_vae.images import UNLABELLED, ImageSet
+from mnist_vae.images import ImageSet
 from mnist_vae.params import AnomalyParams, ModelParams, SplitParams, TrainingParams
-from mnist_vae.pipelines.anomaly.scorer import Scorer, all_scores, at_most
+from mnist_vae.pipelines.anomaly.scorer import Scorer, all_scores
 from mnist_vae.pipelines.data.nodes import ingest_images, split_images
 
 CORRUPTIONS: tuple[tuple[Kind, float], ...] = (
@@ -58,7 +58,7 @@ class Splits:
 
     def labelled(self) -> Splits:
         """Return those that have a label: any of the others could be of any class."""
-        return self.where(UNLABELLED, equal=False)
+        return Splits(*(part.labelled() for part in self.parts))
 
     @property
     def parts(self) -> tuple[ImageSet, ImageSet, ImageSet]:
@@ -84,7 +84,7 @@ class Judge:
         from sklearn.pipeline import make_pipeline
 
         self._scorer = scorer
-        pixels = at_most(train_images, params.reference_images, seed).model_input()
+        pixels = train_images.at_most(params.reference_images, seed).model_input()
         components = PCA(min(_COMPONENTS, len(pixels)), random_state=seed)
         forest = IsolationForest(n_estimators=_TREES, random_state=seed)
         self._forest = make_pipeline(components, forest).fit(pixels)
@@ -109,7 +109,7 @@ class How:
         """Return a model of these images alone; when it stops their validation images say."""
         params, seed = self.params, self.seed
         model_params = self.model_params.model_copy(update={"latent_dim": params.latent_dim})
-        train_images = at_most(splits.train, params.max_images, seed)
+        train_images = splits.train.at_most(params.max_images, seed)
         model = recipe.train(
             recipe.new_encoder(model_params, seed),
             recipe.new_decoder(model_params, seed),

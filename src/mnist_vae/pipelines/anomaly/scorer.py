@@ -20,15 +20,14 @@ from mnist_vae.anomalies import (
 from mnist_vae.contracts import anomaly_schema
 from mnist_vae.datasets.images import nullable_labels
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import ImageSet, draw_rows
+from mnist_vae.images import ImageSet
 from mnist_vae.origin import origin
 from mnist_vae.params import AnomalyParams
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from mnist_vae.vae.inference import Refiner
 
-_LARGEST_EXACT = 2  # latent dimensions of a quadrature,
-_EXACT_BATCHES = 8  # and batches that share its grid of z
+_EXACT_BATCHES = 8  # that share a grid of z
 
 
 class Scorer:
@@ -60,10 +59,10 @@ class Scorer:
     ) -> None:
         from sklearn.neighbors import NearestNeighbors
 
-        from mnist_vae.vae.inference import Refiner
+        from mnist_vae.vae.inference import FEW_DIMENSIONS, Refiner
 
         latent_dim = decoder.input_shape[-1]
-        if params.exact and latent_dim > _LARGEST_EXACT:
+        if params.exact and latent_dim > FEW_DIMENSIONS:
             raise ValueError(
                 "`anomaly.exact` asks for a quadrature over z: expected a model with one or two "
                 f"latent dimensions, received {latent_dim}; leave it false, or train a smaller one."
@@ -78,7 +77,7 @@ class Scorer:
                 reconstruction=calibration.reconstruction,
                 seed=seed,
             )
-        z_mean = encode(encoder, at_most(train_images, params.reference_images, seed))
+        z_mean = encode(encoder, train_images.at_most(params.reference_images, seed))
         neighbours = min(params.neighbours, len(z_mean))
         self._neighbours = NearestNeighbors(n_neighbors=neighbours).fit(z_mean)
 
@@ -123,13 +122,6 @@ class Scorer:
             for start in range(0, len(many), BATCH_SIZE):
                 rows = exact.log_likelihood[start : start + BATCH_SIZE]
                 yield -np.asarray(rows, np.float32)
-
-
-def at_most(images: ImageSet, count: int | None, seed: int) -> ImageSet:
-    """Return `count` of the images, drawn class by class, or all where there are no more."""
-    if count is None or len(images) <= count:
-        return images
-    return images.take(draw_rows(np.arange(len(images)), images.label, count, seed))
 
 
 def all_scores(scorer: Scorer, images: ImageSet) -> dict[str, Column]:

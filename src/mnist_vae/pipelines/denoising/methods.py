@@ -22,7 +22,6 @@ Floats = NDArray[np.float32]
 
 _BATCH_SIZE = 1024
 _START_LOG_VAR = -2.0  # at least: a step is at most 2 σ, and of a narrow q leads nowhere
-_FEW_DIMENSIONS = 2
 _STARTS = {1: 256, 2: 16}  # a dimension, of the grid of starts
 _TAIL = 1e-3  # share of the prior beyond either end of the grid, in each dimension
 _STRENGTHS = (0.4, 0.6, 0.8, 1.0)  # of non-local means: shares of the noise's deviation, and
@@ -144,10 +143,10 @@ class Autoencoder:
         or a line, has many places from where no gradient leads out; there the mean is the best, by
         log p(y, z), of the encoder's and a grid over the prior.
         """
-        from mnist_vae.vae.inference import Posterior, encode
+        from mnist_vae.vae.inference import FEW_DIMENSIONS, Posterior, encode
 
         z_mean, z_log_var = encode(self._encoder, np.maximum(noisy, 0))
-        if z_mean.shape[1] > _FEW_DIMENSIONS:
+        if z_mean.shape[1] > FEW_DIMENSIONS:
             return Posterior(z_mean, np.maximum(z_log_var, np.float32(_START_LOG_VAR)))
         return Posterior(self._best(noisy, z_mean, observation), z_log_var)
 

@@ -7,7 +7,6 @@ refuses models that are not of it, with a ValueError.
 from __future__ import annotations
 
 import logging
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.contracts import check_models
+from mnist_vae.contracts import check_models, check_versions
 from mnist_vae.corruptions import Kind, corrupt, missing_pixels
 from mnist_vae.datasets.images import ImagesOfModel
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import IMAGE_SHAPE, N_PIXELS, ImageSet, draw_rows
+from mnist_vae.figures import entitle
+from mnist_vae.images import N_PIXELS, ImageSet
 from mnist_vae.origin import origin, statement
 from mnist_vae.params import DenoisingParams
 from mnist_vae.pipelines.denoising.methods import (
@@ -29,6 +29,7 @@ from mnist_vae.pipelines.denoising.methods import (
     non_local_means,
 )
 from mnist_vae.pipelines.denoising.scores import row_of, table_of
+from mnist_vae.pipelines.generation.coding import to_bytes
 from mnist_vae.sheets import Captions, sheet
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,6 @@ _COLOURS = {
     "amortised": "#56b4e9",
     "refined": "#d55e00",
 }
-_LINE_LENGTH = 110  # of the statement, in characters; Plotly does not wrap
 
 
 def denoise_images(
@@ -68,9 +68,7 @@ def denoise_images(
         error, and the mean SSIM; and a row of images a method of the middle level of each kind.
     """
     check_models(training_summary, encoder, decoder)
-    chosen = _choose(test_images, denoising_params.max_images, seed)
-    clean = chosen.model_input()
-    shown = _examples(chosen)
+    clean, shown = _choose(test_images, denoising_params.max_images, seed)
     model = Autoencoder(encoder, decoder, denoising_params, seed)
     rows, pictures = [], {"clean": clean[shown]}
     for kind, level in denoising_params.corruptions():
@@ -105,9 +103,7 @@ def inpaint_images(
     from mnist_vae.vae.noisy_images import MISSING, Observation
 
     check_models(training_summary, encoder, decoder)
-    chosen = _choose(test_images, denoising_params.max_images, seed)
-    clean = chosen.model_input()
-    shown = _examples(chosen)
+    clean, shown = _choose(test_images, denoising_params.max_images, seed)
     model = Autoencoder(encoder, decoder, denoising_params, seed)
     rows, pictures = [], {"clean": clean[shown]}
     (random,) = missing_pixels(1, 0.5, seed)
@@ -163,13 +159,12 @@ def draw_denoising_psnr(denoising_scores: pd.DataFrame, training_summary: dict[s
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    (version,) = denoising_scores["model_version"].unique()
-    if version != training_summary["model_version"]:
-        raise ValueError(
-            f"The scores are not of the model in use: expected those of "
-            f"{training_summary['model_version']}, received those of {version}; run `kedro run "
-            "--pipelines denoising` as a whole."
-        )
+    check_versions(
+        "The scores are not of the model in use",
+        denoising_scores["model_version"].unique(),
+        training_summary,
+        "run `kedro run --pipelines denoising` as a whole",
+    )
     kinds = denoising_scores["kind"].unique().tolist()
     titles = [_words(kind) for kind in kinds]
     figure = make_subplots(rows=1, cols=len(kinds), shared_yaxes=True, subplot_titles=titles)
@@ -191,17 +186,12 @@ def draw_denoising_psnr(denoising_scores: pd.DataFrame, training_summary: dict[s
             figure.add_trace(curve, row=1, col=column)
         figure.update_xaxes(title_text="level", row=1, col=column)
     figure.update_yaxes(title_text="PSNR, dB", row=1, col=1)
-    lines = textwrap.wrap(statement(training_summary), _LINE_LENGTH)
-    figure.update_layout(
-        template="plotly_white",
+    entitle(
+        figure,
+        f"Denoising of {denoising_scores['n_images'].iloc[0]:,} test images",
+        statement(training_summary),
         height=520,
-        margin={"t": 110 + 16 * len(lines), "b": 60},
-        title={
-            "text": f"Denoising of {denoising_scores['n_images'].iloc[0]:,} test images",
-            "subtitle": {"text": "<br>".join(lines)},
-            "y": 0.96,
-            "yanchor": "top",
-        },
+        top=110,
     )
     return figure
 
@@ -221,15 +211,18 @@ def _denoised(
     }
 
 
-def _choose(images: ImageSet, count: int | None, seed: int) -> ImageSet:
-    """Return at most `count` images, class by class, and say so if they are not all."""
-    if count is None or count >= len(images):
-        return images
-    logger.info(
-        f"{count:,} of {len(images):,} test images are restored; denoising.max_images=null takes "
-        "all."
-    )
-    return images.take(draw_rows(np.arange(len(images)), images.label, count, seed))
+def _choose(images: ImageSet, count: int | None, seed: int) -> tuple[Floats, NDArray[np.intp]]:
+    """Return at most `count` images, class by class, `[n, 784]`, and which of them are examples.
+
+    It is said if they are not all.
+    """
+    chosen = images.at_most(count, seed)
+    if len(chosen) < len(images):
+        logger.info(
+            f"{count:,} of {len(images):,} test images are restored; denoising.max_images=null "
+            "takes all."
+        )
+    return chosen.model_input(), _examples(chosen)
 
 
 def _examples(images: ImageSet) -> NDArray[np.intp]:
@@ -253,7 +246,7 @@ def _as_images(pictures: dict[str, Floats], about: dict[str, str]) -> ImagesOfMo
     """Return images by the caption of their row, as bytes; the caption is their `split`."""
     pixels = np.concatenate(list(pictures.values()))
     return ImagesOfModel(
-        pixels=np.rint(pixels * 255).astype(np.uint8).reshape(-1, *IMAGE_SHAPE),
+        pixels=to_bytes(pixels),
         image_id=np.arange(len(pixels)),
         split=np.repeat(list(pictures), [len(images) for images in pictures.values()]),
         origin=about,

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mnist_vae.images import IMAGE_SHAPE
+from mnist_vae.scores import standard_error
 
 _LEAST_ERROR = 1e-10  # of a mean square: a PSNR of 100 dB; that of no error would be infinite
 _WINDOW = 7  # pixels, of the SSIM
@@ -138,10 +139,9 @@ def row_of(
         where: The pixels that count for the PSNR, `[784]`; None for all.
     """
     ratios = psnr(clean, restored, where)
-    spread = ratios.std(ddof=1) if len(ratios) > 1 else 0.0
     return {
         "psnr": float(ratios.mean()),
-        "psnr_se": float(spread / np.sqrt(len(ratios))),
+        "psnr_se": standard_error(ratios),
         "ssim": float(ssim(clean, restored).mean()),
         "n_images": len(clean),
     }

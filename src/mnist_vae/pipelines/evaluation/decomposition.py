@@ -8,26 +8,16 @@ the best. Nats an image.
 
 from __future__ import annotations
 
-import logging
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.params import EvaluationParams
+from mnist_vae.scores import standard_error
 
-logger = logging.getLogger(__name__)
-
-EXACT: Final = "exact"
-BOUND: Final = "importance-weighted bound"
-_FEW_DIMENSIONS = 2  # that a grid can cover
 _FAR = 0.5  # between two means: the encoder's is in another place than the best
-
-
-def standard_error(values: NDArray[np.float64]) -> float:
-    """Return the standard error of the mean of independent values; 0 for a single one."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def decompose(
@@ -56,7 +46,7 @@ def decompose(
         amortisation that the tenth of the images holds that lose most; `misplaced`, the share of
         images whose refined mean is more than half a unit from the encoder's.
     """
-    from mnist_vae.vae.inference import Refiner, encode, negative_elbo
+    from mnist_vae.vae.inference import FEW_DIMENSIONS, Refiner, encode, negative_elbo
     from mnist_vae.vae.likelihood import exact_log_likelihood, importance_weighted_bounds
 
     amortised = encode(encoder, pixels)
@@ -74,12 +64,12 @@ def decompose(
         for posterior in (amortised, refined)
     ]
     quadrature_error = None
-    if decoder.input_shape[-1] <= _FEW_DIMENSIONS:
-        how = EXACT
+    if decoder.input_shape[-1] <= FEW_DIMENSIONS:
+        how = "exact"
         exact = exact_log_likelihood(decoder, pixels, reconstruction=reconstruction, progress=True)
         likelihood, quadrature_error = -exact.log_likelihood, float(exact.error.max())
     else:
-        how = f"{BOUND}, {params.importance_samples:,} draws"
+        how = f"importance-weighted bound, {params.importance_samples:,} draws"
         (likelihood,) = importance_weighted_bounds(
             decoder,
             pixels,

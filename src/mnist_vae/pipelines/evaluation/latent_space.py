@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from mnist_vae.pipelines.evaluation.samples import Estimate
+from mnist_vae.scores import standard_error
 
 Floats = NDArray[np.float64]
 
@@ -67,8 +68,7 @@ def maximum_mean_discrepancy(one: NDArray[Any], other: NDArray[Any]) -> Estimate
         between = np.exp(-cdist(x, y, "sqeuclidean") / (2 * x.shape[1]))
         same = sum((kernel.sum() - np.trace(kernel)) / pairs for kernel in within)
         values.append(same - 2 * (between.sum() - np.trace(between)) / pairs)
-    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return Estimate(float(np.mean(values)), float(error))
+    return Estimate(float(np.mean(values)), standard_error(np.array(values)))
 
 
 def mutual_information(
@@ -98,7 +98,7 @@ def mutual_information(
         exponents = constant + rows @ (mean * precision).T - 0.5 * np.square(rows) @ precision.T
         mixture[start : start + _ROWS] = logsumexp(exponents, axis=1) - np.log(n)
     information = own - mixture
-    return Estimate(float(information.mean()), float(information.std(ddof=1) / np.sqrt(n)))
+    return Estimate(float(information.mean()), standard_error(information))
 
 
 def _share(right: NDArray[np.bool_]) -> Estimate:

@@ -9,10 +9,11 @@ import numpy as np
 
 from mnist_vae.contracts import check_images, check_models
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import ImageSet, draw_rows
+from mnist_vae.images import ImageSet
 from mnist_vae.origin import origin
 from mnist_vae.params import EvaluationParams
-from mnist_vae.pipelines.evaluation.decomposition import decompose, standard_error
+from mnist_vae.pipelines.evaluation.decomposition import decompose
+from mnist_vae.scores import standard_error
 
 logger = logging.getLogger(__name__)
 
@@ -146,10 +147,7 @@ def _take_apart(
         return {"decomposition": None, "binarized": None}
     from mnist_vae.vae.likelihood import binarize
 
-    count = params.likelihood_images
-    if count is not None and count < len(images):
-        images = images.take(draw_rows(np.arange(len(images)), images.label, count, seed))
-    pixels = images.model_input()
+    pixels = images.at_most(params.likelihood_images, seed).model_input()
     kinds = {"decomposition": pixels, "binarized": None}
     if images.split[0] == "test" and reconstruction == "binary_crossentropy":
         kinds["binarized"] = binarize(pixels, seed)

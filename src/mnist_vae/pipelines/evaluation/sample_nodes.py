@@ -13,7 +13,7 @@ from PIL import Image
 from mnist_vae.contracts import check_images, check_models
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.fingerprints import fingerprint
-from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet, draw_rows, flatten, normalize
+from mnist_vae.images import IMAGE_SHAPE, ImageSet, draw_rows, flatten, normalize
 from mnist_vae.origin import origin, statement
 from mnist_vae.params import EvaluationParams, GenerationParams
 from mnist_vae.pipelines.evaluation import samples
@@ -53,7 +53,7 @@ def train_feature_classifier(
         return {}
     from mnist_vae.pipelines.evaluation.classifier import train_classifier
 
-    labelled = _labelled(train_images)
+    labelled = train_images.labelled()
     return {CLASSIFIER: train_classifier(labelled.grey(), _labels(labelled), seed)}
 
 
@@ -173,7 +173,7 @@ def _why_skipped(train_images: ImageSet, params: EvaluationParams) -> str | None
             "The quality of samples was not measured, as it takes minutes on the full data: set "
             "`evaluation.thorough` to true."
         )
-    if not len(_labelled(train_images)):
+    if not len(train_images.labelled()):
         return (
             "The quality of samples was not measured: it takes the features of a classifier, and "
             "no training image has a label."
@@ -189,12 +189,6 @@ def _too_few(test_images: ImageSet, train_images: ImageSet) -> str:
     )
 
 
-def _labelled(images: ImageSet) -> ImageSet:
-    if images.label is None:
-        return images.take(slice(0))
-    return images.take(np.flatnonzero(images.label != UNLABELLED))
-
-
 def _labels(images: ImageSet) -> NDArray[np.uint8]:
     return np.empty(0, np.uint8) if images.label is None else images.label
 
@@ -208,7 +202,7 @@ def _samplers(
         f"prior, temperature {_COOL}": ("prior", _COOL),
         "mixture": ("mixture", 1.0),
     }
-    if len(_labelled(images)):
+    if len(images.labelled()):
         kinds["class_mixture"] = ("class_mixture", 1.0)
     return {
         name: fit_sampler(
@@ -267,10 +261,10 @@ def _describe(classifier: KerasModel, train: ImageSet, *others: ImageSet) -> dic
     """Return what tells two classifiers apart, and how good this one is."""
     from mnist_vae.pipelines.evaluation.classifier import accuracy
 
-    known = _labelled(train)
+    known = train.labelled()
     classes = np.unique(_labels(known))
     found = []
-    for images in map(_labelled, others):
+    for images in (images.labelled() for images in others):
         share = (
             accuracy(classifier, images.grey(), _labels(images), classes) if len(images) else None
         )

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_vae.scores import standard_error
+
 _BLOCK = 1000  # images of a block of the KID, and rows of a matrix of products at a time
 
 Features = NDArray[np.floating]
@@ -132,7 +134,7 @@ def _share_among(
 
 def estimate(values: list[float]) -> Estimate:
     """Return the mean of independent values, with its standard error."""
-    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    error = standard_error(np.array(values)) if len(values) > 1 else None
     return Estimate(float(np.mean(values)), error)
 
 

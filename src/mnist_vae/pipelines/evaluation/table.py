@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from mnist_vae.contracts import check_versions
 from mnist_vae.figures import entitle
 from mnist_vae.origin import origin, statement
 
@@ -69,16 +70,13 @@ def tabulate(
     Raises:
         ValueError: The three are not of one model.
     """
-    versions = {part["model_version"] for part in (metrics, latent_quality, sample_quality)} | {
-        training_summary["model_version"]
-    }
-    if len(versions) > 1:
-        received = ", ".join(sorted(versions))
-        raise ValueError(
-            "The figures are not of one model: expected those of "
-            f"{training_summary['model_version']}, received those of {received}; "
-            "run `kedro run --pipelines evaluation`."
-        )
+    parts = (metrics, latent_quality, sample_quality, training_summary)
+    check_versions(
+        "The figures are not of one model",
+        sorted({part["model_version"] for part in parts}),
+        training_summary,
+        "run `kedro run --pipelines evaluation`",
+    )
     rows = [*_of_metrics(metrics), *_of_latent(latent_quality), *_of_samples(sample_quality)]
     mnist = bool(_OF_MNIST.search(metrics["data"]))
     for row in rows:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,20 +13,20 @@ _BATCH_SIZE = 1024
 
 def encode(encoder: KerasModel, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return `z_mean`, `[n, latent_dim]`."""
-    # Called, not `predict`: on so few images tracing a graph would take longer than the work.
-    return np.concatenate([np.asarray(encoder(batch)[0]) for batch in _batches(pixels)])
+    from mnist_vae.vae import inference
+
+    return inference.encode(encoder, pixels).z_mean
 
 
 def decode(decoder: KerasModel, z: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return the images of `z`, uint8 `[n, 28, 28]`."""
-    return np.concatenate([to_bytes(np.asarray(decoder(batch))) for batch in _batches(z)])
+    # Called, not `predict`: on so few images tracing a graph would take longer than the work.
+    starts = range(0, len(z), _BATCH_SIZE)
+    return np.concatenate(
+        [to_bytes(np.asarray(decoder(z[start : start + _BATCH_SIZE]))) for start in starts]
+    )
 
 
 def to_bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return pixels in [0, 1], `[n, 784]`, as uint8 `[n, 28, 28]`."""
     return np.rint(pixels * 255).astype(np.uint8).reshape(-1, *IMAGE_SHAPE)
-
-
-def _batches(rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    for start in range(0, len(rows), _BATCH_SIZE):
-        yield rows[start : start + _BATCH_SIZE]

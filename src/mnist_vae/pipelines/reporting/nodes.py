@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mnist_vae.contracts import check_versions
 from mnist_vae.figures import entitle
 from mnist_vae.images import UNLABELLED
 from mnist_vae.origin import statement
@@ -96,13 +97,12 @@ def draw_latent_scatter(
     import plotly.graph_objects as go
     from plotly.colors import qualitative
 
-    versions = latent_embeddings["model_version"].unique().tolist()
-    if versions != [training_summary["model_version"]]:
-        raise ValueError(
-            f"The embeddings are not of the last model: expected those of "
-            f"{training_summary['model_version']}, received those of {', '.join(versions)}; run "
-            "`kedro run --pipelines embedding` first."
-        )
+    check_versions(
+        "The embeddings are not of the last model",
+        latent_embeddings["model_version"].unique(),
+        training_summary,
+        "run `kedro run --pipelines embedding` first",
+    )
     is_test = latent_embeddings["split"] == "test"
     what = "test images" if is_test.any() else "images"
     points = latent_embeddings[is_test] if is_test.any() else latent_embeddings
