@@ -25,15 +25,14 @@ from mnist_vae.vae.losses import RECONSTRUCTIONS
 from mnist_vae.vae.networks import logits_model, reparameterize
 
 Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 _TILE = 25  # points of the grid, per dimension, that are summed together or left out together
-_COARSE = 5  # of them, per dimension, stand for the tile when it is chosen: one of five
-_NEGLIGIBLE = 25.0  # nats below the greatest coarse point: e^-25 is 1e-11
-_HALVINGS = 3  # of the step, at most
+_NEGLIGIBLE = 25.0  # nats below the greatest point: e^-25 is 1e-11
+_HALVINGS = 4  # of the step, at most
 _DOUBLINGS = 3  # of the bound, at most
-_CELLS = 2**25  # images times tiles, at a time
-_BLOCK = 4096  # images at a time,
-_POINTS = 2048  # and points, of a grid;
+_CELLS = 2**24  # images times tiles, at a time
+_BLOCK = 4096  # images at a time
 _IMAGES, _DRAWS = 64, 50  # at a time, of the importance-weighted bound
 
 
@@ -47,8 +46,9 @@ class ExactLikelihood(NamedTuple):
     log_likelihood: Floats
     """log p(x), nats, `[n]`."""
     error: Floats
-    """How far the sum with twice the step is from it, nats, `[n]`. The error of the sum itself is
-    less: it falls at least with the square of the step."""
+    """Bound of its error, nats, `[n]`: the greatest difference to the sums with twice the step, of
+    which there are two for each dimension. One alone may agree by chance; the error itself is
+    less, as it falls at least with the square of the step."""
     outside: Floats
     """Share of the mass in the tiles at the border of the grid, `[n]`. It bounds what lies
     outside, as long as the density falls there."""
@@ -56,9 +56,13 @@ class ExactLikelihood(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """The points of a quadrature over z, in each dimension `step` apart, within ± `bound`."""
+    """The points of a quadrature over z, in each dimension `step` apart, within ± `bound`.
 
-    step: float = 0.01
+    They are taken in tiles of 25 points a dimension, which are summed together or left out
+    together. A place is the number of a tile in each dimension, `[latent_dim]`.
+    """
+
+    step: float = 0.02
     bound: float = 6.0
 
     @property
@@ -66,18 +70,23 @@ class Grid:
         """Tiles per dimension; the last one may reach over the bound."""
         return math.ceil(2 * self.bound / (self.step * _TILE))
 
-    def tile(self, place: tuple[int, ...], every: int = 1) -> NDArray[np.float32]:
-        """Return the points of the tile at `place`, or every so manieth of each dimension.
+    def places(self, latent_dim: int) -> Places:
+        """Return the places of all tiles, `[tiles, latent_dim]`."""
+        return _product(np.arange(self.tiles), latent_dim)
 
-        They are `[points, latent_dim]`, those of the last dimension next to each other.
-        """
-        axes = [self._axis(index, every) for index in place]
-        mesh = np.meshgrid(*axes, indexing="ij")
-        return np.stack([axis.ravel() for axis in mesh], axis=1).astype(np.float32)
+    def points(self, place: Places) -> NDArray[np.float32]:
+        """Return the points of a tile, `[points, latent_dim]`."""
+        indices = place * _TILE + _product(np.arange(_TILE), len(place))
+        return (-self.bound + self.step * indices.astype(np.float64)).astype(np.float32)
 
-    def _axis(self, index: int, every: int) -> Floats:
-        indices = index * _TILE + np.arange(every // 2, _TILE, every)
-        return -self.bound + self.step * indices.astype(np.float64)
+    def at_the_border(self, places: Places) -> NDArray[np.bool_]:
+        """Return which tiles are at the border, `[places]`."""
+        border: NDArray[np.bool_] = ((places == 0) | (places >= self.tiles - 1)).any(axis=1)
+        return border
+
+    def scaled(self, step: float, bound: float = 1) -> Grid:
+        """Return the grid with so many times its step and its bound."""
+        return Grid(step * self.step, bound * self.bound)
 
 
 def exact_log_likelihood(
@@ -93,19 +102,19 @@ def exact_log_likelihood(
 
     The integral is a sum over a grid of z. log p(x, z) is linear in x, so that one pass of the
     decoder over the grid serves all images and the rest is a matrix product. Nearly the whole grid
-    has nothing to do with an image: a coarse grid, one point in five of each dimension, finds the
-    tiles where its log p(x, z) comes within 25 nats of the greatest, and only those are summed.
-    Memory is that of a few thousand points and images. Images that have more of their mass at the
-    border than the tolerance are summed anew within twice the bound; images whose error is above
-    it, as their posterior is narrower than the grid's step, with half the step.
+    has nothing to do with an image: the grid of twice the step finds the tiles where its
+    log p(x, z) comes within 25 nats of the greatest, and only those are summed. Memory is bounded,
+    however many the images are. Images that have more of their mass at the border than the
+    tolerance are summed anew within twice the bound; images whose error is above it, as their
+    posterior is narrower than the grid's step, with half the step in those tiles.
 
     Args:
         decoder: Maps z to pixels, the sigmoid of its layer `logits`.
         pixels: Grey values in [0, 1], taken as probabilities, float32 `[n, 784]`.
         reconstruction: `binary_crossentropy` or `mse`.
         grid: Its step and bounds.
-        tolerance: Nats that the error of an image may be, and share of its mass at the border; step
-            and bound are halved and doubled three times at most.
+        tolerance: Nats that the error of an image may be, and share of its mass at the border; the
+            step is halved four times at most, and the bound doubled three times.
         progress: Show a progress bar on stderr, if it is a terminal.
 
     Raises:
@@ -118,15 +127,7 @@ def exact_log_likelihood(
             f"latent dimensions, received one with {latent_dim}; use the importance-weighted bound."
         )
     joint = LinearJoint(logits_model(decoder), reconstruction)
-    found = _quadrature(joint, pixels, grid, progress)
-    bounds = np.full(len(pixels), grid.bound)
-    for _ in range(_DOUBLINGS):
-        far = np.flatnonzero(found.outside > tolerance)
-        bounds[far] *= 2
-        _sum_anew(found, far, joint, pixels, bounds, grid.step, progress)
-    for halvings in range(1, _HALVINGS + 1):
-        narrow = np.flatnonzero(found.error > tolerance)
-        _sum_anew(found, narrow, joint, pixels, bounds, grid.step / 2**halvings, progress)
+    found = _Quadrature(joint, tolerance, progress)(pixels, grid, _HALVINGS, _DOUBLINGS)
     if reconstruction == "mse":
         return found._replace(
             log_likelihood=found.log_likelihood - np.square(pixels).sum(axis=1, dtype=np.float64)
@@ -134,93 +135,139 @@ def exact_log_likelihood(
     return found
 
 
-def _sum_anew(
-    found: ExactLikelihood,
-    rows: NDArray[np.intp],
-    joint: LinearJoint,
-    pixels: NDArray[np.float32],
-    bounds: Floats,
-    step: float,
-    progress: bool,
-) -> None:
-    """Replace what was found for the images at `rows`, each within its own bound."""
-    for bound in np.unique(bounds[rows]):
-        some = rows[bounds[rows] == bound]
-        anew = _quadrature(joint, pixels[some], Grid(step, float(bound)), progress)
-        for values, better in zip(found, anew, strict=True):
-            values[some] = better
+@dataclass(frozen=True)
+class _Quadrature:
+    joint: LinearJoint
+    tolerance: float
+    progress: bool
+
+    def __call__(
+        self, pixels: NDArray[np.float32], grid: Grid, halvings: int, doublings: int
+    ) -> ExactLikelihood:
+        """Return the sums over a grid, and over wider and finer ones for images that need it."""
+        coarse = grid.scaled(2)
+        places = coarse.places(self.joint.latent_dim)
+        parts = []
+        for rows in _slices(len(pixels), max(1, _CELLS // len(places))):
+            everywhere = np.ones((len(pixels[rows]), len(places)), bool)
+            _, finer, near = self._sum(pixels[rows], coarse, places, everywhere, sums=False)
+            parts.append(self._near(pixels[rows], grid, finer, near, halvings, doublings))
+        return _joined(parts)
+
+    def _near(
+        self,
+        pixels: NDArray[np.float32],
+        grid: Grid,
+        places: Places,
+        near: NDArray[np.bool_],
+        halvings: int,
+        doublings: int,
+    ) -> ExactLikelihood:
+        """Return the same, of the tiles at `places` that are near, `[n, places]`, to an image."""
+        sums, finer_places, finer_near = self._sum(pixels, grid, places, near)
+        found = sums.likelihood(grid.step, self.joint.latent_dim)
+        far = found.outside > self.tolerance if doublings else np.zeros(len(pixels), bool)
+        if far.any():
+            _replace(found, far, self(pixels[far], grid.scaled(2, 2), halvings + 1, doublings - 1))
+        narrow = np.flatnonzero((found.error > self.tolerance) & ~far)
+        if halvings and len(narrow):
+            theirs = finer_near[narrow].any(axis=0)
+            inside, parts = finer_places[theirs], []
+            for some in _slices(len(narrow), max(1, _CELLS // len(inside))):
+                rows = narrow[some]
+                of_rows = finer_near[np.ix_(rows, theirs)]
+                half = grid.scaled(0.5)
+                parts.append(self._near(pixels[rows], half, inside, of_rows, halvings - 1, 0))
+            _replace(found, narrow, _joined(parts))
+        return found
+
+    def _sum(
+        self,
+        pixels: NDArray[np.float32],
+        grid: Grid,
+        places: Places,
+        near: NDArray[np.bool_],
+        *,
+        sums: bool = True,
+    ) -> tuple[_Sums, Places, NDArray[np.bool_]]:
+        """Return the sums over tiles, and which tiles of half the step matter to which images.
+
+        The places of the latter are `[k, latent_dim]`, and which matter is `[n, k]`.
+        """
+        latent_dim = self.joint.latent_dim
+        totals = _Sums(len(pixels), 2**latent_dim + 1)
+        at_the_border = grid.at_the_border(places)
+        greatest = np.full((len(pixels), len(places), 2**latent_dim), -np.inf, np.float32)
+        what = f"exact likelihood, step {grid.step:g}"
+        hidden = None if self.progress else True
+        for number in tqdm(np.flatnonzero(near.any(axis=0)), what, leave=False, disable=hidden):
+            place, of_tile = places[number], np.flatnonzero(near[:, number])
+            weights, offsets = self.joint(grid.points(place))
+            border = np.full((len(offsets), 1), at_the_border[number])
+            parts = np.concatenate([_every_second(place), border], axis=1)
+            for block in _slices(len(of_tile), _BLOCK):
+                rows = of_tile[block]
+                log_joint = pixels[rows] @ weights.T + offsets
+                greatest[rows, number] = _greatest_of_halves(log_joint, latent_dim)
+                if sums:
+                    totals.add(rows, log_joint, parts.astype(np.float32))
+        greatest = greatest.reshape(len(pixels), -1)
+        matters = greatest > greatest.max(axis=1, keepdims=True) - _NEGLIGIBLE
+        halves = 2 * places[:, np.newaxis] + _product(np.arange(2), latent_dim)
+        finer = halves.reshape(-1, latent_dim)
+        return totals, finer, matters
 
 
-def _quadrature(
-    joint: LinearJoint, pixels: NDArray[np.float32], grid: Grid, progress: bool
-) -> ExactLikelihood:
-    together = max(1, _CELLS // grid.tiles**joint.latent_dim)  # images
-    parts = [
-        _quadrature_at_once(joint, pixels[start : start + together], grid, progress)
-        for start in range(0, len(pixels), together)
-    ]
+def _greatest_of_halves(log_joint: NDArray[np.float32], latent_dim: int) -> NDArray[np.float32]:
+    """Return the greatest value in each tile of half the step, `[n, 2 ** latent_dim]`.
+
+    With half the step a tile of 25 points is 13 points wide of these, or the 12 others.
+    """
+    values = log_joint.reshape(-1, *[_TILE] * latent_dim)
+    for axis in range(1, latent_dim + 1):
+        values = np.maximum.reduceat(values, [0, _TILE // 2 + 1], axis=axis)
+    return values.reshape(len(log_joint), -1)
+
+
+def _every_second(place: Places) -> NDArray[np.bool_]:
+    """Return which points of the tile at `place` are on which grid of twice the step.
+
+    Every point is on one of them, `[points, 2 ** latent_dim]`.
+    """
+    latent_dim = len(place)
+    odd = (place * _TILE + _product(np.arange(_TILE), latent_dim)) % 2
+    grids: NDArray[np.bool_] = (odd[:, np.newaxis] == _product(np.arange(2), latent_dim)).all(2)
+    return grids
+
+
+def _product(numbers: NDArray[np.intp], dimensions: int) -> Places:
+    """Return all combinations of the numbers, the last dimension's next to each other."""
+    mesh = np.meshgrid(*[numbers] * dimensions, indexing="ij")
+    return np.stack([axis.ravel() for axis in mesh], axis=1)
+
+
+def _slices(count: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def _joined(parts: list[ExactLikelihood]) -> ExactLikelihood:
     return ExactLikelihood(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _quadrature_at_once(
-    joint: LinearJoint, pixels: NDArray[np.float32], grid: Grid, progress: bool
-) -> ExactLikelihood:
-    latent_dim = joint.latent_dim
-    places = list(itertools.product(range(grid.tiles), repeat=latent_dim))
-    coarse = [grid.tile(place, _COARSE) for place in places]
-    near = np.concatenate([_near(joint, pixels[rows], coarse) for rows in _blocks(len(pixels))])
-    sums = _Sums(len(pixels))
-    for number in tqdm(
-        np.flatnonzero(near.any(axis=0)), "exact likelihood", disable=None if progress else True
-    ):
-        place, of_tile = places[number], np.flatnonzero(near[:, number])
-        weights, offsets = joint(grid.tile(place))
-        at_the_border = min(place) == 0 or max(place) == grid.tiles - 1
-        parts = np.stack(
-            [np.ones(len(offsets)), _every_second(place), np.full(len(offsets), at_the_border)], 1
-        )
-        for block in _blocks(len(of_tile)):
-            rows = of_tile[block]
-            sums.add(rows, pixels[rows] @ weights.T + offsets, parts.astype(np.float32))
-    everything, every_second, border = sums.log()
-    # The prior's constant, and the area that a point stands for.
-    volume = latent_dim * (math.log(grid.step) - 0.5 * math.log(2 * math.pi))
-    coarser = every_second + latent_dim * math.log(2)
-    return ExactLikelihood(
-        everything + volume, np.abs(coarser - everything), np.exp(border - everything)
-    )
-
-
-def _near(
-    joint: LinearJoint,
-    pixels: NDArray[np.float32],
-    tiles: list[NDArray[np.float32]],
-) -> NDArray[np.bool_]:
-    """Return which tiles matter to which images, `[n, tiles]`, by their coarse points."""
-    greatest = np.empty((len(pixels), len(tiles)), np.float32)
-    together = max(1, _POINTS // len(tiles[0]))  # tiles
-    for first in range(0, len(tiles), together):
-        some = tiles[first : first + together]
-        weights, offsets = joint(np.concatenate(some))
-        by_tile = (pixels @ weights.T + offsets).reshape(len(pixels), len(some), -1)
-        greatest[:, first : first + together] = by_tile.max(axis=2)
-    near: NDArray[np.bool_] = greatest > greatest.max(axis=1, keepdims=True) - _NEGLIGIBLE
-    return near
-
-
-def _every_second(place: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return which points of the tile at `place` are on the grid of twice the step, `[points]`."""
-    even: list[NDArray[np.bool_]] = [(index * _TILE + np.arange(_TILE)) % 2 == 0 for index in place]
-    both: NDArray[np.bool_] = np.logical_and.reduce(np.meshgrid(*even, indexing="ij"))
-    return both.ravel()
+def _replace(found: ExactLikelihood, rows: NDArray[Any], better: ExactLikelihood) -> None:
+    for values, anew in zip(found, better, strict=True):
+        values[rows] = anew
 
 
 class _Sums:
-    """Sums of exp(log p(x, z)) over points z, or parts of them, without overflow."""
+    """Sums of exp(log p(x, z)) over points z, or parts of them, without overflow.
 
-    def __init__(self, n_images: int) -> None:
+    The last part is that at the border; every point is in one of the others.
+    """
+
+    def __init__(self, n_images: int, parts: int) -> None:
         self._greatest = np.full((n_images, 1), -np.inf)
-        self._totals = np.zeros((n_images, 3))
+        self._totals = np.zeros((n_images, parts))
 
     def add(
         self,
@@ -233,7 +280,7 @@ class _Sums:
         Args:
             rows: `[k]`.
             log_joint: log p(x, z), `[k, points]`.
-            parts: Which points belong to which of the three sums, 0 or 1, `[points, 3]`.
+            parts: Which points belong to which of the sums, 0 or 1, `[points, parts]`.
         """
         greatest = np.maximum(self._greatest[rows], log_joint.max(axis=1, keepdims=True))
         # In float32, as log p(x, z) is.
@@ -241,15 +288,19 @@ class _Sums:
         self._totals[rows] = self._totals[rows] * np.exp(self._greatest[rows] - greatest) + added
         self._greatest[rows] = greatest
 
-    def log(self) -> Floats:
-        """Return the logarithm of the sums, `[3, n]`; −∞ where nothing was added."""
+    def likelihood(self, step: float, latent_dim: int) -> ExactLikelihood:
+        """Return what the sums come to, over points `step` apart."""
+        totals = self._totals[:, :-1].sum(axis=1, keepdims=True)
+        shares = self._totals / totals
+        # The prior's constant, and the area that a point stands for.
+        volume = latent_dim * (math.log(step) - 0.5 * math.log(2 * math.pi))
         with np.errstate(divide="ignore"):
-            logarithms: Floats = (self._greatest + np.log(self._totals)).T
-        return logarithms
-
-
-def _blocks(count: int) -> list[slice]:
-    return [slice(start, start + _BLOCK) for start in range(0, count, _BLOCK)]
+            differences = np.abs(np.log(shares[:, :-1] * 2**latent_dim))
+        return ExactLikelihood(
+            (self._greatest + np.log(totals))[:, 0] + volume,
+            differences.max(axis=1),
+            shares[:, -1],
+        )
 
 
 def importance_weighted_bounds(
