@@ -83,12 +83,14 @@ def test_scores_of_another_model_are_refused(make_images):
 
 def test_the_figure_has_a_line_a_comparison_and_names_the_model():
     rows = [
-        ("one_class", "0", "rest", "entropy", 0.25, 0.01, "m"),
-        ("one_class", "0", "rest", "relative_excess", 0.98, 0.02, "m"),
-        ("held_out", "rest", "1", "relative_excess", 0.9, 0.03, "m"),
+        ("one_class", "0", "rest", "test", "entropy", 0.25, 0.01),
+        ("one_class", "0", "rest", "test", "relative_excess", 0.98, 0.02),
+        ("held_out", "rest", "1", "test", "relative_excess", 0.9, 0.03),
+        ("held_out", "rest", "1", "validation", "relative_excess", 0.8, 0.03),
     ]
-    names = ["protocol", "normal", "outlier", "score", "auroc", "standard_error", "model_version"]
-    figure = draw_anomaly_protocols(pd.DataFrame(rows, columns=names), SUMMARY)
+    names = ["protocol", "normal", "outlier", "split", "score", "auroc", "standard_error"]
+    table = pd.DataFrame(rows, columns=names).assign(model_version="m")
+    figure = draw_anomaly_protocols(table, SUMMARY)
     traces = {trace.name: trace for trace in figure.data}
     trace = traces["relative_excess"]
     assert list(trace.y) == ["one_class: 0 / rest", "held_out: rest / 1"]

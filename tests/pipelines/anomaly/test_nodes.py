@@ -226,11 +226,13 @@ def test_a_thorough_run_trains_a_model_for_each_class_and_for_the_other_data(net
     before = fingerprint(*networks)
     table = compared(archive_of(100), thorough=True)
     assert fingerprint(*networks) == before, "the model in use stays as it is"
-    rows = table[table["score"] == "relative_excess"].set_index(["protocol", "normal", "outlier"])
+    rows = table[(table["score"] == "relative_excess") & (table["split"] == "test")].set_index(
+        ["protocol", "normal", "outlier"]
+    )
     assert rows.loc[("one_class", "1", "rest"), ["n_normal", "n_outlier"]].tolist() == [15, 15]
     assert ("held_out", "rest", "0") in rows.index
-    assert ("other_data", "test images", "noise") in rows.index
-    assert ("other_data", "noise", "test images") in rows.index
+    assert ("other_data", "own images", "noise") in rows.index
+    assert ("other_data", "noise", "own images") in rows.index
     assert len(rows) == 2 + 2 + 2 + 4
     assert "likelihood_regret" in set(table["score"])
 
@@ -246,12 +248,17 @@ def test_the_summary_has_mean_and_worst_of_each_protocol(calibration, summary):
     scores = pd.DataFrame({"is_anomaly": [True, False, False, False]})
     scores["model_version"] = summary["model_version"]
     rows = [
-        ("one_class", "0", "rest", "excess", 0.9),
-        ("one_class", "1", "rest", "excess", 0.7),
-        ("one_class", "0", "rest", "relative_excess", 1.0),
-        ("one_class", "1", "rest", "relative_excess", 0.8),
+        ("one_class", "0", "rest", "test", "excess", 0.9),
+        ("one_class", "1", "rest", "test", "excess", 0.7),
+        ("one_class", "0", "rest", "test", "relative_excess", 1.0),
+        ("one_class", "1", "rest", "test", "relative_excess", 0.8),
+        ("one_class", "0", "rest", "validation", "excess", 0.8),
+        ("one_class", "1", "rest", "validation", "excess", 0.7),
+        ("one_class", "0", "rest", "validation", "relative_excess", 0.9),
+        ("one_class", "1", "rest", "validation", "relative_excess", 0.5),
+        ("one_class", "0", "rest", "validation", "entropy", 1.0),
     ]
-    table = pd.DataFrame(rows, columns=["protocol", "normal", "outlier", "score", "auroc"])
+    table = pd.DataFrame(rows, columns=["protocol", "normal", "outlier", "split", "score", "auroc"])
     found = summarise_anomalies(scores, table, calibration, summary)
     assert found["test"] == {"n_images": 4, "flagged": 0.25}
     assert found["auroc"]["one_class"]["excess"] == {
@@ -260,4 +267,5 @@ def test_the_summary_has_mean_and_worst_of_each_protocol(calibration, summary):
         "worst_is": "1 against rest",
         "comparisons": 2,
     }
+    assert found["best_on_validation"] == {"one_class": "excess"}, "not by the test images"
     assert found["model_version"] == summary["model_version"]

@@ -58,9 +58,12 @@ def test_a_perfect_score_has_no_error():
 def test_there_is_a_row_a_score_with_the_numbers_of_images():
     usual = {"a": np.array([1.0, 2.0]), "b": np.array([1.0, 2.0])}
     outliers = {"a": np.array([3.0, 4.0, 5.0]), "b": np.array([0.0, 0.0, 0.0])}
-    rows = compared(usual, outliers).set_index("score")
-    assert rows["auroc"].to_dict() == {"a": 1.0, "b": 0.0}
-    assert rows.loc["a", ["n_normal", "n_outlier"]].tolist() == [2, 3]
+    other = {"a": np.array([1.0])}
+    rows = compared("p", "n", "o", {"test": usual, "x": other}, {"test": outliers, "x": other})
+    assert rows["protocol"].tolist() == ["p"] * 3
+    rows = rows.set_index(["split", "score"])
+    assert rows["auroc"].to_dict() == {("test", "a"): 1.0, ("test", "b"): 0.0, ("x", "a"): 0.5}
+    assert rows.loc[("test", "a"), ["n_normal", "n_outlier"]].tolist() == [2, 3]
 
 
 def labelled(n, split):
@@ -79,7 +82,10 @@ def how(monkeypatch):
     """How models are trained: not at all, but it is noted of which labels they would be."""
     seen = []
 
-    class Label:
+    class Label(Judge):
+        def __init__(self):
+            """Without a model."""
+
         def scores(self, images):
             return {"label": images.pixels[:, 0]}
 
@@ -94,8 +100,21 @@ def how(monkeypatch):
     return how
 
 
+def of_test(rows):
+    rows = pd.concat(rows)
+    return rows[rows["split"] == "test"]
+
+
+def test_every_comparison_is_made_of_validation_images_too(splits, how):
+    rows = pd.concat(held_out(splits, how))
+    rows = rows[rows["split"] == "validation"]
+    assert rows["n_outlier"].tolist() == [3, 3, 3]
+    assert rows["n_normal"].tolist() == [6, 6, 6]
+    assert rows["auroc"].tolist() == [0.0, 0.5, 1.0]
+
+
 def test_one_class_trains_on_one_label_and_stops_by_it(splits, how):
-    rows = pd.concat(one_class(splits, how))
+    rows = of_test(one_class(splits, how))
     assert [labels for labels, _ in how.seen] == [[[0], [0]], [[1], [1]], [[2], [2]]]
     assert rows["normal"].tolist() == ["0", "1", "2"]
     assert rows["n_normal"].tolist() == [4, 4, 4]
@@ -104,7 +123,7 @@ def test_one_class_trains_on_one_label_and_stops_by_it(splits, how):
 
 
 def test_held_out_trains_on_all_labels_but_one(splits, how):
-    rows = pd.concat(held_out(splits, how))
+    rows = of_test(held_out(splits, how))
     assert [labels for labels, _ in how.seen] == [[[1, 2]] * 2, [[0, 2]] * 2, [[0, 1]] * 2]
     assert rows["outlier"].tolist() == ["0", "1", "2"]
     assert rows["n_outlier"].tolist() == [4, 4, 4]
@@ -117,14 +136,14 @@ def test_images_without_a_label_are_in_no_part_of_a_comparison_of_labels(splits,
     """They could be of the very class that is held out, as those of a batch without labels."""
     label = splits.train.label.copy()
     label[:6] = UNLABELLED
-    of_test = splits.test.label.copy()
-    of_test[:3] = UNLABELLED
+    test_label = splits.test.label.copy()
+    test_label[:3] = UNLABELLED
     some = Splits(
         dataclasses.replace(splits.train, label=label),
         splits.validation,
-        dataclasses.replace(splits.test, label=of_test),
+        dataclasses.replace(splits.test, label=test_label),
     )
-    rows = pd.concat(protocol(some, how))
+    rows = of_test(protocol(some, how))
     assert not any(UNLABELLED in labels for seen, _ in how.seen for labels in seen)
     assert (rows["n_normal"] + rows["n_outlier"]).tolist() == [9, 9, 9]
 
@@ -152,11 +171,15 @@ def test_the_baseline_knows_what_is_unlike_its_images(make_images):
 
 
 def test_corruptions_are_compared_with_the_same_images_without(make_images):
-    class Ink:
+    class Ink(Judge):
+        def __init__(self):
+            """Without a model."""
+
         def scores(self, images):
             return {"ink": images.pixels.sum(axis=1)}
 
-    rows = pd.concat(protocols.corrupted(Ink(), make_images(50), 1)).set_index("outlier")
+    splits = Splits(make_images(1), make_images(20), make_images(50))
+    rows = of_test(protocols.corrupted(Ink(), splits, "own images", 1)).set_index("outlier")
     assert rows.loc["masking 0.5", "auroc"] == 0.0
     assert set(rows["n_normal"]) == set(rows["n_outlier"]) == {50}
     assert len(rows) == 4

@@ -84,7 +84,7 @@ def draw_anomaly_sheet(
 def draw_anomaly_protocols(
     anomaly_protocols: pd.DataFrame, training_summary: dict[str, Any]
 ) -> Any:
-    """Return a figure of the AUROC of each score, a line a comparison, with standard errors.
+    """Return a figure of the AUROC of each score, a line a comparison of test images.
 
     Raises:
         ValueError: The comparisons are of another model.
@@ -92,7 +92,7 @@ def draw_anomaly_protocols(
     import plotly.graph_objects as go
 
     check_table(anomaly_protocols, training_summary)
-    of = anomaly_protocols
+    of = anomaly_protocols[anomaly_protocols["split"] == "test"]
     line = of["protocol"] + ": " + of["normal"] + " / " + of["outlier"]
     figure = go.Figure()
     for score, colour in _SHOWN.items():
@@ -112,7 +112,7 @@ def draw_anomaly_protocols(
     figure.update_yaxes(autorange="reversed", title_text="protocol: usual / outliers")
     entitle(
         figure,
-        "How well each score tells outliers from usual images",
+        "How well each score tells outliers from usual images, on the test images",
         statement(training_summary),
         height=320 + _ROW_HEIGHT * line.nunique(),
     )

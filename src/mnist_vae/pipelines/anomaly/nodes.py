@@ -26,7 +26,8 @@ from mnist_vae.params import AnomalyParams, ModelParams, TrainingParams
 from mnist_vae.pipelines.anomaly import protocols
 from mnist_vae.pipelines.anomaly.scorer import Scorer, table_of
 
-_OURS = "test images"
+_OURS = "own images"
+_BASELINES = (protocols.BASELINE, "entropy")
 
 logger = logging.getLogger(__name__)
 
@@ -116,15 +117,15 @@ def compare_protocols(
     training_params: TrainingParams,
     seed: int,
 ) -> pd.DataFrame:
-    """Return how well each score tells outliers from usual images, a row a protocol and score.
+    """Return how well each score tells outliers from usual images, a row a comparison and score.
 
-    The model in use is always compared on corrupted test images, and on those of another data set
-    where there is one. The protocols that train models of their own run where
+    The model in use is always compared on corrupted images, and on those of another data set where
+    there is one. The protocols that train models of their own run where
     `anomaly.thorough` is true.
 
     Returns:
-        `protocol`, `normal`, `outlier`, `score`, `auroc`, its `standard_error` (Hanley and McNeil),
-        `n_normal`, `n_outlier`, `model_version` and, of a release, `release`.
+        `protocol`, `normal`, `outlier`, `split`, `score`, `auroc`, its `standard_error` (Hanley
+        and McNeil), `n_normal`, `n_outlier`, `model_version` and, of a release, `release`.
 
     Raises:
         ValueError: Models, images, calibration and summary do not belong together.
@@ -144,13 +145,13 @@ def compare_protocols(
         regret=anomaly_params.thorough,
     )
     in_use = protocols.Judge(scorer, train_images, anomaly_params, seed)
-    rows = list(protocols.corrupted(in_use, test_images, seed))
+    own = protocols.Splits(train_images, validation_images, test_images)
+    rows = list(protocols.corrupted(in_use, own, _OURS, seed))
     other = None
     if outlier_images is not None:
         other = protocols.OtherData.of(outlier_images, anomaly_params, seed)
-        rows.append(protocols.other_data(in_use, test_images, other.splits.test, _OURS, other.name))
+        rows.append(protocols.other_data(in_use, own, other.splits, _OURS, other.name))
     if anomaly_params.thorough:
-        own = protocols.Splits(train_images, validation_images, test_images)
         how = protocols.How(anomaly_params, model_params, training_params, seed)
         rows.extend(protocols.of_models_of_their_own(own, other, how, _OURS))
     else:
@@ -174,20 +175,24 @@ def summarise_anomalies(
     Returns:
         The model's name and data; `score`, `threshold` and `false_positive_rate` as they were
         chosen; `test` with `n_images` and the share that is called an anomaly, `flagged`; and
-        `auroc`: by protocol and score the `mean` over its comparisons, the `worst` of them and
-        which one that is.
+        `auroc`: by protocol and score the `mean` over its comparisons of test images, the `worst`
+        of them and which one that is. `best_on_validation` names by protocol the score whose mean
+        over the comparisons of validation images is the greatest, the baselines aside.
 
     Raises:
         ValueError: Scores or calibration are of another model.
     """
     check_calibration(anomaly_calibration, training_summary)
     check_table(anomaly_scores, training_summary)
+    of_split = dict(list(anomaly_protocols.groupby("split")))
     areas = {
         str(protocol): {
             str(score): _mean_and_worst(rows) for score, rows in of.groupby("score", sort=False)
         }
-        for protocol, of in anomaly_protocols.groupby("protocol", sort=False)
+        for protocol, of in of_split["test"].groupby("protocol", sort=False)
     }
+    ours = of_split["validation"][~of_split["validation"]["score"].isin(_BASELINES)]
+    means = ours.groupby(["protocol", "score"])["auroc"].mean()
     decides = anomaly_calibration.score
     flagged = float(anomaly_scores["is_anomaly"].mean())
     logger.info(
@@ -210,6 +215,7 @@ def summarise_anomalies(
         "false_positive_rate": anomaly_calibration.false_positive_rate,
         "test": {"n_images": len(anomaly_scores), "flagged": flagged},
         "auroc": areas,
+        "best_on_validation": {name: str(means[name].idxmax()) for name in areas},
     }
 
 

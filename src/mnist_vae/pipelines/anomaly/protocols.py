@@ -2,7 +2,8 @@
 
 AUROC is the probability that an outlier has a greater score than a usual image. Beside the scores
 of a model stand `entropy`, for which no model is needed, and `isolation_forest`, the well-kept
-baseline of Liu et al., Isolation Forest (2008), on the principal components of the pixels.
+baseline of Liu et al., Isolation Forest (2008), on the principal components of the pixels. Every
+comparison is made twice: on validation images, by which to choose a score, and on test images.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ CORRUPTIONS: tuple[tuple[Kind, float], ...] = (
 
 BASELINE = "isolation_forest"
 
+Scores = dict[str, dict[str, Column]]  # those of a split's images by the names of split and score
+
 _COMPONENTS = 50  # of the pixels
 _TREES = 200
 _BATCH_SIZE = 1024
@@ -46,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Splits:
-    """The images of a protocol: to train on, to choose on, and usual ones to be scored."""
+    """The images of a protocol: to train on, to choose on, and to report on."""
 
     train: ImageSet
     validation: ImageSet
@@ -94,6 +97,13 @@ class Judge:
         batches = images.batches(_BATCH_SIZE)
         found = [self._forest.score_samples(batch.model_input()) for batch in batches]
         return {**all_scores(self._scorer, images), BASELINE: -np.concatenate(found)}
+
+    def scores_of_splits(self, splits: Splits) -> Scores:
+        """Return the scores of the images that it was not trained on, split by split."""
+        return {
+            "validation": self.scores(splits.validation),
+            "test": self.scores(splits.test),
+        }
 
 
 @dataclass(frozen=True)
@@ -154,7 +164,7 @@ def of_models_of_their_own(
         own: The images of the model in use.
         other: Another data set, if there is one.
         how: The protocols, and how they train.
-        name: What the test images of `own` are called in the rows.
+        name: What the images of `own` are called in the rows.
     """
     asked = how.params.protocols
     labelled = all(part.label is not None for part in own.parts)
@@ -166,62 +176,77 @@ def of_models_of_their_own(
     if "other_data" in asked and other is not None:
         logger.info("Other data: a model of %s images.", len(other.splits.train))
         judge = how.trained(other.splits, other.manifest)
-        yield other_data(judge, other.splits.test, own.test, other.name, name)
+        yield other_data(judge, other.splits, own, other.name, name)
 
 
-def corrupted(judge: Judge, test_images: ImageSet, seed: int) -> Iterator[pd.DataFrame]:
-    """Yield the rows of test images against the same ones with noise, holes or blur."""
-    usual = judge.scores(test_images)
-    pixels = test_images.model_input()
+def corrupted(judge: Judge, splits: Splits, name: str, seed: int) -> Iterator[pd.DataFrame]:
+    """Yield the rows of images against the same ones with noise, holes or blur."""
+    usual = judge.scores_of_splits(splits)
     for kind, level in CORRUPTIONS:
-        noisy = ImageSet(
-            corrupt(pixels, kind, level, seed), test_images.image_id, test_images.split
-        )
-        rows = compared(usual, judge.scores(noisy))
-        yield _named(rows, "corrupted", "test images", f"{kind} {level:g}")
+        noisy = [
+            ImageSet(
+                corrupt(images.model_input(), kind, level, seed), images.image_id, images.split
+            )
+            for images in (splits.validation, splits.test)
+        ]
+        outliers = judge.scores_of_splits(Splits(splits.train, *noisy))
+        yield compared("corrupted", name, f"{kind} {level:g}", usual, outliers)
 
 
 def one_class(splits: Splits, how: How) -> Iterator[pd.DataFrame]:
     """Yield, for each label, the rows of a model of its images alone against all other labels."""
     splits = splits.labelled()
     for label in _labels(splits):
-        own = splits.where(label, equal=True)
+        own, others = (splits.where(label, equal=equal) for equal in (True, False))
         logger.info("One class: a model of %s images with the label %d.", len(own.train), label)
         judge = how.trained(own, _manifest(f"label {label} alone"))
-        others = _where(splits.test, label, equal=False)
-        rows = compared(judge.scores(own.test), judge.scores(others))
-        yield _named(rows, "one_class", str(label), "rest")
+        scores = (judge.scores_of_splits(part) for part in (own, others))
+        yield compared("one_class", str(label), "rest", *scores)
 
 
 def held_out(splits: Splits, how: How) -> Iterator[pd.DataFrame]:
     """Yield, for each label, the rows of a model of all other labels against it."""
     splits = splits.labelled()
     for label in _labels(splits):
-        rest = splits.where(label, equal=False)
+        own, rest = (splits.where(label, equal=equal) for equal in (True, False))
         logger.info("Held out: a model of %s images without the label %d.", len(rest.train), label)
         judge = how.trained(rest, _manifest(f"all labels but {label}"))
-        outliers = _where(splits.test, label, equal=True)
-        rows = compared(judge.scores(rest.test), judge.scores(outliers))
-        yield _named(rows, "held_out", "rest", str(label))
+        scores = (judge.scores_of_splits(part) for part in (rest, own))
+        yield compared("held_out", "rest", str(label), *scores)
 
 
 def other_data(
-    judge: Judge, usual: ImageSet, outliers: ImageSet, normal: str, outlier: str
+    judge: Judge, usual: Splits, outliers: Splits, normal: str, outlier: str
 ) -> pd.DataFrame:
     """Return the rows of usual images against those of another data set, by their names."""
-    rows = compared(judge.scores(usual), judge.scores(outliers))
-    return _named(rows, "other_data", normal, outlier)
+    scores = (judge.scores_of_splits(splits) for splits in (usual, outliers))
+    return compared("other_data", normal, outlier, *scores)
 
 
-def compared(usual: dict[str, Column], outliers: dict[str, Column]) -> pd.DataFrame:
-    """Return a row a score: its AUROC, the standard error of that, and the numbers of images."""
+def compared(
+    protocol: str, normal: str, outlier: str, usual: Scores, outliers: Scores
+) -> pd.DataFrame:
+    """Return a row a split and score: its AUROC, the standard error of that, and how many images.
+
+    Args:
+        protocol: Its name.
+        normal: What the usual images are called.
+        outlier: What the outliers are called.
+        usual: Scores of usual images.
+        outliers: Scores of outliers, by the same names.
+    """
     rows = []
-    for score, values in usual.items():
-        area = auroc(values, outliers[score])
-        n_normal, n_outlier = len(values), len(outliers[score])
-        error = auroc_error(area, n_normal, n_outlier)
-        rows.append((score, area, error, n_normal, n_outlier))
-    return pd.DataFrame(rows, columns=["score", "auroc", "standard_error", "n_normal", "n_outlier"])
+    for split, by_score in usual.items():
+        for score, values in by_score.items():
+            of_outliers = outliers[split][score]
+            sizes = len(values), len(of_outliers)
+            area = auroc(values, of_outliers)
+            rows.append((split, score, area, auroc_error(area, *sizes), *sizes))
+    table = pd.DataFrame(
+        rows, columns=["split", "score", "auroc", "standard_error", "n_normal", "n_outlier"]
+    )
+    names = {"protocol": protocol, "normal": normal, "outlier": outlier}
+    return table.assign(**names)[[*names, *table.columns]]
 
 
 def auroc(usual: NDArray[Any], outliers: NDArray[Any]) -> float:
@@ -244,11 +269,6 @@ def auroc_error(area: float, n_normal: int, n_outlier: int) -> float:
         + (n_normal - 1) * (two_usual - area**2)
     ) / (n_normal * n_outlier)
     return float(np.sqrt(variance))
-
-
-def _named(rows: pd.DataFrame, protocol: str, normal: str, outlier: str) -> pd.DataFrame:
-    names = {"protocol": protocol, "normal": normal, "outlier": outlier}
-    return rows.assign(**names)[[*names, *rows.columns]]
 
 
 def _labels(splits: Splits) -> list[int]:
