@@ -21,6 +21,7 @@ MANIFEST = "release.json"
 RELEASES = "releases"
 
 _NAME = re.compile(r"(?P<number>\d+)-.+?(?P<damaged>\.damaged(-\d+)?)?")
+_RUN = "run_manifest.json"
 
 
 class ReleaseError(DatasetError):
@@ -71,6 +72,13 @@ class Release:
     def name(self) -> str:
         """The release's number and the version of its model."""
         return self.folder.name
+
+    @property
+    def refine_steps(self) -> int:
+        """The steps by which its embeddings were refined (`embedding.refine_steps` of its run)."""
+        if _RUN not in self.manifest.get("files", {}):
+            return 0  # of a release of an earlier version, which knew of no refinement
+        return int(self.load(_RUN)["parameters"]["embedding"].get("refine_steps", 0))
 
     def load(self, filename: str) -> Any:
         """Return the content of a file: by its suffix a model, a table, a picture or JSON."""

@@ -110,9 +110,9 @@ class AnomalyParams(Group):
     """What a thorough run measures beside the model in use."""
     latent_dim: Annotated[int, Field(ge=1, le=100)] = 20
     """Of these models."""
-    epochs: PositiveInt = 50
+    epochs: PositiveInt = 30
     """Of these models, at most."""
-    max_images: Annotated[int, Field(ge=100)] | None = None
+    max_images: Annotated[int, Field(ge=100)] | None = 20_000
     """Train each on this many images at most, class by class; None for all."""
 
 

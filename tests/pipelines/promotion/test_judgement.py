@@ -8,7 +8,6 @@ from mnist_vae.images import ImageSet
 from mnist_vae.params import RetrainingParams
 from mnist_vae.pipelines.promotion import judgement
 from mnist_vae.retraining.records import Figures
-from mnist_vae.scores import Scores
 
 
 def test_labels_of_neighbours_are_those_that_are_known():
@@ -22,15 +21,14 @@ def test_labels_of_neighbours_are_those_that_are_known():
         }
     )
     judge = ImageSet(np.zeros((4, 784)), np.arange(4), np.full(4, "judge"), labels[:4])
-    scores = Scores(np.zeros(4), labels[:4, np.newaxis].astype(np.float32))
-    assert judgement.label_accuracy(scores, frame, judge, 5) == 1.0
-    wrong = Scores(np.zeros(4), 1 - scores.z_mean)
-    assert judgement.label_accuracy(wrong, frame, judge, 5) == 0.0
-    assert judgement.label_accuracy(scores, frame.drop(columns="label"), judge, 5) is None
+    z_mean = labels[:4, np.newaxis].astype(np.float32)
+    assert judgement.label_accuracy(z_mean, frame, judge, 5) == 1.0
+    assert judgement.label_accuracy(1 - z_mean, frame, judge, 5) == 0.0
+    assert judgement.label_accuracy(z_mean, frame.drop(columns="label"), judge, 5) is None
     unlabelled = ImageSet(np.zeros((4, 784)), np.arange(4), np.full(4, "judge"))
-    assert judgement.label_accuracy(scores, frame, unlabelled, 5) is None
+    assert judgement.label_accuracy(z_mean, frame, unlabelled, 5) is None
     frame["label"] = np.nan
-    assert judgement.label_accuracy(scores, frame, judge, 5) is None
+    assert judgement.label_accuracy(z_mean, frame, judge, 5) is None
 
 
 def test_the_interval_holds_the_true_gain_nineteen_times_in_twenty():

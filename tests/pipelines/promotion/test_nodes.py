@@ -5,13 +5,18 @@ from types import SimpleNamespace
 
 import fsspec
 import numpy as np
-import pandas as pd
 import pytest
 
 from mnist_vae.datasets.backup import TrainingBackup
 from mnist_vae.fingerprints import fingerprint
 from mnist_vae.images import ImageSet
-from mnist_vae.params import EvaluationParams, ModelParams, RetrainingParams, TrainingParams
+from mnist_vae.params import (
+    EmbeddingParams,
+    EvaluationParams,
+    ModelParams,
+    RetrainingParams,
+    TrainingParams,
+)
 from mnist_vae.pipelines.promotion import nodes
 from mnist_vae.retraining.records import (
     Decision,
@@ -32,7 +37,15 @@ LENIENT = {"max_accuracy_drop": 1.0, "first_min_accuracy": 0.0, "first_max_negat
 def judge(champion, make_images, embed, tmp_path):
     """A judge of candidates that are the champion but for the bias of its pixels."""
 
-    def run(bias=0.0, beside=champion, declined=(), batches=None, planned="new", **params):
+    def run(
+        bias=0.0,
+        beside=champion,
+        declined=(),
+        batches=None,
+        planned="new",
+        refine_steps=0,
+        **params,
+    ):
         encoder, decoder = build_encoder(seed=1), build_decoder(seed=1)
         set_bias(decoder, bias)
         images = make_images(20, "judge", 200)
@@ -48,7 +61,7 @@ def judge(champion, make_images, embed, tmp_path):
             encoder,
             decoder,
             summary,
-            pd.concat([embed(encoder, decoder, make_images(30, "train", 800), "train")]),
+            embed(encoder, decoder, make_images(30, "train", 800), "train", refine_steps),
             make_images(60),
             make_images(20, "validation", 100),
             {"statement": "Data: some.", "source": "sample", "fingerprint": planned},
@@ -56,6 +69,7 @@ def judge(champion, make_images, embed, tmp_path):
             ModelParams(),
             TrainingParams(epochs=1, batch_size=20, jit_compile=False),
             EvaluationParams(),
+            EmbeddingParams(refine_steps=refine_steps),
             RetrainingParams(**{"seeds": 1, **LENIENT, **params}),
             1,
             TrainingBackup(fsspec.filesystem("file"), PurePosixPath(tmp_path / "repeats.npz")),
@@ -85,6 +99,27 @@ def test_the_champion_itself_gains_nothing_and_is_kept_out(judge):
     assert decision.gain == 0
     assert decision.outcome is Outcome.KEPT
     assert "gain, nats an image" in decision.reason
+
+
+def test_labels_are_looked_for_with_means_that_were_refined_as_the_embeddings_were(
+    judge, champion, serving, networks, embed, make_images, monkeypatch
+):
+    seen = []
+
+    def label_accuracy(z_mean, embeddings, judge_images, neighbours):
+        expected = embed(*networks, judge_images, "judge", refine_steps=len(seen) * 7)
+        seen.append((z_mean[:, 0] - expected["z_mean_00"]).abs().max())
+        return 0.9
+
+    monkeypatch.setattr(nodes.judgement, "label_accuracy", label_accuracy)
+    run = {"parameters": {"embedding": {"refine_steps": 7}}}
+    refined = serving(
+        {**champion.contents, "run_manifest.json": run},
+        **{**champion.manifest, "files": {"run_manifest.json": "0" * 64}},
+    )
+    judge(beside=refined, refine_steps=0)
+    assert len(seen) == 2
+    assert max(seen) < 1e-4, "the candidate's are not refined, the champion's by 7 steps"
 
 
 def test_a_worse_candidate_is_kept_out_and_the_better_one_promoted(judge, poor):

@@ -13,8 +13,6 @@ from mnist_vae.params import RetrainingParams
 from mnist_vae.retraining.records import Drift
 from mnist_vae.scores import score
 
-_RUN = "run_manifest.json"
-
 
 class DriftMeter:
     """Measure drift with the model in service, whose files are read once, when the first is due.
@@ -75,14 +73,11 @@ class DriftMeter:
             draws=1,
             seed=self._seed,
             refine=Refiner(
-                decoder, steps=self._steps(), reconstruction=reconstruction, seed=self._seed
+                decoder,
+                steps=self._champion.refine_steps,
+                reconstruction=reconstruction,
+                seed=self._seed,
             ),
         )
         columns = {f"z_mean_{dim:02d}": values for dim, values in enumerate(scores.z_mean.T)}
         return {"negative_elbo": scores.negative_elbo, **columns}
-
-    def _steps(self) -> int:
-        """Return the steps by which the champion's embeddings were refined."""
-        if _RUN not in self._champion.manifest.get("files", {}):
-            return 0  # of a release of an earlier version, which knew of no refinement
-        return int(self._load(_RUN)["parameters"]["embedding"].get("refine_steps", 0))

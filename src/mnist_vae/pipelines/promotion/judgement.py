@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import ImageSet
 from mnist_vae.params import EvaluationParams, RetrainingParams
 from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID
@@ -16,24 +17,48 @@ _MAX_NEIGHBOUR_IMAGES = 10_000  # that the k nearest neighbours are sought among
 _CONFIDENCE = 0.95
 
 
+def refined_means(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    judge_images: ImageSet,
+    reconstruction: str,
+    refine_steps: int,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Return `z_mean` of the judge's images, `[n, latent_dim]`, refined as embeddings are."""
+    from mnist_vae.vae.inference import Refiner, encode
+
+    pixels = judge_images.model_input()
+    refiner = Refiner(decoder, steps=refine_steps, reconstruction=reconstruction, seed=seed)
+    return refiner(pixels, encode(encoder, pixels)).z_mean
+
+
 def figures(
     scores: Scores,
+    z_mean: NDArray[np.float32],
     embeddings: pd.DataFrame,
     judge_images: ImageSet,
     evaluation_params: EvaluationParams,
     retraining_params: RetrainingParams,
 ) -> Figures:
-    """Return what the model of these scores and embeddings reaches on the judge's images."""
+    """Return what the model of these scores and embeddings reaches on the judge's images.
+
+    The loss and the active units are the encoder's; the accuracy is that of the embeddings that
+    readers get, and `z_mean` has to be refined as these are.
+    """
     variance = scores.z_mean.var(axis=0)
     return Figures(
         negative_elbo=float(scores.negative_elbo.mean()),
         active_units=int((variance > evaluation_params.active_unit_threshold).sum()),
-        accuracy=label_accuracy(scores, embeddings, judge_images, retraining_params.neighbours),
+        accuracy=label_accuracy(z_mean, embeddings, judge_images, retraining_params.neighbours),
     )
 
 
 def label_accuracy(
-    scores: Scores, embeddings: pd.DataFrame, judge_images: ImageSet, neighbours: int
+    z_mean: NDArray[np.float32],
+    embeddings: pd.DataFrame,
+    judge_images: ImageSet,
+    neighbours: int,
 ) -> float | None:
     """Return the share of images whose label is that of most of their neighbours in z.
 
@@ -55,7 +80,7 @@ def label_accuracy(
     columns = [name for name in embeddings.columns if name.startswith("z_mean_")]
     classifier = KNeighborsClassifier(min(neighbours, len(train)))
     classifier.fit(train[columns].to_numpy(), train["label"].to_numpy().astype(int))
-    return float(classifier.score(scores.z_mean, judge_images.label.astype(int)))
+    return float(classifier.score(z_mean, judge_images.label.astype(int)))
 
 
 def gain_interval(gains: NDArray[np.float64]) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from mnist_vae.datasets.releases import Release
 from mnist_vae.images import ImageSet
 from mnist_vae.params import (
     PREVIOUS,
+    EmbeddingParams,
     EvaluationParams,
     ModelParams,
     RetrainingParams,
@@ -34,6 +35,7 @@ from mnist_vae.retraining.records import (
     Decision,
     Decline,
     Declined,
+    Figures,
     Intake,
     Order,
     Outcome,
@@ -66,6 +68,7 @@ def judge_candidate(
     model_params: ModelParams,
     training_params: TrainingParams,
     evaluation_params: EvaluationParams,
+    embedding_params: EmbeddingParams,
     retraining_params: RetrainingParams,
     seed: int,
     repeats_backup: TrainingBackup,
@@ -92,6 +95,7 @@ def judge_candidate(
         model_params: The architecture.
         training_params: How it was trained.
         evaluation_params: The threshold of an active unit.
+        embedding_params: How the candidate's embeddings were refined.
         retraining_params: What a candidate must do.
         seed: Of the candidate's training, and of the draws of z, which are the same for all.
         repeats_backup: Where trainings with other seeds keep their state.
@@ -121,10 +125,22 @@ def judge_candidate(
             seed,
         )
 
+    def figures(
+        scores: Scores,
+        encoder: KerasModel,
+        decoder: KerasModel,
+        embeddings: pd.DataFrame,
+        refine_steps: int,
+    ) -> Figures:
+        z_mean = judgement.refined_means(
+            encoder, decoder, judge_images, model_params.reconstruction, refine_steps, seed
+        )
+        return judgement.figures(
+            scores, z_mean, embeddings, judge_images, evaluation_params, retraining_params
+        )
+
     scores = look(encoder, decoder)
-    candidate = judgement.figures(
-        scores, latent_embeddings, judge_images, evaluation_params, retraining_params
-    )
+    candidate = figures(scores, encoder, decoder, latent_embeddings, embedding_params.refine_steps)
     common = {
         "candidate": candidate,
         "judge_images": len(judge_images),
@@ -140,14 +156,10 @@ def judge_candidate(
         repeats_backup.clear_numbered()
         return
 
-    before = look(champion.load("encoder.keras"), champion.load("decoder.keras"))
-    serving = judgement.figures(
-        before,
-        champion.load("latent_embeddings.parquet"),
-        judge_images,
-        evaluation_params,
-        retraining_params,
-    )
+    networks = champion.load("encoder.keras"), champion.load("decoder.keras")
+    before = look(*networks)
+    embeddings = champion.load("latent_embeddings.parquet")
+    serving = figures(before, *networks, embeddings, champion.refine_steps)
     checks = judgement.side_checks(candidate, serving, retraining_params)
     gains = [before.negative_elbo - scores.negative_elbo]
     backups = [repeats_backup.numbered(number) for number in range(1, retraining_params.seeds)]

@@ -29,6 +29,7 @@ def create_pipeline() -> Pipeline:
                     "params:model",
                     "params:training",
                     "params:evaluation",
+                    "params:embedding",
                     "params:retraining",
                     "params:seed",
                     "repeats_backup",

@@ -1,0 +1,218 @@
+"""What the model is worth for what it is used for: the targets, over several seeds.
+
+    python benchmarks/worth.py FOLDER [--outliers FOLDER] [--keep FOLDER] [--small]
+
+For each seed it trains models of 2 (default recipe), 20 (60 epochs) and 16 (60 epochs) latent
+dimensions on the IDX files in FOLDER, and runs `evaluation` of each, and `denoising` and `anomaly`
+with that of 20 dimensions: all thorough, all by `kedro run`, in a project each. `--outliers` is
+another data set's folder, such as Fashion-MNIST's. As many runs at a time as there are cores, each
+on a core of its own, take about an hour a seed; with `--keep` a second call resumes after the runs
+that are done. The JSON line has for each figure its target, the mean over the seeds, its standard
+error and the figure of each seed, all of the test images; the table goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import statistics
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from common import copy_project, kedro, parser, report, say
+
+MODELS: dict[str, dict[str, Any]] = {
+    "2": {},
+    "20": {"model.latent_dim": 20, "training.epochs": 60},
+    "16": {"model.latent_dim": 16, "training.epochs": 60},
+}
+USES: dict[str, dict[str, dict[str, Any]]] = {  # pipelines and parameters, by latent dimensions
+    "2": {"evaluation": {"evaluation.thorough": True}},
+    "20": {
+        "evaluation": {"evaluation.thorough": True, "evaluation.importance_samples": 100},
+        "denoising": {"denoising.max_images": 2000},
+        "anomaly": {"anomaly.thorough": True},
+    },
+    "16": {"evaluation": {"evaluation.thorough": True, "evaluation.likelihood_images": 500}},
+}
+SMALL = {"training.epochs": 1, "split.max_images": 1000, "model.hidden_units": "[16]"}
+SMALL_USE = {
+    "evaluation": {"evaluation.likelihood_images": 100, "evaluation.importance_samples": 10},
+    "denoising": {"denoising.max_images": 20},
+    "anomaly": {"anomaly.max_images": 500, "anomaly.epochs": 1, "anomaly.refine_steps": 1},
+}
+TARGETS = {  # must, aim
+    "error of the quadrature of −log p(x), latent 2, nats": ("< 0.01", ""),
+    "refined −ELBO less exact −log p(x), latent 2, nats": ("0.6", "0.25"),
+    "refined −ELBO, latent 20, nats": ("95.8", "95.3"),
+    "15-NN accuracy of z_mean, latent 2": ("0.86", "0.88"),
+    "15-NN accuracy of refined z_mean, latent 2": ("0.89", "0.91"),
+    "15-NN accuracy of z_mean, latent 16": ("0.965", "0.98"),
+    "AUROC, one class against the rest, mean": ("0.96", "0.975"),
+    "AUROC, one class against the rest, worst": ("0.90", "0.93"),
+    "AUROC, digit held out, mean": ("0.88", "0.93"),
+    "AUROC, digit held out, worst": ("0.70", "0.80"),
+    "AUROC, trained on other data, own images as outliers": ("0.95", "0.99"),
+    "PSNR, Gaussian noise of σ 0.5, refined, dB": ("17.5", "18.5"),
+    "PSNR, salt and pepper 25 %, refined, dB": ("18", "19"),
+}
+
+
+def use(project: Path, pipeline: str, params: dict[str, Any], core: int) -> None:
+    """Run a pipeline on one core, unless that is done."""
+    done = project / f"{pipeline}.done"
+    if done.exists():
+        return
+    text = ",".join(f"{key}={value}" for key, value in params.items())
+    run = kedro(
+        project,
+        "run",
+        f"--pipelines={pipeline}",
+        "--params",
+        text,
+        timeout=6 * 3600,
+        prefix=["taskset", "-c", str(core)],
+    )
+    if run.returncode != 0:
+        raise RuntimeError(
+            f"{pipeline} in {project.name} ended with {run.returncode}: {run.stderr}"
+        )
+    done.touch()
+    say(f"{project.name}: {pipeline} done.")
+
+
+def figures_of(folder: Path, seed: int) -> Iterator[tuple[str, float]]:
+    """Yield the figures of a seed by name, of the test images: the targets, and what is beside."""
+    reports = {dim: folder / f"latent-{dim}-seed-{seed}" / "data/08_reporting" for dim in MODELS}
+    yield from of_evaluation(reports)
+    yield from of_anomalies(reports["20"])
+    yield from of_denoising(reports["20"])
+
+
+def of_evaluation(reports: dict[str, Path]) -> Iterator[tuple[str, float]]:
+    """Yield likelihoods, label accuracies and the quality of samples."""
+    test = {dim: read(reports[dim], "metrics")["splits"]["test"] for dim in MODELS}
+    two, twenty = (test[dim]["decomposition"] for dim in ("2", "20"))
+    yield "−ELBO, latent 2, nats", test["2"]["negative_elbo"]
+    yield "refined −ELBO, latent 2, nats", two["refined_negative_elbo"]
+    yield "exact −log p(x), latent 2, nats", two["negative_log_likelihood"]
+    yield "error of the quadrature of −log p(x), latent 2, nats", two["quadrature_error"]
+    yield "refined −ELBO less exact −log p(x), latent 2, nats", two["approximation"]
+    binarized = test["2"]["binarized"]["negative_log_likelihood"]
+    yield "exact −log p(x), latent 2, binarised, nats", binarized
+    yield "−ELBO, latent 20, nats", test["20"]["negative_elbo"]
+    yield "refined −ELBO, latent 20, nats", twenty["refined_negative_elbo"]
+    yield "importance-weighted bound, latent 20, nats", twenty["negative_log_likelihood"]
+    binarized = test["20"]["binarized"]["negative_log_likelihood"]
+    yield "importance-weighted bound, latent 20, binarised, nats", binarized
+    for dim, folder in reports.items():
+        quality = read(folder, "latent_quality")
+        for kind, words in (("amortised", "z_mean"), ("refined", "refined z_mean")):
+            accuracy = quality[kind]["neighbour_accuracy"]["value"]
+            yield f"15-NN accuracy of {words}, latent {dim}", accuracy
+    for dim, folder in reports.items():
+        for row in read(folder, "sample_quality")["sets"]:
+            yield f"FID of {row['set']}, latent {dim}", row["fid"]
+
+
+def of_anomalies(folder: Path) -> Iterator[tuple[str, float]]:
+    """Yield the AUROC of the score that decides, then of all others."""
+    metrics = read(folder, "anomaly_metrics")
+    rows = pd.read_parquet(folder / "anomaly_protocols.parquet")
+    rows = rows[(rows["split"] == "test") & (rows["protocol"] == "other_data")]
+    names = {"one_class": "one class against the rest", "held_out": "digit held out"}
+    scores = list(metrics["auroc"]["one_class"])
+    for score in sorted(scores, key=lambda score: score != metrics["score"]):
+        of = "" if score == metrics["score"] else f" of {score}"
+        for protocol, name in names.items():
+            figures = metrics["auroc"][protocol][score]
+            yield f"AUROC{of}, {name}, mean", figures["mean"]
+            yield f"AUROC{of}, {name}, worst", figures["worst"]
+        for row in rows[rows["score"] == score].itertuples():
+            yield f"AUROC{of}, trained on {row.normal}, {row.outlier} as outliers", row.auroc
+
+
+def of_denoising(folder: Path) -> Iterator[tuple[str, float]]:
+    """Yield the PSNR of refined inference, and of what stands beside it."""
+    psnr = pd.read_parquet(folder / "denoising_scores.parquet")
+    psnr = psnr.set_index(["kind", "level", "method"])["psnr"]
+    for kind, level, name in (
+        ("gaussian", 0.5, "Gaussian noise of σ 0.5"),
+        ("salt_and_pepper", 0.25, "salt and pepper 25 %"),
+    ):
+        for method in ("refined", "amortised", "median", "noisy"):
+            yield f"PSNR, {name}, {method}, dB", psnr[kind, level, method]
+
+
+def read(folder: Path, name: str) -> Any:
+    """Return the content of a report."""
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def main() -> None:
+    """Run the benchmark."""
+    command_line = parser(__doc__)
+    command_line.add_argument("--outliers", type=Path, metavar="FOLDER", help="IDX files of others")
+    command_line.add_argument("--keep", type=Path, metavar="FOLDER", help="where the projects stay")
+    command_line.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
+    arguments = command_line.parse_args()
+    seeds = arguments.seeds[:1] if arguments.small else arguments.seeds
+    cores: queue.Queue[int] = queue.Queue()
+    for core in os.sched_getaffinity(0):
+        cores.put(core)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary)
+
+        def work_through(dim: str, seed: int) -> None:
+            project = folder / f"latent-{dim}-seed-{seed}"
+            if not project.exists():
+                copy_project(project)
+            if arguments.outliers:
+                outliers = project / "data/01_raw/outliers"
+                outliers.parent.mkdir(parents=True, exist_ok=True)
+                if not outliers.exists():
+                    outliers.symlink_to(arguments.outliers.resolve())
+            core = cores.get()
+            try:
+                source = {"source.folder": arguments.folder.resolve(), "seed": seed}
+                small: dict[str, Any] = SMALL if arguments.small else {}
+                use(project, "training", {**MODELS[dim], **source, **small}, core)
+                for pipeline, params in USES[dim].items():
+                    small = SMALL_USE[pipeline] if arguments.small else {}
+                    use(project, pipeline, {**params, **small, "seed": seed}, core)
+            finally:
+                cores.put(core)
+
+        with ThreadPoolExecutor(cores.qsize()) as pool:
+            jobs = [
+                pool.submit(work_through, dim, seed) for dim in ("2", "20", "16") for seed in seeds
+            ]
+            for job in jobs:
+                job.result()
+        by_seed = [dict(figures_of(folder, seed)) for seed in seeds]
+    results = {}
+    say("| figure | must | aim | mean | of the seeds |\n|---|---|---|---|---|")
+    for name in by_seed[0]:
+        values = [figures[name] for figures in by_seed]
+        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+        must, aim = TARGETS.get(name, ("", ""))
+        mean = statistics.fmean(values)
+        results[name] = {
+            "must": must,
+            "aim": aim,
+            "mean": mean,
+            "standard_error": error,
+            "seeds": values,
+        }
+        shown = ", ".join(f"{value:.4g}" for value in values)
+        say(f"| {name} | {must} | {aim} | {mean:.4g} | {shown} |")
+    report({"benchmark": "worth", "seeds": seeds, "figures": results})
+
+
+if __name__ == "__main__":
+    main()
