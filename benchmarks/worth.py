@@ -31,14 +31,15 @@ MODELS: dict[str, dict[str, Any]] = {
     "20": {"model.latent_dim": 20, "training.epochs": 60},
     "16": {"model.latent_dim": 16, "training.epochs": 60},
 }
+THOROUGH = {"evaluation.thorough": True, "evaluation.refine_steps": 15}
 USES: dict[str, dict[str, dict[str, Any]]] = {  # pipelines and parameters, by latent dimensions
     "2": {"evaluation": {"evaluation.thorough": True}},
     "20": {
-        "evaluation": {"evaluation.thorough": True, "evaluation.importance_samples": 100},
+        "evaluation": {**THOROUGH, "evaluation.importance_samples": 100},
         "denoising": {"denoising.max_images": 2000},
-        "anomaly": {"anomaly.thorough": True},
+        "anomaly": {"anomaly.thorough": True, "anomaly.refine_steps": 10},
     },
-    "16": {"evaluation": {"evaluation.thorough": True, "evaluation.likelihood_images": 500}},
+    "16": {"evaluation": {**THOROUGH, "evaluation.likelihood_images": 500}},
 }
 SMALL = {"training.epochs": 1, "split.max_images": 1000, "model.hidden_units": "[16]"}
 SMALL_USE = {

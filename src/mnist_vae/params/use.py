@@ -119,7 +119,7 @@ class AnomalyParams(Group):
 class DenoisingParams(Group):
     """Which noisy images are restored, and how (`denoising`)."""
 
-    max_images: PositiveInt | None = 500
+    max_images: PositiveInt | None = 300
     """Restore this many test images at most, class by class; None for all."""
     refine_steps: Annotated[int, Field(ge=0, le=1000)] = 30
     """Gradient steps on the q of each noisy image; 0 leaves the encoder's."""

@@ -31,7 +31,7 @@ _TILE = 25  # points of the grid, per dimension, that are summed together or lef
 _NEGLIGIBLE = 25.0  # nats below the greatest point: e^-25 is 1e-11
 _HALVINGS = 4  # of the step, at most
 _DOUBLINGS = 3  # of the bound, at most
-_CELLS = 2**24  # images times tiles, at a time
+_CELLS = 2**23  # images times tiles, at a time
 _BLOCK = 4096  # images at a time
 _IMAGES, _DRAWS = 64, 50  # at a time, of the importance-weighted bound
 
