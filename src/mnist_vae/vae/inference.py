@@ -29,7 +29,7 @@ FEW_DIMENSIONS = 2
 """Latent dimensions that a grid of z can cover."""
 
 _BATCH = 512
-_RATE = 0.3  # of the natural gradient's step for μ, and of the gradient's for log σ²
+_RATE = 0.7  # at first, of the natural gradient's step for μ, and of the gradient's for log σ²
 _MOST_DEVIATIONS = 2.0  # of σ that μ moves in a step
 _MOST_LOG_VAR = 0.3  # that log σ² moves in a step
 _GRID_POINTS = {1: 1024, 2: 64}  # per dimension
@@ -117,10 +117,11 @@ def mean_reconstruction(
 class Refiner:
     """Refines the q of images by gradient steps on −ELBO, with the decoder fixed.
 
-    A step moves μ by 0.3·σ² times its gradient, which is the natural gradient's direction, and
-    log σ² by 0.3 times its own; no step moves μ by more than 2 σ, or log σ² by more than 0.3. The
-    gradient is that of two opposite draws, z = μ ± σ·ε with ε of random signs, the same ones for
-    all images: what becomes of an image does not depend on those beside it.
+    A step moves μ by r·σ² times its gradient, which is the natural gradient's direction, and
+    log σ² by r times its own, where r falls from 0.7 to 0 over the steps, as the gradient is noisy;
+    no step moves μ by more than 2 σ, or log σ² by more than 0.3. The gradient is that of two
+    opposite draws, z = μ ± σ·ε with ε of random signs, the same ones for all images: what becomes
+    of an image does not depend on those beside it.
 
     The encoder puts some images in the wrong place altogether, from where no gradient leads out.
     So with one or two latent dimensions, and a reconstruction term that has a name, an image
@@ -193,8 +194,9 @@ class Refiner:
             by_mean, by_log_var = self._gradient(number, pixels, z_mean, z_log_var)
             sigma = ops.exp(0.5 * z_log_var)
             most = _MOST_DEVIATIONS * sigma
-            z_mean -= ops.clip(_RATE * ops.square(sigma) * by_mean, -most, most)
-            z_log_var -= ops.clip(_RATE * by_log_var, -_MOST_LOG_VAR, _MOST_LOG_VAR)
+            rate = _RATE * (1 - ops.cast(number, sigma.dtype) / self._steps)
+            z_mean -= ops.clip(rate * ops.square(sigma) * by_mean, -most, most)
+            z_log_var -= ops.clip(rate * by_log_var, -_MOST_LOG_VAR, _MOST_LOG_VAR)
             return number + 1, z_mean, z_log_var
 
         start = (tf.constant(0), z_mean, z_log_var)
