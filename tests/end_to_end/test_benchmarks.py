@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
         ("time_to_quality", ["ours", "plain_keras", "plain_to_ours"]),
         ("quality", ["latent_dim"]),
         ("inference", ["latent_dim"]),
+        ("worth", ["figures"]),
         ("ablation", ["variants"]),
         ("memory", ["peak_megabytes", "copies"]),
     ],

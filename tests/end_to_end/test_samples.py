@@ -28,7 +28,8 @@ def test_the_quality_of_samples_is_measured_where_the_evaluation_is_to_be_thorou
 
     assert evaluate()["skipped"].endswith("set `evaluation.thorough` to true.")
     assert not classifier.exists()
-    thorough = evaluate(evaluation={"thorough": True})
+    few = {"likelihood_images": 50, "refine_steps": 2}
+    thorough = evaluate(evaluation={"thorough": True, **few})
     assert thorough["skipped"] is None
     assert [row["set"] for row in thorough["sets"]][-1] == "class_mixture"
     assert (data / "08_reporting/sampler_sheet.png").stat().st_size > 0
