@@ -77,6 +77,19 @@ def test_a_thorough_evaluation_has_them(reports):
     assert "mutual information of x and z, refined" in table.index
 
 
+def test_a_bound_is_called_one_and_stands_beside_the_same_reference(reports):
+    metrics, latent, samples, summary = reports
+    metrics = thorough(metrics) | {"data": "Data: MNIST, all of it, checksums verified."}
+    bound = part(likelihood="importance-weighted bound, 100 draws", quadrature_error=None)
+    metrics["splits"]["test"] |= {"decomposition": bound, "binarized": bound}
+    table = tabulate(metrics, latent, samples, summary).set_index("figure")
+    assert "−log p(x), importance-weighted bound, 100 draws" in table.index
+    assert "approximation gap, at least" in table.index, "as −log p(x) is below its bound"
+    binarised = table.loc["−log p(x), binarised, importance-weighted bound, 100 draws"]
+    assert binarised["reference"] == REFERENCES["−log p(x), binarised"].value
+    assert "error of the quadrature" not in table.index
+
+
 def test_published_figures_stand_beside_those_of_mnist_alone(reports):
     metrics, *others = reports
     of_the_sample = tabulate(*reports)

@@ -80,7 +80,7 @@ def tabulate(
     rows = [*_of_metrics(metrics), *_of_latent(latent_quality), *_of_samples(sample_quality)]
     mnist = bool(_OF_MNIST.search(metrics["data"]))
     for row in rows:
-        reference = REFERENCES.get(row["figure"]) if mnist else None
+        reference = _reference(row["figure"]) if mnist else None
         row |= {
             "reference": reference.value if reference else None,
             "source": reference.source if reference else None,
@@ -100,7 +100,9 @@ def to_markdown(evaluation_table: pd.DataFrame, training_summary: dict[str, Any]
         "|---|---|---|---|",
     ]
     for row in evaluation_table.to_dict("records"):
-        obtained = f"{row['obtained']:.4g}" if row["unit"] == "" else f"{row['obtained']:.2f}"
+        obtained = f"{row['obtained']:.2f}"
+        if row["unit"] == "" or row["obtained"] < 1:
+            obtained = f"{row['obtained']:.4g}"
         if pd.notna(row["standard_error"]):
             obtained += f" ± {row['standard_error']:.2g}"
         reference = f"{row['reference']:g}" if pd.notna(row["reference"]) else ""
@@ -147,6 +149,12 @@ def draw_decomposition(metrics: dict[str, Any], training_summary: dict[str, Any]
     return figure
 
 
+def _reference(figure: str) -> Reference | None:
+    """Return what stands beside a figure, of which a bound is one too."""
+    found = (REFERENCES[name] for name in REFERENCES if figure.startswith(name))
+    return next(found, None)
+
+
 def _row(
     figure: str, obtained: float | None, error: float | None, unit: str, n_images: int
 ) -> list[dict[str, Any]]:
@@ -171,14 +179,16 @@ def _of_metrics(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         part = test[kind]
         if part is None:
             continue
-        for name, text in (
-            ("refined_negative_elbo", "−ELBO, refined q"),
-            ("negative_log_likelihood", "−log p(x)"),
-            ("amortisation", "amortisation gap"),
-            ("approximation", "approximation gap"),
+        exact = part["likelihood"] == "exact"
+        for name, text, of_a_bound in (
+            ("refined_negative_elbo", "−ELBO, refined q", ""),
+            ("negative_log_likelihood", "−log p(x)", f", {part['likelihood']}"),
+            ("amortisation", "amortisation gap", ""),
+            ("approximation", "approximation gap", ", at least"),
         ):
             error = part[f"{name}_standard_error"]
-            rows += _row(text + suffix, part[name], error, "nats", part["n_images"])
+            figure = text + suffix + ("" if exact else of_a_bound)
+            rows += _row(figure, part[name], error, "nats", part["n_images"])
         error = part["quadrature_error"]
         rows += _row("error of the quadrature" + suffix, error, None, "nats", part["n_images"])
     return rows
