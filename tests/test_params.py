@@ -123,6 +123,17 @@ def test_parameters_that_contradict_each_other_are_refused():
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "received"),
+    [("importance_samples", 5, r"\(5, 0.0\)"), ("free_bits", 0.25, r"\(1, 0.25\)")],
+)
+def test_q_is_refined_for_one_objective_alone(key, value, received):
+    raw = changed("training.refine_steps", 2)
+    raw["training"][key] = value
+    with pytest.raises(ParameterError, match=f"go together: .* received {received} beside 2 steps"):
+        check_parameters(raw)
+
+
+@pytest.mark.parametrize(
     ("kind", "level", "message"),
     [
         ("none", 0.5, "received the corruption none with the corruption_level 0.5"),

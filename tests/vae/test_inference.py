@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mnist_vae.vae.inference import Posterior, Refiner, StartGrid, encode, negative_elbo
+from mnist_vae.vae.inference import (
+    Posterior,
+    Refiner,
+    StartGrid,
+    encode,
+    negative_elbo,
+    refine_in_training,
+)
 from mnist_vae.vae.model import score_batches
 from mnist_vae.vae.networks import build_decoder, build_encoder, logits_model
 from tests.vae.linear import linear_decoder
@@ -159,3 +166,23 @@ def test_many_refiners_in_a_process_are_no_reason_to_warn(networks, pixels, capl
     for steps in range(1, 8):
         Refiner(decoder, steps=steps, seed=1)(pixels, start)
     assert not [record for record in caplog.records if "retracing" in record.message]
+
+
+@pytest.mark.parametrize("reconstruction", ["binary_crossentropy", "mse"])
+def test_in_training_an_image_may_start_where_another_one_was_put(networks, reconstruction):
+    decoder = networks[1]
+    z = np.random.default_rng(0).standard_normal((40, 2)).astype(np.float32)
+    log_var = np.linspace(-3, -1, 80, dtype=np.float32).reshape(40, 2)
+    order = np.random.default_rng(1).permutation(40)
+    started = refine_in_training(
+        logits_model(decoder),
+        np.asarray(decoder(z)),
+        (z[order], log_var[order]),
+        reconstruction=reconstruction,
+        steps=0,
+        kl_weight=1.0,
+        seed_generator=None,
+    )
+    right = (np.asarray(started[0]) == z).all(axis=1)
+    assert right.mean() > 0.9, "all but those beside others that are as likely"
+    np.testing.assert_array_equal(np.asarray(started[1])[right], log_var[right])

@@ -120,6 +120,7 @@ def one_epoch(networks, pixels, objective):
         Objective(importance_samples=8),
         Objective(resample_input=True),
         Objective(corruption="gaussian", corruption_level=0.5),
+        Objective(refine_steps=2, kl_weight=2.0),
     ],
     ids=repr,
 )
@@ -181,6 +182,55 @@ def test_the_draws_of_importance_samples_are_those_of_the_encoders_own_layer(net
         axis=0,
     )
     assert terms.reconstruction.numpy() == pytest.approx(reconstruction, rel=1e-5)
+
+
+def gradients(vae, pixels):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        vae(pixels, training=True)
+        (loss,) = vae.losses
+    weights = [variable.value for variable in vae.trainable_variables]
+    return tape.gradient(loss, weights)
+
+
+@pytest.mark.parametrize("latent_dim", [2, 5])
+def test_the_encoder_learns_from_its_own_q_alone_though_the_decoder_does_from_the_refined(
+    pixels, latent_dim
+):
+    found = []
+    for objective in (Objective(), Objective(refine_steps=3, refined_share=0.75)):
+        size = {"latent_dim": latent_dim, "hidden_units": (32, 16), "seed": 1}
+        vae = VariationalAutoencoder(
+            build_encoder(**size), build_decoder(**size), objective=objective, seed=1
+        )
+        found.append(gradients(vae, pixels))
+    n_encoder = len(vae.encoder.trainable_variables)
+    for number, (plain, refined) in enumerate(zip(*found, strict=True)):
+        quarter = pytest.approx(plain.numpy() / 4, rel=1e-3, abs=1e-4)
+        assert (refined.numpy() == quarter) == (number < n_encoder), number
+
+
+@pytest.mark.parametrize("reconstruction", ["binary_crossentropy", "mse"])
+def test_the_loss_of_the_refined_q_is_lower(networks, pixels, reconstruction):
+    losses = []
+    for steps in (1, 10):
+        objective = Objective(refine_steps=steps, refined_share=0.999)
+        vae = VariationalAutoencoder(*networks, reconstruction, objective=objective, seed=1)
+        vae(pixels, training=True)
+        losses.append(float(vae.losses[0]))
+    vae = VariationalAutoencoder(*networks, reconstruction, seed=1)
+    vae(pixels, training=True)
+    assert losses[1] < losses[0] < float(vae.losses[0])
+
+
+def test_beta_weighs_the_kl_term_of_the_refined_q_too(networks, pixels):
+    weak, strong = (
+        one_epoch(networks, pixels, Objective(refine_steps=20, refined_share=0.99, kl_weight=beta))
+        for beta in (1.0, 50.0)
+    )
+    assert strong["kl"] < 0.9 * weak["kl"]
+    assert strong["loss"] == pytest.approx(strong["reconstruction"] + 50 * strong["kl"], rel=1e-4)
 
 
 def test_only_the_encoder_sees_the_resampled_image(networks, pixels):

@@ -202,8 +202,20 @@ def arrays(state):
     return {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
 
 
-@pytest.mark.parametrize("patience", [None, 3])
-def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(digits, patience):
+@pytest.mark.parametrize(("patience", "refine_steps"), [(None, 0), (3, 0), (3, 2)])
+def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(digits, patience, refine_steps):
+    def noisy_vae():
+        networks = new_vae()
+        objective = Objective(
+            resample_input=True,
+            corruption="gaussian",
+            corruption_level=0.5,
+            refine_steps=refine_steps,
+        )
+        return VariationalAutoencoder(
+            networks.encoder, networks.decoder, objective=objective, seed=3
+        )
+
     params = {"epochs": 6, "learning_rate": 0.03, "early_stopping_patience": patience}
     params = PARAMS | params
     whole = noisy_vae()
@@ -218,16 +230,6 @@ def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(digits, pati
         for expected, received in zip(whole.variables, resumed.variables, strict=True):
             if "kl" not in received.path and "reconstruction" not in received.path:
                 assert np.array_equal(expected, received), received.path
-
-
-def noisy_vae():
-    networks = new_vae()
-    return VariationalAutoencoder(
-        networks.encoder,
-        networks.decoder,
-        objective=Objective(resample_input=True, corruption="gaussian", corruption_level=0.5),
-        seed=3,
-    )
 
 
 def test_same_seed_same_history_and_other_seed_another(pixels):

@@ -81,6 +81,11 @@ class TrainingParams(Group):
     """Nats of KL that each latent dimension has for nothing."""
     importance_samples: Annotated[int, Field(ge=1, le=100)] = 1
     """Draws of z of the importance-weighted bound; 1 trains on −ELBO itself."""
+    refine_steps: Annotated[int, Field(ge=0, le=100)] = 0
+    """Steps that refine the encoder's q of each image before the decoder learns from it: a decoder
+    for refined inference (`embedding.refine_steps`), for more time a step; 0 for none."""
+    refined_share: Fraction = 0.9
+    """Share of the loss, where q is refined, that is −ELBO with the refined q."""
     early_stopping_patience: PositiveInt | None = 20
     """Stop after this many epochs without a better validation loss; None for never."""
     jit_compile: bool = True
@@ -96,6 +101,17 @@ class TrainingParams(Group):
                 "the bound of several `importance_samples` has no KL term to weigh: expected "
                 "kl_weight, kl_warmup_epochs and free_bits (1, 0, 0), received "
                 f"{weights}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refined_for_one_objective(self) -> TrainingParams:
+        others = (self.importance_samples, self.free_bits)
+        if self.refine_steps and others != (1, 0.0):
+            raise ValueError(
+                "q is refined by the gradient of −ELBO: expected importance_samples and free_bits "
+                "(1, 0) beside `refine_steps`, received "
+                f"{others} beside {self.refine_steps} steps"
             )
         return self
 

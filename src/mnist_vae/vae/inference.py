@@ -191,32 +191,95 @@ class Refiner:
 
     def _descend(self, pixels: Any, z_mean: Any, z_log_var: Any) -> Any:
         def step(number: Any, z_mean: Any, z_log_var: Any) -> Any:
-            by_mean, by_log_var = self._gradient(number, pixels, z_mean, z_log_var)
-            sigma = ops.exp(0.5 * z_log_var)
-            most = _MOST_DEVIATIONS * sigma
-            rate = _RATE * (1 - ops.cast(number, sigma.dtype) / self._steps)
-            z_mean -= ops.clip(rate * ops.square(sigma) * by_mean, -most, most)
-            z_log_var -= ops.clip(rate * by_log_var, -_MOST_LOG_VAR, _MOST_LOG_VAR)
-            return number + 1, z_mean, z_log_var
+            draws = tf.random.stateless_uniform([1, z_mean.shape[1]], [self._seed, number])
+            share = ops.cast(number, "float32") / self._steps
+            q = refine_step(self._logits, self._term, pixels, (z_mean, z_log_var), draws, share)
+            return number + 1, *q
 
         start = (tf.constant(0), z_mean, z_log_var)
         return tf.while_loop(lambda number, *_: number < self._steps, step, start)[1:]
 
-    def _gradient(self, number: Any, pixels: Any, z_mean: Any, z_log_var: Any) -> tuple[Any, Any]:
-        """Return the gradient of −ELBO by μ and log σ², by two opposite draws of z."""
-        draws = tf.random.stateless_uniform([1, z_mean.shape[1]], [self._seed, number])
-        signs = ops.sign(draws - 0.5)
-        epsilon = ops.stack([signs, -signs])  # [2, 1, latent_dim]
-        with tf.GradientTape() as tape:
-            tape.watch((z_mean, z_log_var))
-            z = reparameterize(z_mean, z_log_var, epsilon)  # [2, batch, latent_dim]
-            logits = self._logits(ops.reshape(z, (-1, z_mean.shape[1])))
-            twice = ops.concatenate([pixels, pixels])
-            loss = ops.sum(self._term(twice, logits)) / 2 + ops.sum(
-                kl_divergence(z_mean, z_log_var)
-            )
-        gradient: tuple[Any, Any] = tape.gradient(loss, (z_mean, z_log_var))
-        return gradient
+
+def refine_step(
+    logits: keras.Model,
+    term: Callable[[Any, Any], Any],
+    pixels: Any,
+    posterior: tuple[Any, Any],
+    draws: Any,
+    share: Any,
+    kl_weight: Any = 1.0,
+) -> tuple[Any, Any]:
+    """Return the q of images after a step along the natural gradient of −ELBO.
+
+    Args:
+        logits: Maps z to the logits of the pixels.
+        term: Maps pixels and logits to −log p(x | z), nats `[batch]`.
+        pixels: `[batch, 784]`.
+        posterior: μ and log σ² of each, `[batch, latent_dim]`.
+        draws: In [0, 1], `[1, latent_dim]` for the same noise for all images, or one for each;
+            from above ½ come the signs of ε of two opposite draws of z.
+        share: Of the steps that are done: the rate falls with it, from 0.7 to 0.
+        kl_weight: Factor of the KL term.
+    """
+    z_mean, z_log_var = posterior
+    signs = ops.sign(draws - 0.5)
+    epsilon = ops.stack([signs, -signs])  # [2, 1 or batch, latent_dim]
+    with tf.GradientTape() as tape:
+        tape.watch((z_mean, z_log_var))
+        z = reparameterize(z_mean, z_log_var, epsilon)  # [2, batch, latent_dim]
+        values = logits(ops.reshape(z, (-1, z_mean.shape[1])))
+        reconstruction = ops.sum(term(ops.concatenate([pixels, pixels]), values)) / 2
+        loss = reconstruction + kl_weight * ops.sum(kl_divergence(z_mean, z_log_var))
+    by_mean, by_log_var = tape.gradient(loss, (z_mean, z_log_var))
+    sigma = ops.exp(0.5 * z_log_var)
+    most, rate = _MOST_DEVIATIONS * sigma, _RATE * (1 - share)
+    return (
+        z_mean - ops.clip(rate * ops.square(sigma) * by_mean, -most, most),
+        z_log_var - ops.clip(rate * by_log_var, -_MOST_LOG_VAR, _MOST_LOG_VAR),
+    )
+
+
+def refine_in_training(
+    logits: keras.Model,
+    pixels: Any,
+    posterior: tuple[Any, Any],
+    *,
+    reconstruction: str,
+    steps: int,
+    kl_weight: Any,
+    seed_generator: keras.random.SeedGenerator,
+) -> tuple[Any, Any]:
+    """Return the refined q of a batch, through which no gradient flows: a part of a training step.
+
+    With one or two latent dimensions an image starts from the encoder's q of that image of the
+    batch where its own log p(x, z) is greatest, so that it leaves a place that is wrong altogether.
+
+    Args:
+        logits: Maps z to the logits of the pixels.
+        pixels: Grey values in [0, 1], `[batch, 784]`.
+        posterior: The encoder's μ and log σ² of each, `[batch, latent_dim]`.
+        reconstruction: `binary_crossentropy` or `mse`.
+        steps: Steps (`refine_step`), each two passes through the decoder and back.
+        kl_weight: Factor of the KL term.
+        seed_generator: Of the noise.
+    """
+    z_mean, z_log_var = map(ops.stop_gradient, posterior)
+    if z_mean.shape[1] <= FEW_DIMENSIONS:
+        a, b = _linear_joint(z_mean, logits(z_mean), reconstruction)
+        best = ops.argmax(ops.matmul(pixels, ops.transpose(a)) + b, axis=1)
+        z_mean, z_log_var = (ops.take(part, best, axis=0) for part in (z_mean, z_log_var))
+    for number in range(steps):
+        draws = keras.random.uniform((1, z_mean.shape[1]), seed=seed_generator)
+        z_mean, z_log_var = refine_step(
+            logits,
+            RECONSTRUCTIONS[reconstruction],
+            pixels,
+            (z_mean, z_log_var),
+            draws,
+            number / steps,
+            kl_weight,
+        )
+    return ops.stop_gradient(z_mean), ops.stop_gradient(z_log_var)
 
 
 class StartGrid:
@@ -263,12 +326,7 @@ class LinearJoint:
 
     def __init__(self, logits: keras.Model, reconstruction: str) -> None:
         def parts(z: Any) -> Any:
-            prior = -0.5 * ops.sum(ops.square(z), axis=-1)
-            if reconstruction == "mse":
-                means = ops.sigmoid(logits(z))
-                return 2 * means, prior - ops.sum(ops.square(means), axis=-1)
-            values = logits(z)
-            return values, prior - ops.sum(ops.softplus(values), axis=-1)
+            return _linear_joint(z, logits(z), reconstruction)
 
         self.latent_dim: int = logits.input_shape[-1]
         any_number = tf.TensorSpec((None, self.latent_dim), tf.float32)
@@ -278,6 +336,15 @@ class LinearJoint:
         """Return a and b for these points."""
         a, b = self._parts(z)
         return a.numpy(), b.numpy()
+
+
+def _linear_joint(z: Any, logits: Any, reconstruction: str) -> tuple[Any, Any]:
+    """Return a and b of log p(x, z) = x · a + b for points z with these logits (`LinearJoint`)."""
+    prior = -0.5 * ops.sum(ops.square(z), axis=-1)
+    if reconstruction == "mse":
+        means = ops.sigmoid(logits)
+        return 2 * means, prior - ops.sum(ops.square(means), axis=-1)
+    return logits, prior - ops.sum(ops.softplus(logits), axis=-1)
 
 
 def _rows(count: int) -> Iterator[slice]:
