@@ -1,15 +1,21 @@
-"""What each part of the default recipe is worth: one parameter at a time, set otherwise.
+"""What recipes of training are worth beside the default one, chosen by validation images.
 
-    python benchmarks/ablation.py FOLDER [--small] [--table FILE]
+    python benchmarks/ablation.py FOLDER [--small] [--variant NAME=VALUE[,...]]... [--table FILE]
 
 Every variant is trained with three seeds on the IDX files in FOLDER, for fewer epochs than the
-default so that the whole takes half an hour; it differs from the default in the parameters that
-name it, and in no other. The figures are those of `quality.py`. One JSON line; `--table` writes
-them as the Markdown table of the README too.
+default unless `--epochs` says otherwise; it differs from the default in the parameters that name
+it, and in no other. Without `--variant` each part of the default recipe is set otherwise, one at a
+time. As many runs at a time as there are cores, each on a core of its own, with `--one-core-each`.
+
+The figures are those of `quality.py`. The table has −ELBO of the validation images with the
+encoder's q and with refined q, each less the default's with the standard error of that difference
+over the seeds: what is less than twice that is no difference. One JSON line; `--table` writes the
+table as Markdown.
 """
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +25,25 @@ from quality import mean, one_core_each, train_all
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"model.decoder_initialization": "glorot"},
-    {"training.resample_input": False},
+    {"training.resample_input": "false"},
     {"training.beta_2": 0.999},
     {"training.learning_rate_schedule": "constant"},
     {"training.kl_weight": 4.0},
     {"training.free_bits": 4.0},
     {"training.importance_samples": 5},
+    {"training.refine_steps": 2},
 ]
+
+
+def variant_of(text: str) -> dict[str, Any]:
+    """Return the parameters of `NAME=VALUE,NAME=VALUE`."""
+    return dict(part.split("=", 1) for part in text.split(",") if part)
 
 
 def name_of(variant: dict[str, Any]) -> str:
     """Return the variant as a user would write it, without the parameters' groups."""
     words = [f"{key.split('.')[-1]}={value}" for key, value in variant.items()]
-    return ", ".join(words).replace("False", "false") or "default"
+    return ", ".join(words) or "default"
 
 
 def main() -> None:
@@ -40,45 +52,71 @@ def main() -> None:
     command_line.add_argument("--latent-dim", type=int, default=2)
     command_line.add_argument("--epochs", type=int, default=12)
     command_line.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    command_line.add_argument("--variant", type=variant_of, action="append", metavar="NAME=VALUE")
     one_core_each(command_line)
     command_line.add_argument("--table", type=Path, help="write the Markdown table here")
     arguments = command_line.parse_args()
     common = {"model.latent_dim": arguments.latent_dim, "training.epochs": arguments.epochs}
     variants, seeds = VARIANTS, arguments.seeds
+    if arguments.variant:
+        variants = [{}, *arguments.variant]
     if arguments.small:
         common |= {"training.epochs": 1, "split.max_images": 1000}
-        variants, seeds = [VARIANTS[0], VARIANTS[-1]], seeds[:1]
+        variants, seeds = [variants[0], variants[-1]], seeds[:1]
 
     jobs = [{**common, "seed": seed, **variant} for variant in variants for seed in seeds]
     runs = train_all(arguments.folder, jobs, arguments.one_core_each)
-    means = {
-        name_of(variant): mean(runs[start : start + len(seeds)])
+    of_variants = {
+        name_of(variant): runs[start : start + len(seeds)]
         for variant, start in zip(variants, range(0, len(runs), len(seeds)), strict=True)
     }
     if arguments.table:
-        arguments.table.write_text(table(means))
+        arguments.table.write_text(table(of_variants))
     report(
         {
             "benchmark": "ablation",
             "latent_dim": arguments.latent_dim,
             "epochs": common["training.epochs"],
             "seeds": seeds,
-            "variants": means,
+            "variants": {
+                name: {
+                    **mean(runs),
+                    **{
+                        f"{figure}_difference": difference(runs, of_variants["default"], figure)
+                        for figure in ("validation", "refined_validation")
+                    },
+                }
+                for name, runs in of_variants.items()
+            },
         }
     )
 
 
-def table(means: dict[str, dict[str, float]]) -> str:
+def difference(
+    runs: list[dict[str, Any]], default: list[dict[str, Any]], figure: str
+) -> dict[str, float | None]:
+    """Return by how much a figure is above the default's, seed by seed, and the standard error."""
+    values = [run[figure] - other[figure] for run, other in zip(runs, default, strict=True)]
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "standard_error": error}
+
+
+def table(of_variants: dict[str, list[dict[str, Any]]]) -> str:
     """Return the figures as a Markdown table."""
     lines = [
-        "| Recipe | Test −ELBO | Reconstruction | KL | Test − train |",
-        "|---|---|---|---|---|",
+        "| Recipe | Validation −ELBO | beside the default | refined | beside the default "
+        "| Test − train | Time |",
+        "|---|---|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {name} | {run['negative_elbo']:.2f} | {run['reconstruction']:.2f} | {run['kl']:.2f} "
-        f"| {run['gap']:.2f} |"
-        for name, run in means.items()
-    ]
+    default = of_variants["default"]
+    for name, runs in of_variants.items():
+        means, cells = mean(runs), []
+        for figure in ("validation", "refined_validation"):
+            less = difference(runs, default, figure)
+            error = "" if less["standard_error"] is None else f" ± {less['standard_error']:.2f}"
+            cells += [f"{means[figure]:.2f}", f"{less['mean']:+.2f}{error}"]
+        time = means["training_seconds"] / mean(default)["training_seconds"]
+        lines.append(f"| {name} | {' | '.join(cells)} | {means['gap']:.2f} | {time:.2f} |")
     return "\n".join(lines) + "\n"
 
 
