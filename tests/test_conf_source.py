@@ -15,7 +15,16 @@ def conf(project, monkeypatch):
 
 
 def test_the_environments_are_the_folders(conf):
-    assert environments(str(conf)) == ["base", "local", "mlflow", "prod", "test"]
+    assert environments(str(conf)) == [
+        "base",
+        "fast",
+        "gpu",
+        "local",
+        "mlflow",
+        "prod",
+        "refined",
+        "test",
+    ]
 
 
 def test_of_another_machine_nothing_is_known():

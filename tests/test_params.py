@@ -31,7 +31,7 @@ def changed(key, value):
     return raw
 
 
-@pytest.mark.parametrize("env", ["local", "prod", "test"])
+@pytest.mark.parametrize("env", ["local", "prod", "test", "fast", "refined", "gpu"])
 def test_the_parameters_of_every_environment_are_valid(env):
     assert check_parameters(parameters_of(env)).seed == 42
 
@@ -52,6 +52,14 @@ def test_the_files_hold_the_documented_defaults():
     ):
         group = getattr(typed, name)
         assert group == type(group)(), name
+
+
+@pytest.mark.parametrize("env", ["fast", "refined", "gpu"])
+def test_a_recipe_says_what_it_changes_and_nothing_else(env):
+    recipe, default = (check_parameters(parameters_of(name)) for name in (env, "local"))
+    assert recipe.training != default.training
+    assert recipe.model == default.model
+    assert catalog_of(env) == catalog_of("local")
 
 
 def test_prod_never_falls_back_to_the_sample():

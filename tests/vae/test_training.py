@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mnist_vae.vae import callbacks, training
+from mnist_vae.vae import precision as precision_module
 from mnist_vae.vae.callbacks import TrainingFailedError
 from mnist_vae.vae.model import Objective, VariationalAutoencoder
 from mnist_vae.vae.networks import build_decoder, build_encoder
@@ -202,8 +203,15 @@ def arrays(state):
     return {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
 
 
-@pytest.mark.parametrize(("patience", "refine_steps"), [(None, 0), (3, 0), (3, 2)])
-def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(digits, patience, refine_steps):
+@pytest.mark.parametrize(
+    ("patience", "refine_steps", "precision"),
+    [(None, 0, "float32"), (3, 0, "bfloat16"), (3, 2, "float32")],
+)
+def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(
+    digits, patience, refine_steps, precision, monkeypatch
+):
+    monkeypatch.setattr(precision_module, "_cpu_flags", lambda: {"avx512_bf16"})
+
     def noisy_vae():
         networks = new_vae()
         objective = Objective(
@@ -217,7 +225,7 @@ def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(digits, pati
         )
 
     params = {"epochs": 6, "learning_rate": 0.03, "early_stopping_patience": patience}
-    params = PARAMS | params
+    params = PARAMS | params | {"precision": precision}
     whole = noisy_vae()
     history = train(whole, *digits, **params)
     for epochs in range(1, len(history["loss"]) + 1):

@@ -201,7 +201,7 @@ class Refiner:
 
 
 def refine_step(
-    logits: keras.Model,
+    logits: Callable[[Any], Any],
     term: Callable[[Any, Any], Any],
     pixels: Any,
     posterior: tuple[Any, Any],
@@ -240,7 +240,7 @@ def refine_step(
 
 
 def refine_in_training(
-    logits: keras.Model,
+    logits: Callable[[Any], Any],
     pixels: Any,
     posterior: tuple[Any, Any],
     *,

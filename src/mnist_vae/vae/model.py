@@ -39,7 +39,7 @@ class ElboTerms(NamedTuple):
 
 def elbo_terms(
     encoder: keras.Model,
-    decoder_logits: keras.Model,
+    decoder_logits: Callable[[Any], Any],
     pixels: Any,
     reconstruction: str,
     epsilon: Any = None,
@@ -49,7 +49,7 @@ def elbo_terms(
 
     Args:
         encoder: Maps `[batch, 784]` to μ, log σ² and a draw z.
-        decoder_logits: Maps z to the logits of the pixels: `networks.logits_model` of a decoder.
+        decoder_logits: Maps z to the logits of the pixels, such as a `networks.logits_model`.
         pixels: Grey values in [0, 1], `[batch, 784]`.
         reconstruction: `binary_crossentropy` or `mse`.
         epsilon: The noise of the draw, `[batch, latent_dim]`; None for the encoder's own.
@@ -160,7 +160,7 @@ class VariationalAutoencoder(keras.Model):
         In training with K importance samples the reconstruction is the mean over the K draws.
         """
         if not training:
-            terms = elbo_terms(self.encoder, self.decoder_logits, pixels, self.reconstruction)
+            terms = elbo_terms(self.encoder, self._logits, pixels, self.reconstruction)
             self.add_loss(ops.mean(terms.reconstruction + terms.kl))
             return terms
         z_mean, z_log_var, z = self.encoder(self._seen(pixels))
@@ -168,7 +168,7 @@ class VariationalAutoencoder(keras.Model):
             return self._importance_weighted(pixels, z_mean, z_log_var)
         if self.objective.refine_steps:
             return self._semi_amortised(pixels, z_mean, z_log_var, z)
-        reconstruction = RECONSTRUCTIONS[self.reconstruction](pixels, self.decoder_logits(z))
+        reconstruction = RECONSTRUCTIONS[self.reconstruction](pixels, self._logits(z))
         kl_per_dimension = kl_divergence_per_dimension(z_mean, z_log_var)
         kl = ops.sum(kl_per_dimension, axis=-1)
         rate = (
@@ -179,6 +179,10 @@ class VariationalAutoencoder(keras.Model):
         weight = self.objective.kl_weight * self.kl_warmup
         self.add_loss(ops.mean(reconstruction) + weight * rate)
         return ElboTerms(reconstruction, kl, z_mean, z_log_var)
+
+    def _logits(self, z: Any) -> Any:
+        """Return the logits of the pixels, in the precision of the loss."""
+        return ops.cast(self.decoder_logits(z), "float32")
 
     def _seen(self, pixels: Any) -> Any:
         """Return what the encoder sees of the images in training."""
@@ -195,7 +199,7 @@ class VariationalAutoencoder(keras.Model):
         samples = self.objective.importance_samples
         epsilon = ops.stack([noise(z_mean) for _ in range(samples)])  # [K, batch, latent_dim]
         z = reparameterize(z_mean, z_log_var, epsilon)
-        logits = self.decoder_logits(ops.reshape(z, (-1, z.shape[-1])))
+        logits = self._logits(ops.reshape(z, (-1, z.shape[-1])))
         logits = ops.reshape(logits, (samples, -1, logits.shape[-1]))
         reconstruction = RECONSTRUCTIONS[self.reconstruction](pixels, logits)
         bound = importance_weighted_bound(reconstruction, z, epsilon, z_log_var)
@@ -207,7 +211,7 @@ class VariationalAutoencoder(keras.Model):
         objective = self.objective
         weight = objective.kl_weight * self.kl_warmup
         refined = refine_in_training(
-            self.decoder_logits,
+            self._logits,
             pixels,
             (z_mean, z_log_var),
             reconstruction=self.reconstruction,
@@ -218,7 +222,7 @@ class VariationalAutoencoder(keras.Model):
         noise = self.encoder.get_layer("z").noise(z_mean)
         term, share = RECONSTRUCTIONS[self.reconstruction], objective.refined_share
         of_both = [
-            (term(pixels, self.decoder_logits(drawn)), kl_divergence(*q))
+            (term(pixels, self._logits(drawn)), kl_divergence(*q))
             for drawn, q in (
                 (z, (z_mean, z_log_var)),
                 (reparameterize(*refined, noise), refined),

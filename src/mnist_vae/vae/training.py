@@ -20,6 +20,7 @@ from mnist_vae.vae.callbacks import (
     WarmUpKl,
 )
 from mnist_vae.vae.model import VariationalAutoencoder
+from mnist_vae.vae.precision import check_precision, computing_in
 
 _VALIDATION_BATCH = 4096
 
@@ -48,6 +49,9 @@ class TrainingConfig:
     """Steps between two returns to Python."""
     seed: int
     """Seed of the shuffling."""
+    precision: str = "float32"
+    """What the large matrix products are computed in: `float32`, or `bfloat16` where that is
+    faster. The weights are float32 in any case."""
     warm_start: bool = False
     """The model comes trained, so that a validation loss that does not improve is no failure."""
 
@@ -91,7 +95,20 @@ def fit(
         TrainingFailedError: The loss became NaN or infinite, the KL term exploded, or the
             validation loss never improved; the last is no failure where `config` says that the
             model comes trained.
+        PrecisionError: `config.precision` would only be slower here.
     """
+    check_precision(config.precision, jit_compile=config.jit_compile)
+    with computing_in(config.precision, vae.encoder, vae.decoder):
+        return _fit(vae, train, validation, config, backup)
+
+
+def _fit(
+    vae: VariationalAutoencoder,
+    train: NDArray[Any],
+    validation: NDArray[Any],
+    config: TrainingConfig,
+    backup: BackupStore | None,
+) -> TrainingRun:
     keras.utils.set_random_seed(config.seed)
     batch_size = min(config.batch_size, len(train))
     batches = Batches(train, batch_size, config.seed)
