@@ -10,6 +10,7 @@ the medians over the rounds, of the ratios too; `ratio_quartiles` tell how stead
 machine has to be idle otherwise.
 
 ours           `mnist_vae.vae.training.fit` with the default parameters, all its callbacks too.
+ours_bfloat16  The same with `precision` bfloat16, without XLA; null where it is refused.
 plain_keras    The same networks and -ELBO as most would write them: a `train_step` with a
                gradient tape, cross-entropy of the sigmoid's output, Adam, `fit` on a float32 array.
 torch_eager    The same networks in PyTorch: cross-entropy from logits, fused Adam, the images
@@ -48,14 +49,15 @@ LAYERS = ((784, 512), (512, 256), (256, 512), (512, 784))
 Turn = Callable[[float], None]
 
 
-def _ours(folder: Path, batch_size: int, turn: Turn) -> None:
+def _ours(folder: Path, batch_size: int, turn: Turn, **values: Any) -> None:
     from mnist_vae.params import ModelParams, TrainingParams
     from mnist_vae.recipe import config_of, objective_of
     from mnist_vae.vae.networks import build_decoder, build_encoder
     from mnist_vae.vae.training import fit
 
     train = np.load(folder / "train.npy")
-    params = TrainingParams(batch_size=batch_size, epochs=1000, early_stopping_patience=None)
+    values |= {"batch_size": batch_size, "epochs": 1000, "early_stopping_patience": None}
+    params = TrainingParams(**values)
     clock = _keras_clock(len(train) // batch_size * batch_size, turn)
 
     vae = common.watched_vae(clock)(
@@ -66,6 +68,10 @@ def _ours(folder: Path, batch_size: int, turn: Turn) -> None:
         SEED,
     )
     fit(vae, train, np.load(folder / "validation.npy"), config_of(params, SEED))
+
+
+def _ours_bfloat16(folder: Path, batch_size: int, turn: Turn) -> None:
+    _ours(folder, batch_size, turn, precision="bfloat16", jit_compile=False)
 
 
 def plain_vae(seed: int) -> Any:
@@ -248,6 +254,7 @@ def _take_turns(epoch: Callable[[], None], n_images: int, turn: Turn) -> NoRetur
 
 CONTESTANTS: dict[str, Callable[[Path, int, Turn], None]] = {
     "ours": _ours,
+    "ours_bfloat16": _ours_bfloat16,
     "plain_keras": _plain_keras,
     "torch_eager": _torch_eager,
     "torch_compile": _torch_compile,
@@ -319,13 +326,13 @@ def _torch_version(python: str) -> str | None:
 def _start(
     python: str, name: str, folder: Path, batch_size: int, stack: ExitStack
 ) -> Worker | None:
-    """Return the contestant, warm, or None when PyTorch cannot do what it asks for."""
+    """Return the contestant, warm, or None when this machine cannot do what it asks for."""
     common.say(f"{name}, {batch_size} images a step: warming up")
     worker = stack.enter_context(Worker(python, name, folder, batch_size))
     try:
         worker.rate()
     except RuntimeError as error:
-        if "torch" not in name:
+        if "torch" not in name and "PrecisionError" not in str(error):
             raise
         common.say(f"{error}; its figures are null")
         return None
@@ -398,11 +405,17 @@ def main() -> None:
         "ours_to_best_torch_at_default": fastest(default, "torch_eager", "torch_compile"),
         "ours_to_matmul_limit_at_128": limits[128],
         "ours_to_matmul_limit_at_default": limits[default],
+        "ours_bfloat16_to_ours_at_default": ("ours", default),
+        "ours_bfloat16_to_matmul_limit_at_default": limits[default],
     }
+
+    def rates_of(name: str, size: int) -> list[float]:
+        return rates.get(("ours_bfloat16" if "bfloat16" in name else "ours", size), [])
+
     ratios = {
-        name: [ours / other for ours, other in zip(rates["ours", key[1]], rates[key], strict=True)]
+        name: [ours / other for ours, other in zip(rates_of(name, key[1]), rates[key], strict=True)]
         for name, key in against.items()
-        if key
+        if key and rates_of(name, key[1])
     }
     medians: dict[str, dict[str, int] | None] = {
         name: {str(s): round(common.median(rates[name, s])) for s in sizes if (name, s) in rates}

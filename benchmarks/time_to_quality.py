@@ -5,8 +5,8 @@
 Three seeds; for each, first ours, then plain Keras (Adam 1e-3, batches of 128, no schedule), each
 in a process of its own, on the same 57,000 images. The clock runs from the first call of `fit`,
 so that compilation counts, and stands while the test images are scored, after every epoch. Ours
-is the default recipe with the few epochs that this target needs, as its learning rate falls to 0
-over all of them.
+is the recipe `fast`, which has the few epochs that this target needs, as its learning rate falls to
+0 over all of them; in bfloat16 too, where that is not refused.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import platform
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import common
 
+ROOT = Path(__file__).parents[1]
 TARGET = 139.6
 TRAIN_IMAGES = 57_000
 
@@ -56,14 +58,18 @@ def clock(encoder: Any, decoder: Any, test: Any, target: float) -> Any:
     return Clock()
 
 
-def ours(train: Any, test: Any, seed: int, epochs: int, target: float) -> Any:
-    """Train with the default recipe until the target."""
+def ours(train: Any, test: Any, seed: int, epochs: int, target: float, **values: Any) -> Any:
+    """Train with the recipe `fast` until the target."""
+    import yaml
+
     from mnist_vae.params import ModelParams, TrainingParams
     from mnist_vae.recipe import config_of, objective_of
     from mnist_vae.vae.networks import build_decoder, build_encoder
     from mnist_vae.vae.training import fit
 
-    params = TrainingParams(epochs=epochs, early_stopping_patience=None)
+    recipe = yaml.safe_load((ROOT / "conf/fast/parameters.yml").read_text())["training"]
+    recipe["epochs"] = min(recipe["epochs"], epochs)
+    params = TrainingParams(**{**recipe, **values})
     encoder, decoder = build_encoder(seed=seed), build_decoder(seed=seed)
     watch = clock(encoder, decoder, test, target)
 
@@ -72,6 +78,11 @@ def ours(train: Any, test: Any, seed: int, epochs: int, target: float) -> Any:
     watch.started = time.perf_counter()  # the loss before training is compiled and computed too
     fit(vae, train[:TRAIN_IMAGES], train[TRAIN_IMAGES:], config_of(params, seed))
     return watch
+
+
+def ours_bfloat16(train: Any, test: Any, seed: int, epochs: int, target: float) -> Any:
+    """Train so in bfloat16."""
+    return ours(train, test, seed, epochs, target, precision="bfloat16", jit_compile=False)
 
 
 def plain_keras(train: Any, test: Any, seed: int, epochs: int, target: float) -> Any:
@@ -87,7 +98,7 @@ def plain_keras(train: Any, test: Any, seed: int, epochs: int, target: float) ->
     return watch
 
 
-CONTESTANTS = {"ours": ours, "plain_keras": plain_keras}
+CONTESTANTS = {"ours": ours, "ours_bfloat16": ours_bfloat16, "plain_keras": plain_keras}
 
 
 def run(arguments: Any, name: str, seed: int, epochs: int, target: float) -> dict[str, Any]:
@@ -96,17 +107,25 @@ def run(arguments: Any, name: str, seed: int, epochs: int, target: float) -> dic
     command += ["--seed", str(seed), "--epochs", str(epochs), "--target", str(target)]
     common.say(f"{name}, seed {seed}")
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    if not finished.stdout:
+        return {"seconds": None, "epochs": None, "negative_elbo": None}
     result: dict[str, Any] = json.loads(finished.stdout)
     return result
 
 
 def work(arguments: Any) -> None:
-    """Be a contestant."""
+    """Be a contestant; without an answer where the machine has no bfloat16."""
+    from mnist_vae.vae.precision import PrecisionError
+
     train, test = common.read_images(arguments.folder)
     test = test.astype("float32") / 255
-    watch = CONTESTANTS[arguments.worker](
-        train, test, arguments.seed, arguments.epochs, arguments.target
-    )
+    try:
+        watch = CONTESTANTS[arguments.worker](
+            train, test, arguments.seed, arguments.epochs, arguments.target
+        )
+    except PrecisionError as error:
+        common.say(str(error))
+        return
     reached = watch.negative_elbo <= arguments.target
     common.report(
         {
@@ -120,7 +139,9 @@ def work(arguments: Any) -> None:
 def main() -> None:
     """Run the benchmark."""
     parser = common.parser(__doc__)
-    parser.add_argument("--epochs", type=int, default=20, help="epochs of ours, at most")
+    parser.add_argument(
+        "--epochs", type=int, default=20, help="epochs of ours, at most, below the recipe's own"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--worker", choices=CONTESTANTS, help="internal")
     parser.add_argument("--seed", type=int, help="internal")
@@ -136,13 +157,17 @@ def main() -> None:
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTESTANTS}
     for seed in seeds:
         for name in CONTESTANTS:
-            epochs = arguments.epochs if name == "ours" else most
+            epochs = most if name == "plain_keras" else arguments.epochs
             results[name].append(run(arguments, name, seed, epochs, target))
-    ratios = [
-        plain["seconds"] / ours["seconds"] if plain["seconds"] and ours["seconds"] else None
-        for ours, plain in zip(results["ours"], results["plain_keras"], strict=True)
-    ]
-    reached = [ratio for ratio in ratios if ratio is not None]
+
+    def plain_to(name: str) -> float | None:
+        ratios = [
+            plain["seconds"] / ours["seconds"]
+            for ours, plain in zip(results[name], results["plain_keras"], strict=True)
+            if plain["seconds"] and ours["seconds"]
+        ]
+        return round(common.median(ratios), 2) if ratios else None
+
     common.report(
         {
             "benchmark": "time_to_quality",
@@ -151,7 +176,8 @@ def main() -> None:
             "cores": os.cpu_count(),
             "seeds": seeds,
             **results,
-            "plain_to_ours": round(common.median(reached), 2) if reached else None,
+            "plain_to_ours": plain_to("ours"),
+            "plain_to_ours_bfloat16": plain_to("ours_bfloat16"),
             "python": platform.python_version(),
         }
     )
