@@ -39,6 +39,12 @@ Floats = NDArray[np.float32]
 _EXAMPLES = 10  # images on a sheet
 _SHOWN = ("noisy", "median", "refined")  # methods on the sheet of denoised images
 _GREY = 0.3  # of a missing pixel, on a sheet
+_LEVELS = {
+    "gaussian": "σ, in grey values",
+    "salt_and_pepper": "share of pixels",
+    "masking": "share of pixels",
+    "blur": "σ, in pixels",
+}
 _COLOURS = {
     "noisy": "#888888",
     "median": "#e69f00",
@@ -184,8 +190,8 @@ def draw_denoising_psnr(denoising_scores: pd.DataFrame, training_summary: dict[s
                 hovertemplate="level %{x}: %{y:.2f} dB",
             )
             figure.add_trace(curve, row=1, col=column)
-        figure.update_xaxes(title_text="level", row=1, col=column)
-    figure.update_yaxes(title_text="PSNR, dB", row=1, col=1)
+        figure.update_xaxes(title_text=_LEVELS[kind], row=1, col=column)
+    figure.update_yaxes(title_text="PSNR, dB, ± twice the standard error", row=1, col=1)
     entitle(
         figure,
         f"Denoising of {denoising_scores['n_images'].iloc[0]:,} test images",
