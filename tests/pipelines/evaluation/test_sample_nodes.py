@@ -185,9 +185,9 @@ def test_the_verdict_calls_a_difference_within_the_noise_none():
         "class_mixture": figures(30.0, 0.2),
     }
     assert sample_nodes._verdict(measured) == (
-        "Of the samplers class_mixture has the lowest FID, 30.00, beside prior 38.00; mixture "
-        "differs from it by less than twice the standard error of the difference, which is no "
-        "difference."
+        "Of the samplers class_mixture has the lowest FID, 30.00; higher is that of prior (38.00); "
+        "mixture differs from it by less than twice the standard error of the difference, which is "
+        "no difference."
     )
 
 

@@ -286,13 +286,13 @@ def _verdict(measured: dict[str, dict[str, Any]]) -> str:
     best = min(fids, key=lambda name: fids[name].value)
     others = {name: fid for name, fid in fids.items() if name != best}
     equal = [name for name, fid in others.items() if not samples.differ(fids[best], fid)]
-    worse = [f"{name} {fid.value:.2f}" for name, fid in others.items() if name not in equal]
+    worse = [f"{name} ({fid.value:.2f})" for name, fid in others.items() if name not in equal]
     said = f"Of the samplers {best} has the lowest FID, {fids[best].value:.2f}"
     if worse:
-        said += f", beside {', '.join(worse)}"
+        said += f"; higher is that of {' and '.join(worse)}"
     if equal:
         said += (
-            f"; {', '.join(equal)} differs from it by less than twice the standard error of the "
-            "difference, which is no difference"
+            f"; {' and '.join(equal)} differ{'s' if len(equal) == 1 else ''} from it by less than "
+            "twice the standard error of the difference, which is no difference"
         )
     return f"{said}."
