@@ -31,6 +31,7 @@ CLASSIFIER = "feature_classifier"
 REFERENCE, POSTERIORS = "training images", "draws of the posteriors of training images"
 _MAX_IMAGES = 10_000
 _LEAST_IMAGES = 2  # a single one has no covariance
+_LEAST_CLASSES = 2  # to be told apart
 _REPEATS = 5
 _COOL = 0.8  # the temperature that the prior is measured at beside 1
 _COLUMNS = 15  # of the sheet
@@ -47,7 +48,8 @@ def train_feature_classifier(
 ) -> dict[str, KerasModel]:
     """Return the classifier whose features samples are compared by, by its name.
 
-    There is none where the evaluation is not to be thorough, or no image has a label.
+    There is none where the evaluation is not to be thorough, or the labels name fewer than two
+    classes.
     """
     if _why_skipped(train_images, evaluation_params) is not None:
         return {}
@@ -173,10 +175,16 @@ def _why_skipped(train_images: ImageSet, params: EvaluationParams) -> str | None
             "The quality of samples was not measured, as it takes minutes on the full data: set "
             "`evaluation.thorough` to true."
         )
-    if not len(train_images.labelled()):
+    classes = len(np.unique(_labels(train_images.labelled())))
+    if classes < _LEAST_CLASSES:
+        has = (
+            "the training images have one label alone"
+            if classes
+            else ("no training image has a label")
+        )
         return (
             "The quality of samples was not measured: it takes the features of a classifier, and "
-            "no training image has a label."
+            f"{has}."
         )
     return None
 
