@@ -7,8 +7,9 @@ dimensions on the IDX files in FOLDER, and runs `evaluation` of each, and `denoi
 with that of 20 dimensions: all by `kedro run`, in a project each, and thorough but for 16
 dimensions. `--outliers` is another data set's folder, such as Fashion-MNIST's. As many runs at a
 time as there are cores, each on a core of its own, take some 25 minutes a seed on two; with
-`--keep` a second call resumes after the runs that are done. The JSON line has for each figure its target, the mean over the seeds, its
-standard error and the figure of each seed, all of the test images; the table goes to stderr.
+`--keep` a second call resumes after the runs that are done. The JSON line has for each figure its
+target, the mean over the seeds, its standard error and the figure of each seed, all of the test
+images; the table goes to stderr.
 """
 
 from __future__ import annotations

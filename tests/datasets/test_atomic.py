@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import typing
 from pathlib import Path, PurePosixPath
 
 import fsspec
@@ -14,7 +15,12 @@ import pytest
 from kedro.io import DataCatalog, Version
 from kedro.io.core import DatasetError
 
-from mnist_vae.datasets.atomic import AtomicJSONDataset, AtomicPlotlyDataset, replacing
+from mnist_vae.datasets.atomic import (
+    AtomicJSONDataset,
+    AtomicMarkdownDataset,
+    AtomicPlotlyDataset,
+    replacing,
+)
 
 
 def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path):
@@ -24,6 +30,14 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path):
         dataset.save({"new": object()})
     assert dataset.load() == {"old": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_text_for_people_is_shown_as_it_is(tmp_path):
+    dataset = AtomicMarkdownDataset(filepath=str(tmp_path / "a.md"))
+    dataset.save("| −ELBO | 1 |")
+    assert dataset.preview() == "| −ELBO | 1 |"
+    # As Kedro-Viz asks how to show it.
+    assert typing.get_type_hints(dataset.preview)["return"].__name__ == "TextPreview"
 
 
 def test_a_failed_first_save_leaves_no_file(tmp_path):

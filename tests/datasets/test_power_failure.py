@@ -8,16 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mnist_vae.anomalies import Calibration
 from mnist_vae.datasets.atomic import AtomicJSONDataset, AtomicTextDataset
 from mnist_vae.datasets.batch_embeddings import BatchEmbeddingsDataset
 from mnist_vae.datasets.batches import AcceptedBatchesDataset
 from mnist_vae.datasets.declined import DeclinedDataset
-from mnist_vae.datasets.images import ImageSet
+from mnist_vae.datasets.images import ImagesDataset, ImageSet
+from mnist_vae.datasets.records import RecordDataset
 from mnist_vae.datasets.release_files import read_release
 from mnist_vae.datasets.releases import ReleaseDataset
 from mnist_vae.retraining.records import Decline, Promote, RollBack
 from tests.datasets.test_batch_embeddings import NEW, OLD, embed, found
 from tests.power_failure import reason_not_to_trace, record, states
+
+SPLITS = ("train", "validation", "test")
 
 NOT_TRACED = reason_not_to_trace()
 
@@ -58,6 +62,60 @@ def save_candidate(folder, version):
         AtomicJSONDataset(filepath=str(path)).save({"of": version})
     AtomicTextDataset(filepath=str(folder / "candidate/report.html")).save(version * 1000)
     (folder / "candidate/plain.txt").write_text(version)  # nobody waited for the disk
+
+
+def images_of(version, split):
+    """Images that are other ones for every model."""
+    random = np.random.default_rng([*version.encode(), *split.encode()])
+    pixels = random.integers(0, 256, (30, 28, 28), dtype=np.uint8)
+    return ImageSet(pixels, np.arange(30), np.full(30, split), np.arange(30, dtype=np.uint8) % 10)
+
+
+def calibration_of(version):
+    return Calibration(
+        model_version=version,
+        reconstruction="binary_crossentropy",
+        score="relative_excess",
+        false_positive_rate=0.05,
+        threshold=float(len(version)),
+        n_validation=30,
+        entropy_cap=70.0,
+        latent_means=((0.0, 1.0),),
+        latent_precision=((1.0, 0.0), (0.0, 1.0)),
+    )
+
+
+def images_at(folder, split):
+    path = f"{folder}/{split}_images.parquet"
+    return ImagesDataset(filepath=path, pixels="float32")
+
+
+def calibration_at(folder):
+    path = f"{folder}/anomaly_calibration.json"
+    return RecordDataset(record="mnist_vae.anomalies.Calibration", filepath=path)
+
+
+def save_images_and_calibration(folder, version):
+    for split in SPLITS:
+        images_at(folder, split).save(images_of(version, split))
+    calibration_at(folder).save(calibration_of(version))
+
+
+def train_again(folder, version="new"):
+    """Save what a candidate is made of, over what an earlier run has left."""
+    save_images_and_calibration(Path(folder) / "candidate", version)
+
+
+def promote_with_images(folder, version="new"):
+    train_again(folder, version)
+    promote(folder, version)
+
+
+def belongs_together(folder, version):
+    """Check that a release has the images and the calibration of its own model."""
+    for split in SPLITS:
+        assert images_at(folder, split).load().digest() == images_of(version, split).digest()
+    assert calibration_at(folder).load() == calibration_of(version)
 
 
 def promote(folder, version="new", keep=2):
@@ -136,6 +194,52 @@ def test_of_a_promotion_the_old_or_the_new_release_is_in_service(releases, power
     assert bad == []
     assert count > 60
     assert seen == {"third", "new"}
+
+
+@pytest.mark.slow
+def test_of_a_promotion_the_images_and_the_threshold_are_those_of_the_model_in_service(
+    tmp_path, power_failures
+):
+    seen = set()
+
+    def next_run(folder, ended):
+        version = ReleaseDataset(path=str(folder)).load().manifest["model_version"]
+        belongs_together(folder / "champion", version)
+        seen.add(goes_on(folder, *(["new"] if ended else ["old", "new"])))
+
+    folder = tmp_path / "releases of a project"
+    folder.mkdir()
+    promote_with_images(folder, "old")
+    count, bad = power_failures(promote_with_images, folder, next_run)
+    assert bad == []
+    assert count > 50
+    assert seen == {"old", "new"}
+
+
+@pytest.mark.slow
+def test_of_a_candidate_each_file_is_the_old_or_the_new_one_and_the_next_run_makes_all(
+    tmp_path, power_failures
+):
+    """An earlier run was killed after its candidate was saved, before it was decided about."""
+
+    def next_run(folder, ended):
+        candidate = folder / "candidate"
+        for split in SPLITS:
+            digest = images_at(candidate, split).load().digest()
+            digests = [images_of(version, split).digest() for version in ("old", "new")]
+            assert digest in (digests[1:] if ended else digests)
+        kept = calibration_at(candidate).load()
+        assert kept == calibration_of("new") or (kept == calibration_of("old") and not ended)
+        promote_with_images(folder, "next")
+        belongs_together(folder / "champion", "next")
+        assert not [path for path in (folder / "champion").iterdir() if path.name.startswith(".")]
+
+    folder = tmp_path / "releases of a project"
+    folder.mkdir()
+    train_again(folder, "old")
+    count, bad = power_failures(train_again, folder, next_run)
+    assert bad == []
+    assert count > 30
 
 
 def test_of_a_first_promotion_none_or_the_new_release_is_in_service(tmp_path, power_failures):

@@ -174,16 +174,21 @@ def small_disk(served, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "dataset",
+    ("dataset", "room"),
     [
-        "candidate_train_images",
-        "candidate_encoder",
-        "candidate_latent_embeddings",
-        "candidate_anomaly_calibration",
-        "release_order",
+        ("candidate_train_images", 0),
+        ("candidate_train_images", 8192),
+        ("candidate_validation_images", 0),
+        ("candidate_test_images", 0),
+        ("candidate_encoder", 0),
+        ("candidate_encoder", 8192),
+        ("candidate_latent_embeddings", 0),
+        ("candidate_anomaly_calibration", 0),
+        ("release_order", 0),
     ],
 )
-def test_a_disk_that_is_full_when_it_saves_leaves_the_old_model(small_disk, dataset):
+def test_a_disk_that_is_full_when_it_saves_leaves_the_old_model(small_disk, dataset, room):
+    """At once, or with room for the beginning of a file."""
     before = in_service(small_disk)
     params = {"training.epochs": 3}
     fill = (
@@ -198,7 +203,7 @@ def test_a_disk_that_is_full_when_it_saves_leaves_the_old_model(small_disk, data
         "                    while True:\n"
         "                        file.write(bytes(4096))\n"
         "                except OSError:\n"
-        "                    pass\n"
+        f"                    file.truncate(max(0, file.tell() - {room}))\n"
         "settings.HOOKS = (*settings.HOOKS, Fill())\n"
     )
     finished = scripted(small_disk, fill, **params)
@@ -240,6 +245,68 @@ def die_after(dataset, times=1):
         "            os._exit(9)\n"
         "settings.HOOKS = (*settings.HOOKS, Die())\n"
     )
+
+
+NEW_FILES = [
+    *(f"candidate_{split}_images" for split in ("train", "validation", "test")),
+    "candidate_anomaly_calibration",
+]
+
+
+def die_before_the_name(dataset):
+    """Return a script that has the job killed when this file is whole, but has no name yet."""
+    return (
+        "import os\n"
+        "from kedro.framework.hooks import hook_impl\n"
+        "import mnist_vae.datasets.atomic as atomic\n"
+        "import mnist_vae.settings as settings\n"
+        "class Die:\n"
+        "    @hook_impl\n"
+        "    def before_dataset_saved(self, dataset_name):\n"
+        f"        if dataset_name == {dataset!r}:\n"
+        "            atomic.move = lambda *_, **__: os._exit(9)\n"
+        "settings.HOOKS = (*settings.HOOKS, Die())\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def better(served, tmp_path_factory):
+    """The release that a job which nobody kills puts in service: checksums by file name."""
+    twin = tmp_path_factory.mktemp("twin") / "project"
+    shutil.copytree(served, twin, symlinks=True)
+    assert retrain(twin, **{"training.epochs": 3})["outcome"] == "promoted"
+    return files_in_service(twin)
+
+
+def files_in_service(project):
+    """Return the checksums by file name, but of files that tell the time; and the weights' name."""
+    folder = (project / "data/test/06_models/champion").resolve()
+    files = json.loads((folder / "release.json").read_text())["files"]
+    told = {"report.html", "run_manifest.json", "decision.json", "training_summary.json"}
+    told |= {"encoder.keras", "decoder.keras"}
+    return {name: digest for name, digest in files.items() if name not in told}, in_service(project)
+
+
+@pytest.mark.parametrize("dataset", NEW_FILES)
+def test_a_job_killed_while_it_saves_a_new_file_of_a_candidate_ends_as_if_it_had_not_been(
+    project, better, dataset
+):
+    before, params = in_service(project), {"training.epochs": 3}
+    candidate = project / "data/test/06_models/candidate"
+    for script in (die_before_the_name(dataset), die_after(dataset)):
+        killed = scripted(project, script, **params)
+        assert killed.returncode == 9, killed.stderr
+        assert in_service(project) == before
+        partial = [path.name for path in candidate.glob(".partial-*")]
+        assert bool(partial) == ("before_dataset_saved" in script), (
+            "killed where it was meant to be"
+        )
+    line = retrain(project, **params)
+    assert line["outcome"] == "promoted"
+    assert in_service(project) == line["champion"] != before
+    assert files_in_service(project) == better
+    release = (project / "data/test/06_models/champion").resolve()
+    assert not list(release.glob(".*")), "nothing that is half written goes in service"
 
 
 def test_a_kill_between_two_accepted_batches_gives_no_id_twice(project, fresh):

@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mnist_vae.pipeline_registry import register_pipelines
+from tests.conftest import run
 from tests.projects import kedro
 
 PREVIEWS = {
@@ -50,8 +52,40 @@ PREVIEWS = {
 }
 
 
-@pytest.fixture(scope="module")
-def api(finished_project):
+# What the pipelines that are run by themselves make.
+PREVIEWS_BY_PIPELINE = {
+    "evaluation": {
+        "metrics": "JSONPreview",
+        "feature_classifier": "MermaidPreview",
+        "latent_quality": "JSONPreview",
+        "sample_quality": "JSONPreview",
+        "sampler_sheet": "ImagePreview",
+        "evaluation_table": "TablePreview",
+        "evaluation_table_text": "TextPreview",
+        "loss_decomposition": "PlotlyPreview",
+    },
+    "anomaly": {
+        "anomaly_calibration": "JSONPreview",
+        "anomaly_scores": "TablePreview",
+        "anomaly_protocols": "TablePreview",
+        "anomaly_metrics": "JSONPreview",
+        "anomaly_sheet": "ImagePreview",
+        "anomaly_protocols_figure": "PlotlyPreview",
+    },
+    "denoising": {
+        "denoising_scores": "TablePreview",
+        "inpainting_scores": "TablePreview",
+        "denoised_examples": "ImagePreview",
+        "inpainted_examples": "ImagePreview",
+        "denoising_sheet": "ImagePreview",
+        "inpainting_sheet": "ImagePreview",
+        "denoising_psnr": "PlotlyPreview",
+    },
+}
+
+
+@contextlib.contextmanager
+def asked(finished_project):
     """Ask a running `kedro viz run` for a path of its API."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -88,6 +122,12 @@ run_server(host="127.0.0.1", port={port}, env="test", project_path={str(finished
         log.unlink()
 
 
+@pytest.fixture(scope="module")
+def api(finished_project):
+    with asked(finished_project) as get:
+        yield get
+
+
 def test_the_graph_has_one_layer_a_stage_in_order(api):
     assert api("main")["layers"] == [
         "raw",
@@ -113,6 +153,27 @@ def test_every_node_answers_and_every_entry_has_its_preview(api):
         if kind == "ImagePreview":
             picture = Image.open(io.BytesIO(base64.b64decode(answers[name]["preview"])))
             assert min(picture.size) > 50, name
+
+
+@pytest.mark.slow
+def test_all_that_the_other_pipelines_make_has_a_layer_and_a_preview(copied):
+    """Also what is made only where the evaluation is to be thorough."""
+    few = {"likelihood_images": 20, "refine_steps": 2, "z_samples": 1}
+    run(copied, "evaluation", evaluation={"thorough": True, **few})
+    for pipeline in ("anomaly", "denoising"):
+        run(copied, pipeline)
+    with asked(copied) as get:
+        for pipeline, expected in PREVIEWS_BY_PIPELINE.items():
+            outputs = register_pipelines()[pipeline].all_outputs()
+            nodes = [n for n in get(f"pipelines/{pipeline}")["nodes"] if n["name"] in outputs]
+            assert {node["layer"] for node in nodes} <= {"models", "model_output", "reporting"}
+            answers = {node["name"]: get(f"nodes/{node['id']}") for node in nodes}
+            previews = {
+                name: answer["preview_type"]
+                for name, answer in answers.items()
+                if answer.get("preview")
+            }
+            assert previews == {**expected, "usage_manifest": "JSONPreview"}
 
 
 def test_kedro_viz_starts_without_tensorflow(finished_project):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from mnist_vae.vae import inference
 from mnist_vae.vae.inference import (
     Posterior,
     Refiner,
@@ -56,6 +57,30 @@ def test_it_finds_the_posterior_of_a_linear_gaussian_model():
     )
     expected = np.tile(np.log(VARIANCE / (VARIANCE + squares)), (20, 1))
     np.testing.assert_allclose(refined.z_log_var, expected, atol=2e-3)
+
+
+def test_minus_elbo_is_the_closed_form_of_a_linear_gaussian_model(monkeypatch):
+    # E_q |x − z W − b|² / 2v = (|x − μ W − b|² + Σ σ² |w|²) / 2v, with the rows w of W.
+    monkeypatch.setitem(inference.RECONSTRUCTIONS, "gaussian", gaussian)
+    rng = np.random.default_rng(0)
+    weights = (0.1 * rng.standard_normal((3, 784))).astype(np.float32)
+    bias = rng.standard_normal(784).astype(np.float32)
+    images = (bias + rng.standard_normal((20, 784))).astype(np.float32)
+    mean = rng.standard_normal((20, 3)).astype(np.float32)
+    log_var = rng.uniform(-6, -3, (20, 3)).astype(np.float32)
+    received = negative_elbo(
+        linear_decoder(weights, bias),
+        images,
+        Posterior(mean, log_var),
+        reconstruction="gaussian",
+        draws=400,
+        seed=1,
+    )
+    squared = np.square(images - mean @ weights - bias).sum(axis=1)
+    squared += np.exp(log_var) @ np.square(weights).sum(axis=1)
+    kl = 0.5 * (np.square(mean) + np.exp(log_var) - 1 - log_var).sum(axis=1)
+    np.testing.assert_allclose(received, squared / (2 * VARIANCE) + kl, rtol=1e-3)
+    np.testing.assert_allclose(received.mean(), (squared / (2 * VARIANCE) + kl).mean(), rtol=3e-4)
 
 
 def test_a_few_steps_are_better_than_the_encoder(networks, pixels):

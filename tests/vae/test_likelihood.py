@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 from scipy.special import logsumexp
 
-from mnist_vae.vae.inference import Posterior, Refiner, encode
+from mnist_vae.vae.inference import Posterior, Refiner, encode, negative_elbo
 from mnist_vae.vae.likelihood import (
     Grid,
     binarize,
@@ -110,6 +110,13 @@ def test_bounds_fall_from_negative_elbo_to_the_exact_value():
     exact = exact_log_likelihood(decoder, images, grid=COARSE)
     np.testing.assert_allclose(bounds[-1], -exact.log_likelihood, atol=0.1)
     assert (bounds[0] > -exact.log_likelihood).mean() > 0.9
+    elbo = negative_elbo(
+        decoder, images, q, reconstruction="binary_crossentropy", draws=100, seed=2
+    )
+    np.testing.assert_allclose(bounds[0], elbo, atol=1.5)  # of one draw it is −ELBO
+    levels = [elbo.mean(), *bounds[1:].mean(axis=1), -exact.log_likelihood.mean()]
+    # The last two differ by less than the draws' noise.
+    assert (np.diff(levels) <= [0, 0, 0, 0.01]).all(), levels
 
 
 def test_the_bound_converges_to_the_closed_form_of_a_linear_gaussian_model():

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NewType, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -29,6 +29,9 @@ from kedro_datasets.plotly import JSONDataset as PlotlyJSONDataset
 from kedro_datasets.text import TextDataset
 
 T = TypeVar("T")
+
+# Kedro-Viz tells how to show a preview by the name of its type.
+TextPreview = NewType("TextPreview", str)
 
 # A temporary name: `.partial-<host>-<process>-<token>-<end of the final name>`.
 _PARTIAL = re.compile(r"\.partial-(?P<host>[^-]*)-(?P<pid>\d{1,9})-(?P<token>[0-9a-f]{8})-.+")
@@ -281,6 +284,14 @@ class AtomicJSONDataset(AtomicSave, JSONDataset):
 
 class AtomicTextDataset(AtomicSave, TextDataset):
     """`text.TextDataset`, saved atomically."""
+
+
+class AtomicMarkdownDataset(AtomicTextDataset):
+    """A text that people read as it is: Kedro-Viz shows it."""
+
+    def preview(self) -> TextPreview:
+        """Return the whole text."""
+        return TextPreview(self.load())
 
 
 class AtomicPlotlyDataset(AtomicSave, PlotlyJSONDataset):

@@ -53,7 +53,10 @@ def test_the_sheet_has_both_ends_in_order(make_images, drawn):
         *("most: 2.90 to 2.00", "most: 1.90 to 1.80"),
         *("least: 1.10 to 0.20", "least: 0.10 to 0.00"),
     ]
-    assert "above 1.00 an image is an anomaly: 19 of 30 test images, 5.0%" in captions.note
+    assert captions.note == (
+        "An image is an anomaly where its relative_excess is above 1.00: 19 of 30 test images "
+        "(63.3%). The threshold was chosen so that at most 5.0% of the validation images are above"
+    )
     assert captions.statement.endswith("Release 000001-m.")
 
 
@@ -93,8 +96,10 @@ def test_the_figure_has_a_line_a_comparison_and_names_the_model():
     figure = draw_anomaly_protocols(table, SUMMARY)
     traces = {trace.name: trace for trace in figure.data}
     trace = traces["relative_excess"]
-    assert list(trace.y) == ["one_class: 0 / rest", "held_out: rest / 1"]
+    assert list(trace.y) == ["one class: 0 / rest", "held out: rest / 1"]
     assert list(trace.x) == [0.98, 0.9]
-    assert list(trace.error_x.array) == [0.02, 0.03]
+    assert list(trace.error_x.array) == [0.04, 0.06]
+    assert "twice the standard error" in figure.layout.xaxis.title.text
     assert list(traces["entropy"].x) == [0.25]
+    assert figure.layout.scattermode == "group", "no score hides another one"
     assert "Release 000001-m." in figure.layout.title.subtitle.text

@@ -180,9 +180,10 @@ def test_a_flag_that_does_not_follow_from_the_threshold_is_not_saved(
 
 @pytest.fixture
 def compared(networks, parts, summary, calibration):
-    def compare(outliers=None, labelled=True, **params):
+    def compare(outliers=None, labelled=True, classes=2, **params):
         splits = [
-            dataclasses.replace(part, label=part.label % 2 if labelled else None) for part in parts
+            dataclasses.replace(part, label=part.label % classes if labelled else None)
+            for part in parts
         ]
         return compare_protocols(
             *networks,
@@ -244,7 +245,18 @@ def test_a_thorough_run_without_labels_says_what_it_leaves_out(compared, caplog)
     assert sum("the images have no labels" in line for line in caplog.messages) == 2
 
 
-def test_the_summary_has_mean_and_worst_of_each_protocol(calibration, summary):
+def test_a_thorough_run_with_one_class_says_what_it_leaves_out(compared, caplog):
+    with caplog.at_level("INFO"):
+        table = compared(classes=1, thorough=True)
+    assert set(table["protocol"]) == {"corrupted"}
+    for protocol in ("one_class", "held_out"):
+        assert (
+            f"The protocol {protocol} is skipped: it takes two classes or more, and all images "
+            "have one label." in caplog.messages
+        )
+
+
+def test_the_summary_has_mean_and_worst_of_each_protocol(calibration, summary, caplog):
     scores = pd.DataFrame({"is_anomaly": [True, False, False, False]})
     scores["model_version"] = summary["model_version"]
     rows = [
@@ -259,7 +271,9 @@ def test_the_summary_has_mean_and_worst_of_each_protocol(calibration, summary):
         ("one_class", "0", "rest", "validation", "entropy", 1.0),
     ]
     table = pd.DataFrame(rows, columns=["protocol", "normal", "outlier", "split", "score", "auroc"])
-    found = summarise_anomalies(scores, table, calibration, summary)
+    with caplog.at_level("INFO"):
+        found = summarise_anomalies(scores, table, calibration, summary)
+    assert "one_class 0.900 and 0.800 (1 against rest)" in caplog.text
     assert found["test"] == {"n_images": 4, "flagged": 0.25}
     assert found["auroc"]["one_class"]["excess"] == {
         "mean": pytest.approx(0.8),

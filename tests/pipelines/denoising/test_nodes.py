@@ -82,7 +82,21 @@ def test_that_not_all_images_are_restored_is_said_in_one_line(
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
         nodes.inpaint_images(*networks, test_images, summary, PARAMS, 1)
     (line,) = [record.message for record in caplog.records]
-    assert line == "12 of 30 test images are restored; denoising.max_images=null takes all."
+    assert line == (
+        "12 of 30 test images are inpainted; `--params denoising.max_images=null` takes all."
+    )
+
+
+def test_what_was_gained_is_said_in_one_line(networks, summary, test_images, caplog):
+    with caplog.at_level(logging.INFO, logger="mnist_vae"):
+        scores, _ = nodes.denoise_images(*networks, test_images, summary, PARAMS, 1)
+    psnr = scores.set_index(["kind", "level", "method"])["psnr"].round(1).sort_index()
+    noise = psnr["gaussian", 0.25]
+    assert caplog.messages[-1].startswith(
+        "Denoised by refinement (by a median, and as it was): gaussian 0.25 "
+        f"{noise['refined']} dB ({noise['median']}, {noise['noisy']}), salt and pepper 0.25 "
+    )
+    assert caplog.messages[-1].endswith(" Trained on noise.")
 
 
 def test_the_examples_are_a_row_of_images_for_each_line_of_the_sheet(denoised, inpainted):
@@ -134,6 +148,9 @@ def test_the_figure_has_a_curve_a_method_over_the_levels(denoised, summary):
     figure = nodes.draw_denoising_psnr(denoised[0], summary)
     assert [trace.name for trace in figure.data] == METHODS * 2
     assert figure.data[0].x == (0.25, 0.5)
+    axes = figure.layout.xaxis.title.text, figure.layout.xaxis2.title.text
+    assert axes == ("σ, in grey values", "share of pixels")
+    assert "twice the standard error" in figure.layout.yaxis.title.text
     assert "Trained on noise." in figure.layout.title.subtitle.text
     with pytest.raises(ValueError, match="expected those of other, received those of abc"):
         nodes.draw_denoising_psnr(denoised[0], summary | {"model_version": "other"})

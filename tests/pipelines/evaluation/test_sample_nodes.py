@@ -146,15 +146,25 @@ def test_without_being_asked_for_it_is_skipped_and_says_so_in_one_line(networks,
     assert SampleQualityContract().validate(report) is report
 
 
-@pytest.mark.parametrize("label", [None, np.full(300, UNLABELLED, np.uint8)])
-def test_without_labels_there_are_no_figures_and_one_line_says_why(label, networks):
+ONE_CLASS = np.where(np.arange(300) % 2, UNLABELLED, 3).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("label", "why"),
+    [
+        (None, "no training image has a label"),
+        (np.full(300, UNLABELLED, np.uint8), "no training image has a label"),
+        (ONE_CLASS, "the training images have one label alone"),
+    ],
+)
+def test_without_classes_there_are_no_figures_and_one_line_says_why(label, why, networks):
     train = ImageSet(TRAIN.pixels, TRAIN.image_id, TRAIN.split, label)
     assert sample_nodes.train_feature_classifier(train, THOROUGH, 42) == {}
     report = sample_nodes.measure_samples(
         *networks, {}, train, VALIDATION, TEST, summary_of(networks), THOROUGH, FEW, 42
     )
     assert report["sets"] is None
-    assert "no training image has a label" in report["skipped"]
+    assert why in report["skipped"]
 
 
 def test_images_without_a_label_among_others_are_not_trained_on(classifier):
@@ -185,9 +195,9 @@ def test_the_verdict_calls_a_difference_within_the_noise_none():
         "class_mixture": figures(30.0, 0.2),
     }
     assert sample_nodes._verdict(measured) == (
-        "Of the samplers class_mixture has the lowest FID, 30.00, beside prior 38.00; mixture "
-        "differs from it by less than twice the standard error of the difference, which is no "
-        "difference."
+        "Of the samplers class_mixture has the lowest FID, 30.00; higher is that of prior (38.00); "
+        "mixture differs from it by less than twice the standard error of the difference, which is "
+        "no difference."
     )
 
 

@@ -10,6 +10,7 @@ from mnist_vae.pipelines.evaluation.nodes import evaluate_vae
 from mnist_vae.pipelines.evaluation.sample_nodes import measure_samples
 from mnist_vae.pipelines.evaluation.table import (
     REFERENCES,
+    _with_error,
     draw_decomposition,
     tabulate,
     to_markdown,
@@ -61,7 +62,12 @@ def test_what_was_not_measured_has_no_row(reports):
     table = tabulate(*reports)
     EvaluationTableContract().validate(table)
     figures = set(table["figure"])
-    assert {"−ELBO", "rate (KL)", "mutual information of x and z, amortised"} <= figures
+    assert {
+        "−ELBO",
+        "−ELBO above the floor",
+        "rate (KL)",
+        "mutual information of x and z, amortised",
+    } <= figures
     assert not any("refined" in figure or "FID" in figure for figure in figures)
 
 
@@ -125,6 +131,28 @@ def test_people_get_it_in_markdown(reports):
     assert lines[0].startswith("| Figure | Obtained |")
     assert sum(line.startswith("| −ELBO, nats |") for line in lines) == 1
     assert "Trained on 40 images. Data: a test." in lines[-1]
+    assert lines[-1].endswith(
+        "Published figures are of the whole MNIST, and stand beside its own alone."
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (158.2377, 2.144, "158.2 ± 2.1"),
+        (154.5312, 2.0, "154.5 ± 2.0"),
+        (0.08694, 0.01794, "0.087 ± 0.018"),
+        (-0.31649, 0.2259, "−0.32 ± 0.23"),
+        (1234.5, 51.0, "1234 ± 51"),
+        (5.50569, None, "5.51"),
+        (2.0, float("nan"), "2"),
+        (0.0087031, None, "0.0087"),
+        (1.0, 0.0, "1"),
+        (0.0, None, "0"),
+    ],
+)
+def test_a_figure_has_no_more_digits_than_its_standard_error_tells(value, error, text):
+    assert _with_error(value, error) == text
 
 
 def test_the_figure_shows_the_parts_of_each_split_or_says_that_there_are_none(reports):
@@ -134,5 +162,7 @@ def test_the_figure_shows_the_parts_of_each_split_or_says_that_there_are_none(re
     assert "Not measured" in empty.layout.annotations[0].text
     full = draw_decomposition(thorough(metrics), summary)
     assert [bar.y[2] for bar in full.data] == [99.0, 97.0, 98.0]
+    above = [annotation.text for annotation in full.layout.annotations]
+    assert above == ["−ELBO 104.00<br>approximation 97.00"] * 3
     assert list(full.data[0].x) == ["train", "validation", "test"]
     assert "Trained on 40 images" in full.layout.title.subtitle.text

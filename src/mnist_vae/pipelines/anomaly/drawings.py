@@ -16,7 +16,7 @@ from mnist_vae.params import AnomalyParams
 from mnist_vae.sheets import Captions, sheet
 
 _COLUMNS = 10
-_ROW_HEIGHT = 26  # of a comparison, in pixels
+_ROW_HEIGHT = 54  # of a comparison, in pixels: its scores are below each other
 _SHOWN = {  # the scores of the figure, with colours that colour-blind readers tell apart
     "relative_excess": "#0072b2",
     "excess": "#56b4e9",
@@ -66,10 +66,11 @@ def draw_anomaly_sheet(
     pixels[grid >= 0] = shown.grey().reshape(-1, *IMAGE_SHAPE)
     captions = Captions(
         title="The most and the least anomalous test images",
-        note=f"Score {anomaly_calibration.score}; above {anomaly_calibration.threshold:.2f} an "
-        f"image is an anomaly: {int(anomaly_scores['is_anomaly'].sum()):,} of "
-        f"{len(anomaly_scores):,} test images, "
-        f"{anomaly_calibration.false_positive_rate:.1%} of the validation images",
+        note=f"An image is an anomaly where its {anomaly_calibration.score} is above "
+        f"{anomaly_calibration.threshold:.2f}: {int(anomaly_scores['is_anomaly'].sum()):,} of "
+        f"{len(anomaly_scores):,} test images ({anomaly_scores['is_anomaly'].mean():.1%}). The "
+        f"threshold was chosen so that at most {anomaly_calibration.false_positive_rate:.1%} of "
+        "the validation images are above",
         statement=statement(training_summary),
         rows=names,
     )
@@ -93,7 +94,7 @@ def draw_anomaly_protocols(
 
     check_table(anomaly_protocols, training_summary)
     of = anomaly_protocols[anomaly_protocols["split"] == "test"]
-    line = of["protocol"] + ": " + of["normal"] + " / " + of["outlier"]
+    line = (of["protocol"] + ": " + of["normal"] + " / " + of["outlier"]).str.replace("_", " ")
     figure = go.Figure()
     for score, colour in _SHOWN.items():
         rows = of["score"] == score
@@ -101,14 +102,17 @@ def draw_anomaly_protocols(
             go.Scatter(
                 x=of.loc[rows, "auroc"].round(4).tolist(),
                 y=line[rows].tolist(),
-                error_x={"array": of.loc[rows, "standard_error"].round(4).tolist()},
+                error_x={"array": (2 * of.loc[rows, "standard_error"]).round(4).tolist()},
                 name=score,
+                orientation="h",  # so that the scores of a line are side by side along y
                 mode="markers",
-                marker={"size": 9, "color": colour},
+                marker={"size": 7, "color": colour},
                 hovertemplate="%{y}<br>AUROC %{x:.3f} ± %{error_x.array:.3f}",
             )
         )
-    figure.update_xaxes(title_text="AUROC; ½ is chance", range=[0, 1.02])
+    figure.update_layout(scattermode="group", scattergap=0.2)
+    title = "AUROC, ± twice the standard error; ½ is chance"
+    figure.update_xaxes(title_text=title, range=[-0.02, 1.02])
     figure.update_yaxes(autorange="reversed", title_text="protocol: usual / outliers")
     entitle(
         figure,

@@ -197,12 +197,13 @@ def summarise_anomalies(
     flagged = float(anomaly_scores["is_anomaly"].mean())
     logger.info(
         "Of the test images %.1f%% are above the threshold of `%s` (%.1f%% of the validation "
-        "images were to be); AUROC, mean and worst: %s. %s",
+        "images were to be at most); AUROC, mean and worst: %s. %s",
         100 * flagged,
         decides,
         100 * anomaly_calibration.false_positive_rate,
         ", ".join(
-            f"{protocol} {by[decides]['mean']:.3f} and {by[decides]['worst']:.3f}"
+            f"{protocol} {by[decides]['mean']:.3f} and {by[decides]['worst']:.3f} "
+            f"({by[decides]['worst_is']})"
             for protocol, by in areas.items()
         ),
         training_summary["statement"],

@@ -167,12 +167,12 @@ def of_models_of_their_own(
         name: What the images of `own` are called in the rows.
     """
     asked = how.params.protocols
-    labelled = all(part.label is not None for part in own.parts)
+    why_not = _why_no_classes(own)
     for protocol, compare in (("one_class", one_class), ("held_out", held_out)):
-        if protocol in asked and labelled:
+        if protocol in asked and why_not is None:
             yield from compare(own, how)
         elif protocol in asked:
-            logger.info("The protocol %s is skipped: the images have no labels.", protocol)
+            logger.info("The protocol %s is skipped: %s.", protocol, why_not)
     if "other_data" in asked and other is not None:
         logger.info("Other data: a model of %s images.", len(other.splits.train))
         judge = how.trained(other.splits, other.manifest)
@@ -269,6 +269,15 @@ def auroc_error(area: float, n_normal: int, n_outlier: int) -> float:
         + (n_normal - 1) * (two_usual - area**2)
     ) / (n_normal * n_outlier)
     return float(np.sqrt(variance))
+
+
+def _why_no_classes(splits: Splits) -> str | None:
+    """Return why the images cannot be parted by their class, or None."""
+    labels = [part.label for part in splits.labelled().parts if part.label is not None]
+    classes = len(np.unique(np.concatenate(labels))) if len(labels) == len(splits.parts) else 0
+    if classes == 0:
+        return "the images have no labels"
+    return "it takes two classes or more, and all images have one label" if classes == 1 else None
 
 
 def _labels(splits: Splits) -> list[int]:

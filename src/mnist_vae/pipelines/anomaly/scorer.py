@@ -87,7 +87,8 @@ class Scorer:
         They are those of `anomalies.scores_of`, `knn_distance`, the Euclidean distance of `z_mean`
         to the k-th neighbour among the training images, `likelihood_regret`, nats that −ELBO
         falls as the encoder's q is refined (Xiao et al., Likelihood Regret, 2020), and
-        `negative_log_likelihood`, nats, where it is asked for.
+        `negative_log_likelihood`, nats, where it is asked for. −ELBO is that of one draw of z, with
+        the same noise before and after: a regret of little more than nothing may be below 0.
         """
         refined = None if self._refiner is None else self._refined(images, self._refiner)
         exact = self._negative_log_likelihoods(images) if self._params.exact else None

@@ -39,6 +39,12 @@ Floats = NDArray[np.float32]
 _EXAMPLES = 10  # images on a sheet
 _SHOWN = ("noisy", "median", "refined")  # methods on the sheet of denoised images
 _GREY = 0.3  # of a missing pixel, on a sheet
+_LEVELS = {
+    "gaussian": "σ, in grey values",
+    "salt_and_pepper": "share of pixels",
+    "masking": "share of pixels",
+    "blur": "σ, in pixels",
+}
 _COLOURS = {
     "noisy": "#888888",
     "median": "#e69f00",
@@ -68,7 +74,7 @@ def denoise_images(
         error, and the mean SSIM; and a row of images a method of the middle level of each kind.
     """
     check_models(training_summary, encoder, decoder)
-    clean, shown = _choose(test_images, denoising_params.max_images, seed)
+    clean, shown = _choose(test_images, denoising_params.max_images, seed, "denoised")
     model = Autoencoder(encoder, decoder, denoising_params, seed)
     rows, pictures = [], {"clean": clean[shown]}
     for kind, level in denoising_params.corruptions():
@@ -78,7 +84,9 @@ def denoise_images(
             if level == denoising_params.shown(kind) and method in _SHOWN:
                 pictures[f"{_words(kind)} {level:g}, {method}"] = restored[shown]
     about = origin(training_summary)
-    return table_of(rows, about), _as_images(pictures, about)
+    scores = table_of(rows, about)
+    logger.info("%s %s", _in_words(scores, denoising_params), training_summary["statement"])
+    return scores, _as_images(pictures, about)
 
 
 def inpaint_images(
@@ -103,7 +111,7 @@ def inpaint_images(
     from mnist_vae.vae.noisy_images import MISSING, Observation
 
     check_models(training_summary, encoder, decoder)
-    clean, shown = _choose(test_images, denoising_params.max_images, seed)
+    clean, shown = _choose(test_images, denoising_params.max_images, seed, "inpainted")
     model = Autoencoder(encoder, decoder, denoising_params, seed)
     rows, pictures = [], {"clean": clean[shown]}
     (random,) = missing_pixels(1, 0.5, seed)
@@ -184,8 +192,8 @@ def draw_denoising_psnr(denoising_scores: pd.DataFrame, training_summary: dict[s
                 hovertemplate="level %{x}: %{y:.2f} dB",
             )
             figure.add_trace(curve, row=1, col=column)
-        figure.update_xaxes(title_text="level", row=1, col=column)
-    figure.update_yaxes(title_text="PSNR, dB", row=1, col=1)
+        figure.update_xaxes(title_text=_LEVELS[kind], row=1, col=column)
+    figure.update_yaxes(title_text="PSNR, dB, ± twice the standard error", row=1, col=1)
     entitle(
         figure,
         f"Denoising of {denoising_scores['n_images'].iloc[0]:,} test images",
@@ -211,7 +219,9 @@ def _denoised(
     }
 
 
-def _choose(images: ImageSet, count: int | None, seed: int) -> tuple[Floats, NDArray[np.intp]]:
+def _choose(
+    images: ImageSet, count: int | None, seed: int, verb: str
+) -> tuple[Floats, NDArray[np.intp]]:
     """Return at most `count` images, class by class, `[n, 784]`, and which of them are examples.
 
     It is said if they are not all.
@@ -219,8 +229,8 @@ def _choose(images: ImageSet, count: int | None, seed: int) -> tuple[Floats, NDA
     chosen = images.at_most(count, seed)
     if len(chosen) < len(images):
         logger.info(
-            f"{count:,} of {len(images):,} test images are restored; denoising.max_images=null "
-            "takes all."
+            f"{count:,} of {len(images):,} test images are {verb}; `--params "
+            "denoising.max_images=null` takes all."
         )
     return chosen.model_input(), _examples(chosen)
 
@@ -232,6 +242,18 @@ def _examples(images: ImageSet) -> NDArray[np.intp]:
     _, first = np.unique(images.label, return_index=True)
     others = np.setdiff1d(np.arange(len(images)), first)
     return np.concatenate([first, others])[:_EXAMPLES]
+
+
+def _in_words(scores: pd.DataFrame, params: DenoisingParams) -> str:
+    """Return the PSNR of refinement at the level that is drawn of each kind."""
+    psnr = scores.set_index(["kind", "level", "method"])["psnr"]
+    told = [
+        f"{_words(kind)} {level:g} {psnr[kind, level, 'refined']:.1f} dB "
+        f"({psnr[kind, level, 'median']:.1f}, {psnr[kind, level, 'noisy']:.1f})"
+        for kind, level in params.corruptions()
+        if level == params.shown(kind)
+    ]
+    return f"Denoised by refinement (by a median, and as it was): {', '.join(told)}."
 
 
 def _lower_half() -> NDArray[np.bool_]:

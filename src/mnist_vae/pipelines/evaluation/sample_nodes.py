@@ -31,6 +31,7 @@ CLASSIFIER = "feature_classifier"
 REFERENCE, POSTERIORS = "training images", "draws of the posteriors of training images"
 _MAX_IMAGES = 10_000
 _LEAST_IMAGES = 2  # a single one has no covariance
+_LEAST_CLASSES = 2  # to be told apart
 _REPEATS = 5
 _COOL = 0.8  # the temperature that the prior is measured at beside 1
 _COLUMNS = 15  # of the sheet
@@ -47,7 +48,8 @@ def train_feature_classifier(
 ) -> dict[str, KerasModel]:
     """Return the classifier whose features samples are compared by, by its name.
 
-    There is none where the evaluation is not to be thorough, or no image has a label.
+    There is none where the evaluation is not to be thorough, or the labels name fewer than two
+    classes.
     """
     if _why_skipped(train_images, evaluation_params) is not None:
         return {}
@@ -173,10 +175,16 @@ def _why_skipped(train_images: ImageSet, params: EvaluationParams) -> str | None
             "The quality of samples was not measured, as it takes minutes on the full data: set "
             "`evaluation.thorough` to true."
         )
-    if not len(train_images.labelled()):
+    classes = len(np.unique(_labels(train_images.labelled())))
+    if classes < _LEAST_CLASSES:
+        has = (
+            "the training images have one label alone"
+            if classes
+            else ("no training image has a label")
+        )
         return (
             "The quality of samples was not measured: it takes the features of a classifier, and "
-            "no training image has a label."
+            f"{has}."
         )
     return None
 
@@ -286,13 +294,13 @@ def _verdict(measured: dict[str, dict[str, Any]]) -> str:
     best = min(fids, key=lambda name: fids[name].value)
     others = {name: fid for name, fid in fids.items() if name != best}
     equal = [name for name, fid in others.items() if not samples.differ(fids[best], fid)]
-    worse = [f"{name} {fid.value:.2f}" for name, fid in others.items() if name not in equal]
+    worse = [f"{name} ({fid.value:.2f})" for name, fid in others.items() if name not in equal]
     said = f"Of the samplers {best} has the lowest FID, {fids[best].value:.2f}"
     if worse:
-        said += f", beside {', '.join(worse)}"
+        said += f"; higher is that of {' and '.join(worse)}"
     if equal:
         said += (
-            f"; {', '.join(equal)} differs from it by less than twice the standard error of the "
-            "difference, which is no difference"
+            f"; {' and '.join(equal)} differ{'s' if len(equal) == 1 else ''} from it by less than "
+            "twice the standard error of the difference, which is no difference"
         )
     return f"{said}."

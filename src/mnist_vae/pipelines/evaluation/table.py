@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from mnist_vae.origin import origin, statement
 _COLUMNS = ["figure", "obtained", "standard_error", "unit", "n_images", "reference", "source"]
 # Of the statement about the data: another data set may be called MNIST, but not with its checksums.
 _OF_MNIST = re.compile(r"Data: MNIST, .* checksums verified\.")
+_SMALL = 0.1  # below it two decimals are too few
 _PARTS = {
     "negative_log_likelihood": ("−log p(x)", "#888888"),
     "approximation": ("approximation: q is a Gaussian", "#0072b2"),
@@ -100,11 +102,7 @@ def to_markdown(evaluation_table: pd.DataFrame, training_summary: dict[str, Any]
         "|---|---|---|---|",
     ]
     for row in evaluation_table.to_dict("records"):
-        obtained = f"{row['obtained']:.2f}"
-        if row["unit"] == "" or row["obtained"] < 1:
-            obtained = f"{row['obtained']:.4g}"
-        if pd.notna(row["standard_error"]):
-            obtained += f" ± {row['standard_error']:.2g}"
+        obtained = _with_error(row["obtained"], row["standard_error"])
         reference = f"{row['reference']:g}" if pd.notna(row["reference"]) else ""
         source = row["source"] if pd.notna(row["source"]) else ""
         figure = f"{row['figure']}, {row['unit']}" if row["unit"] else row["figure"]
@@ -113,6 +111,8 @@ def to_markdown(evaluation_table: pd.DataFrame, training_summary: dict[str, Any]
         f"Test images; ± is the standard error. Latent dimensions: "
         f"{evaluation_table['latent_dim'].iloc[0]}. {statement(training_summary)}"
     )
+    if evaluation_table["reference"].isna().all():
+        said += " Published figures are of the whole MNIST, and stand beside its own alone."
     return "\n".join([*lines, "", said, ""])
 
 
@@ -130,7 +130,8 @@ def draw_decomposition(metrics: dict[str, Any], training_summary: dict[str, Any]
                 y=values,
                 name=name,
                 marker_color=colour,
-                text=[f"{value:.2f}" for value in values],
+                # The approximation is thinner than a letter is high.
+                text=None if part == "approximation" else [f"{value:.2f}" for value in values],
                 hovertemplate="%{x}: %{y:.2f} nats<extra>" + name + "</extra>",
             )
             figure.add_trace(bar)
@@ -138,15 +139,37 @@ def draw_decomposition(metrics: dict[str, Any], training_summary: dict[str, Any]
         lowest = min(of_split["negative_log_likelihood"] for of_split in parts.values())
         # The parts beside −log p(x) are a few nats of more than a hundred.
         highest = max(of_split["negative_elbo"] for of_split in parts.values())
-        figure.update_yaxes(title_text="nats an image", range=[lowest - 5, highest + 2])
+        figure.update_yaxes(
+            title_text="nats an image; the axis does not begin at 0",
+            range=[lowest - 5, highest + 2],
+        )
+        for name, of_split in parts.items():
+            figure.add_annotation(
+                x=name,
+                y=of_split["negative_elbo"],
+                yanchor="bottom",
+                showarrow=False,
+                text=f"−ELBO {of_split['negative_elbo']:.2f}<br>"
+                f"approximation {of_split['approximation']:.2f}",
+            )
         title = f"Where −ELBO goes; the likelihood is {parts['test']['likelihood']}"
     else:
         figure.update_xaxes(visible=False)
         figure.update_yaxes(visible=False)
-        figure.add_annotation(text="Not measured: evaluation.thorough is false", showarrow=False)
+        command = "kedro run --pipelines evaluation --params evaluation.thorough=true"
+        figure.add_annotation(text=f"Not measured; to measure it: {command}", showarrow=False)
         title = "Where −ELBO goes"
     entitle(figure, title, statement(training_summary))
     return figure
+
+
+def _with_error(value: float, error: float | None) -> str:
+    """Return a figure, with its standard error to two digits and no more digits than that tells."""
+    if error is None or not error > 0:  # or NaN
+        text = f"{value:g}" if value == round(value) else f"{value:.2f}"
+        return f"{value:.2g}" if 0 < abs(value) < _SMALL else text
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
 
 
 def _reference(figure: str) -> Reference | None:
@@ -173,6 +196,7 @@ def _of_metrics(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         *_row("distortion (reconstruction)", test["reconstruction"], None, "nats", n_images),
         *_row("rate (KL)", test["kl"], None, "nats", n_images),
         *_row("entropy floor", test["entropy_floor"], None, "nats", n_images),
+        *_row("−ELBO above the floor", test["excess_over_floor"], None, "nats", n_images),
         *_row("active units", test["active_units"], None, "", n_images),
     ]
     for kind, suffix in (("decomposition", ""), ("binarized", ", binarised")):
