@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,25 +38,25 @@ def score(
     reconstruction: str,
     draws: int,
     seed: int,
-    refine: Callable[[Any, Any], Any] | None = None,
+    refine_steps: int = 0,
 ) -> Scores:
     """Return the scores of `images`; with one seed all models have the same noise.
 
-    They are of the encoder's q, or of what `refine` makes of it (`model.score_batches`).
+    They are of the encoder's q or, with steps, of the refined one (`inference.Refiner`): models are
+    compared by the q that their embeddings have.
     """
-    from mnist_vae.vae.model import score_batches
+    from mnist_vae.vae.inference import Refiner, encode, mean_reconstruction
+    from mnist_vae.vae.losses import kl_divergence
+    from mnist_vae.vae.networks import logits_model
 
-    totals = np.zeros(len(images))
-    for draw in range(draws):
-        terms = list(
-            score_batches(
-                encoder,
-                decoder,
-                (batch.model_input() for batch in images.batches(_BATCH_SIZE)),
-                reconstruction=reconstruction,
-                seed=seed + draw,
-                refine=refine,
-            )
-        )
-        totals += np.concatenate([term.reconstruction + term.kl for term in terms])
-    return Scores(totals / draws, np.concatenate([term.z_mean for term in terms]))
+    refine = Refiner(decoder, steps=refine_steps, reconstruction=reconstruction, seed=seed)
+    logits = logits_model(decoder)
+    noises = [np.random.default_rng(seed + draw) for draw in range(draws)]
+    losses, means = [], []
+    for batch in images.batches(_BATCH_SIZE):
+        pixels = batch.model_input()
+        posterior = refine(pixels, encode(encoder, pixels))
+        distortion = mean_reconstruction(logits, pixels, posterior, reconstruction, noises)
+        losses.append(distortion + np.asarray(kl_divergence(*posterior), np.float64))
+        means.append(posterior.z_mean)
+    return Scores(np.concatenate(losses), np.concatenate(means))

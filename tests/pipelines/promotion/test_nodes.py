@@ -122,6 +122,18 @@ def test_labels_are_looked_for_with_means_that_were_refined_as_the_embeddings_we
     assert max(seen) < 1e-4, "the candidate's are not refined, the champion's by 7 steps"
 
 
+def test_models_are_judged_by_the_q_that_their_embeddings_have(judge, champion, serving):
+    run = {"parameters": {"embedding": {"refine_steps": 7}}}
+    refined = serving(
+        {**champion.contents, "run_manifest.json": run},
+        **{**champion.manifest, "files": {"run_manifest.json": "0" * 64}},
+    )
+    assert judge(beside=refined, refine_steps=7).gain == 0
+    better, worse = judge(refine_steps=7), judge(beside=refined)
+    assert better.gain == pytest.approx(-worse.gain)
+    assert better.gain > 0
+
+
 def test_a_worse_candidate_is_kept_out_and_the_better_one_promoted(judge, poor):
     better = judge(beside=poor)
     assert better.outcome is Outcome.PROMOTED

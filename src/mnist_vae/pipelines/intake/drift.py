@@ -61,23 +61,14 @@ class DriftMeter:
 
     def _figures(self, images: ImageSet) -> dict[str, NDArray[Any]]:
         """Return −ELBO (nats) and every dimension of z's mean, `[n]` each."""
-        from mnist_vae.vae.inference import Refiner
-
-        decoder = self._load("decoder.keras")
-        reconstruction = self._load("training_summary.json")["reconstruction"]
         scores = score(
             self._load("encoder.keras"),
-            decoder,
+            self._load("decoder.keras"),
             images,
-            reconstruction,
+            self._load("training_summary.json")["reconstruction"],
             draws=1,
             seed=self._seed,
-            refine=Refiner(
-                decoder,
-                steps=self._champion.refine_steps,
-                reconstruction=reconstruction,
-                seed=self._seed,
-            ),
+            refine_steps=self._champion.refine_steps,
         )
         columns = {f"z_mean_{dim:02d}": values for dim, values in enumerate(scores.z_mean.T)}
         return {"negative_elbo": scores.negative_elbo, **columns}

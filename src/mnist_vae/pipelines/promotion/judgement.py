@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import ImageSet
 from mnist_vae.params import EvaluationParams, RetrainingParams
 from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID
@@ -17,25 +16,8 @@ _MAX_NEIGHBOUR_IMAGES = 10_000  # that the k nearest neighbours are sought among
 _CONFIDENCE = 0.95
 
 
-def refined_means(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    judge_images: ImageSet,
-    reconstruction: str,
-    refine_steps: int,
-    seed: int,
-) -> NDArray[np.float32]:
-    """Return `z_mean` of the judge's images, `[n, latent_dim]`, refined as embeddings are."""
-    from mnist_vae.vae.inference import Refiner, encode
-
-    pixels = judge_images.model_input()
-    refiner = Refiner(decoder, steps=refine_steps, reconstruction=reconstruction, seed=seed)
-    return refiner(pixels, encode(encoder, pixels)).z_mean
-
-
 def figures(
     scores: Scores,
-    z_mean: NDArray[np.float32],
     embeddings: pd.DataFrame,
     judge_images: ImageSet,
     evaluation_params: EvaluationParams,
@@ -43,14 +25,15 @@ def figures(
 ) -> Figures:
     """Return what the model of these scores and embeddings reaches on the judge's images.
 
-    The loss and the active units are the encoder's; the accuracy is that of the embeddings that
-    readers get, and `z_mean` has to be refined as these are.
+    The q of the scores has to be refined as that of the embeddings is, which readers get.
     """
     variance = scores.z_mean.var(axis=0)
     return Figures(
         negative_elbo=float(scores.negative_elbo.mean()),
         active_units=int((variance > evaluation_params.active_unit_threshold).sum()),
-        accuracy=label_accuracy(z_mean, embeddings, judge_images, retraining_params.neighbours),
+        accuracy=label_accuracy(
+            scores.z_mean, embeddings, judge_images, retraining_params.neighbours
+        ),
     )
 
 

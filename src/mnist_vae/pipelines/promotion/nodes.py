@@ -75,6 +75,8 @@ def judge_candidate(
 ) -> Iterator[Decision]:
     """Compare candidate and champion on the judge's images, with the same noise.
 
+    Each is judged by the q that its embeddings have: the encoder's, or refined.
+
     Two trainings of one recipe differ by their seeds, and by how the judge's images happen to suit
     them. So a candidate that gains more than `screen_gain` is trained again with other seeds, and
     what counts is the mean gain of all of them. The model that goes in service is the first one.
@@ -115,7 +117,7 @@ def judge_candidate(
             f"{data_manifest['fingerprint']}; run `kedro run --pipelines retraining`."
         )
 
-    def look(encoder: KerasModel, decoder: KerasModel) -> Scores:
+    def look(encoder: KerasModel, decoder: KerasModel, refine_steps: int) -> Scores:
         return score(
             encoder,
             decoder,
@@ -123,24 +125,17 @@ def judge_candidate(
             model_params.reconstruction,
             retraining_params.judge_draws,
             seed,
+            refine_steps,
         )
 
-    def figures(
-        scores: Scores,
-        encoder: KerasModel,
-        decoder: KerasModel,
-        embeddings: pd.DataFrame,
-        refine_steps: int,
-    ) -> Figures:
-        z_mean = judgement.refined_means(
-            encoder, decoder, judge_images, model_params.reconstruction, refine_steps, seed
-        )
+    def figures(scores: Scores, embeddings: pd.DataFrame) -> Figures:
         return judgement.figures(
-            scores, z_mean, embeddings, judge_images, evaluation_params, retraining_params
+            scores, embeddings, judge_images, evaluation_params, retraining_params
         )
 
-    scores = look(encoder, decoder)
-    candidate = figures(scores, encoder, decoder, latent_embeddings, embedding_params.refine_steps)
+    steps = embedding_params.refine_steps
+    scores = look(encoder, decoder, steps)
+    candidate = figures(scores, latent_embeddings)
     common = {
         "candidate": candidate,
         "judge_images": len(judge_images),
@@ -157,9 +152,9 @@ def judge_candidate(
         return
 
     networks = champion.load("encoder.keras"), champion.load("decoder.keras")
-    before = look(*networks)
+    before = look(*networks, champion.refine_steps)
     embeddings = champion.load("latent_embeddings.parquet")
-    serving = figures(before, *networks, embeddings, champion.refine_steps)
+    serving = figures(before, embeddings)
     checks = judgement.side_checks(candidate, serving, retraining_params)
     gains = [before.negative_elbo - scores.negative_elbo]
     backups = [repeats_backup.numbered(number) for number in range(1, retraining_params.seeds)]
@@ -180,7 +175,7 @@ def judge_candidate(
                 other,
                 backup,
             )
-            again = look(trained.encoder, trained.decoder)
+            again = look(trained.encoder, trained.decoder, steps)
             gains.append(before.negative_elbo - again.negative_elbo)
     gain = np.mean(gains, axis=0)
     interval = judgement.gain_interval(gain)
