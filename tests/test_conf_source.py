@@ -17,6 +17,7 @@ def conf(project, monkeypatch):
 def test_the_environments_are_the_folders(conf):
     assert environments(str(conf)) == [
         "base",
+        "best",
         "fast",
         "gpu",
         "local",

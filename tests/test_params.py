@@ -31,7 +31,7 @@ def changed(key, value):
     return raw
 
 
-@pytest.mark.parametrize("env", ["local", "prod", "test", "fast", "refined", "gpu"])
+@pytest.mark.parametrize("env", ["local", "prod", "test", "best", "fast", "refined", "gpu"])
 def test_the_parameters_of_every_environment_are_valid(env):
     assert check_parameters(parameters_of(env)).seed == 42
 
@@ -54,7 +54,7 @@ def test_the_files_hold_the_documented_defaults():
         assert group == type(group)(), name
 
 
-@pytest.mark.parametrize("env", ["fast", "refined", "gpu"])
+@pytest.mark.parametrize("env", ["best", "fast", "refined", "gpu"])
 def test_a_recipe_says_what_it_changes_and_nothing_else(env):
     recipe, default = (check_parameters(parameters_of(name)) for name in (env, "local"))
     assert recipe.training != default.training
