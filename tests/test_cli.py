@@ -205,8 +205,9 @@ def test_an_unknown_pipeline_of_the_older_option_is_refused_alike(run, project):
 def test_an_unknown_environment_names_the_folders_of_conf(run, project):
     sentence = check_refusal(run("--env", "prd"), project)
     assert sentence == (
-        "Invalid value for '--env': there is no environment `prd`: expected one of base, local, "
-        f"mlflow, prod, test, received prd; name a folder of {project}/conf."
+        "Invalid value for '--env': there is no environment `prd`: expected one of base, best, "
+        "fast, gpu, local, mlflow, prod, refined, test, received prd; name a folder of "
+        f"{project}/conf."
     )
 
 
@@ -238,7 +239,9 @@ def test_the_environments_of_an_archive_are_known_too(run, project, tmp_path, su
         with tarfile.open(archive, "w:gz") as file:
             file.add(ROOT / "conf", "conf")
     finished = run("--conf-source", archive, "--env", "prd")
-    assert "mlflow, prod, test, received prd; name a folder of" in check_refusal(finished, project)
+    assert "mlflow, prod, refined, test, received prd; name a folder of" in check_refusal(
+        finished, project
+    )
 
 
 def test_options_that_exclude_each_other_are_a_sentence_of_stderr(run, project):

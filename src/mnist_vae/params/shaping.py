@@ -81,7 +81,7 @@ class TrainingParams(Group):
     """Nats of KL that each latent dimension has for nothing."""
     importance_samples: Annotated[int, Field(ge=1, le=100)] = 1
     """Draws of z of the importance-weighted bound; 1 trains on −ELBO itself."""
-    refine_steps: Annotated[int, Field(ge=0, le=100)] = 0
+    refine_steps: Annotated[int, Field(ge=0, le=20)] = 0
     """Steps that refine the encoder's q of each image before the decoder learns from it: a decoder
     for refined inference (`embedding.refine_steps`), for more time a step; 0 for none."""
     refined_share: Fraction = 0.9

@@ -29,7 +29,7 @@ Places = NDArray[np.intp]
 
 _TILE = 25  # points of the grid, per dimension, that are summed together or left out together
 _NEGLIGIBLE = 25.0  # nats below the greatest point: e^-25 is 1e-11
-_HALVINGS = 4  # of the step, at most
+_HALVINGS = 6  # of the step, at most
 _DOUBLINGS = 3  # of the bound, at most
 _CELLS = 2**23  # images times tiles, at a time
 _BLOCK = 4096  # images at a time
@@ -114,7 +114,7 @@ def exact_log_likelihood(
         reconstruction: `binary_crossentropy` or `mse`.
         grid: Its step and bounds.
         tolerance: Nats that the error of an image may be, and share of its mass at the border; the
-            step is halved four times at most, and the bound doubled three times.
+            step is halved six times at most, and the bound doubled three times.
         progress: Show a progress bar on stderr, if it is a terminal.
 
     Raises:
