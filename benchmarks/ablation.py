@@ -19,7 +19,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from common import parser, report
+from common import parser, report, standard_error
 from quality import mean, one_core_each, train_all
 
 VARIANTS: list[dict[str, Any]] = [
@@ -97,8 +97,7 @@ def difference(
 ) -> dict[str, float | None]:
     """Return by how much a figure is above the default's, seed by seed, and the standard error."""
     values = [run[figure] - other[figure] for run, other in zip(runs, default, strict=True)]
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "standard_error": error}
+    return {"mean": statistics.fmean(values), "standard_error": standard_error(values)}
 
 
 def table(of_variants: dict[str, list[dict[str, Any]]]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,23 @@ def watched_vae(callback: Any) -> Any:
             return super().fit(*args, callbacks=[*callbacks, callback], **kwargs)
 
     return Watched
+
+
+def trained_models(project: Path) -> tuple[Any, Any]:
+    """Return encoder and decoder of a project that was trained once."""
+    from mnist_vae.vae.networks import load_model
+
+    models = project / "data/06_models"
+    encoder, decoder = (
+        load_model(next((models / f"{name}.keras").glob("*/*.keras")))
+        for name in ("encoder", "decoder")
+    )
+    return encoder, decoder
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """Return the standard error of the mean of `values`; None of a single one."""
+    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
 
 
 def median(values: Sequence[float]) -> float:

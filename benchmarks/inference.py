@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import copy_project, kedro, median, parser, read_images, report, say
+from common import copy_project, kedro, median, parser, read_images, report, say, trained_models
 
 STEPS = [5, 10, 15, 20, 30, 100]
 ROUNDS = 5
@@ -26,8 +26,6 @@ ROUNDS = 5
 
 def train(folder: Path, latent_dim: int, small: bool) -> tuple[Any, Any]:
     """Return encoder and decoder of a training with the default recipe."""
-    from mnist_vae.vae.networks import load_model
-
     params = {"source.folder": folder.resolve(), "model.latent_dim": latent_dim}
     if small:
         params |= {"training.epochs": 1, "split.max_images": 1000}
@@ -37,12 +35,7 @@ def train(folder: Path, latent_dim: int, small: bool) -> tuple[Any, Any]:
         run = kedro(project, "run", "--pipelines=training", "--params", text, timeout=7200)
         if run.returncode != 0:
             raise RuntimeError(f"The training ended with {run.returncode}: {run.stderr}")
-        models = project / "data/06_models"
-        encoder, decoder = (
-            load_model(next((models / f"{name}.keras").glob("*/*.keras")))
-            for name in ("encoder", "decoder")
-        )
-    return encoder, decoder
+        return trained_models(project)
 
 
 def measure(encoder: Any, decoder: Any, pixels: Any, steps: list[int]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ the epoch of the weights, whose encoder saw resampled images; active units; how 
 took; `validation`, −ELBO of the validation images, by which recipes are chosen; and of validation
 and test images −ELBO with refined q (`refined_validation`, `refined`: 15 steps, four draws).
 One JSON line has the mean over the seeds, and the values of each. `--environment` names the
-recipe: `fast`, `refined`, or none for the default.
+recipe: `best`, `fast` or `refined`; without it they are of the default one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from common import copy_project, kedro, parser, report, say
+from common import copy_project, kedro, parser, report, say, trained_models
 
 REFINE_STEPS, DRAWS = 15, 4
 
@@ -105,12 +105,8 @@ def refined_losses(project: Path) -> dict[str, float]:
     """Return −ELBO of validation and test images of a trained project, with refined q."""
     from mnist_vae.datasets.images import ImagesDataset
     from mnist_vae.vae.inference import Refiner, encode, negative_elbo
-    from mnist_vae.vae.networks import load_model
 
-    encoder, decoder = (
-        load_model(next((project / f"data/06_models/{name}.keras").glob("*/*.keras")))
-        for name in ("encoder", "decoder")
-    )
+    encoder, decoder = trained_models(project)
     refiner, losses = Refiner(decoder, steps=REFINE_STEPS, seed=0), {}
     for split in ("validation", "test"):
         table = project / f"data/05_model_input/{split}_images.parquet"

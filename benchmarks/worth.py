@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from common import copy_project, kedro, parser, report, say
+from common import copy_project, kedro, parser, report, say, standard_error
 
 MODELS: dict[str, dict[str, Any]] = {
     "2": {},
@@ -202,14 +202,13 @@ def main() -> None:
     say("| figure | must | aim | mean | of the seeds |\n|---|---|---|---|---|")
     for name in by_seed[0]:
         values = [figures[name] for figures in by_seed]
-        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
         must, aim = TARGETS.get(name, ("", ""))
         mean = statistics.fmean(values)
         results[name] = {
             "must": must,
             "aim": aim,
             "mean": mean,
-            "standard_error": error,
+            "standard_error": standard_error(values),
             "seeds": values,
         }
         shown = ", ".join(f"{value:.4g}" for value in values)

@@ -22,6 +22,7 @@ from PIL import Image
 
 from mnist_vae.pipeline_registry import register_pipelines
 from tests.conftest import run
+from tests.end_to_end.test_anomaly import MADE as MADE_BY_ANOMALY
 from tests.projects import kedro
 
 PREVIEWS = {
@@ -64,14 +65,7 @@ PREVIEWS_BY_PIPELINE = {
         "evaluation_table_text": "TextPreview",
         "loss_decomposition": "PlotlyPreview",
     },
-    "anomaly": {
-        "anomaly_calibration": "JSONPreview",
-        "anomaly_scores": "TablePreview",
-        "anomaly_protocols": "TablePreview",
-        "anomaly_metrics": "JSONPreview",
-        "anomaly_sheet": "ImagePreview",
-        "anomaly_protocols_figure": "PlotlyPreview",
-    },
+    "anomaly": MADE_BY_ANOMALY,
     "denoising": {
         "denoising_scores": "TablePreview",
         "inpainting_scores": "TablePreview",

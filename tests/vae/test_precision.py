@@ -9,19 +9,9 @@ from mnist_vae.vae.model import Objective, VariationalAutoencoder
 from mnist_vae.vae.networks import build_decoder, build_encoder
 from mnist_vae.vae.precision import PrecisionError, check_precision, computing_in
 from mnist_vae.vae.training import TrainingConfig, TrainingFailedError, fit
+from tests.vae.test_training import PARAMS
 
-CONFIG = {
-    "epochs": 3,
-    "batch_size": 16,
-    "learning_rate": 0.01,
-    "learning_rate_schedule": "linear",
-    "beta_2": 0.99,
-    "kl_warmup_epochs": 0,
-    "steps_per_execution": 1,
-    "early_stopping_patience": None,
-    "jit_compile": False,
-    "seed": 1,
-}
+CONFIG = PARAMS | {"epochs": 3}
 
 
 @pytest.fixture
