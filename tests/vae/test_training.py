@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from mnist_vae.vae import callbacks, training
+from mnist_vae.vae import callbacks, feeding, training
 from mnist_vae.vae import precision as precision_module
 from mnist_vae.vae.callbacks import TrainingFailedError
 from mnist_vae.vae.model import Objective, VariationalAutoencoder
@@ -142,7 +142,7 @@ def test_bytes_train_as_their_grey_values_do(pixels):
 
 def test_every_epoch_has_whole_batches_of_other_images_in_an_order_of_its_own():
     images = np.repeat(np.arange(10, dtype=np.uint8)[:, np.newaxis], 784, axis=1)
-    batches = training.Batches(images, 4, seed=1)
+    batches = feeding.Batches(images, 4, seed=1)
     left_over = set()
     orders = set()
     for epoch in range(20):
@@ -151,7 +151,7 @@ def test_every_epoch_has_whole_batches_of_other_images_in_an_order_of_its_own():
         assert len(set(seen)) == len(seen) == 8
         left_over |= set(range(10)) - set(seen)
         orders.add(tuple(seen))
-        after_a_kill = training.Batches(images, 4, seed=1)
+        after_a_kill = feeding.Batches(images, 4, seed=1)
         after_a_kill.shuffle(epoch)
         assert after_a_kill[0][:, 0].tolist() == seen[:4]
     assert left_over == set(range(10))

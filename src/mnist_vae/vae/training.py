@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from mnist_vae.vae.callbacks import (
@@ -19,6 +17,7 @@ from mnist_vae.vae.callbacks import (
     TrainingFailedError,
     WarmUpKl,
 )
+from mnist_vae.vae.feeding import Batches
 from mnist_vae.vae.model import VariationalAutoencoder
 from mnist_vae.vae.precision import check_precision, computing_in
 
@@ -185,53 +184,3 @@ def _check_improvement(untrained: float, losses: list[float], stopped: bool) -> 
             f"and {best:.2f} at best; nothing was saved: try a tenth of `training.learning_rate`, "
             "and check that training and validation images are of the same kind."
         )
-
-
-class Batches:
-    """Images, float32 a batch at a time; with a seed, shuffled as seed and epoch say.
-
-    Shuffled, there are whole batches only: another size would be compiled a second time.
-
-    Args:
-        images: `[n, 784]`, uint8 or float32 in [0, 1].
-        batch_size: Images a batch.
-        seed: Seed of the shuffling; None for the order of `images`.
-    """
-
-    def __init__(self, images: NDArray[Any], batch_size: int, seed: int | None = None) -> None:
-        self._images = images
-        self._batch_size = batch_size
-        self._seed = seed
-        self._order = np.arange(len(images))
-
-    def __len__(self) -> int:
-        whole, rest = divmod(len(self._images), self._batch_size)
-        return whole if self._seed is not None else whole + (rest > 0)
-
-    def __getitem__(self, index: int) -> NDArray[Any]:
-        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        return self._images[rows]
-
-    def shuffle(self, epoch: int) -> None:
-        """Put the images in the order of this epoch."""
-        order = np.random.default_rng((self._seed or 0, epoch))
-        self._order = order.permutation(len(self._images))
-
-    def dataset(self) -> tf.data.Dataset:
-        """Return the batches for Keras, in the order that is set when they are asked for.
-
-        The images stay where they are, and each batch is taken between two steps: on few cores
-        threads of its own would only be in the way of the step's.
-        """
-        dtype = tf.as_dtype(self._images.dtype)
-        pixels = self._images.shape[1]
-
-        def batch(index: Any) -> Any:
-            images = tf.numpy_function(self.__getitem__, [index], dtype)
-            images = tf.ensure_shape(images, (None, pixels))
-            return tf.cast(images, tf.float32) / 255.0 if dtype == tf.uint8 else images
-
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        options.threading.private_threadpool_size = 1
-        return tf.data.Dataset.range(len(self)).map(batch).with_options(options)
