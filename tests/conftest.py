@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -20,7 +21,10 @@ from tests.projects import copy_project
 def run(project: Path, pipeline: str = "__default__", **params: Any) -> dict[str, Any]:
     """Run a pipeline of the project in this process, in the environment `test`."""
     bootstrap_project(project)
-    with KedroSession.create(project, env="test", runtime_params=params) as session:
+    with (
+        contextlib.chdir(project),  # where Kedro-Viz puts the statistics of the run
+        KedroSession.create(project, env="test", runtime_params=params) as session,
+    ):
         outputs: dict[str, Any] = session.run(pipeline_names=[pipeline])
         return outputs
 

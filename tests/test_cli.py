@@ -305,8 +305,9 @@ def test_a_run_from_a_folder_of_the_project_logs_as_from_the_project_itself(proj
     (project / "notebooks").mkdir()
     finished = kedro(project / "notebooks", "run", "--env", "test", "--pipelines", "data")
     assert finished.returncode == 0, finished.stderr
-    assert "Completed node: split_images" in finished.stderr
-    assert "Completed node" not in finished.stdout
+    assert "Running node: split_images" in finished.stderr
+    assert "Loading data" not in finished.stderr
+    assert "Running node" not in finished.stdout
 
 
 def test_kedro_schedule_ends_in_a_sentence_too(project):

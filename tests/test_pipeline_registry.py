@@ -94,7 +94,7 @@ def test_the_images_of_a_candidate_are_among_the_files_of_its_release(entry_of):
 
 def test_a_release_has_the_calibration_that_the_scoring_applies(entry_of):
     assert "candidate_anomaly_calibration" in PIPELINES["retraining"].all_outputs()
-    last = next(node for node in PIPELINES["retraining"].nodes if node.name == "finalise")
+    last = next(node for node in PIPELINES["retraining"].nodes if node.name == "promotion.finalise")
     assert "candidate_anomaly_calibration" in last.inputs, "it is there before it goes in service"
     path = entry_of("candidate_anomaly_calibration")["filepath"]
     assert path == "data/06_models/candidate/anomaly_calibration.json"
@@ -168,10 +168,28 @@ def test_a_job_shares_no_file_that_is_written_with_the_other_pipelines(name, ent
 
 def test_a_batch_counts_as_used_after_the_last_node_alone():
     nodes = PIPELINES["retraining"].nodes
-    assert [node.name for node in nodes if node.confirms] == [nodes[-1].name] == ["finalise"]
+    assert (
+        [node.name for node in nodes if node.confirms] == [nodes[-1].name] == ["promotion.finalise"]
+    )
 
 
 def test_every_random_node_takes_the_seed():
-    seeded = {node.name for node in PIPELINES["__default__"].nodes if "params:seed" in node.inputs}
+    nodes = PIPELINES["__default__"].nodes
+    seeded = {node.name.split(".")[-1] for node in nodes if "params:seed" in node.inputs}
     assert seeded >= {"split_images", "construct_encoder", "construct_decoder", "train_vae"}
     assert seeded >= {"evaluate_vae", "embed_splits", "generate_images", "draw_interpolations"}
+
+
+def test_every_stage_of_the_default_run_is_one_box_of_kedro_viz():
+    boxes = {node.namespace for node in PIPELINES["__default__"].nodes}
+    assert boxes == {
+        "data",
+        "construction",
+        "training",
+        "evaluation",
+        "embedding",
+        "generation",
+        "reporting",
+    }
+    retraining = {node.namespace.split(".")[0] for node in PIPELINES["retraining"].nodes}
+    assert retraining == {"archive", "intake", "candidate", "promotion"}

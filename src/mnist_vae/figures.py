@@ -5,28 +5,53 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-_LINE_LENGTH = 110  # of the statement, in characters; Plotly does not wrap
+# Plotly does not wrap, and the side panel of Kedro-Viz is 400 pixels wide.
+_TITLE_LENGTH = 52
+_STATEMENT_LENGTH = 62
+_LINE = 14  # pixels
+_GREY = "rgba(128, 128, 128, 1)"
+_FAINT = "rgba(128, 128, 128, 0.25)"  # seen on white and on black
 
 
-def entitle(figure: Any, title: str, said: str, *, height: int = 640, top: int = 90) -> None:
-    """Give `figure` its title, with the statement of the model under it.
+def entitle(figure: Any, title: str, said: str, *, height: int = 640, top: int = 64) -> None:
+    """Give `figure` its title, and under its axes the statement of the model.
+
+    Kedro-Viz lays its theme over the layout: margins, the place of the title, and the colours of
+    the first axes. So nothing here depends on these: the title stands in the middle of the margin,
+    the statement is an annotation, and the lines of all axes are seen on light and on dark.
 
     Args:
         figure: A `plotly.graph_objects.Figure`.
         title: The first line.
         said: The statement.
         height: Of the whole figure, in pixels.
-        top: Of the margin above it, in pixels, without the lines of the statement.
+        top: Of the margin above it, in pixels.
     """
-    lines = textwrap.wrap(said, _LINE_LENGTH)
+    statement = textwrap.wrap(said, _STATEMENT_LENGTH)
     figure.update_layout(
         template="plotly_white",
         height=height,
-        margin={"t": top + 16 * len(lines), "b": 60},
+        margin={"t": top, "b": 60 + _LINE * len(statement)},
         title={
-            "text": title,
-            "subtitle": {"text": "<br>".join(lines)},
-            "y": 0.96,
-            "yanchor": "top",
+            "text": "<br>".join(textwrap.wrap(title, _TITLE_LENGTH)),
+            "font": {"size": 16},
+            "y": None,
+            "yref": "paper",
+            "yanchor": "middle",
         },
+    )
+    figure.update_xaxes(gridcolor=_FAINT, zerolinecolor=_FAINT, linecolor=_FAINT)
+    figure.update_yaxes(gridcolor=_FAINT, zerolinecolor=_FAINT, linecolor=_FAINT)
+    figure.add_annotation(
+        text="<br>".join(statement),
+        font={"size": 10, "color": _GREY},
+        align="left",
+        showarrow=False,
+        x=0,
+        xref="paper",
+        xanchor="left",
+        y=0,
+        yref="paper",
+        yanchor="top",
+        yshift=-44,
     )

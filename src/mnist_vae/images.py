@@ -144,6 +144,11 @@ def flatten(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels.reshape(len(pixels), math.prod(pixels.shape[1:]))
 
 
+def evenly(count: int, wanted: int) -> NDArray[np.intp]:
+    """Return at most `wanted` of the positions 0 to `count` - 1, in order, evenly apart."""
+    return np.linspace(0, count - 1, min(wanted, count)).round().astype(np.intp)
+
+
 def latent_columns(prefix: str, latent_dim: int) -> list[str]:
     """Return the column names `<prefix>_00`, `<prefix>_01`, ... of a latent vector."""
     return [f"{prefix}_{dimension:02d}" for dimension in range(latent_dim)]

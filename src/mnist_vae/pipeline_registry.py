@@ -26,30 +26,35 @@ def register_pipelines() -> dict[str, Pipeline]:
     Explicit, as `find_pipelines` would look for a folder of the name that `kedro run --pipeline`
     asks for, and a composed pipeline has none.
     """
-    data_pipeline = data.create_pipeline()
-    evaluation_pipeline = evaluation.create_pipeline()
+    data_pipeline = _stage("data", data.create_pipeline())
+    evaluation_pipeline = _stage("evaluation", evaluation.create_pipeline())
     model_pipeline = (
-        training.create_pipeline() + evaluation_pipeline + evaluation.create_record_pipeline()
+        _stage("training", training.create_pipeline())
+        + evaluation_pipeline
+        + _stage("evaluation", evaluation.create_record_pipeline())
     )
-    training_pipeline = data_pipeline + construction.create_pipeline() + model_pipeline
-    embedding_pipeline = embedding.create_pipeline()
-    generation_pipeline = generation.create_pipeline()
-    reporting_pipeline = reporting.create_pipeline()
-    calibration_pipeline = anomaly.create_calibration_pipeline()
+    construction_pipeline = _stage("construction", construction.create_pipeline())
+    training_pipeline = data_pipeline + construction_pipeline + model_pipeline
+    embedding_pipeline = _stage("embedding", embedding.create_pipeline())
+    generation_pipeline = _stage("generation", generation.create_pipeline())
+    reporting_pipeline = _stage("reporting", reporting.create_pipeline())
+    calibration_pipeline = _stage("anomaly", anomaly.create_calibration_pipeline())
     usage_pipeline = usage.create_pipeline()
     return {
         "data": data_pipeline,
         "training": training_pipeline,
         "embedding": embedding_pipeline,
-        "embedding_of_new_images": embedding.create_new_images_pipeline() + usage_pipeline,
-        "anomaly": anomaly.create_pipeline() + usage_pipeline,
-        "anomaly_of_new_images": anomaly.create_new_images_pipeline() + usage_pipeline,
+        "embedding_of_new_images": _stage("embedding", embedding.create_new_images_pipeline())
+        + usage_pipeline,
+        "anomaly": _stage("anomaly", anomaly.create_pipeline()) + usage_pipeline,
+        "anomaly_of_new_images": _stage("anomaly", anomaly.create_new_images_pipeline())
+        + usage_pipeline,
         "evaluation": evaluation_pipeline
-        + evaluation.create_sample_quality_pipeline()
-        + evaluation.create_report_pipeline()
+        + _stage("evaluation", evaluation.create_sample_quality_pipeline())
+        + _stage("evaluation", evaluation.create_report_pipeline())
         + usage_pipeline,
         "generation": generation_pipeline + usage_pipeline,
-        "denoising": denoising.create_pipeline() + usage_pipeline,
+        "denoising": _stage("denoising", denoising.create_pipeline()) + usage_pipeline,
         "reporting": reporting_pipeline,
         "retraining": retraining.create_pipeline(
             data_pipeline,
@@ -64,3 +69,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         + generation_pipeline
         + reporting_pipeline,
     }
+
+
+def _stage(name: str, pipeline: Pipeline) -> Pipeline:
+    """Return the pipeline as one box of Kedro-Viz: its nodes are `<name>.<node>`."""
+    return Pipeline(pipeline, namespace=name, prefix_datasets_with_namespace=False)

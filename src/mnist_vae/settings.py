@@ -5,10 +5,19 @@ from mnist_vae.hooks.inputs import InputCheck
 from mnist_vae.hooks.job import Jobs
 from mnist_vae.hooks.model_in_use import ModelInUse
 from mnist_vae.hooks.parameters import ParameterCheck
+from mnist_vae.hooks.result import Result
 from mnist_vae.hooks.retention import Retention
 from mnist_vae.hooks.tracking import Tracking
 
-HOOKS = (ParameterCheck(), Retention(), Tracking(), InputCheck(), ModelInUse(), Jobs())
+HOOKS = (
+    ParameterCheck(),
+    Retention(),
+    Tracking(),
+    InputCheck(),
+    ModelInUse(),
+    Jobs(),
+    Result(),
+)
 
 # Its own file `.telemetry` says no, which a packaged project does not have.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)

@@ -1,3 +1,4 @@
+import base64
 import functools
 import gzip
 import hashlib
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import requests
 from kedro.io.core import DatasetError
+from PIL import Image
 
 from mnist_vae.datasets.archive import ImageArchiveDataset
 from mnist_vae.datasets.archive_parts import FILE_KEYS
@@ -500,6 +502,15 @@ def test_the_preview_shows_the_folder_else_the_sample_else_says_why(tmp_path):
     assert of_sample.startswith("iVBOR")
     assert of_folder.startswith("iVBOR")
     assert of_sample != of_folder
+
+
+def test_the_preview_of_the_sample_shows_every_digit(tmp_path):
+    """The sample is sorted by label, so that its first images are all zeros."""
+    preview = archive(tmp_path, order=["sample"]).preview(n_images=10, columns=10)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(preview))), float)
+    digits = [picture[2:58, 2 + 58 * place : 58 + 58 * place] for place in range(10)]
+    ones = digits[1]
+    assert digits[0][28, 20:36].mean() > ones[28, 20:36].mean(), "a zero is hollow, a one is not"
 
 
 def test_the_archive_is_read_only(tmp_path):

@@ -1,5 +1,6 @@
 """Image tables: what is at rest, what a node receives."""
 
+import base64
 import io
 
 import numpy as np
@@ -9,6 +10,7 @@ from kedro.io import Version
 from kedro.io.core import DatasetError
 from PIL import Image
 
+from mnist_vae.datasets import images as images_module
 from mnist_vae.datasets.images import ImagesDataset
 from mnist_vae.images import ImageSet, StoredModelInput
 
@@ -104,12 +106,23 @@ def test_an_unknown_pixel_type_is_refused(path):
         ImagesDataset(filepath=path, pixels="int4")
 
 
-def test_the_preview_is_a_picture_of_the_first_digits(path):
-    import base64
+def test_the_preview_shows_images_of_the_whole_table_however_it_is_sorted(path, monkeypatch):
+    monkeypatch.setattr(images_module, "_ROW_GROUP", 7)
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 10)
+    pixels = np.broadcast_to(25 * labels[:, None, None], (100, 28, 28)).astype(np.uint8)
+    dataset = ImagesDataset(filepath=path)
+    dataset.save(ImageSet(pixels, np.arange(100), np.full(100, "train"), labels))
+    picture = Image.open(io.BytesIO(base64.b64decode(dataset.preview(n_images=10, columns=10))))
+    shown = np.asarray(picture)[4, 4 :: 2 * 29][:10]
+    assert shown.tolist() == [255 - 25 * label for label in range(10)]
+    few = Image.open(io.BytesIO(base64.b64decode(dataset.preview(n_images=1000, columns=10))))
+    assert few.height == 2 * (1 + 10 * 29)
 
+
+def test_the_preview_is_a_picture_of_the_digits(path):
     dataset = ImagesDataset(filepath=path, pixels="float32")
     dataset.save(scans())
-    picture = Image.open(io.BytesIO(base64.b64decode(dataset.preview(n_images=24, columns=12))))
+    picture = Image.open(io.BytesIO(base64.b64decode(dataset.preview(n_images=24))))
     tile = np.asarray(picture)[2 : 2 + 56 : 2, 2 : 2 + 56 : 2]
     assert np.array_equal(tile, 255 - scans().pixels[0])
 

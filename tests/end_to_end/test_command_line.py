@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mnist_vae.datasets.idx import IdxDataset
+from mnist_vae.pipeline_registry import register_pipelines
 from tests.projects import copy_project, kedro
 
 
@@ -116,7 +117,20 @@ def test_the_run_says_which_data_it_used_and_what_it_reached(twins):
     log = runs[0].stderr
     assert log.count("Data: the embedded sample of 5,000 MNIST digits") == 2
     assert "Epoch 2/2: loss" in log
-    assert "Test −ELBO" in log
+    *_, result, pictures = log.splitlines()
+    assert re.search(
+        r"Result: −ELBO \d+\.\d\d ± \d+\.\d\d nats an image, on \d+ test images", result
+    )
+    assert "not the full MNIST" in result
+    assert "Pictures in data/test/08_reporting: generated_sheet.png, " in pictures
+
+
+def test_a_run_has_a_line_a_node_and_one_an_epoch_beside_its_news(twins):
+    _, runs = twins
+    log = runs[0].stderr
+    nodes = len(register_pipelines()["__default__"].nodes)
+    assert log.count("Running node: ") == nodes
+    assert len(log.splitlines()) < nodes + 2 + 15, log
 
 
 def test_the_older_option_for_a_pipelines_name_works_too(project):

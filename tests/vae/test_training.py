@@ -1,13 +1,17 @@
 """Training: schedules, early stopping, divergence, going on after a kill, progress, seeds."""
 
+import fcntl
 import json
 import logging
+import os
+import struct
+import termios
 
 import keras
 import numpy as np
 import pytest
 
-from mnist_vae.vae import callbacks, feeding, training
+from mnist_vae.vae import callbacks, feeding
 from mnist_vae.vae import precision as precision_module
 from mnist_vae.vae.callbacks import TrainingFailedError
 from mnist_vae.vae.model import Objective, VariationalAutoencoder
@@ -254,6 +258,34 @@ def test_progress_is_one_line_an_epoch_when_nobody_watches(pixels, caplog):
     assert lines[0].startswith("Epoch 1/2: loss ")
     for word in ("reconstruction", "KL", "validation", "images/s", "left"):
         assert word in lines[1]
+    assert "left" not in lines[0], "it compiles, which says nothing of the epochs to come"
+
+
+def test_the_first_epoch_of_a_resumed_training_does_not_say_how_long_the_rest_takes(pixels, caplog):
+    store = Memory(2)
+    with pytest.raises(KeyboardInterrupt):
+        train(new_vae(), pixels, pixels, **PARAMS, backup=store)
+    store.epochs = None
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="mnist_vae"):
+        train(new_vae(), pixels, pixels, **PARAMS, backup=store)
+    third, fourth = (record.message for record in caplog.records)
+    assert third.startswith("Epoch 3/4")
+    assert "left" not in third
+    assert "left" in fourth
+
+
+@pytest.mark.parametrize("columns", [0, 120])
+def test_the_bar_is_seen_on_a_terminal_that_does_not_know_its_width(columns, pixels, monkeypatch):
+    leader, follower = os.openpty()
+    fcntl.ioctl(leader, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(follower, "w") as terminal:
+        monkeypatch.setattr(callbacks.sys, "stderr", terminal)
+        train(new_vae(), pixels, pixels, **PARAMS | {"epochs": 1})
+    bar = os.read(leader, 1 << 16).decode()
+    os.close(leader)
+    assert "epoch 1/1" in bar
+    assert "100%" in bar
 
 
 def test_progress_is_one_bar_for_the_run_on_a_terminal(pixels, capsys, monkeypatch):

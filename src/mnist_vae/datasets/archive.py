@@ -28,7 +28,7 @@ from mnist_vae.datasets.archive_parts import (
     unreachable,
 )
 from mnist_vae.datasets.idx import MAX_BYTES, IdxError, read_first_images, read_idx
-from mnist_vae.images import IMAGE_SHAPE, UNLABELLED
+from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, evenly
 
 SOURCES = ("folder", "mirrors", "sample")
 
@@ -165,8 +165,10 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
             "save; save to another catalog entry."
         )
 
-    def preview(self, n_images: int = 60, columns: int = 12) -> ImagePreview:
-        """Return the first `n_images` as one PNG, base64, for Kedro-Viz; uses no network.
+    def preview(self, n_images: int = 60, columns: int = 10) -> ImagePreview:
+        """Return `n_images` as one PNG, base64, for Kedro-Viz; uses no network.
+
+        Of a folder the first ones; of the sample, which is sorted by label, evenly apart.
 
         Raises:
             DatasetError: Neither the folder nor the sample can be pictured.
@@ -176,7 +178,8 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
             with path.open("rb") as file:
                 images = read_first_images(file, n_images, name=str(path))
         elif "sample" in self._order:
-            images = read_sample()["train_images"].values[:n_images]
+            sample = read_sample()["train_images"].values
+            images = sample[evenly(len(sample), n_images)]
         else:
             raise DatasetError(
                 f"{self._name} has no preview: expected its four files in {self._folder}, "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any, Protocol
 
 import keras
@@ -227,8 +229,8 @@ class Progress(keras.callbacks.Callback):
             desc=f"epoch {self._first_epoch + 1}/{self._epochs}",
             unit=" images",
             unit_scale=True,
-            dynamic_ncols=True,
             disable=not sys.stderr.isatty(),
+            **_width(),
             bar_format="{desc} |{bar}| {percentage:3.0f}% {rate_fmt}, {remaining} left{postfix}",
         )
 
@@ -255,18 +257,24 @@ class Progress(keras.callbacks.Callback):
         )
         if self._bar.disable:
             now = time.perf_counter()
-            epochs = max(epoch - self._first_epoch, 1)
-            left = (now - self._started) / epochs * (self._epochs - epoch - 1)
             logger.info(
-                "Epoch %d/%d: %s nats, %s images/s, at most %s left",
+                "Epoch %d/%d: %s nats, %s images/s%s",
                 epoch + 1,
                 self._epochs,
                 line,
                 f"{self._n_images / (now - self._epoch_started):,.0f}",
-                tqdm.format_interval(left),
+                self._left(epoch, now),
             )
         else:
             self._bar.set_postfix_str(line)
+
+    def _left(self, epoch: int, now: float) -> str:
+        """Return how long the rest takes, which the first epoch, as it compiles, does not tell."""
+        epochs = epoch - self._first_epoch
+        if not epochs:
+            return ""
+        left = (now - self._started) / epochs * (self._epochs - epoch - 1)
+        return f", at most {tqdm.format_interval(left)} left"
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Close the bar."""
@@ -276,3 +284,11 @@ class Progress(keras.callbacks.Callback):
         """Leave the terminal in order, also when training ended with an error."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _width() -> dict[str, Any]:
+    """Return what tqdm is told of the width: on a terminal that does not know its own, 80."""
+    with suppress(OSError, ValueError):  # what stands for a terminal in a test has no number
+        if os.get_terminal_size(sys.stderr.fileno()).columns == 0:
+            return {"ncols": 80}
+    return {"dynamic_ncols": True}

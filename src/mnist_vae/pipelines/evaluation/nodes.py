@@ -80,13 +80,12 @@ def evaluate_vae(
     }
     test = metrics["splits"]["test"]
     logger.info(
-        "Test %s %.2f nats = reconstruction %.2f + KL %.2f on %s images. %s",
-        "−ELBO" if reconstruction == "binary_crossentropy" else "loss (squared error)",
+        "Test %s %.2f = reconstruction %.2f + KL %.2f on %s images",
+        "−ELBO, nats:" if reconstruction == "binary_crossentropy" else "loss (squared error):",
         test["negative_elbo"],
         test["reconstruction"],
         test["kl"],
         f"{test['n_images']:,}",
-        training_summary["statement"],
     )
     return metrics
 

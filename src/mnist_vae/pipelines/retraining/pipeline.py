@@ -22,7 +22,9 @@ def create_pipeline(data: Pipeline, model: Pipeline, embedding: Pipeline) -> Pip
     wanted = [node for node in model.nodes if not _OF_CONSUMERS & set(node.outputs)]
     return (
         _named(data, "archive", raw_images="raw_images")
-        + intake.create_pipeline()
+        + Pipeline(
+            intake.create_pipeline(), namespace="intake", prefix_datasets_with_namespace=False
+        )
         + _named(
             Pipeline(wanted),
             "candidate",
@@ -30,7 +32,11 @@ def create_pipeline(data: Pipeline, model: Pipeline, embedding: Pipeline) -> Pip
             provenance="provenance",
         )
         + _named(embedding, "candidate", test_images="held_out_images")
-        + promotion.create_pipeline()
+        + Pipeline(
+            promotion.create_pipeline(),
+            namespace="promotion",
+            prefix_datasets_with_namespace=False,
+        )
     )
 
 

@@ -1,0 +1,56 @@
+"""The hook that says at the end of a run what came of it, and where to look."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.framework.hooks import hook_impl
+
+from mnist_vae.datasets.pictures import PictureDataset
+
+if TYPE_CHECKING:
+    from kedro.io import CatalogProtocol
+    from kedro.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
+
+
+class Result:
+    """Let the last lines of a run that evaluates a model or draws pictures tell of these.
+
+    A job ends with a line of its own, and its candidate's pictures are soon those of a release.
+    """
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+        """Say it."""
+        made = pipeline.all_outputs()
+        if "metrics" in made:
+            logger.info("Result: %s", _result(catalog.load("metrics")))
+        own = sorted(name for name in made if not name.startswith("candidate_"))
+        pictures = [_path(catalog, name) for name in own]
+        if found := [path for path in pictures if path is not None]:
+            names = ", ".join(path.name for path in found)
+            logger.info("Pictures in %s: %s", found[0].parent, names)
+
+
+def _result(metrics: dict[str, Any]) -> str:
+    """Return the loss of the test images, of which model it is, and on which data."""
+    test = metrics["splits"]["test"]
+    nats = metrics["reconstruction_term"] == "binary_crossentropy"
+    return (
+        f"{'−ELBO' if nats else 'loss (squared error + KL)'} {test['negative_elbo']:.2f} ± "
+        f"{test['negative_elbo_standard_error']:.2f}{' nats' if nats else ''} an image, on "
+        f"{test['n_images']:,} test images. {metrics['data']}"
+    )
+
+
+def _path(catalog: CatalogProtocol[Any, Any], name: str) -> Path | None:
+    """Return where a picture is, relative to the current folder if it is below."""
+    dataset = catalog.get(name)
+    if not isinstance(dataset, PictureDataset):
+        return None
+    path = Path(str(dataset._get_load_path()))
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
