@@ -259,7 +259,7 @@ def test_a_machine_that_only_retrains_has_a_model_for_everybody(served_copy):
     run(served_copy, "reporting")
     for figure in ("learning_curves", "latent_scatter"):
         drawn = json.loads((served_copy / f"data/test/08_reporting/{figure}.json").read_text())
-        said = drawn["layout"]["title"]["subtitle"]["text"].replace("<br>", " ")
+        said = drawn["layout"]["annotations"][-1]["text"].replace("<br>", " ")
         assert said.endswith(f"Release {release.name}.")
     assert not (served_copy / "data/test/06_models/encoder.keras").exists()
     line = retrain(served_copy, "rollback")

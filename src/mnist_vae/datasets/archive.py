@@ -165,7 +165,7 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
             "save; save to another catalog entry."
         )
 
-    def preview(self, n_images: int = 60, columns: int = 10) -> ImagePreview:
+    def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return `n_images` as one PNG, base64, for Kedro-Viz; uses no network.
 
         Of a folder the first ones; of the sample, which is sorted by label, evenly apart.

@@ -251,7 +251,7 @@ class IdxDataset(FileDataset[NDArray[Any]]):
             else:
                 self._write(file, data, str(path))
 
-    def preview(self, n_images: int = 60, columns: int = 10) -> ImagePreview:
+    def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return the first `n_images` of a file of images as one PNG, base64, for Kedro-Viz."""
         path = str(self._get_load_path())
         with self._fs.open(path, "rb") as file:

@@ -107,7 +107,7 @@ class ImagesDataset(FileDataset[ImageSet]):
                 table, file, compression="zstd", use_dictionary=scalars, row_group_size=_ROW_GROUP
             )
 
-    def preview(self, n_images: int = 60, columns: int = 10) -> ImagePreview:
+    def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return `n_images` of all, evenly apart, as one PNG, base64, for Kedro-Viz."""
         with self._fs.open(str(self._get_load_path()), "rb") as file:
             rows = _rows_at(pq.ParquetFile(file), n_images)

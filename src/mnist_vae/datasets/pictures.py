@@ -71,7 +71,7 @@ class PictureFolderDataset(PartitionedDataset):
             move(filesystem, partial, path, recursive=True)
         self._invalidate_caches()
 
-    def preview(self, n_images: int = 60, columns: int = 10) -> ImagePreview:
+    def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return the first `n_images`, in the order of their names, as one PNG, base64."""
         pictures = sorted(self.load().items())[:n_images]
         pixels = np.stack([np.asarray(load().convert("L")) for _, load in pictures])

@@ -102,4 +102,4 @@ def test_the_figure_has_a_line_a_comparison_and_names_the_model():
     assert "twice the standard error" in figure.layout.xaxis.title.text
     assert list(traces["entropy"].x) == [0.25]
     assert figure.layout.scattermode == "group", "no score hides another one"
-    assert "Release 000001-m." in figure.layout.title.subtitle.text
+    assert "Release 000001-m." in figure.layout.annotations[-1].text

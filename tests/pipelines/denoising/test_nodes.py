@@ -151,7 +151,7 @@ def test_the_figure_has_a_curve_a_method_over_the_levels(denoised, summary):
     axes = figure.layout.xaxis.title.text, figure.layout.xaxis2.title.text
     assert axes == ("σ, in grey values", "share of pixels")
     assert "twice the standard error" in figure.layout.yaxis.title.text
-    assert "Trained on noise." in figure.layout.title.subtitle.text
+    assert "Trained on noise." in figure.layout.annotations[-1].text
     with pytest.raises(ValueError, match="expected those of other, received those of abc"):
         nodes.draw_denoising_psnr(denoised[0], summary | {"model_version": "other"})
 

@@ -162,7 +162,7 @@ def test_the_figure_shows_the_parts_of_each_split_or_says_that_there_are_none(re
     assert "Not measured" in empty.layout.annotations[0].text
     full = draw_decomposition(thorough(metrics), summary)
     assert [bar.y[2] for bar in full.data] == [99.0, 97.0, 98.0]
-    above = [annotation.text for annotation in full.layout.annotations]
+    above = [annotation.text for annotation in full.layout.annotations[:-1]]
     assert above == ["−ELBO 104.00<br>approximation 97.00"] * 3
     assert list(full.data[0].x) == ["train", "validation", "test"]
-    assert "Trained on 40 images" in full.layout.title.subtitle.text
+    assert "Trained on 40 images" in full.layout.annotations[-1].text

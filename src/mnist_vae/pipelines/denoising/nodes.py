@@ -199,7 +199,6 @@ def draw_denoising_psnr(denoising_scores: pd.DataFrame, training_summary: dict[s
         f"Denoising of {denoising_scores['n_images'].iloc[0]:,} test images",
         statement(training_summary),
         height=520,
-        top=110,
     )
     return figure
 

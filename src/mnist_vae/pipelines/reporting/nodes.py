@@ -19,64 +19,60 @@ _JITTER = 0.35  # half the height of a band of points that share their label
 
 
 def draw_learning_curves(training_history: pd.DataFrame, training_summary: dict[str, Any]) -> Any:
-    """Return a figure of the loss and its two terms, nats an image, and of the learning rate."""
-    import plotly.graph_objects as go
+    """Return a figure of the loss and its two terms, and of the learning rate.
+
+    They are in nats an image; with the term `mse` loss and reconstruction are in squared error.
+    """
     from plotly.subplots import make_subplots
 
-    terms = {"loss": "loss (validation: -ELBO)", "reconstruction": "reconstruction", "kl": "KL"}
+    unit = "" if training_summary.get("reconstruction") == "mse" else " nats"
+    terms = {"loss": f"loss,{unit}", "reconstruction": f"reconstruction,{unit}", "kl": "KL, nats"}
     figure = make_subplots(
         rows=2,
-        cols=3,
-        specs=[[{}, {}, {}], [{"colspan": 3}, None, None]],
-        row_heights=[0.8, 0.2],
-        vertical_spacing=0.17,
-        horizontal_spacing=0.06,
-        subplot_titles=[*terms.values(), "learning rate"],
+        cols=2,
+        vertical_spacing=0.22,
+        horizontal_spacing=0.14,
+        subplot_titles=[*(title.rstrip(",") for title in terms.values()), "learning rate"],
     )
     epoch = training_history["epoch"]
     curves = (("", "training", _BLUE), ("val_", "validation", _ORANGE))
-    for column, term in enumerate(terms, start=1):
+    for place, term in enumerate(terms):
         for prefix, name, colour in curves:
-            curve = go.Scatter(
-                x=epoch,
-                y=training_history[prefix + term],
-                name=name,
-                legendgroup=name,
-                showlegend=column == 1,
-                mode="lines+markers",
-                marker={"size": 4},
-                line={"color": colour, "width": 2},
-                hovertemplate="epoch %{x}: %{y:.2f} nats",
-            )
-            figure.add_trace(curve, row=1, col=column)
-    rate = go.Scatter(
-        x=epoch,
-        y=training_history["learning_rate"],
-        name="learning rate",
-        showlegend=False,
-        mode="lines+markers",
-        marker={"size": 4},
-        line={"color": _GREY, "width": 2},
-        hovertemplate="epoch %{x}: %{y:.2e}<extra></extra>",
-    )
-    figure.add_trace(rate, row=2, col=1)
+            curve = _curve(epoch, training_history[prefix + term], name, colour, ".2f")
+            curve.update(legendgroup=name, showlegend=place == 0)
+            figure.add_trace(curve, row=place // 2 + 1, col=place % 2 + 1)
+    rate = _curve(epoch, training_history["learning_rate"], "learning rate", _GREY, ".2e")
+    figure.add_trace(rate.update(showlegend=False), row=2, col=2)
     # Of few epochs Plotly would count halves.
     every = 1 if len(epoch) <= _FEW_EPOCHS else None
-    figure.update_xaxes(title_text="epoch", title_standoff=6, dtick=every)
-    figure.update_yaxes(title_text="nats an image", title_standoff=6, row=1, col=1)
-    figure.update_yaxes(exponentformat="power", rangemode="tozero", nticks=4, row=2, col=1)
-    figure.update_annotations(font_size=14)  # the titles of the subplots
-    figure.update_layout(
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 0.17, "yanchor": "bottom"}
-    )
+    figure.update_xaxes(dtick=every)
+    figure.update_xaxes(title_text="epoch", title_standoff=6, row=2)
+    figure.update_yaxes(nticks=5)
+    figure.update_yaxes(exponentformat="power", rangemode="tozero", row=2, col=2)
+    figure.update_annotations(font_size=11)  # the titles of the subplots
+    figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1})
     best = training_history.iloc[training_history["val_loss"].argmin()]
     entitle(
         figure,
-        f"Learning curves: lowest validation loss {best['val_loss']:.1f} nats, "
-        f"after epoch {best['epoch']:.0f}",
+        f"Lowest validation loss {best['val_loss']:.1f}{unit}, after epoch {best['epoch']:.0f}",
         statement(training_summary),
     )
     return figure
+
+
+def _curve(epoch: pd.Series, values: pd.Series, name: str, colour: str, digits: str) -> Any:
+    """Return the curve of a figure over the epochs."""
+    import plotly.graph_objects as go
+
+    return go.Scatter(
+        x=epoch,
+        y=values,
+        name=name,
+        mode="lines+markers",
+        marker={"size": 4},
+        line={"color": colour, "width": 2},
+        hovertemplate=f"epoch %{{x}}: %{{y:{digits}}}",
+    )
 
 
 def draw_latent_scatter(
