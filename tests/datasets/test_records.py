@@ -48,5 +48,6 @@ def test_an_optional_record_is_none_where_there_is_no_file(tmp_path):
 
 
 def test_kedro_viz_shows_a_record(dataset):
+    assert str(dataset.preview()) == "{}", "before the first run there is none"
     dataset.save(Intake(batches={"a": BatchRecord(outcome="accepted", images=3)}))
     assert json.loads(str(dataset.preview()))["batches"]["a"]["images"] == 3

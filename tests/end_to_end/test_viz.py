@@ -149,6 +149,30 @@ def test_every_node_answers_and_every_entry_has_its_preview(api):
             assert min(picture.size) > 50, name
 
 
+def test_the_stages_are_boxes_and_their_nodes_show_their_code(api):
+    nodes = api("main")["nodes"]
+    boxes = {node["name"] for node in nodes if node["type"] == "modularPipeline"}
+    assert boxes >= {"data", "construction", "training", "evaluation", "embedding"}
+    assert boxes >= {"generation", "reporting"}
+    tasks = [node for node in nodes if node["type"] == "task"]
+    assert len(tasks) == len(register_pipelines()["__default__"].nodes)
+    for node in tasks:
+        assert api(f"nodes/{node['id']}")["code"].startswith("def "), node["name"]
+
+
+@pytest.mark.slow
+def test_the_run_status_tells_of_the_nodes_of_the_last_whole_run(copied):
+    finished = kedro(copied, "run", "--env", "test")
+    assert finished.returncode == 0, finished.stderr
+    with asked(copied) as get:
+        status = get("run-status")
+        tasks = {node["id"] for node in get("main")["nodes"] if node["type"] == "task"}
+    assert status["pipeline"]["status"] == "success"
+    assert set(status["nodes"]) == tasks
+    assert {node["status"] for node in status["nodes"].values()} == {"success"}
+    assert all(node["duration"] > 0 for node in status["nodes"].values())
+
+
 @pytest.mark.slow
 def test_all_that_the_other_pipelines_make_has_a_layer_and_a_preview(copied):
     """Also what is made only where the evaluation is to be thorough."""

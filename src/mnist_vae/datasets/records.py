@@ -70,8 +70,8 @@ class RecordDataset(AtomicJSONDataset):
         super().save(data.model_dump(mode="json"))
 
     def preview(self) -> JSONPreview:
-        """Return the record as JSON, for Kedro-Viz."""
-        record = self.load()
+        """Return the record as JSON, for Kedro-Viz, or an empty one before the first run."""
+        record = self.load() if super()._exists() else None
         return JSONPreview("{}" if record is None else record.model_dump_json(indent=2))
 
     def _exists(self) -> bool:
