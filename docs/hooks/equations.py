@@ -9,4 +9,5 @@ from latex2mathml.converter import convert
 
 def fence(source: str, *_: Any, **__: Any) -> str:
     """Return the MathML of a fence; superfences asks for it."""
+    source = source.replace(r"\log ", r"\log\, ")  # MathML has no space after a function's name
     return f'<div class="equation">{convert(source.strip(), display="block")}</div>'

@@ -23,9 +23,13 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
 
 _FENCE = re.compile(r"^```(generated|source)\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
 _API = "reference/api"
+# What the plugin `offline` needs for the search of a page that is opened from disk.
+_WORKER_ELSEWHERE = "https://unpkg.com/iframe-worker/shim"
+_WORKER = "assets/iframe-worker.js"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -57,6 +61,16 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
             raise PluginError(f"{page.file.src_uri} names {name}, which is not there.") from error
 
     return _FENCE.sub(made, markdown)
+
+
+def on_post_page(output: str, page: Page, **_: Any) -> str:
+    """Take the one script that the theme would load from elsewhere from the site itself."""
+    return output.replace(_WORKER_ELSEWHERE, get_relative_url(_WORKER, page.url))
+
+
+def on_post_template(output_content: str, **_: Any) -> str:
+    """Do the same for the page of errors, which a server sends from any address."""
+    return output_content.replace(_WORKER_ELSEWHERE, f"/{_WORKER}")
 
 
 def _sources(config: MkDocsConfig) -> Iterator[Path]:

@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import NoneType
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from kedro.config import OmegaConfigLoader
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Node, Pipeline
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -36,6 +36,7 @@ _LAYERS = {
     "reporting": "Reporting",
     None: "Jobs, and what has no layer",
 }
+_HEAD = ["Parameter", "Default", "Values", "What it is"]
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -48,42 +49,42 @@ def pipelines() -> dict[str, Pipeline]:
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def parameters() -> str:
-    """Return a section for each group of parameters."""
-    top = [
-        [f"`{name}`", "", _range(field), _comments("seed").get(name, "")]
-        for name, field in Parameters.model_fields.items()
-        if _group(field.annotation) is None
-    ]
-    parts = [
-        table(["Parameter", "Default", "Values", "What it is"], [["`seed`", "`42`", *top[0][2:]]])
-    ]
+    """Return a table of the parameters that have no group, and a section for each group."""
+    alone = {}
+    parts = []
     for name, field in Parameters.model_fields.items():
         group = _group(field.annotation)
-        if group is not None:
+        if group is None:
+            alone[name] = field
+        else:
             parts += _of_group(name, group)
-    return "\n\n".join(parts)
+    rows = []
+    for name, field in alone.items():
+        value = yaml.safe_load((BASE / "parameters.yml").read_text(encoding="utf-8"))[name]
+        said = _sentence(_comments(name)[name])
+        rows.append([f"`{name}`", f"`{value}`", _range(field), said])
+    return "\n\n".join([table(_HEAD, rows), *parts])
 
 
 def _of_group(name: str, group: type[BaseModel]) -> Iterator[str]:
     yield f"## `{name}` {{ #{name.replace('.', '-')} }}"
-    yield inspect.cleandoc(group.__doc__ or "")
-    words, comments = attribute_docstrings(group), _comments(name)
+    yield inspect.cleandoc(group.__doc__ or "").replace(f" (`{name}`)", "")
+    words, comments, outcomes = attribute_docstrings(group), _comments(name), _outcomes()
     rows, nested = [], []
     for key, field in group.model_fields.items():
         inner = _group(field.annotation)
         if inner is not None:
             nested.append((f"{name}.{key}", inner))
             continue
-        said = words.get(key) or comments.get(key, "")
+        said = words.get(key) or comments.get(key) or outcomes.get(key, "")
         rows.append([f"`{key}`", _default(field), _range(field), _sentence(said)])
     if rows:
-        yield table(["Parameter", "Default", "Values", "What it is"], rows)
+        yield table(_HEAD, rows)
     for inner_name, inner in nested:
         yield from _of_group(inner_name, inner)
 
@@ -165,59 +166,57 @@ def _comments(group: str) -> dict[str, str]:
 
 
 def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
+    """Return words of a comment or docstring as a sentence about YAML."""
+    words = re.sub(r"\bNone\b", "`null`", words)
+    return (words[:1].upper() + words[1:]).rstrip(".") + "." if words else ""
 
 
 def catalog() -> str:
     """Return a section for each layer, with a row for each entry of the catalog."""
     loader = OmegaConfigLoader(str(ROOT / "conf"), base_env="base", default_run_env="base")
     entries = {name: entry for name, entry in loader["catalog"].items() if not name.startswith("_")}
-    said, makers, readers = _catalog_comments(), _makers(), _readers()
+    said, makers, readers = _catalog_comments(), _nodes_by("outputs"), _nodes_by("inputs")
     parts = []
     for layer, title in _LAYERS.items():
         rows = []
         for name, entry in entries.items():
             if (entry.get("metadata") or {}).get("kedro-viz", {}).get("layer") != layer:
                 continue
-            where = entry.get("filepath") or entry.get("path") or "nowhere: it is computed"
+            made, read = (_matching(name, nodes) for nodes in (makers, readers))
+            where = entry.get("filepath") or entry.get("path")
+            place = f"`{where}`" if where else "computed, not stored"
+            versions = ", a version for each run" if entry.get("versioned") else ""
+            what = said.get(name) or " ".join(sorted({_first_sentence(node.func) for node in made}))
             rows.append(
                 [
-                    f"`{name}`",
-                    f"`{where}`" + (", a version a run" if entry.get("versioned") else ""),
-                    f"`{entry['type'].rpartition('.')[2]}`",
-                    _listed(_matching(name, makers)),
-                    _listed(_matching(name, readers)),
-                    said.get(name, ""),
+                    f"`{name}`<br>`{entry['type'].rpartition('.')[2]}`",
+                    f"{place}{versions}<br>{what}",
+                    _listed(node.name for node in made),
+                    _listed(node.name for node in read),
                 ]
             )
-        head = ["Entry", "Where", "Type", "Made by", "Read by", "What it is"]
-        parts += [f"## {title}", table(head, rows)]
+        if rows:
+            head = ["Entry and type", "Where, and what it is", "Made by", "Read by"]
+            parts += [f"## {title}", table(head, rows)]
     return "\n\n".join(parts)
 
 
-def _matching(name: str, nodes: dict[str, set[str]]) -> set[str]:
+def _matching(name: str, nodes: dict[str, set[Node]]) -> set[Node]:
     """Return the nodes of an entry, which may be a pattern such as `archive_{split}_images`."""
     pattern = re.compile(re.sub(r"\\{\w+\\}", r"\\w+", re.escape(name)))
     return set().union(*(found for key, found in nodes.items() if pattern.fullmatch(key)))
 
 
-def _listed(names: set[str]) -> str:
-    return ", ".join(f"`{name}`" for name in sorted(names))
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(set(names)))
 
 
-def _makers() -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+def _nodes_by(side: Literal["inputs", "outputs"]) -> dict[str, set[Node]]:
+    """Return the nodes that read, or make, each entry."""
+    found: dict[str, set[Node]] = {}
     for node in (node for pipeline in pipelines().values() for node in pipeline.nodes):
-        for output in node.outputs:
-            found.setdefault(output, set()).add(node.name)
-    return found
-
-
-def _readers() -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for node in (node for pipeline in pipelines().values() for node in pipeline.nodes):
-        for input_ in node.inputs:
-            found.setdefault(input_, set()).add(node.name)
+        for name in getattr(node, side):
+            found.setdefault(name, set()).add(node)
     return found
 
 
@@ -253,7 +252,7 @@ def nodes() -> str:
 
 
 def _data(names: list[str]) -> str:
-    return _listed({name for name in names if not name.startswith("params:")})
+    return _listed(name for name in names if not name.startswith("params:"))
 
 
 def _first_sentence(function: Callable[..., Any]) -> str:
@@ -262,16 +261,21 @@ def _first_sentence(function: Callable[..., Any]) -> str:
     return " ".join(words.split())
 
 
+def _outcomes() -> dict[str, str]:
+    words = attribute_docstrings(Outcome)
+    return {outcome.value: words[outcome.name] for outcome in Outcome}
+
+
 def exit_codes() -> str:
     """Return a table of the outcomes of both jobs with their exit codes."""
-    said = attribute_docstrings(Outcome)
+    said = _outcomes()
     retraining, scoring = ExitCodesParams().model_dump(), ScoringExitCodesParams().model_dump()
     rows = [
         [
             f"`{outcome}`",
             str(retraining.get(outcome, "")),
             str(scoring.get(outcome, "")),
-            said[outcome.name],
+            said[outcome],
         ]
         for outcome in Outcome
     ]
