@@ -36,6 +36,7 @@ _LAYERS = {
     "reporting": "Reporting",
     None: "Jobs, and what has no layer",
 }
+_OF_THE_FILE = "What the pipeline"  # so begins a comment about all entries of a file
 _HEAD = ["Parameter", "Default", "Values", "What it is"]
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
@@ -229,7 +230,8 @@ def _catalog_comments() -> dict[str, str]:
             if line.startswith("# "):
                 comment.append(line.removeprefix("# "))
             elif match := re.match(r"\"?([\w{}]+)\"?:", line):
-                found[match[1]] = " ".join(comment)
+                words = " ".join(comment)
+                found[match[1]] = "" if words.startswith(_OF_THE_FILE) else words
                 comment = []
             elif not line.startswith(" "):
                 comment = []
@@ -258,7 +260,7 @@ def _data(names: list[str]) -> str:
 def _first_sentence(function: Callable[..., Any]) -> str:
     documented = inspect.unwrap(getattr(function, "func", function))
     words = inspect.cleandoc(documented.__doc__ or "").split("\n\n")[0]
-    return " ".join(words.split())
+    return _sentence(" ".join(words.split()).removeprefix("Return "))
 
 
 def _outcomes() -> dict[str, str]:
