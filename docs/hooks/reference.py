@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import yaml
 from kedro.config import OmegaConfigLoader
 from kedro.pipeline import Node, Pipeline
+from kedro.utils import load_obj
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -37,7 +38,7 @@ _LAYERS = {
     None: "Jobs, and what has no layer",
 }
 _OF_THE_FILE = "What the pipeline"  # so begins a comment about all entries of a file
-_HEAD = ["Parameter", "Default", "Values", "What it is"]
+_HEAD = ["Parameter and default", "What it is, and its values"]
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -67,8 +68,8 @@ def parameters() -> str:
     rows = []
     for name, field in alone.items():
         value = yaml.safe_load((BASE / "parameters.yml").read_text(encoding="utf-8"))[name]
-        said = _sentence(_comments(name)[name])
-        rows.append([f"`{name}`", f"`{value}`", _range(field), said])
+        what = f"{_sentence(_comments(name)[name])}<br>*{_range(field)}*"
+        rows.append([f"`{name}`<br>`{value}`", what])
     return "\n\n".join([table(_HEAD, rows), *parts])
 
 
@@ -83,7 +84,8 @@ def _of_group(name: str, group: type[BaseModel]) -> Iterator[str]:
             nested.append((f"{name}.{key}", inner))
             continue
         said = words.get(key) or comments.get(key) or outcomes.get(key, "")
-        rows.append([f"`{key}`", _default(field), _range(field), _sentence(said)])
+        what = f"{_sentence(said)}<br>*{_range(field)}*"
+        rows.append([f"`{key}`<br>{_default(field)}", what])
     if rows:
         yield table(_HEAD, rows)
     for inner_name, inner in nested:
@@ -175,30 +177,33 @@ def _sentence(words: str) -> str:
 def catalog() -> str:
     """Return a section for each layer, with a row for each entry of the catalog."""
     loader = OmegaConfigLoader(str(ROOT / "conf"), base_env="base", default_run_env="base")
-    entries = {name: entry for name, entry in loader["catalog"].items() if not name.startswith("_")}
-    said, makers, readers = _catalog_comments(), _nodes_by("outputs"), _nodes_by("inputs")
-    parts = []
-    for layer, title in _LAYERS.items():
-        rows = []
-        for name, entry in entries.items():
-            if (entry.get("metadata") or {}).get("kedro-viz", {}).get("layer") != layer:
-                continue
-            made, read = (_matching(name, nodes) for nodes in (makers, readers))
-            where = entry.get("filepath") or entry.get("path")
-            place = f"`{where}`" if where else "computed, not stored"
-            versions = ", a version for each run" if entry.get("versioned") else ""
-            what = said.get(name) or " ".join(sorted({_first_sentence(node.func) for node in made}))
-            rows.append(
-                [
-                    f"`{name}`<br>`{entry['type'].rpartition('.')[2]}`",
-                    f"{place}{versions}<br>{what}",
-                    _listed(node.name for node in made),
-                    _listed(node.name for node in read),
-                ]
-            )
-        if rows:
-            head = ["Entry and type", "Where, and what it is", "Made by", "Read by"]
-            parts += [f"## {title}", table(head, rows)]
+    entries, said = loader["catalog"], _catalog_comments()
+    makers, readers = _nodes_by("outputs"), _nodes_by("inputs")
+    rows: dict[str | None, list[list[str]]] = {layer: [] for layer in _LAYERS}
+    for name in said:  # in the order of the files
+        entry = entries[name]
+        made, read = (_matching(name, nodes) for nodes in (makers, readers))
+        where = entry.get("filepath") or entry.get("path")
+        place = f"`{where}`" if where else "Computed, not stored"
+        versions = ", a version for each run" if entry.get("versioned") else ""
+        what = said[name] or " ".join(sorted({_first_sentence(node.func) for node in made}))
+        what = what or _first_sentence(load_obj(entry["type"]))
+        nodes = [
+            f"{verb} {_listed(node.name for node in found)}."
+            for verb, found in (("Made by", made), ("Read by", read))
+            if found
+        ]
+        layer = (entry.get("metadata") or {}).get("kedro-viz", {}).get("layer")
+        rows[layer].append(
+            [
+                f"`{name}`<br>`{entry['type'].rpartition('.')[2]}`",
+                "<br>".join(filter(None, [place + versions, what, " ".join(nodes)])),
+            ]
+        )
+    head = ["Entry and type", "Where it is, what it is, and which nodes make and read it"]
+    parts = [
+        f"## {_LAYERS[layer]}\n\n{table(head, found)}" for layer, found in rows.items() if found
+    ]
     return "\n\n".join(parts)
 
 
@@ -230,6 +235,9 @@ def _catalog_comments() -> dict[str, str]:
             if line.startswith("# "):
                 comment.append(line.removeprefix("# "))
             elif match := re.match(r"\"?([\w{}]+)\"?:", line):
+                if match[1].startswith("_"):  # a template of others
+                    comment = []
+                    continue
                 words = " ".join(comment)
                 found[match[1]] = "" if words.startswith(_OF_THE_FILE) else words
                 comment = []
@@ -245,11 +253,16 @@ def nodes() -> str:
         command = "kedro run" if name == "__default__" else f"kedro run --pipelines {name}"
         parts.append(f"### `{name}` {{ #{name.strip('_')} }}")
         parts.append(f"`{command}`, {len(pipeline.nodes)} nodes:")
-        rows = [
-            [f"`{node.name}`", _first_sentence(node.func), _data(node.inputs), _data(node.outputs)]
-            for node in pipeline.nodes
-        ]
-        parts.append(table(["Node", "What it does", "Reads", "Makes"], rows))
+        rows = []
+        for node in pipeline.nodes:
+            sides = [
+                f"{verb} {_data(names)}."
+                for verb, names in (("Reads", node.inputs), ("Makes", node.outputs))
+                if _data(names)
+            ]
+            what = "<br>".join([_first_sentence(node.func), *sides])
+            rows.append([f"`{node.name}`", what])
+        parts.append(table(["Node", "What it does, reads and makes"], rows))
     return "\n\n".join(parts)
 
 
