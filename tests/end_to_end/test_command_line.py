@@ -1,7 +1,6 @@
 """The command line, in processes of its own, as a user types it."""
 
 import json
-import re
 import subprocess
 import sys
 import zipfile
@@ -13,6 +12,7 @@ import pytest
 
 from mnist_vae.datasets.idx import IdxDataset
 from mnist_vae.pipeline_registry import register_pipelines
+from tests.documentation.pages import fences
 from tests.projects import copy_project, kedro
 
 
@@ -164,10 +164,9 @@ def test_a_source_in_a_parameter_file_is_refused_as_the_catalog_would_not_see_it
     assert not list((project / "data").rglob("*.*"))
 
 
-def test_the_readmes_own_data_are_found_where_it_says(project):
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (snippet,) = re.findall(r"```yaml\n(raw_images:.*?)```", readme, re.DOTALL)
-    (project / "conf/local/catalog.yml").write_text(snippet)
+def test_own_data_are_found_where_their_page_says(project):
+    (fence,) = (fence for fence in fences(Path("docs/how-to/own-data-set.md")) if fence.writes)
+    (project / fence.writes).write_text(fence.text)
     random = np.random.default_rng(0)
     for part, n in (("train", 300), ("t10k", 100)):
         folder = project / "data/01_raw/fashion"

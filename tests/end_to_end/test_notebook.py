@@ -1,4 +1,4 @@
-"""The tour runs from top to bottom on a finished project, and is stored without output."""
+"""Notebooks run from top to bottom on a finished project, and are stored without output."""
 
 from pathlib import Path
 
@@ -7,8 +7,15 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.releases import releases_of, use
+from tests.retrainings import retrain
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+OF_RELEASES = "two_releases"
+AFTER_A_RUN = [
+    pytest.param(path, marks=() if path.stem == "tour" else pytest.mark.slow, id=path.stem)
+    for path in NOTEBOOKS
+    if path.stem != OF_RELEASES
+]
 
 
 def outputs_of(path, project):
@@ -22,7 +29,7 @@ def outputs_of(path, project):
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", AFTER_A_RUN)
 def test_the_notebook_runs_and_shows_something(copied, monkeypatch, path):
     monkeypatch.setenv("KEDRO_ENV", "test")
     outputs = outputs_of(path, copied)
@@ -39,6 +46,9 @@ def test_the_notebook_shows_the_release_in_service_where_only_the_job_ran(
     served_copy, monkeypatch, path
 ):
     use(served_copy, "champion")
+    if path.stem == OF_RELEASES:
+        line = retrain(served_copy, **{"training.epochs": 4, "training.kl_warmup_epochs": 1})
+        assert line["outcome"] == "promoted", line
     monkeypatch.setenv("KEDRO_ENV", "test")
     outputs = outputs_of(path, served_copy)
     kinds = {kind for output in outputs for kind in output.get("data", {})}

@@ -1,7 +1,6 @@
-"""A user's own data set, by the README's recipe, wherever a run begins."""
+"""A user's own data set, by the recipe of its page, wherever a run begins."""
 
 import json
-import re
 import shlex
 import shutil
 import subprocess
@@ -17,7 +16,8 @@ from click.testing import CliRunner
 from mnist_vae.cli import cli
 from mnist_vae.datasets.archive_parts import FILE_KEYS
 from mnist_vae.datasets.idx import IdxDataset
-from tests.projects import ROOT, copy_project, kedro
+from tests.documentation.pages import fences
+from tests.projects import copy_project, kedro
 
 GARMENTS = Path("/usr/share/datasets/fashion-mnist")
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
@@ -34,9 +34,10 @@ pytestmark = pytest.mark.slow  # three trainings, in processes of their own
 
 
 def recipe():
-    """Return the catalog entry that the README tells a user to write."""
-    section = (ROOT / "README.md").read_text().split("**Your own data.**")[1]
-    return re.search(r"```yaml\n(.*?)```", section, re.DOTALL)[1]
+    """Return the catalog entry that the documentation tells a user to write."""
+    (fence,) = (fence for fence in fences(Path("docs/how-to/own-data-set.md")) if fence.writes)
+    assert fence.writes == "conf/local/catalog.yml"
+    return fence.text
 
 
 def stripes(n, random):
@@ -50,7 +51,7 @@ def stripes(n, random):
 
 @pytest.fixture(scope="module", params=["made here", "Fashion-MNIST"])
 def own(request, tmp_path_factory):
-    """A project with the README's recipe in `conf/local`, and nothing else said anywhere."""
+    """A project with that recipe in `conf/local`, and nothing else said anywhere."""
     project = copy_project(tmp_path_factory.mktemp("own") / "project")
     (project / "conf/local/catalog.yml").write_text(recipe())
     (project / "conf/local/parameters.yml").write_text(yaml.safe_dump(SMALL))

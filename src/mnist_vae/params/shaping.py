@@ -19,6 +19,7 @@ class SourceParams(Group):
     folder: str = Field(default=None, min_length=1)  # type: ignore[assignment]
     """The folder of the raw images; the only source, where it is given."""
     order: Annotated[tuple[Source, ...], Field(min_length=1, strict=False)] | None = None
+    """The sources, in the order in which they are tried."""
 
     @model_validator(mode="after")
     def _one_source(self) -> SourceParams:
@@ -46,9 +47,11 @@ class ModelParams(Group):
     """The architecture of encoder and decoder (`model`)."""
 
     latent_dim: Annotated[int, Field(ge=1, le=100)] = 2
+    """Dimensions of the code z."""
     hidden_units: tuple[PositiveInt, ...] = Field(default=(512, 256), min_length=1, strict=False)
     """Widths of the encoder's hidden layers; the decoder has them in reverse."""
     activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu", "selu", "tanh"] = "relu"
+    """Of the hidden layers, by its Keras name."""
     decoder_initialization: Literal["auto", "spread", "glorot"] = "auto"
     """How the decoder's first layer starts: its units spread over the prior, or all at z = 0;
     `auto` spreads them where the code has at most three dimensions."""
@@ -60,8 +63,11 @@ class TrainingParams(Group):
     """How the autoencoder is trained (`training`)."""
 
     epochs: PositiveInt = 100
+    """Epochs at most: early stopping may end the training sooner."""
     batch_size: PositiveInt = 256
+    """Images a step."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.003
+    """Adam's learning rate, at first."""
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "linear"
     """How Adam's learning rate falls from `learning_rate` to 0 over all epochs, if it does."""
     beta_2: Fraction = 0.99

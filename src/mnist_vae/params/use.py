@@ -18,6 +18,7 @@ class EvaluationParams(Group):
     """How the metrics are computed (`evaluation`)."""
 
     batch_size: PositiveInt = 1024
+    """Images at a time."""
     z_samples: PositiveInt = 10
     """Draws of z an image; their mean −ELBO is reported."""
     active_unit_threshold: Annotated[float, Field(gt=0)] = 0.01
@@ -40,6 +41,7 @@ class EmbeddingParams(Group):
     """How the embeddings are written (`embedding`)."""
 
     batch_size: PositiveInt = 1024
+    """Images at a time."""
     refine_steps: Annotated[int, Field(ge=0, le=1000)] = 0
     """Gradient steps that refine the encoder's q of each image (`vae.inference.Refiner`): better
     embeddings, for some ten times the time; 0 for the encoder's own."""
@@ -49,11 +51,17 @@ class GenerationParams(Group):
     """What is generated and drawn (`generation`)."""
 
     n_images: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Images to generate."""
     grid_columns: Annotated[int, Field(ge=1, le=50)] = 10
+    """Columns of the sheet of generated images."""
     manifold_steps: Annotated[int, Field(ge=2, le=50)] = 20
+    """Rows and columns of the latent manifold."""
     interpolation_pairs: Annotated[int, Field(ge=1, le=50)] = 8
+    """Pairs of test images to walk between."""
     interpolation_steps: Annotated[int, Field(ge=3, le=50)] = 11
+    """Images of each walk, its two ends included."""
     reconstructions: Annotated[int, Field(ge=1, le=100)] = 20
+    """Test images on the sheet of reconstructions."""
     sampler: Literal["prior", "mixture", "class_mixture"] = "prior"
     """Where z is drawn from: N(0, I), a Gaussian mixture fitted on z of the training images, or one
     for each class."""

@@ -1,0 +1,175 @@
+"""What the pages tell a user to type: their fences, and how a test runs them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from mnist_vae.datasets.archive_parts import read_sample
+from mnist_vae.datasets.idx import IdxDataset
+from tests.projects import ROOT, copy_project, kedro
+
+TYPED = ("bash", "python")
+"""The languages of fences that are run; `yaml` with a title is written to the file of that name."""
+
+_COMMENT = re.compile(r"<!-- (not run|run by): (.+?) -->")
+_FENCE = re.compile(r"^( *)```([\w-]*) *([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_BEFORE = re.compile(r"(?:<!-- [^\n]* -->\n)?\Z")
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A block of a page."""
+
+    language: str
+    title: str | None
+    text: str
+    comment: tuple[str, str] | None
+    """`not run` or `run by`, and the words after it."""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the test of its page runs it."""
+        return self.comment is None and (self.language in TYPED or self.writes is not None)
+
+    @property
+    def writes(self) -> str | None:
+        """The file that it is the content of, if it is."""
+        return self.title if self.language == "yaml" else None
+
+
+def pages() -> list[Path]:
+    """Return the README and the pages of the site, relative to the project."""
+    found = sorted((ROOT / "docs").rglob("*.md"))
+    return [path.relative_to(ROOT) for path in [ROOT / "README.md", *found]]
+
+
+def fences(page: Path) -> Iterator[Fence]:
+    """Return the fences of a page, in order."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for match in _FENCE.finditer(text):
+        indent, language, options, body = match.groups()
+        title = re.search(r'title="([^"]*)"', options)
+        before = text[: match.start()].rstrip(" ")
+        (last,) = _BEFORE.findall(before)[:1]
+        comment = _COMMENT.search(last)
+        lines = [line.removeprefix(indent) for line in body.splitlines()]
+        yield Fence(
+            language=language,
+            title=title[1] if title else None,
+            text="\n".join(lines) + "\n",
+            comment=(comment[1], comment[2]) if comment else None,
+        )
+
+
+def run_fence(project: Path, fence: Fence, names: Mapping[str, str]) -> None:
+    """Do what a fence says, in the project, with the words of `names` in place of the page's.
+
+    Raises:
+        AssertionError: The command failed; with all that it printed.
+    """
+    text = fence.text
+    for placeholder, name in names.items():
+        text = re.sub(rf"\b{placeholder}\b", name, text)
+    if fence.writes is not None:
+        (project / fence.writes).write_text(text)
+        return
+    command = ["bash", "-euo", "pipefail", "-c", text]
+    if fence.language == "python":
+        command = [sys.executable, "-c", text]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    # A proxy that refuses at once stands for a network that is not there.
+    dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "127.0.0.1:9")
+    finished = subprocess.run(
+        command,
+        cwd=project,
+        env={**os.environ, **dead, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert finished.returncode == 0, f"{text}\n{finished.stdout}\n{finished.stderr}"
+
+
+# Small enough for seconds; that a release goes in service is not what these tests are about.
+_SMALL = {
+    "training": {"epochs": 3, "jit_compile": False},
+    "generation": {"n_images": 12, "manifold_steps": 5, "interpolation_pairs": 2},
+    "anomaly": {"epochs": 1, "max_images": 100, "latent_dim": 2},
+    "denoising": {"max_images": 20, "refine_steps": 3, "draws": 2},
+    "evaluation": {"likelihood_images": 20, "refine_steps": 3},
+    "retraining": {
+        "first_max_negative_elbo": 2000.0,
+        "first_min_accuracy": 0.0,
+        "max_accuracy_drop": 1.0,
+        "min_active_share": 0.0,
+        "seeds": 1,
+        "min_gain": 0.0,
+        "screen_gain": 0.0,
+    },
+}
+_ARCHIVE = {
+    "raw_images": {
+        "type": "mnist_vae.datasets.archive.ImageArchiveDataset",
+        "path": "${runtime_params:source.folder, data/01_raw/mnist}",
+        "order": ["folder"],
+        "mirrors": [],
+        "files": {
+            "train_images": {"name": "train-images-idx3-ubyte"},
+            "train_labels": {"name": "train-labels-idx1-ubyte"},
+            "test_images": {"name": "t10k-images-idx3-ubyte"},
+            "test_labels": {"name": "t10k-labels-idx1-ubyte"},
+        },
+        "metadata": {"kedro-viz": {"layer": "raw"}},
+    }
+}
+
+
+def write_archive(folder: Path) -> None:
+    """Write 600 training and 200 test images of the embedded sample as four IDX files."""
+    write_batch(folder, slice(0, None, 8), "train-")
+    write_batch(folder, slice(1, None, 25), "t10k-")
+
+
+def write_batch(folder: Path, rows: slice, prefix: str = "") -> None:
+    """Write these rows of the embedded sample as IDX files of images and labels."""
+    sample = read_sample()
+    images, labels = (sample[f"train_{kind}"].values[rows] for kind in ("images", "labels"))
+    IdxDataset(filepath=str(folder / f"{prefix}images-idx3-ubyte.gz")).save(images)
+    IdxDataset(filepath=str(folder / f"{prefix}labels-idx1-ubyte.gz")).save(labels)
+
+
+def served_project(folder: Path) -> Path:
+    """Return a small project of a user: trained, with two releases, a batch in use, and more to do.
+
+    What makes it small is in `conf/local`, so that every command runs as the page has it.
+    """
+    project = copy_project(folder)
+    (project / "conf/local/catalog.yml").write_text(yaml.safe_dump(_ARCHIVE))
+    (project / "conf/local/parameters.yml").write_text(yaml.safe_dump(_SMALL))
+    for name in ("mnist", "fashion"):
+        write_archive(project / "data/01_raw" / name)
+    write_batch(project / "data/01_raw/to_embed/monday", slice(2, None, 100))
+    retraining = ("run", "--pipelines", "retraining", "--env", "prod")
+    _checked(kedro(project, "run"))
+    _checked(kedro(project, *retraining, "--params", "training.epochs=1"))
+    write_batch(project / "data/01_raw/incoming/batch-1", slice(3, None, 50))
+    _checked(kedro(project, *retraining, "--params", "training.epochs=20"))
+    assert len(releases(project)) == 2, "the second candidate was not better"
+    return project
+
+
+def releases(project: Path) -> list[str]:
+    """Return the names of the releases, oldest first."""
+    return sorted(path.name for path in (project / "data/06_models/releases").iterdir())
+
+
+def _checked(finished: subprocess.CompletedProcess[str]) -> None:
+    assert finished.returncode == 0, finished.stdout + finished.stderr

@@ -1,0 +1,216 @@
+"""The built site: whole, self-contained, and usable in a browser without a network."""
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from mnist_vae.params import Parameters
+from mnist_vae.pipeline_registry import register_pipelines
+from mnist_vae.retraining.records import Outcome
+from tests.projects import ROOT
+
+pytestmark = pytest.mark.slow  # half a minute of building, and a browser
+
+LOADING = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the site, built strictly: a warning would be an error."""
+    pytest.importorskip("mkdocs", reason="it takes the extra `docs`")
+    folder = tmp_path_factory.mktemp("site")
+    mkdocs = Path(sys.executable).with_name("mkdocs")
+    built = subprocess.run(
+        [mkdocs, "build", "--strict", "--site-dir", folder],
+        cwd=ROOT,
+        # What would be fetched while it is built would fail.
+        env={**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+class Loaded(HTMLParser):
+    """What a page loads without being asked, its classes and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.classes, self.words = [], set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.classes |= set((values.get("class") or "").split())
+        if tag in LOADING and values.get("rel") != "canonical":
+            self.found.append(values.get(LOADING[tag]) or "")
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_nothing_is_loaded_from_elsewhere(site):
+    for path in site.rglob("*.html"):
+        page = Loaded(path.read_text())
+        assert not [url for url in page.found if re.match(r"(https?:)?//", url)], path
+        # The theme's script would fetch what draws these, and facts about a repository.
+        assert not page.classes & {"mermaid", "md-source"}, path
+    for path in site.rglob("*.css"):
+        assert not re.search(r"(url\(|@import )[\"']?(https?:)?//", path.read_text()), path
+
+
+def test_what_a_page_loads_is_there(site):
+    for path in site.rglob("*.html"):
+        for url in Loaded(path.read_text()).found:
+            if url.startswith("data:"):
+                continue
+            base = site if url.startswith("/") else path.parent
+            assert (base / url.lstrip("/").split("?")[0].split("#")[0]).exists(), (path, url)
+
+
+def test_the_reference_has_all_that_there_is(site):
+    def words(page):
+        return set(re.findall(r"\w+", " ".join(Loaded((site / page).read_text()).words)))
+
+    assert set(register_pipelines()) <= words("reference/pipelines.html")
+    assert set(Parameters.model_fields) <= words("reference/parameters.html")
+    assert {outcome.value for outcome in Outcome} <= words("reference/exit-codes.html")
+    losses = (site / "reference/api/vae.html").read_text()
+    assert "mnist_vae.vae.losses.kl_divergence" in losses
+
+
+def test_equations_are_drawn_by_the_browser_itself(site):
+    text = (site / "explanation/mathematics.html").read_text()
+    source = (ROOT / "docs/explanation/mathematics.md").read_text()
+    assert text.count("<math ") == source.count("```math\n")
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """The site on loopback."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(site))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="it drives the browser")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("a browser is needed: install Debian's package chromium")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page; what it asks for elsewhere, and what its console has against it, is an error."""
+    contexts, complaints = [], []
+
+    def open_page(url, home, viewport=DESKTOP, scheme="light"):
+        context = browser.new_context(viewport=viewport, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "request",
+            lambda asked: (
+                asked.url.startswith((home, "data:", "blob:")) or complaints.append(asked.url)
+            ),
+        )
+        page.goto(url, wait_until="networkidle")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def search_for(page, words):
+    page.locator("label[for=__search]").first.click()
+    page.locator(".md-search__input").fill(words)
+    hit = page.locator(".md-search-result__link").first
+    hit.wait_for()
+    with page.expect_navigation():
+        hit.click()
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_reader_searches_and_finds(visit, address, viewport):
+    page = visit(address, address, viewport)
+    search_for(page, "free_bits")
+    page.wait_for_load_state()
+    assert "free_bits" in page.locator("article").inner_text()
+
+
+def test_a_reader_searches_on_a_site_that_is_opened_from_disk(visit, site):
+    home = site.as_uri()
+    page = visit(f"{home}/index.html", home)
+    search_for(page, "quarantine")
+    page.wait_for_load_state()
+    assert "quarantine" in page.locator("article").inner_text()
+
+
+def test_the_theme_follows_the_system_and_the_button(visit, address):
+    page = visit(address, address, scheme="dark")
+    body = page.locator("body")
+    assert body.get_attribute("data-md-color-scheme") == "slate"
+    page.locator("label.md-header__button[title='Switch to the light theme']").click()
+    assert body.get_attribute("data-md-color-scheme") == "default"
+
+
+def test_the_tabs_lead_to_every_kind_of_page(visit, address):
+    page = visit(address, address)
+    for tab in ("Tutorial", "How-to guides", "Explanation", "Reference", "Troubleshooting"):
+        page.get_by_role("link", name=tab, exact=True).first.click()
+        page.wait_for_load_state()
+        assert page.locator("article h1").count() == 1
+
+
+PAGES = ("index", "tutorial/own-data", "explanation/mathematics", "reference/parameters")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_no_serious_fault_keeps_a_reader_out(visit, address, name, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="it is in `dev`")
+    page = visit(f"{address}{name}.html", address, scheme=scheme)
+    found = axe.Axe().run(page).response["violations"]
+    serious = {
+        fault["id"]: [node["html"][:120] for node in fault["nodes"][:3]]
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+    }
+    assert not serious
+
+
+@pytest.mark.parametrize("name", [*PAGES, "reference/catalog", "explanation/promotion"])
+def test_a_page_is_no_wider_than_a_phone(visit, address, name):
+    page = visit(f"{address}{name}.html", address, PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
