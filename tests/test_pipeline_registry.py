@@ -63,6 +63,7 @@ def test_the_named_pipelines_are_there():
         "anomaly",
         "anomaly_of_new_images",
         "evaluation",
+        "export",
         "generation",
         "reporting",
         "retraining",

@@ -9,6 +9,7 @@ from mnist_vae.pipelines import (
     denoising,
     embedding,
     evaluation,
+    export,
     generation,
     intake,
     promotion,
@@ -28,8 +29,12 @@ def register_pipelines() -> dict[str, Pipeline]:
     """
     data_pipeline = data.create_pipeline()
     evaluation_pipeline = evaluation.create_pipeline()
+    export_pipeline = export.create_pipeline()
     model_pipeline = (
-        training.create_pipeline() + evaluation_pipeline + evaluation.create_record_pipeline()
+        training.create_pipeline()
+        + evaluation_pipeline
+        + evaluation.create_record_pipeline()
+        + export_pipeline
     )
     training_pipeline = data_pipeline + construction.create_pipeline() + model_pipeline
     embedding_pipeline = embedding.create_pipeline()
@@ -48,6 +53,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         + evaluation.create_sample_quality_pipeline()
         + evaluation.create_report_pipeline()
         + usage_pipeline,
+        "export": export_pipeline + usage_pipeline,
         "generation": generation_pipeline + usage_pipeline,
         "denoising": denoising.create_pipeline() + usage_pipeline,
         "reporting": reporting_pipeline,
