@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import webbrowser
 from pathlib import Path
@@ -16,6 +17,8 @@ from mnist_vae.explorer.site import build_site, check_target
 from mnist_vae.retraining.names import with_environment
 
 if TYPE_CHECKING:
+    from http.server import ThreadingHTTPServer
+
     from kedro.framework.startup import ProjectMetadata
     from kedro.io import CatalogProtocol
 
@@ -83,34 +86,49 @@ def explore(
     archive: Path | None,
 ) -> None:
     """Explore the latent space of the model in use, in a browser."""
+
+    def build(target: Path) -> None:
+        import pooch  # it takes a moment
+
+        runtime = runtime_files(Path(pooch.os_cache("mnist_vae")), archive)
+        model, seed = _model_in_use(project.project_path, env)
+        build_site(model, target, runtime, most_images, seed)
+
     if folder is not None:
         check_target(folder)
-    import pooch  # it takes a moment
-
-    runtime = runtime_files(Path(pooch.os_cache("mnist_vae")), archive)
-    model, seed = _model_in_use(project.project_path, env)
-    if folder is not None:
-        build_site(model, folder, runtime, most_images, seed)
+        build(folder)
         click.echo(f"Wrote {folder.resolve()}")
         return
-    with tempfile.TemporaryDirectory() as temporary:
-        page = Path(temporary) / "page"
-        with server.make_server(page, port) as listening:
-            build_site(model, page, runtime, most_images, seed)
-            address = f"http://{server.HOST}:{listening.server_port}/"
-            click.echo(f"The explorer is at {address} until you press Ctrl-C.")
-            if not no_browser:
-                webbrowser.open(address)
-            try:
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            page = Path(temporary) / "page"
+            with _listening(page, port) as listening:
+                build(page)
+                address = f"http://{server.HOST}:{listening.server_port}/"
+                click.echo(f"The explorer is at {address} until you press Ctrl-C.")
+                if not no_browser:
+                    webbrowser.open(address)
                 listening.serve_forever()
-            except KeyboardInterrupt:
-                click.echo("The explorer has ended.")
+    except KeyboardInterrupt:
+        click.echo("The explorer has ended.")
+
+
+def _listening(page: Path, port: int) -> ThreadingHTTPServer:
+    try:
+        return server.make_server(page, port)
+    except OSError as error:
+        raise click.ClickException(
+            f"The explorer cannot listen on port {port}: expected a free one, received "
+            f"{error.strerror}; name another with --port, or 0 for any that is free."
+        ) from error
 
 
 def _model_in_use(project: Path, env: str | None) -> tuple[ExploredModel, int]:
     """Return what the catalog has of the model in use, and the seed."""
     from kedro.framework.session import KedroSession
 
+    # Kedro would name every file that it reads.
+    logging.getLogger("kedro.io.data_catalog").setLevel(logging.WARNING)
     with KedroSession.create(project, env=env or None) as session:
         context = session.load_context()
         return explored(context.catalog), int(context.params["seed"])

@@ -2,6 +2,9 @@
 
 export const UNLABELLED = 255;
 
+const AROUND = 15; // images that say which class is around
+const TRIALS = 8;
+
 /** Return a function that draws from N(0, 1), the same numbers for the same seed. */
 export function normal(seed) {
   let state = seed >>> 0;
@@ -62,15 +65,22 @@ export class Points {
   }
 
   /** Return where each point is in the plane that is shown, [count * 2]. */
-  inPlane(axes) {
+  inPlane({ directions, mean, bound }) {
     const u = new Float32Array(2 * this.count);
     const jitter = normal(1);
-    for (let row = 0; row < this.count; row += 1) {
-      const [first, second] = axes.toU(this.zOf(row), Math.min(2, axes.count));
-      u[2 * row] = first;
-      // Of one dimension the classes are rows, so that they do not cover each other.
-      const class_ = this.label[row] === UNLABELLED ? 4.5 : this.label[row];
-      u[2 * row + 1] = second ?? axes.bound * ((class_ - 4.5) / 6 + 0.03 * jitter());
+    for (let axis = 0; axis < 2; axis += 1) {
+      const direction = directions[axis];
+      for (let row = 0, i = 0; row < this.count; row += 1) {
+        let value = 0;
+        if (direction) {
+          for (let j = 0; j < this.latentDim; j += 1, i += 1) value += direction[j] * (this.z[i] - mean[j]);
+        } else {
+          // Of one dimension the classes are rows, so that they do not cover each other.
+          const class_ = this.label[row] === UNLABELLED ? 4.5 : this.label[row];
+          value = bound * ((class_ - 4.5) / 6 + 0.03 * jitter());
+        }
+        u[2 * row + axis] = value;
+      }
     }
     return u;
   }
@@ -105,10 +115,11 @@ export class Points {
   }
 }
 
-/** Draws of z from the images of a class: the smoothed bootstrap of Silverman and Young (1987).
+/** Return `draws` z of a class: the smoothed bootstrap of Silverman and Young (1987).
  *
  * An image of the class, moved by noise of the class's covariance times h squared, and shrunk
- * towards the mean so that mean and covariance stay; h is Silverman's rule.
+ * towards the mean so that mean and covariance stay; h is Silverman's rule. A draw around which
+ * most images are of other classes is drawn again, some times.
  */
 export function drawOfClass(points, { label, count, mean, cholesky }, draws) {
   const rows = [];
@@ -116,13 +127,22 @@ export function drawOfClass(points, { label, count, mean, cholesky }, draws) {
   const d = mean.length;
   const h = (4 / (count * (d + 2))) ** (1 / (d + 4));
   const gauss = normal(Math.floor(Math.random() * 2 ** 32));
-  return Array.from({ length: draws }, () => {
+  const draw = () => {
     const z = points.zOf(rows[Math.floor(Math.random() * rows.length)]);
     const noise = Array.from({ length: d }, gauss);
     return Float32Array.from(mean, (centre, j) => {
       const moved = cholesky[j].reduce((sum, factor, k) => sum + factor * noise[k], 0);
       return centre + (z[j] - centre + h * moved) / Math.sqrt(1 + h * h);
     });
+  };
+  const isAmidItsClass = (z) => {
+    const near = points.nearest(z, AROUND);
+    return near.filter((row) => points.label[row] === label).length > near.length / 2;
+  };
+  return Array.from({ length: draws }, () => {
+    let z = draw();
+    for (let trial = 1; trial < TRIALS && !isAmidItsClass(z); trial += 1) z = draw();
+    return z;
   });
 }
 

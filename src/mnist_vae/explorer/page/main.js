@@ -7,7 +7,7 @@ import { Made } from "./made.js";
 import { Decoder, Encoder } from "./networks.js";
 import { Pad, fixed } from "./pad.js";
 import { Thumbnails, paint } from "./pictures.js";
-import { Posterior } from "./posterior.js";
+import { Posterior, drawCloseUp } from "./posterior.js";
 import { Real } from "./real.js";
 import { Sliders } from "./sliders.js";
 import { Walk } from "./walk.js";
@@ -112,8 +112,10 @@ class Explorer {
 
   forget() {
     this.posterior?.cancel();
-    this.pad.mark({ ellipse: null, heat: null });
-    if (this.posterior) this.posterior.subject = null;
+    this.pad.mark({ ellipse: null, heat: null, path: null });
+    if (!this.posterior) return;
+    this.posterior.subject = null;
+    drawCloseUp(element("close-up"), null);
     element("posterior-facts").replaceChildren();
     element("posterior-state").textContent = "";
   }
@@ -126,12 +128,12 @@ function makePosterior(explorer) {
     bound: axes.bound,
     answered: ({ heat, logEvidence }) => {
       pad.mark({ heat });
+      drawCloseUp(element("close-up"), heat, pad.marks.ellipse);
       explorer.logEvidence = logEvidence;
-      element("posterior-state").textContent =
-        "Where z may be, by the decoder alone. The ellipse is the encoder's guess (two standard deviations).";
+      element("posterior-state").textContent = "";
       const { elbo } = posterior.subject ?? {};
       element("posterior-facts").replaceChildren(...facts([
-        ["−log p(x), exactly", `${fixed(-logEvidence, 2)} nats`],
+        ["−log p(x), summed over the plane", `${fixed(-logEvidence, 2)} nats`],
         ["−ELBO, by the encoder", `${fixed(elbo, 2)} nats`],
         ["What the encoder loses", `${fixed(elbo + logEvidence, 2)} nats`],
       ]));
@@ -209,10 +211,9 @@ async function start() {
   explorer.moveTo(explorer.z);
   explorer.readyAfter = performance.now();
   explorer.encoder = await Encoder.open();
-  if (model.latent_dim === 2) {
-    element("posterior").hidden = false;
-    explorer.posterior = makePosterior(explorer);
-  }
+  const isPlane = model.latent_dim === 2;
+  element("posterior").hidden = !isPlane;
+  if (isPlane) explorer.posterior = makePosterior(explorer);
   explorer.real = new Real(explorer);
   explorer.drawn = new Drawn(explorer);
   explorer.made = new Made(explorer);
