@@ -61,7 +61,7 @@ def write_data(model: ExploredModel, folder: Path, most_images: int, seed: int) 
     | file | content |
     |---|---|
     | `encoder.onnx`, `decoder.onnx` | the networks |
-    | `points.bin` | little-endian columns: `image_id` int32, `z_mean` int16, label and split uint8 |
+    | `points.bin` | `image_id` int32, `z_mean` int16, label and split uint8: four columns |
     | `sheet-000.png` and so on | the images in that order, 50 x 50 on each, 16 grey values |
     | `model.json` | all the rest |
 

@@ -14,7 +14,9 @@ from mnist_vae.datasets.folders import free
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 # As the npm registry has it (`npm view onnxruntime-web@1.30.0 dist.integrity`).
-INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+INTEGRITY = "sha512-" + (
+    "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+)
 # Of the archive, what the page needs, and what it is called there. A static host may not know the
 # ending `.mjs`.
 FILES = {
