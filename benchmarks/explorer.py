@@ -6,9 +6,10 @@ It trains one epoch on the IDX files in FOLDER, in a project of its own, builds 
 `kedro explore --build`, and opens it in a headless Chromium. One JSON line has the seconds of the
 build and the megabytes of the page without ONNX Runtime; `ready_ms`, milliseconds from the start of
 a page load to the first picture, the median of five loads with an empty cache; and of moves of the
-mouse in the plane, and of the keys, the milliseconds from the browser's own time of the event to the
-picture on its canvas: median and 95 % quantile. `decode_ms` is one decoding alone, `posterior_ms`
-the time to the exact posterior of a clicked image: the first, and the median of the later ones.
+mouse in the plane, and of the keys, the milliseconds from the browser's own time of the event to
+the picture on its canvas: median and 95 % quantile. `decode_ms` is one decoding alone,
+`posterior_ms` the time to the exact posterior of a clicked image: the first, and the median of the
+later ones.
 """
 
 from __future__ import annotations

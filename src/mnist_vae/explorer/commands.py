@@ -12,8 +12,6 @@ import click
 
 from mnist_vae import failures
 from mnist_vae.explorer import server
-from mnist_vae.explorer.runtime import PACKAGE, runtime_files
-from mnist_vae.explorer.site import build_site, check_target
 from mnist_vae.retraining.names import with_environment
 
 if TYPE_CHECKING:
@@ -69,7 +67,7 @@ class _ExploreCommand(click.Command):
     help="Show as many images at most, drawn class by class.",
 )
 @click.option(
-    f"--{PACKAGE}",
+    "--onnxruntime-web",
     "archive",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="TGZ",
@@ -86,10 +84,13 @@ def explore(
     archive: Path | None,
 ) -> None:
     """Explore the latent space of the model in use, in a browser."""
+    # All commands of the project are imported to list one: what takes a moment waits.
+    import pooch
+
+    from mnist_vae.explorer.runtime import runtime_files
+    from mnist_vae.explorer.site import build_site, check_target
 
     def build(target: Path) -> None:
-        import pooch  # it takes a moment
-
         runtime = runtime_files(Path(pooch.os_cache("mnist_vae")), archive)
         model, seed = _model_in_use(project.project_path, env)
         build_site(model, target, runtime, most_images, seed)
