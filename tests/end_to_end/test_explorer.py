@@ -81,8 +81,10 @@ class Explored(Watched):
         return np.array(
             self.ask(
                 f"""e => {{
-                    const canvas = document.querySelector("{canvas}");
-                    const {{ data }} = canvas.getContext("2d").getImageData(0, 0, 28, 28);
+                    const copy = new OffscreenCanvas(28, 28);
+                    const context = copy.getContext("2d", {{ willReadFrequently: true }});
+                    context.drawImage(document.querySelector("{canvas}"), 0, 0);
+                    const {{ data }} = context.getImageData(0, 0, 28, 28);
                     return [...data].filter((_, i) => i % 4 === 0);
                 }}"""
             )
