@@ -13,6 +13,7 @@ from kedro.framework.project import pipelines, settings
 from kedro.utils import get_close_matches
 
 from mnist_vae import conf_source, failures
+from mnist_vae.explorer.commands import explore
 from mnist_vae.retraining.names import with_environment
 from mnist_vae.schedule.alerts import alerts
 from mnist_vae.schedule.commands import schedule
@@ -172,3 +173,4 @@ def cli() -> None:
 cli.add_command(run)
 schedule.add_command(alerts)
 cli.add_command(schedule)
+cli.add_command(explore)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +132,21 @@ class StoredModelInput(ImageSet):
     def take(self, rows: NDArray[np.intp] | slice) -> StoredModelInput:
         """Return the images at `rows`, in that order."""
         return StoredModelInput(self._grey[rows], **self._columns(rows))
+
+
+def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
+    """Return the images of all parts, uint8 `[n, 28, 28]`, one part after the other."""
+    labels = [
+        np.full(len(part), UNLABELLED, np.uint8) if part.label is None else part.label
+        for part in parts
+    ]
+    grey = np.concatenate([part.grey() for part in parts])
+    return ImageSet(
+        pixels=grey.reshape(-1, *IMAGE_SHAPE),
+        image_id=np.concatenate([part.image_id for part in parts]),
+        split=np.concatenate([part.split for part in parts]),
+        label=None if all(part.label is None for part in parts) else np.concatenate(labels),
+    )
 
 
 def normalize(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

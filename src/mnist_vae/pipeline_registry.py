@@ -9,6 +9,7 @@ from mnist_vae.pipelines import (
     denoising,
     embedding,
     evaluation,
+    export,
     generation,
     intake,
     promotion,
@@ -28,10 +29,12 @@ def register_pipelines() -> dict[str, Pipeline]:
     """
     data_pipeline = _stage("data", data.create_pipeline())
     evaluation_pipeline = _stage("evaluation", evaluation.create_pipeline())
+    export_pipeline = _stage("export", export.create_pipeline())
     model_pipeline = (
         _stage("training", training.create_pipeline())
         + evaluation_pipeline
         + _stage("evaluation", evaluation.create_record_pipeline())
+        + export_pipeline
     )
     construction_pipeline = _stage("construction", construction.create_pipeline())
     training_pipeline = data_pipeline + construction_pipeline + model_pipeline
@@ -53,6 +56,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         + _stage("evaluation", evaluation.create_sample_quality_pipeline())
         + _stage("evaluation", evaluation.create_report_pipeline())
         + usage_pipeline,
+        "export": export_pipeline + usage_pipeline,
         "generation": generation_pipeline + usage_pipeline,
         "denoising": _stage("denoising", denoising.create_pipeline()) + usage_pipeline,
         "reporting": reporting_pipeline,

@@ -47,6 +47,15 @@ def test_a_half_version_does_not_count_and_an_old_one_is_removed(files):
     assert remove_old_versions(files, 1, lambda _: False) == [name(2)]
 
 
+def test_files_that_a_version_may_lack_leave_with_it(files, tmp_path):
+    exported = [tmp_path / "encoder.onnx"]
+    save(files, 1, 2, 3, 4)
+    save(exported, 2, 4)
+    assert remove_old_versions(files, 2, lambda _: False, exported) == [name(2), name(1)]
+    assert left(exported[0]) == [name(4)]
+    assert left(files[0]) == [name(3), name(4)]
+
+
 def test_what_kedro_did_not_name_is_left_alone(files, tmp_path):
     save(files, "my-best-one", 1, 2)
     (files[0] / "notes.txt").write_text("mine")

@@ -250,6 +250,7 @@ def die_after(dataset, times=1):
 NEW_FILES = [
     *(f"candidate_{split}_images" for split in ("train", "validation", "test")),
     "candidate_anomaly_calibration",
+    "candidate_encoder_onnx",
 ]
 
 
@@ -283,7 +284,7 @@ def files_in_service(project):
     folder = (project / "data/test/06_models/champion").resolve()
     files = json.loads((folder / "release.json").read_text())["files"]
     told = {"report.html", "run_manifest.json", "decision.json", "training_summary.json"}
-    told |= {"encoder.keras", "decoder.keras"}
+    told |= {"encoder.keras", "decoder.keras", "inference_encoder.keras"}
     return {name: digest for name, digest in files.items() if name not in told}, in_service(project)
 
 

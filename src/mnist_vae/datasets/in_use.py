@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 FILES = {
     "encoder": "encoder.keras",
     "decoder": "decoder.keras",
+    "inference_encoder": "inference_encoder.keras",
+    "encoder_onnx": "encoder.onnx",
+    "decoder_onnx": "decoder.onnx",
     "training_summary": "training_summary.json",
     "training_history": "training_history.parquet",
     "metrics": "metrics.json",

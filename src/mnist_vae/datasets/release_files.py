@@ -87,6 +87,10 @@ class Release:
             from mnist_vae.datasets.keras_model import KerasModelDataset
 
             return KerasModelDataset(filepath=str(path)).load()
+        if path.suffix == ".onnx":
+            from mnist_vae.datasets.onnx_model import OnnxModelDataset
+
+            return OnnxModelDataset(filepath=str(path)).load()
         if path.suffix == ".parquet":
             import pandas as pd
 

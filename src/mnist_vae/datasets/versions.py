@@ -11,7 +11,10 @@ _VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z")  # as Kedro n
 
 
 def remove_old_versions(
-    files: Sequence[Path], keep: int, is_needed: Callable[[str], bool]
+    files: Sequence[Path],
+    keep: int,
+    is_needed: Callable[[str], bool],
+    others: Sequence[Path] = (),
 ) -> list[str]:
     """Remove all but the newest versions of files that are saved together.
 
@@ -22,6 +25,7 @@ def remove_old_versions(
         files: The path of each, `<file>/<version>/<file name>` on a local disk.
         keep: Whole versions that stay, newest first.
         is_needed: Whether a version must stay all the same.
+        others: The paths of files that go with these, and that a whole version may lack.
 
     Returns:
         The versions that were removed, newest first.
@@ -30,16 +34,17 @@ def remove_old_versions(
         OSError: One cannot be removed.
     """
     versions = [
-        {path.name for path in file.glob("*") if _VERSION.fullmatch(path.name)} for file in files
+        {path.name for path in file.glob("*") if _VERSION.fullmatch(path.name)}
+        for file in (*files, *others)
     ]
-    whole = sorted(set.intersection(*versions), reverse=True)
+    whole = sorted(set.intersection(*versions[: len(files)]), reverse=True)
     if len(whole) < keep:
         return []
     oldest = whole[keep - 1]
     old = (version for version in set.union(*versions) if version < oldest)
     unneeded = sorted((version for version in old if not is_needed(version)), reverse=True)
     for version in unneeded:
-        for file in files:
+        for file in (*files, *others):
             if (file / version).is_dir():
                 shutil.rmtree(file / version)
     return unneeded

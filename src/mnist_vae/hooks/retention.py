@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MODEL = ("encoder", "decoder", "training_summary")
+_EXPORTED = ("inference_encoder", "encoder_onnx", "decoder_onnx")
 
 
 class Retention:
@@ -50,6 +51,7 @@ class Retention:
 
     def _remove(self, keep: int, catalog: CatalogProtocol[Any, Any]) -> None:
         files = [_local_path(catalog, name) for name in _MODEL]
+        exported = [_local_path(catalog, name) for name in _EXPORTED]
         manifests = _local_path(catalog, "run_manifest")
         releases = catalog["champion"].folder / RELEASES
         newest = sorted(manifests.glob(f"*/{manifests.name}"), reverse=True)[:keep]
@@ -60,7 +62,7 @@ class Retention:
         def is_needed(version: str) -> bool:
             return _model_version(files[-1] / version / files[-1].name) in named
 
-        for version in remove_old_versions(files, keep, is_needed):
+        for version in remove_old_versions(files, keep, is_needed, exported):
             logger.info("Removed the trained model of %s: %d newer ones are kept.", version, keep)
 
 

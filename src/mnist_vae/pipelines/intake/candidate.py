@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mnist_vae.datasets.batch_files import Batch
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.datasets.releases import Release
-from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet, StoredModelInput, draw_rows
+from mnist_vae.images import ImageSet, StoredModelInput, concatenate, draw_rows
 from mnist_vae.params import ModelParams, RetrainingParams
 from mnist_vae.recipe import new_decoder, new_encoder
 from mnist_vae.retraining.records import Plan
@@ -58,7 +58,7 @@ def set_judge_apart(
 
 def hold_out(judge_images: ImageSet, test_images: ImageSet) -> ImageSet:
     """Return the images that no candidate is trained on, so that a release embeds them too."""
-    return _concatenate([judge_images, test_images])
+    return concatenate([judge_images, test_images])
 
 
 def image_hashes(pixels: NDArray[np.uint8]) -> list[bytes]:
@@ -162,18 +162,4 @@ def _extend(images: ImageSet, split: str, batches: Iterable[ImageSet]) -> ImageS
     parts = [batch.take(np.flatnonzero(batch.split == split)) for batch in batches]
     if not any(len(part) for part in parts):
         return images
-    return _concatenate([images, *parts])
-
-
-def _concatenate(parts: list[ImageSet]) -> ImageSet:
-    labels = [
-        np.full(len(part), UNLABELLED, np.uint8) if part.label is None else part.label
-        for part in parts
-    ]
-    grey = np.concatenate([part.grey() for part in parts])
-    return ImageSet(
-        pixels=grey.reshape(-1, *IMAGE_SHAPE),
-        image_id=np.concatenate([part.image_id for part in parts]),
-        split=np.concatenate([part.split for part in parts]),
-        label=None if all(part.label is None for part in parts) else np.concatenate(labels),
-    )
+    return concatenate([images, *parts])

@@ -1,0 +1,200 @@
+"""`kedro explore`: the latent explorer of the model in use, on this machine or as a static site."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mnist_vae import failures
+from mnist_vae.explorer import server
+from mnist_vae.retraining.names import with_environment
+
+if TYPE_CHECKING:
+    from http.server import ThreadingHTTPServer
+
+    from kedro.framework.startup import ProjectMetadata
+    from kedro.io import CatalogProtocol
+
+    from mnist_vae.anomalies import Calibration
+    from mnist_vae.explorer.data import ExploredModel
+
+_LARGEST_PORT = 65535
+
+
+class _ExploreCommand(click.Command):
+    """A command that ends in one sentence where something is wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            words = with_environment(failures.sentence(error), ctx.params["env"])
+            raise click.ClickException(words) from error
+
+
+@click.command(cls=_ExploreCommand)
+@click.option(
+    "--env", envvar="KEDRO_ENV", help="Kedro's environment: `prod` for the release in service."
+)
+@click.option(
+    "--build",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the page to this folder, for any static host, instead of opening it.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, _LARGEST_PORT),
+    default=8765,
+    show_default=True,
+    help="Of this machine, 0 for any that is free.",
+)
+@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
+@click.option(
+    "--images",
+    "most_images",
+    type=click.IntRange(min=1),
+    default=70_000,
+    show_default=True,
+    help="Show as many images at most, drawn class by class.",
+)
+@click.option(
+    "--onnxruntime-web",
+    "archive",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="TGZ",
+    help="The archive that `npm pack` has made, where there is no npm.",
+)
+@click.pass_obj
+def explore(
+    project: ProjectMetadata,
+    env: str | None,
+    folder: Path | None,
+    port: int,
+    no_browser: bool,
+    most_images: int,
+    archive: Path | None,
+) -> None:
+    """Explore the latent space of the model in use, in a browser."""
+    # All commands of the project are imported to list one: what takes a moment waits.
+    import pooch
+
+    from mnist_vae.explorer.runtime import runtime_files
+    from mnist_vae.explorer.site import build_site, check_target
+
+    def build(target: Path) -> None:
+        runtime = runtime_files(Path(pooch.os_cache("mnist_vae")), archive)
+        model, seed = _model_in_use(project.project_path, env)
+        build_site(model, target, runtime, most_images, seed)
+
+    if folder is not None:
+        check_target(folder)
+        build(folder)
+        click.echo(f"Wrote {folder.resolve()}")
+        return
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            page = Path(temporary) / "page"
+            with _listening(page, port) as listening:
+                build(page)
+                address = f"http://{server.HOST}:{listening.server_port}/"
+                click.echo(f"The explorer is at {address} until you press Ctrl-C.")
+                if not no_browser:
+                    webbrowser.open(address)
+                listening.serve_forever()
+    except KeyboardInterrupt:
+        click.echo("The explorer has ended.")
+
+
+def _listening(page: Path, port: int) -> ThreadingHTTPServer:
+    try:
+        return server.make_server(page, port)
+    except OSError as error:
+        raise click.ClickException(
+            f"The explorer cannot listen on port {port}: expected a free one, received "
+            f"{error.strerror}; name another with --port, or 0 for any that is free."
+        ) from error
+
+
+def _model_in_use(project: Path, env: str | None) -> tuple[ExploredModel, int]:
+    """Return what the catalog has of the model in use, and the seed."""
+    from kedro.framework.session import KedroSession
+
+    # Kedro would name every file that it reads.
+    logging.getLogger("kedro.io.data_catalog").setLevel(logging.WARNING)
+    with KedroSession.create(project, env=env or None) as session:
+        context = session.load_context()
+        return explored(context.catalog), int(context.params["seed"])
+
+
+def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
+    """Return what the catalog has of the model in use.
+
+    Raises:
+        ValueError: Some of it is of another model.
+        DatasetError: Some of it is missing.
+    """
+    import pandas as pd
+
+    from mnist_vae.contracts import check_versions
+    from mnist_vae.datasets.onnx_model import metadata_of
+    from mnist_vae.explorer.data import ExploredModel
+    from mnist_vae.images import concatenate
+
+    summary = catalog.load("training_summary")
+    networks = [catalog.load(name) for name in ("encoder_onnx", "decoder_onnx")]
+    check_versions(
+        "The ONNX files are of another model",
+        sorted({metadata_of(network).get("model_version", "none") for network in networks}),
+        summary,
+        "run `kedro run --pipelines export` first",
+    )
+    embeddings = catalog.load("latent_embeddings")
+    check_versions(
+        "The embeddings are of another model",
+        embeddings["model_version"].unique(),
+        summary,
+        "run `kedro run --pipelines embedding` first",
+    )
+    images = concatenate(
+        [catalog.load(f"{split}_images") for split in ("train", "validation", "test")]
+    )
+    # A release has embeddings of the images that judged it too, and not these images.
+    place = pd.Index(images.image_id).get_indexer(embeddings["image_id"])
+    if not (place >= 0).any():
+        raise ValueError(
+            "The images are not those that were embedded: expected images with the `image_id` of "
+            "the embeddings, received none; run `kedro run --pipelines embedding` first."
+        )
+    metrics = catalog.load("metrics")
+    its_own = metrics.get("model_version") == summary["model_version"]
+    return ExploredModel(
+        encoder=networks[0],
+        decoder=networks[1],
+        summary=summary,
+        embeddings=embeddings[place >= 0],
+        images=images.take(place[place >= 0]),
+        test_negative_elbo=metrics["splits"]["test"]["negative_elbo"] if its_own else None,
+        calibration=_calibration(catalog, summary["model_version"]),
+    )
+
+
+def _calibration(catalog: CatalogProtocol[Any, Any], model_version: str) -> Calibration | None:
+    """Return the calibration of the model; one of another model is none."""
+    calibration: Calibration | None = catalog.load("scoring_calibration")
+    if calibration is None or calibration.model_version != model_version:
+        click.echo(
+            "The explorer shows no threshold of anomalies, as this model has none: run `kedro run "
+            "--pipelines anomaly` first to see one.",
+            err=True,
+        )
+        return None
+    return calibration

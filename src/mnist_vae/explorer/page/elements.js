@@ -1,0 +1,26 @@
+// Elements of the page: found, and made.
+
+import { colourOf } from "./pad.js";
+
+/** Return the element of this id. */
+export const element = (id) => document.getElementById(id);
+
+/** Return rows of a description list. */
+export function facts(pairs) {
+  return pairs.flatMap(([name, value]) => {
+    const [term, description] = [document.createElement("dt"), document.createElement("dd")];
+    [term.textContent, description.textContent] = [name, value];
+    return [term, description];
+  });
+}
+
+/** Return a button with a coloured dot, for a class. */
+export function chip(label, text) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "chip";
+  const dot = document.createElement("span");
+  dot.style.background = colourOf(label);
+  button.append(dot, text);
+  return button;
+}

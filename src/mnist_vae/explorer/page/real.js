@@ -1,0 +1,56 @@
+// A real image that was clicked: itself, its reconstruction and its neighbours.
+
+import { element, facts } from "./elements.js";
+import { fixed } from "./pad.js";
+import { makeCanvas, paint } from "./pictures.js";
+import { negativeElbo } from "./scores.js";
+
+const NEIGHBOURS = 10;
+
+export class Real {
+  constructor(explorer) {
+    this.explorer = explorer;
+  }
+
+  async show(row) {
+    const { explorer } = this;
+    const { points, model } = explorer;
+    this.row = row;
+    const isOld = () => this.row !== row;
+    const z = Float32Array.from(points.zOf(row));
+    const near = points.nearest(z, NEIGHBOURS, row);
+    explorer.moveTo(z);
+    explorer.forget();
+    explorer.pad.mark({ selected: row, neighbours: near });
+    const pixels = await explorer.thumbnails.pixels(row);
+    const code = await explorer.encoder.encode(pixels);
+    const elbo = await negativeElbo(explorer.decoder, model.reconstruction, pixels, code);
+    const decoded = await explorer.decoder.decode(z);
+    const buttons = await Promise.all(near.map((other) => this.neighbour(other)));
+    if (isOld()) return;
+    paint(element("real-image"), pixels);
+    paint(element("real-decoded"), decoded);
+    element("real-facts").replaceChildren(...facts([
+      ["Label", explorer.className(row).replace("class ", "")],
+      ["Split", points.splits[points.split[row]]],
+      ["image_id", `${points.id[row]}`],
+      ["−ELBO", `${fixed(elbo, 1)} nats`],
+    ]));
+    element("neighbours").replaceChildren(...buttons);
+    element("real-empty").hidden = true;
+    element("real-content").hidden = false;
+    explorer.explain(pixels, code, elbo);
+  }
+
+  async neighbour(row) {
+    const { explorer } = this;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.setAttribute("aria-label", `Neighbour ${explorer.points.id[row]}, ${explorer.className(row)}`);
+    const canvas = makeCanvas();
+    paint(canvas, await explorer.thumbnails.pixels(row));
+    button.append(canvas);
+    button.addEventListener("click", () => this.show(row));
+    return button;
+  }
+}

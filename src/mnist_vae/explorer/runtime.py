@@ -1,0 +1,104 @@
+"""ONNX Runtime for browsers, which the npm registry has: fetched once, checked, kept."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from base64 import b64encode
+from pathlib import Path
+
+from mnist_vae.datasets.folders import free
+
+PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
+# As the npm registry has it (`npm view onnxruntime-web@1.30.0 dist.integrity`).
+INTEGRITY = "sha512-" + (
+    "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+)
+# Of the archive, what the page needs, and what it is called there. A static host may not know the
+# ending `.mjs`.
+FILES = {
+    "package/dist/ort.wasm.bundle.min.mjs": "ort.js",
+    "package/dist/ort-wasm-simd-threaded.wasm": "ort.wasm",
+}
+_TIMEOUT = 600  # seconds; the archive has 33 MB
+
+
+class RuntimeUnavailable(Exception):  # noqa: N818 -- it names what is so
+    """ONNX Runtime for browsers cannot be had."""
+
+
+def runtime_files(cache: Path, archive: Path | None = None) -> dict[str, Path]:
+    """Return the files of ONNX Runtime by their names in the page.
+
+    They are taken from `cache`; where they are not there yet, from `archive`, or with `npm pack`
+    from the registry that npm is configured for.
+
+    Args:
+        cache: A folder of one's own, which need not be there.
+        archive: The package's .tgz, for a machine without npm or without a network.
+
+    Raises:
+        RuntimeUnavailable: There is no npm, it fails, or the archive has another checksum.
+    """
+    folder = cache / f"{PACKAGE}-{VERSION}"
+    files = {name: folder / name for name in FILES.values()}
+    if not all(path.is_file() for path in files.values()):
+        with tempfile.TemporaryDirectory() as temporary:
+            _unpack(archive or _pack(Path(temporary)), folder)
+    return files
+
+
+def _pack(folder: Path) -> Path:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise RuntimeUnavailable(
+            f"The explorer needs {PACKAGE} {VERSION} once, to run the model in the browser: "
+            "expected the program `npm` of Node.js to fetch it with, received none; install "
+            f"Node.js, or name the package's archive, {PACKAGE}-{VERSION}.tgz, with "
+            "--onnxruntime-web."
+        )
+    finished = subprocess.run(  # noqa: S603 -- npm, with words of ours alone
+        [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--silent"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT,
+        check=False,
+    )
+    archives = list(folder.glob("*.tgz"))
+    if finished.returncode != 0 or len(archives) != 1:
+        said = " ".join((finished.stderr or finished.stdout).split())[-300:]
+        raise RuntimeUnavailable(
+            f"{PACKAGE} {VERSION} could not be fetched: expected one archive from `npm pack`, "
+            f"received exit code {finished.returncode} ({said}); look at the network and at npm's "
+            "configuration, or name the archive with --onnxruntime-web."
+        )
+    return archives[0]
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Check the archive, and put the page's files in `folder`, all of them or none."""
+    with archive.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha512").digest()
+    received = f"sha512-{b64encode(digest).decode()}"
+    if received != INTEGRITY:
+        raise RuntimeUnavailable(
+            f"{archive} is not {PACKAGE} {VERSION}: expected the checksum {INTEGRITY}, received "
+            f"{received}; fetch it again with `npm pack {PACKAGE}@{VERSION}`."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as temporary,
+        tarfile.open(archive) as packed,
+    ):
+        whole = Path(temporary) / "whole"
+        whole.mkdir()
+        for member, name in FILES.items():
+            packed.extract(member, temporary, filter="data")
+            (Path(temporary) / member).rename(whole / name)
+        if folder.exists():  # a part of it, which somebody removed the rest of
+            folder.rename(free(folder.with_name(f"{folder.name}.old")))
+        whole.rename(folder)

@@ -1,0 +1,50 @@
+"""A server of the page for one machine's own browser."""
+
+from __future__ import annotations
+
+import functools
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+HOST = "127.0.0.1"
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """Files of one folder, each with the type that a browser insists on."""
+
+    extensions_map: ClassVar[dict[str, str]] = {
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".wasm": "application/wasm",
+        ".onnx": "application/octet-stream",
+    }
+
+    def end_headers(self) -> None:
+        """Have the browser ask again for what another model may have changed."""
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: the terminal shows the address."""
+
+    def list_directory(self, path: Any) -> None:  # type: ignore[override]
+        """Show no folder."""
+        self.send_error(404)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True  # a browser keeps its connections open
+
+
+def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
+    """Return a server of `folder` on loopback, that listens already.
+
+    Args:
+        folder: The page.
+        port: Where; 0 for any that is free.
+
+    Raises:
+        OSError: The port cannot be had.
+    """
+    return _Server((HOST, port), functools.partial(_Handler, directory=str(folder)))

@@ -1,0 +1,61 @@
+"""Export of a trained model."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from mnist_vae.contracts import check_models
+from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.datasets.onnx_model import OnnxModel
+from mnist_vae.images import ImageSet
+
+logger = logging.getLogger(__name__)
+
+_CHECKED_IMAGES = 500
+
+
+def export_models(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    training_summary: dict[str, Any],
+    validation_images: ImageSet,
+) -> tuple[KerasModel, OnnxModel, OnnxModel]:
+    """Return the model in forms that other programs read, after a comparison with Keras.
+
+    Args:
+        encoder: The trained encoder.
+        decoder: The trained decoder.
+        training_summary: Names the model; the ONNX files name it too, as `model_version` in their
+            metadata.
+        validation_images: The first of them are mapped by both, to see that they agree.
+
+    Returns:
+        The encoder of built-in layers alone (`vae.export.inference_encoder`), and encoder and
+        decoder as ONNX.
+
+    Raises:
+        ValueError: Models and summary do not belong together, or a file would not do what Keras
+            does: the largest difference is not below `vae.export.TOLERANCE`.
+    """
+    from mnist_vae.vae import export
+
+    check_models(training_summary, encoder, decoder)
+    metadata = {
+        "model_version": training_summary["model_version"],
+        "reconstruction": training_summary["reconstruction"],
+    }
+    plain = export.inference_encoder(encoder)
+    onnx_encoder = export.encoder_to_onnx(plain, metadata)
+    onnx_decoder = export.decoder_to_onnx(decoder, metadata)
+    pixels = validation_images.take(slice(_CHECKED_IMAGES)).model_input()
+    differences = (
+        export.check_encoder(onnx_encoder, plain, pixels),
+        export.check_decoder(onnx_decoder, decoder, np.asarray(plain(pixels)[0])),
+    )
+    logger.info(
+        "ONNX differs from Keras by %.1e at most, on %d images.", max(differences), len(pixels)
+    )
+    return plain, onnx_encoder, onnx_decoder

@@ -1,0 +1,77 @@
+"""ONNX Runtime for browsers: fetched once, checked, and said where it cannot be had."""
+
+import hashlib
+import io
+import os
+import tarfile
+from base64 import b64encode
+
+import pytest
+
+from mnist_vae.explorer import runtime
+from mnist_vae.explorer.runtime import FILES, RuntimeUnavailable, runtime_files
+
+
+@pytest.fixture
+def archive(tmp_path, monkeypatch):
+    """An archive like that of the registry, whose checksum is the expected one."""
+    path = tmp_path / "fetched" / "onnxruntime-web-1.30.0.tgz"
+    path.parent.mkdir()
+    with tarfile.open(path, "w:gz") as packed:
+        for member in [*FILES, "package/README.md"]:
+            info = tarfile.TarInfo(member)
+            info.size = len(member)
+            packed.addfile(info, io.BytesIO(member.encode()))
+    digest = b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+    monkeypatch.setattr(runtime, "INTEGRITY", f"sha512-{digest}")
+    return path
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    """Put a program `npm` on the path that does as it is told, and no other."""
+
+    def make(script):
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        (folder / "npm").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "npm").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
+
+    return make
+
+
+def test_npm_fetches_the_version_that_is_pinned_once(tmp_path, archive, npm):
+    npm(f'echo "$@" >> {tmp_path}/asked; cp {archive} .')
+    for _ in range(2):
+        files = runtime_files(tmp_path / "cache")
+        assert {name: path.read_text() for name, path in files.items()} == {
+            name: member for member, name in FILES.items()
+        }
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == ["pack onnxruntime-web@1.30.0 --ignore-scripts --silent"]
+
+
+def test_another_archive_is_refused_and_nothing_is_kept(tmp_path, archive):
+    archive.write_bytes(archive.read_bytes() + b"more")
+    with pytest.raises(RuntimeUnavailable, match=r"is not onnxruntime-web 1\.30\.0: expected"):
+        runtime_files(tmp_path / "cache", archive)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_somebody_removed_a_part_of_is_fetched_anew(tmp_path, archive):
+    files = runtime_files(tmp_path / "cache", archive)
+    files["ort.wasm"].unlink()
+    assert all(path.is_file() for path in runtime_files(tmp_path / "cache", archive).values())
+
+
+def test_without_npm_it_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeUnavailable, match=r"expected the program `npm`.*--onnxruntime-web"):
+        runtime_files(tmp_path / "cache")
+
+
+def test_an_npm_that_fails_is_quoted(tmp_path, npm):
+    npm("echo no network >&2; exit 3")
+    with pytest.raises(RuntimeUnavailable, match=r"received exit code 3 \(no network\)"):
+        runtime_files(tmp_path / "cache")
