@@ -11,6 +11,7 @@ from mnist_vae.pipelines import (
     evaluation,
     generation,
     intake,
+    model_report,
     promotion,
     reporting,
     retraining,
@@ -39,6 +40,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     generation_pipeline = _stage("generation", generation.create_pipeline())
     reporting_pipeline = _stage("reporting", reporting.create_pipeline())
     calibration_pipeline = _stage("anomaly", anomaly.create_calibration_pipeline())
+    model_report_pipeline = _stage("reporting", model_report.create_pipeline())
     usage_pipeline = usage.create_pipeline()
     return {
         "data": data_pipeline,
@@ -55,10 +57,15 @@ def register_pipelines() -> dict[str, Pipeline]:
         + usage_pipeline,
         "generation": generation_pipeline + usage_pipeline,
         "denoising": _stage("denoising", denoising.create_pipeline()) + usage_pipeline,
+        "model_report": model_report_pipeline,
         "reporting": reporting_pipeline,
         "retraining": retraining.create_pipeline(
             data_pipeline,
-            model_pipeline + generation_pipeline + reporting_pipeline + calibration_pipeline,
+            model_pipeline
+            + generation_pipeline
+            + reporting_pipeline
+            + calibration_pipeline
+            + _stage("reporting", model_report.create_card_pipeline()),
             embedding_pipeline,
         ),
         "rollback": promotion.create_rollback_pipeline(),
@@ -67,7 +74,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "__default__": training_pipeline
         + embedding_pipeline
         + generation_pipeline
-        + reporting_pipeline,
+        + reporting_pipeline
+        + model_report_pipeline,
     }
 
 
