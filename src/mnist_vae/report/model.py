@@ -142,7 +142,7 @@ def facts(files: ModelFiles) -> tuple[Fact, ...]:
         Fact(
             name="Test − train",
             value=f"{gap:+.2f}".replace("-", "−"),
-            note="how much it has learned by heart",
+            note="what it loses on unseen images",
         ),
         Fact(name="Latent dimensions", value=f"{latents}", note=f"{test['active_units']} in use"),
         Fact(name="Trained for", value=f"{epochs} epoch{'s' * (epochs != 1)}", note=duration),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
+import re
 import zlib
 from pathlib import Path
 from typing import Any
 
 from mnist_vae.report.blocks import Chart, Charts, Page, Scatter
 
+_CODE = re.compile(r"`([^`]+)`")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -26,7 +28,15 @@ def template(name: str) -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["prose"] = prose
     return environment.get_template(name)
+
+
+def prose(text: str) -> Any:
+    """Return a sentence as HTML, where what stands in backticks is code."""
+    from markupsafe import Markup, escape
+
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 -- it is escaped
 
 
 def render(page: Page) -> str:

@@ -133,7 +133,9 @@ def worth_section(
         complete: Whether the pipeline `evaluation` has made the rows.
     """
     loss = measure(metrics["reconstruction_term"])
+    cells = [figure_cells(one) for one in rows]
     notes = [] if is_mnist(metrics["data"]) else [ELSEWHERE]
+    notes += [f"The reference of {figure}: {source}." for figure, _, _, source in cells if source]
     if loss.note:
         notes.append(loss.note)
     if not complete:
@@ -156,18 +158,19 @@ def worth_section(
         columns=("split", "images", loss.words, "reconstruction", "KL, nats"),
         rows=tuple(splits),
     )
-    table = _worth_table(rows, "Figures of the test images, ± the standard error")
-    blocks = (table, *(Text(text=note, note=True) for note in notes), of_splits)
+    blocks = (_worth_table(cells), *(Text(text=note, note=True) for note in notes), of_splits)
     return Section(key="worth", title="What it is worth", blocks=blocks)
 
 
-def _worth_table(rows: Iterable[dict[str, Any]], caption: str) -> Table:
-    """Return the table of the report; without references it has no columns for them."""
-    cells = [figure_cells(one) for one in rows]
-    columns = ("figure", "obtained", "reference", "source of the reference")
-    if not any(reference for _, _, reference, _ in cells):
-        return Table(caption=caption, columns=columns[:2], rows=tuple(one[:2] for one in cells))
-    return Table(caption=caption, columns=columns, rows=tuple(cells))
+def _worth_table(cells: list[tuple[str, str, str, str]]) -> Table:
+    """Return the table of the page; without references it has no column for them."""
+    referred = any(known for _, _, known, _ in cells)
+    columns = ("figure", "obtained", "reference")[: 3 if referred else 2]
+    return Table(
+        caption="Figures of the test images, ± the standard error",
+        columns=columns,
+        rows=tuple(one[: len(columns)] for one in cells),
+    )
 
 
 def with_error(value: float, error: float | None) -> str:

@@ -99,7 +99,8 @@
     await draw(plot, traces, {
       hovermode: "closest", showlegend: about.labels.length > 1,
       dragmode: coarse.matches ? false : "zoom",
-      legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom", itemsizing: "constant" },
+      margin: { l: 10, r: 10, t: 34, b: 10 }, // above are the buttons
+      legend: { orientation: "h", x: 0, y: -0.12, yanchor: "top", itemsizing: "constant" },
       xaxis: { title: { text: about.x.name } },
       yaxis: { title: { text: about.equal ? about.y.name : "" }, ...(about.equal ? { scaleanchor: "x" } : { visible: false }) },
     }, { displayModeBar: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] });
@@ -171,7 +172,7 @@
   const opened = [];
   function beforePrint() {
     printing = true;
-    for (const details of document.querySelectorAll("details:not([open])")) {
+    for (const details of document.querySelectorAll("details:not([open], .raw)")) {
       details.open = true;
       opened.push(details);
     }
