@@ -43,9 +43,10 @@ def _result(metrics: dict[str, Any]) -> str:
     """Return the loss of the test images, of which model it is, and on which data."""
     test = metrics["splits"]["test"]
     loss = measure(metrics["reconstruction_term"])
+    unit = f" {loss.unit}" if loss.unit else ""
     return (
         f"{loss.name} {test['negative_elbo']:.2f} ± "
-        f"{test['negative_elbo_standard_error']:.2f}{f' {loss.unit}' * bool(loss.unit)} an image, on "
+        f"{test['negative_elbo_standard_error']:.2f}{unit} an image, on "
         f"{test['n_images']:,} test images. {metrics['data']}"
     )
 

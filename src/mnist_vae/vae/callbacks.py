@@ -263,7 +263,6 @@ class Progress(keras.callbacks.Callback):
                 self._epochs,
                 line,
                 "" if self.model.reconstruction == "mse" else " nats",
-                "" if self.model.reconstruction == "mse" else " nats",
                 f"{self._n_images / (now - self._epoch_started):,.0f}",
                 self._left(epoch, now),
             )

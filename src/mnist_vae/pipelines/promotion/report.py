@@ -59,7 +59,7 @@ def candidate_page(
 def in_words(gain: float) -> str:
     """Return a gain as what it is, also where it is none: better, or worse."""
     if round(gain, 3) == 0:
-        return "neither better nor worse to 0.001"
+        return "neither better nor worse by 0.001"
     return f"{'better' if gain > 0 else 'worse'} by {abs(gain):.3f}"
 
 
