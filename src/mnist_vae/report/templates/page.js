@@ -193,8 +193,8 @@
     dark.addEventListener("change", recolour);
     addEventListener("beforeprint", beforePrint);
     addEventListener("afterprint", afterPrint);
+    document.querySelector(".no-figures").hidden = true;
   } catch (error) {
-    document.querySelector(".no-figures").hidden = false;
     console.error(error);
   }
   document.documentElement.dataset.ready = "yes";

@@ -1,0 +1,51 @@
+"""Chromium for tests and benchmarks, driven by Playwright."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+
+def chromium() -> str | None:
+    """Return the path of the browser, or None where there is none."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Any]:
+    """Yield a headless browser of Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Its sandbox wants rights that a container seldom has.
+        opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+class Watched:
+    """A page of the browser whose requests and complaints are noted.
+
+    Attributes:
+        requests: The addresses that it asked for.
+        complaints: Errors and warnings of its console, and requests that failed.
+    """
+
+    def __init__(self, opened: Any, **context: Any) -> None:
+        """Open the page; `context` is that of Playwright's `new_context`."""
+        self.context = opened.new_context(**context)
+        self.page = self.context.new_page()
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("requestfailed", lambda request: self.complaints.append(request.url))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._note)
+
+    def _note(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
