@@ -50,6 +50,7 @@ PREVIEWS = {
     "latent_arithmetic": "ImagePreview",
     "learning_curves": "PlotlyPreview",
     "latent_scatter": "PlotlyPreview",
+    "model_card": "TextPreview",
 }
 
 
