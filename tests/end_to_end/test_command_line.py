@@ -1,6 +1,7 @@
 """The command line, in processes of its own, as a user types it."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
