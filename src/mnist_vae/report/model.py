@@ -88,9 +88,9 @@ def check_files(files: ModelFiles) -> None:
     Raises:
         ValueError: Metrics, embeddings or manifest are of another model.
     """
-    versions = {
+    versions: dict[str, list[str]] = {
         "metrics": [files.metrics["model_version"]],
-        "embeddings": files.latent_embeddings["model_version"].unique(),
+        "embeddings": files.latent_embeddings["model_version"].unique().tolist(),
     }
     if files.run_manifest is not None:
         versions["run manifest"] = [files.run_manifest["model_version"]]

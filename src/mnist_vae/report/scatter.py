@@ -151,9 +151,9 @@ def _webp(thumbnails: NDArray[np.uint8], levels: int) -> bytes:
     height = -(-len(grey) // _COLUMNS)
     sheet = np.zeros((height * _COLUMNS, _SIDE, _SIDE), np.uint8)
     sheet[: len(grey)] = grey
-    sheet = sheet.reshape(height, _COLUMNS, _SIDE, _SIDE).swapaxes(1, 2)
+    tiles = sheet.reshape(height, _COLUMNS, _SIDE, _SIDE).swapaxes(1, 2)
     buffer = io.BytesIO()
-    picture = Image.fromarray(sheet.reshape(height * _SIDE, _COLUMNS * _SIDE))
+    picture = Image.fromarray(tiles.reshape(height * _SIDE, _COLUMNS * _SIDE))
     picture.save(buffer, "webp", lossless=True, method=1, quality=50)
     return buffer.getvalue()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,7 +111,7 @@ def with_references(rows: list[dict[str, Any]], statement: str) -> list[dict[str
     ]
 
 
-def figure_cells(one: dict[str, Any]) -> tuple[str, str, str, str]:
+def figure_cells(one: Mapping[Any, Any]) -> tuple[str, str, str, str]:
     """Return a row for people: the figure, what was obtained, the reference and its source."""
     known = pd.notna(one["reference"])
     return (
@@ -123,7 +123,7 @@ def figure_cells(one: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def worth_section(
-    rows: Iterable[dict[str, Any]], metrics: dict[str, Any], *, complete: bool
+    rows: Iterable[Mapping[Any, Any]], metrics: dict[str, Any], *, complete: bool
 ) -> Section:
     """Return the figures beside their references, and how they have to be read.
 

@@ -65,7 +65,7 @@ def _table(scores: pd.DataFrame, caption: str) -> Table:
     methods = scores["method"].unique().tolist()
     rows = []
     for (kind, level), of in scores.groupby(["kind", "level"], sort=False):
-        by = of.set_index("method")
-        cells = (with_error(by.at[name, "psnr"], by.at[name, "psnr_se"]) for name in methods)
+        values = of.set_index("method")[["psnr", "psnr_se"]].to_dict("index")
+        cells = (with_error(values[name]["psnr"], values[name]["psnr_se"]) for name in methods)
         rows.append((f"{str(kind).replace('_', ' ')} {level:g}", *cells))
     return Table(caption=caption, columns=("corruption", *methods), rows=tuple(rows))

@@ -105,7 +105,7 @@ def _figures(decision: Decision, files: ModelFiles, champion: Release | None, lo
         values = [getattr(model, of) for model in models]
         return name, *("" if value is None else form.format(value) for value in values)
 
-    tests = [files.metrics]
+    tests: list[dict[str, Any] | None] = [files.metrics]
     if champion is not None and decision.champion is not None:
         tests.append(champion.load(_METRICS) if champion.has(_METRICS) else None)
     return Table(
