@@ -25,7 +25,8 @@
       layout: {
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
         font: { color: colours.ink, size: 13, family: "system-ui, sans-serif" },
-        xaxis: axis, yaxis: axis, hoverlabel: { bgcolor: colours.paper, font: { color: colours.ink } },
+        xaxis: axis, yaxis: axis, modebar: { bgcolor: "rgba(0,0,0,0)", color: colours.ink, activecolor: "#2a86c8" },
+        hoverlabel: { bgcolor: colours.paper, font: { color: colours.ink } },
       },
     };
   }
