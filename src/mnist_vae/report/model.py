@@ -136,7 +136,7 @@ def facts(files: ModelFiles) -> tuple[Fact, ...]:
     latents, epochs = files.metrics["latent_dim"], summary["epochs"]
     duration = in_words(summary["duration_seconds"])
     return (
-        Fact(name=f"{loss.words}, test", value=shown, note="mean ± standard error, an image"),
+        Fact(name=f"{loss.words}, test", value=shown, note="an image, ± the standard error"),
         Fact(name="Reconstruction", value=f"{test['reconstruction']:.2f}", note=loss.unit),
         Fact(name="KL", value=f"{test['kl']:.2f}", note="nats"),
         Fact(

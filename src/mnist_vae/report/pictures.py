@@ -31,13 +31,13 @@ def reconstruction_section(
     Without test images they are those of all splits.
     """
     title = "Reconstructions, from best to worst"
-    table = latent_embeddings
+    table, kind = latent_embeddings, "images"
     if (table["split"] == "test").any():
-        table = table[table["split"] == "test"]
+        table, kind = table[table["split"] == "test"], "test images"
     pictures = _grey_by_id(images, table["image_id"].to_numpy())
     table = table[table["image_id"].isin(pictures.keys())]
     if table.empty:
-        said = Text(text="The test images of this model were not kept.", note=True)
+        said = Text(text=f"The {kind} of this model were not kept.", note=True)
         return Section(key="reconstructions", title=title, blocks=(said,))
     values = (table["reconstruction"] + table["kl"]).to_numpy(float)
     order = np.argsort(values, kind="stable")
@@ -58,7 +58,7 @@ def reconstruction_section(
             )
         )
     said = Text(
-        text=f"{len(cells)} of {len(table):,} test images, at equal steps from the best to the "
+        text=f"{len(cells)} of {len(table):,} {kind}, at equal steps from the best to the "
         f"worst: each above its reconstruction through the mean of z, with its {loss.words}, and "
         "its number."
     )
