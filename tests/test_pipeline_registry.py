@@ -65,6 +65,7 @@ def test_the_named_pipelines_are_there():
         "evaluation",
         "export",
         "generation",
+        "model_report",
         "reporting",
         "retraining",
         "rollback",
@@ -104,14 +105,23 @@ def test_a_release_has_the_calibration_that_the_scoring_applies(entry_of):
     assert read == {**made, "optional": True}
 
 
+def test_a_release_has_its_report_and_its_card_before_it_goes_in_service(entry_of):
+    last = next(node for node in PIPELINES["retraining"].nodes if node.name == "promotion.finalise")
+    assert {"retraining_report", "candidate_model_card"} <= set(last.inputs)
+    assert entry_of("retraining_report")["filepath"] == "data/06_models/candidate/report.html"
+    assert entry_of("candidate_model_card")["filepath"] == "data/06_models/candidate/README.md"
+
+
 def test_the_default_pipeline_is_the_whole_mission():
     assert PIPELINES["__default__"].outputs() >= {
+        "model_card",
+        "model_report",
         "latent_scatter",
         "learning_curves",
-        "run_manifest",
         "generated_image_files",
     }
-    assert {"metrics", "latent_embeddings"} <= PIPELINES["__default__"].all_outputs()
+    made = PIPELINES["__default__"].all_outputs()
+    assert {"metrics", "latent_embeddings", "run_manifest"} <= made
 
 
 def test_every_dataset_is_persisted_in_the_layer_of_its_folder(entry_of):

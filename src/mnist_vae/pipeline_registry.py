@@ -12,6 +12,7 @@ from mnist_vae.pipelines import (
     export,
     generation,
     intake,
+    model_report,
     promotion,
     reporting,
     retraining,
@@ -42,6 +43,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     generation_pipeline = _stage("generation", generation.create_pipeline())
     reporting_pipeline = _stage("reporting", reporting.create_pipeline())
     calibration_pipeline = _stage("anomaly", anomaly.create_calibration_pipeline())
+    model_report_pipeline = _stage("reporting", model_report.create_pipeline())
     usage_pipeline = usage.create_pipeline()
     return {
         "data": data_pipeline,
@@ -59,10 +61,15 @@ def register_pipelines() -> dict[str, Pipeline]:
         "export": export_pipeline + usage_pipeline,
         "generation": generation_pipeline + usage_pipeline,
         "denoising": _stage("denoising", denoising.create_pipeline()) + usage_pipeline,
+        "model_report": model_report_pipeline,
         "reporting": reporting_pipeline,
         "retraining": retraining.create_pipeline(
             data_pipeline,
-            model_pipeline + generation_pipeline + reporting_pipeline + calibration_pipeline,
+            model_pipeline
+            + generation_pipeline
+            + reporting_pipeline
+            + calibration_pipeline
+            + _stage("reporting", model_report.create_card_pipeline()),
             embedding_pipeline,
         ),
         "rollback": promotion.create_rollback_pipeline(),
@@ -71,7 +78,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "__default__": training_pipeline
         + embedding_pipeline
         + generation_pipeline
-        + reporting_pipeline,
+        + reporting_pipeline
+        + model_report_pipeline,
     }
 
 

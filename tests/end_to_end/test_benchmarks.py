@@ -22,6 +22,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
         ("ablation", ["variants"]),
         ("memory", ["peak_megabytes", "copies"]),
         ("explorer", ["mouse_ms", "keys_ms", "ready_ms"]),
+        ("model_report", ["median_seconds", "megabytes"]),
     ],
 )
 def test_a_benchmark_prints_one_line_of_json(script, figures, mnist_folder, tmp_path):

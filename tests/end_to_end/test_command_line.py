@@ -118,12 +118,13 @@ def test_the_run_says_which_data_it_used_and_what_it_reached(twins):
     log = runs[0].stderr
     assert log.count("Data: the embedded sample of 5,000 MNIST digits") == 2
     assert "Epoch 2/2: loss" in log
-    *_, result, pictures = log.splitlines()
+    *_, result, pictures, page = log.splitlines()
     assert re.search(
         r"Result: −ELBO \d+\.\d\d ± \d+\.\d\d nats an image, on \d+ test images", result
     )
     assert "not the full MNIST" in result
     assert "Pictures in data/test/08_reporting: generated_sheet.png, " in pictures
+    assert page.endswith("All of it on one page: data/test/08_reporting/model_report.html")
 
 
 def test_a_run_has_a_line_a_node_and_one_an_epoch_beside_its_news(twins):

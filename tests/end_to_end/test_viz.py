@@ -53,6 +53,7 @@ PREVIEWS = {
     "latent_arithmetic": "ImagePreview",
     "learning_curves": "PlotlyPreview",
     "latent_scatter": "PlotlyPreview",
+    "model_card": "TextPreview",
 }
 
 

@@ -23,6 +23,9 @@ class Serving(Release):
         object.__setattr__(self, "folder", Path("06_models/releases") / name)
         object.__setattr__(self, "manifest", {"fingerprint": "old", **manifest})
 
+    def has(self, filename):
+        return filename in self.contents
+
     def load(self, filename):
         return self.contents[filename]
 

@@ -32,11 +32,11 @@ class RecordDataset(AtomicJSONDataset):
         Args:
             record: Path of the class, a pydantic model.
             filepath: Path or fsspec URL of the JSON file.
-            optional: Load None where there is no file, as a state like any other.
+            optional: Load None where there is no file: a run need not have it made first.
             **kwargs: Those of `json.JSONDataset`.
         """
         self._record: type[BaseModel] = load_obj(record)
-        self._optional = optional
+        self.optional = optional
         super().__init__(filepath=filepath, **kwargs)
 
     def load(self) -> BaseModel | None:
@@ -45,7 +45,7 @@ class RecordDataset(AtomicJSONDataset):
         Raises:
             DatasetError: The file holds another one, or one of another version of this package.
         """
-        if self._optional and not super()._exists():
+        if self.optional and not self._exists():
             return None
         try:
             return self._record.model_validate(super().load())
@@ -73,6 +73,3 @@ class RecordDataset(AtomicJSONDataset):
         """Return the record as JSON, for Kedro-Viz, or an empty one before the first run."""
         record = self.load() if super()._exists() else None
         return JSONPreview("{}" if record is None else record.model_dump_json(indent=2))
-
-    def _exists(self) -> bool:
-        return self._optional or bool(super()._exists())

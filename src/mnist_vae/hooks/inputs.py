@@ -77,7 +77,13 @@ def _check_given(datasets: list[Any]) -> None:
 def _check_made(names: list[str], catalog: CatalogProtocol[Any, Any], env: str) -> None:
     """Refuse a run without what another pipeline makes."""
     makers = {name: _maker(name) for name in names}
-    missing = [name for name in names if makers[name] and not catalog.exists(name)]
+    missing = [
+        name
+        for name in names
+        if makers[name]
+        and not getattr(catalog[name], "optional", False)
+        and not catalog.exists(name)
+    ]
     if not missing:
         return
     first = [maker for maker in pipelines if maker in {makers[name] for name in missing}]

@@ -29,7 +29,17 @@ _CHOICES = ("last_trained", "champion")
 _OF_A_TRAINING = {"train_images", "validation_images"}
 # Nodes that can do without an entry, as they read it for some parameters alone: releases of earlier
 # versions serve them too.
-_CAN_DO_WITHOUT = {"train_images": {"generate_images"}}
+_REPORT = {"write_model_report"}
+_CAN_DO_WITHOUT = {
+    "train_images": {"generate_images", *_REPORT},
+    "validation_images": _REPORT,
+    "test_images": _REPORT,
+    "training_history": _REPORT,
+    "run_manifest": {*_REPORT, "write_model_card"},
+    "generated_images": _REPORT,
+    "latent_manifold": _REPORT,
+    "interpolations": _REPORT,
+}
 
 
 class ModelInUse:
@@ -92,7 +102,7 @@ class ModelInUse:
         if "encoder" in named.all_outputs():
             return
         readers = {
-            name: {node.name for node in named.nodes if name in node.inputs}
+            name: {node.name.rpartition(".")[2] for node in named.nodes if name in node.inputs}
             for name in named.inputs() & set(self._entries)
         }
         optional = {name for name in readers if readers[name] <= _CAN_DO_WITHOUT.get(name, set())}

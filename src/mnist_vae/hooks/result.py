@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 
 from mnist_vae.datasets.pictures import PictureDataset
+from mnist_vae.origin import measure
 
 if TYPE_CHECKING:
     from kedro.io import CatalogProtocol
@@ -34,23 +35,31 @@ class Result:
         if found := [path for path in pictures if path is not None]:
             names = ", ".join(path.name for path in found)
             logger.info("Pictures in %s: %s", found[0].parent, names)
+        if "model_report" in made:
+            logger.info("All of it on one page: %s", _from_here(catalog["model_report"]))
 
 
 def _result(metrics: dict[str, Any]) -> str:
     """Return the loss of the test images, of which model it is, and on which data."""
     test = metrics["splits"]["test"]
-    nats = metrics["reconstruction_term"] == "binary_crossentropy"
+    loss = measure(metrics["reconstruction_term"])
+    unit = f" {loss.unit}" if loss.unit else ""
     return (
-        f"{'−ELBO' if nats else 'loss (squared error + KL)'} {test['negative_elbo']:.2f} ± "
-        f"{test['negative_elbo_standard_error']:.2f}{' nats' if nats else ''} an image, on "
+        f"{loss.name} {test['negative_elbo']:.2f} ± "
+        f"{test['negative_elbo_standard_error']:.2f}{unit} an image, on "
         f"{test['n_images']:,} test images. {metrics['data']}"
     )
 
 
 def _path(catalog: CatalogProtocol[Any, Any], name: str) -> Path | None:
-    """Return where a picture is, relative to the current folder if it is below."""
+    """Return where a picture is; None for what is none."""
     dataset = catalog.get(name)
     if not isinstance(dataset, PictureDataset):
         return None
+    return _from_here(dataset)
+
+
+def _from_here(dataset: Any) -> Path:
+    """Return where a file is, relative to the current folder if it is below."""
     path = Path(str(dataset._get_load_path()))
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED"]
 
+_PAGES = ("model_report", "retraining_report")
 _MEASURED = ("metrics", "retraining_decision")
 _TAGS = ("outcome", "reason", "model_version")
 _METRICS_OF_A_REQUEST, _PARAMETERS_OF_A_REQUEST = 1000, 100  # more are refused
@@ -107,7 +108,7 @@ class TrackedRun:
             self.client.log_image(self.id, data, f"{name}.png")
         elif isinstance(data, Figure):
             self.client.log_figure(self.id, data, f"{name}.html")
-        elif name == "retraining_report":
+        elif name in _PAGES:
             self.client.log_text(self.id, data, f"{name}.html")
         elif name == "training_history":
             rows = data.set_index("epoch").to_dict("index")

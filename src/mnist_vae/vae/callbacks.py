@@ -249,7 +249,7 @@ class Progress(keras.callbacks.Callback):
             self._bar.update(round((self._epoch + share) * self._n_images) - self._bar.n)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Show the losses of the epoch, in nats an image."""
+        """Show the losses of the epoch, an image; with `mse` they are not nats."""
         logs = logs or {}
         line = (
             f"loss {logs['loss']:.2f}, reconstruction {logs['reconstruction']:.2f}, "
@@ -258,10 +258,11 @@ class Progress(keras.callbacks.Callback):
         if self._bar.disable:
             now = time.perf_counter()
             logger.info(
-                "Epoch %d/%d: %s nats, %s images/s%s",
+                "Epoch %d/%d: %s%s, %s images/s%s",
                 epoch + 1,
                 self._epochs,
                 line,
+                "" if self.model.reconstruction == "mse" else " nats",
                 f"{self._n_images / (now - self._epoch_started):,.0f}",
                 self._left(epoch, now),
             )

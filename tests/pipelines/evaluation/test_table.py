@@ -9,12 +9,11 @@ from mnist_vae.pipelines.evaluation.latent_nodes import measure_latent_space
 from mnist_vae.pipelines.evaluation.nodes import evaluate_vae
 from mnist_vae.pipelines.evaluation.sample_nodes import measure_samples
 from mnist_vae.pipelines.evaluation.table import (
-    REFERENCES,
-    _with_error,
     draw_decomposition,
     tabulate,
     to_markdown,
 )
+from mnist_vae.report.worth import REFERENCES, with_error
 
 QUICK = EvaluationParams()
 SAMPLES = {
@@ -152,7 +151,7 @@ def test_people_get_it_in_markdown(reports):
     ],
 )
 def test_a_figure_has_no_more_digits_than_its_standard_error_tells(value, error, text):
-    assert _with_error(value, error) == text
+    assert with_error(value, error) == text
 
 
 def test_the_figure_shows_the_parts_of_each_split_or_says_that_there_are_none(reports):

@@ -164,15 +164,15 @@ def test_a_mixture_of_images_that_the_model_was_not_trained_on_is_refused(make_i
 @pytest.mark.parametrize(
     ("params", "title", "note"),
     [
-        ({}, "Generated digits", "3 images, decoded from z ~ N(0, I)"),
+        ({}, "Generated images", "3 images, decoded from z ~ N(0, I)"),
         (
             {"temperature": 0.8},
-            "Generated digits",
+            "Generated images",
             "3 images, decoded from z ~ N(0, I), at the temperature 0.8",
         ),
         (
             {"sampler": "mixture"},
-            "Generated digits",
+            "Generated images",
             "3 images, decoded from z of a Gaussian mixture fitted on z of the training images",
         ),
         (

@@ -1,9 +1,13 @@
 """The page about a candidate."""
 
+import re
+
 import pytest
 from PIL import Image
 
-from mnist_vae.pipelines.promotion.report import render
+from mnist_vae.params import ReportingParams
+from mnist_vae.pipelines.promotion.report import candidate_page, in_words
+from mnist_vae.report.page import render
 from mnist_vae.retraining.records import (
     BatchRecord,
     Check,
@@ -14,6 +18,7 @@ from mnist_vae.retraining.records import (
     Outcome,
     Plan,
 )
+from tests.model_files import make_files
 
 DRIFT = Drift(
     drifted=True, effect=0.3, p_value=1e-9, distances={"z_mean_00": 0.3}, negative_elbo=150.0
@@ -21,13 +26,13 @@ DRIFT = Drift(
 PICTURES = {name: Image.new("L", (4, 4)) for name in ("generated_sheet.png", "interpolations.png")}
 
 
-def page(champion, outcome=Outcome.KEPT, **values):
+def page(champion, outcome=Outcome.KEPT, gain=-0.05, gains=(0.1, -0.2), **of_files):
     beside = {}
     if champion is not None:
         beside = {
             "champion": Figures(negative_elbo=140.0, active_units=2, accuracy=0.8),
-            "gains": (0.1, -0.2),
-            "gain": -0.05,
+            "gains": gains,
+            "gain": gain,
             "gain_interval": (-0.1, 0.0),
             "previous": champion.name,
         }
@@ -48,27 +53,89 @@ def page(champion, outcome=Outcome.KEPT, **values):
         "monday": BatchRecord(outcome="bad", reasons=("1 < 2",)),
         "<b>": BatchRecord(outcome="accepted", images=40, drift=DRIFT),
     }
-    metrics = {"splits": {"test": {"negative_elbo": 139.5}}}
-    summary = {"statement": "Data: some."}
-    return render(decision, plan, Intake(batches=batches), champion, summary, metrics, PICTURES)
+    return render(
+        candidate_page(
+            decision,
+            plan,
+            Intake(batches=batches),
+            champion,
+            make_files(**of_files),
+            PICTURES,
+            ReportingParams(),
+            1,
+        )
+    )
+
+
+def row_of(text, name):
+    """The cells of the row of this name."""
+    row = re.search(rf'<th scope="row">{re.escape(name)}</th>(.*?)</tr>', text)[1]
+    return re.findall(r"<td[^>]*>(.*?)</td>", row)
 
 
 def test_it_says_what_was_decided_and_why_and_shows_old_beside_new(champion):
     text = page(champion)
     assert "Candidate new was not put in service" in text
-    assert text.count("data:image/png;base64,") == 4
-    assert "95 % interval\n-0.100 to 0.000; by seed 0.100, -0.200" in text
+    assert text.count('of the champion"') == len(PICTURES)
+    assert text.count('of the candidate"') == len(PICTURES)
+    assert "95 % interval of the gain −0.100 to 0.000; by seed 0.100, −0.200" in text
     assert "On the same 2,850 images, which neither model was trained on" in text
-    assert "test images (reported only)</td><td>139.50</td><td>140.00" in text
+    name = "−ELBO, nats an image, test images (reported only)"
+    assert row_of(text, name) == ["140.00", "140.00"]
+    assert row_of(text, "−ELBO, nats an image, judge&#39;s images") == ["140.05", "140.00"]
     assert "drifted, distance 0.300 of z_mean_00, p = 1e-09" in text
+
+
+def test_it_is_a_page_of_the_same_report(champion):
+    text = page(champion)
+    order = [text.index(f'<section id="{key}"') for key in ("decision", "beside", "batches")]
+    order += [text.index(f'<section id="{key}"') for key in ("worth", "learning", "latent")]
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (-3.49, "worse by 3.490"),
+        (0.25, "better by 0.250"),
+        (-0.0001, "neither better nor worse by 0.001"),
+        (0.0, "neither better nor worse by 0.001"),
+    ],
+)
+def test_a_gain_that_is_none_is_not_called_one(champion, gain, words):
+    assert in_words(gain) == words
+    text = page(champion, gain=gain)
+    assert f"the candidate is {words} nats an image than" in text
+    assert "better by −" not in text
 
 
 def test_a_first_candidate_has_nobody_beside_it():
     text = page(None, Outcome.PROMOTED)
     assert "Candidate new is in service" in text
-    assert text.count("data:image/png;base64,") == 2
-    assert "interval" not in text
+    assert '<section id="beside"' not in text
+    assert "of the champion" not in text
+    assert "95 % interval" not in text
     assert "The release before: none" in text
+
+
+def test_a_champion_of_an_earlier_version_is_shown_with_what_it_has(champion):
+    del champion.contents["interpolations.png"], champion.contents["metrics.json"]
+    text = page(champion)
+    assert text.count('of the champion"') == 1
+    name = "−ELBO, nats an image, test images (reported only)"
+    assert row_of(text, name) == ["140.00", ""]
+
+
+def test_a_candidate_of_the_sample_says_so(champion):
+    assert 'class="warning"' in page(champion, sample=True).split("</header>")[0]
+
+
+def test_with_a_squared_error_nothing_is_called_nats_of_elbo(champion):
+    text = page(champion, term="mse")
+    section = text.split('<section id="decision"')[1].split("</section>")[0]
+    assert "worse by 0.050 an image" in section
+    assert "−ELBO, nats" not in section
+    assert "compares with models of the same term alone" in section
 
 
 @pytest.mark.parametrize("wild", ["<gain>", "<data>", "1 < 2", "<b>"])

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mnist_vae.pipelines.anomaly import drawings, nodes
+from mnist_vae.pipelines.anomaly import drawings, findings, nodes
 
 _MODEL = ["encoder", "decoder", "train_images"]
 _SCORED = ["training_summary", "anomaly_calibration", "params:anomaly", "params:seed"]
@@ -97,6 +97,18 @@ def create_pipeline() -> Pipeline:
                 inputs=["anomaly_protocols", "training_summary"],
                 outputs="anomaly_protocols_figure",
                 name="draw_anomaly_protocols",
+            ),
+            Node(
+                findings.describe_anomalies,
+                inputs=[
+                    "anomaly_scores",
+                    "anomaly_metrics",
+                    "test_images",
+                    "anomaly_calibration",
+                    "training_summary",
+                ],
+                outputs="anomaly_findings",
+                name="describe_anomalies",
             ),
         ]
     )

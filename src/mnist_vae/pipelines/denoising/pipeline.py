@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from mnist_vae.pipelines.denoising import nodes
+from mnist_vae.pipelines.denoising import findings, nodes
 
 
 def create_pipeline() -> Pipeline:
@@ -48,6 +48,18 @@ def create_pipeline() -> Pipeline:
                 ["denoising_scores", "training_summary"],
                 "denoising_psnr",
                 name="draw_denoising_psnr",
+            ),
+            Node(
+                findings.describe_denoising,
+                [
+                    "denoising_scores",
+                    "inpainting_scores",
+                    "denoising_sheet",
+                    "inpainting_sheet",
+                    "training_summary",
+                ],
+                "denoising_findings",
+                name="describe_denoising",
             ),
         ]
     )

@@ -10,7 +10,7 @@ import numpy as np
 from mnist_vae.contracts import check_images, check_models
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import ImageSet
-from mnist_vae.origin import origin
+from mnist_vae.origin import measure, origin
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.decomposition import decompose
 from mnist_vae.scores import standard_error
@@ -53,7 +53,9 @@ def evaluate_vae(
         `active_units`, the number of latent dimensions whose mean varies over the images by more
         than the threshold (Burda et al., Importance Weighted Autoencoders, 2016, section 5.2);
         `n_images`.
-        With the term `mse` floor and excess are None: a squared error has no entropy.
+        With the term `mse` (`reconstruction_term`) the reconstruction is a squared error: with KL
+        it is −ELBO of a Gaussian of variance ½ a pixel but for the constant (784 / 2) log π, and
+        `negative_elbo` compares with that of the same term alone. Floor and excess are None then.
         `decomposition` is that of `decomposition.decompose`, and `binarized` the same of the test
         images with each pixel drawn as 0 or 1; both are None where `skipped` says why.
 
@@ -78,10 +80,10 @@ def evaluate_vae(
         },
         "skipped": None if evaluation_params.thorough else SKIPPED,
     }
-    test = metrics["splits"]["test"]
+    test, loss = metrics["splits"]["test"], measure(reconstruction)
     logger.info(
-        "Test %s %.2f = reconstruction %.2f + KL %.2f on %s images",
-        "−ELBO, nats:" if reconstruction == "binary_crossentropy" else "loss (squared error):",
+        "Test %s: %.2f = reconstruction %.2f + KL %.2f on %s images",
+        loss.words,
         test["negative_elbo"],
         test["reconstruction"],
         test["kl"],

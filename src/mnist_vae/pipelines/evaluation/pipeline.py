@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from mnist_vae.pipelines.evaluation.findings import describe_evaluation
 from mnist_vae.pipelines.evaluation.latent_nodes import measure_latent_space
 from mnist_vae.pipelines.evaluation.nodes import describe_run, evaluate_vae
 from mnist_vae.pipelines.evaluation.table import draw_decomposition, tabulate, to_markdown
@@ -80,6 +81,18 @@ def create_report_pipeline() -> Pipeline:
                 inputs=["metrics", "training_summary"],
                 outputs="loss_decomposition",
                 name="draw_loss_decomposition",
+            ),
+            Node(
+                describe_evaluation,
+                inputs=[
+                    "evaluation_table",
+                    "metrics",
+                    "sample_quality",
+                    "sampler_sheet",
+                    "training_summary",
+                ],
+                outputs="evaluation_findings",
+                name="describe_evaluation",
             ),
         ]
     )

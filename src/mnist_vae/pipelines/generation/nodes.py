@@ -97,7 +97,7 @@ def draw_generated_sheet(
     count = f"{len(shown):,}"
     if len(shown) < len(generated_images):
         count = f"The first {count} of {len(generated_images):,}"
-    title = "Generated digits"
+    title = "Generated images"
     if generation_params.label is not None:
         title = f"Generated images of class {generation_params.label}"
     captions = Captions(

@@ -23,14 +23,17 @@ from mnist_vae.params import (
     EmbeddingParams,
     EvaluationParams,
     ModelParams,
+    ReportingParams,
     RetrainingParams,
     TrainingParams,
 )
 from mnist_vae.pipelines.intake.candidate import Batches, start_networks
 from mnist_vae.pipelines.intake.drift import DriftMeter
 from mnist_vae.pipelines.promotion import judgement
-from mnist_vae.pipelines.promotion.report import render
+from mnist_vae.pipelines.promotion.report import candidate_page
 from mnist_vae.recipe import train
+from mnist_vae.report.model import ModelFiles
+from mnist_vae.report.page import render
 from mnist_vae.retraining.records import (
     Decision,
     Decline,
@@ -245,12 +248,34 @@ def write_report(
     champion: Release | None,
     training_summary: dict[str, Any],
     metrics: dict[str, Any],
+    run_manifest: dict[str, Any],
+    training_history: pd.DataFrame,
+    latent_embeddings: pd.DataFrame,
+    decoder: KerasModel,
+    train_images: ImageSet,
+    validation_images: ImageSet,
+    held_out_images: ImageSet,
+    generated_images: ImageSet,
     generated_sheet: Image.Image,
     latent_manifold: Image.Image,
     reconstruction_sheet: Image.Image,
     interpolations: Image.Image,
+    reporting_params: ReportingParams,
+    seed: int,
 ) -> str:
-    """Return one HTML page: the decision, why, every figure, old and new pictures side by side."""
+    """Return one HTML page: the decision, why, old and new side by side, and the model's report."""
+    files = ModelFiles(
+        training_summary=training_summary,
+        metrics=metrics,
+        latent_embeddings=latent_embeddings,
+        decoder=decoder,
+        images=[train_images, validation_images, held_out_images],
+        training_history=training_history,
+        run_manifest=run_manifest,
+        generated_images=generated_images,
+        latent_manifold=latent_manifold,
+        interpolations=interpolations,
+    )
     pictures = {
         "generated_sheet.png": generated_sheet,
         "reconstruction_sheet.png": reconstruction_sheet,
@@ -258,13 +283,16 @@ def write_report(
         "interpolations.png": interpolations,
     }
     return render(
-        retraining_decision,
-        retraining_plan,
-        batch_intake,
-        champion,
-        training_summary,
-        metrics,
-        pictures,
+        candidate_page(
+            retraining_decision,
+            retraining_plan,
+            batch_intake,
+            champion,
+            files,
+            pictures,
+            reporting_params,
+            seed,
+        )
     )
 
 

@@ -1,81 +1,171 @@
-"""The page about a candidate, from the template beside this module."""
+"""The pages of the report that a candidate has beside those of every model: the decision."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from mnist_vae.datasets.releases import Release
+from mnist_vae.origin import measure, statement
+from mnist_vae.params import ReportingParams
+from mnist_vae.report.blocks import Block, Gallery, Page, Picture, Section, Table, Text
+from mnist_vae.report.model import ModelFiles, facts, model_sections, sample_warning
 from mnist_vae.retraining.records import Decision, Drift, Intake, Outcome, Plan
-from mnist_vae.sheets import to_base64_png
 
-_TEMPLATE = "report.html.j2"
+_SCALE = 0.6
+_METRICS = "metrics.json"
+_TITLES = {
+    "generated_sheet.png": "Generated images",
+    "reconstruction_sheet.png": "Reconstructions",
+    "latent_manifold.png": "Latent manifold",
+    "interpolations.png": "Interpolations",
+}
 
 
-def render(
+def candidate_page(
     decision: Decision,
     plan: Plan,
     intake: Intake,
     champion: Release | None,
-    training_summary: dict[str, Any],
-    metrics: dict[str, Any],
+    files: ModelFiles,
     pictures: dict[str, Image.Image],
-) -> str:
-    """Return the page; `pictures` are the candidate's, by the names of their files."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    params: ReportingParams,
+    seed: int,
+) -> Page:
+    """Return the report on a candidate; `pictures` are its own, by the names of their files."""
+    promoted = decision.outcome is Outcome.PROMOTED
+    became = "is in service" if promoted else "was not put in service"
+    beside = _beside(champion, pictures) if decision.champion is not None else None
+    own = [_decision(decision, files, champion), beside, _batches(intake)]
+    return Page(
+        title=f"Candidate {decision.model_version}",
+        heading=f"Candidate {decision.model_version} {became}",
+        tone="good" if promoted else "bad",
+        statement=statement(files.training_summary),
+        warning=sample_warning(files.training_summary),
+        lead=(
+            f"{decision.reason[0].upper()}{decision.reason[1:]}. The release before: "
+            f"{decision.previous or 'none'}. A candidate was trained as {plan.reason}.",
+        ),
+        facts=facts(files),
+        sections=(
+            *(section for section in own if section is not None),
+            *model_sections(files, params, seed),
+        ),
     )
-    shown = [
-        (
-            name,
-            None if champion is None else to_base64_png(champion.load(name)),
-            to_base64_png(picture),
+
+
+def in_words(gain: float) -> str:
+    """Return a gain as what it is, also where it is none: better, or worse."""
+    if round(gain, 3) == 0:
+        return "neither better nor worse by 0.001"
+    return f"{'better' if gain > 0 else 'worse'} by {abs(gain):.3f}"
+
+
+def _decision(decision: Decision, files: ModelFiles, champion: Release | None) -> Section:
+    blocks: list[Block] = []
+    loss = measure(files.training_summary["reconstruction"])
+    if decision.gain is not None and decision.gain_interval is not None:
+        low, high = (_signed(end) for end in decision.gain_interval)
+        unit = f" {loss.unit}" if loss.unit else ""
+        said = (
+            f"On the same {decision.judge_images:,} images, which neither model was trained on, "
+            f"with the same noise, the candidate is {in_words(decision.gain)}{unit} an image than "
+            f"the model in service (95 % interval of the gain {low} to {high}"
         )
-        for name, picture in pictures.items()
-    ]
-    return environment.get_template(_TEMPLATE).render(
-        decision=decision,
-        plan=plan,
-        promoted=decision.outcome is Outcome.PROMOTED,
-        figures=_figures(decision, metrics, champion),
-        batches=[
-            (name, record.outcome, record.images, _describe(record.drift), record.reasons)
-            for name, record in intake.batches.items()
-        ],
-        pictures=shown,
-        statement=training_summary["statement"],
+        if len(decision.gains) > 1:
+            said += f"; by seed {', '.join(map(_signed, decision.gains))}"
+        blocks.append(Text(text=f"{said})."))
+    checks = tuple(
+        (check.what, check.received, check.expected, "yes" if check.passed else "NO")
+        for check in decision.checks
     )
+    blocks.append(
+        Table(
+            caption="What the candidate had to do",
+            columns=("check", "received", "expected", "passed"),
+            rows=checks,
+        )
+    )
+    blocks.append(_figures(decision, files, champion, loss.words))
+    if loss.note:
+        blocks.append(Text(text=loss.note, note=True))
+    blocks.append(
+        Text(text=f"Fingerprint of code, parameters and data: {decision.fingerprint}.", note=True)
+    )
+    return Section(key="decision", title="The decision", blocks=tuple(blocks))
 
 
-def _figures(
-    decision: Decision, metrics: dict[str, Any], champion: Release | None
-) -> list[tuple[str, list[str]]]:
-    """Return the rows of the table of figures: a name, and a value for each model."""
+def _figures(decision: Decision, files: ModelFiles, champion: Release | None, loss: str) -> Table:
+    """Return the table of figures: a name, and a value for each model."""
     models = [decision.candidate] + ([decision.champion] if decision.champion else [])
 
-    def row(name: str, form: str, of: str) -> tuple[str, list[str]]:
+    def row(name: str, form: str, of: str) -> tuple[str, ...]:
         values = [getattr(model, of) for model in models]
-        return name, ["" if value is None else form.format(value) for value in values]
+        return name, *("" if value is None else form.format(value) for value in values)
 
-    tests = [metrics]
+    tests: list[dict[str, Any] | None] = [files.metrics]
     if champion is not None and decision.champion is not None:
-        tests.append(champion.load("metrics.json"))
-    return [
-        row("−ELBO, nats an image, judge's images", "{:.2f}", "negative_elbo"),
-        row("label accuracy of z, judge's images", "{:.3f}", "accuracy"),
-        row("active latent dimensions", "{:.0f}", "active_units"),
-        (
-            "−ELBO, nats an image, test images (reported only)",
-            [f"{values['splits']['test']['negative_elbo']:.2f}" for values in tests],
+        tests.append(champion.load(_METRICS) if champion.has(_METRICS) else None)
+    return Table(
+        caption="Candidate and champion",
+        columns=("figure", "candidate", "champion")[: 1 + len(models)],
+        rows=(
+            row(f"{loss} an image, judge's images", "{:.2f}", "negative_elbo"),
+            row("label accuracy of z, judge's images", "{:.3f}", "accuracy"),
+            row("active latent dimensions", "{:.0f}", "active_units"),
+            (f"{loss} an image, test images (reported only)", *map(_test_loss, tests)),
         ),
-    ]
+    )
+
+
+def _test_loss(metrics: dict[str, Any] | None) -> str:
+    return "" if metrics is None else f"{metrics['splits']['test']['negative_elbo']:.2f}"
+
+
+def _beside(champion: Release | None, pictures: dict[str, Image.Image]) -> Section | None:
+    """Return the pictures of both models side by side, those that both have."""
+    if champion is None:
+        return None
+    galleries = []
+    for name, picture in pictures.items():
+        if not champion.has(name):  # it is of an earlier version
+            continue
+        title = _TITLES[name]
+        pair = (
+            Picture.of(picture, "candidate", f"{title} of the candidate", _SCALE),
+            Picture.of(champion.load(name), "champion", f"{title} of the champion", _SCALE),
+        )
+        galleries.append(Gallery(caption=title, pictures=pair, wide=True))
+    title = "Candidate and champion, side by side"
+    text = Text(text=f"At the left the candidate, at the right the champion, {champion.name}.")
+    return Section(key="beside", title=title, blocks=(text, *galleries))
+
+
+def _batches(intake: Intake) -> Section:
+    rows = tuple(
+        (
+            name,
+            record.outcome,
+            "" if record.images is None else f"{record.images:,}",
+            _describe(record.drift),
+            "; ".join(record.reasons),
+        )
+        for name, record in intake.batches.items()
+    )
+    block: Block = Text(text="No new batch.")
+    if rows:
+        columns = ("batch", "outcome", "images", "drift", "reasons")
+        block = Table(caption="What became of them", columns=columns, rows=rows)
+    return Section(key="batches", title="Batches of this run", blocks=(block,))
 
 
 def _describe(drift: Drift | None) -> str:
     if drift is None:
         return ""
     return f"{'drifted' if drift.drifted else 'none'}, distance {drift}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:.3f}".replace("-", "−")

@@ -1,0 +1,177 @@
+"""What a page of the report is made of: frozen records, JSON at rest.
+
+A pipeline that is run by itself saves what it has to say as a `Section`; the page puts it in its
+place. Text in them is text: the template escapes it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from mnist_vae.origin import origin
+from mnist_vae.sheets import to_base64_png
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Text(_Block):
+    """A paragraph."""
+
+    kind: Literal["text"] = "text"
+    text: str
+    note: bool = False
+    """Whether it says how to read what stands beside it, or what is not there."""
+
+
+class Table(_Block):
+    """A table, whose rows are as long as `columns`; the first cell of each names it."""
+
+    kind: Literal["table"] = "table"
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    folded: bool = False
+    """Whether a reader has to open it."""
+
+
+class Picture(_Block):
+    """A grey picture, dark on white; the page inverts it where it is dark."""
+
+    kind: Literal["picture"] = "picture"
+    caption: str
+    alt: str
+    png: str
+    """Base64."""
+    width: int
+    """In pixels of the page."""
+
+    @classmethod
+    def of(cls, picture: Image.Image, caption: str, alt: str, scale: float = 1.0) -> Picture:
+        """Return a picture that is shown at `scale` times its size."""
+        png, width = to_base64_png(picture.convert("L")), round(picture.width * scale)
+        return cls(caption=caption, alt=alt, png=png, width=width)
+
+
+class Gallery(_Block):
+    """Pictures side by side, as many as fit, under their caption."""
+
+    kind: Literal["gallery"] = "gallery"
+    caption: str
+    pictures: tuple[Picture, ...]
+    wide: bool = False
+    """Whether two of them fill the page."""
+
+
+class Chart(_Block):
+    """A Plotly figure. The page gives it its colours, and the table to those who cannot see it."""
+
+    kind: Literal["chart"] = "chart"
+    caption: str
+    data: tuple[dict[str, Any], ...]
+    layout: dict[str, Any] = {}
+    height: int = 280
+    table: Table | None = None
+
+
+class Charts(_Block):
+    """Charts side by side, as many as fit."""
+
+    kind: Literal["charts"] = "charts"
+    charts: tuple[Chart, ...]
+
+
+class Scatter(_Block):
+    """The latent plane, with the images themselves (`scatter.pack`)."""
+
+    kind: Literal["scatter"] = "scatter"
+    caption: str
+    points: str
+    """Base64 of gzipped columns."""
+    sprites: tuple[str, ...]
+    """Base64 WebP, `tiles` images each."""
+    about: dict[str, Any]
+    """What the script needs to read them."""
+    table: Table
+
+
+class Raw(_Block):
+    """A text that is shown as it is, folded."""
+
+    kind: Literal["raw"] = "raw"
+    caption: str
+    text: str
+
+
+Block = Annotated[
+    Text | Table | Picture | Gallery | Chart | Charts | Scatter | Raw, Field(discriminator="kind")
+]
+
+
+class Section(_Block):
+    """A section of the page.
+
+    Attributes:
+        key: Its anchor, and its place on the page.
+        title: Its heading.
+        blocks: What it shows, in order.
+    """
+
+    key: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+class Findings(_Block):
+    """What a pipeline that is run by itself has found out about a model, for the report.
+
+    Attributes:
+        model_version: The model.
+        release: The release that it is, where it is one.
+        sections: Their keys say where they stand.
+    """
+
+    model_version: str
+    release: str | None = None
+    sections: tuple[Section, ...]
+
+    @classmethod
+    def of(cls, training_summary: dict[str, Any], *sections: Section) -> Findings:
+        """Return sections that are of the model of this summary."""
+        return cls(sections=sections, **origin(training_summary))
+
+
+class Fact(_Block):
+    """A figure at the head of the page."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+class Page(_Block):
+    """The page.
+
+    Attributes:
+        title: Of the document.
+        heading: The first line.
+        tone: Whether the heading is good or bad news, or neither.
+        statement: What the model was trained on.
+        warning: What must not be overlooked about that, or nothing.
+        lead: Sentences under the heading.
+        facts: The figures that matter.
+        sections: The rest.
+    """
+
+    title: str
+    heading: str
+    tone: Literal["good", "bad", "plain"] = "plain"
+    statement: str
+    warning: str = ""
+    lead: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    sections: tuple[Section, ...]

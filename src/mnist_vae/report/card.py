@@ -1,0 +1,115 @@
+"""The model card: Markdown under the metadata that the Hugging Face hub reads.
+
+Its form is that of https://github.com/huggingface/hub-docs/blob/main/modelcard.md.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mnist_vae.origin import measure, statement
+from mnist_vae.report.model import sample_warning
+from mnist_vae.report.page import template
+from mnist_vae.report.training import in_words
+from mnist_vae.report.worth import (
+    figure_cells,
+    is_mnist,
+    rows_of_metrics,
+    with_references,
+)
+
+_MNIST = "ylecun/mnist"  # its name on the hub
+_TASK = "unconditional-image-generation"
+_TAGS = ["variational-autoencoder", "vae", "image-generation", "representation-learning", "kedro"]
+
+
+def render_card(
+    training_summary: dict[str, Any],
+    metrics: dict[str, Any],
+    run_manifest: dict[str, Any] | None,
+) -> str:
+    """Return the card of a model.
+
+    Args:
+        training_summary: Which model it is.
+        metrics: Those of `evaluate_vae`.
+        run_manifest: How it came to be; a release of an earlier version is without.
+    """
+    import yaml
+
+    rows = with_references(rows_of_metrics(metrics), metrics["data"])
+    content: str = template("model_card.md.j2").render(
+        metadata=yaml.safe_dump(
+            card_metadata(training_summary, metrics, run_manifest),
+            allow_unicode=True,
+            sort_keys=False,
+        ),
+        name=training_summary.get("release") or training_summary["model_version"],
+        version=training_summary["model_version"],
+        statement=_plain(statement(training_summary)),
+        warning=sample_warning(training_summary),
+        latent_dim=metrics["latent_dim"],
+        epochs=training_summary["epochs"],
+        duration=in_words(training_summary["duration_seconds"]),
+        n_test=f"{metrics['splits']['test']['n_images']:,}",
+        mnist=is_mnist(metrics["data"]),
+        note=measure(metrics["reconstruction_term"]).note,
+        rows=[[_plain(cell) for cell in figure_cells(row)] for row in rows],
+        manifest=run_manifest,
+        versions=_plain(
+            ", ".join(f"{k} {v}" for k, v in (run_manifest or {}).get("versions", {}).items())
+        ),
+    )
+    return content
+
+
+def card_metadata(
+    training_summary: dict[str, Any],
+    metrics: dict[str, Any],
+    run_manifest: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the front matter: licence, library, task, data set, and the figures as a model index.
+
+    The data set is named where it is the whole MNIST, with its checksums: another may have its
+    name, and the embedded sample is not it.
+    """
+    loss, test = measure(metrics["reconstruction_term"]), metrics["splits"]["test"]
+    mnist = is_mnist(metrics["data"])
+    name = "MNIST" if mnist else ((run_manifest or {}).get("data") or {}).get("name", "own images")
+    of_loss = "negative_elbo" if loss.unit else "squared_error_plus_kl"
+    measured = [
+        (of_loss, f"{loss.words}, an image", test["negative_elbo"]),
+        ("reconstruction", "reconstruction term, an image", test["reconstruction"]),
+        ("kl", "KL, nats, an image", test["kl"]),
+    ]
+    dataset = {"type": _MNIST if mnist else _slug(name), "name": name, "split": "test"}
+    result = {
+        "task": {"type": _TASK, "name": "Unconditional image generation"},
+        "dataset": dataset,
+        "metrics": [
+            {"type": kind, "name": words, "value": round(float(value), 4)}
+            for kind, words, value in measured
+        ],
+    }
+    return {
+        "license": "mit",
+        "library_name": "keras",
+        "pipeline_tag": _TASK,
+        "tags": _TAGS,
+        **({"datasets": [_MNIST]} if mnist else {}),
+        "metrics": [of_loss],
+        "model-index": [
+            {"name": f"mnist-vae {training_summary['model_version']}", "results": [result]}
+        ],
+    }
+
+
+def _slug(name: str) -> str:
+    """Return a name as the hub takes it: letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "own-images"
+
+
+def _plain(text: str) -> str:
+    """Return a text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,102 @@
+"""What a model makes of images, and images that it makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet
+from mnist_vae.origin import Measure
+from mnist_vae.report.blocks import Gallery, Picture, Section, Text
+from mnist_vae.sheets import tile
+
+SHEET_SCALE = 0.6
+"""Of the sheets, whose pixels are four times as large as those of the images."""
+
+_RECONSTRUCTIONS = 24
+_MOST_GENERATED, _GENERATED_COLUMNS = 100, 20
+_PAIR_SCALE = 3
+
+
+def reconstruction_section(
+    latent_embeddings: pd.DataFrame, images: list[ImageSet], decoder: KerasModel, loss: Measure
+) -> Section:
+    """Return test images from the best reconstructed to the worst, each above what was made of it.
+
+    Without test images they are those of all splits.
+    """
+    title = "Reconstructions, from best to worst"
+    table, kind = latent_embeddings, "images"
+    if (table["split"] == "test").any():
+        table, kind = table[table["split"] == "test"], "test images"
+    pictures = _grey_by_id(images, table["image_id"].to_numpy())
+    table = table[table["image_id"].isin(pictures.keys())]
+    if table.empty:
+        said = Text(text=f"The {kind} of this model were not kept.", note=True)
+        return Section(key="reconstructions", title=title, blocks=(said,))
+    values = (table["reconstruction"] + table["kl"]).to_numpy(float)
+    order = np.argsort(values, kind="stable")
+    steps = np.unique(np.linspace(0, len(order) - 1, _RECONSTRUCTIONS).astype(int))
+    shown, values = table.iloc[order[steps]], values[order[steps]]
+    z_means = [name for name in table.columns if name.startswith("z_mean_")]
+    decoded = np.asarray(decoder(shown[z_means].to_numpy(np.float32)))
+    made = np.rint(decoded * 255).astype(np.uint8)
+    cells = []
+    for place, image_id in enumerate(shown["image_id"].tolist()):
+        pair = np.stack([pictures[image_id], made[place]]).reshape(-1, *IMAGE_SHAPE)
+        name = f"Image {image_id}{_label_of(shown, place)}"
+        cells.append(
+            Picture.of(
+                tile(pair, columns=1, scale=_PAIR_SCALE),
+                f"{values[place]:.1f}, image {image_id}",
+                f"{name}, above its reconstruction; {loss.words}: {values[place]:.1f}",
+            )
+        )
+    said = Text(
+        text=f"{len(cells)} of {len(table):,} {kind}, at equal steps from the best to the "
+        f"worst: each above its reconstruction through the mean of z, with its {loss.words}, and "
+        "its number."
+    )
+    gallery = Gallery(caption=title, pictures=tuple(cells))
+    return Section(key="reconstructions", title=title, blocks=(said, gallery))
+
+
+def generated_section(generated_images: ImageSet) -> Section:
+    """Return images that the model made."""
+    shown = generated_images.take(slice(_MOST_GENERATED))
+    picture = Picture.of(
+        tile(shown.pixels, columns=min(_GENERATED_COLUMNS, len(shown)), scale=2),
+        f"{len(shown)} images, decoded from draws of z",
+        f"A grid of {len(shown)} images that the model made.",
+    )
+    return Section(key="generated", title="Generated images", blocks=(picture,))
+
+
+def interpolation_section(interpolations: Image.Image) -> Section:
+    """Return the sheet of interpolations."""
+    picture = Picture.of(
+        interpolations,
+        "From one test image to another",
+        "Each row goes in steps from one test image, at the left, to another, at the right.",
+        scale=SHEET_SCALE,
+    )
+    return Section(key="interpolations", title="Interpolations", blocks=(picture,))
+
+
+def _grey_by_id(images: list[ImageSet], wanted: NDArray[Any]) -> dict[int, NDArray[np.uint8]]:
+    found: dict[int, NDArray[np.uint8]] = {}
+    for of_split in images:
+        rows = np.flatnonzero(np.isin(of_split.image_id, wanted))
+        grey = of_split.grey()[rows]
+        found.update(zip(of_split.image_id[rows].tolist(), grey, strict=True))
+    return found
+
+
+def _label_of(rows: pd.DataFrame, place: int) -> str:
+    label = rows["label"].iloc[place] if "label" in rows.columns else None
+    return "" if pd.isna(label) or label == UNLABELLED else f", label {int(label)}"

@@ -1,0 +1,183 @@
+"""What a model is worth: figures, and beside them what is known from elsewhere."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from mnist_vae.origin import measure
+from mnist_vae.report.blocks import Section, Table, Text
+
+# Of the statement about the data: another data set may be called MNIST, but not with its checksums.
+_OF_MNIST = re.compile(r"Data: MNIST, .* checksums verified\.")
+_SMALL = 0.1  # below it two decimals are too few
+ELSEWHERE = "Published figures are of the whole MNIST, and stand beside its own alone."
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A figure from elsewhere.
+
+    Attributes:
+        value: In the unit of the row that it stands beside.
+        source: Who published it, and what it was measured on.
+    """
+
+    value: float
+    source: str
+
+
+REFERENCES = {
+    "entropy floor": Reference(
+        45.534, "entropy of the grey values of the 10,000 MNIST test images; no decoder is below it"
+    ),
+    "−log p(x), binarised": Reference(
+        86.76,
+        "Burda et al., Importance Weighted Autoencoders (2016), table 1: VAE with one stochastic "
+        "layer of 50 units, MNIST drawn as 0 and 1, bound of 5,000 draws",
+    ),
+}
+"""Beside which rows a figure stands; those are of MNIST."""
+
+
+def is_mnist(statement: str) -> bool:
+    """Return whether the statement about the data is that of the whole MNIST, with checksums."""
+    return bool(_OF_MNIST.search(statement))
+
+
+def reference(figure: str) -> Reference | None:
+    """Return what stands beside a figure, of which a bound is one too."""
+    found = (REFERENCES[name] for name in REFERENCES if figure.startswith(name))
+    return next(found, None)
+
+
+def row(
+    figure: str, obtained: float | None, error: float | None, unit: str, n_images: int
+) -> list[dict[str, Any]]:
+    """Return the row of a figure, or none where it was not measured."""
+    if obtained is None:
+        return []
+    values = {"figure": figure, "obtained": obtained, "standard_error": error, "unit": unit}
+    return [values | {"n_images": n_images}]
+
+
+def rows_of_metrics(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the figures of the test images that `evaluate_vae` has measured."""
+    test = metrics["splits"]["test"]
+    loss = measure(metrics["reconstruction_term"])
+    n_images = test["n_images"]
+    error = test.get("negative_elbo_standard_error")
+    distortion = "distortion (reconstruction)" if loss.unit else "squared error (reconstruction)"
+    rows = [
+        *row(loss.name, test["negative_elbo"], error, loss.unit, n_images),
+        *row(distortion, test["reconstruction"], None, loss.unit, n_images),
+        *row("rate (KL)", test["kl"], None, "nats", n_images),
+        *row("entropy floor", test["entropy_floor"], None, "nats", n_images),
+        *row("−ELBO above the floor", test["excess_over_floor"], None, "nats", n_images),
+        *row("active units", test["active_units"], None, "", n_images),
+    ]
+    for kind, suffix in (("decomposition", ""), ("binarized", ", binarised")):
+        part = test.get(kind)
+        if part is None:
+            continue
+        exact = part["likelihood"] == "exact"
+        for name, text, of_a_bound in (
+            ("refined_negative_elbo", f"{loss.name}, refined q", ""),
+            ("negative_log_likelihood", "−log p(x)", f", {part['likelihood']}"),
+            ("amortisation", "amortisation gap", ""),
+            ("approximation", "approximation gap", ", at least"),
+        ):
+            error = part[f"{name}_standard_error"]
+            figure = text + suffix + ("" if exact else of_a_bound)
+            unit = "nats" if name in ("amortisation", "approximation") else loss.unit
+            rows += row(figure, part[name], error, unit, part["n_images"])
+        error = part["quadrature_error"]
+        rows += row("error of the quadrature" + suffix, error, None, "nats", part["n_images"])
+    return rows
+
+
+def with_references(rows: list[dict[str, Any]], statement: str) -> list[dict[str, Any]]:
+    """Return the rows with `reference` and its `source`, where the data are MNIST."""
+    mnist = is_mnist(statement)
+    found = [reference(one["figure"]) if mnist else None for one in rows]
+    return [
+        one | {"reference": of and of.value, "source": of and of.source}
+        for one, of in zip(rows, found, strict=True)
+    ]
+
+
+def figure_cells(one: Mapping[Any, Any]) -> tuple[str, str, str, str]:
+    """Return a row for people: the figure, what was obtained, the reference and its source."""
+    known = pd.notna(one["reference"])
+    return (
+        f"{one['figure']}, {one['unit']}" if one["unit"] else one["figure"],
+        with_error(one["obtained"], one["standard_error"]),
+        f"{one['reference']:g}" if known else "",
+        one["source"] if known else "",
+    )
+
+
+def worth_section(
+    rows: Iterable[Mapping[Any, Any]], metrics: dict[str, Any], *, complete: bool
+) -> Section:
+    """Return the figures beside their references, and how they have to be read.
+
+    Args:
+        rows: Those of the table, with `reference` and `source`.
+        metrics: Those of `evaluate_vae`, of which all splits are shown.
+        complete: Whether the pipeline `evaluation` has made the rows.
+    """
+    loss = measure(metrics["reconstruction_term"])
+    cells = [figure_cells(one) for one in rows]
+    notes = [] if is_mnist(metrics["data"]) else [ELSEWHERE]
+    notes += [f"The reference of {figure}: {source}." for figure, _, _, source in cells if source]
+    if loss.note:
+        notes.append(loss.note)
+    if not complete:
+        notes.append(
+            "The pipeline `evaluation` adds how well z tells the labels apart, and how near the "
+            "samples of each sampler are to real images."
+        )
+    splits = [
+        (
+            name,
+            f"{split['n_images']:,}",
+            with_error(split["negative_elbo"], split.get("negative_elbo_standard_error")),
+            f"{split['reconstruction']:.2f}",
+            f"{split['kl']:.2f}",
+        )
+        for name, split in metrics["splits"].items()
+    ]
+    of_splits = Table(
+        caption="The images that it was trained on, was chosen by, and never saw",
+        columns=("split", "images", loss.words, "reconstruction", "KL, nats"),
+        rows=tuple(splits),
+    )
+    blocks = (_worth_table(cells), *(Text(text=note, note=True) for note in notes), of_splits)
+    return Section(key="worth", title="What it is worth", blocks=blocks)
+
+
+def _worth_table(cells: list[tuple[str, str, str, str]]) -> Table:
+    """Return the table of the page; without references it has no column for them."""
+    referred = any(known for _, _, known, _ in cells)
+    columns = ("figure", "obtained", "reference")[: 3 if referred else 2]
+    return Table(
+        caption="Figures of the test images, ± the standard error",
+        columns=columns,
+        rows=tuple(one[: len(columns)] for one in cells),
+    )
+
+
+def with_error(value: float, error: float | None) -> str:
+    """Return a figure, with its standard error to two digits and no more digits than that tells."""
+    if error is None or not error > 0:  # or NaN
+        text = f"{value:g}" if value == round(value) else f"{value:.2f}"
+        text = f"{value:.2g}" if 0 < abs(value) < _SMALL else text
+        return text.replace("-", "−")
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")

