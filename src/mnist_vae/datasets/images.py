@@ -126,7 +126,12 @@ class ImagesDataset(FileDataset[ImageSet]):
             replacing(self._fs, self._get_save_path()) as partial,
             self._fs.open(str(partial), "wb") as file,
             pq.ParquetWriter(
-                file, first.schema, compression="zstd", use_dictionary=scalars
+                file,
+                first.schema,
+                compression="zstd",
+                use_dictionary=scalars,
+                # Least and greatest image of each small row group would be most of the footer.
+                write_statistics=scalars if streamed else True,
             ) as writer,
         ):
             for table in itertools.chain([first], tables):

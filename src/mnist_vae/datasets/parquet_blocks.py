@@ -139,7 +139,9 @@ def open_parquet(filesystem: Any, path: str) -> pq.ParquetFile:
     is_local = isinstance(filesystem, LocalFileSystem)
     source = path if is_local else filesystem.open(path, "rb", cache_type="none")
     try:
-        return pq.ParquetFile(source, buffer_size=_BUFFER, read_dictionary=["split"])
+        return pq.ParquetFile(
+            source, buffer_size=_BUFFER, pre_buffer=False, read_dictionary=["split"]
+        )
     except pa.ArrowInvalid as error:
         raise DatasetError(
             f"{path} is not a Parquet file: expected one, received something else ({error}); "

@@ -58,7 +58,8 @@ class Batches:
 
     def __getitem__(self, index: int) -> NDArray[Any]:
         rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        return self._images[rows]
+        batch: NDArray[Any] = self._images[rows]
+        return batch
 
     def shuffle(self, epoch: int) -> None:
         """Put the images in the order of this epoch."""
