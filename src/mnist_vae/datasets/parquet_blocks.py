@@ -139,9 +139,7 @@ def open_parquet(filesystem: Any, path: str) -> pq.ParquetFile:
     is_local = isinstance(filesystem, LocalFileSystem)
     source = path if is_local else filesystem.open(path, "rb", cache_type="none")
     try:
-        return pq.ParquetFile(
-            source, buffer_size=_BUFFER, pre_buffer=False, read_dictionary=["split"]
-        )
+        return pq.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False)
     except pa.ArrowInvalid as error:
         raise DatasetError(
             f"{path} is not a Parquet file: expected one, received something else ({error}); "
@@ -202,12 +200,9 @@ def _labels(column: pa.Array, path: str) -> NDArray[np.uint8]:
 
 def _codes(column: pa.Array, splits: dict[str | None, int]) -> NDArray[np.uint8]:
     """Return the code of each split, and note those that are new."""
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    used = column.dictionary_decode().unique().to_pylist()
-    for name in used:
-        splits.setdefault(name, len(splits))
-    names = column.dictionary.to_pylist()
-    codes = np.array([splits.get(name, 0) for name in [*names, None]], np.uint8)
-    chosen: NDArray[np.uint8] = codes[column.indices.fill_null(len(names)).to_numpy()]
-    return chosen
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    encoded = column.dictionary_encode(null_encoding="encode")
+    names = [splits.setdefault(name.as_py(), len(splits)) for name in encoded.dictionary]
+    codes: NDArray[np.uint8] = np.array(names, np.uint8)[encoded.indices.to_numpy()]
+    return codes
