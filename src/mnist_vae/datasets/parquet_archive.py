@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mnist_vae import sheets
 from mnist_vae.datasets.parquet_blocks import PIXELS, ParquetBlocks
-from mnist_vae.images import UNLABELLED
+from mnist_vae.images import IMAGE_SHAPE, UNLABELLED
 from mnist_vae.streamed import SplitColumn, StreamedImages
 
 _SPLITS = ("train", "test")
@@ -49,8 +49,8 @@ class ParquetArchiveDataset(AbstractDataset[NoReturn, ParquetArchive]):
     and rows; `label`, 0 to 254 or null; `split`, `train` or `test`, without which a share of the
     images becomes the test split. All but `pixels` may be missing; others are passed over.
 
-    Loading reads every column but the pixels. These are streamed, so that there may be more images
-    than memory holds.
+    Loading reads every column but the pixels, and takes the checksum of each file. The pixels are
+    streamed, so that there may be more images than memory holds.
 
     Examples:
         ```yaml
@@ -137,8 +137,10 @@ class ParquetArchiveDataset(AbstractDataset[NoReturn, ParquetArchive]):
 
     def preview(self, n_images: int = 60, columns: int = 12) -> ImagePreview:
         """Return the first `n_images` as one PNG, base64, for Kedro-Viz."""
-        images = self.load().images.take(slice(n_images))
-        return ImagePreview(sheets.thumbnails(images.pixels, columns))
+        blocks = self._blocks()
+        first = int(np.flatnonzero(blocks.sizes)[0])
+        pixels = next(blocks.pieces(first))[:n_images]
+        return ImagePreview(sheets.thumbnails(pixels.reshape(-1, *IMAGE_SHAPE), columns))
 
     def _exists(self) -> bool:
         return bool(self._files())

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
 
 
+_OF_THE_CATALOG = ("source", "streaming")
+_OPEN = [("folder", None)]
+
+
 class ParameterCheck:
     """Refuse a run whose parameters hold an unknown key or a value out of range.
 
@@ -60,7 +64,3 @@ def _of_the_catalog(globals_: dict[str, Any], given: dict[str, Any]) -> dict[str
             named |= given.get(name, {})
         found[name] = named
     return found
-
-
-_OF_THE_CATALOG = ("source", "streaming")
-_OPEN = [("folder", None)]

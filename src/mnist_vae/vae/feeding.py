@@ -31,7 +31,8 @@ def batches_of(
         shuffle_images: Images on disk that are in memory at a time, to be shuffled.
     """
     if isinstance(images, StreamedImages):
-        return StreamedBatches(images, batch_size, seed, shuffle_images)
+        buffer = batch_size if seed is None else shuffle_images
+        return StreamedBatches(images, batch_size, seed, buffer)
     return Batches(images, batch_size, seed)
 
 
