@@ -1,31 +1,57 @@
-"""Copies of the training images that training holds: ours beside plain Keras.
+"""Memory: copies of the images that training holds, and what streaming them takes instead.
 
-    python benchmarks/memory.py FOLDER [--small]
+    python benchmarks/memory.py FOLDER [--small] [--sizes N ...] [--folder-for-images PATH]
 
-Each contestant trains for one epoch in a process of its own, once on the images in FOLDER and
-once on four times as many (the same ones over and over). The growth of the peak resident memory
+Copies: each contestant trains for one epoch in a process of its own, once on the images in FOLDER
+and once on four times as many (the same ones over and over). The growth of the peak resident memory
 over that of the images, as bytes, is the number of copies; whatever does not grow with the images,
 such as TensorFlow itself, cancels out. The images are generated in place: nothing else holds them.
 Plain Keras takes float32, four times the size, so that one copy of its input counts as 4.
+
+Streamed: 70,000, 700,000 and 7,000,000 images, MNIST over and over, each image moved by a pixel at
+most, go from Parquet files to a table, splits, a model (one epoch, or as many steps as `--steps`
+says), metrics with one draw of z, embeddings, anomaly scores and the scatter, by the project's own
+nodes and data sets. `peak_megabytes` is the peak resident memory of each stage, whatever was
+resident before it included; the same stages in memory are beside them for sizes up to 700,000.
+7,000,000 images take 6 GB of disk.
+
+Speed: an epoch of the streamed images, and one of the images in memory, take turns (`throughput`).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import common
 import numpy as np
+from numpy.typing import NDArray
+
+SEED = 11  # of the jitter
+SIZES = (70_000, 700_000, 7_000_000)
+IN_MEMORY = 700_000  # images that are put in memory to compare, at most
+_FILE = 1 << 18  # images of a raw file
 
 
 def peak(name: str, n_images: int) -> int:
     """Return the peak resident memory of a training on so many images, bytes."""
-    command = [sys.executable, __file__, ".", "--worker", name, "--images", str(n_images)]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    result: int = json.loads(finished.stdout)["peak"]
+    return int(run(".", name, n_images)["peak"])
+
+
+def run(folder: Path | str, name: str, n_images: int, *arguments: str) -> dict[str, Any]:
+    """Return what a contestant reports, a process of its own."""
+    command = [sys.executable, __file__, str(folder), "--worker", name, "--images", str(n_images)]
+    finished = subprocess.run([*command, *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, Any] = json.loads(finished.stdout)
     return result
 
 
@@ -55,30 +81,264 @@ def work(name: str, n_images: int) -> None:
     common.report({"peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss})
 
 
-def main() -> None:
-    """Run the benchmark."""
-    parser = common.parser(__doc__)
-    parser.add_argument("--worker", choices=["ours", "plain_keras"], help="internal")
-    parser.add_argument("--images", type=int, help="internal")
-    arguments = parser.parse_args()
-    if arguments.worker:
-        work(arguments.worker, arguments.images)
-        return
-    few = 5_000 if arguments.small else len(common.read_images(Path(arguments.folder))[0])
+def write_images(folder: Path, source: Path, n_images: int) -> None:
+    """Write so many images as Parquet files: those of `source` over and over, moved by a pixel."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pixels = np.concatenate(common.read_images(source)).reshape(-1, 28, 28)
+    folder.mkdir()
+    random = np.random.default_rng(SEED)
+    for number, start in enumerate(range(0, n_images, _FILE)):
+        rows = np.arange(start, min(start + _FILE, n_images))
+        moved = jittered(pixels[rows % len(pixels)], random)
+        values = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(784), len(rows), [None, pa.py_buffer(np.ascontiguousarray(moved))]
+        )
+        split = np.where(random.random(len(rows)) < 1 / 7, "test", "train")
+        table = pa.table({"image_id": rows, "split": split.astype(object), "pixels": values})
+        pq.write_table(table, folder / f"{number:04d}.parquet", compression="zstd")
+    common.report({"images": n_images})
+
+
+def jittered(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Return images `[n, 28, 28]`, each moved by -1, 0 or 1 pixels both ways."""
+    shifts = random.integers(-1, 2, (len(pixels), 2))
+    moved = np.empty_like(pixels)
+    for shift in np.unique(shifts, axis=0):
+        rows = (shifts == shift).all(axis=1)
+        moved[rows] = np.roll(pixels[rows], tuple(shift), axis=(1, 2))
+    return moved
+
+
+class Stages:
+    """The peak resident memory of each stage, and how many images a second went through it."""
+
+    def __init__(self) -> None:
+        self.peaks: dict[str, int] = {}
+        self.rates: dict[str, int] = {}
+
+    @contextmanager
+    def stage(self, name: str, n_images: int) -> Iterator[None]:
+        """Measure what is done inside."""
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        started = time.perf_counter()
+        yield
+        self.rates[name] = round(n_images / (time.perf_counter() - started))
+        (peak,) = (
+            line.split()[1]
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith("VmHWM:")
+        )
+        self.peaks[name] = round(int(peak) * 1024 / 1e6)
+
+
+def stages(folder: Path, n_images: int, memory_images: int | None, steps: int) -> None:
+    """Be a contestant: take the images of `folder` through all stages, and report the peaks."""
+    from mnist_vae.datasets.images import ImagesDataset
+    from mnist_vae.datasets.parquet_archive import ParquetArchiveDataset
+    from mnist_vae.datasets.stream import StreamedParquetDataset
+    from mnist_vae.params import SplitParams
+    from mnist_vae.pipelines.data.nodes import ingest_images, split_images
+
+    measured = Stages()
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+
+        def table(of: str, **more: Any) -> Any:
+            path = f"{name}/{of}.parquet"
+            return ImagesDataset(filepath=path, memory_images=memory_images, **more)
+
+        with measured.stage("ingestion", n_images):
+            archive = ParquetArchiveDataset(path=str(folder), name="jittered MNIST").load()
+            images, manifest = ingest_images(archive)
+            table("images").save(images)
+            del archive, images
+        splits = [table(of, pixels="float32") for of in ("train", "validation", "test")]
+        with measured.stage("splitting", n_images):
+            for split, part in zip(
+                splits, split_images(table("images").load(), SplitParams(), SEED), strict=True
+            ):
+                split.save(part)
+            del part
+        Path(f"{name}/images.parquet").unlink()
+        embeddings = StreamedParquetDataset(
+            filepath=f"{name}/embeddings.parquet", memory_rows=memory_images
+        )
+        use(measured, splits, embeddings, manifest, steps)
+    common.report(
+        {"peak_megabytes": measured.peaks, "images_per_second": measured.rates, "steps": steps}
+    )
+
+
+def use(
+    measured: Stages, splits: list[Any], embeddings: Any, manifest: dict[str, Any], steps: int
+) -> None:
+    """Train, evaluate, embed, score and draw, each time with images that are loaded for it."""
+    import mnist_vae.vae.model
+    from mnist_vae.datasets.backup import NoBackup
+    from mnist_vae.params import (
+        AnomalyParams,
+        EmbeddingParams,
+        EvaluationParams,
+        ModelParams,
+        ReportingParams,
+        TrainingParams,
+    )
+    from mnist_vae.pipelines.anomaly.nodes import calibrate_anomalies, score_anomalies
+    from mnist_vae.pipelines.embedding.nodes import embed_splits
+    from mnist_vae.pipelines.evaluation.nodes import evaluate_vae
+    from mnist_vae.pipelines.reporting.nodes import draw_latent_scatter
+    from mnist_vae.recipe import new_decoder, new_encoder, train
+
+    def loaded() -> list[Any]:
+        return [split.load() for split in splits]
+
+    sizes = [len(images) for images in loaded()]
+    batch_size = TrainingParams().batch_size
+    mnist_vae.vae.model.VariationalAutoencoder = common.watched_vae(stop_after(steps))
+    with measured.stage("training", min(steps * batch_size, sizes[0])):
+        model = train(
+            *(make(ModelParams(), 1) for make in (new_encoder, new_decoder)),
+            *loaded()[:2],
+            manifest,
+            ModelParams(),
+            TrainingParams(epochs=1),
+            1,
+            NoBackup(),
+        )
+    networks, summary = (model.encoder, model.decoder), model.summary
+    with measured.stage("evaluation", sum(sizes)):
+        evaluate_vae(*networks, *loaded(), summary, EvaluationParams(z_samples=1), 1)
+    with measured.stage("embedding", sum(sizes)):
+        embeddings.save(embed_splits(*networks, *loaded(), summary, EmbeddingParams(), 1))
+    with measured.stage("anomaly scores", sizes[2]):
+        train_images, validation_images, test_images = loaded()
+        given = summary, AnomalyParams(), 1
+        calibration = calibrate_anomalies(*networks, train_images, validation_images, *given)
+        scores = score_anomalies(
+            *networks, train_images, test_images, summary, calibration, *given[1:]
+        )
+        for _ in scores:
+            pass
+    with measured.stage("scatter", sum(sizes)):
+        draw_latent_scatter(embeddings.load(), summary, ReportingParams(), 1)
+
+
+def stop_after(steps: int) -> Any:
+    """Return a callback that ends a training after so many steps."""
+    import keras
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch + 1 >= steps:
+                self.model.stop_training = True
+
+    return Stop()
+
+
+def speed(source: Path, small: bool) -> dict[str, Any]:
+    """Return the images a second of streamed images and of those in memory, in turns."""
+    from throughput import Worker
+
+    from mnist_vae.params import TrainingParams
+
+    train, test = common.read_images(source)
+    rounds = 2 if small else 9
+    rates: dict[str, list[float]] = {"ours": [], "ours_streamed": []}
+    with tempfile.TemporaryDirectory() as name:
+        np.save(Path(name) / "train.npy", train[:2048] if small else train)
+        np.save(Path(name) / "validation.npy", test[:256])
+        workers = [
+            Worker(sys.executable, contestant, Path(name), TrainingParams().batch_size)
+            for contestant in rates
+        ]
+        with workers[0], workers[1]:
+            for worker in workers:
+                worker.rate()  # the first epoch compiles
+            for _ in range(rounds):
+                for worker, found in zip(workers, rates.values(), strict=True):
+                    worker.go()
+                    found.append(worker.rate())
+    ratios = [s / m for s, m in zip(rates["ours_streamed"], rates["ours"], strict=True)]
+    return {
+        "rounds": rounds,
+        "images_per_second": {name: round(common.median(found)) for name, found in rates.items()},
+        "streamed_to_memory": round(common.median(ratios), 3),
+        "quartiles": [round(value, 3) for value in common.quartiles(ratios)],
+    }
+
+
+def streamed(
+    source: Path, sizes: list[int], steps: int, place: Path | None
+) -> dict[str, dict[str, Any]]:
+    """Return the peaks of each size, streamed and in memory."""
+    found: dict[str, dict[str, Any]] = {}
+    for n_images in sizes:
+        with tempfile.TemporaryDirectory(dir=place) as name:
+            raw = Path(name) / "raw"
+            run(source, "write", n_images, "--to", str(raw))
+            common.say(f"{n_images:,} images, streamed")
+            found[str(n_images)] = {
+                "streamed": run(raw, "streamed", n_images, "--steps", f"{steps}")
+            }
+            if n_images <= IN_MEMORY:
+                common.say(f"{n_images:,} images, in memory")
+                found[str(n_images)]["memory"] = run(
+                    raw, "in_memory", n_images, "--steps", f"{steps}"
+                )
+    return found
+
+
+def copies(few: int) -> dict[str, Any]:
+    """Return the copies of the images that each contestant holds."""
     peaks = {
         name: [peak(name, n_images) for n_images in (few, 4 * few)]
         for name in ("ours", "plain_keras")
     }
+    return {
+        "images": [few, 4 * few],
+        "peak_megabytes": {name: [round(b / 1e6) for b in p] for name, p in peaks.items()},
+        "copies": {
+            name: round((more - less) / (3 * few * 784), 2) for name, (less, more) in peaks.items()
+        },
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = common.parser(__doc__)
+    parser.add_argument("--sizes", type=int, nargs="*", help="of the streamed sets, in images")
+    parser.add_argument("--steps", type=int, default=4000, help="of training, at most")
+    parser.add_argument(
+        "--folder-for-images", type=Path, metavar="PATH", help="where the streamed sets are put"
+    )
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--images", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    n_images, steps = arguments.images, arguments.steps
+    workers: dict[str, Callable[[], None]] = {
+        "ours": lambda: work("ours", n_images),
+        "plain_keras": lambda: work("plain_keras", n_images),
+        "write": lambda: write_images(arguments.to, arguments.folder, n_images),
+        "streamed": lambda: stages(arguments.folder, n_images, 0, steps),
+        "in_memory": lambda: stages(arguments.folder, n_images, None, steps),
+    }
+    if arguments.worker:
+        workers[arguments.worker]()
+        return
+    small = arguments.small
+    sizes = arguments.sizes
+    if sizes is None:
+        sizes = [2_000, 4_000] if small else list(SIZES)
+    few = 5_000 if small else len(common.read_images(arguments.folder)[0])
     common.report(
         {
             "benchmark": "memory",
-            "small": arguments.small,
-            "images": [few, 4 * few],
-            "peak_megabytes": {name: [round(b / 1e6) for b in p] for name, p in peaks.items()},
-            "copies": {
-                name: round((more - less) / (3 * few * 784), 2)
-                for name, (less, more) in peaks.items()
-            },
+            "small": small,
+            **copies(few),
+            "streamed": streamed(arguments.folder, sizes, steps, arguments.folder_for_images),
+            "speed": speed(arguments.folder, small),
         }
     )
 

@@ -10,6 +10,7 @@ the medians over the rounds, of the ratios too; `ratio_quartiles` tell how stead
 machine has to be idle otherwise.
 
 ours           `mnist_vae.vae.training.fit` with the default parameters, all its callbacks too.
+ours_streamed  The same with the images on disk, 16,384 of them shuffled at a time.
 ours_bfloat16  The same with `precision` bfloat16, without XLA; null where it is refused.
 plain_keras    The same networks and -ELBO as most would write them: a `train_step` with a
                gradient tape, cross-entropy of the sigmoid's output, Adam, `fit` on a float32 array.
@@ -49,16 +50,21 @@ LAYERS = ((784, 512), (512, 256), (256, 512), (512, 784))
 Turn = Callable[[float], None]
 
 
-def _ours(folder: Path, batch_size: int, turn: Turn, **values: Any) -> None:
+def _ours(
+    folder: Path, batch_size: int, turn: Turn, *, streamed: bool = False, **values: Any
+) -> None:
     from mnist_vae.params import ModelParams, TrainingParams
     from mnist_vae.recipe import config_of, objective_of
     from mnist_vae.vae.networks import build_decoder, build_encoder
     from mnist_vae.vae.training import fit
 
     train = np.load(folder / "train.npy")
+    n_images = len(train) // batch_size * batch_size
+    if streamed:
+        train = _on_disk(train, folder / f"train_{batch_size}.parquet")
     values |= {"batch_size": batch_size, "epochs": 1000, "early_stopping_patience": None}
     params = TrainingParams(**values)
-    clock = _keras_clock(len(train) // batch_size * batch_size, turn)
+    clock = _keras_clock(n_images, turn)
 
     vae = common.watched_vae(clock)(
         build_encoder(seed=SEED),
@@ -68,6 +74,24 @@ def _ours(folder: Path, batch_size: int, turn: Turn, **values: Any) -> None:
         SEED,
     )
     fit(vae, train, np.load(folder / "validation.npy"), config_of(params, SEED))
+
+
+def _on_disk(train: Any, path: Path) -> Any:
+    """Return the images as a set that is streamed from a file."""
+    from mnist_vae.datasets.images import ImagesDataset
+    from mnist_vae.images import ImageSet
+
+    dataset = ImagesDataset(filepath=str(path), memory_images=0, pixels="float32")
+    n_images = len(train)
+    dataset.save(
+        ImageSet(train.reshape(-1, 28, 28), np.arange(n_images), np.full(n_images, "train"))
+    )
+    dataset.save(dataset.load())  # into the row groups of streamed images
+    return dataset.load()
+
+
+def _ours_streamed(folder: Path, batch_size: int, turn: Turn) -> None:
+    _ours(folder, batch_size, turn, streamed=True, shuffle_images=16_384)
 
 
 def _ours_bfloat16(folder: Path, batch_size: int, turn: Turn) -> None:
@@ -254,6 +278,7 @@ def _take_turns(epoch: Callable[[], None], n_images: int, turn: Turn) -> NoRetur
 
 CONTESTANTS: dict[str, Callable[[Path, int, Turn], None]] = {
     "ours": _ours,
+    "ours_streamed": _ours_streamed,
     "ours_bfloat16": _ours_bfloat16,
     "plain_keras": _plain_keras,
     "torch_eager": _torch_eager,
@@ -405,12 +430,13 @@ def main() -> None:
         "ours_to_best_torch_at_default": fastest(default, "torch_eager", "torch_compile"),
         "ours_to_matmul_limit_at_128": limits[128],
         "ours_to_matmul_limit_at_default": limits[default],
+        "ours_streamed_to_ours_at_default": ("ours", default),
         "ours_bfloat16_to_ours_at_default": ("ours", default),
         "ours_bfloat16_to_matmul_limit_at_default": limits[default],
     }
 
     def rates_of(name: str, size: int) -> list[float]:
-        return rates.get(("ours_bfloat16" if "bfloat16" in name else "ours", size), [])
+        return rates.get((name.partition("_to_")[0], size), [])
 
     ratios = {
         name: [ours / other for ours, other in zip(rates_of(name, key[1]), rates[key], strict=True)]

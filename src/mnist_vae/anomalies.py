@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mnist_vae.contracts import check_models, check_versions
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import UNLABELLED, ImageSet
+from mnist_vae.images import AT_ONCE, UNLABELLED, ImageSet
 from mnist_vae.params import AnomalyParams, AnomalyScore
 
 if TYPE_CHECKING:  # the latter imports TensorFlow
@@ -124,7 +124,8 @@ def calibrate(
     Args:
         encoder: The trained encoder.
         decoder: The trained decoder.
-        train_images: Where the model's classes are in the latent space.
+        train_images: Where the model's classes are in the latent space; of more than 100,000 as
+            many are drawn, class by class.
         validation_images: What the threshold is chosen on.
         training_summary: Names the model, and its reconstruction term.
         params: The score and the false-positive rate.
@@ -138,7 +139,8 @@ def calibrate(
     check_models(training_summary, encoder, decoder)
     validation = validation_images.batches(BATCH_SIZE)
     entropies = [entropy_floor(batch.model_input()) for batch in validation]
-    means, precision = _classes(encode(encoder, train_images), train_images.label)
+    some = train_images.at_most(AT_ONCE, seed)
+    means, precision = _classes(encode(encoder, some), some.label)
     start = Calibration(
         model_version=training_summary["model_version"],
         reconstruction=training_summary["reconstruction"],

@@ -18,6 +18,7 @@ _CODE = (
     "corruptions.py",
     "images.py",
     "recipe.py",
+    "streamed.py",
     "vae/*.py",
     "pipelines/data/nodes.py",
     "pipelines/intake/candidate.py",

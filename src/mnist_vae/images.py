@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 IMAGE_SHAPE = (28, 28)
 N_PIXELS = 784
 UNLABELLED = 255  # the label of an image that has none, beside others that have one
+AT_ONCE = 100_000
+"""Images whose pixels a node may ask for at once; where there are more, it asks for a part."""
 
 _COLUMNS = ("image_id", "split", "label", "z")
 _BLOCK = 8192  # rows that are made bytes at a time
@@ -53,9 +55,7 @@ class ImageSet:
 
     def digest(self) -> str:
         """Return 16 hex digits that name these images: equal ids and pixels, equal name."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.image_id, np.int64).data)
-        digest.update(np.ascontiguousarray(self.grey()).data)
-        return digest.hexdigest()[:16]
+        return self._digest_of([self.grey()])
 
     def grey(self) -> NDArray[np.uint8]:
         """Return the pixels as bytes, uint8 `[n, 784]` in 0-255; without a copy if they are so.
@@ -69,6 +69,27 @@ class ImageSet:
         """Return the pixels as a network takes them: float32 `[n, 784]` in [0, 1]."""
         pixels = self.pixels
         return flatten(normalize(pixels)) if pixels.dtype == np.uint8 else pixels
+
+    def feed(self) -> Any:
+        """Return what training reads: the bytes, or the images themselves where they stay on disk.
+
+        See `vae.feeding.batches_of`.
+        """
+        return self.grey()
+
+    def rows_of(self, split: str) -> NDArray[np.intp]:
+        """Return the rows of the images that are in this split."""
+        return np.flatnonzero(self.split == split)
+
+    def as_split(self, rows: NDArray[np.intp], split: str) -> ImageSet:
+        """Return the images at `rows` as a network takes them, all in this split."""
+        chosen = self.take(rows)
+        return ImageSet(
+            pixels=chosen.model_input(),
+            image_id=chosen.image_id,
+            split=np.full(len(rows), split),
+            label=chosen.label,
+        )
 
     def batches(self, batch_size: int) -> Iterator[ImageSet]:
         """Yield the images in order, `batch_size` at a time, the last batch with the rest."""
@@ -89,7 +110,15 @@ class ImageSet:
         """Return the images that have a label."""
         if self.label is None:
             return self.take(slice(0))
-        return self.take(np.flatnonzero(self.label != UNLABELLED))
+        known = self.label != UNLABELLED
+        return self if known.all() else self.take(np.flatnonzero(known))
+
+    def _digest_of(self, parts: Iterable[NDArray[np.uint8]]) -> str:
+        """Return the digest of these images, whose bytes come in parts."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.image_id, np.int64).data)
+        for grey in parts:
+            digest.update(np.ascontiguousarray(grey).data)
+        return digest.hexdigest()[:16]
 
     def _columns(self, rows: NDArray[np.intp] | slice) -> dict[str, Any]:
         columns = {name: getattr(self, name) for name in _COLUMNS}

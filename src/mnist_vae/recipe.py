@@ -16,6 +16,7 @@ from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.fingerprints import fingerprint, recipe_fingerprints
 from mnist_vae.images import ImageSet
 from mnist_vae.params import ModelParams, TrainingParams
+from mnist_vae.streamed import StreamedImages
 
 if TYPE_CHECKING:  # these import TensorFlow
     from mnist_vae.vae.model import Objective
@@ -98,10 +99,11 @@ def train(
 
     started_from = data_manifest.get("started_from")
     images = {"train": train_images.digest(), "validation": validation_images.digest()}
+    fed, validated = train_images.feed(), validation_images.feed()
     backup = training_backup.of(
         {
             **recipe_fingerprints(model=model_params, training=training_params, seed=seed),
-            "data": " ".join(images.values()),
+            "data": " ".join([*images.values(), *_layout(fed)]),
             "networks at the start": fingerprint(encoder, decoder),
         }
     )
@@ -110,8 +112,8 @@ def train(
     )
     history, seconds = fit(
         vae,
-        train_images.grey(),
-        validation_images.grey(),
+        fed,
+        validated,
         config_of(training_params, seed, warm_start=started_from is not None),
         backup,
     )
@@ -133,6 +135,11 @@ def train(
     if started_from is not None:
         summary["started_from"] = started_from
     return TrainedModel(vae.encoder, vae.decoder, epochs, summary)
+
+
+def _layout(fed: Any) -> list[str]:
+    """Return in how many blocks images are read that are streamed: their order follows from it."""
+    return [f"streamed in {fed.n_blocks} blocks"] if isinstance(fed, StreamedImages) else []
 
 
 def _statement(n_images: int, data_manifest: dict[str, Any]) -> str:

@@ -17,6 +17,10 @@ from tests.projects import copy_project, kedro
 EPOCHS = 20
 ARGUMENTS = ["run", "--pipelines=training,embedding", "--env=test"]
 KILLS = 5
+FEEDING = {
+    "in memory": {},
+    "streamed": {"streaming.above_images": 0, "training.shuffle_images": 300},
+}
 
 
 def arguments(**params):
@@ -36,12 +40,12 @@ def results(project: Path) -> dict[str, object]:
     }
 
 
-def kill_while_training(project: Path, moment: random.Random) -> int:
+def kill_while_training(project: Path, moment: random.Random, **params) -> int:
     """Kill a run a random while after it finished a random number of epochs; return which."""
     epoch = 0
     left = moment.randrange(4)
     with subprocess.Popen(
-        [Path(sys.executable).with_name("kedro"), *arguments()],
+        [Path(sys.executable).with_name("kedro"), *arguments(**params)],
         cwd=project,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -60,12 +64,13 @@ def kill_while_training(project: Path, moment: random.Random) -> int:
     return epoch
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
+@pytest.fixture(scope="module", params=FEEDING)
+def uninterrupted(request, tmp_path_factory):
+    """Return a project after a run, and the parameters of the run."""
     project = copy_project(tmp_path_factory.mktemp("uninterrupted") / "project")
-    finished = kedro(project, *arguments())
+    finished = kedro(project, *arguments(**FEEDING[request.param]))
     assert finished.returncode == 0, finished.stderr
-    return project
+    return project, FEEDING[request.param]
 
 
 @pytest.mark.slow
@@ -73,23 +78,34 @@ def uninterrupted(tmp_path_factory):
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
     uninterrupted, tmp_path, seed
 ):
+    whole, params = uninterrupted
     moment = random.Random(seed)
     project = copy_project(tmp_path / "project")
     backup = project / "data/test/06_models/training_backup.npz"
-    killed = [kill_while_training(project, moment) for _ in range(KILLS)]
+    killed = [kill_while_training(project, moment, **params) for _ in range(KILLS)]
     seen = [epoch for epoch in killed if epoch > 0]  # the others died before they said anything
     assert seen == sorted(seen), "it went on from an older epoch"
     assert 0 < seen[-1] < EPOCHS, f"no kill while it trained: {killed}"
     assert backup.exists()
-    finished = kedro(project, *arguments())
+    finished = kedro(project, *arguments(**params))
     assert finished.returncode == 0, finished.stderr
     (goes_on,) = re.findall(
         r"resumes\s+after\s+epoch\s+(\d+)",
         finished.stdout + finished.stderr,
     )
     assert int(goes_on) >= seen[-1]
-    assert results(project) == results(uninterrupted)
+    assert results(project) == results(whole)
     assert not backup.exists()
+
+
+@pytest.mark.slow
+def test_a_backup_of_images_in_memory_is_not_taken_up_where_they_are_streamed(tmp_path):
+    project = copy_project(tmp_path / "project")
+    assert kill_while_training(project, random.Random(4)) > 0
+    finished = kedro(project, *arguments(**{"streaming.above_images": 0}))
+    assert finished.returncode == 0, finished.stderr
+    log = re.sub(r"\s+", " ", finished.stdout + finished.stderr)
+    assert "since then the data changed: training starts afresh" in log
 
 
 @pytest.mark.slow

@@ -11,13 +11,14 @@ from mnist_vae.settings import CONFIG_LOADER_ARGS
 from tests.retrainings import retrain
 
 
-def check(project, globals_="", **source):
+def check(project, globals_="", group="source", **values):
     (project / "conf/local/globals.yml").write_text(globals_)
-    given = {"source": source} if source else {}
+    given = {group: values} if values else {}
     loader = LayeredConfigLoader(
         str(project / "conf"), env="test", runtime_params=given, **CONFIG_LOADER_ARGS
     )
     ParameterCheck().after_context_created(SimpleNamespace(config_loader=loader))
+    return loader
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,34 @@ def test_a_wrong_or_contradictory_source_is_refused_wherever_it_is_said(
 ):
     with pytest.raises(click.ClickException, match=message):
         check(project, globals_, **source)
+
+
+@pytest.mark.parametrize(
+    ("globals_", "given", "message"),
+    [
+        ("streaming: {above_images: -1}", {}, "`streaming.above_images` is wrong: .* received -1"),
+        ("streaming: {above: 1}", {}, "`streaming.above` is unknown: allowed are above_images"),
+        ("", {"above_images": "many"}, "`streaming.above_images` is wrong: .* received 'many'"),
+    ],
+)
+def test_a_wrong_limit_of_streaming_is_refused_wherever_it_is_said(
+    project, globals_, given, message
+):
+    with pytest.raises(click.ClickException, match=message):
+        check(project, globals_, "streaming", **given)
+
+
+@pytest.mark.parametrize("limit", [0, 5, None])
+def test_the_limit_of_streaming_reaches_the_catalog_from_globals_and_for_one_run(project, limit):
+    written = "null" if limit is None else limit
+    globals_ = f"streaming: {{above_images: {written}}}"
+    for given in ({}, {"above_images": limit}):
+        loader = check(project, globals_ if not given else "", "streaming", **given)
+        catalog = loader["catalog"]
+        for name in ("images", "train_images", "validation_images", "test_images"):
+            assert catalog[name]["memory_images"] == limit, name
+        assert catalog["latent_embeddings"]["memory_rows"] == limit
+        assert "memory_images" not in catalog["archive_images"]
 
 
 def test_a_job_tells_of_a_named_folder_that_is_not_there(project):

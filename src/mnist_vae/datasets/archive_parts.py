@@ -13,7 +13,7 @@ from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
 from mnist_vae.datasets.idx import IdxError, check_pair
-from mnist_vae.images import IMAGE_SHAPE
+from mnist_vae.images import IMAGE_SHAPE, ImageSet
 
 FILE_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -43,6 +43,18 @@ class ImageArchive:
     test_images: NDArray[np.uint8] | None
     test_labels: NDArray[np.uint8] | None
     manifest: dict[str, Any]
+
+    def image_set(self) -> ImageSet:
+        """Return all images as one table; `image_id` is their position, test after train."""
+        parts = [("train", self.train_images, self.train_labels)]
+        if self.test_images is not None and self.test_labels is not None:
+            parts.append(("test", self.test_images, self.test_labels))
+        return ImageSet(
+            pixels=np.concatenate([pixels for _, pixels, _ in parts]),
+            image_id=np.arange(sum(len(pixels) for _, pixels, _ in parts), dtype=np.int64),
+            split=np.concatenate([np.full(len(pixels), split) for split, pixels, _ in parts]),
+            label=np.concatenate([labels for _, _, labels in parts]),
+        )
 
 
 class Part(NamedTuple):

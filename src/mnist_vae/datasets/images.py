@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from mnist_vae import sheets
 from mnist_vae.datasets.atomic import FileDataset, replacing
+from mnist_vae.datasets.parquet_blocks import PIXELS, ParquetBlocks, bytes_of
 from mnist_vae.images import (
     IMAGE_SHAPE,
     N_PIXELS,
@@ -25,9 +27,12 @@ from mnist_vae.images import (
     evenly,
     latent_columns,
 )
+from mnist_vae.streamed import StreamedImages
 
 _METADATA_KEY = b"mnist_vae.pixels"
 _ROW_GROUP = 8192
+# Of images that are streamed: the smaller the row groups, the more of them are shuffled at a time.
+_STREAMED_ROW_GROUP = 1024
 
 
 @dataclass(frozen=True)
@@ -49,17 +54,26 @@ class ImagesDataset(FileDataset[ImageSet]):
     pandas, DuckDB and Polars read it. With `pixels: float32` the node receives float32
     `[n, 784]` in [0, 1], made of the bytes as it looks at them (`StoredModelInput`).
 
+    Of more than `memory_images` images a node receives `StreamedImages`, whose pixels stay in the
+    file. Such a set is also written a part at a time, into smaller row groups.
+
     Examples:
         ```yaml
         train_images:
           type: mnist_vae.datasets.images.ImagesDataset
           filepath: data/05_model_input/train_images.parquet
           pixels: float32
+          memory_images: 1000000
         ```
     """
 
     def __init__(
-        self, *, filepath: str, pixels: Literal["uint8", "float32"] = "uint8", **kwargs: Any
+        self,
+        *,
+        filepath: str,
+        pixels: Literal["uint8", "float32"] = "uint8",
+        memory_images: int | None = None,
+        **kwargs: Any,
     ) -> None:
         """Create the dataset.
 
@@ -67,6 +81,7 @@ class ImagesDataset(FileDataset[ImageSet]):
             filepath: Path or fsspec URL of the Parquet file.
             pixels: What `load` returns: `uint8`, `[n, 28, 28]` in 0-255, or `float32`,
                 `[n, 784]` in [0, 1].
+            memory_images: Images that are read into memory at most, 784 bytes each; None for all.
             **kwargs: Those of `FileDataset`.
 
         Raises:
@@ -78,14 +93,19 @@ class ImagesDataset(FileDataset[ImageSet]):
                 f"received {pixels!r}; correct the catalog entry."
             )
         self._pixels = pixels
+        self._memory_images = memory_images
         super().__init__(filepath=filepath, **kwargs)
 
     def load(self) -> ImageSet:
-        """Read the whole table.
+        """Read the whole table, or all but the pixels where there are too many.
 
         Raises:
             DatasetError: The file is not a table of 784-byte images.
         """
+        if self._memory_images is not None:
+            blocks = ParquetBlocks(self._fs, [str(self._get_load_path())])
+            if blocks.rows[0] > self._memory_images:
+                return self._streamed(blocks)
         with self._fs.open(str(self._get_load_path()), "rb") as file:
             return _from_table(pq.read_table(file), self._pixels, str(self._filepath))
 
@@ -96,16 +116,27 @@ class ImagesDataset(FileDataset[ImageSet]):
             DatasetError: The pixels are neither uint8 nor multiples of 1/255 in [0, 1], so that
                 a byte could not hold them.
         """
-        table = _to_table(data, str(self._filepath))
+        streamed = isinstance(data, StreamedImages)
+        size = _STREAMED_ROW_GROUP if streamed else _ROW_GROUP
+        parts = data.batches(size) if streamed else iter([data])
+        tables = (_to_table(part, str(self._filepath)) for part in parts)
+        first = next(tables)
+        # A dictionary of images would only cost time: hardly two of them are equal.
+        scalars = [name for name in first.column_names if name != "pixels"]
         with (
             replacing(self._fs, self._get_save_path()) as partial,
             self._fs.open(str(partial), "wb") as file,
+            pq.ParquetWriter(
+                file,
+                first.schema,
+                compression="zstd",
+                use_dictionary=scalars,
+                # Least and greatest image of each small row group would be most of the footer.
+                write_statistics=scalars if streamed else True,
+            ) as writer,
         ):
-            # A dictionary of images would only cost time: hardly two of them are equal.
-            scalars = [name for name in table.column_names if name != "pixels"]
-            pq.write_table(
-                table, file, compression="zstd", use_dictionary=scalars, row_group_size=_ROW_GROUP
-            )
+            for table in itertools.chain([first], tables):
+                writer.write_table(table, row_group_size=size)
 
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return `n_images` of all, evenly apart, as one PNG, base64, for Kedro-Viz."""
@@ -114,8 +145,14 @@ class ImagesDataset(FileDataset[ImageSet]):
         images = _from_table(rows, "uint8", str(self._filepath))
         return ImagePreview(sheets.thumbnails(images.pixels, columns))
 
+    def _streamed(self, blocks: ParquetBlocks) -> StreamedImages:
+        _check_schema(blocks.schemas[0], str(self._filepath))
+        columns = blocks.columns()
+        return StreamedImages(blocks, **columns._asdict(), floats=self._pixels == "float32")
+
     def _describe(self) -> dict[str, Any]:
-        return {**super()._describe(), "pixels": self._pixels}
+        about = {"pixels": self._pixels, "memory_images": self._memory_images}
+        return {**super()._describe(), **about}
 
 
 def _rows_at(file: pq.ParquetFile, n_rows: int) -> pa.Table:
@@ -143,7 +180,7 @@ def _to_table(images: ImageSet, path: str) -> pa.Table:
             f"{pixels.shape[1]}; resize them to 28 x 28."
         )
     values = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(N_PIXELS), len(images), [None, pa.py_buffer(np.ascontiguousarray(pixels))]
+        PIXELS, len(images), [None, pa.py_buffer(np.ascontiguousarray(pixels))]
     )
     columns: dict[str, Any] = {"image_id": images.image_id, "split": images.split.astype(object)}
     if images.label is not None:
@@ -161,14 +198,13 @@ def _to_table(images: ImageSet, path: str) -> pa.Table:
 
 def _from_table(table: pa.Table, pixels: str, path: str) -> ImageSet:
     """Return the images of `table`; the bytes of the pixels are copied once at most."""
-    expected = pa.binary(N_PIXELS)
-    if "pixels" not in table.column_names or table.schema.field("pixels").type != expected:
-        raise DatasetError(
-            f"{path} is not a table of images: expected a column `pixels` of type {expected}, "
-            f"received {table.schema.names}; delete the file and run the pipeline `data` again."
-        )
-    blocks = [_bytes_of(chunk) for chunk in table.column("pixels").chunks]
-    grey = blocks[0] if len(blocks) == 1 else np.concatenate([*blocks, _NO_BYTES])
+    _check_schema(table.schema, path)
+    blocks = [bytes_of(chunk) for chunk in table.column("pixels").chunks]
+    grey = (
+        blocks[0]
+        if len(blocks) == 1
+        else np.concatenate([*blocks, np.empty((0, N_PIXELS), np.uint8)])
+    )
     latents = [name for name in table.column_names if name.startswith("z_")]
     columns = {
         "image_id": table.column("image_id").to_numpy(),
@@ -183,6 +219,14 @@ def _from_table(table: pa.Table, pixels: str, path: str) -> ImageSet:
     return ImageSet(grey.reshape(-1, *IMAGE_SHAPE), **columns)
 
 
+def _check_schema(schema: pa.Schema, path: str) -> None:
+    if "pixels" not in schema.names or schema.field("pixels").type != PIXELS:
+        raise DatasetError(
+            f"{path} is not a table of images: expected a column `pixels` of type {PIXELS}, "
+            f"received {schema.names}; delete the file and run the pipeline `data` again."
+        )
+
+
 def nullable_labels(label: NDArray[np.uint8]) -> pa.Array:
     """Return labels as a column, null where an image has none."""
     return pa.array(label, mask=label == UNLABELLED)
@@ -191,15 +235,3 @@ def nullable_labels(label: NDArray[np.uint8]) -> pa.Array:
 def _labels(column: pa.ChunkedArray) -> NDArray[np.uint8]:
     labels: NDArray[np.uint8] = column.fill_null(UNLABELLED).to_numpy()
     return labels
-
-
-_NO_BYTES = np.empty((0, N_PIXELS), np.uint8)
-
-
-def _bytes_of(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
-    """Return the values of an Arrow chunk as uint8 `[n, 784]`, without a copy."""
-    if len(chunk) == 0:
-        return _NO_BYTES
-    flat = np.frombuffer(chunk.buffers()[1], np.uint8)
-    first = chunk.offset * N_PIXELS
-    return flat[first : first + len(chunk) * N_PIXELS].reshape(len(chunk), N_PIXELS)

@@ -63,10 +63,11 @@ class InputCheck:
 def _check_given(datasets: list[Any]) -> None:
     """Refuse a run without a file, or a folder of files, that a person has to give."""
     from mnist_vae.datasets.archive import ImageArchiveDataset
+    from mnist_vae.datasets.parquet_archive import ParquetArchiveDataset
 
     for dataset in datasets:
         try:
-            if isinstance(dataset, ImageArchiveDataset):
+            if isinstance(dataset, ImageArchiveDataset | ParquetArchiveDataset):
                 dataset.check()
             elif isinstance(dataset, IdxDataset) and not dataset.exists():
                 dataset.load()  # it says where the file should be, and how to make it

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
 
 
+_OF_THE_CATALOG = ("source", "streaming")
+_OPEN = [("folder", None)]
+
+
 class ParameterCheck:
     """Refuse a run whose parameters hold an unknown key or a value out of range.
 
@@ -33,22 +37,30 @@ class ParameterCheck:
         given = loader.runtime_params or {}
         try:
             check_parameters(parameters)
-            if "source" in parameters and "source" not in given:
-                raise ParameterError(
-                    "Parameter `source` is in a parameter file, where the catalog does not see it: "
-                    "expected it in conf/*/globals.yml or in --params, received "
-                    f"{parameters['source']!r}; move it there."
-                )
-            check_parameters({**parameters, "source": _source(loader["globals"], given)})
+            for name in _OF_THE_CATALOG:
+                _check_place(name, parameters, given)
+            check_parameters({**parameters, **_of_the_catalog(loader["globals"], given)})
         except ParameterError as error:
             raise click.ClickException(str(error)) from error
 
 
-def _source(globals_: dict[str, Any], given: dict[str, Any]) -> Any:
-    """Return the sources that somebody named, without the order that an environment has."""
-    named = globals_.get("source") or {}
-    if not isinstance(named, dict):
-        return named  # which is refused
-    # A key without a value waits for whoever wants to fill it in.
-    named = {k: v for k, v in named.items() if k != "order" and (k, v) != ("folder", None)}
-    return {**named, **given.get("source", {})}
+def _check_place(name: str, parameters: dict[str, Any], given: dict[str, Any]) -> None:
+    if name in parameters and name not in given:
+        raise ParameterError(
+            f"Parameter `{name}` is in a parameter file, where the catalog does not see it: "
+            "expected it in conf/*/globals.yml or in --params, received "
+            f"{parameters[name]!r}; move it there."
+        )
+
+
+def _of_the_catalog(globals_: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return what the catalog reads, without the order of sources that an environment has."""
+    found = {}
+    for name in _OF_THE_CATALOG:
+        named = globals_.get(name) or {}
+        if isinstance(named, dict):  # another thing is refused
+            # A key without a value waits for whoever wants to fill it in.
+            named = {k: v for k, v in named.items() if (k, v) not in _OPEN and k != "order"}
+            named |= given.get(name, {})
+        found[name] = named
+    return found

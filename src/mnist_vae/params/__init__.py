@@ -25,6 +25,7 @@ from mnist_vae.params.shaping import (
     ModelParams,
     SourceParams,
     SplitParams,
+    StreamingParams,
     TrainingParams,
 )
 from mnist_vae.params.use import (
@@ -59,6 +60,7 @@ __all__ = [
     "ScoringParams",
     "SourceParams",
     "SplitParams",
+    "StreamingParams",
     "TrainingParams",
     "check_parameters",
 ]
@@ -69,6 +71,7 @@ class Parameters(Group):
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     source: SourceParams | None = None
+    streaming: StreamingParams | None = None
     split: SplitParams
     model: ModelParams
     training: TrainingParams

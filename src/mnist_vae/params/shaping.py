@@ -32,6 +32,13 @@ class SourceParams(Group):
         return self
 
 
+class StreamingParams(Group):
+    """Which images stay on disk (`--params streaming...`; its home is `globals.yml`)."""
+
+    above_images: NonNegativeInt | None = None
+    """Sets of more images than this are streamed; 0 for all of them, None for none."""
+
+
 class SplitParams(Group):
     """How the images are split (`split`)."""
 
@@ -102,6 +109,9 @@ class TrainingParams(Group):
     """Compile the training step with XLA."""
     steps_per_execution: PositiveInt = 16
     """Steps between two returns to Python: more cost less, fewer move the progress bar sooner."""
+    shuffle_images: PositiveInt = 65_536
+    """Images that are shuffled at a time, where they are streamed from disk. Twice as many are in
+    memory, 784 bytes each."""
 
     @model_validator(mode="after")
     def _one_objective(self) -> TrainingParams:

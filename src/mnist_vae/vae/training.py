@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from numpy.typing import NDArray
 
+from mnist_vae.streamed import StreamedImages
 from mnist_vae.vae.callbacks import (
     Backup,
     BackupStore,
@@ -17,7 +18,7 @@ from mnist_vae.vae.callbacks import (
     TrainingFailedError,
     WarmUpKl,
 )
-from mnist_vae.vae.feeding import Batches
+from mnist_vae.vae.feeding import SHUFFLE_IMAGES, batches_of
 from mnist_vae.vae.model import VariationalAutoencoder
 from mnist_vae.vae.precision import check_precision, computing_in
 
@@ -51,6 +52,8 @@ class TrainingConfig:
     precision: str = "float32"
     """What the large matrix products are computed in: `float32`, or `bfloat16` where that is
     faster. The weights are float32 in any case."""
+    shuffle_images: int = SHUFFLE_IMAGES
+    """Images that are shuffled at a time, where they are streamed from disk."""
     warm_start: bool = False
     """The model comes trained, so that a validation loss that does not improve is no failure."""
 
@@ -67,8 +70,8 @@ class TrainingRun(NamedTuple):
 
 def fit(
     vae: VariationalAutoencoder,
-    train: NDArray[Any],
-    validation: NDArray[Any],
+    train: NDArray[Any] | StreamedImages,
+    validation: NDArray[Any] | StreamedImages,
     config: TrainingConfig,
     backup: BackupStore | None = None,
 ) -> TrainingRun:
@@ -81,7 +84,7 @@ def fit(
 
     Args:
         vae: The model to train.
-        train: Training images `[n, 784]`, uint8 or float32 in [0, 1].
+        train: Training images `[n, 784]`, uint8 or float32 in [0, 1], or on disk.
         validation: Validation images `[m, 784]`, alike.
         config: Epochs, batch size, learning rate and so on.
         backup: Where the state is kept after every epoch, and an interrupted training resumes
@@ -103,17 +106,17 @@ def fit(
 
 def _fit(
     vae: VariationalAutoencoder,
-    train: NDArray[Any],
-    validation: NDArray[Any],
+    train: NDArray[Any] | StreamedImages,
+    validation: NDArray[Any] | StreamedImages,
     config: TrainingConfig,
     backup: BackupStore | None,
 ) -> TrainingRun:
     keras.utils.set_random_seed(config.seed)
     batch_size = min(config.batch_size, len(train))
-    batches = Batches(train, batch_size, config.seed)
+    batches = batches_of(train, batch_size, config.seed, config.shuffle_images)
     # As few batches as memory is no matter for, and of one size if possible: each is compiled.
     n_batches = -(-len(validation) // _VALIDATION_BATCH)
-    validation_batches = Batches(validation, -(-len(validation) // n_batches)).dataset()
+    validation_batches = batches_of(validation, -(-len(validation) // n_batches)).dataset()
     _compile(vae, config, len(batches))
     early_stopping = keras.callbacks.EarlyStopping(
         monitor="val_loss",

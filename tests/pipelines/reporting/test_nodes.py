@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mnist_vae.datasets.stream import StreamedParquetDataset
 from mnist_vae.params import ReportingParams
 from mnist_vae.pipelines.reporting import nodes
 
@@ -189,3 +190,31 @@ def test_embeddings_of_another_model_are_refused():
     table = embeddings(2).assign(model_version="older")
     with pytest.raises(ValueError, match="expected those of v, received those of older"):
         nodes.draw_latent_scatter(table, SUMMARY, PARAMS, 42)
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("train",)])
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+@pytest.mark.parametrize("max_points", [20, 10_000])
+def test_a_streamed_table_gives_the_figure_of_one_in_memory(
+    tmp_path, monkeypatch, splits, latent_dim, max_points
+):
+    table = embeddings(latent_dim, n=100, splits=splits)
+    path = str(tmp_path / "z.parquet")
+    table.to_parquet(path)
+    monkeypatch.setattr("mnist_vae.datasets.stream._ROWS", 7)
+    streamed = StreamedParquetDataset(filepath=path, memory_rows=99).load()
+    params = ReportingParams(max_points=max_points)
+    one, other = (nodes.draw_latent_scatter(of, SUMMARY, params, 1) for of in (streamed, table))
+    assert one.to_json() == other.to_json()
+    shown = 100 // len(splits)
+    count = f"20 of {shown}" if max_points == 20 else f"{shown}"
+    assert title(one).startswith(f"Latent means of {count} ")
+
+
+def test_a_streamed_table_of_two_models_is_refused(tmp_path):
+    path = str(tmp_path / "z.parquet")
+    other = embeddings(2, n=100).assign(model_version=["v"] * 99 + ["w"])
+    other.to_parquet(path)
+    streamed = StreamedParquetDataset(filepath=path, memory_rows=0).load()
+    with pytest.raises(ValueError, match="expected those of v, received those of v, w"):
+        nodes.draw_latent_scatter(streamed, SUMMARY, PARAMS, 1)

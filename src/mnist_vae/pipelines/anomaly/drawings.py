@@ -44,7 +44,7 @@ def draw_anomaly_sheet(
     """
     check_calibration(anomaly_calibration, training_summary)
     check_table(anomaly_scores, training_summary)
-    if anomaly_scores["image_id"].tolist() != test_images.image_id.tolist():
+    if not np.array_equal(anomaly_scores["image_id"], test_images.image_id):
         raise ValueError(
             "The anomaly scores are not of the test images: expected a row an image in their "
             f"order, {len(test_images)} of them, received {len(anomaly_scores)} rows of others; "

@@ -20,7 +20,7 @@ from mnist_vae.contracts import check_images, check_models
 from mnist_vae.datasets.archive_parts import ImageArchive
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.embeddings import new_image_set
-from mnist_vae.images import ImageSet
+from mnist_vae.images import AT_ONCE, ImageSet
 from mnist_vae.origin import origin
 from mnist_vae.params import AnomalyParams, ModelParams, TrainingParams
 from mnist_vae.pipelines.anomaly import protocols
@@ -120,8 +120,8 @@ def compare_protocols(
     """Return how well each score tells outliers from usual images, a row a comparison and score.
 
     The model in use is always compared on corrupted images, and on those of another data set where
-    there is one. The protocols that train models of their own run where
-    `anomaly.thorough` is true.
+    there is one; of more than 100,000 images of a split as many are drawn. The protocols that
+    train models of their own run where `anomaly.thorough` is true.
 
     Returns:
         `protocol`, `normal`, `outlier`, `split`, `score`, `auroc`, its `standard_error` (Hanley
@@ -145,7 +145,8 @@ def compare_protocols(
         regret=anomaly_params.thorough,
     )
     in_use = protocols.Judge(scorer, train_images, anomaly_params, seed)
-    own = protocols.Splits(train_images, validation_images, test_images)
+    some = (images.at_most(AT_ONCE, seed) for images in (validation_images, test_images))
+    own = protocols.Splits(train_images, *some)
     rows = list(protocols.corrupted(in_use, own, _OURS, seed))
     other = None
     if outlier_images is not None:

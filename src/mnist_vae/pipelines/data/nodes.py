@@ -8,30 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.datasets.archive_parts import ImageArchive
+from mnist_vae.datasets.parquet_archive import ParquetArchive
 from mnist_vae.images import ImageSet, draw_rows
 from mnist_vae.params import SplitParams
 
 
-def ingest_images(archive: ImageArchive) -> tuple[ImageSet, dict[str, Any]]:
+def ingest_images(archive: ImageArchive | ParquetArchive) -> tuple[ImageSet, dict[str, Any]]:
     """Return all images of the archive as one table, and the manifest of where they came from.
 
     Args:
-        archive: Images and labels, the test part None when the archive has none.
+        archive: The images as published, or a table of images.
 
     Returns:
-        Images, uint8 `[n, 28, 28]`, `image_id` their position in the archive, test after train;
-        and the manifest.
+        Images, uint8 `[n, 28, 28]`, with their `image_id`; and the manifest. Those of a Parquet
+        archive stay on disk until they are asked for.
     """
-    parts = [("train", archive.train_images, archive.train_labels)]
-    if archive.test_images is not None and archive.test_labels is not None:
-        parts.append(("test", archive.test_images, archive.test_labels))
-    images = ImageSet(
-        pixels=np.concatenate([pixels for _, pixels, _ in parts]),
-        image_id=np.arange(sum(len(pixels) for _, pixels, _ in parts), dtype=np.int64),
-        split=np.concatenate([np.full(len(pixels), split) for split, pixels, _ in parts]),
-        label=np.concatenate([labels for _, _, labels in parts]),
-    )
-    return images, archive.manifest
+    return archive.image_set(), archive.manifest
 
 
 def split_images(
@@ -54,16 +46,15 @@ def split_images(
     Raises:
         ValueError: There are too few images for three splits.
     """
-    train = np.flatnonzero(images.split == "train")
-    test = np.flatnonzero(images.split == "test")
+    train, test = images.rows_of("train"), images.rows_of("test")
     if params.max_images is not None:
         train = draw_rows(train, images.label, params.max_images, seed)
         test = draw_rows(test, images.label, params.max_images, seed)
     if len(test) == 0:
         test = draw_rows(train, images.label, params.test_fraction, seed)
-        train = np.setdiff1d(train, test)
+        train = _without(train, test, len(images))
     validation = draw_rows(train, images.label, params.validation_fraction, seed)
-    train = np.setdiff1d(train, validation)
+    train = _without(train, validation, len(images))
     sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
     if 0 in sizes.values():
         raise ValueError(
@@ -71,17 +62,14 @@ def split_images(
             f"{sizes}; add images, or change the fractions in the `split` parameters."
         )
     return (
-        _model_input(images, train, "train"),
-        _model_input(images, validation, "validation"),
-        _model_input(images, test, "test"),
+        images.as_split(train, "train"),
+        images.as_split(validation, "validation"),
+        images.as_split(test, "test"),
     )
 
 
-def _model_input(images: ImageSet, rows: NDArray[np.intp], split: str) -> ImageSet:
-    chosen = images.take(rows)
-    return ImageSet(
-        pixels=chosen.model_input(),
-        image_id=chosen.image_id,
-        split=np.full(len(rows), split),
-        label=chosen.label,
-    )
+def _without(rows: NDArray[np.intp], others: NDArray[np.intp], n_images: int) -> NDArray[np.intp]:
+    """Return the rows that are none of the others, in their order."""
+    stays = np.ones(n_images, bool)
+    stays[others] = False
+    return rows[stays[rows]]

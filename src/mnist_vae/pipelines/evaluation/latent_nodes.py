@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mnist_vae.contracts import check_images, check_models
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import UNLABELLED, ImageSet
+from mnist_vae.images import AT_ONCE, UNLABELLED, ImageSet
 from mnist_vae.origin import origin
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.latent_space import (
@@ -41,7 +41,8 @@ def measure_latent_space(
     Args:
         encoder: The trained encoder.
         decoder: The trained decoder.
-        train_images: Classifiers of z are fitted on them.
+        train_images: Classifiers of z are fitted on them. Of more than 100,000 images of a split
+            as many are drawn, class by class.
         validation_images: They must be those of the model, as all images.
         test_images: What is measured.
         training_summary: What the model was trained on.
@@ -62,6 +63,9 @@ def measure_latent_space(
     check_images(training_summary, train_images, validation_images)
     from mnist_vae.vae.inference import Refiner
 
+    train_images, test_images = (
+        images.at_most(AT_ONCE, seed) for images in (train_images, test_images)
+    )
     steps = {"amortised": 0}
     if evaluation_params.thorough:
         steps["refined"] = evaluation_params.refine_steps

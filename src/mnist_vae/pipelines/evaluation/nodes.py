@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnist_vae.contracts import check_images, check_models
 from mnist_vae.datasets.keras_model import KerasModel
@@ -13,10 +16,11 @@ from mnist_vae.images import ImageSet
 from mnist_vae.origin import measure, origin
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.decomposition import decompose
-from mnist_vae.scores import standard_error
+from mnist_vae.scores import Moments
 
 logger = logging.getLogger(__name__)
 
+_PART = 1 << 18  # images whose figures are in memory at a time, some 100 bytes each
 SKIPPED = (
     "Where the loss is, and what refined inference gains, is not measured: it takes minutes on the "
     "full data; run `kedro run --pipelines evaluation --params evaluation.thorough=true`."
@@ -100,36 +104,64 @@ def _evaluate_split(
     params: EvaluationParams,
     seed: int,
 ) -> dict[str, Any]:
+    found: dict[str, Moments] = {}
+    for figures in _figures(encoder, decoder, images, reconstruction, params, seed):
+        of_part = {name: Moments.of(values) for name, values in figures.items()}
+        found = {name: found[name] + part for name, part in of_part.items()} if found else of_part
+    has_floor = reconstruction == "binary_crossentropy"
+    return {
+        "n_images": len(images),
+        "negative_elbo": float(found["negative_elbo"].mean),
+        "negative_elbo_standard_error": found["negative_elbo"].standard_error,
+        "reconstruction": float(found["reconstruction"].mean),
+        "kl": float(found["kl"].mean),
+        "entropy_floor": float(found["floor"].mean) if has_floor else None,
+        "excess_over_floor": float(found["excess"].mean) if has_floor else None,
+        "kl_per_dimension": [float(value) for value in found["kl_per_dimension"].mean],
+        "active_units": int((found["z_mean"].variance > params.active_unit_threshold).sum()),
+        **_take_apart(encoder, decoder, images, reconstruction, params, seed),
+    }
+
+
+def _figures(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    images: ImageSet,
+    reconstruction: str,
+    params: EvaluationParams,
+    seed: int,
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield what is known of each image, by name, `_PART` images at a time."""
     from mnist_vae.vae.inference import encode, mean_reconstruction
     from mnist_vae.vae.losses import entropy_floor, kl_divergence_per_dimension
     from mnist_vae.vae.networks import logits_model
 
     logits = logits_model(decoder)
     noises = [np.random.default_rng(seed + draw) for draw in range(params.z_samples)]
-    posteriors, distortions, floors = [], [], []
-    for batch in images.batches(params.batch_size):
-        pixels = batch.model_input()
-        posterior = encode(encoder, pixels)
-        posteriors.append(posterior)
-        distortions.append(mean_reconstruction(logits, pixels, posterior, reconstruction, noises))
-        floors.append(entropy_floor(pixels))
-    z_mean, z_log_var = map(np.concatenate, zip(*posteriors, strict=True))
-    kl_of_images = np.asarray(kl_divergence_per_dimension(z_mean, z_log_var), np.float64)
-    distortion, floor = np.concatenate(distortions), np.concatenate(floors)
-    negative_elbo = distortion + kl_of_images.sum(axis=1)
-    has_floor = reconstruction == "binary_crossentropy"
-    return {
-        "n_images": len(images),
-        "negative_elbo": float(negative_elbo.mean()),
-        "negative_elbo_standard_error": standard_error(negative_elbo),
-        "reconstruction": float(distortion.mean()),
-        "kl": float(kl_of_images.sum(axis=1).mean()),
-        "entropy_floor": float(floor.mean()) if has_floor else None,
-        "excess_over_floor": float((negative_elbo - floor).mean()) if has_floor else None,
-        "kl_per_dimension": [float(value) for value in kl_of_images.mean(axis=0)],
-        "active_units": int((z_mean.var(axis=0) > params.active_unit_threshold).sum()),
-        **_take_apart(encoder, decoder, images, reconstruction, params, seed),
-    }
+    batches = images.batches(params.batch_size)
+    while first := next(batches, None):
+        posteriors, distortions, floors = [], [], []
+        for batch in chain([first], islice(batches, _PART // params.batch_size)):
+            pixels = batch.model_input()
+            posterior = encode(encoder, pixels)
+            posteriors.append(posterior)
+            distortions.append(
+                mean_reconstruction(logits, pixels, posterior, reconstruction, noises)
+            )
+            floors.append(entropy_floor(pixels))
+        z_mean, z_log_var = map(np.concatenate, zip(*posteriors, strict=True))
+        kl_of_images = np.asarray(kl_divergence_per_dimension(z_mean, z_log_var), np.float64)
+        distortion, floor = np.concatenate(distortions), np.concatenate(floors)
+        negative_elbo = distortion + kl_of_images.sum(axis=1)
+        yield {
+            "negative_elbo": negative_elbo,
+            "reconstruction": distortion,
+            "kl": kl_of_images.sum(axis=1),
+            "floor": floor,
+            "excess": negative_elbo - floor,
+            "kl_per_dimension": kl_of_images,
+            "z_mean": z_mean,
+        }
 
 
 def _take_apart(

@@ -13,7 +13,7 @@ from PIL import Image
 from mnist_vae.contracts import check_images, check_models
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.fingerprints import fingerprint
-from mnist_vae.images import IMAGE_SHAPE, ImageSet, draw_rows, flatten, normalize
+from mnist_vae.images import AT_ONCE, IMAGE_SHAPE, ImageSet, draw_rows, flatten, normalize
 from mnist_vae.origin import origin, statement
 from mnist_vae.params import EvaluationParams, GenerationParams
 from mnist_vae.pipelines.evaluation import samples
@@ -55,7 +55,7 @@ def train_feature_classifier(
         return {}
     from mnist_vae.pipelines.evaluation.classifier import train_classifier
 
-    labelled = train_images.labelled()
+    labelled = _labelled(train_images, seed)
     return {CLASSIFIER: train_classifier(labelled.grey(), _labels(labelled), seed)}
 
 
@@ -131,7 +131,7 @@ def measure_samples(
     real = features(classifier, test_images.take(chosen).grey())
     measured = {name: _measure(classifier, make, real) for name, make in sets.items()}
     report |= {
-        "classifier": _describe(classifier, train_images, validation_images, test_images),
+        "classifier": _describe(classifier, seed, train_images, validation_images, test_images),
         "n_images": n_images,
         "repeats": _REPEATS,
         "sets": [{"set": name, **figures} for name, figures in measured.items()],
@@ -195,6 +195,11 @@ def _too_few(test_images: ImageSet, train_images: ImageSet) -> str:
         f"{_LEAST_IMAGES * _REPEATS} training images or more, received {len(test_images)} and "
         f"{len(train_images)}."
     )
+
+
+def _labelled(images: ImageSet, seed: int) -> ImageSet:
+    """Return the images that have a label, or as many of them as can be looked at at once."""
+    return images.labelled().at_most(AT_ONCE, seed)
 
 
 def _labels(images: ImageSet) -> NDArray[np.uint8]:
@@ -265,14 +270,16 @@ def _measure(classifier: KerasModel, make: _Maker, real: NDArray[np.float64]) ->
     }
 
 
-def _describe(classifier: KerasModel, train: ImageSet, *others: ImageSet) -> dict[str, Any]:
+def _describe(
+    classifier: KerasModel, seed: int, train: ImageSet, *others: ImageSet
+) -> dict[str, Any]:
     """Return what tells two classifiers apart, and how good this one is."""
     from mnist_vae.pipelines.evaluation.classifier import accuracy
 
-    known = train.labelled()
+    known = _labelled(train, seed)
     classes = np.unique(_labels(known))
     found = []
-    for images in (images.labelled() for images in others):
+    for images in (_labelled(images, seed) for images in others):
         share = (
             accuracy(classifier, images.grey(), _labels(images), classes) if len(images) else None
         )

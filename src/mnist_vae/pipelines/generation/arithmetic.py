@@ -14,7 +14,7 @@ from PIL import Image
 
 from mnist_vae.contracts import check_models
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet
+from mnist_vae.images import AT_ONCE, IMAGE_SHAPE, UNLABELLED, ImageSet
 from mnist_vae.origin import statement
 from mnist_vae.pipelines.generation.coding import decode, encode, to_bytes
 from mnist_vae.sheets import Captions, sheet
@@ -98,25 +98,29 @@ def draw_latent_arithmetic(
     the attribute.
     """
     check_models(training_summary, encoder, decoder)
-    pixels = test_images.model_input()
+    images = test_images.at_most(AT_ONCE, seed)
+    pixels = images.model_input()
     z_mean = encode(encoder, pixels)
-    shown = _choose(test_images, seed)
+    shown = _choose(images, seed)
     t = np.array(_STEPS, np.float32)[:, np.newaxis]
     cells, names, changes = [], [], []
     for name, attribute in _ATTRIBUTES.items():
-        way = direction(z_mean, attribute(pixels), test_images.label)
+        way = direction(z_mean, attribute(pixels), images.label)
         z = z_mean[shown][:, np.newaxis] + t * way  # [rows, steps, latent_dim]
         decoded = decode(decoder, z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], *IMAGE_SHAPE)
         cells.append(np.concatenate([to_bytes(pixels[shown])[:, np.newaxis], decoded], axis=1))
         names += [name] * len(shown)
         ends = [attribute(decoded[:, end].reshape(len(shown), -1) / 255).mean() for end in (0, -1)]
         changes.append(f"{name} from {ends[0]:.2f} to {ends[1]:.2f}")
+    them = "the test images"
+    if len(images) < len(test_images):
+        them = f"{len(images):,} of the {len(test_images):,} test images"
     grid = np.concatenate(cells)  # [rows of both attributes, original and steps, 28, 28]
     captions = Captions(
         title="Arithmetic with z: more ink, and more slant",
-        note="Decoded from z_mean + t d; d leads from the tenth of the test images with the least "
+        note=f"Decoded from z_mean + t d; d leads from the tenth of {them} with the least "
         "of it to the tenth with the most"
-        f"{'' if test_images.label is None else ', class by class'}. Mean over the rows: "
+        f"{'' if images.label is None else ', class by class'}. Mean over the rows: "
         f"{', '.join(changes)}",
         statement=statement(training_summary),
         columns=["original", *(f"{step:.1f}" for step in _STEPS)],

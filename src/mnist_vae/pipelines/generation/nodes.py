@@ -17,7 +17,7 @@ from PIL import Image
 from mnist_vae.contracts import check_images, check_models
 from mnist_vae.datasets.images import ImagesOfModel
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import IMAGE_SHAPE, ImageSet
+from mnist_vae.images import AT_ONCE, IMAGE_SHAPE, ImageSet
 from mnist_vae.origin import origin, statement
 from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation.coding import decode, encode, to_bytes
@@ -151,7 +151,7 @@ def draw_latent_manifold(
     title = "Latent manifold"
     x, y = 0, 1
     if latent_dim > _SHEET_DIMENSIONS:
-        z_mean = encode(encoder, test_images.pixels)
+        z_mean = encode(encoder, test_images.at_most(AT_ONCE, seed=0).pixels)
         x, y = sorted(np.argsort(-z_mean.var(axis=0), kind="stable")[:_SHEET_DIMENSIONS])
         title += f": the plane of z_{x:02d} and z_{y:02d}"
         note += (
@@ -230,7 +230,7 @@ def draw_reconstruction_sheet(
     check_models(training_summary, encoder, decoder)
     cells, classes = _choose_by_class(test_images, generation_params.reconstructions)
     columns = cells.shape[1]
-    shown = test_images.pixels[cells[cells >= 0]]
+    shown = test_images.take(cells[cells >= 0]).pixels
     decoded = decode(decoder, encode(encoder, shown))
     # [rows of cells, original or reconstruction, columns, 28, 28]; a cell of -1 stays blank
     pixels = np.zeros((len(cells), 2, columns, *IMAGE_SHAPE), np.uint8)

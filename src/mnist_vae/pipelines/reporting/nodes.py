@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import reduce
+from operator import add
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mnist_vae.contracts import check_versions
+from mnist_vae.datasets.stream import StreamedTable, parts_of
 from mnist_vae.figures import entitle
 from mnist_vae.images import UNLABELLED
 from mnist_vae.origin import statement
 from mnist_vae.params import ReportingParams
+from mnist_vae.scores import Moments
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#888888"
 _FEW_EPOCHS = 10
@@ -76,7 +81,7 @@ def _curve(epoch: pd.Series, values: pd.Series, name: str, colour: str, digits: 
 
 
 def draw_latent_scatter(
-    latent_embeddings: pd.DataFrame,
+    latent_embeddings: pd.DataFrame | StreamedTable,
     training_summary: dict[str, Any],
     reporting_params: ReportingParams,
     seed: int,
@@ -86,6 +91,7 @@ def draw_latent_scatter(
     The test split is shown if there is one, since the model has not seen its images; otherwise
     every image. With more than two latent dimensions the figure is the plane of the two whose
     mean varies most; with a single one the points are spread at random across their label's band.
+    Of more than `max_points` images as many are drawn, and the title says so.
 
     Raises:
         ValueError: The embeddings are not of the model that the summary tells of.
@@ -93,24 +99,25 @@ def draw_latent_scatter(
     import plotly.graph_objects as go
     from plotly.colors import qualitative
 
+    found = _look_through(latent_embeddings)
     check_versions(
         "The embeddings are not of the last model",
-        latent_embeddings["model_version"].unique(),
+        found.versions,
         training_summary,
         "run `kedro run --pipelines embedding` first",
     )
-    is_test = latent_embeddings["split"] == "test"
-    what = "test images" if is_test.any() else "images"
-    points = latent_embeddings[is_test] if is_test.any() else latent_embeddings
-    z_means = [name for name in points.columns if name.startswith("z_mean_")]
-    variances = points[z_means].var(ddof=0).to_numpy()
-    shown = [z_means[dimension] for dimension in sorted(np.argsort(-variances, kind="stable")[:2])]
-    title = f"Latent means of {len(points):,} {what}"
+    what = "images" if found.of_test is None else "test images"
+    shown_of = found.of_all if found.of_test is None else found.of_test
+    order = np.argsort(-shown_of.variance, kind="stable")
+    z_means = found.z_means
+    shown = [z_means[dimension] for dimension in sorted(order[:2])]
+    title = f"Latent means of {shown_of.n:,} {what}"
     generator = np.random.default_rng(seed)
-    if len(points) > reporting_params.max_points:
-        title = f"Latent means of {reporting_params.max_points:,} of {len(points):,} {what}"
-        rows = generator.choice(len(points), reporting_params.max_points, replace=False)
-        points = points.iloc[np.sort(rows)]
+    rows = np.arange(shown_of.n)
+    if shown_of.n > reporting_params.max_points:
+        title = f"Latent means of {reporting_params.max_points:,} of {shown_of.n:,} {what}"
+        rows = np.sort(generator.choice(shown_of.n, reporting_params.max_points, replace=False))
+    points = _take(latent_embeddings, rows, test_only=found.of_test is not None)
     if len(z_means) > len(shown):
         title += f", the 2 of {len(z_means)} dimensions that vary most"
     if "label" in points.columns:  # missing for some, they are floats
@@ -154,6 +161,46 @@ def draw_latent_scatter(
         figure.update_yaxes(visible=False, range=[-1, 1])
     entitle(figure, title, statement(training_summary))
     return figure
+
+
+class _Found(NamedTuple):
+    """What embeddings are of: models, latent columns, and the moments of these."""
+
+    versions: list[str]
+    z_means: list[str]
+    of_all: Moments
+    of_test: Moments | None
+
+
+def _look_through(table: pd.DataFrame | StreamedTable) -> _Found:
+    versions: dict[str, None] = {}
+    of_all: list[Moments] = []
+    of_test: list[Moments] = []
+    for part in parts_of(table):
+        versions |= dict.fromkeys(part["model_version"].unique())
+        z_means = [name for name in part.columns if name.startswith("z_mean_")]
+        z = part[z_means].to_numpy(np.float64)
+        is_test = (part["split"] == "test").to_numpy()
+        of_all.append(Moments.of(z))
+        if is_test.any():
+            of_test.append(Moments.of(z[is_test]))
+    return _Found(
+        list(versions), z_means, reduce(add, of_all), reduce(add, of_test) if of_test else None
+    )
+
+
+def _take(
+    table: pd.DataFrame | StreamedTable, rows: NDArray[np.intp], *, test_only: bool
+) -> pd.DataFrame:
+    """Return rows of the embeddings, or of those of test images, which ascend."""
+    passed = 0
+    found = []
+    for whole in parts_of(table):
+        part = whole[whole["split"] == "test"] if test_only else whole
+        first, last = np.searchsorted(rows, (passed, passed + len(part)))
+        found.append(part.iloc[rows[first:last] - passed])
+        passed += len(part)
+    return pd.concat(found)
 
 
 def _name_of(label: int) -> str:

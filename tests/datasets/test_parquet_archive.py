@@ -1,0 +1,204 @@
+"""Images in Parquet, of a user's own: what is read, and what is refused before any work."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from kedro.io.core import DatasetError
+
+from mnist_vae.datasets.images import ImagesDataset
+from mnist_vae.datasets.parquet_archive import ParquetArchiveDataset
+from mnist_vae.images import UNLABELLED
+from mnist_vae.pipelines.data.nodes import ingest_images
+from mnist_vae.streamed import StreamedImages
+
+RANDOM = np.random.default_rng(0)
+PIXELS = RANDOM.integers(0, 256, (100, 784), np.uint8)
+TEXT = [row.tobytes() for row in PIXELS]
+
+
+def table(rows=slice(None), **columns):
+    """Return a table of some of the images; a column of None is left out."""
+    count = len(TEXT[rows])
+    values = {
+        "pixels": pa.array(TEXT[rows], pa.binary(784)),
+        "image_id": pa.array(np.arange(100)[rows] + 7),
+        "label": pa.array((np.arange(100) % 10)[rows], pa.int64()),
+        "split": pa.array(
+            np.where(np.arange(100) % 4, "train", "test")[rows].tolist(), pa.string()
+        ),
+        "other": pa.array(["x"] * count, pa.string()),
+        **columns,
+    }
+    return pa.table({name: value for name, value in values.items() if value is not None})
+
+
+def dataset(folder):
+    return ParquetArchiveDataset(path=str(folder), name="mine")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    return folder
+
+
+def write(folder, name="a.parquet", **columns):
+    pq.write_table(table(**columns), folder / name, row_group_size=30)
+
+
+def test_a_folder_of_files_is_read_in_the_order_of_their_names(folder):
+    write(folder, "b.parquet", rows=slice(60, 100))
+    write(folder, "a.parquet", rows=slice(60))
+    (folder / "_SUCCESS").touch()
+    (folder / "_part.parquet").write_text("nothing")
+    (folder / "notes.txt").write_text("nothing")
+    images, manifest = ingest_images(dataset(folder).load())
+    assert isinstance(images, StreamedImages)
+    np.testing.assert_array_equal(images.grey(), PIXELS)
+    np.testing.assert_array_equal(images.image_id, np.arange(100) + 7)
+    np.testing.assert_array_equal(images.label, np.arange(100) % 10)
+    np.testing.assert_array_equal(images.split, np.where(np.arange(100) % 4, "train", "test"))
+    assert manifest["statement"] == (
+        "Data: mine, 75 training and 25 test images, in 2 Parquet files."
+    )
+    assert (manifest["n_train"], manifest["n_test"], manifest["source"]) == (75, 25, "parquet")
+    assert {name: file["items"] for name, file in manifest["files"].items()} == {
+        "a.parquet": 60,
+        "b.parquet": 40,
+    }
+    json.dumps(manifest)
+
+
+def test_a_file_will_do_and_so_do_pixels_alone(folder):
+    write(folder, image_id=None, label=None, split=None)
+    archive = dataset(folder / "a.parquet").load()
+    images = archive.image_set()
+    np.testing.assert_array_equal(images.image_id, np.arange(100))
+    assert images.label is None
+    assert set(images.split) == {"train"}
+    assert archive.manifest["statement"] == "Data: mine, 100 images, in 1 Parquet file."
+    assert list(archive.manifest["files"]) == ["a.parquet"]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_bytes_of_any_length_are_read_where_they_are_784(folder, kind):
+    write(folder, pixels=pa.array(TEXT, kind))
+    np.testing.assert_array_equal(dataset(folder).load().images.grey(), PIXELS)
+
+
+def test_an_image_without_a_label_is_unlabelled_and_all_of_them_are_without_labels(folder):
+    write(folder, label=pa.array([None, *range(99)], pa.int32()))
+    assert dataset(folder).load().images.label.tolist() == [UNLABELLED, *range(99)]
+    write(folder, label=pa.array([None] * 100, pa.int32()))
+    assert dataset(folder).load().images.label is None
+
+
+def test_what_was_ingested_is_what_is_at_rest(folder, tmp_path):
+    write(folder)
+    images = dataset(folder).load().images
+    at_rest = ImagesDataset(filepath=str(tmp_path / "images.parquet"))
+    at_rest.save(images)
+    assert at_rest.load().digest() == images.digest()
+    assert at_rest.load().grey().tobytes() == PIXELS.tobytes()
+
+
+def test_the_first_images_are_pictured(folder):
+    write(folder)
+    assert len(dataset(folder).preview()) > 100
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"pixels": None}, "a.parquet is not a table of images: expected a column `pixels` of 784"),
+        ({"pixels": pa.array([1] * 100)}, "expected `pixels` to be 784 bytes .* received int64"),
+        ({"pixels": pa.array(TEXT).cast(pa.binary()).slice(0, 100)}, None),
+        ({"image_id": pa.array(["x"] * 100)}, "expected `image_id` to be whole numbers, received"),
+        ({"label": pa.array([0.5] * 100)}, "expected `label` to be whole numbers, received double"),
+        ({"split": pa.array([1] * 100)}, "expected `split` to be text, received int64"),
+    ],
+    ids=["no pixels", "numbers", "right", "text ids", "float labels", "number splits"],
+)
+def test_the_columns_are_looked_at_before_a_run(folder, columns, message):
+    write(folder, **columns)
+    if message is None:
+        dataset(folder).check()
+        return
+    with pytest.raises(DatasetError, match=message) as refusal:
+        dataset(folder).check()
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("what", ["missing", "empty folder", "no rows", "no Parquet", "mixed"])
+def test_what_is_no_source_is_refused_before_a_run(folder, what):
+    expected = "mine was not found: expected a Parquet file, or a folder of some, at .*raw"
+    source = folder
+    if what == "missing":
+        source = folder / "elsewhere"
+        expected = "at .*elsewhere, received none"
+    elif what == "no rows":
+        write(folder, rows=slice(0))
+        expected = "has no images: expected at least one row, received none in 1 files"
+    elif what == "no Parquet":
+        (folder / "a.parquet").write_text("nothing")
+        expected = "a.parquet is not a Parquet file: expected one"
+    elif what == "mixed":
+        write(folder, "a.parquet", rows=slice(50))
+        write(folder, "b.parquet", rows=slice(50, 100), label=None)
+        expected = "files of different columns: expected those of .*a.parquet, .* in .*b.parquet"
+    with pytest.raises(DatasetError, match=expected) as refusal:
+        dataset(source).check()
+    assert "\n" not in str(refusal.value)
+    assert dataset(source).exists() == (what in ("no rows", "no Parquet", "mixed"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"image_id": pa.array([3, *range(99)])},
+            "more than once: expected 100 different `image_id`, received 99, 3 among those",
+        ),
+        ({"image_id": pa.array([None, *range(99)])}, "1 rows without `image_id`"),
+        ({"label": pa.array([255] * 100)}, "labels out of range: .* from 255 to 255; use null"),
+        ({"label": pa.array([-1] * 100)}, "labels out of range: expected numbers from 0 to 254"),
+        ({"split": pa.array(["dev"] * 100)}, "unknown splits: .* received dev; name one"),
+        ({"split": pa.array([None, *["train"] * 99])}, "unknown splits: .* received None"),
+    ],
+)
+def test_ids_labels_and_splits_are_looked_at_before_the_pixels(folder, columns, message):
+    write(folder, **columns)
+    with pytest.raises(DatasetError, match=message):
+        dataset(folder).load()
+
+
+def test_an_id_that_is_in_two_files_is_found(folder):
+    write(folder, "a.parquet", rows=slice(50))
+    write(folder, "b.parquet", rows=slice(49, 100))
+    with pytest.raises(DatasetError, match="expected 101 different `image_id`, received 100, 56"):
+        dataset(folder).load()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        ([*TEXT[:99], None], "1 rows without `pixels`"),
+        ([*TEXT[:99], b"x"], "1 rows whose `pixels` are of another size: .* from 1 to 784"),
+    ],
+)
+def test_pixels_that_are_none_leave_nothing_half_ingested(folder, tmp_path, pixels, message):
+    write(folder, pixels=pa.array(pixels, pa.binary()))
+    target = tmp_path / "out" / "images.parquet"
+    with pytest.raises(DatasetError, match=message):
+        ImagesDataset(filepath=str(target)).save(dataset(folder).load().images)
+    assert not target.exists()
+    assert list(target.parent.glob(".*")) == []
+
+
+def test_nobody_saves_to_it(folder):
+    with pytest.raises(DatasetError, match="mine is read-only"):
+        dataset(folder).save(table())

@@ -1,0 +1,142 @@
+"""The whole graph on images that stay on disk, from Parquet files here and in a store."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tests.projects import ROOT, copy_project, kedro
+from tests.s3 import s3_server
+
+PAGE = ROOT / "docs/how-to/more-than-memory.md"
+STREAMED = "--params=streaming.above_images=0,training.shuffle_images=100"
+N = 1500
+
+pytestmark = pytest.mark.slow  # runs in processes of their own
+
+
+def recipe(what):
+    """Return a catalog entry, or credentials, that the documentation tells a user to write."""
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (found,) = (yaml.safe_load(block) for block in blocks if block.startswith(f"{what}:"))
+    return found
+
+
+def stripes(n, labelled):
+    """Return a table of images of ten kinds of stripes."""
+    random = np.random.default_rng(0)
+    label = np.arange(n) % 10
+    rows = np.arange(28)
+    pixels = np.stack([np.where((rows // (kind + 1)) % 2, 200, 20)[:, None] for kind in label])
+    pixels = (pixels + random.integers(0, 40, (n, 28, 28))).astype(np.uint8)
+    columns = {"pixels": pa.array([image.tobytes() for image in pixels], pa.binary(784))}
+    if labelled:
+        columns["label"] = pa.array([None if k % 3 == 0 else int(k) for k in label], pa.int32())
+    return pa.table({**columns, "image_id": np.arange(n) + 1000})
+
+
+def new_project(folder, table, **catalog):
+    project = copy_project(folder / "project")
+    entry = recipe("raw_images")
+    entry["raw_images"] |= {"path": "data/01_raw/digits", **catalog}
+    if "credentials" not in catalog:
+        entry["raw_images"].pop("credentials")
+        raw = project / "data/01_raw/digits"
+        raw.mkdir(parents=True)
+        half = len(table) // 2
+        pq.write_table(table[:half], raw / "a.parquet", row_group_size=100)
+        pq.write_table(table[half:], raw / "b.parquet")
+    (project / "conf/local/catalog.yml").write_text(yaml.safe_dump(entry))
+    return project
+
+
+def run(project, *arguments):
+    finished = kedro(project, "run", "--env=test", *arguments)
+    assert finished.returncode == 0, finished.stderr
+    return re.sub(r"\s+", " ", finished.stdout + finished.stderr)
+
+
+def ids_of(project, name):
+    table = pq.read_table(project / f"data/test/{name}.parquet", columns=["image_id", "split"])
+    return table.to_pydict()
+
+
+@pytest.mark.parametrize("labelled", [True, False], ids=["labelled", "unlabelled"])
+def test_every_pipeline_runs_on_images_that_stay_on_disk(tmp_path, labelled):
+    table = stripes(N, labelled)
+    streamed, memory = (new_project(tmp_path / name, table) for name in ("streamed", "memory"))
+    log = run(streamed, STREAMED)
+    assert "my digits, 1,500 images, in 2 Parquet files." in log
+    run(memory, "--params=streaming.above_images=null")
+    for name in ("05_model_input/train_images", "07_model_output/latent_embeddings"):
+        assert ids_of(streamed, name) == ids_of(memory, name)
+    metrics = [
+        json.loads((project / "data/test/08_reporting/metrics.json").read_text())["splits"]
+        for project in (streamed, memory)
+    ]
+    for split in metrics[0]:
+        one, other = (of[split] for of in metrics)
+        assert one["n_images"] == other["n_images"]
+        assert one["entropy_floor"] == other["entropy_floor"]
+        assert one["negative_elbo"] == pytest.approx(other["negative_elbo"], rel=0.05)
+    scatter = json.loads((streamed / "data/test/08_reporting/latent_scatter.json").read_text())
+    assert "Latent means of 40" in scatter["layout"]["title"]["text"]
+    for pipeline in ("evaluation", "anomaly", "denoising"):
+        run(streamed, f"--pipelines={pipeline}", STREAMED)
+    scores = ids_of(streamed, "07_model_output/anomaly_scores")
+    assert scores == ids_of(streamed, "05_model_input/test_images")
+    run(streamed, "--pipelines=generation", f"{STREAMED},generation.sampler=mixture")
+
+
+def test_the_raw_images_may_be_in_a_store(tmp_path):
+    with s3_server() as credentials:
+        store = fsspec.filesystem("s3", **credentials)
+        store.mkdir("bucket")
+        entry = recipe("raw_images")["raw_images"]
+        with store.open(f"{entry['path']}/a.parquet".removeprefix("s3://"), "wb") as file:
+            pq.write_table(stripes(N, labelled=True), file)
+        project = new_project(tmp_path, None, path=entry["path"], credentials=entry["credentials"])
+        mine = recipe("s3")
+        assert set(mine["s3"]) <= set(credentials)
+        (project / "conf/local/credentials.yml").write_text(yaml.safe_dump({"s3": credentials}))
+        run(project, "--pipelines=training", STREAMED)
+    manifest = json.loads((project / "data/test/02_intermediate/data_manifest.json").read_text())
+    assert manifest["files"]["a.parquet"]["origin"].startswith("s3://")
+    assert manifest["files"]["a.parquet"]["items"] == N
+
+
+def test_a_source_that_is_none_ends_the_run_before_any_node(tmp_path):
+    project = new_project(tmp_path, stripes(20, labelled=True))
+    (project / "data/01_raw/digits/b.parquet").write_text("nothing")
+    finished = kedro(project, "run", "--env=test", "--pipelines=data")
+    assert finished.returncode == 1
+    assert "b.parquet is not a Parquet file" in re.sub(r"\s+", " ", finished.stderr)
+    assert not (project / "data/test/02_intermediate").exists()
+
+
+def test_an_ingestion_that_is_killed_leaves_nothing_half(tmp_path):
+    random = np.random.default_rng(0).integers(0, 256, (100_000, 784), np.uint8)
+    pixels = pa.array([row.tobytes() for row in random], pa.binary(784))
+    project = new_project(tmp_path, pa.table({"pixels": pixels}))
+    folder = project / "data/test/02_intermediate"
+    command = [sys.executable, "-m", "kedro", "run", "--env=test", "--pipelines=data"]
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL) as process:
+        while not list(folder.glob(".partial-*")) and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    (left,) = folder.iterdir()
+    assert left.name.startswith(".partial-")
+    finished = kedro(project, "run", "--env=test", "--only-missing-outputs", "--pipelines=data")
+    assert finished.returncode == 0, finished.stderr
+    assert {path.name for path in folder.iterdir()} == {"data_manifest.json", "images.parquet"}
+    assert pq.read_metadata(folder / "images.parquet").num_rows == 100_000
