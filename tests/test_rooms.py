@@ -14,7 +14,7 @@ FLOORS = [
     {"corruptions", "images", "params", "fingerprints", "origin", "provenance"},
     {"vae"},
     {"datasets", "figures", "retraining", "sheets"},
-    {"anomalies", "contracts", "embeddings", "samplers", "scores", "recipe"},
+    {"anomalies", "contracts", "embeddings", "engines", "samplers", "scores", "recipe"},
     {"pipelines"},
     {"pipeline_registry"},
 ]
