@@ -65,8 +65,7 @@ def floats(batch):
     return np.stack([batch.column(name).to_numpy() for name in names])
 
 
-@pytest.mark.parametrize("steps", [0, 3])
-@pytest.mark.parametrize("calibrated", [False, True])
+@pytest.mark.parametrize(("steps", "calibrated"), [(0, False), (3, True)])
 def test_however_the_rows_are_cut_they_become_the_same(work, rows, models, steps, calibrated):
     given = how(
         work, refine_steps=steps, calibration=calibration(work) if calibrated else None, threads=1
