@@ -24,6 +24,7 @@ def test_the_environments_are_the_folders(conf):
         "mlflow",
         "prod",
         "refined",
+        "spark",
         "test",
     ]
 

@@ -31,7 +31,9 @@ def changed(key, value):
     return raw
 
 
-@pytest.mark.parametrize("env", ["local", "prod", "test", "best", "fast", "refined", "gpu"])
+@pytest.mark.parametrize(
+    "env", ["local", "prod", "test", "best", "fast", "refined", "gpu", "spark"]
+)
 def test_the_parameters_of_every_environment_are_valid(env):
     assert check_parameters(parameters_of(env)).seed == 42
 
@@ -154,6 +156,37 @@ def test_a_corruption_and_its_level_go_together(kind, level, message):
     raw = changed("training.corruption", kind)
     raw["training"]["corruption_level"] = level
     with pytest.raises(ParameterError, match=f"`training` do not go together: .*{message}"):
+        check_parameters(raw)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"engine": "ray"}, r"`embedding.engine` .* 'spark', received 'ray'"),
+        ({"engine": "dask", "workers": 0}, r"`embedding.workers` .* received 0"),
+        ({"workers": 2}, r"`workers` is for an engine with workers: .* received in_process"),
+        (
+            {"address": "tcp://host:8786", "scratch": "/shared"},
+            r"`address, scratch` is for an engine with workers",
+        ),
+        (
+            {"engine": "dask", "spark": {"spark.executor.memory": "4g"}},
+            r"expected `engine` to be spark, received dask",
+        ),
+        (
+            {"engine": "dask", "workers": 2, "address": "tcp://host:8786"},
+            r"expected `workers` or `address`, received 2 and tcp://host:8786",
+        ),
+        (
+            {"engine": "spark", "scratch": "s3://bucket/scratch"},
+            r"expected a path, received s3://bucket/scratch",
+        ),
+    ],
+)
+def test_an_engine_and_its_settings_go_together(given, message):
+    raw = changed("seed", 1)
+    raw["embedding"] |= given
+    with pytest.raises(ParameterError, match=message):
         check_parameters(raw)
 
 

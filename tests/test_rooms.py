@@ -14,7 +14,7 @@ FLOORS = [
     {"corruptions", "images", "streamed", "params", "fingerprints", "origin", "provenance"},
     {"vae"},
     {"datasets", "figures", "retraining", "sheets"},
-    {"anomalies", "contracts", "embeddings", "report", "samplers", "scores", "recipe"},
+    {"anomalies", "contracts", "embeddings", "engines", "report", "samplers", "scores", "recipe"},
     {"pipelines"},
     {"pipeline_registry"},
 ]

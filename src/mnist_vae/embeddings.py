@@ -9,10 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mnist_vae.contracts import check_models, embedding_schema
-from mnist_vae.datasets.images import nullable_labels
+from mnist_vae.anomalies import Calibration
+from mnist_vae.contracts import check_models, embedding_schema, with_anomalies
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import IMAGE_SHAPE, ImageSet, latent_columns
+from mnist_vae.engines import Encoding, Engine, check_engine, running
+from mnist_vae.engines.encoding import image_rows
+from mnist_vae.images import IMAGE_SHAPE, ImageSet
 from mnist_vae.origin import origin
 from mnist_vae.params import EmbeddingParams
 
@@ -40,6 +42,22 @@ def new_image_set(pixels: NDArray[np.uint8], label: NDArray[np.uint8] | None = N
     )
 
 
+def encoding_of(
+    training_summary: dict[str, Any],
+    params: EmbeddingParams,
+    seed: int,
+    calibration: Calibration | None = None,
+) -> Encoding:
+    """Return how the images of a model's embeddings are encoded (`engines`)."""
+    return Encoding(
+        model_version=training_summary["model_version"],
+        reconstruction=training_summary["reconstruction"],
+        refine_steps=params.refine_steps,
+        seed=seed,
+        calibration=calibration,
+    )
+
+
 def embed(
     encoder: KerasModel,
     decoder: KerasModel,
@@ -47,18 +65,18 @@ def embed(
     training_summary: dict[str, Any],
     params: EmbeddingParams,
     seed: int,
-    about: dict[str, str] | None = None,
 ) -> pa.RecordBatchReader:
     """Return the embeddings of all `splits`, in their order, as a stream.
+
+    The engine that `params` names starts when the stream is read, and ends with it.
 
     Args:
         encoder: The trained encoder.
         decoder: The trained decoder.
         splits: Images, bytes or as the model takes them.
         training_summary: Names the model, and its reconstruction term.
-        params: Images a batch, and steps that refine the encoder's q of each image.
+        params: Images a batch, steps that refine the encoder's q of each image, and the engine.
         seed: Seed of the draws of z, with which `reconstruction` is computed.
-        about: What the metadata of the schema shall tell beside that of all embeddings.
 
     Returns:
         A row an image: `image_id`, `split`, `label` where all images have one, `z_mean_00`...,
@@ -66,58 +84,78 @@ def embed(
 
     Raises:
         ValueError: Models and summary do not belong together.
+        EngineError: The engine is not installed or cannot be reached; from the stream, it ended
+            before all images were encoded.
     """
     check_models(training_summary, encoder, decoder)
-    schema = embedding_schema(
+    check_engine(params)
+    schema = _schema(encoder, splits, training_summary)
+    how = encoding_of(training_summary, params, seed)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with running(params, encoder, decoder, how) as engine:
+            yield from _encoded(engine, splits, schema, params, seed)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def embed_on(
+    engine: Engine,
+    encoder: KerasModel,
+    images: ImageSet,
+    training_summary: dict[str, Any],
+    params: EmbeddingParams,
+    seed: int,
+    about: dict[str, str],
+    calibration: Calibration | None = None,
+) -> pa.Table:
+    """Return the embeddings of images, as `embed` does, by an engine that runs.
+
+    Args:
+        engine: The engine, to which `encoding_of` told the calibration.
+        encoder: The trained encoder.
+        images: Of any kind.
+        training_summary: Names the model.
+        params: Images a batch.
+        seed: Seed of the draws of z.
+        about: What the metadata of the schema shall tell beside that of all embeddings.
+        calibration: Adds `anomaly_score` (float32) and `is_anomaly` (bool), and to the metadata
+            what they follow.
+    """
+    schema = _schema(encoder, [images], training_summary)
+    if calibration is not None:
+        schema = with_anomalies(schema)
+        facts = calibration.model_dump(include={"score", "threshold", "false_positive_rate"})
+        about = {**about, **{name: str(value) for name, value in facts.items()}}
+    schema = schema.with_metadata({**schema.metadata, **about})
+    return pa.Table.from_batches(_encoded(engine, [images], schema, params, seed), schema)
+
+
+def _schema(
+    encoder: KerasModel, splits: list[ImageSet], training_summary: dict[str, Any]
+) -> pa.Schema:
+    return embedding_schema(
         latent_dim=encoder.output_shape[0][-1],
         n_images=sum(len(images) for images in splits),
         labelled=all(images.label is not None for images in splits),
         **origin(training_summary),
     )
-    schema = schema.with_metadata({**schema.metadata, **(about or {})})
-    batches = (
+
+
+def _encoded(
+    engine: Engine, splits: list[ImageSet], schema: pa.Schema, params: EmbeddingParams, seed: int
+) -> Iterator[pa.RecordBatch]:
+    rows = (
         batch
         for images in splits
-        for batch in _embed(encoder, decoder, images, schema, training_summary, params, seed)
-    )
-    return pa.RecordBatchReader.from_batches(schema, batches)
-
-
-def _embed(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    images: ImageSet,
-    schema: pa.Schema,
-    training_summary: dict[str, Any],
-    params: EmbeddingParams,
-    seed: int,
-) -> Iterator[pa.RecordBatch]:
-    from mnist_vae.vae.inference import Refiner
-    from mnist_vae.vae.model import score_batches
-
-    reconstruction = training_summary["reconstruction"]
-    refiner = Refiner(decoder, steps=params.refine_steps, reconstruction=reconstruction, seed=seed)
-    model_version = schema.metadata[b"model_version"].decode()
-    scores = score_batches(
-        encoder,
-        decoder,
-        (rows.model_input() for rows in images.batches(params.batch_size)),
-        reconstruction=reconstruction,
-        seed=seed,
-        refine=refiner,
-    )
-    for rows, terms in zip(images.batches(params.batch_size), scores, strict=True):
-        latent_dim = terms.z_mean.shape[1]
-        columns = {
-            "image_id": rows.image_id,
-            "split": rows.split.astype(object),
-            "label": None if rows.label is None else nullable_labels(rows.label),
-            **dict(zip(latent_columns("z_mean", latent_dim), terms.z_mean.T, strict=True)),
-            **dict(zip(latent_columns("z_log_var", latent_dim), terms.z_log_var.T, strict=True)),
-            "reconstruction": terms.reconstruction,
-            "kl": terms.kl,
-            "model_version": [model_version] * len(rows),
-        }
-        yield pa.record_batch(
-            [pa.array(columns[field.name], field.type) for field in schema], schema=schema
+        for batch in image_rows(
+            images,
+            params.batch_size,
+            latent_dim=int(schema.metadata[b"latent_dim"]),
+            seed=seed,
+            labelled="label" in schema.names,
         )
+    )
+    for batch in engine.encode(rows):
+        columns = [batch.column(field.name).cast(field.type) for field in schema]
+        yield pa.record_batch(columns, schema=schema)

@@ -23,6 +23,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
         ("memory", ["peak_megabytes", "copies"]),
         ("explorer", ["mouse_ms", "keys_ms", "ready_ms"]),
         ("model_report", ["median_seconds", "megabytes"]),
+        ("encode_scale", ["copies", "in_process", "engines"]),
     ],
 )
 def test_a_benchmark_prints_one_line_of_json(script, figures, mnist_folder, tmp_path):

@@ -12,6 +12,8 @@ from kedro.io.core import DatasetError
 from mnist_vae.datasets.idx import IdxDataset
 from mnist_vae.datasets.in_use import ReleaseFileDataset
 from mnist_vae.datasets.keras_model import KerasModelDataset
+from mnist_vae.engines.errors import EngineError
+from mnist_vae.engines.requirements import check_engine
 from mnist_vae.params import check_parameters
 from mnist_vae.retraining.job import JOB_PIPELINES, JOBS
 from mnist_vae.retraining.names import in_environment
@@ -42,9 +44,14 @@ class InputCheck:
         """Look at the inputs of the run that none of its nodes makes.
 
         Raises:
-            click.ClickException: An input is missing, or a parameter of the model contradicts the
-                model that is loaded.
+            click.ClickException: An input or the engine is missing, or a parameter of the
+                model contradicts the model that is loaded.
         """
+        if "params:embedding" in pipeline.inputs():
+            try:
+                check_engine(check_parameters(self._parameters).embedding)
+            except EngineError as error:
+                raise click.ClickException(str(error)) from error
         names = set(run_params["pipeline_names"] or ())
         if any(job.repairs and job.pipelines & names for job in JOBS):
             return

@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
-from mnist_vae.anomalies import Calibration, batches_of_terms, score_of
-from mnist_vae.contracts import with_anomalies
+from mnist_vae.anomalies import Calibration
+from mnist_vae.contracts import check_models
 from mnist_vae.datasets.batch_embeddings import BATCH, SIGNATURE, BatchEmbeddings
 from mnist_vae.datasets.batches import Batch, BatchFolder
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.embeddings import embed, new_image_set
+from mnist_vae.embeddings import embed_on, encoding_of, new_image_set
+from mnist_vae.engines import running
 from mnist_vae.fingerprints import json_fingerprint
 from mnist_vae.images import UNLABELLED, ImageSet
 from mnist_vae.params import EmbeddingParams, ScoringParams
@@ -115,30 +116,42 @@ def embed_batches(
 
     Raises:
         ValueError: Models and summary do not belong together.
+        EngineError: The engine that the parameters name cannot be had, or ended too soon.
     """
+    check_models(training_summary, encoder, decoder)
     calibration = _calibration_of(training_summary, scoring_calibration)
     sign = _signer(calibration)
     new = _not_done(batches_to_embed, earlier_batch_embeddings.done(scoring_plan.model), sign)
     records = put_aside_before(unreported_quarantine, new)
-    for name, folder in new.items():
-        images, record = _look_at(folder.read())
-        streams = {}
-        if images is not None:
-            about = {BATCH: printable(name), SIGNATURE: sign(folder)}
-            rows = embed(
-                encoder, decoder, [images], training_summary, embedding_params, seed, about
-            )
-            if calibration is not None:
-                scores = _anomaly_scores(encoder, decoder, images, calibration, seed)
-                rows = _with_anomalies(rows, scores, calibration)
-                anomalous = int(calibration.flags(scores).sum())
-                record = record.model_copy(update={"anomalous_images": anomalous})
-            streams[f"{scoring_plan.model}/{file_name(name)}"] = rows
-            images = rows = None  # the stream has them, until it has been written
-        records[printable(name)] = record
-        logger.info("Batch %s: %s.", printable(name), record.outcome)
-        bad = {name: {"reasons": list(record.reasons)}} if record.outcome == "bad" else {}
-        yield streams, Intake(batches=records), bad
+    how = encoding_of(training_summary, embedding_params, seed, calibration)
+    if not new:
+        yield {}, Intake(batches=records), {}
+        return
+    with running(embedding_params, encoder, decoder, how) as engine:
+        for name, folder in new.items():
+            images, record = _look_at(folder.read())
+            streams = {}
+            if images is not None:
+                about = {BATCH: printable(name), SIGNATURE: sign(folder)}
+                rows = embed_on(
+                    engine,
+                    encoder,
+                    images,
+                    training_summary,
+                    embedding_params,
+                    seed,
+                    about,
+                    calibration,
+                )
+                if calibration is not None:
+                    anomalous = pc.sum(rows["is_anomaly"]).as_py() or 0
+                    record = record.model_copy(update={"anomalous_images": anomalous})
+                streams[f"{scoring_plan.model}/{file_name(name)}"] = rows.to_reader()
+                images = rows = None  # the stream has the rows, until they have been written
+            records[printable(name)] = record
+            logger.info("Batch %s: %s.", printable(name), record.outcome)
+            bad = {name: {"reasons": list(record.reasons)}} if record.outcome == "bad" else {}
+            yield streams, Intake(batches=records), bad
     yield {}, Intake(batches=records), {}
 
 
@@ -220,39 +233,6 @@ def _not_done(
         for name, folder in sorted(batches.items())
         if done.get(file_name(name)) != sign(folder)
     }
-
-
-def _anomaly_scores(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    images: ImageSet,
-    calibration: Calibration,
-    seed: int,
-) -> NDArray[np.float32]:
-    """Return the score of each image, `[n]`, as the threshold was chosen: without refinement."""
-    terms = batches_of_terms(encoder, decoder, images, calibration.reconstruction, seed)
-    return np.concatenate([score_of(calibration, pixels, of) for pixels, of in terms])
-
-
-def _with_anomalies(
-    rows: pa.RecordBatchReader, scores: NDArray[np.float32], calibration: Calibration
-) -> pa.RecordBatchReader:
-    """Return the same rows with the columns of anomalies, and in the metadata what they follow."""
-    schema = with_anomalies(rows.schema)
-    about = calibration.model_dump(include={"score", "threshold", "false_positive_rate"})
-    schema = schema.with_metadata(
-        {**schema.metadata, **{name: str(value) for name, value in about.items()}}
-    )
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        start = 0
-        for batch in rows:
-            of = scores[start : start + len(batch)]
-            start += len(batch)
-            more = [pa.array(of), pa.array(calibration.flags(of))]
-            yield pa.record_batch([*batch.columns, *more], schema=schema)
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _look_at(batch: Batch) -> tuple[ImageSet | None, BatchRecord]:

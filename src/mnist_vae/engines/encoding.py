@@ -1,0 +1,246 @@
+"""Rows of images to rows of embeddings: the one function that every engine runs.
+
+Both are Arrow record batches, so that a batch goes to another process as it is. What an image's
+row becomes depends on that row alone: the noise of its draw of z travels beside its pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mnist_vae.anomalies import Calibration, score_of
+from mnist_vae.datasets.images import nullable_labels
+from mnist_vae.datasets.keras_model import KerasModel, KerasModelDataset
+from mnist_vae.engines.errors import EngineError
+from mnist_vae.images import N_PIXELS, ImageSet, flatten, latent_columns, normalize
+
+PIXELS, NOISE = "pixels", "noise"
+"""The columns of a row of an image that its embedding is made of."""
+
+_NETWORKS = ("encoder", "decoder")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How images are encoded, beside which model does it.
+
+    Attributes:
+        model_version: Name of the model, which every row has.
+        reconstruction: Its reconstruction term.
+        refine_steps: Gradient steps on the q of each image; 0 for the encoder's own.
+        seed: Seed of the refinement.
+        calibration: The model's threshold of anomalies, or None for rows without `anomaly_score`
+            and `is_anomaly`.
+        threads: Threads that TensorFlow takes in a process of its own; None for its own choice.
+    """
+
+    model_version: str
+    reconstruction: str
+    refine_steps: int
+    seed: int
+    calibration: Calibration | None = None
+    threads: int | None = None
+
+
+def image_rows(
+    images: ImageSet, batch_size: int, *, latent_dim: int, seed: int, labelled: bool
+) -> Iterator[pa.RecordBatch]:
+    """Yield the images as rows for `encode`, `batch_size` at a time.
+
+    The noise is that of `vae.model.score_batches`: it depends on the seed and on the position of
+    an image alone.
+
+    Args:
+        images: Any that has `batches`.
+        batch_size: Rows a batch.
+        latent_dim: Length of z.
+        seed: Seed of the draws of z.
+        labelled: Whether there is a column `label`.
+
+    Yields:
+        `image_id`, `split`, `label`, `pixels` (784 bytes, or float32 where the grey values are no
+        multiples of 1/255) and `noise` (float32 `[latent_dim]`, as bytes).
+    """
+    noise = np.random.default_rng(seed)
+    for rows in images.batches(batch_size):
+        columns = {
+            "image_id": pa.array(rows.image_id, pa.int64()),
+            "split": pa.array(rows.split.astype(object), pa.string()),
+        }
+        if labelled and rows.label is not None:
+            columns["label"] = nullable_labels(rows.label)
+        columns[PIXELS] = _binary(_smallest(rows))
+        columns[NOISE] = _binary(noise.standard_normal((len(rows), latent_dim), np.float32))
+        yield pa.record_batch(columns)
+
+
+def grouped(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[list[pa.RecordBatch]]:
+    """Yield whole batches, several at a time, so that they have `rows` rows together at most."""
+    group: list[pa.RecordBatch] = []
+    for batch in batches:
+        if group and sum(map(len, group)) + len(batch) > rows:
+            yield group
+            group = []
+        group.append(batch)
+    if group:
+        yield group
+
+
+def save_models(folder: str, encoder: KerasModel, decoder: KerasModel) -> None:
+    """Write the pair to `folder`, a path or an fsspec URL, as a release has it."""
+    for name, model in zip(_NETWORKS, (encoder, decoder), strict=True):
+        KerasModelDataset(filepath=f"{folder}/{name}.keras").save(model)
+
+
+def encode(batch: pa.RecordBatch, models: str, how: Encoding) -> pa.RecordBatch:
+    """Return the embeddings of images, in a process that may have seen no model yet.
+
+    The models are loaded once a process. Nothing imports TensorFlow before the first call, so that
+    a process may be forked until then.
+
+    Args:
+        batch: `pixels` and `noise` of each image, as `image_rows` yields them, and other columns.
+        models: Folder with `encoder.keras` and `decoder.keras`, such as that of a release: a path
+            or an fsspec URL.
+        how: What to do with them.
+
+    Returns:
+        The other columns as they are; `z_mean_00`..., `z_log_var_00`..., `reconstruction` and `kl`
+        (float32, nats); `model_version`; with a calibration `anomaly_score` (float32) and
+        `is_anomaly` (bool).
+
+    Raises:
+        EngineError: This process cannot read the models.
+    """
+    with _loading:  # threads of one process would load them twice
+        encoder = _encoder(models, how)
+    return encoder(batch)
+
+
+class BatchEncoder:
+    """The same with networks that are loaded already."""
+
+    def __init__(self, encoder: KerasModel, decoder: KerasModel, how: Encoding) -> None:
+        """Create it.
+
+        Args:
+            encoder: The trained encoder.
+            decoder: The trained decoder.
+            how: What to do with them.
+        """
+        from mnist_vae.vae.inference import Refiner
+        from mnist_vae.vae.networks import logits_model
+
+        self._encoder, self._how = encoder, how
+        self._logits = logits_model(decoder)
+        self._refine = Refiner(
+            decoder, steps=how.refine_steps, reconstruction=how.reconstruction, seed=how.seed
+        )
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the embeddings of the images, as `encode` does."""
+        values = _matrix(batch.column(PIXELS))
+        pixels = normalize(values) if values.shape[1] == N_PIXELS else values.view(np.float32)
+        noise = _matrix(batch.column(NOISE)).view(np.float32)
+        names = [name for name in batch.schema.names if name not in (PIXELS, NOISE)]
+        columns = {name: batch.column(name) for name in names}
+        return pa.record_batch({**columns, **self._embeddings(pixels, noise)})
+
+    def _embeddings(
+        self, pixels: NDArray[np.float32], noise: NDArray[np.float32]
+    ) -> dict[str, pa.Array]:
+        how = self._how
+        terms = self._terms(pixels, noise, None if how.calibration else self._refine)
+        more = {}
+        if how.calibration is not None:
+            # The threshold was chosen on the encoder's own q.
+            scores = score_of(how.calibration, pixels, terms)
+            more = {"anomaly_score": scores, "is_anomaly": how.calibration.flags(scores)}
+            if how.refine_steps:
+                terms = self._terms(pixels, noise, self._refine)
+        latent_dim = terms.z_mean.shape[1]
+        columns = {
+            **dict(zip(latent_columns("z_mean", latent_dim), terms.z_mean.T, strict=True)),
+            **dict(zip(latent_columns("z_log_var", latent_dim), terms.z_log_var.T, strict=True)),
+            "reconstruction": terms.reconstruction,
+            "kl": terms.kl,
+            "model_version": [how.model_version] * len(pixels),
+            **more,
+        }
+        return {name: pa.array(column) for name, column in columns.items()}
+
+    def _terms(self, pixels: Any, noise: Any, refine: Any) -> Any:
+        from keras import ops
+
+        from mnist_vae.vae.model import ElboTerms, elbo_terms
+
+        term = self._how.reconstruction
+        terms = elbo_terms(self._encoder, self._logits, pixels, term, noise, refine)
+        return ElboTerms(*(ops.convert_to_numpy(value) for value in terms))
+
+
+_loading = threading.Lock()
+
+
+@functools.lru_cache(maxsize=2)
+def _encoder(models: str, how: Encoding) -> BatchEncoder:
+    """Load the pair, after the threads of this process are counted out."""
+    if how.threads is not None:
+        _limit_threads(how.threads)
+    try:
+        encoder, decoder = (
+            KerasModelDataset(filepath=f"{models}/{name}.keras").load() for name in _NETWORKS
+        )
+    except Exception as error:
+        raise EngineError(
+            f"A worker cannot read the model: expected encoder.keras and decoder.keras in {models},"
+            f" received {type(error).__name__}; set `embedding.scratch` to a folder that every "
+            "worker can read at the same path."
+        ) from error
+    return BatchEncoder(encoder, decoder, how)
+
+
+def _limit_threads(threads: int) -> None:
+    """Have TensorFlow and BLAS take so many threads; a process that has begun stays as it is."""
+    import tensorflow as tf
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(threads)
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:  # TensorFlow has run something in this process
+        return
+
+
+def _smallest(rows: ImageSet) -> NDArray[Any]:
+    """Return the pixels as bytes, uint8 `[n, 784]`, or as float32 where a byte cannot hold them."""
+    try:
+        return rows.grey()
+    except ValueError:
+        return flatten(rows.model_input())
+
+
+def _binary(matrix: NDArray[Any]) -> pa.Array:
+    """Return the bytes of each row as a value of a column, without a copy."""
+    width = matrix.shape[1] * matrix.itemsize
+    values = pa.py_buffer(np.ascontiguousarray(matrix))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(matrix), [None, values])
+
+
+def _matrix(column: pa.Array) -> NDArray[np.uint8]:
+    """Return the values of a column of bytes, all of one width, as uint8 `[n, width]`."""
+    if not pa.types.is_fixed_size_binary(column.type):  # as Spark hands them over
+        column = column.cast(pa.binary(len(column[0].as_py())))
+    width = column.type.byte_width
+    first = column.offset * width
+    flat = np.frombuffer(column.buffers()[1], np.uint8)[first : first + len(column) * width]
+    return flat.reshape(len(column), width)
