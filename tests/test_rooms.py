@@ -11,7 +11,16 @@ PACKAGE = Path(mnist_vae.__file__).parent
 
 # From the ground up. What is on no floor is around a run: it may import all, and no floor it.
 FLOORS = [
-    {"backend", "corruptions", "images", "params", "fingerprints", "origin", "provenance"},
+    {
+        "backend",
+        "cluster",
+        "corruptions",
+        "images",
+        "params",
+        "fingerprints",
+        "origin",
+        "provenance",
+    },
     {"vae"},
     {"datasets", "figures", "retraining", "sheets"},
     {"anomalies", "contracts", "embeddings", "samplers", "scores", "recipe"},

@@ -1,6 +1,7 @@
 """Settings of the Kedro project."""
 
 from mnist_vae.config import LayeredConfigLoader
+from mnist_vae.hooks.compute import Compute
 from mnist_vae.hooks.inputs import InputCheck
 from mnist_vae.hooks.job import Jobs
 from mnist_vae.hooks.model_in_use import ModelInUse
@@ -8,7 +9,15 @@ from mnist_vae.hooks.parameters import ParameterCheck
 from mnist_vae.hooks.retention import Retention
 from mnist_vae.hooks.tracking import Tracking
 
-HOOKS = (ParameterCheck(), Retention(), Tracking(), InputCheck(), ModelInUse(), Jobs())
+HOOKS = (
+    ParameterCheck(),
+    Retention(),
+    Tracking(),
+    Compute(),
+    InputCheck(),
+    ModelInUse(),
+    Jobs(),
+)
 
 # Its own file `.telemetry` says no, which a packaged project does not have.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)

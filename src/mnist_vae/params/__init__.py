@@ -26,6 +26,7 @@ from mnist_vae.params.shaping import (
     SourceParams,
     SplitParams,
     TrainingParams,
+    WorkersParams,
 )
 from mnist_vae.params.use import (
     AnomalyParams,
@@ -60,6 +61,7 @@ __all__ = [
     "SourceParams",
     "SplitParams",
     "TrainingParams",
+    "WorkersParams",
     "check_parameters",
 ]
 
@@ -72,6 +74,7 @@ class Parameters(Group):
     split: SplitParams
     model: ModelParams
     training: TrainingParams
+    workers: WorkersParams
     evaluation: EvaluationParams
     embedding: EmbeddingParams
     generation: GenerationParams

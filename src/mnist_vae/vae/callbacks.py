@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
+from keras import ops
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class RecordLearningRate(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Add it."""
         if logs is not None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+            logs["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
 
 class WarmUpKl(keras.callbacks.Callback):
