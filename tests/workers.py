@@ -31,36 +31,38 @@ def tf_configs(count: int) -> list[str]:
 
 
 @contextmanager
-def started(
-    commands: Sequence[Sequence[str | Path]],
-    folders: Sequence[Path],
+def kedro_workers(
+    projects: Sequence[Path],
     logs: Path,
-    environments: Sequence[dict[str, str]],
+    *arguments: str,
+    each: Sequence[str] = (),
+    start: Sequence[int] | None = None,
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes, each with its log at `logs`/<number>.log; all are ended with the block."""
+    """One `kedro run` in each of the projects: the workers of a training, the chief first.
+
+    Each has its log at `logs`/<number>.log, and none outlives the block.
+
+    Args:
+        projects: Where each of them runs.
+        logs: The folder of the logs.
+        *arguments: Those of `kedro run`.
+        each: One more argument for each of them.
+        start: The numbers of those that are started; None for all.
+    """
+    command = [Path(sys.executable).with_name("kedro"), "run", *arguments]
+    configs = tf_configs(len(projects))
     with ExitStack() as stack:
         processes = []
-        for number, (command, folder) in enumerate(zip(commands, folders, strict=True)):
+        for number in range(len(projects)) if start is None else start:
             log = stack.enter_context((logs / f"{number}.log").open("wb"))
             process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env={**os.environ, **environments[number]},
+                [*command, *each[number : number + 1]],
+                cwd=projects[number],
+                env={**os.environ, "TF_CONFIG": configs[number]},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
             stack.callback(process.wait)
             stack.callback(process.kill)
             processes.append(process)
-        yield processes
-
-
-@contextmanager
-def kedro_workers(
-    projects: Sequence[Path], logs: Path, *arguments: str, **environment: str
-) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """One `kedro run` in each of the projects: the workers of a training, the chief first."""
-    command = [Path(sys.executable).with_name("kedro"), "run", *arguments]
-    environments = [{**environment, "TF_CONFIG": config} for config in tf_configs(len(projects))]
-    with started([command] * len(projects), projects, logs, environments) as processes:
         yield processes

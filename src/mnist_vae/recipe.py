@@ -6,6 +6,7 @@ of their fingerprint.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # these import TensorFlow
     from mnist_vae.vae.model import Objective
     from mnist_vae.vae.training import TrainingConfig
     from mnist_vae.vae.workers import Workers
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,10 @@ def train(
         backup,
         workers,
     )
+    if workers is not None:
+        weights = fingerprint(vae.encoder, vae.decoder)
+        workers.check_alike({"weights": weights})
+        logger.info("All %d workers ended with the weights %s.", len(workers.cluster), weights)
     epochs = pd.DataFrame(history)
     epochs.insert(0, "epoch", range(1, len(epochs) + 1))
     stops_early = training_params.early_stopping_patience is not None

@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
         ("worth", ["figures"]),
         ("ablation", ["variants"]),
         ("memory", ["peak_megabytes", "copies"]),
+        ("workers", ["images_per_second", "two_to_one"]),
     ],
 )
 def test_a_benchmark_prints_one_line_of_json(script, figures, mnist_folder, tmp_path):

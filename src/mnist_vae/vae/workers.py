@@ -47,7 +47,7 @@ class WorkersError(RuntimeError):
 
 
 class _InReplicas(VariationalAutoencoder):
-    """The model as several workers train it."""
+    """What the model has otherwise where several workers train it, on top of its own class."""
 
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the metrics in rank 1, as Keras takes their mean over the workers by axis 0."""
@@ -99,10 +99,10 @@ class Workers:
         return replace(config, batch_size=batch_size, jit_compile=False, steps_per_execution=1)
 
     def check_alike(self, identity: dict[str, str]) -> None:
-        """Refuse to train where a worker has other code, parameters, libraries or data.
+        """Refuse to go on where a worker has other code, parameters, data, or other weights.
 
         Args:
-            identity: Of the training, as its backup has it.
+            identity: Names of what has to be the same in all of them.
 
         Raises:
             WorkersError: In every worker, where one of them differs from the chief.
@@ -116,7 +116,7 @@ class Workers:
             others = sorted({f"worker {number}" for number in worker})
             what = sorted({names[number] for number in name})
             raise WorkersError(
-                "The workers would not train the same model: expected the chief's "
+                "The workers of the training differ: expected the chief's "
                 f"{' and '.join(what)} in all of them, received others in {', '.join(others)}; "
                 "give every worker the same project, parameters and raw images."
             )
@@ -178,7 +178,7 @@ class Workers:
             WorkersError: Where a worker is lost while they train.
         """
         with self._answering(), self.strategy.scope():
-            copy = _InReplicas(
+            copy = type("InReplicas", (_InReplicas, type(vae)), {})(
                 keras.models.clone_model(vae.encoder),
                 keras.models.clone_model(vae.decoder),
                 vae.reconstruction,
