@@ -9,7 +9,8 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,35 @@ def watched_vae(callback: Any) -> Any:
             return super().fit(*args, callbacks=[*callbacks, callback], **kwargs)
 
     return Watched
+
+
+def keras_clock(n_images: int, turn: Callable[[float], None]) -> Any:
+    """Return a callback, the last of all, that times the steps of each epoch.
+
+    Args:
+        n_images: Images of an epoch.
+        turn: What is told of the images a second before the next epoch, and may wait.
+    """
+    import keras
+
+    class Clock(keras.callbacks.Callback):
+        started = 0.0
+        rate: float | None = None
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if self.rate is not None:
+                turn(self.rate)
+            self.rate = None
+            self.started = time.perf_counter()
+
+        def on_test_begin(self, logs: Any = None) -> None:  # the validation of this epoch
+            self.rate = n_images / (time.perf_counter() - self.started)
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if self.rate is None:
+                self.on_test_begin()
+
+    return Clock()
 
 
 def trained_models(project: Path) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ machine has to be idle otherwise.
 ours           `mnist_vae.vae.training.fit` with the default parameters, all its callbacks too.
 ours_streamed  The same with the images on disk, 16,384 of them shuffled at a time.
 ours_bfloat16  The same with `precision` bfloat16, without XLA; null where it is refused.
+ours_jax       The same on JAX (KERAS_BACKEND=jax); null where it is not installed.
 plain_keras    The same networks and -ELBO as most would write them: a `train_step` with a
                gradient tape, cross-entropy of the sigmoid's output, Adam, `fit` on a float32 array.
 torch_eager    The same networks in PyTorch: cross-entropy from logits, fused Adam, the images
@@ -64,7 +65,7 @@ def _ours(
         train = _on_disk(train, folder / f"train_{batch_size}.parquet")
     values |= {"batch_size": batch_size, "epochs": 1000, "early_stopping_patience": None}
     params = TrainingParams(**values)
-    clock = _keras_clock(n_images, turn)
+    clock = common.keras_clock(n_images, turn)
 
     vae = common.watched_vae(clock)(
         build_encoder(seed=SEED),
@@ -92,6 +93,11 @@ def _on_disk(train: Any, path: Path) -> Any:
 
 def _ours_streamed(folder: Path, batch_size: int, turn: Turn) -> None:
     _ours(folder, batch_size, turn, streamed=True, shuffle_images=16_384)
+
+
+def _ours_jax(folder: Path, batch_size: int, turn: Turn) -> None:
+    os.environ["KERAS_BACKEND"] = "jax"  # before Keras is imported
+    _ours(folder, batch_size, turn)
 
 
 def _ours_bfloat16(folder: Path, batch_size: int, turn: Turn) -> None:
@@ -159,32 +165,8 @@ def _plain_keras(folder: Path, batch_size: int, turn: Turn) -> None:
     train = np.load(folder / "train.npy").astype("float32") / 255
     vae = plain_vae(SEED)
     vae.compile(optimizer=keras.optimizers.Adam(1e-3))
-    clock = _keras_clock(len(train), turn)
+    clock = common.keras_clock(len(train), turn)
     vae.fit(train, epochs=1000, batch_size=batch_size, callbacks=[clock], verbose=0)
-
-
-def _keras_clock(n_images: int, turn: Turn) -> Any:
-    """Return a callback, the last of all, that waits before each epoch and times its steps."""
-    import keras
-
-    class Clock(keras.callbacks.Callback):
-        started = 0.0
-        rate: float | None = None
-
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            if self.rate is not None:
-                turn(self.rate)
-            self.rate = None
-            self.started = time.perf_counter()
-
-        def on_test_begin(self, logs: Any = None) -> None:  # the validation of this epoch
-            self.rate = n_images / (time.perf_counter() - self.started)
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            if self.rate is None:
-                self.on_test_begin()
-
-    return Clock()
 
 
 def _torch_eager(folder: Path, batch_size: int, turn: Turn, compiled: bool = False) -> None:
@@ -280,6 +262,7 @@ CONTESTANTS: dict[str, Callable[[Path, int, Turn], None]] = {
     "ours": _ours,
     "ours_streamed": _ours_streamed,
     "ours_bfloat16": _ours_bfloat16,
+    "ours_jax": _ours_jax,
     "plain_keras": _plain_keras,
     "torch_eager": _torch_eager,
     "torch_compile": _torch_compile,
@@ -357,7 +340,8 @@ def _start(
     try:
         worker.rate()
     except RuntimeError as error:
-        if "torch" not in name and "PrecisionError" not in str(error):
+        cannot = ("PrecisionError", "BackendError")
+        if "torch" not in name and not any(kind in str(error) for kind in cannot):
             raise
         common.say(f"{error}; its figures are null")
         return None
@@ -433,10 +417,12 @@ def main() -> None:
         "ours_streamed_to_ours_at_default": ("ours", default),
         "ours_bfloat16_to_ours_at_default": ("ours", default),
         "ours_bfloat16_to_matmul_limit_at_default": limits[default],
+        "ours_jax_to_ours_at_128": ("ours", 128),
+        "ours_jax_to_ours_at_default": ("ours", default),
     }
 
     def rates_of(name: str, size: int) -> list[float]:
-        return rates.get((name.partition("_to_")[0], size), [])
+        return rates.get((name.split("_to_", maxsplit=1)[0], size), [])
 
     ratios = {
         name: [ours / other for ours, other in zip(rates_of(name, key[1]), rates[key], strict=True)]

@@ -11,7 +11,17 @@ PACKAGE = Path(mnist_vae.__file__).parent
 
 # From the ground up. What is on no floor is around a run: it may import all, and no floor it.
 FLOORS = [
-    {"corruptions", "images", "streamed", "params", "fingerprints", "origin", "provenance"},
+    {
+        "backend",
+        "cluster",
+        "corruptions",
+        "images",
+        "streamed",
+        "params",
+        "fingerprints",
+        "origin",
+        "provenance",
+    },
     {"vae"},
     {"datasets", "figures", "retraining", "sheets"},
     {"anomalies", "contracts", "embeddings", "engines", "report", "samplers", "scores", "recipe"},

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-_LIBRARIES = ("keras", "numpy", "tensorflow")
+from mnist_vae.backend import backend_libraries
+
+_LIBRARIES = ("keras", "numpy")  # and those of the backend
 # The code that images and weights go through on their way to a model, and no other: neither the
 # command line nor a report has a say in what a training makes.
 _CODE = (
@@ -58,7 +60,9 @@ def recipe_fingerprints(**parameters: BaseModel | int | str | float | None) -> d
     return {
         "code": _code(),
         "parameters": json_fingerprint(values),
-        "libraries": json_fingerprint({name: version(name) for name in _LIBRARIES}),
+        "libraries": json_fingerprint(
+            {name: version(name) for name in (*_LIBRARIES, *backend_libraries())}
+        ),
     }
 
 

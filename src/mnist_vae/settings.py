@@ -1,6 +1,7 @@
 """Settings of the Kedro project."""
 
 from mnist_vae.config import LayeredConfigLoader
+from mnist_vae.hooks.compute import Compute
 from mnist_vae.hooks.inputs import InputCheck
 from mnist_vae.hooks.job import Jobs
 from mnist_vae.hooks.model_in_use import ModelInUse
@@ -13,6 +14,7 @@ HOOKS = (
     ParameterCheck(),
     Retention(),
     Tracking(),
+    Compute(),
     InputCheck(),
     ModelInUse(),
     Jobs(),

@@ -27,6 +27,7 @@ from mnist_vae.params.shaping import (
     SplitParams,
     StreamingParams,
     TrainingParams,
+    WorkersParams,
 )
 from mnist_vae.params.use import (
     AnomalyParams,
@@ -62,6 +63,7 @@ __all__ = [
     "SplitParams",
     "StreamingParams",
     "TrainingParams",
+    "WorkersParams",
     "check_parameters",
 ]
 
@@ -75,6 +77,7 @@ class Parameters(Group):
     split: SplitParams
     model: ModelParams
     training: TrainingParams
+    workers: WorkersParams
     evaluation: EvaluationParams
     embedding: EmbeddingParams
     generation: GenerationParams

@@ -1,16 +1,26 @@
 """The variational autoencoder: networks, losses, training model. Keras only, no Kedro, no files.
 
-Importing this package imports Keras and TensorFlow, which takes many seconds: do so inside node
-bodies.
+Importing this package imports Keras and its backend, which takes many seconds: do so inside node
+bodies. What knows the backend, TensorFlow or JAX, is in `engine`.
 """
 
 import os
 import shutil
 import subprocess
 from contextlib import suppress
+from importlib import import_module
+
+from mnist_vae.backend import TENSORFLOW, backend_name
 
 # Lines of level info in TensorFlow's own log, and its warning that they come to stderr.
 _CHATTER = "^(I[0-9]{4} |WARNING: All log messages before absl)"
+
+
+def _import_keras() -> None:
+    os.environ["KERAS_BACKEND"] = name = backend_name()  # whatever Keras' own file says
+    import_module("keras")
+    if name != TENSORFLOW:  # Keras imports it as soon as it saves a model, but not quietly
+        import_module("tensorflow")
 
 
 def _import_keras_quietly() -> None:
@@ -23,8 +33,7 @@ def _import_keras_quietly() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     grep = shutil.which("grep")
     if grep is None:
-        import keras
-
+        _import_keras()
         return
     stderr = os.dup(2)
     out, into = os.pipe()
@@ -34,7 +43,7 @@ def _import_keras_quietly() -> None:
     os.dup2(into, 2)
     os.close(into)
     try:
-        import keras  # noqa: F401
+        _import_keras()
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

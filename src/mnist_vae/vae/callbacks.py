@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
+from keras import ops
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class RecordLearningRate(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Add it."""
         if logs is not None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+            logs["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
 
 class WarmUpKl(keras.callbacks.Callback):
@@ -245,7 +246,8 @@ class Progress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Move the bar to where training is."""
         if not self._bar.disable:
-            share = min(1.0, (batch + 1) / self.params["steps"])
+            # Several GPUs of a worker do not know their steps before the first epoch is over.
+            share = min(1.0, (batch + 1) / (self.params["steps"] or math.inf))
             self._bar.update(round((self._epoch + share) * self._n_images) - self._bar.n)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

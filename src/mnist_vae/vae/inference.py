@@ -8,7 +8,6 @@ Variational Autoencoders, 2018).
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from statistics import NormalDist
@@ -16,10 +15,10 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
 
+from mnist_vae.vae import engine
 from mnist_vae.vae.losses import RECONSTRUCTIONS, kl_divergence
 from mnist_vae.vae.networks import logits_model, reparameterize
 
@@ -162,8 +161,7 @@ class Refiner:
         self._starts: StartGrid | None = None
         if steps and isinstance(reconstruction, str) and latent_dim <= FEW_DIMENSIONS:
             self._starts = StartGrid(self._logits, reconstruction)
-        # A partial each: TensorFlow would take several refiners for one that it compiles too often.
-        self._compiled = tf.function(functools.partial(self._descend), jit_compile=True)
+        self._compiled = engine.compiled(self._descend)
 
     def __call__(self, pixels: Floats, posterior: tuple[Any, Any]) -> Posterior:
         """Return the refined q of images.
@@ -191,13 +189,11 @@ class Refiner:
 
     def _descend(self, pixels: Any, z_mean: Any, z_log_var: Any) -> Any:
         def step(number: Any, z_mean: Any, z_log_var: Any) -> Any:
-            draws = tf.random.stateless_uniform([1, z_mean.shape[1]], [self._seed, number])
+            draws = engine.uniform([1, z_mean.shape[1]], self._seed, number)
             share = ops.cast(number, "float32") / self._steps
-            q = refine_step(self._logits, self._term, pixels, (z_mean, z_log_var), draws, share)
-            return number + 1, *q
+            return refine_step(self._logits, self._term, pixels, (z_mean, z_log_var), draws, share)
 
-        start = (tf.constant(0), z_mean, z_log_var)
-        return tf.while_loop(lambda number, *_: number < self._steps, step, start)[1:]
+        return engine.repeat(self._steps, step, (z_mean, z_log_var))
 
 
 def refine_step(
@@ -224,13 +220,14 @@ def refine_step(
     z_mean, z_log_var = posterior
     signs = ops.sign(draws - 0.5)
     epsilon = ops.stack([signs, -signs])  # [2, 1 or batch, latent_dim]
-    with tf.GradientTape() as tape:
-        tape.watch((z_mean, z_log_var))
+
+    def loss(z_mean: Any, z_log_var: Any) -> Any:
         z = reparameterize(z_mean, z_log_var, epsilon)  # [2, batch, latent_dim]
         values = logits(ops.reshape(z, (-1, z_mean.shape[1])))
         reconstruction = ops.sum(term(ops.concatenate([pixels, pixels]), values)) / 2
-        loss = reconstruction + kl_weight * ops.sum(kl_divergence(z_mean, z_log_var))
-    by_mean, by_log_var = tape.gradient(loss, (z_mean, z_log_var))
+        return reconstruction + kl_weight * ops.sum(kl_divergence(z_mean, z_log_var))
+
+    by_mean, by_log_var = engine.gradients(loss, (z_mean, z_log_var))
     sigma = ops.exp(0.5 * z_log_var)
     most, rate = _MOST_DEVIATIONS * sigma, _RATE * (1 - share)
     return (
@@ -329,13 +326,12 @@ class LinearJoint:
             return _linear_joint(z, logits(z), reconstruction)
 
         self.latent_dim: int = logits.input_shape[-1]
-        any_number = tf.TensorSpec((None, self.latent_dim), tf.float32)
-        self._parts = tf.function(functools.partial(parts), input_signature=[any_number])
+        self._parts = engine.compiled_for_any_number(parts, self.latent_dim)
 
     def __call__(self, z: Floats) -> tuple[Floats, Floats]:
         """Return a and b for these points."""
         a, b = self._parts(z)
-        return a.numpy(), b.numpy()
+        return np.asarray(a), np.asarray(b)
 
 
 def _linear_joint(z: Any, logits: Any, reconstruction: str) -> tuple[Any, Any]:

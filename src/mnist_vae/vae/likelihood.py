@@ -5,7 +5,6 @@ log p(x) = log ∫ p(x | z) p(z) dz with p(z) = N(0, I). All figures are nats.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -14,12 +13,12 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from tqdm import tqdm
 
+from mnist_vae.vae import engine
 from mnist_vae.vae.inference import FEW_DIMENSIONS, LinearJoint
 from mnist_vae.vae.losses import RECONSTRUCTIONS
 from mnist_vae.vae.networks import logits_model, reparameterize
@@ -353,7 +352,7 @@ def importance_weighted_bounds(
         prior_ratio = 0.5 * ops.sum(ops.square(epsilon) + z_log_var - ops.square(z), axis=-1)
         return prior_ratio - ops.stack([term(pixels, value) for value in ops.unstack(values)])
 
-    compiled = tf.function(functools.partial(log_weights), jit_compile=True)
+    compiled = engine.compiled(log_weights)
     noise = np.random.default_rng(seed)
     z_mean, z_log_var = map(np.asarray, posterior)
     bounds = np.empty((len(draws), len(pixels)))

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import keras
-import tensorflow as tf
+
+from mnist_vae.vae import engine
 
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert"}
 # The code, and what is computed from it, has more digits than bfloat16: a posterior of MNIST is
@@ -61,7 +62,7 @@ def check_precision(precision: str, *, jit_compile: bool) -> None:
         PrecisionError: No GPU is there, and the processor has no instructions for bfloat16, or XLA
             compiles the step.
     """
-    if precision == "float32" or tf.config.list_physical_devices("GPU"):
+    if precision == "float32" or engine.has_gpu():
         return
     if not _cpu_flags() & _CPU_FLAGS:
         raise PrecisionError(

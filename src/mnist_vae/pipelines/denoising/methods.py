@@ -152,14 +152,15 @@ class Autoencoder:
 
     def _best(self, noisy: Floats, z_mean: Floats, observation: Observation) -> Floats:
         """Return the best mean of each image, `[n, latent_dim]`: `z_mean` or one of the grid."""
-        import tensorflow as tf
+        from keras import ops
 
-        score = tf.function(
+        from mnist_vae.vae import engine
+
+        score = engine.compiled(
             lambda pixels, z, logits: (
                 observation.negative_log_likelihood(pixels, logits)
-                + 0.5 * tf.reduce_sum(tf.square(z), axis=-1)
-            ),
-            jit_compile=True,
+                + 0.5 * ops.sum(ops.square(z), axis=-1)
+            )
         )
         grid = _grid(z_mean.shape[1])
         logits = np.asarray(self._logits(grid))
