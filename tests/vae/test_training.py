@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from mnist_vae.vae import callbacks, feeding, training
+from mnist_vae.vae import callbacks, feeding
 from mnist_vae.vae import precision as precision_module
 from mnist_vae.vae.callbacks import TrainingFailedError
 from mnist_vae.vae.model import Objective, VariationalAutoencoder

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.framework.hooks import hook_impl
 
-from mnist_vae.params import ParameterError, check_parameters
+from mnist_vae.params import ParameterError, Parameters, check_parameters
 
 if TYPE_CHECKING:
+    from kedro.config import AbstractConfigLoader
     from kedro.framework.context import KedroContext
 
 
@@ -28,20 +29,32 @@ class ParameterCheck:
             click.ClickException: A parameter is wrong; the command line prints the sentence
                 alone, without a traceback.
         """
-        loader = context.config_loader
-        parameters = loader["parameters"]
-        given = loader.runtime_params or {}
         try:
-            check_parameters(parameters)
-            if "source" in parameters and "source" not in given:
-                raise ParameterError(
-                    "Parameter `source` is in a parameter file, where the catalog does not see it: "
-                    "expected it in conf/*/globals.yml or in --params, received "
-                    f"{parameters['source']!r}; move it there."
-                )
-            check_parameters({**parameters, "source": _source(loader["globals"], given)})
+            check_configuration(context.config_loader)
         except ParameterError as error:
             raise click.ClickException(str(error)) from error
+
+
+def check_configuration(loader: AbstractConfigLoader) -> Parameters:
+    """Return the parameters of a run, as they are after environment and `--params`.
+
+    Raises:
+        ParameterError: A parameter is wrong, or where the catalog does not see it.
+    """
+    parameters = loader["parameters"]
+    given = loader.runtime_params or {}
+    typed = check_parameters(parameters)
+    for name, home in (
+        ("source", "conf/*/globals.yml or in --params"),
+        ("data_folder", "--params, or as `data` in conf/*/globals.yml"),
+    ):
+        if name in parameters and name not in given:
+            raise ParameterError(
+                f"Parameter `{name}` is in a parameter file, where the catalog does not see it: "
+                f"expected it in {home}, received {parameters[name]!r}; move it there."
+            )
+    check_parameters({**parameters, "source": _source(loader["globals"], given)})
+    return typed
 
 
 def _source(globals_: dict[str, Any], given: dict[str, Any]) -> Any:
