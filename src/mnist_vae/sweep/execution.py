@@ -133,11 +133,10 @@ def _run(
     one_thread: bool,
 ) -> int:
     """Run `kedro run` until it ends, and return its exit code."""
-    kedro = Path(sys.executable).with_name("kedro")
     threads = dict.fromkeys(_ONE_THREAD, "1") if one_thread else {}
     with (order.folder / LOG).open("w") as log:
         process = subprocess.Popen(  # noqa: S603
-            [kedro, "run", "--config", order.folder / CONFIG],
+            _command(order),
             cwd=order.project,
             env={**os.environ, **threads, **order.variables},
             stdin=subprocess.DEVNULL,
@@ -157,6 +156,10 @@ def _run(
                 return process.wait(_POLL_SECONDS)
     finally:
         _stop(process)
+
+
+def _command(order: RunOrder) -> list[str]:
+    return [sys.executable, "-m", "kedro", "run", "--config", str(order.folder / CONFIG)]
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

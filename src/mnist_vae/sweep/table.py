@@ -58,7 +58,7 @@ def tabulate(settings: Sequence[Setting], results: Sequence[RunResult]) -> pd.Da
         rows.append(
             {
                 "setting": setting.name,
-                **{key: _cell(setting.values.get(key)) for key in keys},
+                **{key: setting.values.get(key) for key in keys},
                 "seeds": len(done),
                 "failed": len(failed),
                 **_means(list(done.values())),
@@ -68,8 +68,7 @@ def tabulate(settings: Sequence[Setting], results: Sequence[RunResult]) -> pd.Da
         )
     table = pd.DataFrame(rows)
     for key in keys:
-        if table[key].map(type).nunique() > 1:
-            table[key] = table[key].map(lambda value: None if value is None else str(value))
+        table[key] = _column(rows, key)
     table.insert(len(table.columns) - 1, "pareto", _front(table))
     return table
 
@@ -232,9 +231,13 @@ def _figures(figures: Figures | None) -> dict[str, Any]:
     }
 
 
-def _cell(value: Any) -> Any:
-    """Return a value that a column can hold."""
-    return json.dumps(value) if isinstance(value, list | dict) else value
+def _column(rows: list[dict[str, Any]], key: str) -> pd.Series:
+    """Return the values of a parameter: numbers as they are, anything else as JSON has it."""
+    values = [row[key] for row in rows]
+    if all(value is None or type(value) in (int, float) for value in values):
+        return pd.Series(values)
+    texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
+    return pd.Series([None if v is None else text for v, text in zip(values, texts, strict=True)])
 
 
 def _with_error(value: float, error: float | None) -> str:
