@@ -272,12 +272,12 @@ def _search(
     from statistics import fmean
 
     from mnist_vae.params import ParameterError
-    from mnist_vae.sweep.records import RunResult
+    from mnist_vae.sweep.records import DEFAULT, RunResult
     from mnist_vae.sweep.search import Search
 
     search = Search(planner.folder, grid.search_space(axes), seed)
     default = grid.named([{}])
-    results = {"": run(default)}
+    results = {DEFAULT: run(default)}
     losses: dict[str, float | None] = {}
 
     def score(settings: Sequence[Setting]) -> list[float | None]:
@@ -305,7 +305,7 @@ def _search(
     score(missing)  # of trials that an earlier command ran: their results are there
     best_first = sorted(asked.values(), key=lambda each: losses.get(each.name) or float("inf"))
     settings = [*default, *best_first]
-    return settings, [*results[""], *(r for each in best_first for r in results[each.name])]
+    return settings, [result for each in settings for result in results[each.name]]
 
 
 def _report(planner: Planner, settings: list[Setting], results: list[RunResult]) -> None:

@@ -21,6 +21,7 @@ _NO_FIGURES = {
     for term in TERMS
     for suffix in ("", "_standard_error")
 }
+_OF_TERMINAL = 8  # columns, of those of `cells`
 _SHOWN = 100  # characters of the last line of a run that failed
 
 
@@ -151,9 +152,9 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 
 def to_text(table: pd.DataFrame) -> str:
-    """Return the table for a terminal; the note is under it."""
+    """Return the first columns of the table for a terminal, with what they mean under them."""
     columns, rows = cells(table)
-    used = [n for n in range(len(columns)) if any(row[n] for row in rows)]
+    used = [n for n in range(_OF_TERMINAL) if any(row[n] for row in rows)]
     lines = [[row[n] for n in used] for row in [columns, *rows]]
     complete = [line for line, row in zip(lines, [columns, *rows], strict=True) if any(row[3:])]
     widths = [max(len(line[n]) for line in complete or lines) for n in range(len(used))]

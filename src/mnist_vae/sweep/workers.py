@@ -97,12 +97,11 @@ def dask_workers(address: str, at_a_time: int) -> Iterator[DaskWorkers]:
             f"{error.name}; run `pip install -c constraints.txt -e '.[dask]'`."
         ) from error
     if address == LOCAL_CLUSTER:
-        with (
-            LocalCluster(
-                n_workers=at_a_time, threads_per_worker=1, dashboard_address=None
-            ) as cluster,
-            Client(cluster) as client,
-        ):
+        # Threads will do, as each waits for a process; and Ctrl-C does not reach them.
+        local = LocalCluster(
+            processes=False, n_workers=1, threads_per_worker=at_a_time, dashboard_address=None
+        )
+        with local as cluster, Client(cluster) as client:
             yield DaskWorkers(client, at_a_time)
         return
     try:
@@ -141,18 +140,33 @@ class DaskWorkers:
         from distributed import Event, as_completed
 
         stop = Event(f"sweep-{uuid.uuid4().hex}", client=self.client)
-        futures = [
-            self.client.submit(execute_on_dask, order, stop.name, pure=False) for order in orders
-        ]
+        futures = {
+            self.client.submit(execute_on_dask, order, stop.name, pure=False): n
+            for n, order in enumerate(orders)
+        }
+        results: dict[int, RunResult] = {}
         try:
             for future in as_completed(futures):
-                told(future.result())
+                number = futures[future]
+                results[number] = _result_of(future, orders[number])
+                told(results[number])
         except BaseException:
             stop.set()
-            self.client.gather(futures, errors="skip")  # until the runs have ended
+            self.client.gather(list(futures), errors="skip")  # until the runs have ended
             raise
-        results: list[RunResult] = self.client.gather(futures)
-        return results
+        return [results[number] for number in range(len(orders))]
+
+
+def _result_of(future: Any, order: RunOrder) -> RunResult:
+    """Return the result of an order; a failed one where its workers were lost, again and again."""
+    from distributed import KilledWorker
+
+    try:
+        result: RunResult = future.result()
+    except KilledWorker as error:
+        said = f"Dask lost the workers that ran it, and gave up: {error}"
+        return RunResult(order.setting, order.seed, order.folder, "failed", last_line=said)
+    return result
 
 
 def execute_on_dask(order: RunOrder, stop: str) -> RunResult | None:
