@@ -64,7 +64,8 @@ def draw_front(table: pd.DataFrame, runs: pd.DataFrame, said: str) -> Any:
     figure.update_xaxes(title_text="rate: KL, nats an image")
     figure.update_yaxes(title_text="distortion: reconstruction, nats an image")
     figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0})
-    entitle(figure, "Rate and distortion on the validation images", said, height=760, top=120)
+    entitle(figure, "Rate and distortion on the validation images", said, height=820, top=120)
+    figure.update_layout(margin={"r": 170})
     return figure
 
 
@@ -87,6 +88,7 @@ def _draw_settings(
             marker={"color": colour, "size": 11},
             text=rows["setting"],
             textposition="top right",
+            cliponaxis=False,  # a name may be longer than the axis
             customdata=rows["validation_negative_elbo"],
             hovertemplate="%{text}<br>rate %{x:.2f}, distortion %{y:.2f}, "
             "−ELBO %{customdata:.2f}<extra></extra>",
@@ -109,16 +111,18 @@ def _draw_equal_losses(figure: Any, done: pd.DataFrame) -> None:
     span = max(distortion.max() - distortion.min(), 1.0) * 0.15
     low, high = distortion.min() - span, distortion.max() + span
     ends = np.array([left - margin, right + margin])
-    for total in np.linspace(ends[0] + low, ends[1] + high, _LINES + 2)[1:-1]:
+    totals = np.linspace(ends[0] + low, ends[1] + high, _LINES + 2)[1:-1]
+    for total in totals:
         figure.add_trace(
             go.Scatter(
                 x=ends,
                 y=total - ends,
                 mode="lines",
-                line={"color": "#dddddd", "width": 1, "dash": "dot"},
-                name=f"−ELBO {total:.1f}",
-                showlegend=False,
-                hoverinfo="name",
+                line={"color": "#c8c8c8", "width": 1, "dash": "dot"},
+                name=f"equal −ELBO, every {totals[1] - totals[0]:.2g} nats",
+                legendgroup="equal",
+                showlegend=bool(total == totals[0]),
+                hoverinfo="skip",
             )
         )
     figure.update_xaxes(range=[float(end) for end in ends])
