@@ -19,13 +19,16 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from common import parser, report, standard_error
+from common import parser, report
 from quality import mean, one_core_each, train_all
+
+from mnist_vae.sweep.grid import variant_of
+from mnist_vae.sweep.table import standard_error
 
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"model.decoder_initialization": "glorot"},
-    {"training.resample_input": "false"},
+    {"training.resample_input": False},
     {"training.beta_2": 0.999},
     {"training.learning_rate_schedule": "constant"},
     {"training.kl_weight": 4.0},
@@ -33,11 +36,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"training.importance_samples": 5},
     {"training.refine_steps": 2},
 ]
-
-
-def variant_of(text: str) -> dict[str, Any]:
-    """Return the parameters of `NAME=VALUE,NAME=VALUE`."""
-    return dict(part.split("=", 1) for part in text.split(",") if part)
 
 
 def name_of(variant: dict[str, Any]) -> str:
@@ -64,12 +62,8 @@ def main() -> None:
         common |= {"training.epochs": 1, "split.max_images": 1000}
         variants, seeds = [variants[0], variants[-1]], seeds[:1]
 
-    jobs = [{**common, "seed": seed, **variant} for variant in variants for seed in seeds]
-    runs = train_all(arguments.folder, jobs, arguments.one_core_each)
-    of_variants = {
-        name_of(variant): runs[start : start + len(seeds)]
-        for variant, start in zip(variants, range(0, len(runs), len(seeds)), strict=True)
-    }
+    runs_of = train_all(arguments.folder, variants, seeds, arguments.one_core_each, **common)
+    of_variants = dict(zip(map(name_of, variants), runs_of, strict=True))
     if arguments.table:
         arguments.table.write_text(table(of_variants))
     report(

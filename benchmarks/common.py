@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -57,6 +57,55 @@ def read_images(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     )
 
 
+def sweep_orders(
+    project: Path,
+    settings: Sequence[dict[str, Any]],
+    seeds: Sequence[int],
+    env: str = "local",
+    pipelines: Sequence[str] = ("training",),
+    **common: Any,
+) -> list[Any]:
+    """Return the runs of these settings, each with each seed, as `kedro sweep` plans them.
+
+    Args:
+        project: A copy of the project.
+        settings: Parameters by their whole names.
+        seeds: Those of each setting, which the runs are in the order of.
+        env: Kedro's environment.
+        pipelines: Those of each run.
+        common: Parameters of all runs, by their whole names.
+    """
+    from kedro.framework.startup import bootstrap_project
+
+    from mnist_vae.sweep.grid import named
+    from mnist_vae.sweep.plan import Planner
+
+    bootstrap_project(project)
+    planner = Planner(project, env=env, pipelines=tuple(pipelines), common=common)
+    planner.check()
+    return planner.orders(named(list(settings)), seeds)
+
+
+def run_sweep(orders: Sequence[Any], workers: int) -> list[Any]:
+    """Run the orders, so many at a time, and return their results, none of which failed."""
+    from mnist_vae.sweep.workers import LocalWorkers
+
+    def tell(result: Any) -> None:
+        words = "failed" if result.figures is None else f"{result.figures.splits['validation']}"
+        say(f"{result.setting}, seed {result.seed}: {words}")
+
+    results = LocalWorkers(workers).run(orders, tell)
+    failed = next((result for result in results if result.state == "failed"), None)
+    if failed is not None:
+        raise RuntimeError(f"The run in {failed.folder} failed: {failed.last_line}")
+    return results
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def watched_vae(callback: Any) -> Any:
     """Return the class of the training model, with one callback more when it is trained."""
     from mnist_vae.vae.model import VariationalAutoencoder
@@ -97,21 +146,16 @@ def keras_clock(n_images: int, turn: Callable[[float], None]) -> Any:
     return Clock()
 
 
-def trained_models(project: Path) -> tuple[Any, Any]:
-    """Return encoder and decoder of a project that was trained once."""
+def trained_models(data: Path) -> tuple[Any, Any]:
+    """Return encoder and decoder of the data folder of a project that was trained once."""
     from mnist_vae.vae.networks import load_model
 
-    models = project / "data/06_models"
+    models = data / "06_models"
     encoder, decoder = (
         load_model(next((models / f"{name}.keras").glob("*/*.keras")))
         for name in ("encoder", "decoder")
     )
     return encoder, decoder
-
-
-def standard_error(values: Sequence[float]) -> float | None:
-    """Return the standard error of the mean of `values`; None of a single one."""
-    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
 
 
 def median(values: Sequence[float]) -> float:

@@ -35,7 +35,7 @@ def train(folder: Path, latent_dim: int, small: bool) -> tuple[Any, Any]:
         run = kedro(project, "run", "--pipelines=training", "--params", text, timeout=7200)
         if run.returncode != 0:
             raise RuntimeError(f"The training ended with {run.returncode}: {run.stderr}")
-        return trained_models(project)
+        return trained_models(project / "data")
 
 
 def measure(encoder: Any, decoder: Any, pixels: Any, steps: list[int]) -> dict[str, Any]:

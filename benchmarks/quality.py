@@ -2,7 +2,7 @@
 
     python benchmarks/quality.py FOLDER [--small]
 
-Every run is `kedro run --pipelines training` on the IDX files in FOLDER, in a project of its own.
+Every run is `kedro run --pipelines training` on the IDX files in FOLDER, one of a `kedro sweep`.
 For `latent_dim` 2, 10 and 20, and three seeds each, it takes from `metrics.json` and the training
 summary: −ELBO of the test images and its two terms (nats an image); `gap`, test less training
 images, both as they are; `gap_to_training_loss`, test less the loss that training reported for
@@ -17,68 +17,65 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import queue
 import statistics
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from common import copy_project, kedro, parser, report, say, trained_models
+from common import (
+    copy_project,
+    cores,
+    parser,
+    report,
+    run_sweep,
+    say,
+    sweep_orders,
+    trained_models,
+)
 
 REFINE_STEPS, DRAWS = 15, 4
 
 
 def train_all(
-    folder: Path, runs: list[dict[str, Any]], one_core_each: bool, environment: str = "local"
-) -> list[dict[str, Any]]:
-    """Train with each of these sets of parameters, and return the figures of each model."""
-    if not one_core_each:
-        return [train(folder, params, environment) for params in runs]
-    cores: queue.Queue[int] = queue.Queue()
-    for core in os.sched_getaffinity(0):
-        cores.put(core)
+    folder: Path,
+    settings: Sequence[dict[str, Any]],
+    seeds: Sequence[int],
+    one_core_each: bool,
+    environment: str = "local",
+    **common: Any,
+) -> list[list[dict[str, Any]]]:
+    """Train with each of these sets of parameters and seeds.
 
-    def train_on_a_core(params: dict[str, Any]) -> dict[str, Any]:
-        core = cores.get()
-        try:
-            return train(folder, params, environment, ["taskset", "-c", str(core)])
-        finally:
-            cores.put(core)
+    Args:
+        folder: Of the IDX files.
+        settings: Parameters by their whole names.
+        seeds: Those of each setting.
+        one_core_each: Whether as many runs are under way as there are cores.
+        environment: Kedro's.
+        common: Parameters of all runs.
 
-    with ThreadPoolExecutor(cores.qsize()) as pool:
-        return list(pool.map(train_on_a_core, runs))
-
-
-def train(
-    folder: Path, params: dict[str, Any], environment: str = "local", prefix: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Run the pipeline `training` with these parameters and return the figures of its model."""
-    params = {"source.folder": folder.resolve(), **params}
-    text = ",".join(f"{key}={value}" for key, value in params.items())
+    Returns:
+        The figures of each model: of each setting those of its seeds.
+    """
+    common = {"source.folder": str(folder.resolve()), **common}
     with tempfile.TemporaryDirectory() as temporary:
-        project = copy_project(Path(temporary))
-        run = kedro(
-            project,
-            "run",
-            "--pipelines=training",
-            f"--env={environment}",
-            f"--params={text}",
-            timeout=7200,
-            prefix=prefix,
-        )
-        if run.returncode != 0:
-            raise RuntimeError(
-                f"kedro run --params {text} ended with {run.returncode}: {run.stderr}"
-            )
-        splits = json.loads((project / "data/08_reporting/metrics.json").read_text())["splits"]
-        (summary,) = (project / "data/06_models/training_summary.json").glob("*/*.json")
-        training = json.loads(summary.read_text())
-        history = pq.read_table(project / "data/06_models/training_history.parquet").to_pydict()
-        refined = refined_losses(project)
+        project = copy_project(Path(temporary) / "project")
+        orders = sweep_orders(project, settings, seeds, environment, **common)
+        results = run_sweep(orders, cores() if one_core_each else 1)
+        runs = [figures_of(result, environment) for result in results]
+    return [runs[start : start + len(seeds)] for start in range(0, len(runs), len(seeds))]
+
+
+def figures_of(result: Any, environment: str) -> dict[str, Any]:
+    """Return the figures of the model of one run."""
+    data = result.folder / "data"
+    splits = json.loads((data / "08_reporting/metrics.json").read_text())["splits"]
+    (summary,) = (data / "06_models/training_summary.json").glob("*/*.json")
+    training = json.loads(summary.read_text())
+    history = pq.read_table(data / "06_models/training_history.parquet").to_pydict()
+    refined = refined_losses(data)
     test = splits["test"]
     figures = {
         "negative_elbo": test["negative_elbo"],
@@ -95,21 +92,21 @@ def train(
         "refined": refined["test"],
     }
     say(
-        f"{environment}: {text}: "
+        f"{environment}: {result.setting}, seed {result.seed}: "
         + ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
     )
     return figures
 
 
-def refined_losses(project: Path) -> dict[str, float]:
-    """Return −ELBO of validation and test images of a trained project, with refined q."""
+def refined_losses(data: Path) -> dict[str, float]:
+    """Return −ELBO of validation and test images in a data folder, with refined q."""
     from mnist_vae.datasets.images import ImagesDataset
     from mnist_vae.vae.inference import Refiner, encode, negative_elbo
 
-    encoder, decoder = trained_models(project)
+    encoder, decoder = trained_models(data)
     refiner, losses = Refiner(decoder, steps=REFINE_STEPS, seed=0), {}
     for split in ("validation", "test"):
-        table = project / f"data/05_model_input/{split}_images.parquet"
+        table = data / f"05_model_input/{split}_images.parquet"
         pixels = ImagesDataset(filepath=str(table)).load().model_input()
         refined = refiner(pixels, encode(encoder, pixels))
         how: dict[str, Any] = {"reconstruction": "binary_crossentropy", "draws": DRAWS, "seed": 0}
@@ -142,17 +139,16 @@ def main() -> None:
     small = {"training.epochs": 1, "split.max_images": 1000} if arguments.small else {}
     seeds = arguments.seeds[:1] if arguments.small else arguments.seeds
     latent_dims = arguments.latent_dims[:1] if arguments.small else arguments.latent_dims
-    jobs = [
-        {"model.latent_dim": latent_dim, "seed": seed, **small}
-        for latent_dim in latent_dims
-        for seed in seeds
-    ]
-    figures = iter(
-        train_all(arguments.folder, jobs, arguments.one_core_each, arguments.environment)
+    runs_of = train_all(
+        arguments.folder,
+        [{"model.latent_dim": latent_dim} for latent_dim in latent_dims],
+        seeds,
+        arguments.one_core_each,
+        arguments.environment,
+        **small,
     )
     results = {}
-    for latent_dim in latent_dims:
-        runs = [next(figures) for _ in seeds]
+    for latent_dim, runs in zip(latent_dims, runs_of, strict=True):
         results[str(latent_dim)] = {
             "mean": mean(runs),
             "of_seeds": {

@@ -4,10 +4,10 @@
 
 For each seed it trains models of 2 (default recipe), 20 (60 epochs) and 16 (60 epochs) latent
 dimensions on the IDX files in FOLDER, and runs `evaluation` of each, and `denoising` and `anomaly`
-with that of 20 dimensions: all by `kedro run`, in a project each, and thorough but for 16
-dimensions. `--outliers` is another data set's folder, such as Fashion-MNIST's. As many runs at a
-time as there are cores, each on a core of its own, take some 25 minutes a seed on two; with
-`--keep` a second call resumes after the runs that are done. The JSON line has for each figure its
+with that of 20 dimensions: each a run of a `kedro sweep`, and thorough but for 16 dimensions.
+`--outliers` is another data set's folder, such as Fashion-MNIST's. As many runs at a time as there
+are cores, each on a core of its own, take some 25 minutes a seed on two; with `--keep` a second
+call resumes, and does not repeat the runs that are done. The JSON line has for each figure its
 target, the mean over the seeds, its standard error and the figure of each seed, all of the test
 images; the table goes to stderr.
 """
@@ -15,17 +15,24 @@ images; the table goes to stderr.
 from __future__ import annotations
 
 import json
-import os
-import queue
 import statistics
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from common import copy_project, kedro, parser, report, say, standard_error
+from common import (
+    copy_project,
+    cores,
+    parser,
+    report,
+    run_sweep,
+    say,
+    sweep_orders,
+)
+
+from mnist_vae.sweep.table import standard_error
 
 MODELS: dict[str, dict[str, Any]] = {
     "2": {},
@@ -41,7 +48,7 @@ USES: dict[str, dict[str, dict[str, Any]]] = {  # pipelines and parameters, by l
     },
     "16": {"evaluation": {}},  # for its label accuracy
 }
-SMALL = {"training.epochs": 1, "split.max_images": 1000, "model.hidden_units": "[16]"}
+SMALL = {"training.epochs": 1, "split.max_images": 1000, "model.hidden_units": [16]}
 SMALL_USE = {
     "evaluation": {"evaluation.likelihood_images": 100, "evaluation.importance_samples": 10},
     "denoising": {"denoising.max_images": 20},
@@ -64,32 +71,47 @@ TARGETS = {  # must, aim
 }
 
 
-def use(project: Path, pipeline: str, params: dict[str, Any], core: int) -> None:
-    """Run a pipeline on one core, unless that is done."""
-    done = project / f"{pipeline}.done"
-    if done.exists():
-        return
-    text = ",".join(f"{key}={value}" for key, value in params.items())
-    run = kedro(
-        project,
-        "run",
-        f"--pipelines={pipeline}",
-        "--params",
-        text,
-        timeout=6 * 3600,
-        prefix=["taskset", "-c", str(core)],
-    )
-    if run.returncode != 0:
-        raise RuntimeError(
-            f"{pipeline} in {project.name} ended with {run.returncode}: {run.stderr}"
-        )
-    done.touch()
-    say(f"{project.name}: {pipeline} done.")
+def runs_of(
+    folder: Path, images: Path, outliers: Path | None, seeds: list[int], small: bool
+) -> dict[tuple[str, int], Path]:
+    """Train and use the models, and return where their reports are, by dimensions and seed.
+
+    Args:
+        folder: Where the project is; it may have runs that are done.
+        images: The folder of the IDX files.
+        outliers: That of another data set.
+        seeds: Those of each model.
+        small: Whether to show quickly that it works.
+    """
+    project = folder / "project"
+    if not project.exists():
+        copy_project(project)
+    if outliers is not None:
+        link = project / "data/01_raw/outliers"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.symlink_to(outliers.resolve())
+    orders = []
+    for dim, model in MODELS.items():
+        setting = {**model, "source.folder": str(images.resolve()), **(SMALL if small else {})}
+        for pipeline, params in USES[dim].items():
+            setting |= {**params, **(SMALL_USE[pipeline] if small else {})}
+        pipelines = ["training", *USES[dim]]
+        orders += sweep_orders(project, [setting], seeds, pipelines=pipelines)
+    results = run_sweep(orders, cores())
+    names = [(dim, seed) for dim in MODELS for seed in seeds]
+    return {
+        name: result.folder / "data/08_reporting"
+        for name, result in zip(names, results, strict=True)
+    }
 
 
-def figures_of(folder: Path, seed: int) -> Iterator[tuple[str, float]]:
-    """Yield the figures of a seed by name, of the test images: the targets, and what is beside."""
-    reports = {dim: folder / f"latent-{dim}-seed-{seed}" / "data/08_reporting" for dim in MODELS}
+def figures_of(reports: dict[str, Path]) -> Iterator[tuple[str, float]]:
+    """Yield the figures of a seed by name, of the test images: the targets, and what is beside.
+
+    Args:
+        reports: Where the reports of the seed are, by latent dimensions.
+    """
     yield from of_evaluation(reports)
     yield from of_anomalies(reports["20"])
     yield from of_denoising(reports["20"])
@@ -165,39 +187,10 @@ def main() -> None:
     command_line.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
     arguments = command_line.parse_args()
     seeds = arguments.seeds[:1] if arguments.small else arguments.seeds
-    cores: queue.Queue[int] = queue.Queue()
-    for core in os.sched_getaffinity(0):
-        cores.put(core)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
-
-        def work_through(dim: str, seed: int) -> None:
-            project = folder / f"latent-{dim}-seed-{seed}"
-            if not project.exists():
-                copy_project(project)
-            if arguments.outliers:
-                outliers = project / "data/01_raw/outliers"
-                outliers.parent.mkdir(parents=True, exist_ok=True)
-                if not outliers.exists():
-                    outliers.symlink_to(arguments.outliers.resolve())
-            core = cores.get()
-            try:
-                source = {"source.folder": arguments.folder.resolve(), "seed": seed}
-                small: dict[str, Any] = SMALL if arguments.small else {}
-                use(project, "training", {**MODELS[dim], **source, **small}, core)
-                for pipeline, params in USES[dim].items():
-                    small = SMALL_USE[pipeline] if arguments.small else {}
-                    use(project, pipeline, {**params, **small, "seed": seed}, core)
-            finally:
-                cores.put(core)
-
-        with ThreadPoolExecutor(cores.qsize()) as pool:
-            jobs = [
-                pool.submit(work_through, dim, seed) for dim in ("2", "20", "16") for seed in seeds
-            ]
-            for job in jobs:
-                job.result()
-        by_seed = [dict(figures_of(folder, seed)) for seed in seeds]
+        found = runs_of(folder, arguments.folder, arguments.outliers, seeds, arguments.small)
+        by_seed = [dict(figures_of({dim: found[dim, seed] for dim in MODELS})) for seed in seeds]
     results = {}
     say("| figure | must | aim | mean | of the seeds |\n|---|---|---|---|---|")
     for name in by_seed[0]:

@@ -107,6 +107,17 @@ def test_a_syntax_error_in_what_says_where_the_data_are(run, project):
     assert finished.stderr.splitlines()[-2] == f"The traceback is in {errors_log(project, 'data')}."
 
 
+def test_the_traceback_is_where_the_data_of_the_run_are(run, project, node_that_raises):
+    node_that_raises(ValueError("This is wrong: expected a, received b."))
+    folder = project / "elsewhere"
+    finished = run("--pipelines", "data", "--params", f"data_folder={folder}")
+    assert finished.exit_code == 1
+    log = folder / "08_reporting/errors.log"
+    assert finished.stderr.splitlines()[-2] == f"The traceback is in {log}."
+    assert log.exists()
+    assert not (project / "data").exists()
+
+
 def test_a_wrong_entry_of_the_catalog(run, project):
     (project / "conf/test/catalog.yml").write_text("images: {type: pandas.Nothing, filepath: x}")
     sentence = check_failure(run("--pipelines", "data"), project)

@@ -75,6 +75,17 @@ def test_globals_of_ones_own_are_seen_by_the_entries_of_the_base(project):
     assert config(project, "prod")["catalog"]["metrics"]["filepath"].startswith("/mnt/data/")
 
 
+@pytest.mark.parametrize("env", [None, "prod", "test", "base"])
+def test_a_data_folder_that_is_given_for_one_run_goes_before_all_globals(project, env):
+    write(project, "local", "globals", {"data": "/mnt/data", "mine": "${data}/mine"})
+    found = config(project, env, data_folder="/one/run")
+    assert found["globals"]["data"] == "/one/run"
+    assert found["catalog"]["metrics"]["filepath"] == "/one/run/08_reporting/metrics.json"
+    if env != "base":
+        assert found["globals"]["mine"] == "/one/run/mine"
+    assert found["globals"]["source"] == config(project, env)["globals"]["source"]
+
+
 def test_a_secret_is_said_once(project, monkeypatch):
     monkeypatch.setenv("MY_ADDRESS", "https://example.org/hook")
     write(project, "local", "credentials", {"webhook": {"url": "${oc.env:MY_ADDRESS}"}})

@@ -17,6 +17,7 @@ from mnist_vae.explorer.commands import explore
 from mnist_vae.retraining.names import with_environment
 from mnist_vae.schedule.alerts import alerts
 from mnist_vae.schedule.commands import schedule
+from mnist_vae.sweep.commands import sweep
 
 _INTERRUPTED = 130  # what a shell has for a process that Ctrl-C ended
 
@@ -45,7 +46,7 @@ class RunCommand(click.Command):
         except click.ClickException as error:
             raise click.ClickException(failures.one_line(error.message)) from error
         except Exception as error:
-            _fail(error, conf=None, env=None, show=show)
+            _fail(error, conf=None, env=None, params=None, show=show)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the pipeline."""
@@ -69,12 +70,20 @@ class RunCommand(click.Command):
             click.echo("Error: The run was interrupted; run the same command to go on.", err=True)
             raise click.exceptions.Exit(_INTERRUPTED) from None
         except Exception as error:
-            _fail(error, conf=conf, env=env, show=show)
+            _fail(error, conf=conf, env=env, params=ctx.params["params"], show=show)
 
 
-def _fail(error: Exception, *, conf: str | None, env: str | None, show: bool) -> NoReturn:
+def _fail(
+    error: Exception,
+    *,
+    conf: str | None,
+    env: str | None,
+    params: dict[str, Any] | None,
+    show: bool,
+) -> NoReturn:
     """End the run in the sentence of the error, with the traceback in the log or before it."""
-    path = conf_source.data_folder(conf_source.located(conf), env) / "08_reporting/errors.log"
+    folder = conf_source.data_folder(conf_source.located(conf), env, params)
+    path = folder / "08_reporting/errors.log"
     try:
         failures.write_traceback(error, path)
         where = f"The traceback is in {path}."
@@ -174,3 +183,4 @@ cli.add_command(run)
 schedule.add_command(alerts)
 cli.add_command(schedule)
 cli.add_command(explore)
+cli.add_command(sweep)

@@ -59,9 +59,15 @@ def use_logging(conf_source: str) -> None:
         LOGGING.configure(config)
 
 
-def data_folder(conf_source: str, env: str | None) -> Path:
-    """Return the folder of the data in this environment; `data` where nobody can read its name."""
-    arguments: dict[str, Any] = settings.CONFIG_LOADER_ARGS
+def data_folder(conf_source: str, env: str | None, params: dict[str, Any] | None = None) -> Path:
+    """Return the folder of a run's data; `data` where nobody can read its name.
+
+    Args:
+        conf_source: Where the configuration is.
+        env: Its environment.
+        params: What was given for this run alone.
+    """
+    arguments: dict[str, Any] = {**settings.CONFIG_LOADER_ARGS, "runtime_params": params}
     try:
         loader = settings.CONFIG_LOADER_CLASS(conf_source=conf_source, env=env, **arguments)
         return project_folder() / str(loader["globals"]["data"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf import DictConfig
 
 LOCAL = "local"
+DATA_FOLDER = "data_folder"
+"""The parameter, given for one run, that takes the place of `data` in every `globals.yml`."""
 
 
 class LayeredConfigLoader(OmegaConfigLoader):
@@ -17,6 +20,9 @@ class LayeredConfigLoader(OmegaConfigLoader):
     Kedro itself has two, so that `local` is left out where another environment is named, as every
     scheduler does. Here an environment overrides only what it says itself. Where there is no
     folder `local`, as in packaged configuration, there are two layers.
+
+    `--params data_folder=PATH` has a run write all its data there: Kedro's resolver of such
+    parameters is not for globals.
     """
 
     def _resolve_from_raw_config(
@@ -34,6 +40,11 @@ class LayeredConfigLoader(OmegaConfigLoader):
         local_configs: dict[Path, DictConfig] = {}
         if env_path not in (base_path, local_path):
             local_configs = self._read_local(key, local_path, processed_files)
+        folder = (self.runtime_params or {}).get(DATA_FOLDER)
+        if key == "globals" and folder is not None:
+            for config in chain(*(c.values() for c in (base_configs, local_configs, env_configs))):
+                if "data" in config:
+                    config["data"] = folder
         if not local_configs:
             return resolve(key, base_configs, env_configs, base_path, env_path, processed_files)
         users = resolve(key, base_configs, local_configs, base_path, local_path, processed_files)

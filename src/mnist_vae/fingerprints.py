@@ -26,6 +26,9 @@ _CODE = (
     "pipelines/intake/candidate.py",
 )
 _USE = {"vae/export.py", "vae/likelihood.py", "vae/noisy_images.py"}  # of a trained model
+# The code that also what is measured of a model goes through.
+_MEASURING_CODE = ("*.py", "datasets/**/*.py", "params/**/*.py", "pipelines/**/*.py", "vae/**/*.py")
+_COMMAND_LINE = {"cli.py", "__main__.py"}
 
 
 def fingerprint(*models: Any) -> str:
@@ -58,18 +61,26 @@ def recipe_fingerprints(**parameters: BaseModel | int | str | float | None) -> d
         for name, value in parameters.items()
     }
     return {
-        "code": _code(),
+        "code": _code(_CODE, _USE),
         "parameters": json_fingerprint(values),
-        "libraries": json_fingerprint(
-            {name: version(name) for name in (*_LIBRARIES, *backend_libraries())}
-        ),
+        "libraries": _libraries(),
     }
 
 
-def _code() -> str:
+def result_fingerprints() -> dict[str, str]:
+    """Return what shapes the figures of a run, beside its parameters and its data."""
+    return {"code": _code(_MEASURING_CODE, _COMMAND_LINE), "libraries": _libraries()}
+
+
+def _libraries() -> str:
+    names = (*_LIBRARIES, *backend_libraries())
+    return json_fingerprint({name: version(name) for name in names})
+
+
+def _code(names: tuple[str, ...], without: set[str]) -> str:
     package = Path(__file__).parent
     digest = hashlib.sha256()
-    paths = {path.relative_to(package).as_posix() for name in _CODE for path in package.glob(name)}
-    for name in sorted(paths - _USE):
+    paths = {path.relative_to(package).as_posix() for name in names for path in package.glob(name)}
+    for name in sorted(paths - without):
         digest.update(name.encode() + b"\0" + (package / name).read_bytes())
     return digest.hexdigest()[:16]

@@ -75,6 +75,25 @@ def test_the_limit_of_streaming_reaches_the_catalog_from_globals_and_for_one_run
         assert "memory_images" not in catalog["archive_images"]
 
 
+@pytest.mark.parametrize(
+    ("name", "home"), [("source", "globals.yml or in --params"), ("data_folder", "as `data` in")]
+)
+def test_a_place_in_a_parameter_file_is_refused(project, name, home):
+    value = {"source": "{order: [sample]}", "data_folder": "/mine"}[name]
+    (project / "conf/local/parameters.yml").write_text(f"{name}: {value}")
+    with pytest.raises(click.ClickException, match=f"`{name}` is in a parameter file.*{home}"):
+        check(project)
+
+
+@pytest.mark.parametrize("folder", ["", None, 3])
+def test_a_data_folder_is_a_path(project, folder):
+    loader = LayeredConfigLoader(
+        str(project / "conf"), runtime_params={"data_folder": folder}, **CONFIG_LOADER_ARGS
+    )
+    with pytest.raises(click.ClickException, match="`data_folder` is wrong"):
+        ParameterCheck().after_context_created(SimpleNamespace(config_loader=loader))
+
+
 def test_a_job_tells_of_a_named_folder_that_is_not_there(project):
     line = retrain(project, **{"source.folder": str(project / "typo")})
     assert (line["outcome"], line["exit_code"]) == ("failed", 1)

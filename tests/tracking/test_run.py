@@ -10,7 +10,8 @@ import pytest
 
 from mnist_vae.params import RetrainingParams
 from mnist_vae.retraining.records import Decision, Figures, Outcome
-from mnist_vae.tracking.run import TrackedRun, _set_defaults
+from mnist_vae.tracking import run as tracking_run
+from mnist_vae.tracking.run import TrackedRun, _set_defaults, open_run
 
 
 class Client:
@@ -127,3 +128,17 @@ def test_files_of_the_folder_where_it_runs_stay_out_of_a_model(monkeypatch):
     monkeypatch.delenv("MLFLOW_UV_AUTO_DETECT", raising=False)
     _set_defaults()
     assert os.environ["MLFLOW_UV_AUTO_DETECT"] == "false", "uv.lock may hold an address with a key"
+
+
+def test_a_run_has_the_tags_of_the_environment_too(monkeypatch):
+    class Opening(Client):
+        def create_run(self, experiment, tags, run_name):
+            self.opened = (experiment, tags, run_name)
+            return SimpleNamespace(info=SimpleNamespace(run_id="1"))
+
+    client = Opening()
+    monkeypatch.setattr(tracking_run, "prepare", lambda config: (client, "7"))
+    monkeypatch.setenv(tracking_run.CONTEXT, '{"sweep": "mine", "env": "other"}')
+    run = open_run(None, "training", {"env": "test"})
+    run.close("FINISHED")
+    assert client.opened == ("7", {"sweep": "mine", "env": "test"}, "training")

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.framework.hooks import hook_impl
 
-from mnist_vae.params import ParameterError, check_parameters
+from mnist_vae.params import ParameterError, Parameters, check_parameters
 
 if TYPE_CHECKING:
+    from kedro.config import AbstractConfigLoader
     from kedro.framework.context import KedroContext
 
 
 _OF_THE_CATALOG = ("source", "streaming")
+_HOMES = {
+    **dict.fromkeys(_OF_THE_CATALOG, "conf/*/globals.yml or in --params"),
+    "data_folder": "--params, or as `data` in conf/*/globals.yml",
+}
 _OPEN = [("folder", None)]
 
 
@@ -32,25 +37,29 @@ class ParameterCheck:
             click.ClickException: A parameter is wrong; the command line prints the sentence
                 alone, without a traceback.
         """
-        loader = context.config_loader
-        parameters = loader["parameters"]
-        given = loader.runtime_params or {}
         try:
-            check_parameters(parameters)
-            for name in _OF_THE_CATALOG:
-                _check_place(name, parameters, given)
-            check_parameters({**parameters, **_of_the_catalog(loader["globals"], given)})
+            check_configuration(context.config_loader)
         except ParameterError as error:
             raise click.ClickException(str(error)) from error
 
 
-def _check_place(name: str, parameters: dict[str, Any], given: dict[str, Any]) -> None:
-    if name in parameters and name not in given:
-        raise ParameterError(
-            f"Parameter `{name}` is in a parameter file, where the catalog does not see it: "
-            "expected it in conf/*/globals.yml or in --params, received "
-            f"{parameters[name]!r}; move it there."
-        )
+def check_configuration(loader: AbstractConfigLoader) -> Parameters:
+    """Return the parameters of a run, as they are after environment and `--params`.
+
+    Raises:
+        ParameterError: A parameter is wrong, or where the catalog does not see it.
+    """
+    parameters = loader["parameters"]
+    given = loader.runtime_params or {}
+    typed = check_parameters(parameters)
+    for name, home in _HOMES.items():
+        if name in parameters and name not in given:
+            raise ParameterError(
+                f"Parameter `{name}` is in a parameter file, where the catalog does not see it: "
+                f"expected it in {home}, received {parameters[name]!r}; move it there."
+            )
+    check_parameters({**parameters, **_of_the_catalog(loader["globals"], given)})
+    return typed
 
 
 def _of_the_catalog(globals_: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -74,6 +74,9 @@ class Parameters(Group):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     source: SourceParams | None = None
     streaming: StreamingParams | None = None
+    # Nothing may be the default, but not be given.
+    data_folder: Annotated[str, Field(min_length=1)] = None  # type: ignore[assignment]
+    """Where all data of the run go (`--params` alone), in place of `data` of `globals.yml`."""
     split: SplitParams
     model: ModelParams
     training: TrainingParams

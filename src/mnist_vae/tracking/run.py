@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import time
@@ -29,6 +30,9 @@ _TAGS = ("outcome", "reason", "model_version")
 _METRICS_OF_A_REQUEST, _PARAMETERS_OF_A_REQUEST = 1000, 100  # more are refused
 _LONGEST_PARAMETER = 500  # characters, which every version of MLflow takes
 
+CONTEXT = "MLFLOW_RUN_CONTEXT"
+"""The environment variable of MLflow with more tags of a run, as JSON."""
+
 
 def open_run(config: TrackingConfig, name: str, tags: dict[str, str]) -> TrackedRun:
     """Connect to MLflow, and open a run.
@@ -36,7 +40,18 @@ def open_run(config: TrackingConfig, name: str, tags: dict[str, str]) -> Tracked
     Args:
         config: Where.
         name: Of the run.
-        tags: Of the run, from the start.
+        tags: Of the run, from the start, beside those that `MLFLOW_RUN_CONTEXT` has.
+
+    Raises:
+        ModuleNotFoundError: MLflow is not installed.
+    """
+    client, experiment = prepare(config)
+    tags = {**json.loads(os.environ.get(CONTEXT) or "{}"), **tags}
+    return TrackedRun(client, client.create_run(experiment, tags=tags, run_name=name).info.run_id)
+
+
+def prepare(config: TrackingConfig) -> tuple[Any, str]:
+    """Connect to MLflow, and return its client and the experiment, which is made if it is new.
 
     Raises:
         ModuleNotFoundError: MLflow is not installed.
@@ -47,12 +62,9 @@ def open_run(config: TrackingConfig, name: str, tags: dict[str, str]) -> Tracked
     _prepare_database(config.database)
     client: Any = MlflowClient(tracking_uri=config.tracking_uri)
     found = client.get_experiment_by_name(config.experiment)
-    experiment = (
-        client.create_experiment(config.experiment, config.artifact_location)
-        if found is None
-        else found.experiment_id
-    )
-    return TrackedRun(client, client.create_run(experiment, tags=tags, run_name=name).info.run_id)
+    if found is not None:
+        return client, found.experiment_id
+    return client, client.create_experiment(config.experiment, config.artifact_location)
 
 
 class TrackedRun:
