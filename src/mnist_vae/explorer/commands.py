@@ -130,7 +130,8 @@ def _model_in_use(project: Path, env: str | None) -> tuple[ExploredModel, int]:
 
     # Kedro would name every file that it reads.
     logging.getLogger("kedro.io.data_catalog").setLevel(logging.WARNING)
-    with KedroSession.create(project, env=env or None) as session:
+    session: Any = KedroSession.create(project, env=env or None)
+    with session:
         context = session.load_context()
         return explored(context.catalog), int(context.params["seed"])
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import sys
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 HOST = "127.0.0.1"
 
@@ -13,7 +14,7 @@ HOST = "127.0.0.1"
 class _Handler(SimpleHTTPRequestHandler):
     """Files of one folder, each with the type that a browser insists on."""
 
-    extensions_map: ClassVar[dict[str, str]] = {
+    extensions_map = {  # noqa: RUF012 -- as the base class has it
         **SimpleHTTPRequestHandler.extensions_map,
         ".js": "text/javascript",
         ".wasm": "application/wasm",
@@ -28,13 +29,18 @@ class _Handler(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Say nothing: the terminal shows the address."""
 
-    def list_directory(self, path: Any) -> None:  # type: ignore[override]
+    def list_directory(self, path: Any) -> None:
         """Show no folder."""
         self.send_error(404)
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True  # a browser keeps its connections open
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that leaves before it has the whole file."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def make_server(folder: Path, port: int) -> ThreadingHTTPServer:

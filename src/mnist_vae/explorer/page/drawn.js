@@ -1,7 +1,7 @@
 // What the user draws: where it lands, its reconstruction, and how unusual it is.
 
 import { Drawing, normalise } from "./drawing.js";
-import { element } from "./elements.js";
+import { amount, element } from "./elements.js";
 import { N_PIXELS } from "./networks.js";
 import { fixed } from "./pad.js";
 import { paint } from "./pictures.js";
@@ -16,7 +16,7 @@ export class Drawn {
     const { calibration } = explorer.model;
     element("score-note").textContent = calibration
       ? `Score: ${SCORE_NAMES[calibration.score]}. Above the threshold are ${fixed(100 * calibration.false_positive_rate, 0)} % of the ${calibration.n_validation.toLocaleString("en")} validation images. −ELBO is the mean of 32 draws of z.`
-      : "Score: −ELBO in nats, the mean of 32 draws of z. This model has no threshold of anomalies; `kedro run --pipelines anomaly` makes one.";
+      : "Score: −ELBO, the mean of 32 draws of z. This model has no threshold of anomalies; `kedro run --pipelines anomaly` makes one.";
     this.drawing = new Drawing(element("drawing"), (strokes) => this.changed(strokes));
     element("clear").addEventListener("click", () => this.drawing.clear());
     this.clear();
@@ -74,7 +74,7 @@ export class Drawn {
     const lands = this.explorer.classAround(code.mean);
     this.elbo = elbo;
     if (!calibration) {
-      verdict.textContent = `−ELBO ${fixed(elbo, 1)} nats. ${lands}`;
+      verdict.textContent = `−ELBO ${amount(this.explorer.model, elbo, 1)}. ${lands}`;
       return;
     }
     this.score = anomalyScore(calibration, pixels, code.mean, elbo);

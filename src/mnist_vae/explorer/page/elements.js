@@ -1,9 +1,14 @@
 // Elements of the page: found, and made.
 
-import { colourOf } from "./pad.js";
+import { colourOf, fixed } from "./pad.js";
 
 /** Return the element of this id. */
 export const element = (id) => document.getElementById(id);
+
+/** Return −ELBO or its like for people: nats, but of a squared error, which has no unit. */
+export function amount({ reconstruction }, value, digits) {
+  return `${fixed(value, digits)}${reconstruction === "mse" ? "" : " nats"}`;
+}
 
 /** Return rows of a description list. */
 export function facts(pairs) {

@@ -1,7 +1,7 @@
 // The explorer: one z, which everything on the page shows or moves.
 
 import { Drawn } from "./drawn.js";
-import { chip, element, facts } from "./elements.js";
+import { amount, chip, element, facts } from "./elements.js";
 import { Axes, Points, UNLABELLED } from "./latent.js";
 import { Made } from "./made.js";
 import { Decoder, Encoder } from "./networks.js";
@@ -133,9 +133,9 @@ function makePosterior(explorer) {
       element("posterior-state").textContent = "";
       const { elbo } = posterior.subject ?? {};
       element("posterior-facts").replaceChildren(...facts([
-        ["−log p(x), summed over the plane", `${fixed(-logEvidence, 2)} nats`],
-        ["−ELBO, by the encoder", `${fixed(elbo, 2)} nats`],
-        ["What the encoder loses", `${fixed(elbo + logEvidence, 2)} nats`],
+        ["−log p(x), summed over the plane", amount(model, -logEvidence, 2)],
+        ["−ELBO, by the encoder", amount(model, elbo, 2)],
+        ["What the encoder loses", amount(model, elbo + logEvidence, 2)],
       ]));
     },
     failed: (message) => { element("posterior-state").textContent = message; },
@@ -165,7 +165,9 @@ function fillLegend(explorer) {
   }));
 }
 
-function fillHeader({ statement, is_sample: isSample, model_version: version, release, latent_dim: d, test_negative_elbo: elbo, points }) {
+function fillHeader(model) {
+  const { statement, is_sample: isSample, model_version: version, release } = model;
+  const { latent_dim: d, test_negative_elbo: elbo, points } = model;
   element("statement").textContent = statement;
   element("statement").classList.toggle("notice", isSample);
   const shown = points.count < points.total
@@ -173,7 +175,7 @@ function fillHeader({ statement, is_sample: isSample, model_version: version, re
     : `${points.count.toLocaleString("en")} images`;
   element("facts").textContent = [
     `${d} latent dimension${d === 1 ? "" : "s"}`,
-    ...(elbo === null ? [] : [`−ELBO ${fixed(elbo, 2)} nats on test images`]),
+    ...(elbo === null ? [] : [`−ELBO ${amount(model, elbo, 2)} on test images`]),
     shown,
     release ? `release ${release}` : `model ${version}`,
   ].join(" · ");

@@ -1,7 +1,6 @@
 // A real image that was clicked: itself, its reconstruction and its neighbours.
 
-import { element, facts } from "./elements.js";
-import { fixed } from "./pad.js";
+import { amount, element, facts } from "./elements.js";
 import { makeCanvas, paint } from "./pictures.js";
 import { negativeElbo } from "./scores.js";
 
@@ -34,7 +33,7 @@ export class Real {
       ["Label", explorer.className(row).replace("class ", "")],
       ["Split", points.splits[points.split[row]]],
       ["image_id", `${points.id[row]}`],
-      ["−ELBO", `${fixed(elbo, 1)} nats`],
+      ["−ELBO", amount(model, elbo, 1)],
     ]));
     element("neighbours").replaceChildren(...buttons);
     element("real-empty").hidden = true;

@@ -64,8 +64,8 @@ function mahalanobis({ latent_means: means, latent_precision: precision }, z) {
 
 /** What each score is, for people. */
 export const SCORE_NAMES = {
-  negative_elbo: "−ELBO, in nats",
-  excess: "excess: −ELBO above the least that any decoder could reach, in nats",
+  negative_elbo: "−ELBO",
+  excess: "excess: −ELBO above the least that any decoder could reach",
   relative_excess: "relative excess: −ELBO above the least that any decoder could reach, as a share of that least (plus 5 nats)",
   mahalanobis: "Mahalanobis distance of z to the nearest class",
 };
