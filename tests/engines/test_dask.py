@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 
 from mnist_vae.datasets.stream import StreamedParquetDataset
@@ -15,6 +14,7 @@ from mnist_vae.engines import EngineError
 from mnist_vae.engines import dask as dask_module
 
 distributed = pytest.importorskip("distributed", reason="the extra `dask` is needed")
+psutil = pytest.importorskip("psutil", reason="the extra `dask` brings it")
 
 
 @pytest.fixture
