@@ -8,8 +8,8 @@ the workers are.
 from __future__ import annotations
 
 import json
-import logging
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,8 +27,6 @@ from mnist_vae.vae.model import VariationalAutoencoder
 if TYPE_CHECKING:
     from mnist_vae.vae.feeding import Batches
     from mnist_vae.vae.training import TrainingConfig
-
-logger = logging.getLogger(__name__)
 
 _HEARTBEAT_SECONDS = 10  # without one a worker counts as lost
 _SEEDS_APART = 1_000_003  # of the noise of two replicas
@@ -203,6 +201,8 @@ class Workers:
         try:
             yield
         except _LOST as error:
+            # TensorFlow's threads in them would complain when the process ends.
+            traceback.clear_frames(error.__traceback__)
             raise WorkersError(
                 f"Training by {len(self.cluster)} workers stopped: expected all of "
                 f"{', '.join(self.cluster.addresses)} to answer, received no answer of "
