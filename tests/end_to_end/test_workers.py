@@ -122,19 +122,14 @@ def test_workers_with_other_images_do_not_train(tmp_path):
     assert not (projects[0] / "data/test/06_models/training_summary.json").exists()
 
 
-def test_a_worker_whom_nobody_joins_ends_with_a_sentence(tmp_path):
-    project = copy_project(tmp_path / "project_0")
-    params = PARAMS.replace("timeout=120", "timeout=10")
-    with kedro_workers(
-        [project, project],
-        tmp_path,
-        "--env=test",
-        "--pipelines=training",
-        f"--params={params}",
-        start=[1],
-    ) as (worker,):
+@pytest.mark.parametrize("number", [0, 1], ids=["chief", "worker"])
+def test_a_worker_whom_nobody_joins_ends_with_a_sentence(tmp_path, number):
+    projects = projects_in(tmp_path)
+    params = PARAMS.replace("timeout=120", "timeout=5")
+    arguments = ["--env=test", "--pipelines=training", f"--params={params}"]
+    with kedro_workers(projects, tmp_path, *arguments, start=[number]) as (worker,):
         assert worker.wait(timeout=ENDS) == 1
-    log = log_of(tmp_path, 1)
+    log = log_of(tmp_path, number)
     assert "The workers of the training did not find each other: expected 127.0.0.1:" in log
-    assert "within 10 s (`workers.timeout`)" in log
-    assert not (project / "data/test/02_intermediate").exists()
+    assert "within 5 s (`workers.timeout`)" in log
+    assert not (projects[number] / "data/test/02_intermediate").exists()

@@ -8,8 +8,10 @@ the workers are.
 from __future__ import annotations
 
 import json
-import logging
 import re
+import socket
+import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,9 +30,8 @@ if TYPE_CHECKING:
     from mnist_vae.vae.feeding import Batches
     from mnist_vae.vae.training import TrainingConfig
 
-logger = logging.getLogger(__name__)
-
 _HEARTBEAT_SECONDS = 10  # without one a worker counts as lost
+_TRY_SECONDS, _PAUSE_SECONDS = 5, 0.3  # of one look whether another worker is there
 _SEEDS_APART = 1_000_003  # of the noise of two replicas
 _LOST = (
     tf.errors.AbortedError,
@@ -203,6 +204,8 @@ class Workers:
         try:
             yield
         except _LOST as error:
+            # TensorFlow's threads in them would complain when the process ends.
+            traceback.clear_frames(error.__traceback__)
             raise WorkersError(
                 f"Training by {len(self.cluster)} workers stopped: expected all of "
                 f"{', '.join(self.cluster.addresses)} to answer, received no answer of "
@@ -252,6 +255,8 @@ def join(cluster: Cluster, timeout: int) -> Workers:
     from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
     from tensorflow.python.eager import context
 
+    if cluster.is_chief:
+        _wait_for_others(cluster, timeout)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
         task_type="worker",
@@ -260,7 +265,7 @@ def join(cluster: Cluster, timeout: int) -> Workers:
     )
     job = coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=len(cluster))
     try:
-        # As the strategy does it, which waits for an hour, and without end for who is lost.
+        # As the strategy does it, but with our own timeouts.
         context.context().configure_coordination_service(
             service_type="standalone",
             service_leader=f"/job:worker/replica:0/task:{CHIEF}",
@@ -271,11 +276,34 @@ def join(cluster: Cluster, timeout: int) -> Workers:
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except (*_LOST, tf.errors.UnknownError, RuntimeError) as error:
         first = str(error).split("\n", 1)[0][:200]
-        raise WorkersError(
-            f"The workers of the training did not find each other: expected "
-            f"{', '.join(cluster.addresses)} to be there within {timeout} s "
-            f"(`workers.timeout`), received {type(error).__name__} ({first}) in worker "
-            f"{cluster.number}; start all of them, and see that they reach each other's ports."
-        ) from error
+        raise _not_there(cluster, timeout, f"{type(error).__name__} ({first})") from error
     _joined = Workers(cluster, strategy)
     return _joined
+
+
+def _wait_for_others(cluster: Cluster, timeout: int) -> None:
+    """Wait until all others listen: TensorFlow lets the chief wait for them without end.
+
+    Raises:
+        WorkersError: One of them is not there in time.
+    """
+    end = time.monotonic() + timeout
+    for address in cluster.addresses[1:]:
+        host, port = address.rsplit(":", 1)
+        while True:
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), _TRY_SECONDS).close()
+                break
+            except OSError as error:
+                if time.monotonic() > end:
+                    raise _not_there(cluster, timeout, f"none at {address} ({error})") from error
+                time.sleep(_PAUSE_SECONDS)
+
+
+def _not_there(cluster: Cluster, timeout: int, received: str) -> WorkersError:
+    return WorkersError(
+        f"The workers of the training did not find each other: expected "
+        f"{', '.join(cluster.addresses)} to be there within {timeout} s (`workers.timeout`), "
+        f"received {received} in worker {cluster.number}; start all of them, and see that they "
+        "reach each other's ports."
+    )
