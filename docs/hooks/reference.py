@@ -66,10 +66,13 @@ def parameters() -> str:
         else:
             parts += _of_group(name, group)
     rows = []
+    words = attribute_docstrings(Parameters)
+    written = yaml.safe_load((BASE / "parameters.yml").read_text(encoding="utf-8"))
     for name, field in alone.items():
-        value = yaml.safe_load((BASE / "parameters.yml").read_text(encoding="utf-8"))[name]
-        what = f"{_sentence(_comments(name)[name])}<br>*{_range(field)}*"
-        rows.append([f"`{name}`<br>`{value}`", what])
+        # What is given for one run alone is in no file.
+        value = f"<br>`{written[name]}`" if name in written else ""
+        said = words[name] if name in words else _comments(name)[name]
+        rows.append([f"`{name}`{value}", f"{_sentence(said)}<br>*{_range(field)}*"])
     return "\n\n".join([table(_HEAD, rows), *parts])
 
 

@@ -11,6 +11,7 @@ from mnist_vae.hooks.retention import Retention
 from mnist_vae.hooks.tracking import Tracking
 
 HOOKS = (
+    Result(),
     ParameterCheck(),
     Retention(),
     Tracking(),
@@ -18,7 +19,6 @@ HOOKS = (
     InputCheck(),
     ModelInUse(),
     Jobs(),
-    Result(),
 )
 
 # Its own file `.telemetry` says no, which a packaged project does not have.
