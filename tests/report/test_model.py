@@ -2,13 +2,16 @@
 
 import re
 
-import pandas as pd
 import pytest
 
+from mnist_vae.datasets import stream
+from mnist_vae.datasets.images import ImagesDataset
+from mnist_vae.datasets.stream import StreamedParquetDataset, StreamedTable
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings, Section, Text
 from mnist_vae.report.model import model_page
 from mnist_vae.report.page import render
+from mnist_vae.streamed import StreamedImages
 
 PARAMS = ReportingParams()
 
@@ -98,21 +101,16 @@ def test_a_release_of_an_earlier_version_is_reported_with_what_it_has(make_files
     assert "<dd>140<small>" in html
 
 
-@pytest.mark.parametrize(
-    ("changed", "what"),
-    [
-        ({"metrics": {"model_version": "v0"}}, "metrics"),
-        ({"latent_embeddings": pd.DataFrame({"model_version": ["v0"]})}, "embeddings"),
-        ({"run_manifest": {"model_version": "v0"}}, "run manifest"),
-    ],
-)
-def test_files_of_two_models_are_refused(make_files, changed, what):
-    good = make_files()
-    if "metrics" in changed:
-        changed = {"metrics": {**good.metrics, **changed["metrics"]}}
-    with pytest.raises(
-        ValueError, match=f"The {what} are not of the model .* received those of v0"
-    ):
+@pytest.mark.parametrize("what", ["metrics", "embeddings", "run manifest"])
+def test_files_of_two_models_are_refused(make_files, what):
+    good, other = make_files(), {"model_version": "v0"}
+    changed = {
+        "metrics": {"metrics": {**good.metrics, **other}},
+        "embeddings": {"latent_embeddings": good.latent_embeddings.assign(**other)},
+        "run manifest": {"run_manifest": {**good.run_manifest, **other}},
+    }[what]
+    message = f"The {what} are not of the model .* received those of v0"
+    with pytest.raises(ValueError, match=message):
         model_page(make_files(**changed), PARAMS, 1)
 
 
@@ -133,3 +131,25 @@ def test_images_without_labels_are_reported_too(make_files):
     html = page_of(make_files(labelled=False))
     assert "label " not in text_of(html, "reconstructions")
     assert '"labels": ["images"]' in html
+
+
+@pytest.mark.parametrize("max_points", [1000, 60])
+def test_what_memory_does_not_hold_gives_the_same_report(
+    make_files, tmp_path, monkeypatch, max_points
+):
+    monkeypatch.setattr(stream, "_ROWS", 64)
+    files = make_files(300)
+    path = tmp_path / "embeddings.parquet"
+    files.latent_embeddings.to_parquet(path, row_group_size=64)
+    table = StreamedParquetDataset(filepath=str(path), memory_rows=10).load()
+    assert isinstance(table, StreamedTable)
+    on_disk = []
+    for place, images in enumerate(files.images):
+        config = {"filepath": str(tmp_path / f"{place}.parquet")}
+        ImagesDataset(**config).save(images)
+        on_disk.append(ImagesDataset(**config, pixels="float32", memory_images=10).load())
+    assert isinstance(on_disk[0], StreamedImages)
+    params = ReportingParams(report_points=max_points)
+    streamed = make_files(300, latent_embeddings=table, images=on_disk)
+    pages = [render(model_page(one, params, 1)) for one in (files, streamed)]
+    assert pages[0] == pages[1]

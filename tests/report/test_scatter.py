@@ -11,11 +11,16 @@ from PIL import Image
 from mnist_vae.images import ImageSet
 from mnist_vae.params import ReportingParams
 from mnist_vae.report import scatter
+from mnist_vae.report.embeddings import choose
 from mnist_vae.report.model import model_page
 from mnist_vae.report.page import render
 from mnist_vae.report.scatter import pack
 
 TERM = "binary_crossentropy"
+
+
+def packed(files, images, max_points):
+    return pack(choose(files.latent_embeddings, images, max_points, 24, 1), images, 1, TERM)
 
 
 def unpacked(found):
@@ -45,7 +50,7 @@ def thumbnail(found, point):
 
 def test_every_point_is_where_its_mean_is_with_its_own_loss_and_image(make_files):
     files = make_files(300)
-    found = pack(files.latent_embeddings, files.images, 1000, 1, TERM)
+    found = packed(files, files.images, 1000)
     columns = unpacked(found)
     table = files.latent_embeddings.set_index("image_id").loc[columns["id"].astype(int)]
     step = float(np.ptp(table["z_mean_00"])) / 65535
@@ -62,7 +67,7 @@ def test_every_point_is_where_its_mean_is_with_its_own_loss_and_image(make_files
 def test_images_beyond_one_sprite_are_found_in_the_next(make_files, monkeypatch):
     monkeypatch.setattr(scatter, "TILES", 100)
     files = make_files(250)
-    found = pack(files.latent_embeddings, files.images, 1000, 1, TERM)
+    found = packed(files, files.images, 1000)
     assert len(found.sprites) == 3
     columns = unpacked(found)
     for point in (99, 100, 249):
@@ -71,30 +76,30 @@ def test_images_beyond_one_sprite_are_found_in_the_next(make_files, monkeypatch)
 
 def test_images_that_were_not_kept_are_points_without_a_picture(make_files):
     files = make_files(100)
-    found = pack(files.latent_embeddings, files.images[:1], 1000, 1, TERM)
+    found = packed(files, files.images[:1], 1000)
     columns = unpacked(found)
     splits = np.array(found.about["splits"])[columns["split"]]
     assert (columns["picture"] == (splits == "train")).all()
-    assert pack(files.latent_embeddings, [], 1000, 1, TERM).sprites == ()
+    assert packed(files, [], 1000).sprites == ()
 
 
 def test_of_too_many_images_some_are_drawn_of_each_class_and_it_is_said(make_files):
     files = make_files(300)
-    found = pack(files.latent_embeddings, files.images, 60, 1, TERM)
+    found = packed(files, files.images, 60)
     assert found.caption == "Latent means of 60 of 300 images"
     assert found.about["counts"] == [20, 20, 20]
 
 
 def test_of_many_dimensions_the_two_that_vary_most_are_drawn(make_files):
     files = make_files(100, latent_dim=4)
-    found = pack(files.latent_embeddings, files.images, 1000, 1, TERM)
+    found = packed(files, files.images, 1000)
     assert (found.about["x"]["name"], found.about["y"]["name"]) == ("z_mean_02", "z_mean_03")
     assert found.caption.endswith("the 2 of 4 dimensions that vary most")
 
 
 def test_a_single_dimension_has_heights_that_mean_nothing(make_files):
     files = make_files(100, latent_dim=1)
-    found = pack(files.latent_embeddings, files.images, 1000, 1, TERM)
+    found = packed(files, files.images, 1000)
     assert not found.about["equal"]
     assert len(unpacked(found)["y"]) == 100
 
@@ -103,7 +108,7 @@ def test_some_labels_missing_is_a_group_of_its_own(make_files):
     files = make_files(90)
     table = files.latent_embeddings
     table["label"] = table["label"].astype(float).where(table["image_id"] >= 9)
-    found = pack(table, files.images, 1000, 1, TERM)
+    found = packed(files, files.images, 1000)
     assert found.about["labels"] == ["0", "1", "2", "none"]
     assert found.about["counts"] == [27, 27, 27, 9]
     assert [row[0] for row in found.table.rows] == ["0", "1", "2", "none"]
@@ -120,7 +125,7 @@ def test_a_point_of_noise_takes_no_more_bytes_than_70_000_of_them_may(make_files
     """8 MB less the library and 0.8 MB for all else; noise is the hardest to compress."""
     n = 7000
     files = make_files(n)
-    found = pack(files.latent_embeddings, noisy(files, n), n, 1, TERM)
+    found = packed(files, noisy(files, n), n)
     size = len(found.points) + sum(map(len, found.sprites))
     assert size / n < (8_000_000 - 1_800_000 - 800_000) / 70_000
 

@@ -129,7 +129,7 @@ class ReportingParams(Group):
 
     max_points: PositiveInt = 10_000
     """Points of the latent scatter at most; more make the page slow."""
-    report_points: Annotated[int, Field(ge=1, le=200_000)] = 70_000
+    report_points: Annotated[int, Field(ge=1, le=100_000)] = 70_000
     """Images of the scatter in the model report at most, each shown where one points at it: some 60
     bytes of the page an image."""
 

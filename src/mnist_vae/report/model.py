@@ -11,11 +11,14 @@ from PIL import Image
 
 from mnist_vae.contracts import check_versions
 from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.datasets.stream import StreamedTable
 from mnist_vae.images import ImageSet
 from mnist_vae.origin import measure, statement
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Fact, Findings, Page, Picture, Raw, Section, Table, Text
+from mnist_vae.report.embeddings import Shown, choose
 from mnist_vae.report.pictures import (
+    RECONSTRUCTIONS,
     SHEET_SCALE,
     generated_section,
     interpolation_section,
@@ -71,7 +74,7 @@ class ModelFiles:
 
     training_summary: dict[str, Any]
     metrics: dict[str, Any]
-    latent_embeddings: pd.DataFrame
+    latent_embeddings: pd.DataFrame | StreamedTable
     decoder: KerasModel
     images: list[ImageSet]
     training_history: pd.DataFrame | None = None
@@ -82,7 +85,7 @@ class ModelFiles:
     findings: tuple[Findings | None, ...] = ()
 
 
-def check_files(files: ModelFiles) -> None:
+def check_files(files: ModelFiles, shown: Shown) -> None:
     """Refuse what is not of the one model.
 
     Raises:
@@ -90,7 +93,7 @@ def check_files(files: ModelFiles) -> None:
     """
     versions: dict[str, list[str]] = {
         "metrics": [files.metrics["model_version"]],
-        "embeddings": files.latent_embeddings["model_version"].unique().tolist(),
+        "embeddings": shown.versions,
     }
     if files.run_manifest is not None:
         versions["run manifest"] = [files.run_manifest["model_version"]]
@@ -151,7 +154,10 @@ def facts(files: ModelFiles) -> tuple[Fact, ...]:
 
 def model_sections(files: ModelFiles, params: ReportingParams, seed: int) -> tuple[Section, ...]:
     """Return all sections in order; of those that are not there, which pipeline makes them."""
-    check_files(files)
+    shown = choose(
+        files.latent_embeddings, files.images, params.report_points, RECONSTRUCTIONS, seed
+    )
+    check_files(files, shown)
     loss = measure(files.training_summary["reconstruction"])
     own = [
         worth_section(
@@ -159,8 +165,8 @@ def model_sections(files: ModelFiles, params: ReportingParams, seed: int) -> tup
             files.metrics,
             complete=False,
         ),
-        _latent(files, params, seed),
-        reconstruction_section(files.latent_embeddings, files.images, files.decoder, loss),
+        _latent(files, shown, seed),
+        reconstruction_section(shown, files.images, files.decoder, loss),
         timing_section(files.training_summary),
     ]
     if files.training_history is not None:
@@ -192,14 +198,8 @@ def _absent(key: str, title: str, pipeline: str, how: str) -> Section:
     return Section(key=key, title=title, blocks=(Text(text=said, note=True),))
 
 
-def _latent(files: ModelFiles, params: ReportingParams, seed: int) -> Section:
-    scatter = pack(
-        files.latent_embeddings,
-        files.images,
-        params.report_points,
-        seed,
-        files.training_summary["reconstruction"],
-    )
+def _latent(files: ModelFiles, shown: Shown, seed: int) -> Section:
+    scatter = pack(shown, files.images, seed, files.training_summary["reconstruction"])
     blocks: list[Any] = [scatter]
     if files.latent_manifold is not None:
         alt = "A grid of decoded images: neighbours are alike, and one digit becomes another."

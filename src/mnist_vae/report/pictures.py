@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -13,43 +11,36 @@ from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet
 from mnist_vae.origin import Measure
 from mnist_vae.report.blocks import Gallery, Picture, Section, Text
+from mnist_vae.report.embeddings import Shown, loss_of, z_means_of
 from mnist_vae.sheets import tile
 
 SHEET_SCALE = 0.6
 """Of the sheets, whose pixels are four times as large as those of the images."""
 
-_RECONSTRUCTIONS = 24
+RECONSTRUCTIONS = 24
+"""Images that are shown from the best to the worst."""
+
 _MOST_GENERATED, _GENERATED_COLUMNS = 100, 20
 _PAIR_SCALE = 3
 
 
 def reconstruction_section(
-    latent_embeddings: pd.DataFrame, images: list[ImageSet], decoder: KerasModel, loss: Measure
+    shown: Shown, images: list[ImageSet], decoder: KerasModel, loss: Measure
 ) -> Section:
-    """Return test images from the best reconstructed to the worst, each above what was made of it.
-
-    Without test images they are those of all splits.
-    """
+    """Return images from the best reconstructed to the worst, each above what was made of it."""
     title = "Reconstructions, from best to worst"
-    table, kind = latent_embeddings, "images"
-    if (table["split"] == "test").any():
-        table, kind = table[table["split"] == "test"], "test images"
-    pictures = _grey_by_id(images, table["image_id"].to_numpy())
-    table = table[table["image_id"].isin(pictures.keys())]
-    if table.empty:
-        said = Text(text=f"The {kind} of this model were not kept.", note=True)
+    rows = shown.ranked
+    if rows.empty:
+        said = Text(text=f"The {shown.ranked_are} of this model were not kept.", note=True)
         return Section(key="reconstructions", title=title, blocks=(said,))
-    values = (table["reconstruction"] + table["kl"]).to_numpy(float)
-    order = np.argsort(values, kind="stable")
-    steps = np.unique(np.linspace(0, len(order) - 1, _RECONSTRUCTIONS).astype(int))
-    shown, values = table.iloc[order[steps]], values[order[steps]]
-    z_means = [name for name in table.columns if name.startswith("z_mean_")]
-    decoded = np.asarray(decoder(shown[z_means].to_numpy(np.float32)))
+    values, ids = loss_of(rows), rows["image_id"].tolist()
+    pictures = _grey_by_id(images, ids)
+    decoded = np.asarray(decoder(rows[z_means_of(rows)].to_numpy(np.float32)))
     made = np.rint(decoded * 255).astype(np.uint8)
     cells = []
-    for place, image_id in enumerate(shown["image_id"].tolist()):
+    for place, image_id in enumerate(ids):
         pair = np.stack([pictures[image_id], made[place]]).reshape(-1, *IMAGE_SHAPE)
-        name = f"Image {image_id}{_label_of(shown, place)}"
+        name = f"Image {image_id}{_label_of(rows, place)}"
         cells.append(
             Picture.of(
                 tile(pair, columns=1, scale=_PAIR_SCALE),
@@ -58,9 +49,9 @@ def reconstruction_section(
             )
         )
     said = Text(
-        text=f"{len(cells)} of {len(table):,} {kind}, at equal steps from the best to the "
-        f"worst: each above its reconstruction through the mean of z, with its {loss.words}, and "
-        "its number."
+        text=f"{len(cells)} of {shown.n_ranked:,} {shown.ranked_are}, at equal steps from the "
+        "best to the worst: each above its reconstruction through the mean of z, with its "
+        f"{loss.words}, and its number."
     )
     gallery = Gallery(caption=title, pictures=tuple(cells))
     return Section(key="reconstructions", title=title, blocks=(said, gallery))
@@ -88,11 +79,11 @@ def interpolation_section(interpolations: Image.Image) -> Section:
     return Section(key="interpolations", title="Interpolations", blocks=(picture,))
 
 
-def _grey_by_id(images: list[ImageSet], wanted: NDArray[Any]) -> dict[int, NDArray[np.uint8]]:
+def _grey_by_id(images: list[ImageSet], wanted: list[int]) -> dict[int, NDArray[np.uint8]]:
     found: dict[int, NDArray[np.uint8]] = {}
     for of_split in images:
         rows = np.flatnonzero(np.isin(of_split.image_id, wanted))
-        grey = of_split.grey()[rows]
+        grey = of_split.take(rows).grey()
         found.update(zip(of_split.image_id[rows].tolist(), grey, strict=True))
     return found
 

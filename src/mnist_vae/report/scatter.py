@@ -15,9 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet, draw_rows
+from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet
 from mnist_vae.origin import measure
 from mnist_vae.report.blocks import Scatter, Table
+from mnist_vae.report.embeddings import Shown, labels_of, loss_of, z_means_of
 from mnist_vae.report.page import packed
 
 _SIDE = IMAGE_SHAPE[0] // 2  # pixels of a thumbnail, half an image
@@ -30,38 +31,27 @@ _STEPS = 65_535
 _DIMENSIONS = 2
 
 
-def pack(
-    latent_embeddings: pd.DataFrame,
-    images: list[ImageSet],
-    max_points: int,
-    seed: int,
-    reconstruction: str,
-) -> Scatter:
-    """Return the points of the embeddings, grouped by label, with the images that are there.
+def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -> Scatter:
+    """Return the points of embeddings, grouped by label, with the images that are there.
 
     Args:
-        latent_embeddings: A row an image, as `contracts.embedding_schema` has it.
+        shown: The points, and what is known of all embeddings.
         images: Sets that have them, or some of them, found by `image_id`.
-        max_points: Of more images so many are drawn, class by class.
-        seed: Of that draw; and with a single latent dimension of the height of the points.
+        seed: With a single latent dimension that of the height of the points.
         reconstruction: The model's term, which says what a point's loss is called.
     """
-    table = latent_embeddings
-    labels = table["label"].to_numpy() if "label" in table.columns else None
-    known = None if labels is None else pd.Series(labels).fillna(UNLABELLED).to_numpy(np.uint8)
-    rows = np.arange(len(table))
-    if len(table) > max_points:
-        rows = draw_rows(rows, known, max_points, seed)
+    points = shown.points
+    known = labels_of(points)
     if known is not None:
-        rows = rows[np.argsort(known[rows], kind="stable")]
-    points = table.iloc[rows]
-    names, x, y = _plane(table, points, seed)
+        order = np.argsort(known, kind="stable")
+        points, known = points.iloc[order], known[order]
+    names, x, y = _plane(shown.variances, points, seed)
     groups, counts = ([None], [len(points)])
     if known is not None:
-        found, sizes = np.unique(known[rows], return_counts=True)
+        found, sizes = np.unique(known, return_counts=True)
         groups, counts = found.tolist(), sizes.tolist()
     splits, split = np.unique(points["split"].to_numpy(str), return_inverse=True)
-    loss = (points["reconstruction"] + points["kl"]).to_numpy(np.float32)
+    loss = loss_of(points)
     has_picture, sprites = _sprites(points["image_id"].to_numpy(np.int64), images)
     (x_steps, x_range), (y_steps, y_range) = _quantised(x), _quantised(y)
     columns = [
@@ -72,12 +62,11 @@ def pack(
         (split.astype(np.uint8), "split"),
         (has_picture.astype(np.uint8), "picture"),
     ]
-    shown = f"{len(points):,}"
-    of = f" of {len(table):,}" if len(points) < len(table) else ""
-    n_latents = sum(name.startswith("z_mean_") for name in table.columns)
+    of = f" of {shown.n_images:,}" if len(points) < shown.n_images else ""
+    n_latents = len(shown.variances)
     plane = "" if n_latents <= _DIMENSIONS else f", the 2 of {n_latents} dimensions that vary most"
     return Scatter(
-        caption=f"Latent means of {shown}{of} images{plane}",
+        caption=f"Latent means of {len(points):,}{of} images{plane}",
         points=packed(b"".join(values.tobytes() for values, _ in columns)),
         sprites=tuple(sprites),
         about={
@@ -94,19 +83,18 @@ def pack(
             "side": _SIDE,
             "across": _COLUMNS,
         },
-        table=_by_label(points, known, rows, loss, names, x, y, reconstruction),
+        table=_by_label(known, loss, names, x, y, reconstruction),
     )
 
 
 def _plane(
-    table: pd.DataFrame, points: pd.DataFrame, seed: int
+    variances: NDArray[np.float64], points: pd.DataFrame, seed: int
 ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
     """Return the names and the values of the two dimensions whose mean varies most."""
-    z_means = [name for name in table.columns if name.startswith("z_mean_")]
+    z_means = z_means_of(points)
     if len(z_means) == 1:
         height = np.random.default_rng(seed).uniform(-1, 1, len(points))
         return [*z_means, "drawn at random"], points[z_means[0]].to_numpy(float), height
-    variances = table[z_means].var(ddof=0).to_numpy()
     first, second = sorted(np.argsort(-variances, kind="stable")[:_DIMENSIONS])
     names = [z_means[first], z_means[second]]
     return names, points[names[0]].to_numpy(float), points[names[1]].to_numpy(float)
@@ -128,9 +116,9 @@ def _sprites(
     place = pd.Series(np.arange(len(image_id)), index=image_id)
     for images_of_split in images:
         rows = place.reindex(images_of_split.image_id)
-        there = rows.notna().to_numpy()
-        at = rows[there].to_numpy(int)
-        thumbnails[at] = _halved(images_of_split.grey()[there])
+        there = np.flatnonzero(rows.notna())
+        at = rows.iloc[there].to_numpy(int)
+        thumbnails[at] = _halved(images_of_split.take(there).grey())
         has_picture[at] = True
     if not has_picture.any():
         return has_picture, []
@@ -166,9 +154,7 @@ def _webp(thumbnails: NDArray[np.uint8], levels: int) -> bytes:
 
 
 def _by_label(
-    points: pd.DataFrame,
     known: NDArray[np.uint8] | None,
-    rows: NDArray[np.intp],
     loss: NDArray[np.float32],
     names: list[str],
     x: NDArray[np.float64],
@@ -176,7 +162,7 @@ def _by_label(
     reconstruction: str,
 ) -> Table:
     """Return where each label lies, for those who cannot see the points."""
-    label = np.full(len(points), "all") if known is None else known[rows]
+    label = np.full(len(x), "all") if known is None else known
     frame = pd.DataFrame({"label": label, "x": x, "y": y, "loss": loss})
     of = frame.groupby("label", sort=True)
     means, spread, sizes = of.mean(), of.std(ddof=0), of.size()

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mnist_vae.contracts import check_images, check_models
 from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.datasets.stream import StreamedTable
 from mnist_vae.images import ImageSet
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings
@@ -20,7 +21,7 @@ from mnist_vae.report.page import render
 def write_model_report(
     training_summary: dict[str, Any],
     metrics: dict[str, Any],
-    latent_embeddings: pd.DataFrame,
+    latent_embeddings: pd.DataFrame | StreamedTable,
     decoder: KerasModel,
     train_images: ImageSet | None,
     validation_images: ImageSet | None,
