@@ -34,10 +34,10 @@ def test_the_figure_has_the_settings_the_runs_and_what_is_said(result):
     assert list(traces["on the front"].text) == ["kl_weight=4.0", "default"]
     assert list(traces["a setting"].text) == ["kl_weight=0.5"]
     assert len(traces["a run"].x) == 6
-    assert figure.layout.title.subtitle.text == "What it is of."
+    assert figure.layout.annotations[-1].text == "What it is of."
 
 
 def test_without_any_result_there_is_still_a_figure(result):
     results = [result("default", 1)]
     figure = draw_front(tabulate(named([{}]), results), runs_table(results), "Nothing.")
-    assert figure.layout.title.subtitle.text == "Nothing."
+    assert figure.layout.annotations[-1].text == "Nothing."

@@ -173,7 +173,7 @@ def test_images_without_a_label_among_others_are_not_trained_on(classifier):
     some = ImageSet(TRAIN.pixels, TRAIN.image_id, TRAIN.split, label)
     model = sample_nodes.train_feature_classifier(some, THOROUGH, 42)["feature_classifier"]
     assert model.output_shape == (None, 2)
-    assert sample_nodes._describe(model, some, VALIDATION, TEST)["n_training_images"] == 200
+    assert sample_nodes._describe(model, 42, some, VALIDATION, TEST)["n_training_images"] == 200
 
 
 def test_models_and_images_of_another_training_are_refused(networks, classifier):
