@@ -1,6 +1,6 @@
 """Images a second of the training step: ours, plain Keras, PyTorch, and the matrix products alone.
 
-    python benchmarks/throughput.py FOLDER [--small] [--torch-python PATH]
+    python benchmarks/throughput.py FOLDER [--small] [--torch-python PATH] [--only NAME ...]
 
 Each contestant is a process of its own, with its own thread pools. They take turns: an epoch of
 the training images each, then the next round, so that one works at a time and a slow minute hits
@@ -349,12 +349,12 @@ def _start(
 
 
 def _measure(
-    folder: Path, sizes: list[int], rounds: int, torch_python: str | None
+    folder: Path, only: list[str], sizes: list[int], rounds: int, torch_python: str | None
 ) -> dict[tuple[str, int], list[float]]:
     """Return each contestant's images a second, a value a round."""
     with ExitStack() as stack:
         workers = {}
-        for name in CONTESTANTS:
+        for name in only:
             python = torch_python if "torch" in name else sys.executable
             for size in sizes if name != "plain_keras" else [128]:
                 worker = python and _start(python, name, folder, size, stack)
@@ -380,6 +380,9 @@ def main() -> None:
         help="the interpreter that has PyTorch and NumPy (default: this one)",
     )
     parser.add_argument("--rounds", type=int, default=9, help="turns of each contestant")
+    parser.add_argument(
+        "--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS), help="contestants"
+    )
     parser.add_argument("--worker", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--batch-size", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -401,7 +404,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         np.save(Path(name) / "train.npy", train)
         np.save(Path(name) / "validation.npy", test[:256])
-        rates = _measure(Path(name), sizes, rounds, torch and args.torch_python)
+        rates = _measure(Path(name), args.only, sizes, rounds, torch and args.torch_python)
 
     def fastest(size: int, *names: str) -> tuple[str, int] | None:
         there = [(name, size) for name in names if (name, size) in rates]
