@@ -75,6 +75,8 @@ def sweep_orders(
         pipelines: Those of each run.
         common: Parameters of all runs, by their whole names.
     """
+    # Kedro would log on stdout, which is for the one line, where it finds no file in this folder.
+    os.environ.setdefault("KEDRO_LOGGING_CONFIG", str(project / "conf/logging.yml"))
     from kedro.framework.startup import bootstrap_project
 
     from mnist_vae.sweep.grid import named
