@@ -110,7 +110,11 @@ def begin(tmp_path):
     def make(catalog=None, pipelines=("retraining",), webhook=None, others=(), env=None, **params):
         parameters = {
             "seed": 1,
-            **{name: {} for name in Parameters.model_fields if name not in ("seed", "source", "data_folder")},
+            **{
+                name: {}
+                for name in Parameters.model_fields
+                if name not in ("seed", "source", "data_folder")
+            },
             "retraining": params,
         }
         job = Jobs()
