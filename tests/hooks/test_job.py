@@ -44,6 +44,8 @@ from tests.projects import ROOT
 
 ORDER = {"reason": "so it is", "model_version": "new", "fingerprint": "f", "keep": 5}
 
+NO_GROUPS = {"seed", "source", "data_folder"}
+
 
 def order(outcome):
     match outcome:
