@@ -64,13 +64,18 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 
 def on_post_page(output: str, page: Page, **_: Any) -> str:
-    """Take the one script that the theme would load from elsewhere from the site itself."""
-    return output.replace(_WORKER_ELSEWHERE, get_relative_url(_WORKER, page.url))
+    """Make a page load nothing from elsewhere, and name what a screen reader would not know."""
+    return _mended(output, get_relative_url(_WORKER, page.url))
 
 
 def on_post_template(output_content: str, **_: Any) -> str:
     """Do the same for the page of errors, which a server sends from any address."""
-    return output_content.replace(_WORKER_ELSEWHERE, f"/{_WORKER}")
+    return _mended(output_content, f"/{_WORKER}")
+
+
+def _mended(html: str, worker: str) -> str:
+    html = html.replace(_WORKER_ELSEWHERE, worker)
+    return html.replace('role="dialog">', 'role="dialog" aria-label="Search">')
 
 
 def _sources(config: MkDocsConfig) -> Iterator[Path]:

@@ -65,14 +65,13 @@ def parameters() -> str:
             alone[name] = field
         else:
             parts += _of_group(name, group)
+    given = yaml.safe_load((BASE / "parameters.yml").read_text(encoding="utf-8"))
+    words, comments = attribute_docstrings(Parameters), _comments("")
     rows = []
-    words = attribute_docstrings(Parameters)
-    written = yaml.safe_load((BASE / "parameters.yml").read_text(encoding="utf-8"))
     for name, field in alone.items():
-        # What is given for one run alone is in no file.
-        value = f"<br>`{written[name]}`" if name in written else ""
-        said = words[name] if name in words else _comments(name)[name]
-        rows.append([f"`{name}`{value}", f"{_sentence(said)}<br>*{_range(field)}*"])
+        default = f"`{given[name]}`" if name in given else _default(field)
+        what = f"{_sentence(words.get(name) or comments.get(name, ''))}<br>*{_range(field)}*"
+        rows.append([f"`{name}`<br>{default}", what])
     return "\n\n".join([table(_HEAD, rows), *parts])
 
 
@@ -159,13 +158,16 @@ def attribute_docstrings(kind: type) -> dict[str, str]:
 
 @cache
 def _comments(group: str) -> dict[str, str]:
-    """Return the comments beside the keys of a group in `conf/base/parameters*.yml`."""
+    """Return the comments beside the keys of a group in `conf/base/parameters*.yml`.
+
+    Of the group without a name they are those beside the keys at the top.
+    """
     top, *_ = group.split(".")
     found, inside = {}, False
     for path in sorted(BASE.glob("parameters*.yml")):
         for line in path.read_text(encoding="utf-8").splitlines():
             if match := re.match(r"(\w+):", line):
-                inside = match[1] == top
+                inside = match[1] == top or not top
             if inside and (match := re.match(r"\s*(\w+):.*?\s# (.*)", line)):
                 found[match[1]] = match[2]
     return found

@@ -152,8 +152,8 @@ def test_a_model_of_the_sample_stays_one_when_other_data_are_ingested(copied):
     manifest = copied / "data/test/02_intermediate/data_manifest.json"
     manifest.write_text(manifest.read_text().replace("the embedded sample of", "the full"))
     run(copied, "reporting")
-    figure = (copied / "data/test/08_reporting/learning_curves.json").read_text()
-    said = figure.replace("<br>", " ")
+    figure = json.loads((copied / "data/test/08_reporting/learning_curves.json").read_text())
+    said = figure["layout"]["annotations"][-1]["text"].replace("<br>", " ")
     assert "Trained on 342 images. Data: the embedded sample of 5,000 MNIST digits" in said
 
 
