@@ -7,6 +7,7 @@ bodies. What knows the backend, TensorFlow or JAX, is in `engine`.
 import os
 import shutil
 import subprocess
+import sys
 from contextlib import suppress
 from importlib import import_module
 
@@ -18,9 +19,17 @@ _CHATTER = "^(I[0-9]{4} |WARNING: All log messages before absl)"
 
 def _import_keras() -> None:
     os.environ["KERAS_BACKEND"] = name = backend_name()  # whatever Keras' own file says
-    import_module("keras")
-    if name != TENSORFLOW:  # Keras imports it as soon as it saves a model, but not quietly
-        import_module("tensorflow")
+    if name != TENSORFLOW:
+        import_module("keras")
+        import_module("tensorflow")  # as Keras does as soon as it saves a model, but not quietly
+        return
+    # TensorFlow Lite would import JAX wherever it is installed, which takes time for nothing.
+    sys.modules.setdefault("jax", None)  # type: ignore[arg-type]
+    try:
+        import_module("keras")
+    finally:
+        if sys.modules["jax"] is None:
+            del sys.modules["jax"]
 
 
 def _import_keras_quietly() -> None:
