@@ -93,11 +93,12 @@ def runs_of(
             link.symlink_to(outliers.resolve())
     orders = []
     for dim, model in MODELS.items():
-        setting = {**model, "source.folder": str(images.resolve()), **(SMALL if small else {})}
+        setting = {**model, **(SMALL if small else {})}
         for pipeline, params in USES[dim].items():
             setting |= {**params, **(SMALL_USE[pipeline] if small else {})}
         pipelines = ["training", *USES[dim]]
-        orders += sweep_orders(project, [setting], seeds, pipelines=pipelines)
+        source = {"source.folder": str(images.resolve())}
+        orders += sweep_orders(project, [setting], seeds, pipelines=pipelines, **source)
     results = run_sweep(orders, cores())
     names = [(dim, seed) for dim in MODELS for seed in seeds]
     return {
