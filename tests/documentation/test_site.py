@@ -153,8 +153,10 @@ def visit(browser):
 
 
 def search_for(page, words):
-    page.locator("label[for=__search]").first.click()
-    page.locator(".md-search__input").fill(words)
+    button = page.locator("label.md-header__button[for=__search]")  # on a phone alone
+    box = page.locator(".md-search__input")
+    (button if button.is_visible() else box).click()
+    box.press_sequentially(words)  # the theme listens to keys
     hit = page.locator(".md-search-result__link").first
     hit.wait_for()
     with page.expect_navigation():
