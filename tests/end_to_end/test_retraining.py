@@ -165,7 +165,7 @@ def small_disk(served, tmp_path):
     project = copy_project(tmp_path / "project")
     data = project / "data/test"
     data.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", data]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", data]
     if subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("a small disk is needed: mounting one takes a root that may mount")
     shutil.copytree(served / "data/test", data, symlinks=True, dirs_exist_ok=True)
@@ -283,7 +283,13 @@ def files_in_service(project):
     """Return the checksums by file name, but of files that tell the time; and the weights' name."""
     folder = (project / "data/test/06_models/champion").resolve()
     files = json.loads((folder / "release.json").read_text())["files"]
-    told = {"report.html", "run_manifest.json", "decision.json", "training_summary.json"}
+    told = {
+        "report.html",
+        "README.md",
+        "run_manifest.json",
+        "decision.json",
+        "training_summary.json",
+    }
     told |= {"encoder.keras", "decoder.keras", "inference_encoder.keras"}
     return {name: digest for name, digest in files.items() if name not in told}, in_service(project)
 
