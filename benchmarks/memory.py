@@ -11,9 +11,9 @@ Plain Keras takes float32, four times the size, so that one copy of its input co
 Streamed: 70,000, 700,000 and 7,000,000 images, MNIST over and over, each image moved by a pixel at
 most, go from Parquet files to a table, splits, a model (one epoch, or as many steps as `--steps`
 says), metrics with one draw of z, embeddings, anomaly scores with one step of refinement, and the
-scatter, by the project's own nodes and data sets. `peak_megabytes` is the peak resident memory of each stage, whatever was
-resident before it included; the same stages in memory are beside them for sizes up to 700,000.
-7,000,000 images take 6 GB of disk.
+scatter, by the project's own nodes and data sets. `peak_megabytes` is the peak resident memory of
+each stage, whatever was resident before it included; the same stages in memory are beside them for
+sizes up to 700,000. 7,000,000 images take 6 GB of disk.
 
 Speed: an epoch of the streamed images, and one of the images in memory, take turns (`throughput`).
 """

@@ -8,6 +8,7 @@ from mnist_vae.datasets.images import ImagesDataset
 from mnist_vae.images import UNLABELLED, ImageSet
 from mnist_vae.params import SplitParams
 from mnist_vae.pipelines.data.nodes import split_images
+from tests.streamed_sets import on_disk
 
 
 def images_of(n, labelled=True, splits=("train", "test")):
@@ -20,17 +21,6 @@ def images_of(n, labelled=True, splits=("train", "test")):
         split=np.resize(splits, n).astype(str),
         label=label if labelled else None,
     )
-
-
-def on_disk(images, folder, monkeypatch=None, block=16, pixels="uint8"):
-    """Return the images as a streamed set, in blocks of a few rows."""
-    path = str(folder / "images.parquet")
-    ImagesDataset(filepath=path, pixels=pixels).save(images)
-    if monkeypatch is not None:
-        monkeypatch.setattr("mnist_vae.datasets.images._STREAMED_ROW_GROUP", block)
-    found = ImagesDataset(filepath=path, pixels=pixels, memory_images=0).load()
-    ImagesDataset(filepath=path).save(found)
-    return ImagesDataset(filepath=path, pixels=pixels, memory_images=0).load()
 
 
 def assert_equal(one, other):
@@ -55,7 +45,7 @@ def at_once(request, monkeypatch):
 @pytest.mark.parametrize("pixels", ["uint8", "float32"])
 def test_streamed_images_are_those_in_memory(tmp_path, monkeypatch, at_once, labelled, pixels):
     memory = images_of(100, labelled)
-    streamed_images = on_disk(memory, tmp_path, monkeypatch, pixels=pixels)
+    streamed_images = on_disk(memory, tmp_path / "images.parquet", pixels=pixels)
     assert isinstance(streamed_images, streamed.StreamedImages)
     assert streamed_images.n_blocks == 7
     assert_equal(streamed_images, memory)
@@ -77,21 +67,21 @@ def test_streamed_images_are_those_in_memory(tmp_path, monkeypatch, at_once, lab
 )
 def test_a_selection_is_the_same_images_of_the_set_in_memory(tmp_path, monkeypatch, at_once, rows):
     memory = images_of(100)
-    images = on_disk(memory, tmp_path, monkeypatch)
+    images = on_disk(memory, tmp_path / "images.parquet")
     assert_equal(images.take(rows), memory.take(rows))
     assert_equal(images.take(slice(2, 99)).take(slice(0, 50)), memory.take(slice(2, 52)))
 
 
 def test_a_small_selection_may_be_in_any_order_and_name_an_image_twice(tmp_path, monkeypatch):
     memory = images_of(100)
-    images = on_disk(memory, tmp_path, monkeypatch)
+    images = on_disk(memory, tmp_path / "images.parquet")
     rows = np.array([70, 3, 3, 99, 0])
     assert_equal(images.take(rows), memory.take(rows))
     np.testing.assert_array_equal(images.take(rows).pixels, memory.take(rows).pixels)
 
 
 def test_a_large_selection_in_an_order_of_its_own_is_refused(tmp_path, monkeypatch):
-    images = on_disk(images_of(100), tmp_path, monkeypatch).take(np.arange(100)[::-1])
+    images = on_disk(images_of(100), tmp_path / "images.parquet").take(np.arange(100)[::-1])
     monkeypatch.setattr(streamed, "AT_ONCE", 10)
     with pytest.raises(ValueError, match=r"100 streamed images .* an order of their own: expected"):
         images.digest()
@@ -108,7 +98,7 @@ ASK = {
 
 @pytest.mark.parametrize("ask", ASK)
 def test_too_many_pixels_at_once_are_refused_with_what_to_do(tmp_path, monkeypatch, ask):
-    images = on_disk(images_of(100), tmp_path, monkeypatch)
+    images = on_disk(images_of(100), tmp_path / "images.parquet")
     monkeypatch.setattr(streamed, "AT_ONCE", 99)
     with pytest.raises(ValueError, match=r"pixels of 100 .* at once: expected 99 at most; set a"):
         ASK[ask](images)
@@ -116,7 +106,7 @@ def test_too_many_pixels_at_once_are_refused_with_what_to_do(tmp_path, monkeypat
 
 def test_a_drawn_part_is_the_same_as_of_the_set_in_memory(tmp_path, monkeypatch, at_once):
     memory = images_of(100)
-    images = on_disk(memory, tmp_path, monkeypatch)
+    images = on_disk(memory, tmp_path / "images.parquet")
     assert_equal(images.at_most(30, seed=3), memory.at_most(30, seed=3))
     assert images.at_most(None, seed=3) is images
     assert_equal(images.labelled(), memory.labelled())
@@ -129,7 +119,7 @@ def test_the_splits_are_those_of_images_in_memory(
     tmp_path, monkeypatch, at_once, labelled, splits, max_images
 ):
     memory = images_of(400, labelled, splits)
-    images = on_disk(memory, tmp_path, monkeypatch)
+    images = on_disk(memory, tmp_path / "images.parquet")
     params = SplitParams(max_images=max_images)
     for one, other in zip(
         split_images(images, params, 42), split_images(memory, params, 42), strict=True
@@ -141,19 +131,19 @@ def test_the_splits_are_those_of_images_in_memory(
 
 
 def test_too_few_streamed_images_for_three_splits_are_refused(tmp_path, monkeypatch):
-    images = on_disk(images_of(8, splits=("train",)), tmp_path, monkeypatch)
+    images = on_disk(images_of(8, splits=("train",)), tmp_path / "images.parquet")
     with pytest.raises(ValueError, match=r"too few images to split: .*'validation': 0"):
         split_images(images, SplitParams(), 42)
 
 
 def test_a_digest_is_found_anew_where_the_file_changed(tmp_path, monkeypatch):
-    first = on_disk(images_of(50), tmp_path, monkeypatch).digest()
+    first = on_disk(images_of(50), tmp_path / "images.parquet").digest()
     other = images_of(51)
-    assert on_disk(other, tmp_path, monkeypatch).digest() == other.digest() != first
+    assert on_disk(other, tmp_path / "images.parquet").digest() == other.digest() != first
 
 
 def test_nothing_is_read_before_it_is_looked_at(tmp_path, monkeypatch):
-    images = on_disk(images_of(100), tmp_path, monkeypatch)
+    images = on_disk(images_of(100), tmp_path / "images.parquet")
     read = []
     pieces = images._blocks.pieces
     monkeypatch.setattr(images._blocks, "pieces", lambda block: read.append(block) or pieces(block))

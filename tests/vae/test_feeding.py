@@ -6,6 +6,7 @@ import pytest
 from mnist_vae.datasets.images import ImagesDataset
 from mnist_vae.images import ImageSet
 from mnist_vae.vae.feeding import Batches, StreamedBatches, batches_of
+from tests.streamed_sets import on_disk
 
 N, BLOCK = 1000, 32
 
@@ -19,13 +20,9 @@ def grey():
 
 
 @pytest.fixture
-def images(grey, tmp_path, monkeypatch):
-    monkeypatch.setattr("mnist_vae.datasets.images._STREAMED_ROW_GROUP", BLOCK)
-    path = str(tmp_path / "images.parquet")
-    dataset = ImagesDataset(filepath=path, memory_images=0, pixels="float32")
-    dataset.save(ImageSet(grey.reshape(-1, 28, 28), np.arange(N), np.full(N, "train")))
-    dataset.save(dataset.load())
-    return dataset.load()
+def images(grey, tmp_path):
+    images = ImageSet(grey.reshape(-1, 28, 28), np.arange(N), np.full(N, "train"))
+    return on_disk(images, tmp_path / "images.parquet", BLOCK)
 
 
 def rows_of(batch):

@@ -11,12 +11,14 @@ import keras
 import numpy as np
 import pytest
 
+from mnist_vae.images import ImageSet
 from mnist_vae.vae import callbacks, feeding
 from mnist_vae.vae import precision as precision_module
 from mnist_vae.vae.callbacks import TrainingFailedError
 from mnist_vae.vae.model import Objective, VariationalAutoencoder
 from mnist_vae.vae.networks import build_decoder, build_encoder
 from mnist_vae.vae.training import TrainingConfig, fit
+from tests.streamed_sets import on_disk
 
 PARAMS = {
     "epochs": 4,
@@ -242,6 +244,29 @@ def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(
         for expected, received in zip(whole.variables, resumed.variables, strict=True):
             if "kl" not in received.path and "reconstruction" not in received.path:
                 assert np.array_equal(expected, received), received.path
+
+
+def test_a_streamed_training_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path):
+    def streamed(n, name):
+        pattern = np.random.default_rng(5).random(784)
+        ink = np.random.default_rng(n).random((n, 784)) < pattern
+        pixels = (255 * ink).astype(np.uint8).reshape(n, 28, 28)
+        images = ImageSet(pixels, np.arange(n), np.full(n, name))
+        return on_disk(images, tmp_path / f"{name}.parquet", 32).feed()
+
+    images = streamed(200, "train"), streamed(50, "validation")
+    params = PARAMS | {"batch_size": 48, "epochs": 2, "shuffle_images": 64}
+    whole = new_vae()
+    history = train(whole, *images, **params)
+    store = Memory(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(new_vae(), *images, **params, backup=store)
+    store.epochs = None
+    resumed = new_vae()
+    assert train(resumed, *images, **params, backup=store) == history
+    for expected, received in zip(whole.weights, resumed.weights, strict=True):
+        if "kl" not in received.path and "reconstruction" not in received.path:
+            assert np.array_equal(expected, received), received.path
 
 
 def test_same_seed_same_history_and_other_seed_another(pixels):
