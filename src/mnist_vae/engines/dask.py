@@ -113,6 +113,7 @@ def dask_engine(
 
     began = time.monotonic()
     with ExitStack() as stack:
+        stack.enter_context(_quiet())
         where = params.address or stack.enter_context(_own_cluster(params.workers, scratch))
         try:
             client = stack.enter_context(Client(where, timeout=_SECONDS_TO_JOIN))
@@ -130,6 +131,18 @@ def dask_engine(
             time.monotonic() - began,
         )
         yield OnDask(client, where, models, how)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Have Dask log errors alone: it tells of every worker that comes and goes."""
+    dask_logger = logging.getLogger("distributed")
+    level = dask_logger.level
+    dask_logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        dask_logger.setLevel(level)
 
 
 @contextmanager
