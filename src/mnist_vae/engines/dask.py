@@ -160,6 +160,8 @@ def _own_cluster(workers: int | None, scratch: str) -> Iterator[str]:
             processes=True,
             host="127.0.0.1",
             dashboard_address=None,
+            # Its figures have an address all the same, on a port that may be taken.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             memory_limit=0,  # what a worker holds is bounded by its tasks
             local_directory=None if "://" in scratch else scratch,
             silence_logs=logging.CRITICAL,
