@@ -22,7 +22,7 @@ class Work:
     splits: list[ImageSet]
 
     def stream(self, **params: Any) -> pa.RecordBatchReader:
-        given = EmbeddingParams(**{"batch_size": 64, **params})
+        given = EmbeddingParams(**{"batch_size": 32, **params})
         return embed(*self.networks, self.splits, self.summary, given, 1)
 
 
@@ -48,7 +48,7 @@ def work():
         "weights": {model.name: fingerprint(model) for model in networks},
         "reconstruction": "binary_crossentropy",
     }
-    return Work(networks, summary, [images(20_000, 0, "train"), images(301, 20_000, "test")])
+    return Work(networks, summary, [images(2000, 0, "train"), images(301, 2000, "test")])
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,21 @@ import signal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from kedro.io import DatasetError
 
 from mnist_vae.datasets.stream import StreamedParquetDataset
 from mnist_vae.engines import EngineError
 from mnist_vae.engines import spark as spark_module
 
 pytest.importorskip("pyspark", reason="the extra `spark` is needed")
+
+
+@pytest.fixture(autouse=True)
+def small_tasks(monkeypatch):
+    """So that there are several, and several files."""
+    monkeypatch.setattr(spark_module, "_ROWS_A_FILE", 600)
+    monkeypatch.setattr(spark_module, "_ROWS_A_RESULT", 1000)
+
 
 LENGTHS = [4, 4, 1, 4, 2]
 
@@ -65,7 +74,7 @@ def test_a_killed_python_worker_loses_and_repeats_nothing(work, check_alike, mon
     flag, encode = tmp_path / "killed", spark_module.encode
 
     def dies_once(batch, models, how):
-        if batch.column("image_id")[0].as_py() >= 10_000 and not flag.exists():
+        if batch.column("image_id")[0].as_py() >= 1000 and not flag.exists():
             flag.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
         return encode(batch, models, how)
@@ -93,7 +102,7 @@ def test_a_job_that_fails_ends_the_run_in_one_sentence_and_the_old_output_stays(
         raise KeyError("encoder")
 
     monkeypatch.setattr(spark_module, "encode", fail)
-    with pytest.raises(EngineError, match=r"^Spark did not finish .* KeyError: 'encoder'; look"):
+    with pytest.raises(DatasetError, match=r"Spark did not finish .* KeyError: 'encoder'; look"):
         StreamedParquetDataset(filepath=str(target)).save(work.stream(engine="spark", workers=1))
     assert target.read_bytes() == b"the old ones"
 
@@ -115,7 +124,7 @@ def test_a_jvm_that_dies_ends_the_run_in_one_sentence_and_the_next_run_starts_an
 
     with monkeypatch.context() as patch:
         patch.setattr(spark_module, "_write", write_and_kill)
-        with pytest.raises(EngineError, match=r"^Spark did not finish the encoding"):
+        with pytest.raises(DatasetError, match="Spark did not finish the encoding"):
             StreamedParquetDataset(filepath=str(target)).save(
                 work.stream(engine="spark", workers=1)
             )

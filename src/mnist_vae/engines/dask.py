@@ -113,6 +113,7 @@ def dask_engine(
 
     began = time.monotonic()
     with ExitStack() as stack:
+        stack.enter_context(_quiet())
         where = params.address or stack.enter_context(_own_cluster(params.workers, scratch))
         try:
             client = stack.enter_context(Client(where, timeout=_SECONDS_TO_JOIN))
@@ -133,6 +134,18 @@ def dask_engine(
 
 
 @contextmanager
+def _quiet() -> Iterator[None]:
+    """Have Dask log errors alone: it tells of every worker that comes and goes."""
+    dask_logger = logging.getLogger("distributed")
+    level = dask_logger.level
+    dask_logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        dask_logger.setLevel(level)
+
+
+@contextmanager
 def _own_cluster(workers: int | None, scratch: str) -> Iterator[str]:
     """Start a scheduler in this process and workers beside it, on loopback, without dashboards."""
     import dask
@@ -147,6 +160,8 @@ def _own_cluster(workers: int | None, scratch: str) -> Iterator[str]:
             processes=True,
             host="127.0.0.1",
             dashboard_address=None,
+            # Its figures have an address all the same, on a port that may be taken.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             memory_limit=0,  # what a worker holds is bounded by its tasks
             local_directory=None if "://" in scratch else scratch,
             silence_logs=logging.CRITICAL,
