@@ -7,6 +7,7 @@ the workers are.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import socket
@@ -204,8 +205,9 @@ class Workers:
         try:
             yield
         except _LOST as error:
-            # TensorFlow's threads in them would complain when the process ends.
+            # TensorFlow's pools of threads would complain on stderr when the process ends.
             traceback.clear_frames(error.__traceback__)
+            gc.collect()
             raise WorkersError(
                 f"Training by {len(self.cluster)} workers stopped: expected all of "
                 f"{', '.join(self.cluster.addresses)} to answer, received no answer of "
