@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,8 @@ def spark_engine(
         yield OnSpark(own, Path(scratch), models, how, params.batch_size)
     finally:
         if active is None:
-            session.stop()
+            with suppress(Exception):  # of a JVM that died nothing can be stopped
+                session.stop()
 
 
 def _new_session(params: EmbeddingParams, scratch: str) -> Any:
@@ -140,6 +141,7 @@ def _new_session(params: EmbeddingParams, scratch: str) -> Any:
     if master is None:
         master = f"local[{params.workers or '*'},{_ATTEMPTS}]"
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         settings |= {
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",
