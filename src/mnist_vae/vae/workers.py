@@ -12,10 +12,10 @@ import json
 import re
 import socket
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -205,15 +205,20 @@ class Workers:
         try:
             yield
         except _LOST as error:
-            # TensorFlow's pools of threads would complain on stderr when the process ends.
-            traceback.clear_frames(error.__traceback__)
-            gc.collect()
+            _close_pools()
             raise WorkersError(
                 f"Training by {len(self.cluster)} workers stopped: expected all of "
                 f"{', '.join(self.cluster.addresses)} to answer, received no answer of "
                 f"{_lost(error, self.cluster)}; start every worker again, and the training "
                 "resumes after its last epoch."
             ) from error
+
+
+def _close_pools() -> None:
+    """Close what TensorFlow leaves open after an error, and would complain of on stderr at exit."""
+    for found in gc.get_objects():
+        if isinstance(found, ThreadPool):
+            found.close()
 
 
 def _assign(to: list[Any], values: list[Any]) -> None:
