@@ -126,7 +126,8 @@ def test_a_training_of_jax_does_not_resume_on_tensorflow(killed):
     finished = kedro(killed, *TRAINING)
     assert finished.returncode == 0, finished.stderr
     log = re.sub(r"\s+", " ", finished.stdout + finished.stderr)
-    assert "since then the libraries changed: training starts afresh" in log
+    # The networks at the start are others too, as the backends draw other numbers.
+    assert re.search(r"since then the libraries [a-z ]*changed: training starts afresh", log)
 
 
 def test_refined_inference_and_the_exact_likelihood_work_on_jax(on_jax):
