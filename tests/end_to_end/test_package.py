@@ -116,7 +116,8 @@ def test_the_wheel_has_every_file_of_the_package(dist):
         if path.is_file() and not re.search(r"__pycache__|\.egg-info", str(path))
     }
     assert packed == source
-    assert {"mnist_vae/py.typed", "mnist_vae/pipelines/promotion/report.html.j2"} <= packed
+    assert {"mnist_vae/py.typed", "mnist_vae/report/templates/page.html.j2"} <= packed
+    assert "mnist_vae/explorer/page/index.html" in packed
 
 
 def test_the_archive_has_no_configuration_of_ones_own(archive):
