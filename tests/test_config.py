@@ -127,3 +127,14 @@ def test_a_session_reads_it_so(project: Path):
     bootstrap_project(project)
     with KedroSession.create(project, env="prod") as session:
         assert session.load_context().params["seed"] == 7
+
+
+def test_a_kind_is_read_once_a_run_and_each_reader_has_a_copy(project):
+    write(project, "local", "parameters", {"training": {"epochs": 7}})
+    found = config(project)
+    found["parameters"]["training"]["epochs"] = 8
+    write(project, "local", "parameters", {"training": {"epochs": 9}})
+    assert found["parameters"]["training"]["epochs"] == 7
+    assert config(project)["parameters"]["training"]["epochs"] == 9
+    found["parameters"] = {"training": {"epochs": 10}}
+    assert found["parameters"]["training"]["epochs"] == 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,31 @@ class LayeredConfigLoader(OmegaConfigLoader):
 
     `--params data_folder=PATH` has a run write all its data there: Kedro's resolver of such
     parameters is not for globals.
+
+    Each kind is read once a run: many hooks ask for the same, and a file that is changed meanwhile
+    is for the next run.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._read: dict[str, dict[str, Any]] = {}
+        super().__init__(*arguments, **options)
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Return the configuration of a kind, a copy for the caller to change.
+
+        Args:
+            key: Such as `parameters`, `catalog` or `globals`.
+
+        Raises:
+            KeyError: There is no such kind.
+            MissingConfigException: No file holds any.
+        """
+        if key in self:  # set by code
+            given: dict[str, Any] = super().__getitem__(key)
+            return given
+        if key not in self._read:
+            self._read[key] = super().__getitem__(key)
+        return copy.deepcopy(self._read[key])
 
     def _resolve_from_raw_config(
         self,

