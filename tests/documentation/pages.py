@@ -103,7 +103,15 @@ _SMALL = {
     "training": {"epochs": 3, "jit_compile": False},
     "generation": {"n_images": 12, "manifold_steps": 5, "interpolation_pairs": 2},
     "anomaly": {"epochs": 1, "latent_dim": 2, "protocols": ["other_data"]},
-    "denoising": {"max_images": 20, "refine_steps": 3, "draws": 2},
+    "denoising": {
+        "max_images": 20,
+        "refine_steps": 3,
+        "draws": 2,
+        "gaussian": [0.5],
+        "salt_and_pepper": [],
+        "masking": [0.5],
+        "blur": [],
+    },
     "evaluation": {"likelihood_images": 20, "refine_steps": 3},
     "retraining": {
         "first_max_negative_elbo": 2000.0,

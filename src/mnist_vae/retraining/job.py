@@ -5,6 +5,7 @@ Each part is plain and knows nothing of Kedro; `hooks/job.py` puts them around a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -206,10 +207,11 @@ class Journal:
 
     def close_log(self) -> None:
         """Write no more to the log."""
-        if self._handler is not None:
-            logging.getLogger().removeHandler(self._handler)
-            self._handler.close()
-            self._handler = None
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            logging.getLogger().removeHandler(handler)
+            with contextlib.suppress(OSError):  # a full disk does not take the last lines
+                handler.close()
 
 
 class SignalWatch:

@@ -29,7 +29,9 @@ def images_of(decoder, n=20):
 )
 def test_minus_elbo_is_the_likelihood_and_two_gaps(latent_dim, how):
     encoder, decoder = networks(latent_dim)
-    parts = decompose(encoder, decoder, images_of(decoder), "binary_crossentropy", PARAMS, seed=1)
+    (parts,) = decompose(
+        encoder, decoder, {"some": images_of(decoder)}, "binary_crossentropy", PARAMS, seed=1
+    ).values()
     assert parts["likelihood"] == how
     assert parts["n_images"] == 20
     assert parts["negative_elbo"] == pytest.approx(
@@ -45,6 +47,23 @@ def test_minus_elbo_is_the_likelihood_and_two_gaps(latent_dim, how):
     assert 0 <= parts["misplaced"] <= 1
 
 
+@pytest.mark.parametrize("latent_dim", [1, 3])
+def test_a_set_has_the_figures_that_it_has_alone(latent_dim):
+    encoder, decoder = networks(latent_dim)
+    images = images_of(decoder, 25)
+    sets = {"some": images[:10], "none like them": 1 - images[10:12], "others": images[12:]}
+    together = decompose(encoder, decoder, sets, "binary_crossentropy", PARAMS, seed=1)
+    assert list(together) == list(sets)
+    for name, pixels in sets.items():
+        alone = decompose(encoder, decoder, {name: pixels}, "binary_crossentropy", PARAMS, seed=1)[
+            name
+        ]
+        assert together[name].pop("likelihood") == alone.pop("likelihood")
+        if latent_dim > 2:
+            assert together[name].pop("quadrature_error") is alone.pop("quadrature_error") is None
+        assert together[name] == pytest.approx(alone, rel=1e-5, abs=1e-5)
+
+
 def test_an_encoder_that_knows_nothing_of_x_where_the_decoder_needs_no_z_loses_nothing():
     encoder, decoder = networks(1)
     logits = decoder.get_layer("logits")
@@ -53,7 +72,8 @@ def test_an_encoder_that_knows_nothing_of_x_where_the_decoder_needs_no_z_loses_n
         layer = encoder.get_layer(name)
         layer.set_weights([0 * weight for weight in layer.get_weights()])
     images = np.random.default_rng(0).random((10, 784)).astype(np.float32)
-    parts = decompose(encoder, decoder, images, "binary_crossentropy", PARAMS, seed=1)
+    sets = {"some": images}
+    parts = decompose(encoder, decoder, sets, "binary_crossentropy", PARAMS, seed=1)["some"]
     # q is the prior and the exact posterior too.
     assert parts["amortisation"] == pytest.approx(0, abs=1e-3)
     assert parts["approximation"] == pytest.approx(0, abs=1e-3)
@@ -100,10 +120,10 @@ def test_the_images_that_are_taken_apart_are_of_all_classes(small_model, monkeyp
     *models, train, validation, test, summary = small_model
     order = np.argsort(test.label, kind="stable")  # such as in the embedded sample
     test = test.take(order)
-    seen = []
-    monkeypatch.setattr(nodes, "decompose", lambda _e, _d, pixels, *_: seen.append(pixels))
+    seen = {}
+    monkeypatch.setattr(nodes, "decompose", lambda _e, _d, sets, *_: seen.update(sets) or sets)
     params = PARAMS.model_copy(update={"likelihood_images": 10})
     nodes.evaluate_vae(*models, train, validation, test, summary, params, 1)
-    taken = seen[2]
+    taken = seen["test"]
     rows = [int(np.flatnonzero((test.model_input() == image).all(axis=1))[0]) for image in taken]
     assert sorted(test.label[rows]) == list(range(10))

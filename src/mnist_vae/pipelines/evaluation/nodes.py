@@ -72,6 +72,7 @@ def evaluate_vae(
     splits = {"train": train_images, "validation": validation_images, "test": test_images}
     if not evaluation_params.thorough:
         logger.info("%s", SKIPPED)
+    taken_apart = _take_apart(encoder, decoder, splits, reconstruction, evaluation_params, seed)
     metrics = {
         **origin(training_summary),
         "data": training_summary["statement"],
@@ -80,6 +81,7 @@ def evaluate_vae(
         "reconstruction_term": reconstruction,
         "splits": {
             name: _evaluate_split(encoder, decoder, images, reconstruction, evaluation_params, seed)
+            | taken_apart[name]
             for name, images in splits.items()
         },
         "skipped": None if evaluation_params.thorough else SKIPPED,
@@ -119,7 +121,6 @@ def _evaluate_split(
         "excess_over_floor": float(found["excess"].mean) if has_floor else None,
         "kl_per_dimension": [float(value) for value in found["kl_per_dimension"].mean],
         "active_units": int((found["z_mean"].variance > params.active_unit_threshold).sum()),
-        **_take_apart(encoder, decoder, images, reconstruction, params, seed),
     }
 
 
@@ -167,28 +168,32 @@ def _figures(
 def _take_apart(
     encoder: KerasModel,
     decoder: KerasModel,
-    images: ImageSet,
+    splits: dict[str, ImageSet],
     reconstruction: str,
     params: EvaluationParams,
     seed: int,
-) -> dict[str, Any]:
-    """Return the decomposition of −ELBO, of the grey images and drawn as 0 or 1, or None.
+) -> dict[str, dict[str, Any]]:
+    """Return each split's decomposition of −ELBO, of the grey images and drawn as 0 or 1, or None.
 
     It is that of `likelihood_images`, class by class: archives may be in the order of the classes.
     """
     if not params.thorough:
-        return {"decomposition": None, "binarized": None}
+        return {name: {"decomposition": None, "binarized": None} for name in splits}
     from mnist_vae.vae.likelihood import binarize
 
-    pixels = images.at_most(params.likelihood_images, seed).model_input()
-    kinds = {"decomposition": pixels, "binarized": None}
-    if images.split[0] == "test" and reconstruction == "binary_crossentropy":
-        kinds["binarized"] = binarize(pixels, seed)
+    sets = {
+        name: images.at_most(params.likelihood_images, seed).model_input()
+        for name, images in splits.items()
+    }
+    if reconstruction == "binary_crossentropy":
+        sets["binarized"] = binarize(sets["test"], seed)
+    found = decompose(encoder, decoder, sets, reconstruction, params, seed)
     return {
-        kind: None
-        if values is None
-        else decompose(encoder, decoder, values, reconstruction, params, seed)
-        for kind, values in kinds.items()
+        name: {
+            "decomposition": found[name],
+            "binarized": found.get("binarized") if name == "test" else None,
+        }
+        for name in splits
     }
 
 
