@@ -60,7 +60,7 @@ def finished_catalog(finished_project: Path) -> Any:
     return catalog_of(finished_project)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_images() -> Callable[..., ImageSet]:
     """A maker of image sets with random pixels, as the model takes them."""
 

@@ -26,8 +26,11 @@ def replicas(count, **options):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"importance_samples": 3}, {"precision": "bfloat16"}],
-    ids=["elbo", "importance weighted", "bfloat16"],
+    [
+        pytest.param({}, id="elbo"),
+        pytest.param({"importance_samples": 3}, id="importance weighted", marks=pytest.mark.slow),
+        pytest.param({"precision": "bfloat16"}, id="bfloat16", marks=pytest.mark.slow),
+    ],
 )
 def test_two_replicas_train_as_one_does_with_the_same_batch(options):
     """Without noise, and with plain gradient descent: Adam would not tell of doubled gradients."""
@@ -40,6 +43,7 @@ def test_two_replicas_train_as_one_does_with_the_same_batch(options):
     assert two["weights"] == pytest.approx(one["weights"], abs=tolerance * one["moved"])
 
 
+@pytest.mark.slow
 def test_each_replica_has_noise_of_its_own_which_goes_on_after_a_resume():
     whole = replicas(2, noise=True)
     states = [tuple(state) for state in whole["states"]]
@@ -49,6 +53,7 @@ def test_each_replica_has_noise_of_its_own_which_goes_on_after_a_resume():
     assert resumed == whole
 
 
+@pytest.mark.slow
 def test_refined_training_works_too():
     history = replicas(2, noise=True, refine_steps=2)["history"]
     assert history["loss"][-1] < history["loss"][0]

@@ -33,17 +33,17 @@ def summary(networks):
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def test_images(make_images):
     return make_images(30, "test")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def denoised(networks, summary, test_images):
     return nodes.denoise_images(*networks, test_images, summary, PARAMS, 1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def inpainted(networks, summary, test_images):
     return nodes.inpaint_images(*networks, test_images, summary, PARAMS, 1)
 
