@@ -430,7 +430,7 @@ def main() -> None:
     ratios = {
         name: [ours / other for ours, other in zip(rates_of(name, key[1]), rates[key], strict=True)]
         for name, key in against.items()
-        if key and rates_of(name, key[1])
+        if key in rates and rates_of(name, key[1])
     }
     medians: dict[str, dict[str, int] | None] = {
         name: {str(s): round(common.median(rates[name, s])) for s in sizes if (name, s) in rates}

@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
     ("script", "figures"),
     [
         ("throughput", ["images_per_second", "ratios"]),
+        ("throughput --only ours ours_streamed", ["images_per_second"]),
         ("time_to_quality", ["ours", "plain_keras", "plain_to_ours"]),
         ("quality", ["latent_dim"]),
         ("inference", ["latent_dim"]),
@@ -28,8 +29,9 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
     ],
 )
 def test_a_benchmark_prints_one_line_of_json(script, figures, mnist_folder, tmp_path):
+    script, *options = script.split()
     finished = subprocess.run(
-        [sys.executable, FOLDER / f"{script}.py", mnist_folder, "--small"],
+        [sys.executable, FOLDER / f"{script}.py", mnist_folder, "--small", *options],
         cwd=tmp_path,
         capture_output=True,
         text=True,
