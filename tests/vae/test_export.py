@@ -78,6 +78,23 @@ def test_a_file_that_differs_is_refused(wrong):
         export.check_decoder(exported[1], decoder, Z[:, :2])
 
 
+def test_a_difference_is_measured_by_the_largest_value_of_its_output():
+    """A sum of terms of size 5 is known to 5 times the rounding of 1, where it is near 0 too."""
+    encoder = build_encoder(seed=1)
+    kernel, bias = encoder.get_layer("z_mean").weights
+    off_by = 1.4e-5  # as a trained encoder was, whose largest z_mean was 4.3
+    exported = export.encoder_to_onnx(encoder, {})
+    bias.assign(bias + off_by)
+    with pytest.raises(ValueError, match=r"below 1e-05, received 1\.4"):
+        export.check_encoder(exported, encoder, PIXELS)
+    kernel.assign(kernel * 5 / np.abs(encoder(PIXELS)[0]).max())
+    exported = export.encoder_to_onnx(encoder, {})
+    bias.assign(bias + off_by)
+    z_mean = np.abs(encoder(PIXELS)[0])
+    assert z_mean.min() < 1
+    assert off_by / 10 < export.check_encoder(exported, encoder, PIXELS) < 1e-5
+
+
 def test_the_inference_encoder_has_the_weights_and_no_layer_of_this_project():
     encoder = build_encoder(latent_dim=3, seed=1)
     plain = export.inference_encoder(encoder)

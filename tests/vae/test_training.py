@@ -70,6 +70,26 @@ def test_the_learning_rate_follows_its_schedule(pixels, schedule, rates):
     assert history["learning_rate"] == pytest.approx(rates, abs=1e-7)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_muon_takes_the_hidden_layers_of_the_decoder_and_adam_all_else(digits, jit_compile):
+    """Adam's first step is the learning rate; Muon's has singular values of one size."""
+    params = {"epochs": 1, "batch_size": 40, "learning_rate_schedule": "constant"}
+    vae = new_vae()
+    before = [np.asarray(kernel) for kernel in vae.trainable_variables]
+    train(vae, *digits, **PARAMS | params | {"optimizer": "muon", "jit_compile": jit_compile})
+    steps = [np.asarray(w) - b for w, b in zip(vae.trainable_variables, before, strict=True)]
+    by_muon = [layer.kernel for layer in vae.decoder.layers if layer.name.startswith("hidden_")]
+    assert by_muon
+    for weight, step in zip(vae.trainable_variables, steps, strict=True):
+        if any(weight is kernel for kernel in by_muon):
+            size = 0.01 * 0.2 * np.sqrt(max(step.shape))  # Liu et al. (2025), section 2.2
+            singular = np.linalg.svd(step, compute_uv=False) / size
+            assert ((singular > 0.6) & (singular < 1.3)).all(), weight.path
+        else:
+            moved = np.abs(step[step != 0])
+            assert np.median(moved) == pytest.approx(0.01, rel=0.01), weight.path
+
+
 def test_early_stopping_ends_with_the_weights_of_the_best_epoch(digits):
     vae = new_vae()
     params = {"epochs": 60, "learning_rate": 0.03, "learning_rate_schedule": "constant"}
@@ -210,11 +230,16 @@ def arrays(state):
 
 
 @pytest.mark.parametrize(
-    ("patience", "refine_steps", "precision"),
-    [(None, 0, "float32"), (3, 0, "bfloat16"), (3, 2, "float32")],
+    ("patience", "refine_steps", "precision", "optimizer"),
+    [
+        (None, 0, "float32", "adam"),
+        (3, 0, "bfloat16", "adam"),
+        (3, 2, "float32", "adam"),
+        (3, 2, "bfloat16", "muon"),
+    ],
 )
 def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(
-    digits, patience, refine_steps, precision, monkeypatch
+    digits, patience, refine_steps, precision, optimizer, monkeypatch
 ):
     monkeypatch.setattr(precision_module, "_cpu_flags", lambda: {"avx512_bf16"})
 
@@ -231,7 +256,7 @@ def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(
         )
 
     params = {"epochs": 6, "learning_rate": 0.03, "early_stopping_patience": patience}
-    params = PARAMS | params | {"precision": precision}
+    params = PARAMS | params | {"precision": precision, "optimizer": optimizer}
     whole = noisy_vae()
     history = train(whole, *digits, **params)
     for epochs in range(1, len(history["loss"]) + 1):

@@ -84,10 +84,13 @@ class TrainingParams(Group):
     """Epochs at most: early stopping may end the training sooner."""
     batch_size: PositiveInt = 256
     """Images a step."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """`muon` takes Muon for the kernels of the decoder's hidden layers, and Adam for all else: a
+    lower loss after as many epochs, for more time a step."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.003
-    """Adam's learning rate, at first."""
+    """The learning rate at first, of Adam and of Muon."""
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """How Adam's learning rate falls from `learning_rate` to 0 over all epochs, if it does."""
+    """How the learning rate falls from `learning_rate` to 0 over all epochs, if it does."""
     beta_2: Fraction = 0.99
     """Adam's decay of the mean of the squared gradients."""
     resample_input: bool = True

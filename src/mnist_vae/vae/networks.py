@@ -142,6 +142,11 @@ def build_decoder(
     return keras.Model(z, pixels, name="decoder")
 
 
+def hidden_layers_of(model: keras.Model) -> list[Any]:
+    """Return the hidden layers of an encoder or a decoder, in their order."""
+    return [layer for layer in model.layers if layer.name.startswith("hidden_")]
+
+
 def logits_model(decoder: keras.Model) -> keras.Model:
     """Return the decoder but for its last sigmoid, with the same weights: z to logits.
 

@@ -21,6 +21,7 @@ from mnist_vae.vae.callbacks import (
 )
 from mnist_vae.vae.feeding import SHUFFLE_IMAGES, Batches, batches_of
 from mnist_vae.vae.model import VariationalAutoencoder
+from mnist_vae.vae.networks import hidden_layers_of
 from mnist_vae.vae.precision import check_precision, computing_in
 
 if TYPE_CHECKING:  # it knows TensorFlow
@@ -38,7 +39,7 @@ class TrainingConfig:
     batch_size: int
     """Images a step."""
     learning_rate: float
-    """Adam's learning rate at the first step."""
+    """The learning rate at the first step, of Adam and of Muon."""
     learning_rate_schedule: str
     """`constant`, or `linear` or `cosine` to 0 over all epochs."""
     beta_2: float
@@ -53,6 +54,8 @@ class TrainingConfig:
     """Steps between two returns to Python."""
     seed: int
     """Seed of the shuffling."""
+    optimizer: str = "adam"
+    """`adam`, or `muon` for the kernels of the decoder's hidden layers, with Adam for all else."""
     precision: str = "float32"
     """What the large matrix products are computed in: `float32`, or `bfloat16` where that is
     faster. The weights are float32 in any case."""
@@ -80,7 +83,7 @@ def fit(
     backup: BackupStore | None = None,
     workers: Workers | None = None,
 ) -> TrainingRun:
-    """Train `vae` in place with Adam and return how it went.
+    """Train `vae` in place and return how it went.
 
     With early stopping the weights are those of the epoch with the best validation loss;
     without, those of the last epoch. An epoch is as many whole batches as the images fill; the
@@ -177,9 +180,11 @@ def _fed(batches: Batches, workers: Workers | None) -> Any:
 
 
 def _compile(vae: VariationalAutoencoder, config: TrainingConfig, steps_per_epoch: int) -> None:
-    optimizer = keras.optimizers.Adam(
-        _schedule(config, config.epochs * steps_per_epoch), beta_2=config.beta_2
-    )
+    learning_rate = _schedule(config, config.epochs * steps_per_epoch)
+    if config.optimizer == "muon":
+        optimizer = _MuonInDecoder(vae.decoder, learning_rate, config.beta_2)
+    else:
+        optimizer = keras.optimizers.Adam(learning_rate, beta_2=config.beta_2)
     optimizer.build(vae.trainable_variables)
     vae.compile(
         optimizer=optimizer,
@@ -188,8 +193,30 @@ def _compile(vae: VariationalAutoencoder, config: TrainingConfig, steps_per_epoc
     )
 
 
+class _MuonInDecoder(keras.optimizers.Muon):
+    """Muon for the kernels of the decoder's hidden layers, Adam for all else.
+
+    Jordan et al., Muon: An optimizer for hidden layers in neural networks (2024), with the step
+    sizes of Liu et al., Muon is Scalable for LLM Training (2025). In the encoder too it would be
+    slower, and no better: the encoder then fits the training images alone.
+
+    Args:
+        decoder: The decoder that is trained.
+        learning_rate: Of both, a number or a schedule.
+        beta_2: Adam's.
+    """
+
+    def __init__(self, decoder: keras.Model, learning_rate: Any, beta_2: float) -> None:
+        adam = {"adam_beta_2": beta_2, "adam_weight_decay": None}
+        super().__init__(learning_rate, weight_decay=None, name="muon", **adam)
+        self._kernels = [id(layer.kernel) for layer in hidden_layers_of(decoder)]
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        return id(variable) not in self._kernels
+
+
 def _schedule(config: TrainingConfig, steps: int) -> Any:
-    """Return Adam's learning rate: a number, or a schedule that reaches 0 after `steps`."""
+    """Return the learning rate: a number, or a schedule that reaches 0 after `steps`."""
     if config.learning_rate_schedule == "linear":
         return keras.optimizers.schedules.PolynomialDecay(
             config.learning_rate, decay_steps=steps, end_learning_rate=0.0, power=1.0
