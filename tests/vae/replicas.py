@@ -49,7 +49,7 @@ class KilledError(Exception):
     """The training was killed."""
 
 
-def main(count, noise, stop_after=None, precision_name="float32", **objective):
+def main(count, noise, stop_after=None, config=(), **objective):
     cpus = [tf.config.LogicalDeviceConfiguration()] * count
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], cpus)
     workers = None
@@ -99,7 +99,7 @@ def main(count, noise, stop_after=None, precision_name="float32", **objective):
         return fit_of(self, *args, callbacks=[*callbacks, Watch()], **kwargs)
 
     keras.Model.fit = watched
-    config = TrainingConfig(**CONFIG, precision=precision_name)
+    config = TrainingConfig(**(CONFIG | dict(config)))
     vae = new_vae()
     before = [np.asarray(weight) for weight in vae.trainable_variables]
     try:
@@ -114,7 +114,4 @@ def main(count, noise, stop_after=None, precision_name="float32", **objective):
 
 
 if __name__ == "__main__":
-    options = json.loads(sys.argv[2])
-    if "precision" in options:
-        options["precision_name"] = options.pop("precision")
-    print(json.dumps(main(int(sys.argv[1]), **options)))  # noqa: T201
+    print(json.dumps(main(int(sys.argv[1]), **json.loads(sys.argv[2]))))  # noqa: T201

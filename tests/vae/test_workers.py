@@ -5,8 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+
+from mnist_vae.cluster import Cluster
+from mnist_vae.vae.feeding import batches_of
+from mnist_vae.vae.workers import Workers
 
 SCRIPT = Path(__file__).with_name("replicas.py")
 
@@ -29,13 +35,13 @@ def replicas(count, **options):
     [
         pytest.param({}, id="elbo"),
         pytest.param({"importance_samples": 3}, id="importance weighted", marks=pytest.mark.slow),
-        pytest.param({"precision": "bfloat16"}, id="bfloat16", marks=pytest.mark.slow),
+        pytest.param({"config": {"precision": "bfloat16"}}, id="bfloat16", marks=pytest.mark.slow),
     ],
 )
 def test_two_replicas_train_as_one_does_with_the_same_batch(options):
     """Without noise, and with plain gradient descent: Adam would not tell of doubled gradients."""
     one, two = (replicas(count, noise=False, **options) for count in (1, 2))
-    tolerance = 2e-2 if "precision" in options else 1e-4
+    tolerance = 2e-2 if "config" in options else 1e-4
     assert one["history"].keys() == two["history"].keys()
     for name, values in one["history"].items():
         assert two["history"][name] == pytest.approx(values, rel=tolerance), name
@@ -54,6 +60,22 @@ def test_each_replica_has_noise_of_its_own_which_goes_on_after_a_resume():
 
 
 @pytest.mark.slow
-def test_refined_training_works_too():
-    history = replicas(2, noise=True, refine_steps=2)["history"]
+@pytest.mark.parametrize("options", [{"refine_steps": 2}, {"config": {"optimizer": "muon"}}])
+def test_refined_training_and_muon_work_too(options):
+    history = replicas(2, noise=True, **options)["history"]
     assert history["loss"][-1] < history["loss"][0]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_worker_is_fed_its_share_by_an_iterator_that_does_not_tune_itself(number):
+    """One that does holds up the end of every epoch, for up to as long as the epoch took."""
+    images = np.arange(21, dtype=np.uint8).repeat(784).reshape(21, 784)
+    cluster = Cluster(("127.0.0.1:1", "127.0.0.1:2"), number)
+    workers = Workers(cluster, SimpleNamespace(num_replicas_in_sync=2))
+    fed = workers.batches(batches_of(images, 6))
+    batches = iter(fed)
+    shares = [np.rint(batch.numpy()[:, 0] * 255).tolist() for batch in batches]
+    rows = np.arange(21)
+    assert shares == [rows[i : i + 6][number::2].tolist() for i in range(0, 21, 6)]
+    assert fed.cardinality == len(shares)
+    assert batches._dataset.options().autotune.enabled is False

@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
+from tensorflow.python.distribute.input_lib import DistributedDatasetsFromFunction
 
 from mnist_vae.cluster import CHIEF, Cluster
 from mnist_vae.vae.model import VariationalAutoencoder
@@ -51,15 +52,64 @@ class WorkersError(RuntimeError):
 class _InReplicas(VariationalAutoencoder):
     """What the model has otherwise where several workers train it, on top of its own class."""
 
+    @property
+    def _in_processes(self) -> bool:
+        strategy = self.distribute_strategy
+        return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the metrics in rank 1, as Keras takes their mean over the workers by axis 0."""
+        """Return all metrics as one array, `[1, metrics]`, where the workers are processes.
+
+        After each step Keras takes the mean over the workers by axis 0, of one metric after
+        another, and each mean is an exchange over the network, however small.
+        """
         metrics = super().compute_metrics(*args, **kwargs)
-        if not isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        if not self._in_processes:
             return metrics
-        return {name: ops.reshape(value, (1,)) for name, value in metrics.items()}
+        return {"means": ops.reshape(ops.stack([metrics[name] for name in self._names]), (1, -1))}
+
+    @property
+    def _names(self) -> list[str]:
+        return [metric.name for metric in self.metrics]
+
+    def _make_function(self, step_function: Any) -> Any:
+        """Return what Keras calls for a step, with metrics that have their names again."""
+        function = super()._make_function(step_function)
+        if not self._in_processes:
+            return function
+        return lambda batches: dict(zip(self._names, function(batches)["means"], strict=True))
 
     def _maybe_symbolic_build(self, *_: Any, **__: Any) -> None:
         """Do nothing: it comes built, and Keras would add up shares, which may differ in size."""
+
+
+class _OwnShare(DistributedDatasetsFromFunction):  # Keras goes by that class
+    """What a worker of one replica is fed with, as it is: Keras and TensorFlow distribute nothing.
+
+    TensorFlow's iterator of a distributed data set tunes itself, in a thread that looks after
+    10 ms, 20 ms and so on, up to a minute. Whoever lets go of the iterator waits for its next look,
+    at the end of an epoch for as long as the epoch took.
+
+    Args:
+        dataset: The worker's share of the batches.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset) -> None:  # nothing of the base is wanted
+        self._dataset = dataset
+
+    def __iter__(self) -> Iterator[Any]:
+        batches: Iterator[Any] = iter(self._dataset)
+        return batches
+
+    @property
+    def element_spec(self) -> Any:
+        """Return what a batch is."""
+        return self._dataset.element_spec
+
+    @property
+    def cardinality(self) -> int:
+        """Return how many batches there are."""
+        return int(self._dataset.cardinality())
 
 
 @dataclass(frozen=True)
@@ -157,17 +207,16 @@ class Workers:
         def share(images: Any, replica: Any) -> Any:
             return images[replica::replicas]
 
+        if here == 1:
+            return _OwnShare(batches.dataset().map(lambda images: share(images, first)))
+
         def shares(images: Any) -> Any:
             own = tf.data.Dataset.range(first, first + here)
             return own.map(lambda replica: share(images, replica))
 
-        def dataset(_: Any) -> tf.data.Dataset:
-            of_all = batches.dataset()
-            if here == 1:
-                return of_all.map(lambda images: share(images, first))
-            return of_all.flat_map(shares)
-
-        return self.strategy.distribute_datasets_from_function(dataset)
+        return self.strategy.distribute_datasets_from_function(
+            lambda _: batches.dataset().flat_map(shares)
+        )
 
     @contextmanager
     def training(self, vae: VariationalAutoencoder) -> Iterator[VariationalAutoencoder]:
