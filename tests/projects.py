@@ -11,6 +11,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
+NO_NETWORK = dict.fromkeys(
+    ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9"
+)
+"""Variables of a process that reaches nothing: a proxy that refuses at once."""
+
 
 def copy_project(folder: Path) -> Path:
     """Copy what `kedro` needs of the project, without data, and return the folder."""

@@ -14,7 +14,8 @@ import yaml
 
 from mnist_vae.datasets.archive_parts import read_sample
 from mnist_vae.datasets.idx import IdxDataset
-from tests.projects import ROOT, copy_project, kedro
+from mnist_vae.explorer.runtime import runtime_files, user_cache
+from tests.projects import NO_NETWORK, ROOT, copy_project, kedro
 
 TYPED = ("bash", "python")
 """The languages of fences that are run; `yaml` with a title is written to the file of that name."""
@@ -85,12 +86,10 @@ def run_fence(project: Path, fence: Fence, names: Mapping[str, str]) -> None:
     if fence.language == "python":
         command = [sys.executable, "-c", text]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    # A proxy that refuses at once stands for a network that is not there.
-    dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "127.0.0.1:9")
     finished = subprocess.run(
         command,
         cwd=project,
-        env={**os.environ, **dead, "PATH": path},
+        env={**os.environ, **NO_NETWORK, "PATH": path},
         capture_output=True,
         text=True,
         timeout=600,
@@ -157,9 +156,11 @@ def write_batch(folder: Path, rows: slice, prefix: str = "") -> None:
 def served_project(folder: Path) -> Path:
     """Return a small project of a user: trained, with two releases, a batch in use, and more to do.
 
-    What makes it small is in `conf/local`, so that every command runs as the page has it; what an
-    environment says goes before that, so that the recipes have fewer epochs here.
+    What is fetched once for all projects of a user has been. What makes it small is in
+    `conf/local`, so that every command runs as the page has it; what an environment says goes
+    before that, so that the recipes have fewer epochs here.
     """
+    runtime_files(user_cache())
     project = copy_project(folder)
     for recipe in ("best", "fast"):
         path = project / f"conf/{recipe}/parameters.yml"

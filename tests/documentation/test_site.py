@@ -16,7 +16,7 @@ import pytest
 from mnist_vae.params import Parameters
 from mnist_vae.pipeline_registry import register_pipelines
 from mnist_vae.retraining.records import Outcome
-from tests.projects import ROOT
+from tests.projects import NO_NETWORK, ROOT
 
 pytestmark = pytest.mark.slow  # half a minute of building, and a browser
 
@@ -34,7 +34,7 @@ def site(tmp_path_factory):
         [mkdocs, "build", "--strict", "--site-dir", folder],
         cwd=ROOT,
         # What would be fetched while it is built would fail.
-        env={**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"},
+        env={**os.environ, **NO_NETWORK},
         capture_output=True,
         text=True,
     )

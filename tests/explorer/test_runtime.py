@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 from base64 import b64encode
 
@@ -49,7 +50,7 @@ def test_npm_fetches_the_version_that_is_pinned_once(tmp_path, archive, npm):
             name: member for member, name in FILES.items()
         }
     asked = (tmp_path / "asked").read_text().splitlines()
-    assert asked == ["pack onnxruntime-web@1.30.0 --ignore-scripts --silent"]
+    assert asked == ["pack onnxruntime-web@1.30.0 --ignore-scripts --loglevel=error"]
 
 
 def test_another_archive_is_refused_and_nothing_is_kept(tmp_path, archive):
@@ -74,4 +75,14 @@ def test_without_npm_it_says_what_to_do(tmp_path, monkeypatch):
 def test_an_npm_that_fails_is_quoted(tmp_path, npm):
     npm("echo no network >&2; exit 3")
     with pytest.raises(RuntimeUnavailable, match=r"received exit code 3 \(no network\)"):
+        runtime_files(tmp_path / "cache")
+
+
+def test_the_npm_that_is_installed_says_why_it_fails(tmp_path, monkeypatch):
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    for name in ("NPM_CONFIG_REGISTRY", "npm_config_registry"):
+        monkeypatch.setenv(name, "no address")
+    monkeypatch.setenv("NPM_CONFIG_CACHE", str(tmp_path / "npm"))
+    with pytest.raises(RuntimeUnavailable, match=r"received exit code 1 \(npm error .*Invalid URL"):
         runtime_files(tmp_path / "cache")

@@ -85,13 +85,11 @@ def explore(
 ) -> None:
     """Explore the latent space of the model in use, in a browser."""
     # All commands of the project are imported to list one: what takes a moment waits.
-    import pooch
-
-    from mnist_vae.explorer.runtime import runtime_files
+    from mnist_vae.explorer.runtime import runtime_files, user_cache
     from mnist_vae.explorer.site import build_site, check_target
 
     def build(target: Path) -> None:
-        runtime = runtime_files(Path(pooch.os_cache("mnist_vae")), archive)
+        runtime = runtime_files(user_cache(), archive)
         model, seed = _model_in_use(project.project_path, env)
         build_site(model, target, runtime, most_images, seed)
 

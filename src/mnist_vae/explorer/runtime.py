@@ -30,6 +30,13 @@ class RuntimeUnavailable(Exception):  # noqa: N818 -- it names what is so
     """ONNX Runtime for browsers cannot be had."""
 
 
+def user_cache() -> Path:
+    """Return the folder in which a user's files are that all projects share."""
+    import pooch  # it takes a moment, and all commands are imported to list one
+
+    return Path(pooch.os_cache("mnist_vae"))
+
+
 def runtime_files(cache: Path, archive: Path | None = None) -> dict[str, Path]:
     """Return the files of ONNX Runtime by their names in the page.
 
@@ -61,7 +68,7 @@ def _pack(folder: Path) -> Path:
             "--onnxruntime-web."
         )
     finished = subprocess.run(  # noqa: S603 -- npm, with words of ours alone
-        [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--silent"],
+        [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--loglevel=error"],
         cwd=folder,
         capture_output=True,
         text=True,
