@@ -131,6 +131,7 @@ class Stages:
             if line.startswith("VmHWM:")
         )
         self.peaks[name] = round(int(peak) * 1024 / 1e6)
+        common.say(f"{name}: {self.peaks[name]:,} MB, {self.rates[name]:,} images/s")
 
 
 def stages(folder: Path, n_images: int, memory_images: int | None, steps: int) -> None:
@@ -225,13 +226,16 @@ def use(
 
 
 def stop_after(steps: int) -> Any:
-    """Return a callback that ends a training after so many steps."""
+    """Return a callback that ends an epoch after so many steps."""
     import keras
 
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             if batch + 1 >= steps:
                 self.model.stop_training = True
+
+        def on_test_begin(self, logs: Any = None) -> None:  # the validation of this epoch
+            self.model.stop_training = False  # the epoch is over, the training is not stopped
 
     return Stop()
 
@@ -330,7 +334,7 @@ def main() -> None:
     small = arguments.small
     sizes = arguments.sizes
     if sizes is None:
-        sizes = [2_000, 4_000] if small else list(SIZES)
+        sizes = [2_000] if small else list(SIZES)
     few = 5_000 if small else len(common.read_images(arguments.folder)[0])
     common.report(
         {

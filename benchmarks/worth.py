@@ -48,7 +48,12 @@ USES: dict[str, dict[str, dict[str, Any]]] = {  # pipelines and parameters, by l
     },
     "16": {"evaluation": {}},  # for its label accuracy
 }
-SMALL = {"training.epochs": 1, "split.max_images": 1000, "model.hidden_units": [16]}
+SMALL = {
+    "training.epochs": 1,
+    "training.jit_compile": False,
+    "split.max_images": 1000,
+    "model.hidden_units": [16],
+}
 SMALL_USE = {
     "evaluation": {"evaluation.likelihood_images": 100, "evaluation.importance_samples": 10},
     "denoising": {"denoising.max_images": 20},

@@ -21,10 +21,10 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
         ("inference", ["latent_dim"]),
         ("worth", ["figures"]),
         ("ablation", ["variants"]),
-        ("memory", ["peak_megabytes", "copies"]),
+        ("memory --steps 3", ["peak_megabytes", "copies"]),
         ("explorer", ["mouse_ms", "keys_ms", "ready_ms"]),
         ("model_report", ["median_seconds", "megabytes"]),
-        ("encode_scale", ["copies", "in_process", "engines"]),
+        ("encode_scale --engines dask", ["copies", "in_process", "engines"]),
         ("workers", ["images_per_second", "two_to_one"]),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 from mnist_vae.datasets.idx import IdxDataset
 from mnist_vae.pipeline_registry import register_pipelines
 from tests.documentation.pages import fences
-from tests.projects import copy_project, kedro
+from tests.projects import NO_NETWORK, copy_project, kedro
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,7 @@ def test_the_older_option_for_a_pipelines_name_works_too(project):
 
 
 def test_prod_refuses_to_run_on_the_sample(project):
-    # A proxy that refuses at once stands for a network that is not there.
-    dead = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
-    finished = kedro(project, "run", "--env", "prod", "--pipelines", "data", **dead)
+    finished = kedro(project, "run", "--env", "prod", "--pipelines", "data", **NO_NETWORK)
     assert finished.returncode != 0
     assert "MNIST was not found: expected one of the sources folder, mirrors" in finished.stderr
     assert not list((project / "data").rglob("*.parquet"))

@@ -130,13 +130,13 @@ LONG = [
     "sweep",
     "--env=test",
     "--seeds=1,2",
-    "--params=training.epochs=40,split.max_images=1200",
+    "--params=training.epochs=12,split.max_images=600",
 ]
 
 
 @contextlib.contextmanager
 def under_way(project, *arguments):
-    """Yield a sweep of which a run has finished, and another one some epochs."""
+    """Yield a sweep of which a run has finished, and the process of another one, which is held."""
     with subprocess.Popen(
         [sys.executable, "-m", "kedro", *LONG, *arguments],
         cwd=project,
@@ -145,15 +145,31 @@ def under_way(project, *arguments):
         text=True,
         start_new_session=True,
     ) as process:
+        runs = folder_of(project) / "runs"
         while True:
-            runs = folder_of(project) / "runs"
             done = {path.parent for path in runs.glob("*/result.json")}
-            logs = [path for path in runs.glob("*/run.log") if path.parent not in done]
-            if done and any(re.search(r"Epoch \d+/40:", path.read_text()) for path in logs):
+            backups = runs.glob("*/data/06_models/training_backup.npz")
+            if done and any(path.parents[2] not in done for path in backups):
+                (held,) = children_in(project)
+                os.kill(held, signal.SIGSTOP)  # however fast the machine is
                 break
             assert process.poll() is None, process.stdout.read()
-            time.sleep(0.05)
-        yield process
+            time.sleep(0.01)
+        yield process, held
+
+
+INTERRUPTED = 1 << (signal.SIGINT - 1)  # in a mask of signals
+
+
+def interrupt(process, how, held):
+    """Interrupt the sweep, which passes that on to the run that is held; return what it says."""
+    process.send_signal(how)
+    status = Path(f"/proc/{held}/status")
+    while not int(re.search(r"ShdPnd:\s*(\w+)", status.read_text())[1], 16) & INTERRUPTED:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.01)
+    os.kill(held, signal.SIGCONT)
+    return process.stdout.read()
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +194,11 @@ def children_in(project):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_sweep_that_is_interrupted_resumes_to_the_same_weights(uninterrupted, tmp_path, how):
     project = copy_project(tmp_path / "project")
-    with under_way(project) as process:
-        process.send_signal(how)
-        said = process.stdout.read() if how != signal.SIGKILL else ""
+    with under_way(project) as (process, held):
+        if how == signal.SIGKILL:
+            process.kill()
+        else:
+            said = interrupt(process, how, held)
     orphans = children_in(project)
     if how == signal.SIGKILL:  # what no program can prevent: its run goes on, and is waited for
         assert len(orphans) == 1
@@ -226,9 +244,8 @@ def test_a_sweep_on_a_scheduler_stops_its_runs_and_resumes_there(
     uninterrupted, scheduler, tmp_path
 ):
     project = copy_project(tmp_path / "project")
-    with under_way(project, f"--dask={scheduler}") as process:
-        process.send_signal(signal.SIGINT)
-        said = process.stdout.read()
+    with under_way(project, f"--dask={scheduler}") as (process, held):
+        said = interrupt(process, signal.SIGINT, held)
     assert process.returncode == 130, said
     assert children_in(project) == []
     finished = kedro(project, *LONG, f"--dask={scheduler}")
