@@ -40,6 +40,24 @@ def test_loading_the_package_prints_nothing():
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
 
 
+def test_what_keras_would_load_for_nothing_is_left_to_whoever_needs_it():
+    script = """
+import sys
+import matplotlib
+import mnist_vae.vae
+print(sorted({"IPython", "jax", "matplotlib", "sklearn"} & set(sys.modules)))
+import IPython, jax, sklearn.neighbors
+print([module.__name__ for module in (IPython, jax, sklearn.neighbors)])
+print(sys.modules["matplotlib"] is matplotlib)
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
+    loaded, *later = finished.stdout.splitlines()
+    assert loaded == "['matplotlib']", finished.stderr
+    assert later == ["['IPython', 'jax', 'sklearn.neighbors']", "True"], finished.stderr
+
+
 def test_only_the_chatter_of_tensorflow_is_left_out(load):
     warning = "WARNING: All log messages before absl::InitializeLog() is called are written to ..."
     finished = load(write(warning, INFO, "Another library's \xfc: this matters", INFO))

@@ -4,11 +4,13 @@ Importing this package imports Keras and its backend, which takes many seconds: 
 bodies. What knows the backend, TensorFlow or JAX, is in `engine`.
 """
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 
 from mnist_vae.backend import TENSORFLOW, backend_name
@@ -16,20 +18,38 @@ from mnist_vae.backend import TENSORFLOW, backend_name
 # Lines of level info in TensorFlow's own log, and its warning that they come to stderr.
 _CHATTER = "^(I[0-9]{4} |WARNING: All log messages before absl)"
 
+# Keras and TensorFlow Lite import these wherever they are installed, for features that nothing
+# here uses. That takes a third of the time. Who needs one of them imports it, before or after.
+_FOR_NOTHING = ("IPython", "jax", "matplotlib", "sklearn")
+
 
 def _import_keras() -> None:
     os.environ["KERAS_BACKEND"] = name = backend_name()  # whatever Keras' own file says
-    if name != TENSORFLOW:
+    with _as_if_not_installed([module for module in _FOR_NOTHING if module != name]):
         import_module("keras")
-        import_module("tensorflow")  # as Keras does as soon as it saves a model, but not quietly
-        return
-    # TensorFlow Lite would import JAX wherever it is installed, which takes time for nothing.
-    sys.modules.setdefault("jax", None)  # type: ignore[arg-type]
+        if name != TENSORFLOW:
+            import_module("tensorflow")  # as Keras does where it saves a model, but not quietly
+
+
+@contextmanager
+def _as_if_not_installed(names: Collection[str]) -> Iterator[None]:
+    """Let imports of these modules fail, but for those that are there already.
+
+    What is imported stays: the garbage collector need not look through all of it again and again,
+    neither meanwhile nor in the hours after.
+    """
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    collects = gc.isenabled()
+    gc.disable()
     try:
-        import_module("keras")
+        yield
     finally:
-        if sys.modules["jax"] is None:
-            del sys.modules["jax"]
+        gc.freeze()
+        if collects:
+            gc.enable()
+        for name in hidden:
+            del sys.modules[name]
 
 
 def _import_keras_quietly() -> None:
