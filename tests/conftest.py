@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from kedro.framework.startup import bootstrap_project
 
 from mnist_vae.images import ImageSet
 from tests.projects import copy_project
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # What a script starts in the background is made to ignore Ctrl-C, and so is all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run(project: Path, pipeline: str = "__default__", **params: Any) -> dict[str, Any]:

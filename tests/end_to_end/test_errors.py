@@ -85,12 +85,7 @@ def test_the_job_ends_as_it_did_with_its_own_line_and_code(project):
 def test_ctrl_c_ends_a_training_with_a_sentence_and_the_shells_code(project):
     arguments = ["--env", "test", "--pipelines", "training", "--params", "training.epochs=10000"]
     with subprocess.Popen(
-        [*KEDRO, *arguments],
-        cwd=project,
-        stderr=subprocess.PIPE,
-        text=True,
-        # As on a terminal: whatever a script starts in the background is made to ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        [*KEDRO, *arguments], cwd=project, stderr=subprocess.PIPE, text=True
     ) as process:
         for line in process.stderr:
             if "Epoch 1/" in line:

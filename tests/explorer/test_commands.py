@@ -188,9 +188,11 @@ def test_it_serves_the_page_on_loopback_until_ctrl_c(finished_project, cache):
         outside = http.client.HTTPConnection("127.0.0.2", int(address.split(":")[2].strip("/")))
         with pytest.raises(ConnectionRefusedError):
             outside.connect()
-    finally:
         server.send_signal(signal.SIGINT)
         output, errors = server.communicate(timeout=60)
+    finally:
+        server.kill()
+        server.wait()
     assert server.returncode == 0, errors
     assert output.endswith("The explorer has ended.\n")
     assert "Traceback" not in errors
