@@ -58,6 +58,23 @@ print(sys.modules["matplotlib"] is matplotlib)
     assert later == ["['IPython', 'jax', 'sklearn.neighbors']", "True"], finished.stderr
 
 
+def test_what_the_caller_holds_is_let_go_of_when_it_returns():
+    """A file in a variable of a function that imports the package is closed, and so written."""
+    script = """
+import os
+def work():
+    answers = os.fdopen(os.dup(1), "w")
+    import mnist_vae.vae
+    answers.write("answer")
+work()
+os._exit(0)  # nothing is closed here
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
+    assert finished.stdout == "answer", finished.stderr
+
+
 def test_only_the_chatter_of_tensorflow_is_left_out(load):
     warning = "WARNING: All log messages before absl::InitializeLog() is called are written to ..."
     finished = load(write(warning, INFO, "Another library's \xfc: this matters", INFO))

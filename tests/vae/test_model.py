@@ -14,16 +14,20 @@ from mnist_vae.vae.networks import build_decoder, build_encoder, keras, logits_m
 from mnist_vae.vae.noise import resample
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pixels():
     return np.random.default_rng(0).random((48, 784)).astype("float32")
 
 
-@pytest.fixture
-def networks():
+def new_networks():
     return build_encoder(hidden_units=(32, 16), seed=1), build_decoder(
         hidden_units=(32, 16), seed=1
     )
+
+
+@pytest.fixture
+def networks():
+    return new_networks()
 
 
 def test_minus_elbo_is_reconstruction_plus_kl_at_the_given_noise(networks, pixels):
@@ -112,6 +116,11 @@ def one_epoch(networks, pixels, objective):
     return {name: values[0] for name, values in history.items()}
 
 
+@pytest.fixture(scope="module")
+def plain(pixels):
+    return one_epoch(new_networks(), pixels, Objective())
+
+
 @pytest.mark.parametrize(
     "objective",
     [
@@ -124,8 +133,7 @@ def one_epoch(networks, pixels, objective):
     ],
     ids=repr,
 )
-def test_validation_reports_minus_elbo_whatever_is_trained_on(networks, pixels, objective):
-    plain = one_epoch(networks, pixels, Objective())
+def test_validation_reports_minus_elbo_whatever_is_trained_on(networks, pixels, plain, objective):
     other = one_epoch(networks, pixels, objective)
     assert other["val_loss"] == pytest.approx(other["val_reconstruction"] + other["val_kl"])
     assert other["val_kl"] == pytest.approx(plain["val_kl"], rel=1e-5)

@@ -36,7 +36,7 @@ def _as_if_not_installed(names: Collection[str]) -> Iterator[None]:
     """Let imports of these modules fail, but for those that are there already.
 
     What is imported stays: the garbage collector need not look through all of it again and again,
-    neither meanwhile nor in the hours after.
+    neither meanwhile, nor in the hours after, nor at the end.
     """
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
@@ -45,6 +45,7 @@ def _as_if_not_installed(names: Collection[str]) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # failed imports leave cycles that hold the frames of all callers
         gc.freeze()
         if collects:
             gc.enable()
