@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
     ("script", "figures"),
     [
         ("throughput", ["images_per_second", "ratios"]),
-        ("throughput --only ours ours_streamed", ["images_per_second"]),
+        ("throughput --only plain_keras matmul_numpy", ["images_per_second"]),
         ("time_to_quality", ["ours", "plain_keras", "plain_to_ours"]),
         ("quality", ["latent_dim"]),
         ("inference", ["latent_dim"]),

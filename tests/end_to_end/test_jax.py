@@ -17,7 +17,8 @@ from tests.projects import copy_project, kedro
 pytestmark = pytest.mark.slow
 pytest.importorskip("jax", reason="the extra jax is not installed")
 
-ARGUMENTS = ["run", "--env=test", "--params=training.epochs=8,split.max_images=1200"]
+PARAMS = "training.epochs=8,training.jit_compile=true,split.max_images=1200"
+ARGUMENTS = ["run", "--env=test", f"--params={PARAMS}"]
 TRAINING = [*ARGUMENTS, "--pipelines=training"]
 JAX = {"KERAS_BACKEND": "jax"}
 ENCODE = """
@@ -131,7 +132,7 @@ def test_a_training_of_jax_does_not_resume_on_tensorflow(killed):
 
 
 def test_refined_inference_and_the_exact_likelihood_work_on_jax(on_jax):
-    params = "training.epochs=8,split.max_images=1200,embedding.refine_steps=3"
+    params = f"{PARAMS},embedding.refine_steps=3"
     thorough = "evaluation.thorough=true,evaluation.likelihood_images=40,evaluation.refine_steps=3"
     finished = kedro(
         on_jax,

@@ -24,7 +24,8 @@ FEEDING = {
 
 
 def arguments(**params):
-    params = {"training.epochs": EPOCHS, "split.max_images": 1200, **params}
+    given = {"training.epochs": EPOCHS, "training.jit_compile": "true", "split.max_images": 1200}
+    params = given | params
     return [*ARGUMENTS, "--params=" + ",".join(f"{key}={value}" for key, value in params.items())]
 
 

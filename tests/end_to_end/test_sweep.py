@@ -130,7 +130,7 @@ LONG = [
     "sweep",
     "--env=test",
     "--seeds=1,2",
-    "--params=training.epochs=12,split.max_images=600",
+    "--params=training.epochs=12,training.jit_compile=true,split.max_images=600",
 ]
 
 
