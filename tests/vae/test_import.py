@@ -75,6 +75,18 @@ os._exit(0)  # nothing is closed here
     assert finished.stdout == "answer", finished.stderr
 
 
+@pytest.mark.parametrize("other", ["duckdb", "jax"])
+def test_a_library_that_watches_its_leaks_has_none_to_complain_of(other):
+    pytest.importorskip(other, reason="it is not installed")
+    finished = subprocess.run(
+        [sys.executable, "-c", f"import {other}, mnist_vae.vae"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
 def test_only_the_chatter_of_tensorflow_is_left_out(load):
     warning = "WARNING: All log messages before absl::InitializeLog() is called are written to ..."
     finished = load(write(warning, INFO, "Another library's \xfc: this matters", INFO))

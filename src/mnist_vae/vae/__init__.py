@@ -4,6 +4,7 @@ Importing this package imports Keras and its backend, which takes many seconds: 
 bodies. What knows the backend, TensorFlow or JAX, is in `engine`.
 """
 
+import atexit
 import gc
 import os
 import shutil
@@ -36,7 +37,8 @@ def _as_if_not_installed(names: Collection[str]) -> Iterator[None]:
     """Let imports of these modules fail, but for those that are there already.
 
     What is imported stays: the garbage collector need not look through all of it again and again,
-    neither meanwhile, nor in the hours after, nor at the end.
+    neither meanwhile nor in the hours after. At the end it does, as libraries of nanobind complain
+    of what is left.
     """
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
@@ -47,6 +49,7 @@ def _as_if_not_installed(names: Collection[str]) -> Iterator[None]:
     finally:
         gc.collect()  # failed imports leave cycles that hold the frames of all callers
         gc.freeze()
+        atexit.register(gc.unfreeze)
         if collects:
             gc.enable()
         for name in hidden:
