@@ -28,15 +28,18 @@ def load(tmp_path):
     return loaded
 
 
+def python(script):
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
 def write(*lines):
     text = "".join(f"{line}\n" for line in lines)
     return f"os.write(2, {text!r}.encode())"
 
 
 def test_loading_the_package_prints_nothing():
-    finished = subprocess.run(
-        [sys.executable, "-c", "import mnist_vae.vae"], capture_output=True, text=True, timeout=120
-    )
+    finished = python("import mnist_vae.vae")
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
 
 
@@ -50,9 +53,7 @@ import IPython, jax, sklearn.neighbors
 print([module.__name__ for module in (IPython, jax, sklearn.neighbors)])
 print(sys.modules["matplotlib"] is matplotlib)
 """
-    finished = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
-    )
+    finished = python(script)
     loaded, *later = finished.stdout.splitlines()
     assert loaded == "['matplotlib']", finished.stderr
     assert later == ["['IPython', 'jax', 'sklearn.neighbors']", "True"], finished.stderr
@@ -69,21 +70,14 @@ def work():
 work()
 os._exit(0)  # nothing is closed here
 """
-    finished = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
-    )
+    finished = python(script)
     assert finished.stdout == "answer", finished.stderr
 
 
 @pytest.mark.parametrize("other", ["duckdb", "jax"])
 def test_a_library_that_watches_its_leaks_has_none_to_complain_of(other):
     pytest.importorskip(other, reason="it is not installed")
-    finished = subprocess.run(
-        [sys.executable, "-c", f"import {other}, mnist_vae.vae"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    finished = python(f"import {other}, mnist_vae.vae")
     assert (finished.returncode, finished.stderr) == (0, "")
 
 

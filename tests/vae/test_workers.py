@@ -41,7 +41,7 @@ def replicas(count, **options):
 def test_two_replicas_train_as_one_does_with_the_same_batch(options):
     """Without noise, and with plain gradient descent: Adam would not tell of doubled gradients."""
     one, two = (replicas(count, noise=False, **options) for count in (1, 2))
-    tolerance = 2e-2 if "config" in options else 1e-4
+    tolerance = 2e-2 if "precision" in options.get("config", {}) else 1e-4
     assert one["history"].keys() == two["history"].keys()
     for name, values in one["history"].items():
         assert two["history"][name] == pytest.approx(values, rel=tolerance), name

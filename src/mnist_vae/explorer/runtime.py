@@ -10,6 +10,8 @@ import tempfile
 from base64 import b64encode
 from pathlib import Path
 
+import pooch
+
 from mnist_vae.datasets.folders import free
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
@@ -32,8 +34,6 @@ class RuntimeUnavailable(Exception):  # noqa: N818 -- it names what is so
 
 def user_cache() -> Path:
     """Return the folder in which a user's files are that all projects share."""
-    import pooch  # it takes a moment, and all commands are imported to list one
-
     return Path(pooch.os_cache("mnist_vae"))
 
 

@@ -26,7 +26,8 @@ _FOR_NOTHING = ("IPython", "jax", "matplotlib", "sklearn")
 
 def _import_keras() -> None:
     os.environ["KERAS_BACKEND"] = name = backend_name()  # whatever Keras' own file says
-    with _as_if_not_installed([module for module in _FOR_NOTHING if module != name]):
+    hidden = [module for module in _FOR_NOTHING if module != name]
+    with _as_if_not_installed(hidden), _out_of_the_way_of_the_collector():
         import_module("keras")
         if name != TENSORFLOW:
             import_module("tensorflow")  # as Keras does where it saves a model, but not quietly
@@ -34,14 +35,23 @@ def _import_keras() -> None:
 
 @contextmanager
 def _as_if_not_installed(names: Collection[str]) -> Iterator[None]:
-    """Let imports of these modules fail, but for those that are there already.
-
-    What is imported stays: the garbage collector need not look through all of it again and again,
-    neither meanwhile nor in the hours after. At the end it does, as libraries of nanobind complain
-    of what is left.
-    """
+    """Let imports of these modules fail, but for those that are there already."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+@contextmanager
+def _out_of_the_way_of_the_collector() -> Iterator[None]:
+    """Keep what is imported from the garbage collector, which would find nothing to collect there.
+
+    It need not look through all of it again and again, neither meanwhile nor in the hours after. At
+    the end it does, as libraries of nanobind complain of what is left.
+    """
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -52,8 +62,6 @@ def _as_if_not_installed(names: Collection[str]) -> Iterator[None]:
         atexit.register(gc.unfreeze)
         if collects:
             gc.enable()
-        for name in hidden:
-            del sys.modules[name]
 
 
 def _import_keras_quietly() -> None:
