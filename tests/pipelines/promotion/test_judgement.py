@@ -1,34 +1,77 @@
 """The figures of a model on the judge's images, and the checks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_vae.images import ImageSet
+from mnist_vae.images import UNLABELLED, ImageSet, concatenate
 from mnist_vae.params import RetrainingParams
 from mnist_vae.pipelines.promotion import judgement
 from mnist_vae.retraining.records import Figures
 
 
-def test_labels_of_neighbours_are_those_that_are_known():
-    labels = (np.arange(60) % 2).astype(np.uint8)
+def in_two_classes(n=60, first_id=0):
+    """Training images of two classes, one after the other, and embeddings that part them."""
+    labels = (np.arange(n) * 2 // n).astype(np.uint8)
+    ids = np.arange(first_id, first_id + n)
     frame = pd.DataFrame(
         {
-            "image_id": np.arange(60),
+            "image_id": ids,
             "split": "train",
             "label": labels.astype(float),
-            "z_mean_00": labels + 0.01 * np.arange(60) / 60,
+            "z_mean_00": labels + 0.01 * np.arange(n) / n,
         }
     )
-    judge = ImageSet(np.zeros((4, 784)), np.arange(4), np.full(4, "judge"), labels[:4])
-    z_mean = labels[:4, np.newaxis].astype(np.float32)
-    assert judgement.label_accuracy(z_mean, frame, judge, 5) == 1.0
-    assert judgement.label_accuracy(1 - z_mean, frame, judge, 5) == 0.0
-    assert judgement.label_accuracy(z_mean, frame.drop(columns="label"), judge, 5) is None
-    unlabelled = ImageSet(np.zeros((4, 784)), np.arange(4), np.full(4, "judge"))
-    assert judgement.label_accuracy(z_mean, frame, unlabelled, 5) is None
+    return ImageSet(np.zeros((n, 784)), ids, np.full(n, "train"), labels), frame
+
+
+def judge_of(labels):
+    n = len(labels)
+    return ImageSet(np.zeros((n, 784)), np.arange(n), np.full(n, "judge"), labels)
+
+
+def test_labels_of_neighbours_are_those_that_are_known():
+    train, frame = in_two_classes()
+    judge = judge_of(np.array([0, 1, 0, 1], np.uint8))
+    ids = train.image_id
+    unlabelled = replace(judge, label=None)
+    z_mean = judge.label[:, np.newaxis].astype(np.float32)
+    assert judgement.label_accuracy(z_mean, frame, judge, ids, 5) == 1.0
+    assert judgement.label_accuracy(1 - z_mean, frame, judge, ids, 5) == 0.0
+    assert judgement.label_accuracy(z_mean, frame.drop(columns="label"), judge, ids, 5) is None
+    assert judgement.label_accuracy(z_mean, frame, unlabelled, ids, 5) is None
     frame["label"] = np.nan
-    assert judgement.label_accuracy(z_mean, frame, judge, 5) is None
+    assert judgement.label_accuracy(z_mean, frame, judge, ids, 5) is None
+
+
+def test_images_without_a_label_are_neither_right_nor_wrong():
+    train, frame = in_two_classes()
+    judge = judge_of(np.array([0, 1, UNLABELLED, UNLABELLED, UNLABELLED], np.uint8))
+    z_mean = np.array([[0], [1], [0], [1], [0]], np.float32)
+    assert judgement.label_accuracy(z_mean, frame, judge, train.image_id, 5) == 1.0
+    none = judge_of(np.full(5, UNLABELLED, np.uint8))
+    assert judgement.label_accuracy(z_mean, frame, none, train.image_id, 5) is None
+
+
+def test_neighbours_are_of_every_class_of_an_archive_that_is_sorted_by_class(monkeypatch):
+    monkeypatch.setattr(judgement, "_MAX_NEIGHBOUR_IMAGES", 20)
+    train, frame = in_two_classes()
+    ids = judgement.draw_neighbours(train, {}, 1)
+    assert np.bincount(train.label[np.isin(train.image_id, ids)]).tolist() == [10, 10]
+    judge = judge_of(np.array([0, 1], np.uint8))
+    z_mean = np.array([[0], [1]], np.float32)
+    assert judgement.label_accuracy(z_mean, frame, judge, ids, 5) == 1.0
+
+
+@pytest.mark.parametrize("first_id", [0, 10**9, 2**62])
+def test_neighbours_are_images_of_the_archive_whatever_its_ids_are(first_id):
+    archive, _ = in_two_classes(first_id=first_id)
+    batch, _ = in_two_classes(10, first_id=first_id + 60)
+    train = concatenate([archive, batch])
+    ids = judgement.draw_neighbours(train, {"monday": lambda: batch}, 1)
+    assert ids.tolist() == archive.image_id.tolist()
 
 
 def test_the_interval_holds_the_true_gain_nineteen_times_in_twenty():

@@ -62,7 +62,7 @@ def judge(champion, make_images, embed, tmp_path):
             decoder,
             summary,
             embed(encoder, decoder, make_images(30, "train", 800), "train", refine_steps),
-            make_images(60),
+            make_images(60, "train", 800),
             make_images(20, "validation", 100),
             {"statement": "Data: some.", "source": "sample", "fingerprint": planned},
             images,
@@ -106,7 +106,7 @@ def test_labels_are_looked_for_with_means_that_were_refined_as_the_embeddings_we
 ):
     seen = []
 
-    def label_accuracy(z_mean, embeddings, judge_images, neighbours):
+    def label_accuracy(z_mean, embeddings, judge_images, neighbour_ids, neighbours):
         expected = embed(*networks, judge_images, "judge", refine_steps=len(seen) * 7)
         seen.append((z_mean[:, 0] - expected["z_mean_00"]).abs().max())
         return 0.9

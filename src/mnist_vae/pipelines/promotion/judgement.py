@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mnist_vae.images import ImageSet
+from mnist_vae.images import UNLABELLED, ImageSet, draw_rows
 from mnist_vae.params import EvaluationParams, RetrainingParams
-from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID
+from mnist_vae.pipelines.intake.candidate import Batches
 from mnist_vae.retraining.records import Check, Figures
 from mnist_vae.scores import Scores
 
@@ -22,6 +22,7 @@ def figures(
     judge_images: ImageSet,
     evaluation_params: EvaluationParams,
     retraining_params: RetrainingParams,
+    neighbour_ids: NDArray[np.int64],
 ) -> Figures:
     """Return what the model of these scores and embeddings reaches on the judge's images.
 
@@ -32,38 +33,50 @@ def figures(
         negative_elbo=float(scores.negative_elbo.mean()),
         active_units=int((variance > evaluation_params.active_unit_threshold).sum()),
         accuracy=label_accuracy(
-            scores.z_mean, embeddings, judge_images, retraining_params.neighbours
+            scores.z_mean, embeddings, judge_images, neighbour_ids, retraining_params.neighbours
         ),
     )
+
+
+def draw_neighbours(
+    train_images: ImageSet, batches_in_use: Batches, seed: int
+) -> NDArray[np.int64]:
+    """Return the ids of the images among which neighbours are sought, the same for all models.
+
+    They are labelled training images of the archive, drawn class by class, as an archive may be
+    sorted; those of batches, which only some of the models know, are left out.
+    """
+    labelled = train_images.labelled()
+    of_batches = [load().image_id for load in batches_in_use.values()]
+    in_batch = np.isin(labelled.image_id, np.concatenate([np.empty(0, np.int64), *of_batches]))
+    rows = draw_rows(np.flatnonzero(~in_batch), labelled.label, _MAX_NEIGHBOUR_IMAGES, seed)
+    return labelled.image_id[rows]
 
 
 def label_accuracy(
     z_mean: NDArray[np.float32],
     embeddings: pd.DataFrame,
     judge_images: ImageSet,
+    neighbour_ids: NDArray[np.int64],
     neighbours: int,
 ) -> float | None:
-    """Return the share of images whose label is that of most of their neighbours in z.
+    """Return the share of labelled images whose label is that of most of their neighbours in z.
 
-    The neighbours are sought among the first labelled training images of the archive; None
-    without labels.
+    The neighbours are sought among the training images with `neighbour_ids`. None where these, or
+    the judge's images, have no labels.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
     if judge_images.label is None or "label" not in embeddings.columns:
         return None
-    train = embeddings[
-        embeddings["label"].notna()
-        & (embeddings["image_id"] < FIRST_BATCH_ID)
-        & (embeddings["split"] == "train")
-    ]
-    train = train.sort_values("image_id").head(_MAX_NEIGHBOUR_IMAGES)
-    if train.empty:
+    known = judge_images.label != UNLABELLED
+    train = embeddings[embeddings["label"].notna() & embeddings["image_id"].isin(neighbour_ids)]
+    if train.empty or not known.any():
         return None
     columns = [name for name in embeddings.columns if name.startswith("z_mean_")]
     classifier = KNeighborsClassifier(min(neighbours, len(train)))
     classifier.fit(train[columns].to_numpy(), train["label"].to_numpy().astype(int))
-    return float(classifier.score(z_mean, judge_images.label.astype(int)))
+    return float(classifier.score(z_mean[known], judge_images.label[known].astype(int)))
 
 
 def gain_interval(gains: NDArray[np.float64]) -> tuple[float, float]:

@@ -133,9 +133,15 @@ def judge_candidate(
 
     def figures(scores: Scores, embeddings: pd.DataFrame) -> Figures:
         return judgement.figures(
-            scores, embeddings, judge_images, evaluation_params, retraining_params
+            scores,
+            embeddings,
+            judge_images,
+            evaluation_params,
+            retraining_params,
+            neighbour_ids,
         )
 
+    neighbour_ids = judgement.draw_neighbours(train_images, batches_in_use, seed)
     steps = embedding_params.refine_steps
     scores = look(encoder, decoder, steps)
     candidate = figures(scores, latent_embeddings)
