@@ -18,6 +18,8 @@ IN_THE_LOOP = {
     "batch_embeddings",
     "batch_intake",
     "batches_in_use",
+    "earlier_image_ids",
+    "image_ids",
     "champion",
     "declined_candidates",
     "earlier_batch_embeddings",

@@ -68,6 +68,13 @@ class Drift(Record):
         return f"{self.effect:.3f} of {self.farthest}, {p_value}"
 
 
+class ImageIds(Record):
+    """Which ids the next images that come in a batch will have."""
+
+    next_id: int
+    """The least of them. It only rises, whatever becomes of the batches."""
+
+
 class BatchRecord(Record):
     """What became of one incoming batch."""
 

@@ -52,7 +52,8 @@ def batches(pixels):
 
     def split(images, labels, first_id):
         hashes = candidate.image_hashes(images)
-        return candidate.split_batch(Batch(images, labels), hashes, first_id, 0.3)
+        ids = np.arange(first_id, first_id + len(images))
+        return candidate.split_batch(Batch(images, labels), hashes, ids, 0.3)
 
     labelled = split(pixels(10, 1), np.ones(10, np.uint8), 1000)
     unlabelled = split(pixels(12, 2), None, 1010)
@@ -75,7 +76,7 @@ def test_training_images_are_those_of_the_archive_and_of_all_batches(make_images
 
 
 def test_a_batch_may_be_all_of_one_split_and_labels_may_be_missing_everywhere(make_images, pixels):
-    batch = ImageSet(pixels(3, 1), np.arange(3), np.full(3, "train"))
+    batch = ImageSet(pixels(3, 1), np.arange(1000, 1003), np.full(3, "train"))
     train, validation, _ = candidate.extend_splits(
         plan(),
         make_images(20, labelled=False),
@@ -85,6 +86,14 @@ def test_a_batch_may_be_all_of_one_split_and_labels_may_be_missing_everywhere(ma
     )
     assert (len(train), len(validation)) == (23, 5)
     assert train.label is None
+
+
+def test_an_archive_that_is_numbered_like_a_batch_is_refused(make_images, batches):
+    archive = make_images(20, "train", 1005)
+    with pytest.raises(ValueError, match=r"ids are those of two images.*number the images"):
+        candidate.extend_splits(
+            plan(), archive, make_images(5, "validation", 100), batches, MANIFEST
+        )
 
 
 def test_without_batches_the_splits_stay_as_they_are(make_images):

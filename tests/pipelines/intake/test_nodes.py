@@ -1,5 +1,7 @@
 """The intake: what is taken in, under which ids, what leaves, and when there is work."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from mnist_vae.params import (
 )
 from mnist_vae.pipelines.intake import create_pipeline, nodes
 from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID
-from mnist_vae.retraining.records import BatchRecord, Declined, Intake, Outcome
+from mnist_vae.retraining.records import BatchRecord, Declined, ImageIds, Intake, Outcome
 
 
 @pytest.fixture
@@ -31,22 +33,33 @@ def functions(batches):
 
 def check(incoming, splits, in_use=None, champion=None, withdrawn=None, unreported=None, **params):
     """Run the node to its end, and return what it saved in all."""
-    accepted, bad, intakes = {}, {}, []
-    for new, intake, worse in nodes.check_batches(
+    return check_after(None, incoming, splits, in_use, champion, withdrawn, unreported, **params)[
+        1:
+    ]
+
+
+def check_after(
+    ids, incoming, splits, in_use=None, champion=None, withdrawn=None, unreported=None, **params
+):
+    """Do so after a run that saved these ids, and return those that this run saved too."""
+    accepted, bad, saved_ids, intakes = {}, {}, [], []
+    for next_ids, new, intake, worse in nodes.check_batches(
         functions(incoming),
         functions(in_use),
         functions(withdrawn),
         unreported or {},
         **splits,
         champion=champion,
+        earlier_image_ids=ids,
         split_params=SplitParams(validation_fraction=0.3),
         retraining_params=RetrainingParams(**params),
         seed=1,
     ):
         accepted |= new
         bad |= worse
+        saved_ids.append(next_ids)
         intakes.append(intake)
-    return accepted, bad, intakes[-1].batches
+    return saved_ids[-1], accepted, bad, intakes[-1].batches
 
 
 def test_a_good_batch_is_accepted_with_ids_of_its_own_and_its_images_parted(splits, pixels):
@@ -78,11 +91,12 @@ def test_one_batch_is_in_memory_at_a_time(splits, pixels):
         {},
         **splits,
         champion=None,
+        earlier_image_ids=None,
         split_params=SplitParams(),
         retraining_params=RetrainingParams(),
         seed=1,
     )
-    accepted, _, _ = next(stream)
+    _, accepted, _, _ = next(stream)
     assert [name.split(".")[0] for name in accepted] == ["a"]
     assert read == ["a"]
 
@@ -116,24 +130,38 @@ def test_no_id_is_given_twice_when_a_kill_left_one_of_two_accepted_batches(
 
 
 @pytest.mark.parametrize("where", ["removed", "withdrawn"])
-def test_no_id_is_given_twice_after_a_batch_left(splits, pixels, champion, where):
-    accepted, _, _ = check(
-        {"a": Batch(pixels(7, 1)), "b": Batch(pixels(3, 2))}, splits, champion=champion
+def test_no_id_is_given_twice_after_a_batch_left(splits, pixels, where):
+    ids, accepted, _, _ = check_after(
+        None, {"a": Batch(pixels(7, 1)), "b": Batch(pixels(3, 2))}, splits
     )
     (name_a, a), (name_b, b) = accepted.items()
-    gone = {name_b: b}
-    if where == "removed":  # by hand; the champion was trained on it
-        embeddings = champion.contents["latent_embeddings.parquet"]
-        extra = embeddings.head(3).assign(image_id=b.image_id)
-        champion.contents["latent_embeddings.parquet"] = type(embeddings)(
-            {column: [*embeddings[column], *extra[column]] for column in embeddings}
-        )
-        gone = {}
-    new, _, _ = check(
-        {"c": Batch(pixels(5, 3))}, splits, {name_a: a}, champion=champion, withdrawn=gone
-    )
+    gone = {name_b: b} if where == "withdrawn" else {}
+    _, new, _, _ = check_after(ids, {"c": Batch(pixels(5, 3))}, splits, {name_a: a}, withdrawn=gone)
     (c,) = new.values()
     assert c.image_id.tolist() == [FIRST_BATCH_ID + 10 + i for i in range(5)]
+
+
+def test_a_run_without_a_new_batch_leaves_the_ids_as_they_are(splits):
+    ids = ImageIds(next_id=FIRST_BATCH_ID + 10)
+    assert check_after(ids, {}, splits)[0] == ids
+
+
+def test_the_ids_are_saved_before_the_images_that_have_them():
+    (node,) = [node for node in create_pipeline().nodes if node.name == "check_batches"]
+    assert node.outputs[:2] == ["image_ids", "batches_in_use"]
+
+
+@pytest.mark.parametrize("highest", [FIRST_BATCH_ID + 1, 2**63 - 1])
+def test_no_id_of_the_archive_is_given_to_a_batch(splits, pixels, highest):
+    ids = splits["train_images"].image_id.copy()
+    ids[:2] = FIRST_BATCH_ID + 1, highest
+    ids[1] += highest == FIRST_BATCH_ID + 1
+    splits["train_images"] = replace(splits["train_images"], image_id=ids)
+    after, accepted, _, _ = check_after(None, {"a": Batch(pixels(3, 1))}, splits)
+    (a,) = accepted.values()
+    assert len(set(a.image_id)) == 3
+    assert not set(a.image_id) & set(ids.tolist())
+    assert after.next_id == a.image_id.max() + 1 <= FIRST_BATCH_ID + 5
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ Batches = dict[str, Callable[[], ImageSet]]
 """Batches in use, by `<name>.<digest>`, each a function that loads its images."""
 
 FIRST_BATCH_ID = 1_000_000_000
-"""`image_id` of the first image that came in a batch; those of the archive are below."""
+"""`image_id` of the first image that came in a batch. An archive may have any ids."""
 
 
 def set_judge_apart(
@@ -68,14 +68,14 @@ def image_hashes(pixels: NDArray[np.uint8]) -> list[bytes]:
 
 
 def split_batch(
-    batch: Batch, hashes: list[bytes], first_id: int, validation_fraction: float
+    batch: Batch, hashes: list[bytes], image_id: NDArray[np.int64], validation_fraction: float
 ) -> ImageSet:
     """Return the images of a batch, each in the split that its content says, now and for ever."""
     assert batch.images is not None  # noqa: S101 - the caller has looked
     shares = np.array([int.from_bytes(value[:4], "big") / 2**32 for value in hashes])
     return ImageSet(
         pixels=batch.images,
-        image_id=np.arange(first_id, first_id + len(hashes)),
+        image_id=image_id,
         split=np.where(shares < validation_fraction, "validation", "train"),
         label=batch.labels,
     )
@@ -96,12 +96,16 @@ def extend_splits(
         validation_images: Those of the archive, alike.
         batches_in_use: uint8 images, split `train` or `validation`.
         data_manifest: Where the archive's images came from.
+
+    Raises:
+        ValueError: An image of the archive has the id of one that came in a batch.
     """
     batches = {name: load() for name, load in sorted(batches_in_use.items())}
     extended = [
         _extend(images, split, batches.values())
         for images, split in ((learning_images, "train"), (validation_images, "validation"))
     ]
+    _check_unique(np.concatenate([images.image_id for images in extended]))
     n_new = sum(len(images) for images in batches.values())
     manifest = {
         **data_manifest,
@@ -156,6 +160,17 @@ def _stored(images: ImageSet, rows: NDArray[np.intp], split: str) -> StoredModel
         split=np.full(len(rows), split),
         label=None if images.label is None else images.label[rows],
     )
+
+
+def _check_unique(image_id: NDArray[np.int64]) -> None:
+    ids, counts = np.unique(image_id, return_counts=True)
+    twice = ids[counts > 1]
+    if len(twice):
+        raise ValueError(
+            f"{len(twice)} ids are those of two images: expected `image_id` of the archive to be "
+            f"other ones than those that images of batches were given, received {twice[0]} in "
+            "both; number the images of the archive otherwise."
+        )
 
 
 def _extend(images: ImageSet, split: str, batches: Iterable[ImageSet]) -> ImageSet:

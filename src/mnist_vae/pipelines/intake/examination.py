@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.datasets.batch_files import Batch
-from mnist_vae.datasets.releases import Release
 from mnist_vae.images import ImageSet
 from mnist_vae.params import RetrainingParams, SplitParams
 from mnist_vae.pipelines.intake.candidate import (
@@ -17,11 +16,11 @@ from mnist_vae.pipelines.intake.candidate import (
 )
 from mnist_vae.pipelines.intake.drift import DriftMeter
 from mnist_vae.retraining.names import printable
-from mnist_vae.retraining.records import BatchRecord, Drift
+from mnist_vae.retraining.records import BatchRecord, Drift, ImageIds
 
 
 class Known:
-    """The images that a new batch must not hold, and the next free id."""
+    """The images that a new batch must not hold, and the ids that are given to others."""
 
     def __init__(
         self,
@@ -29,7 +28,7 @@ class Known:
         withdrawn_batches: Batches,
         archive: tuple[ImageSet, ...],
         test_images: ImageSet,
-        champion: Release | None,
+        image_ids: ImageIds | None,
     ) -> None:
         self.in_use = {name: load() for name, load in batches_in_use.items()}
         self.left = {name: load() for name, load in withdrawn_batches.items()}
@@ -37,17 +36,22 @@ class Known:
         self.used = _hashes_of([*archive, *self.in_use.values()])
         self.withdrawn = _hashes_of(withdrawn)
         self.tested = _hashes_of([test_images])
-        # The highest id that anybody may know, not a count: batches may have been removed.
-        ids = [images.image_id.max() for images in (*self.in_use.values(), *withdrawn)]
-        if champion is not None:
-            ids.append(champion.load("latent_embeddings.parquet")["image_id"].max())
-        self.next_id = max(FIRST_BATCH_ID, 1 + max((int(value) for value in ids), default=0))
+        self._archive_ids = np.concatenate([s.image_id for s in (*archive, test_images)])
+        given = [int(images.image_id.max()) for images in (*self.in_use.values(), *withdrawn)]
+        counted = image_ids.next_id if image_ids is not None else FIRST_BATCH_ID
+        self.next_id = max(counted, *(last + 1 for last in given), FIRST_BATCH_ID)
+
+    def new_ids(self, count: int) -> NDArray[np.int64]:
+        """Return the ids that the next images will have: none that an image has, or had."""
+        end = self.next_id + count + len(self._archive_ids)
+        ids = np.setdiff1d(np.arange(self.next_id, end), self._archive_ids)
+        return ids[:count]
 
     def add(self, key: str, images: ImageSet, hashes: list[bytes]) -> None:
         """Take note of a batch that was accepted."""
         self.in_use[key] = images
         self.used.update(hashes)
-        self.next_id += len(hashes)
+        self.next_id = int(images.image_id.max()) + 1
 
 
 def examine(
@@ -73,7 +77,10 @@ def examine(
     hashes = image_hashes(pixels)
     reasons += _reasons(pixels, hashes, batch.names, known)
     images = split_batch(
-        Batch(pixels, batch.labels), hashes, known.next_id, split_params.validation_fraction
+        Batch(pixels, batch.labels),
+        hashes,
+        known.new_ids(len(hashes)),
+        split_params.validation_fraction,
     )
     drift: Drift | None = None
     if meter is not None and (params.drift_blocks or not reasons):

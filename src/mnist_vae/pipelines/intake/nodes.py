@@ -22,13 +22,14 @@ from mnist_vae.params import (
     SplitParams,
     TrainingParams,
 )
-from mnist_vae.pipelines.intake.candidate import Batches
+from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID, Batches
 from mnist_vae.pipelines.intake.drift import DriftMeter
 from mnist_vae.pipelines.intake.examination import Known, examine
 from mnist_vae.retraining.names import file_key, printable
 from mnist_vae.retraining.records import (
     Declined,
     Drift,
+    ImageIds,
     Intake,
     Outcome,
     Plan,
@@ -49,10 +50,11 @@ def check_batches(
     validation_images: ImageSet,
     test_images: ImageSet,
     champion: Release | None,
+    earlier_image_ids: ImageIds | None,
     split_params: SplitParams,
     retraining_params: RetrainingParams,
     seed: int,
-) -> Iterator[tuple[dict[str, ImageSet], Intake, dict[str, Any]]]:
+) -> Iterator[tuple[ImageIds, dict[str, ImageSet], Intake, dict[str, Any]]]:
     """Part good batches from bad ones, one at a time.
 
     A batch is bad when it cannot be read, holds a constant image, an image of the test split, the
@@ -69,18 +71,21 @@ def check_batches(
         validation_images: Alike.
         test_images: Alike.
         champion: The model that drift is measured with.
+        earlier_image_ids: The ids that no image has had; None before the first batch.
         split_params: Its `validation_fraction` is the share of new images for validation.
         retraining_params: The thresholds of drift.
         seed: Seed of the draws of z.
 
     Yields:
-        Once a batch, so that one at a time is in memory, and once at the end: its images if it is
-        good, uint8 `[n, 28, 28]`, split `train` or `validation` by their content; the intake so
-        far; and its reasons if it is bad. An image's id never changes, and no id is given twice.
+        Once a batch, so that one at a time is in memory, and once at the end: the next ids, which
+        are saved first; its images if it is good, uint8 `[n, 28, 28]`, split `train` or
+        `validation` by their content; the intake so far; and its reasons if it is bad. An image's
+        id never changes, and no id is given twice.
     """
     records = put_aside_before(unreported_quarantine, incoming_batches)
     meter = DriftMeter(champion, retraining_params, seed) if champion else None
     known = None
+    ids = earlier_image_ids or ImageIds(next_id=FIRST_BATCH_ID)
     for name, read in sorted(incoming_batches.items()):
         if known is None:  # read only when there is something to compare
             known = Known(
@@ -88,7 +93,7 @@ def check_batches(
                 withdrawn_batches,
                 (train_images, validation_images),
                 test_images,
-                champion,
+                earlier_image_ids,
             )
         batch = read()
         key = file_key(name, batch.digest())
@@ -98,12 +103,14 @@ def check_batches(
         if accepted is not None and record.drift is not None and record.drift.drifted:
             _warn_of_drift(name, key, record.drift, retraining_params)
         bad = record.model_dump(mode="json", include={"reasons", "drift"})
+        ids = ImageIds(next_id=known.next_id)
         yield (
+            ids,
             {} if accepted is None else {key: accepted},
             Intake(batches=records),
             {name: bad} if record.outcome == "bad" else {},
         )
-    yield {}, Intake(batches=records), {}
+    yield ids, {}, Intake(batches=records), {}
 
 
 def _warn_of_drift(name: str, key: str, drift: Drift, params: RetrainingParams) -> None:

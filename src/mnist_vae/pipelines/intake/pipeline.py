@@ -22,12 +22,14 @@ def create_pipeline() -> Pipeline:
                     "archive_validation_images",
                     "archive_test_images",
                     "champion",
+                    "earlier_image_ids",
                     "params:split",
                     "params:retraining",
                     "params:seed",
                 ],
-                # The intake first: what goes to quarantine is in the line of this run.
-                outputs=["batches_in_use", "batch_intake", "quarantine"],
+                # In this order: no batch is saved before its ids are counted as given, and what
+                # goes to quarantine is in the intake of this run.
+                outputs=["image_ids", "batches_in_use", "batch_intake", "quarantine"],
                 name="check_batches",
             ),
             Node(
