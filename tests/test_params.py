@@ -44,7 +44,6 @@ def test_the_files_hold_the_documented_defaults():
         "split",
         "model",
         "training",
-        "workers",
         "evaluation",
         "embedding",
         "generation",

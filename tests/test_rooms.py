@@ -13,7 +13,6 @@ PACKAGE = Path(mnist_vae.__file__).parent
 FLOORS = [
     {
         "backend",
-        "cluster",
         "corruptions",
         "images",
         "streamed",

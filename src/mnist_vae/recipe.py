@@ -6,13 +6,12 @@ of their fingerprint.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mnist_vae.datasets.backup import TrainingBackup, backup_in_memory
+from mnist_vae.datasets.backup import TrainingBackup
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.fingerprints import fingerprint, recipe_fingerprints
 from mnist_vae.images import ImageSet
@@ -22,9 +21,6 @@ from mnist_vae.streamed import StreamedImages
 if TYPE_CHECKING:  # these import TensorFlow
     from mnist_vae.vae.model import Objective
     from mnist_vae.vae.training import TrainingConfig
-    from mnist_vae.vae.workers import Workers
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,6 @@ def train(
     training_params: TrainingParams,
     seed: int,
     training_backup: TrainingBackup,
-    workers: Workers | None = None,
 ) -> TrainedModel:
     """Train encoder and decoder in place, or resume a training that was interrupted.
 
@@ -93,13 +88,11 @@ def train(
         training_params: Epochs, batch size, learning rate and so on.
         seed: Seed of shuffling and resampling; the draws of z are seeded in the encoder.
         training_backup: Where the state is kept.
-        workers: The workers that train the model together; None for this process alone.
 
     Raises:
         TrainingFailedError: The loss became NaN or infinite, the KL term exploded, or the
             validation loss never improved. Where the weights are of a release the last is no
             failure: it need not be possible to improve on them.
-        WorkersError: The workers differ, or one of them is lost.
     """
     from mnist_vae.vae.model import VariationalAutoencoder
     from mnist_vae.vae.training import fit
@@ -112,13 +105,6 @@ def train(
         "data": " ".join([*images.values(), *_layout(fed)]),
         "networks at the start": fingerprint(encoder, decoder),
     }
-    if workers is not None:
-        identity["number of workers"] = str(workers.replicas)
-        workers.check_alike(identity)
-        content = workers.broadcast(training_backup.content())
-        if not workers.cluster.is_chief:
-            training_backup = backup_in_memory(content)
-    backup = training_backup.of(identity)
     vae = VariationalAutoencoder(
         encoder, decoder, model_params.reconstruction, objective_of(training_params), seed
     )
@@ -127,13 +113,8 @@ def train(
         fed,
         validated,
         config_of(training_params, seed, warm_start=started_from is not None),
-        backup,
-        workers,
+        training_backup.of(identity),
     )
-    if workers is not None:
-        weights = fingerprint(vae.encoder, vae.decoder)
-        workers.check_alike({"weights": weights})
-        logger.info("All %d workers ended with the weights %s.", len(workers.cluster), weights)
     epochs = pd.DataFrame(history)
     epochs.insert(0, "epoch", range(1, len(epochs) + 1))
     stops_early = training_params.early_stopping_patience is not None

@@ -1,7 +1,6 @@
 """Settings of the Kedro project."""
 
 from mnist_vae.config import LayeredConfigLoader
-from mnist_vae.hooks.compute import Compute
 from mnist_vae.hooks.inputs import InputCheck
 from mnist_vae.hooks.job import Jobs
 from mnist_vae.hooks.model_in_use import ModelInUse
@@ -15,7 +14,6 @@ HOOKS = (
     ParameterCheck(),
     Retention(),
     Tracking(),
-    Compute(),
     InputCheck(),
     ModelInUse(),
     Jobs(),

@@ -25,7 +25,6 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
         ("explorer", ["mouse_ms", "keys_ms", "ready_ms"]),
         ("model_report", ["median_seconds", "megabytes"]),
         ("encode_scale --engines dask", ["copies", "in_process", "engines"]),
-        ("workers", ["images_per_second", "two_to_one"]),
     ],
 )
 def test_a_benchmark_prints_one_line_of_json(script, figures, mnist_folder, tmp_path):

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
-import fsspec
 import numpy as np
 from kedro.io.core import DatasetError
 
@@ -80,13 +79,6 @@ class TrainingBackup:
         state.update(values)
         return state
 
-    def content(self) -> bytes:
-        """Return the bytes of the file; none where it is not there."""
-        if not self.filesystem.exists(str(self.path)):
-            return b""
-        content: bytes = self.filesystem.cat_file(str(self.path))
-        return content
-
     def save(self, state: dict[str, Any]) -> None:
         """Replace the file by `state`, atomically.
 
@@ -118,20 +110,6 @@ class TrainingBackup:
                 self.filesystem.rm(found)
 
 
-def backup_in_memory(content: bytes) -> TrainingBackup:
-    """Return a backup that keeps its state in the memory of this process, and on no disk.
-
-    Args:
-        content: What it holds at first: the bytes of another one's file, or none.
-    """
-    filesystem, path = fsspec.filesystem("memory"), PurePosixPath("/training_backup.npz")
-    backup = TrainingBackup(filesystem, path)
-    backup.clear()
-    if content:
-        filesystem.pipe_file(str(path), content)
-    return backup
-
-
 @dataclass(frozen=True)
 class NoBackup(TrainingBackup):
     """Keeps nothing: for a training that is short, and whose model does not stay."""
@@ -141,10 +119,6 @@ class NoBackup(TrainingBackup):
 
     def load(self) -> None:
         """Return None: every training starts afresh."""
-
-    def content(self) -> bytes:
-        """Return nothing."""
-        return b""
 
     def save(self, state: dict[str, Any]) -> None:
         """Do nothing."""

@@ -9,6 +9,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io.core import DatasetError
 
+from mnist_vae.backend import BackendError, backend_name
 from mnist_vae.datasets.idx import IdxDataset
 from mnist_vae.datasets.in_use import ReleaseFileDataset
 from mnist_vae.datasets.keras_model import KerasModelDataset
@@ -44,9 +45,13 @@ class InputCheck:
         """Look at the inputs of the run that none of its nodes makes.
 
         Raises:
-            click.ClickException: An input or the engine is missing, or a parameter of the
-                model contradicts the model that is loaded.
+            click.ClickException: An input, the backend or the engine is missing, or a parameter of
+                the model contradicts the model that is loaded.
         """
+        try:
+            backend_name()
+        except BackendError as error:
+            raise click.ClickException(str(error)) from error
         if "params:embedding" in pipeline.inputs():
             try:
                 check_engine(check_parameters(self._parameters).embedding)

@@ -14,7 +14,6 @@ import click
 from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 
-from mnist_vae.cluster import follows
 from mnist_vae.retraining.job import asked_to_end
 from mnist_vae.retraining.records import Decline, Promote, RollBack
 from mnist_vae.tracking.config import TrackingConfig, TrackingConfigError, read_config
@@ -75,7 +74,7 @@ class Tracking:
     ) -> None:
         """Connect, and open a run of MLflow."""
         self._close_what_was_left_open()
-        if self._config is None or follows():  # the chief tracks what several workers train
+        if self._config is None:
             return
         self._catalog, self._followed = catalog, None
         names = ",".join(run_params["pipeline_names"] or ["__default__"])

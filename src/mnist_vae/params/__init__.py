@@ -27,7 +27,6 @@ from mnist_vae.params.shaping import (
     SplitParams,
     StreamingParams,
     TrainingParams,
-    WorkersParams,
 )
 from mnist_vae.params.use import (
     AnomalyParams,
@@ -63,7 +62,6 @@ __all__ = [
     "SplitParams",
     "StreamingParams",
     "TrainingParams",
-    "WorkersParams",
     "check_parameters",
 ]
 
@@ -80,7 +78,6 @@ class Parameters(Group):
     split: SplitParams
     model: ModelParams
     training: TrainingParams
-    workers: WorkersParams
     evaluation: EvaluationParams
     embedding: EmbeddingParams
     generation: GenerationParams

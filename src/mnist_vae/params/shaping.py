@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from mnist_vae.cluster import ClusterSource
 from mnist_vae.corruptions import Corruption, check_level
 from mnist_vae.params.group import Fraction, Group
 
@@ -65,16 +64,6 @@ class ModelParams(Group):
     `auto` spreads them where the code has at most three dimensions."""
     reconstruction: Literal["binary_crossentropy", "mse"] = "binary_crossentropy"
     """The reconstruction term: Bernoulli cross-entropy or squared error, summed over the pixels."""
-
-
-class WorkersParams(Group):
-    """Which processes train a model together (`workers`)."""
-
-    cluster: ClusterSource = "none"
-    """Who names the workers of a training: `tf_config`, the environment variable TF_CONFIG;
-    `slurm`, the variables that `srun` sets; `none` for one process."""
-    timeout: PositiveInt = 600
-    """Seconds that a worker waits for the others to start."""
 
 
 class TrainingParams(Group):

@@ -246,8 +246,7 @@ class Progress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Move the bar to where training is."""
         if not self._bar.disable:
-            # Several GPUs of a worker do not know their steps before the first epoch is over.
-            share = min(1.0, (batch + 1) / (self.params["steps"] or math.inf))
+            share = (batch + 1) / self.params["steps"]
             self._bar.update(round((self._epoch + share) * self._n_images) - self._bar.n)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

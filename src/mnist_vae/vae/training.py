@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from numpy.typing import NDArray
@@ -19,13 +18,10 @@ from mnist_vae.vae.callbacks import (
     TrainingFailedError,
     WarmUpKl,
 )
-from mnist_vae.vae.feeding import SHUFFLE_IMAGES, Batches, batches_of
+from mnist_vae.vae.feeding import SHUFFLE_IMAGES, batches_of
 from mnist_vae.vae.model import VariationalAutoencoder
 from mnist_vae.vae.networks import hidden_layers_of
 from mnist_vae.vae.precision import check_precision, computing_in
-
-if TYPE_CHECKING:  # it knows TensorFlow
-    from mnist_vae.vae.workers import Workers
 
 _VALIDATION_BATCH = 4096
 
@@ -81,7 +77,6 @@ def fit(
     validation: NDArray[Any] | StreamedImages,
     config: TrainingConfig,
     backup: BackupStore | None = None,
-    workers: Workers | None = None,
 ) -> TrainingRun:
     """Train `vae` in place and return how it went.
 
@@ -97,8 +92,6 @@ def fit(
         config: Epochs, batch size, learning rate and so on.
         backup: Where the state is kept after every epoch, and an interrupted training resumes
             from; None for neither.
-        workers: The workers that train the model together, each of which calls this with the same
-            images, of which each takes its share; None for this process alone.
 
     Returns:
         History and duration, those of earlier processes included.
@@ -108,16 +101,10 @@ def fit(
             validation loss never improved; the last is no failure where `config` says that the
             model comes trained.
         PrecisionError: `config.precision` would only be slower here.
-        WorkersError: A worker is lost.
     """
-    if workers is not None:
-        config = workers.config(config, len(train), len(validation))
     check_precision(config.precision, jit_compile=config.jit_compile)
-    with (
-        nullcontext(vae) if workers is None else workers.training(vae) as model,
-        computing_in(config.precision, model.encoder, model.decoder),
-    ):
-        return _fit(model, train, validation, config, backup, workers)
+    with computing_in(config.precision, vae.encoder, vae.decoder):
+        return _fit(vae, train, validation, config, backup)
 
 
 def _fit(
@@ -126,14 +113,13 @@ def _fit(
     validation: NDArray[Any] | StreamedImages,
     config: TrainingConfig,
     backup: BackupStore | None,
-    workers: Workers | None,
 ) -> TrainingRun:
     keras.utils.set_random_seed(config.seed)
     batch_size = min(config.batch_size, len(train))
     batches = batches_of(train, batch_size, config.seed, config.shuffle_images)
     # As few batches as memory is no matter for, and of one size if possible: each is compiled.
     n_batches = -(-len(validation) // _VALIDATION_BATCH)
-    validation_batches = _fed(batches_of(validation, -(-len(validation) // n_batches)), workers)
+    validation_batches = batches_of(validation, -(-len(validation) // n_batches)).dataset()
     _compile(vae, config, len(batches))
     early_stopping = keras.callbacks.EarlyStopping(
         monitor="val_loss",
@@ -142,15 +128,12 @@ def _fit(
         restore_best_weights=config.early_stopping_patience is not None,
     )
     state = Backup(backup, early_stopping)
-    restored = state.restore(vae)
-    if workers is not None:
-        workers.draw_apart(vae)
-    if not restored:
+    if not state.restore(vae):
         state.untrained = vae.evaluate(validation_batches, verbose=0, return_dict=True)["loss"]
     progress = Progress(batch_size * len(batches), config.epochs, state.epoch)
     try:
         vae.fit(
-            _fed(batches, workers),
+            batches.dataset(),
             shuffle=False,
             epochs=config.epochs,
             initial_epoch=config.epochs if state.stopped else state.epoch,
@@ -173,10 +156,6 @@ def _fit(
     if not config.warm_start:
         _check_improvement(state.untrained, state.history["val_loss"], state.stopped)
     return TrainingRun(state.history, state.seconds)
-
-
-def _fed(batches: Batches, workers: Workers | None) -> Any:
-    return batches.dataset() if workers is None else workers.batches(batches)
 
 
 def _compile(vae: VariationalAutoencoder, config: TrainingConfig, steps_per_epoch: int) -> None:

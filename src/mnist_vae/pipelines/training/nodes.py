@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from mnist_vae import recipe
-from mnist_vae.cluster import joined_workers
 from mnist_vae.datasets.backup import TrainingBackup
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import ImageSet
@@ -28,7 +27,6 @@ def train_vae(
 ) -> Iterator[tuple[KerasModel, KerasModel, pd.DataFrame, dict[str, Any]]]:
     """Train encoder and decoder together by minimising −ELBO (`recipe.train`).
 
-    Several workers train the model together where the run has joined them (`hooks/workers.py`).
     A training that was killed resumes where it was, when parameters, data and code are still the
     same, and ends with the bytes that it would have had.
 
@@ -45,7 +43,6 @@ def train_vae(
         training_params,
         seed,
         training_backup,
-        joined_workers(),
     )
     yield trained.encoder, trained.decoder, trained.history, trained.summary
     training_backup.clear()  # Kedro saved all of them before it asked for more
