@@ -14,6 +14,7 @@ FLOORS = [
     {
         "backend",
         "corruptions",
+        "deadline",
         "images",
         "streamed",
         "params",

@@ -23,6 +23,7 @@ from PIL import Image
 from mnist_vae.datasets.archive import ImageArchiveDataset
 from mnist_vae.datasets.archive_parts import FILE_KEYS
 from mnist_vae.datasets.idx import IdxError, write_idx
+from tests.loopback import dripping_server
 
 NAMES = dict(
     zip(FILE_KEYS, ["train-images", "train-labels", "t10k-images", "t10k-labels"], strict=True)
@@ -412,6 +413,19 @@ def test_a_name_server_that_hangs_costs_no_more_than_the_timeout(tmp_path, monke
         dataset.load()
     assert time.monotonic() - start < 5
     released.set()
+
+
+def test_a_mirror_that_never_ends_its_answer_is_left_for_the_next_one(
+    tmp_path, server, monkeypatch
+):
+    monkeypatch.setattr("mnist_vae.datasets.archive._SECONDS_A_FILE", 0.5)
+    publish(server, "good")
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    with dripping_server(head) as slow:
+        mirrors = [slow, f"{server.url}/good"]
+        loaded = archive(tmp_path, order=["mirrors"], mirrors=mirrors).load()
+    assert_whole(loaded)
+    assert loaded.manifest["files"]["train_images"]["origin"].startswith(server.url)
 
 
 def test_a_dead_network_without_the_sample_is_an_error_that_names_every_reason(

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from mnist_vae.datasets import batch_files
 from mnist_vae.hooks.job import Jobs
 from mnist_vae.hooks.tracking import Tracking
 from mnist_vae.params import Parameters
-from mnist_vae.retraining.job import Terminated
+from mnist_vae.retraining.job import JobLock, Terminated
 from mnist_vae.retraining.records import (
     BatchRecord,
     Decision,
@@ -40,6 +41,7 @@ from mnist_vae.retraining.records import (
 )
 from mnist_vae.settings import CONFIG_LOADER_ARGS, HOOKS
 from tests.incoming import images_of, put
+from tests.loopback import dripping_server
 from tests.projects import ROOT
 
 ORDER = {"reason": "so it is", "model_version": "new", "fingerprint": "f", "keep": 5}
@@ -637,36 +639,93 @@ def test_off_the_main_thread_the_job_runs_without_a_handler(begin, capsys):
     assert last_line(capsys)["outcome"] == "kept"
 
 
+@contextlib.contextmanager
+def served(handler):
+    """Yield the address of a server on loopback."""
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/secret"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.fixture
 def webhook():
     """A server on loopback that keeps what it is sent, and answers as it is told."""
     received = []
 
     class Handler(BaseHTTPRequestHandler):
-        status = 200
+        status, location = 200, None
 
         def do_POST(self):
             received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.answer()
+
+        def do_GET(self):
+            received.append(None)
+            self.answer()
+
+        def answer(self):
             self.send_response(self.status)
+            if self.location:
+                self.send_header("Location", self.location)
             self.end_headers()
 
         def log_message(self, *_):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield SimpleNamespace(
-        url=f"http://127.0.0.1:{server.server_port}/secret", received=received, handler=Handler
-    )
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(Handler) as url:
+        yield SimpleNamespace(url=url, received=received, handler=Handler)
 
 
 def test_the_webhook_gets_the_last_line(begin, webhook, capsys):
     begin(webhook=webhook.url).after_pipeline_run()
     assert webhook.received == [last_line(capsys)]
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"], ids=["head", "body"]
+)
+def test_a_webhook_that_never_ends_its_answer_holds_up_nothing(begin, tmp_path, capsys, answer):
+    with dripping_server(answer) as url:
+        job = begin(webhook=url, webhook_timeout=1.0)
+        began = time.monotonic()
+        job.after_pipeline_run()
+    assert time.monotonic() - began < 3
+    assert journal(tmp_path) == [last_line(capsys)]
+
+
+def test_the_webhook_is_told_when_the_lock_is_free_and_the_figures_are_written(
+    begin, tmp_path, monkeypatch
+):
+    handler = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def look(*_):
+        JobLock(tmp_path / "data/06_models/retraining.lock").take("now")
+        seen.append((tmp_path / "data/08_reporting/prometheus/mnist_vae_retraining.prom").exists())
+        seen.append(signal.getsignal(signal.SIGTERM) is handler)
+
+    monkeypatch.setattr("mnist_vae.hooks.job.notify", look)
+    begin().after_pipeline_run()
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_webhook_is_not_followed_elsewhere(begin, webhook, caplog, status):
+    class Elsewhere(webhook.handler):
+        pass
+
+    with served(Elsewhere) as elsewhere:
+        webhook.handler.status = status
+        webhook.handler.location = elsewhere
+        Elsewhere.status = 200
+        begin(webhook=webhook.url).after_pipeline_run()
+    assert len(webhook.received) == 1, "it was asked, and nobody else"
+    assert f"The webhook was not told (HTTP {status}" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["answers 500", "nobody there", "no address", "not a URL"])

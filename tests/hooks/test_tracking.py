@@ -2,6 +2,8 @@
 
 import logging
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import click
@@ -13,6 +15,8 @@ from mnist_vae.hooks import tracking as hook
 from mnist_vae.hooks.tracking import Tracking
 from mnist_vae.retraining.job import Terminated
 from mnist_vae.settings import CONFIG_LOADER_ARGS, HOOKS
+from mnist_vae.tracking import run as tracking_run
+from tests.loopback import dripping_server
 from tests.projects import ROOT, copy_project
 
 RUN = {"pipeline_names": ["retraining"], "env": "mlflow", "runtime_params": {"seed": 1}}
@@ -36,6 +40,8 @@ class Run:
             self.calls.append((name, *arguments))
             if self.error is not None:
                 raise self.error
+            if name == "call":
+                arguments[0](*arguments[1:])
 
         return call
 
@@ -103,6 +109,48 @@ def test_what_mlflow_raises_is_said_once_and_ends_the_tracking(opened, caplog):
     assert "ConnectionError (no answer from http://tracking.example/api)" in record.message
 
 
+def test_a_server_that_never_ends_its_answer_holds_up_no_run(monkeypatch, caplog):
+    pytest.importorskip("mlflow")
+    monkeypatch.setattr("mnist_vae.tracking.run.DEADLINE", 1.0)
+    tracking = Tracking()
+    with dripping_server() as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        tracking.after_context_created(context_of("mlflow"))
+        import mlflow  # noqa: F401 - it takes its seconds before the clock runs
+
+        began = time.monotonic()
+        run_all_hooks(tracking)
+    assert time.monotonic() - began < 5
+    (record,) = caplog.records
+    assert "This run is not tracked: expected MLflow to answer, received TimeoutError" in (
+        record.message
+    )
+
+
+def test_an_exchange_that_does_not_end_ends_the_tracking_alone(opened, monkeypatch, caplog):
+    over = threading.Event()
+
+    class Stuck:
+        def log_batch(self, *_, **__):
+            over.wait(20)
+
+        def set_terminated(self, _, status):
+            raise AssertionError("it is asked no more while it has not answered")
+
+    monkeypatch.setattr(tracking_run, "DEADLINE", 0.3)
+    monkeypatch.setitem(sys.modules, "mlflow.entities", SimpleNamespace(Param=lambda *v: v))
+    tracking, _ = opened()
+    tracking._run = tracked = tracking_run.TrackedRun(Stuck(), "1")
+    began = time.monotonic()
+    call_hooks_within(tracking)
+    tracking.after_pipeline_run()
+    tracked.close_as_left()  # at the end of the process
+    assert time.monotonic() - began < 5
+    over.set()
+    (record,) = caplog.records
+    assert "This run is not tracked any further" in record.message
+
+
 def test_a_run_is_opened_with_its_name_and_closed_as_it_ends(monkeypatch):
     given = []
     run = Run()
@@ -168,11 +216,12 @@ def test_the_alias_is_looked_after_once_for_each_release(opened, monkeypatch):
 
     followed = []
     monkeypatch.setattr(registry, "follow", lambda *arguments: followed.append(arguments))
-    tracking, _ = opened()
+    tracking, run = opened()
     first, second = SimpleNamespace(name="000001-a"), SimpleNamespace(name="000002-b")
     for release in (None, first, first, second):
         tracking.after_dataset_loaded(dataset_name="champion", data=release)
     assert followed == [("client", "1", first), ("client", "1", second)]
+    assert [call[0] for call in run.calls] == ["call", "call"], "each with the deadline"
 
 
 def test_a_wrong_file_stops_the_command_before_any_work(tmp_path):

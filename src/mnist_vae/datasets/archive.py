@@ -28,11 +28,13 @@ from mnist_vae.datasets.archive_parts import (
     unreachable,
 )
 from mnist_vae.datasets.idx import MAX_BYTES, IdxError, read_first_images, read_idx
+from mnist_vae.deadline import within
 from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, evenly
 
 SOURCES = ("folder", "mirrors", "sample")
 
 _CLIENT_ERRORS = range(400, 500)
+_SECONDS_A_FILE = 900  # to download it, however slowly a mirror sends
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +93,8 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
                 `order` says, and nothing is downloaded into it.
             labels: The lowest and the highest label allowed.
             max_bytes: Refuse a file that is larger than this, packed or unpacked.
-            timeout: Seconds that a mirror has to answer, and that a download may stall.
+            timeout: Seconds that a mirror has to answer, and that a download may stall; a file may
+                take a quarter of an hour.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
 
         Raises:
@@ -268,7 +271,7 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
                 continue
             for key in missing:
                 try:
-                    parts[key] = self._download(key, mirror)
+                    parts[key] = within(_SECONDS_A_FILE, self._download, key, mirror)
                 except DatasetError as error:  # of this file only
                     reasons.append(str(error))
                     logger.warning("%s", error)

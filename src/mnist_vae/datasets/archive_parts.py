@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
 from mnist_vae.datasets.idx import IdxError, check_pair
+from mnist_vae.deadline import within
 from mnist_vae.images import IMAGE_SHAPE, ImageSet
 
 FILE_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -150,21 +151,13 @@ def unreachable(url: str, timeout: float) -> str | None:
     """
     import requests
 
-    outcome: list[str | None] = []
-
-    def ask() -> None:
-        try:
-            requests.head(url, timeout=timeout, allow_redirects=True)
-            outcome.append(None)
-        except (OSError, ValueError) as error:
-            outcome.append(f"is not reachable ({type(error).__name__})")
-
-    # The timeout of `requests` is one for each address, and does not cover the look-up of the
-    # name; a thread that nobody waits for covers both.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(timeout)
-    return outcome[0] if outcome else f"is not reachable (no answer within {timeout:g} s)"
+    try:
+        within(timeout, partial(requests.head, url, timeout=timeout, allow_redirects=True))
+    except TimeoutError:  # not of `requests`, which has one for each address
+        return f"is not reachable (no answer within {timeout:g} s)"
+    except (OSError, ValueError) as error:
+        return f"is not reachable ({type(error).__name__})"
+    return None
 
 
 def read_sample() -> dict[str, Part]:

@@ -64,8 +64,8 @@ class Jobs:
 
     Before the first node: take the job's lock, log to a file too, and, where the job is about it,
     repair the model in service. After the last one, or where the run is over sooner: one line of
-    JSON in the journal, on stdout, and to the webhook; then the exit code of the outcome
-    (`<job>.exit_codes`).
+    JSON in the journal and on stdout, the figures for Prometheus, and, when the lock is free, the
+    line to the webhook; then the exit code of the outcome (`<job>.exit_codes`).
     """
 
     def __init__(self) -> None:
@@ -265,13 +265,16 @@ class Jobs:
         try:
             reason = with_environment(printable(reason), self._env)
             self._tell(record, outcome, exit_code, reason)
+            self._lock.free()
+            self._signals.stop()  # whoever ends the process now loses the webhook's word alone
+            notify(self._webhook, record, self._webhook_timeout)
         finally:
             self._let_go()
         if exit_code or stop:
             sys.exit(exit_code)
 
     def _tell(self, record: dict[str, Any], outcome: Outcome, exit_code: int, reason: str) -> None:
-        """Log how the job ended, and give the line of it to all who read it."""
+        """Log how the job ended, and give the line of it to all who read it here."""
         record |= {
             "outcome": outcome,
             "exit_code": exit_code,
@@ -287,7 +290,6 @@ class Jobs:
         if self._journal.add(line) and record.get("batches"):
             self._mark_reported()
         say(line)
-        notify(self._webhook, record, self._webhook_timeout)
         self._write_metrics(record)
 
     def _write_metrics(self, record: dict[str, Any]) -> None:

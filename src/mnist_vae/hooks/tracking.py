@@ -35,7 +35,8 @@ _NO_TAGS = ("runtime_params", "project_path", "runner")
 class Tracking:
     """Track a run in MLflow: parameters, metrics, pictures, and the model in service.
 
-    Whatever MLflow raises is logged in one sentence and ends the tracking, never the run. Named
+    Whatever MLflow raises is logged in one sentence and ends the tracking, never the run, and so
+    does an exchange that has not come to its end by the deadline (`tracking.run.DEADLINE`). Named
     before the hook of the jobs in the settings, it opens a run of MLflow after the job has taken
     its lock.
     """
@@ -137,7 +138,7 @@ class Tracking:
         if release is not None and release.name != self._followed:
             from mnist_vae.tracking.registry import follow
 
-            follow(run.client, run.id, release)
+            run.call(follow, run.client, run.id, release)
             self._followed = release.name
 
     @contextmanager
@@ -154,7 +155,8 @@ class Tracking:
                 " any further" if run is not None else "",
                 *_expected_and_received(error),
             )
-            if run is not None:
+            # One that has not answered is told at the end of the process, when the lock is free.
+            if run is not None and not isinstance(error, TimeoutError):
                 with suppress(Exception):
                     run.close("KILLED")
 

@@ -102,7 +102,7 @@ class RetrainingParams(Group):
     withdraw: tuple[str, ...] = Field(default=(), strict=False)
     """The batches that the pipeline `withdrawal` takes out of use, by name."""
     webhook_timeout: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds to wait for the webhook's answer; its address is a credential."""
+    """Seconds that telling the webhook may take; its address is a credential."""
     exit_codes: ExitCodesParams = ExitCodesParams()
 
     @field_validator("withdraw", mode="before")

@@ -21,6 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mnist_vae.deadline import within
 from mnist_vae.retraining.records import Outcome
 
 logger = logging.getLogger(__name__)
@@ -266,6 +267,11 @@ def notify(url: str | None, record: dict[str, Any], timeout: float) -> None:
 
     Its address is a secret, and what `requests` raises holds it: the type of the error is all that
     is said.
+
+    Args:
+        url: The address.
+        record: What is sent.
+        timeout: Seconds for the whole exchange, however slowly the webhook answers.
     """
     if not url:
         return
@@ -274,13 +280,24 @@ def notify(url: str | None, record: dict[str, Any], timeout: float) -> None:
     connections = logging.getLogger("urllib3.connectionpool")
     before, connections.disabled = connections.disabled, True  # at DEBUG it says the address
     try:
-        requests.post(url, json=record, timeout=timeout).raise_for_status()
+        status = within(timeout, _post, url, record, timeout)
+        problem = None if status < requests.codes.multiple_choices else f"HTTP {status}"
     except Exception as error:
-        logger.warning(
-            "The webhook was not told (%s); nothing else depends on it.", type(error).__name__
-        )
+        problem = type(error).__name__
     finally:
         connections.disabled = before
+    if problem:
+        logger.warning("The webhook was not told (%s); nothing else depends on it.", problem)
+
+
+def _post(url: str, record: dict[str, Any], timeout: float) -> int:
+    """Return the status of the answer, whose body nobody reads; no redirect is followed."""
+    import requests
+
+    with requests.post(
+        url, json=record, timeout=timeout, allow_redirects=False, stream=True
+    ) as response:
+        return response.status_code
 
 
 def say(line: str) -> None:

@@ -7,8 +7,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -16,6 +17,7 @@ import fsspec
 from pydantic import BaseModel
 
 from mnist_vae.datasets.atomic import replacing
+from mnist_vae.deadline import Exchanges, within
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +31,9 @@ _MEASURED = ("metrics", "retraining_decision")
 _TAGS = ("outcome", "reason", "model_version")
 _METRICS_OF_A_REQUEST, _PARAMETERS_OF_A_REQUEST = 1000, 100  # more are refused
 _LONGEST_PARAMETER = 500  # characters, which every version of MLflow takes
+
+DEADLINE = 60.0
+"""Seconds that one exchange with MLflow may take, uploads too, however slowly it answers."""
 
 CONTEXT = "MLFLOW_RUN_CONTEXT"
 """The environment variable of MLflow with more tags of a run, as JSON."""
@@ -44,10 +49,12 @@ def open_run(config: TrackingConfig, name: str, tags: dict[str, str]) -> Tracked
 
     Raises:
         ModuleNotFoundError: MLflow is not installed.
+        TimeoutError: It did not answer within the deadline.
     """
     client, experiment = prepare(config)
     tags = {**json.loads(os.environ.get(CONTEXT) or "{}"), **tags}
-    return TrackedRun(client, client.create_run(experiment, tags=tags, run_name=name).info.run_id)
+    create = partial(client.create_run, experiment, tags=tags, run_name=name)
+    return TrackedRun(client, within(DEADLINE, create).info.run_id)
 
 
 def prepare(config: TrackingConfig) -> tuple[Any, str]:
@@ -55,8 +62,15 @@ def prepare(config: TrackingConfig) -> tuple[Any, str]:
 
     Raises:
         ModuleNotFoundError: MLflow is not installed.
+        TimeoutError: It did not answer within the deadline.
     """
     _set_defaults()
+    import mlflow  # noqa: F401 - which takes seconds of its own, before the clock runs
+
+    return within(DEADLINE, _connect, config)
+
+
+def _connect(config: TrackingConfig) -> tuple[Any, str]:
     from mlflow import MlflowClient
 
     _prepare_database(config.database)
@@ -70,7 +84,7 @@ def prepare(config: TrackingConfig) -> tuple[Any, str]:
 class TrackedRun:
     """A run of MLflow that is open until `close`, at the latest until the process ends.
 
-    Whatever MLflow raises comes out of the methods.
+    Whatever MLflow raises comes out of the methods, and TimeoutError after the deadline.
 
     Attributes:
         client: MLflow's own.
@@ -81,11 +95,17 @@ class TrackedRun:
         self.client, self.id = client, run_id
         self._logged: set[str] = set()
         self._told_its_outcome = False
+        self._exchanges = Exchanges()
         atexit.register(self.close_as_left)
+
+    def call(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Have the function tell MLflow something, with the deadline."""
+        self._exchanges.call(DEADLINE, function, *arguments)
 
     def close(self, status: Status) -> None:
         """Close the run."""
-        self.client.set_terminated(self.id, status)
+        self.call(self.client.set_terminated, self.id, status)
+        self._exchanges.close()
         atexit.unregister(self.close_as_left)
 
     def close_as_left(self) -> None:
@@ -96,6 +116,13 @@ class TrackedRun:
 
     def log_parameters(self, inputs: dict[str, Any]) -> None:
         """Log the parameters among a node's inputs one by one, if they are not there yet."""
+        self.call(self._log_parameters, inputs)
+
+    def log(self, name: str, data: Any) -> None:
+        """Log a dataset of this name, if it is one of those that are for people."""
+        self.call(self._log, name, data)
+
+    def _log_parameters(self, inputs: dict[str, Any]) -> None:
         from mlflow.entities import Param
 
         values = {
@@ -110,8 +137,7 @@ class TrackedRun:
             self.client.log_batch(self.id, params=some)
         self._logged.update(values)
 
-    def log(self, name: str, data: Any) -> None:
-        """Log a dataset of this name, if it is one of those that are for people."""
+    def _log(self, name: str, data: Any) -> None:
         from PIL import Image
         from plotly.graph_objects import Figure
 
