@@ -7,6 +7,7 @@ from mnist_vae.hooks.model_in_use import ModelInUse
 from mnist_vae.hooks.parameters import ParameterCheck
 from mnist_vae.hooks.result import Result
 from mnist_vae.hooks.retention import Retention
+from mnist_vae.hooks.run_lock import RunLock
 from mnist_vae.hooks.tracking import Tracking
 
 HOOKS = (
@@ -16,6 +17,7 @@ HOOKS = (
     Tracking(),
     InputCheck(),
     ModelInUse(),
+    RunLock(),
     Jobs(),
 )
 
