@@ -84,11 +84,25 @@ class ProvenanceDataset(AbstractDataset[NoReturn, dict[str, Any]]):
 
 
 def _git_commit() -> str | None:
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
+    """Return the commit of the repository that tracks this file, whatever other is around it."""
+    here = Path(__file__)
+    # In a hook of git these name the repository of the hook.
+    around = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    environment = {name: value for name, value in os.environ.items() if name not in around}
+
+    def git(*arguments: str) -> str:
         finished = subprocess.run(  # noqa: S603
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            ["git", *arguments],  # noqa: S607 - the user's own
+            cwd=here.parent,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
+        return finished.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)
+        return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return finished.stdout.strip()
