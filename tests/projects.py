@@ -16,6 +16,9 @@ NO_NETWORK = dict.fromkeys(
 )
 """Variables of a process that reaches nothing: a proxy that refuses at once."""
 
+ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""Variables of a process for which text is not UTF-8 unless it says so; any system has this."""
+
 
 def copy_project(folder: Path) -> Path:
     """Copy what `kedro` needs of the project, without data, and return the folder."""

@@ -96,7 +96,7 @@ def _git_commit() -> str | None:
             cwd=here.parent,
             env=environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         )
         return finished.stdout.strip()

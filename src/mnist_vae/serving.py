@@ -35,7 +35,7 @@ class EmbeddingModel:
 
         self._encoder = load_model(release / "encoder.keras")
         self._decoder = load_model(release / "decoder.keras")
-        run = json.loads((release / "run_manifest.json").read_text())
+        run = json.loads((release / "run_manifest.json").read_text(encoding="utf-8"))
         self._model_version: str = run["model_version"]
         self._reconstruction: str = run["training"]["reconstruction"]
         embedding = run["parameters"]["embedding"]

@@ -10,6 +10,7 @@ from kedro.framework.startup import bootstrap_project
 
 from mnist_vae.datasets.releases import ReleaseDataset
 from tests.conftest import run
+from tests.projects import ASCII_LOCALE, kedro
 from tests.releases import (
     as_of_an_earlier_version,
     promote_last_trained,
@@ -54,6 +55,15 @@ def test_it_is_made_again_from_what_is_there_to_the_same_bytes(copied):
     before = report_of(copied)
     run(copied, "model_report")
     assert report_of(copied) == before
+
+
+@pytest.mark.slow
+def test_it_and_the_card_are_the_same_bytes_in_a_locale_that_is_not_utf_8(copied):
+    card = copied / "data/test/08_reporting/model_card.md"
+    before = report_of(copied), card.read_text(encoding="utf-8")
+    finished = kedro(copied, "run", "--env=test", "--pipelines=model_report", **ASCII_LOCALE)
+    assert finished.returncode == 0, finished.stderr
+    assert (report_of(copied), card.read_text(encoding="utf-8")) == before
 
 
 def test_figures_of_an_earlier_model_are_not_mixed_with_it(copied):

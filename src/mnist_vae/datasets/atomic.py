@@ -144,7 +144,7 @@ def replacing(filesystem: Any, path: PurePosixPath) -> Iterator[PurePosixPath]:
 def write_json(path: Path, value: Any) -> None:
     """Replace a small file on a local disk."""
     with replacing(fsspec.filesystem("file"), PurePosixPath(path)) as partial:
-        Path(partial).write_text(json.dumps(value, indent=2) + "\n")
+        Path(partial).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def move(
@@ -283,7 +283,12 @@ class AtomicJSONDataset(AtomicSave, JSONDataset):
 
 
 class AtomicTextDataset(AtomicSave, TextDataset):
-    """`text.TextDataset`, saved atomically."""
+    """`text.TextDataset`, saved atomically, as UTF-8 in any locale."""
+
+    DEFAULT_FS_ARGS: ClassVar[dict[str, Any]] = {
+        "open_args_load": {"mode": "r", "encoding": "utf-8"},
+        "open_args_save": {"mode": "w", "encoding": "utf-8"},
+    }
 
 
 class AtomicMarkdownDataset(AtomicTextDataset):

@@ -65,7 +65,7 @@ class DeclinedDataset(AbstractDataset[NoReturn, list[Declined]]):
 def read_declined(folder: Path) -> list[Declined]:
     """Return the records of candidates that were declined or rolled back, oldest first."""
     try:
-        entries = _LIST.validate_python(json.loads((folder / _FILE).read_text()))
+        entries = _LIST.validate_python(json.loads((folder / _FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError):  # to try one of them again does no harm
         return []
     of_old = any(isinstance(entry, str) for entry in entries)
@@ -89,7 +89,9 @@ def _releases_out_of_service(folder: Path) -> dict[str, str]:
     for path in sorted(folder.glob(f"releases/*/{MANIFEST}")):
         if path.parent != champion:
             with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
-                found[json.loads(path.read_text())["fingerprint"]] = path.parent.name
+                found[json.loads(path.read_text(encoding="utf-8"))["fingerprint"]] = (
+                    path.parent.name
+                )
     return found
 
 

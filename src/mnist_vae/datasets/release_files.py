@@ -103,7 +103,7 @@ class Release:
             from PIL import Image
 
             return Image.open(path)
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def check(self) -> None:
         """Refuse a release whose files are not those that were promoted.
@@ -132,7 +132,7 @@ def read_release(folder: Path) -> Release:
         DamagedRelease: It has no readable manifest.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         _Manifest.model_validate(manifest)
     except ValidationError as error:
         first = error.errors()[0]
@@ -214,7 +214,7 @@ def not_a_link(champion: Path, releases: Path) -> ReleaseError:
     """Say how to mend what a restore that does not keep links made of the champion."""
     name, received, aside = "<the release to serve>", "another thing", "champion.restored"
     try:
-        told = json.loads((champion / MANIFEST).read_text())["release"]
+        told = json.loads((champion / MANIFEST).read_text(encoding="utf-8"))["release"]
         if _NAME.fullmatch(told):
             name, received = told, f"a copy of {told}"
             aside = aside if (releases / told).is_dir() else f"{releases.name}/{told}"

@@ -100,7 +100,7 @@ def write_data(model: ExploredModel, folder: Path, most_images: int, seed: int) 
         "classes": classes_of(z, label),
         "sheets": {"files": _write_sheets(images, folder), "columns": SHEET_COLUMNS},
     }
-    (folder / "model.json").write_text(json.dumps(description, allow_nan=False))
+    (folder / "model.json").write_text(json.dumps(description, allow_nan=False), encoding="utf-8")
 
 
 def axes_of(z: Floats) -> dict[str, Any]:

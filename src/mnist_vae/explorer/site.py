@@ -81,7 +81,7 @@ def build_site(
         (site / "vendor").mkdir()
         for name, path in runtime.items():
             shutil.copyfile(path, site / "vendor" / name)
-        (site / "vendor" / "NOTICE.txt").write_text(_NOTICE)
+        (site / "vendor" / "NOTICE.txt").write_text(_NOTICE, encoding="utf-8")
         (site / "data").mkdir()
         write_data(model, site / "data", most_images, seed)
         # Some hosts would pass over folders that they take for their own.

@@ -84,7 +84,7 @@ def _local_path(catalog: CatalogProtocol[Any, Any], name: str) -> Path:
 def _model_version(path: Path) -> str | None:
     """Return the model that a JSON file names, or None where it names none that can be read."""
     try:
-        version = json.loads(path.read_text())["model_version"]
+        version = json.loads(path.read_text(encoding="utf-8"))["model_version"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return str(version)

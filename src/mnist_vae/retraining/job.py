@@ -124,7 +124,9 @@ class JobLock:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise LockedError(f"another run is under way: {self._who()}") from error
-        self._holder.write_text(json.dumps({"pid": os.getpid(), "started": started}) + "\n")
+        self._holder.write_text(
+            json.dumps({"pid": os.getpid(), "started": started}) + "\n", encoding="utf-8"
+        )
 
     def free(self) -> None:
         """Give the lock back, if this run has it."""
@@ -132,7 +134,7 @@ class JobLock:
 
     def _who(self) -> str:
         try:
-            holder = json.loads(self._holder.read_text())
+            holder = json.loads(self._holder.read_text(encoding="utf-8"))
             return f"process {holder['pid']}, since {holder['started']}"
         except (OSError, ValueError, KeyError, TypeError):
             return "a process that has only just begun"

@@ -75,7 +75,7 @@ def execute(
 def earlier_result(order: RunOrder) -> RunResult | None:
     """Return the result that is there, if it is of these parameters, data and code."""
     try:
-        found = json.loads((order.folder / RESULT).read_text())
+        found = json.loads((order.folder / RESULT).read_text(encoding="utf-8"))
         if found["fingerprint"] != order.fingerprint:
             return None
         return _result(order, Figures(**found["figures"]), earlier=True)
@@ -85,9 +85,9 @@ def earlier_result(order: RunOrder) -> RunResult | None:
 
 def read_figures(data: Path) -> Figures:
     """Return what the last training in this data folder reached."""
-    metrics = json.loads((data / "08_reporting/metrics.json").read_text())
+    metrics = json.loads((data / "08_reporting/metrics.json").read_text(encoding="utf-8"))
     summaries = (data / "06_models/training_summary.json").glob("*/training_summary.json")
-    summary = json.loads(max(summaries).read_text())
+    summary = json.loads(max(summaries).read_text(encoding="utf-8"))
     return Figures(
         splits={
             split: {term: metrics["splits"][split][term] for term in _TERMS}
@@ -103,7 +103,7 @@ def read_figures(data: Path) -> Figures:
 
 def last_line(log: Path) -> str:
     """Return the last line that is not empty."""
-    lines = log.read_text(errors="replace").split("\n")
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     said = next((line for line in reversed(lines) if line.strip()), "")
     return printable(said.strip().removeprefix("Error: ")[:_LONGEST_LINE])
 
@@ -134,7 +134,7 @@ def _run(
 ) -> int:
     """Run `kedro run` until it ends, and return its exit code."""
     threads = dict.fromkeys(_ONE_THREAD, "1") if one_thread else {}
-    with (order.folder / LOG).open("w") as log:
+    with (order.folder / LOG).open("w", encoding="utf-8") as log:
         process = subprocess.Popen(  # noqa: S603
             _command(order),
             cwd=order.project,
@@ -176,7 +176,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def _locked(path: Path, stopped: Callable[[], bool]) -> Iterator[IO[str]]:
     """Hold the lock of a run's folder, which the system frees when its last holder is gone."""
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         while not stopped():
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

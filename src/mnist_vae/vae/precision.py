@@ -81,6 +81,6 @@ def check_precision(precision: str, *, jit_compile: bool) -> None:
 def _cpu_flags() -> set[str]:
     """Return what the processor can do, as Linux tells it; nothing elsewhere."""
     try:
-        return set(Path("/proc/cpuinfo").read_text().split())
+        return set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
         return set()
