@@ -144,15 +144,159 @@ def test_systemd_leaves_a_dollar_in_a_path_as_it_is(schedule, command, project, 
     assert str(project).replace("%", "%%") in service
 
 
-def test_systemd_would_have_found_a_wrong_calendar_and_a_kedro_that_is_not_there(
-    schedule, command, tmp_path
-):
+# Those that systemd or a line of cron cannot hold, or only if they are written in another way.
+AWKWARD = {
+    "quote": 'a"b',
+    "apostrophe": "a'b",
+    "backslash": "a\\b",
+    "tab": "a\tb",
+    "line break": "a\nb",
+    "return": "a\rb",
+    "no UTF-8": "a\udcffb",
+    "space at the end": "ab ",
+    "backslash at the end": "ab\\",
+    "per cent": "a%b",
+    "dollar": "a$b${c}",
+    "semicolon": "a ; b",
+}
+awkward = pytest.mark.parametrize("name", AWKWARD.values(), ids=AWKWARD)
+
+
+def asked_for(project, *arguments):
+    return CliRunner().invoke(
+        cli, ["schedule", *map(str, arguments)], obj=SimpleNamespace(project_path=project)
+    )
+
+
+def is_refused_in_a_sentence(finished):
+    return finished.exit_code != 0 and re.search(
+        "Error: .*expected .*received .*;", " ".join(finished.output.split())
+    )
+
+
+@awkward
+@pytest.mark.parametrize("which", ["project", "environment"])
+def test_systemd_takes_the_units_or_they_are_refused(tmp_path, monkeypatch, name, which):
+    project = copy_project(tmp_path / (name if which == "project" else "project"))
+    kedro = tmp_path / (name if which == "environment" else "environment") / "kedro"
+    kedro.parent.mkdir(exist_ok=True)
+    kedro.write_text("#!/bin/sh\n")
+    kedro.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(kedro.with_name("python")))
     units = tmp_path / "units"
+    finished = asked_for(project, "systemd", "--folder", units)
+    if finished.exit_code:
+        assert is_refused_in_a_sentence(finished)
+        assert not units.exists()
+        return
+    assert verify(units, tmp_path) == ""
+    service = (units / "mnist-vae-retraining.service").read_text()
+    folder = project if which == "project" else kedro
+    assert str(folder).replace("%", "%%") in service
+    assert folder.name == folder.name.strip(), "systemd takes white space from the end"
+
+
+@pytest.mark.parametrize(
+    "calendar", ["Sun 25:00", "", "every week", "daily\nPersistent=false", "0 3 * * 0"]
+)
+def test_a_calendar_that_systemd_does_not_know_is_refused(project, tmp_path, calendar):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is needed: it comes with systemd")
+    finished = asked_for(project, "systemd", "--folder", tmp_path / "units", "--calendar", calendar)
+    assert finished.exit_code == 2
+    assert is_refused_in_a_sentence(finished), finished.output
+    assert "--calendar" in finished.output
+    assert not (tmp_path / "units").exists()
+
+
+def test_a_kedro_that_is_not_there_is_said_before_the_first_night(project, command, tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is needed: it comes with systemd")
     command.unlink()
-    schedule("systemd", "--folder", units, "--calendar", "Sun 25:00")
-    problems = verify(units, tmp_path)
-    assert "Failed to parse calendar specification" in problems
-    assert f"Command {command} is not executable" in problems
+    finished = asked_for(project, "systemd", "--folder", tmp_path / "units")
+    assert finished.exit_code == 1
+    assert f"Command {command} is not executable" in " ".join(finished.output.split())
+    assert not (tmp_path / "units").exists()
+
+
+@awkward
+def test_a_line_of_cron_runs_in_the_project_or_is_refused(tmp_path, command, name):
+    project = copy_project(tmp_path / name)
+    finished = asked_for(project, "cron")
+    if finished.exit_code:
+        assert is_refused_in_a_sentence(finished)
+        return
+    _, line = finished.output.split("\n", 1)
+    assert line.count("\n") == 1, "one line"
+    words = line.rstrip("\n").split(" ", 5)[5].replace(r"\%", "%")
+    ran = subprocess.run(["/bin/sh", "-c", words], cwd="/", capture_output=True, text=True)
+    assert ran.stdout.split("\n")[0] == str(project), ran.stderr
+
+
+@awkward
+def test_a_dag_has_the_path_of_the_project_or_is_refused(tmp_path, command, name):
+    project = copy_project(tmp_path / name)
+    finished = asked_for(project, "airflow", "--folder", tmp_path / "dags")
+    if finished.exit_code:
+        assert is_refused_in_a_sentence(finished)
+        assert not (tmp_path / "dags").exists()
+        return
+    dag = ast.parse((tmp_path / "dags/mnist_vae_retraining.py").read_text())
+    values = [
+        node.value
+        for node in dag.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "PROJECT"
+    ]
+    assert [ast.literal_eval(value) for value in values] == [str(project)]
+
+
+CRON_LIKE = ["cron", "airflow", "kubernetes --image vae"]
+
+
+@pytest.mark.parametrize("scheduler", CRON_LIKE)
+@pytest.mark.parametrize(
+    "calendar",
+    [
+        "nonsense",
+        "",
+        "0 3 * *",
+        "0 3 * * 0 extra",
+        "61 3 * * 0",
+        "0 24 * * *",
+        "0 3 0 * *",
+        "0 3 * 13 *",
+        "0 3 * * 8",
+        "5-1 3 * * *",
+        "*/0 * * * *",
+        "0 3 * * 0\n* * * * *",
+        "@fortnightly",
+    ],
+)
+def test_a_calendar_that_cron_does_not_know_is_refused(project, tmp_path, scheduler, calendar):
+    folder = ["--folder", tmp_path / "dags"] if scheduler == "airflow" else []
+    finished = asked_for(project, *scheduler.split(), *folder, "--calendar", calendar)
+    assert finished.exit_code == 2
+    assert is_refused_in_a_sentence(finished), finished.output
+    assert "--calendar" in finished.output
+    assert not (tmp_path / "dags").exists()
+
+
+def test_kubernetes_alone_has_no_seventh_day(project):
+    calendar = ["--calendar", "0 3 * * 7"]
+    assert asked_for(project, "cron", *calendar).exit_code == 0
+    assert asked_for(project, "kubernetes", "--image", "vae", *calendar).exit_code == 2
+
+
+@pytest.mark.parametrize("scheduler", CRON_LIKE)
+@pytest.mark.parametrize(
+    "calendar", ["*/5 0-6,22 1,15 jan-mar MON-fri", "0 3 * * 0", "@daily", "0  3 1-31/7 * 6"]
+)
+def test_a_calendar_of_cron_is_taken_as_it_is(project, tmp_path, scheduler, calendar):
+    folder = ["--folder", tmp_path] if scheduler == "airflow" else []
+    finished = asked_for(project, *scheduler.split(), *folder, "--calendar", calendar)
+    assert finished.exit_code == 0, finished.output
+    written = "".join(path.read_text() for path in tmp_path.glob("*.py"))
+    assert calendar in finished.output + written
 
 
 def test_the_timer_makes_up_for_a_missed_turn_and_the_service_ends_when_the_job_does(

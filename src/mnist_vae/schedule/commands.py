@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from mnist_vae.params import (
     ScoringExitCodesParams,
     check_parameters,
 )
+from mnist_vae.schedule import checks
 
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
@@ -105,8 +107,9 @@ job = click.option(
     show_default=True,
     help="The job.",
 )
-cron_calendar = click.option(
+calendar_of_cron = click.option(
     "--calendar",
+    callback=checks.cron_calendar,
     show_default="0 3 * * 0, and 0 * * * * for scoring",
     help="When: minute, hour, day, month and weekday, as cron has them.",
 )
@@ -117,6 +120,7 @@ cron_calendar = click.option(
 @environment
 @click.option(
     "--calendar",
+    callback=checks.systemd_calendar,
     show_default="Sun 03:00, and hourly for scoring",
     help="When, as systemd.time(7) has it.",
 )
@@ -133,28 +137,34 @@ def systemd(
 ) -> None:
     """Write a service and its timer, as units of your user."""
     title = JOBS[pipeline].title
+    command = _command(pipeline, env)
+    checks.check_folder_of_unit(str(project.project_path))
+    checks.check_program_of_unit(command[0])
     service = render(
         "job.service",
         title=title,
         project=str(project.project_path).replace("%", "%%"),
         # The colon, which systemd takes within the quotes, leaves every $ as it is.
-        command=" ".join(_quoted_for_systemd(word) for word in _command(pipeline, env, ":")),
+        command=" ".join(map(_quoted_for_systemd, [f":{command[0]}", *command[1:]])),
         locked=str(_exit_codes(project, pipeline, env).locked),
     )
     timer = render("job.timer", title=title, calendar=calendar or JOBS[pipeline].systemd)
-    _write(folder / f"mnist-vae-{pipeline}.service", service)
-    _write(folder / f"mnist-vae-{pipeline}.timer", timer)
+    units = {f"mnist-vae-{pipeline}.service": service, f"mnist-vae-{pipeline}.timer": timer}
+    checks.check_units(units)
+    for name, text in units.items():
+        _write(folder / name, text)
 
 
 @schedule.command()
 @job
 @environment
-@cron_calendar
+@calendar_of_cron
 @click.pass_obj
 def cron(project: ProjectMetadata, pipeline: str, env: str, calendar: str | None) -> None:
     """Print a line for your crontab."""
     folder = shlex.quote(str(project.project_path))
     command = f"cd {folder} && {shlex.join(_command(pipeline, env))}"
+    checks.check_line(command)
     line = render(
         "crontab",
         title=JOBS[pipeline].title,
@@ -167,7 +177,7 @@ def cron(project: ProjectMetadata, pipeline: str, env: str, calendar: str | None
 @schedule.command()
 @job
 @environment
-@cron_calendar
+@calendar_of_cron
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -181,12 +191,15 @@ def airflow(
 ) -> None:
     """Write a DAG for Apache Airflow 3."""
     scheduled, codes = JOBS[pipeline], _exit_codes(project, pipeline, env)
+    command = _command(pipeline, env)
+    for path in (str(project.project_path), command[0]):
+        checks.check_line(path)
     dag = render(
         "airflow_dag.py.template",
         title=scheduled.title,
         pipeline=pipeline,
         project=_literal(str(project.project_path)),
-        command=_literal(_command(pipeline, env)),
+        command=_literal(command),
         calendar=_literal(calendar or scheduled.cron),
         nothing_new=str(codes.nothing_new or _free_code(codes)),
         final=_literal(sorted({getattr(codes, outcome) for outcome in scheduled.final} - {0})),
@@ -198,7 +211,7 @@ def airflow(
 @schedule.command()
 @job
 @environment
-@cron_calendar
+@calendar_of_cron
 @click.option("--image", required=True, help="The image built from the Dockerfile.")
 def kubernetes(pipeline: str, env: str, calendar: str | None, image: str) -> None:
     """Print a CronJob and the claim of its data, for `kubectl apply -f -`."""
@@ -241,10 +254,10 @@ def _free_code(codes: ExitCodes) -> int:
     return next(code for code in range(99, 0, -1) if code not in taken)
 
 
-def _command(pipeline: str, env: str, prefix: str = "") -> list[str]:
+def _command(pipeline: str, env: str) -> list[str]:
     """Return the one command that every scheduler runs."""
     kedro = Path(sys.executable).with_name("kedro")
-    return [f"{prefix}{kedro}", *_arguments(pipeline, env)]
+    return [str(kedro), *_arguments(pipeline, env)]
 
 
 def _arguments(pipeline: str, env: str) -> list[str]:
@@ -252,9 +265,12 @@ def _arguments(pipeline: str, env: str) -> list[str]:
 
 
 def _quoted_for_systemd(word: str) -> str:
-    """Return `word` with its spaces and % safe; quotes and backslashes systemd refuses in paths."""
+    """Return `word` as systemd takes it for one."""
     word = word.replace("%", "%%")
-    return f'"{word}"' if " " in word else word
+    if re.fullmatch(r"[\w./:%$-]+", word):
+        return word
+    escaped = word.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'
 
 
 def _literal(value: str | list[str] | list[int]) -> str:
