@@ -32,8 +32,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"training.beta_2": 0.999},
     {"training.learning_rate_schedule": "constant"},
     {"training.kl_weight": 4.0},
-    {"training.free_bits": 4.0},
-    {"training.importance_samples": 5},
     {"training.refine_steps": 2},
 ]
 

@@ -125,37 +125,9 @@ def test_a_wrong_value_is_refused_naming_key_range_and_value(key, value, message
 
 
 def test_parameters_that_contradict_each_other_are_refused():
-    raw = changed("training.importance_samples", 5)
-    raw["training"]["free_bits"] = 0.25
-    message = r"^Parameters `training` do not go together: .* received \(1.0, 0, 0.25\); correct"
+    raw = changed("denoising.blur", [1.0, 1.0])
+    message = r"^Parameters `denoising` do not go together: .* received \[1.0, 1.0\]; correct"
     with pytest.raises(ParameterError, match=message):
-        check_parameters(raw)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "received"),
-    [("importance_samples", 5, r"\(5, 0.0\)"), ("free_bits", 0.25, r"\(1, 0.25\)")],
-)
-def test_q_is_refined_for_one_objective_alone(key, value, received):
-    raw = changed("training.refine_steps", 2)
-    raw["training"][key] = value
-    with pytest.raises(ParameterError, match=f"go together: .* received {received} beside 2 steps"):
-        check_parameters(raw)
-
-
-@pytest.mark.parametrize(
-    ("kind", "level", "message"),
-    [
-        ("none", 0.5, "received the corruption none with the corruption_level 0.5"),
-        ("gaussian", 0.0, "received the corruption gaussian with the corruption_level 0"),
-        ("masking", 1.5, "`masking` is out of range: expected 0 to 1, received 1.5"),
-        ("blur", 50.0, "`blur` is out of range: expected 0 to 28, received 50"),
-    ],
-)
-def test_a_corruption_and_its_level_go_together(kind, level, message):
-    raw = changed("training.corruption", kind)
-    raw["training"]["corruption_level"] = level
-    with pytest.raises(ParameterError, match=f"`training` do not go together: .*{message}"):
         check_parameters(raw)
 
 

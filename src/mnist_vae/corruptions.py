@@ -17,8 +17,6 @@ from mnist_vae.images import IMAGE_SHAPE, N_PIXELS
 
 Kind = Literal["gaussian", "salt_and_pepper", "masking", "blur"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-Corruption = Literal["none", "gaussian", "salt_and_pepper", "masking", "blur"]
-"""What training may do to the encoder's images."""
 
 _LARGEST: dict[Kind, float] = {
     "gaussian": 10.0,

@@ -17,7 +17,6 @@ _LIBRARIES = ("keras", "numpy")  # and those of the backend
 # The code that images and weights go through on their way to a model, and no other: neither the
 # command line nor a report has a say in what a training makes.
 _CODE = (
-    "corruptions.py",
     "images.py",
     "recipe.py",
     "streamed.py",

@@ -166,9 +166,9 @@ def search_for(page, words):
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_a_reader_searches_and_finds(visit, address, viewport):
     page = visit(address, address, viewport)
-    search_for(page, "free_bits")
+    search_for(page, "kl_weight")
     page.wait_for_load_state()
-    assert "free_bits" in page.locator("article").inner_text()
+    assert "kl_weight" in page.locator("article").inner_text()
 
 
 def test_a_reader_searches_on_a_site_that_is_opened_from_disk(visit, site):

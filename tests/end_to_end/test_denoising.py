@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from mnist_vae.pipelines.denoising import create_pipeline
 from tests.conftest import catalog_of, run
@@ -28,11 +27,3 @@ def test_it_runs_alone_after_the_training_and_gives_the_same_every_time(copied):
     catalog = catalog_of(copied)
     assert {name: catalog[name].preview() for name in outputs} == first
     assert catalog["usage_manifest"].load()["parameters"]["denoising"]["refine_steps"] == 3
-
-
-@pytest.mark.slow
-def test_a_model_that_was_trained_on_noisy_images_denoises_too(copied):
-    run(copied, "training", training={"epochs": 1, "corruption": "blur", "corruption_level": 1.0})
-    run(copied, "denoising", denoising={"blur": [1.0], "gaussian": []})
-    scores = catalog_of(copied)["denoising_scores"].load()
-    assert set(scores["kind"]) == {"salt_and_pepper", "masking", "blur"}

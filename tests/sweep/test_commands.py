@@ -43,7 +43,7 @@ def sweep(project, monkeypatch):
         (["--over", "model.latent_dim=2..9"], "add --search N"),
         (["--over", "model.latent_dim"], "expected KEY=VALUE"),
         (["--over", "model.latent_dim=2", "--over", "model.latent_dim.x=1"], "both a group and"),
-        (["--variant", "training.free_bits=1,training.refine_steps=2"], "do not go together"),
+        (["--variant", "embedding.workers=2"], "do not go together"),
         (["--params", "training.epoch=1"], "Parameter `training.epoch` is unknown"),
         (["--seeds", "1,x"], "The seeds are wrong"),
         (["--seeds", "3000000000"], "Parameter `seed` is wrong"),

@@ -56,7 +56,7 @@ def test_two_numbers_with_dots_between_them_are_a_range(text, expected):
         ("model.hidden_units=[512", "write for instance"),
         ("model.latent_dim=2,2", "leave one out"),
         ("training.learning_rate=1e-2..1e-4", "such as 1e-4..1e-2:log"),
-        ("training.free_bits=0..4:log", "above 0 with :log"),
+        ("training.kl_weight=0..4:log", "above 0 with :log"),
         ("seed=1,2", "--seeds has the seeds"),
         ("data_folder=a,b", "each run of a sweep has its own"),
     ],

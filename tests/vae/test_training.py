@@ -245,12 +245,7 @@ def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(
 
     def noisy_vae():
         networks = new_vae()
-        objective = Objective(
-            resample_input=True,
-            corruption="gaussian",
-            corruption_level=0.5,
-            refine_steps=refine_steps,
-        )
+        objective = Objective(resample_input=True, refine_steps=refine_steps)
         return VariationalAutoencoder(
             networks.encoder, networks.decoder, objective=objective, seed=3
         )

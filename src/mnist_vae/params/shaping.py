@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from mnist_vae.corruptions import Corruption, check_level
 from mnist_vae.params.group import Fraction, Group
 
 Source = Literal["folder", "mirrors", "sample"]
@@ -84,19 +83,10 @@ class TrainingParams(Group):
     """Adam's decay of the mean of the squared gradients."""
     resample_input: bool = True
     """Show the encoder Bernoulli draws of the grey values, other ones at every step."""
-    corruption: Corruption = "none"
-    """Show the encoder corrupted images, while the target stays clean: it learns to denoise."""
-    corruption_level: Annotated[float, Field(ge=0)] = 0.0
-    """σ of the Gaussian noise, the share of the pixels that `salt_and_pepper` or `masking` hit, or
-    σ of the blur in pixels; 0 without a corruption."""
     kl_weight: Annotated[float, Field(ge=0)] = 1.0
     """β of a β-VAE: above 1 less rate (KL) and more distortion, below 1 the reverse."""
     kl_warmup_epochs: NonNegativeInt = 0
     """Epochs over which the weight of the KL term rises to `kl_weight`."""
-    free_bits: Annotated[float, Field(ge=0)] = 0.0
-    """Nats of KL that each latent dimension has for nothing."""
-    importance_samples: Annotated[int, Field(ge=1, le=100)] = 1
-    """Draws of z of the importance-weighted bound; 1 trains on −ELBO itself."""
     refine_steps: Annotated[int, Field(ge=0, le=20)] = 0
     """Steps that refine the encoder's q of each image before the decoder learns from it: a decoder
     for refined inference (`embedding.refine_steps`), for more time a step; 0 for none."""
@@ -115,37 +105,3 @@ class TrainingParams(Group):
     shuffle_images: PositiveInt = 65_536
     """Images that are shuffled at a time, where they are streamed from disk. Twice as many are in
     memory, 784 bytes each."""
-
-    @model_validator(mode="after")
-    def _one_objective(self) -> TrainingParams:
-        weights = (self.kl_weight, self.kl_warmup_epochs, self.free_bits)
-        if self.importance_samples > 1 and weights != (1.0, 0, 0.0):
-            raise ValueError(
-                "the bound of several `importance_samples` has no KL term to weigh: expected "
-                "kl_weight, kl_warmup_epochs and free_bits (1, 0, 0), received "
-                f"{weights}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _refined_for_one_objective(self) -> TrainingParams:
-        others = (self.importance_samples, self.free_bits)
-        if self.refine_steps and others != (1, 0.0):
-            raise ValueError(
-                "q is refined by the gradient of −ELBO: expected importance_samples and free_bits "
-                "(1, 0) beside `refine_steps`, received "
-                f"{others} beside {self.refine_steps} steps"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_corruption(self) -> TrainingParams:
-        kind, level = self.corruption, self.corruption_level
-        if (kind == "none") != (level == 0):
-            raise ValueError(
-                "a `corruption` has a level above 0, and none has the level 0: received the "
-                f"corruption {kind} with the corruption_level {level:g}"
-            )
-        if kind != "none":
-            check_level(kind, level)
-        return self

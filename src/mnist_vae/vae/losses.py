@@ -6,7 +6,6 @@ pixels and over latent dimensions; the caller takes the mean over the batch.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -65,44 +64,6 @@ def kl_divergence_per_dimension(z_mean: Any, z_log_var: Any) -> Any:
 def kl_divergence(z_mean: Any, z_log_var: Any) -> Any:
     """Return KL(N(μ, σ²) ‖ N(0, I)) summed over the latent dimensions, nats, `[batch]`."""
     return ops.sum(kl_divergence_per_dimension(z_mean, z_log_var), axis=-1)
-
-
-def free_bits_kl(kl_per_dimension: Any, free_bits: float) -> Any:
-    """Return Σ_j max(λ, KL_j), with KL_j the mean over the batch: λ nats a dimension cost nothing.
-
-    A dimension below λ gets no gradient towards the prior, so that it can come into use; see
-    Kingma et al., Improved Variational Inference with Inverse Autoregressive Flow (2016),
-    equation 15.
-
-    Args:
-        kl_per_dimension: Nats, `[batch, latent_dim]`.
-        free_bits: λ, nats a dimension.
-
-    Returns:
-        Nats, a scalar.
-    """
-    return ops.sum(ops.maximum(ops.mean(kl_per_dimension, axis=0), free_bits))
-
-
-def importance_weighted_bound(reconstruction: Any, z: Any, epsilon: Any, z_log_var: Any) -> Any:
-    """Return −log (1/K) Σ_k p(x | z_k) p(z_k) / q(z_k | x), at most −ELBO in expectation.
-
-    Burda et al., Importance Weighted Autoencoders (2016), equation 8. With z = μ + σ·ε it is
-    log p(z) − log q(z | x) = ½ Σ (ε² + log σ² − z²). From z alone ε would be (z − μ) / σ, which
-    is 0 / 0 where σ is too small for float32.
-
-    Args:
-        reconstruction: −log p(x | z_k), nats, `[K, batch]`.
-        z: The draws z_k, `[K, batch, latent_dim]`.
-        epsilon: The noise ε_k that they were made with, `[K, batch, latent_dim]`.
-        z_log_var: log σ², `[batch, latent_dim]`.
-
-    Returns:
-        Nats, `[batch]`.
-    """
-    log_prior_ratio = 0.5 * ops.sum(ops.square(epsilon) + z_log_var - ops.square(z), axis=-1)
-    log_weights = log_prior_ratio - reconstruction
-    return math.log(reconstruction.shape[0]) - ops.logsumexp(log_weights, axis=0)
 
 
 def entropy_floor(pixels: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -11,17 +11,9 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from mnist_vae.corruptions import Corruption
 from mnist_vae.vae.inference import refine_in_training
-from mnist_vae.vae.losses import (
-    RECONSTRUCTIONS,
-    free_bits_kl,
-    importance_weighted_bound,
-    kl_divergence,
-    kl_divergence_per_dimension,
-)
+from mnist_vae.vae.losses import RECONSTRUCTIONS, kl_divergence
 from mnist_vae.vae.networks import logits_model, reparameterize
-from mnist_vae.vae.noise import corrupted, resample
 
 
 class ElboTerms(NamedTuple):
@@ -76,23 +68,12 @@ class Objective:
     kl_weight: float = 1.0
     """β of Higgins et al., β-VAE (2017): above 1 less rate and more distortion, below 1 the
     reverse."""
-    free_bits: float = 0.0
-    """λ of `losses.free_bits_kl`, nats a latent dimension."""
-    importance_samples: int = 1
-    """K of `losses.importance_weighted_bound`; 1 is −ELBO with its KL in closed form."""
     resample_input: bool = False
     """Show the encoder each image as Bernoulli draws of its grey values, others at every step.
     The decoder's target stays the grey image."""
-    corruption: Corruption = "none"
-    """Show the encoder each image corrupted, otherwise at every step, after it was resampled, as
-    noise is the last thing that happens to an image. The decoder's target stays the clean image:
-    the criterion of Im et al., Denoising Criterion for Variational Auto-Encoding Framework
-    (2017)."""
-    corruption_level: float = 0.0
-    """How much of it: `level` of `corruptions.corrupt`."""
     refine_steps: int = 0
     """Steps that refine the encoder's q of each image before the decoder learns from it, by the
-    clean image: Kim et al., Semi-Amortized Variational Autoencoders (2018), in a light form, as no
+    grey image: Kim et al., Semi-Amortized Variational Autoencoders (2018), in a light form, as no
     gradient flows through the steps. 0 for the encoder's q alone."""
     refined_share: float = 0.9
     """Share of the loss that is −ELBO with the refined q, from which the decoder alone learns; the
@@ -112,15 +93,14 @@ class VariationalAutoencoder(keras.Model):
         decoder: Maps z to pixels, the sigmoid of its layer `logits`.
         reconstruction: `binary_crossentropy` or `mse`.
         objective: What training minimises.
-        seed: Seed of the encoder's input when it is resampled or corrupted.
+        seed: Seed of the encoder's input when it is resampled, and of the noise of the refinement.
         **kwargs: Passed to `keras.Model`.
 
     Attributes:
         kl_warmup: Factor of the KL term in training, 1 unless a callback warms it up.
 
     Raises:
-        ValueError: `reconstruction` is neither, or free bits come with the importance-weighted
-            bound, which has no KL term.
+        ValueError: `reconstruction` is neither.
     """
 
     def __init__(
@@ -155,84 +135,36 @@ class VariationalAutoencoder(keras.Model):
         self.built = True
 
     def call(self, pixels: Any, training: bool = False) -> ElboTerms:
-        """Return the terms of −ELBO for each image, and add the mean loss: −ELBO, or `objective`.
-
-        In training with K importance samples the reconstruction is the mean over the K draws.
-        """
+        """Return the terms of −ELBO for each image, and add the mean loss."""
         if not training:
             terms = elbo_terms(self.encoder, self._logits, pixels, self.reconstruction)
             self.add_loss(ops.mean(terms.reconstruction + terms.kl))
             return terms
-        z_mean, z_log_var, z = self.encoder(self._seen(pixels))
-        if self.objective.importance_samples > 1:
-            return self._importance_weighted(pixels, z_mean, z_log_var)
-        if self.objective.refine_steps:
-            return self._semi_amortised(pixels, z_mean, z_log_var, z)
-        reconstruction = RECONSTRUCTIONS[self.reconstruction](pixels, self._logits(z))
-        kl_per_dimension = kl_divergence_per_dimension(z_mean, z_log_var)
-        kl = ops.sum(kl_per_dimension, axis=-1)
-        rate = (
-            free_bits_kl(kl_per_dimension, self.objective.free_bits)
-            if self.objective.free_bits
-            else ops.mean(kl)
-        )
-        weight = self.objective.kl_weight * self.kl_warmup
-        self.add_loss(ops.mean(reconstruction) + weight * rate)
+        objective, term = self.objective, RECONSTRUCTIONS[self.reconstruction]
+        seen = resample(pixels, self.seed_generator.next()) if objective.resample_input else pixels
+        z_mean, z_log_var, z = self.encoder(seen)
+        weight = objective.kl_weight * self.kl_warmup
+        reconstruction, kl = term(pixels, self._logits(z)), kl_divergence(z_mean, z_log_var)
+        if objective.refine_steps:
+            refined = refine_in_training(
+                self._logits,
+                pixels,
+                (z_mean, z_log_var),
+                reconstruction=self.reconstruction,
+                steps=objective.refine_steps,
+                kl_weight=weight,
+                seed_generator=self.seed_generator,
+            )
+            z = reparameterize(*refined, self.encoder.get_layer("z").noise(z_mean))
+            share = objective.refined_share
+            reconstruction = (1 - share) * reconstruction + share * term(pixels, self._logits(z))
+            kl = (1 - share) * kl + share * kl_divergence(*refined)
+        self.add_loss(ops.mean(reconstruction) + weight * ops.mean(kl))
         return ElboTerms(reconstruction, kl, z_mean, z_log_var)
 
     def _logits(self, z: Any) -> Any:
         """Return the logits of the pixels, in the precision of the loss."""
         return ops.cast(self.decoder_logits(z), "float32")
-
-    def _seen(self, pixels: Any) -> Any:
-        """Return what the encoder sees of the images in training."""
-        objective, seen = self.objective, pixels
-        if objective.resample_input:
-            seen = resample(seen, self.seed_generator.next())
-        if objective.corruption != "none":
-            level = objective.corruption_level
-            seen = corrupted(seen, objective.corruption, level, self.seed_generator.next())
-        return seen
-
-    def _importance_weighted(self, pixels: Any, z_mean: Any, z_log_var: Any) -> ElboTerms:
-        noise = self.encoder.get_layer("z").noise
-        samples = self.objective.importance_samples
-        epsilon = ops.stack([noise(z_mean) for _ in range(samples)])  # [K, batch, latent_dim]
-        z = reparameterize(z_mean, z_log_var, epsilon)
-        logits = self._logits(ops.reshape(z, (-1, z.shape[-1])))
-        logits = ops.reshape(logits, (samples, -1, logits.shape[-1]))
-        reconstruction = RECONSTRUCTIONS[self.reconstruction](pixels, logits)
-        bound = importance_weighted_bound(reconstruction, z, epsilon, z_log_var)
-        self.add_loss(ops.mean(bound))
-        kl = kl_divergence(z_mean, z_log_var)
-        return ElboTerms(ops.mean(reconstruction, axis=0), kl, z_mean, z_log_var)
-
-    def _semi_amortised(self, pixels: Any, z_mean: Any, z_log_var: Any, z: Any) -> ElboTerms:
-        objective = self.objective
-        weight = objective.kl_weight * self.kl_warmup
-        refined = refine_in_training(
-            self._logits,
-            pixels,
-            (z_mean, z_log_var),
-            reconstruction=self.reconstruction,
-            steps=objective.refine_steps,
-            kl_weight=weight,
-            seed_generator=self.seed_generator,
-        )
-        noise = self.encoder.get_layer("z").noise(z_mean)
-        term, share = RECONSTRUCTIONS[self.reconstruction], objective.refined_share
-        of_both = [
-            (term(pixels, self._logits(drawn)), kl_divergence(*q))
-            for drawn, q in (
-                (z, (z_mean, z_log_var)),
-                (reparameterize(*refined, noise), refined),
-            )
-        ]
-        reconstruction, kl = (
-            (1 - share) * own + share * best for own, best in zip(*of_both, strict=True)
-        )
-        self.add_loss(ops.mean(reconstruction + weight * kl))
-        return ElboTerms(reconstruction, kl, z_mean, z_log_var)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: ElboTerms, sample_weight: Any = None
@@ -274,3 +206,34 @@ def score_batches(
         epsilon = noise.standard_normal((len(batch), latent_dim), np.float32)
         terms = elbo_terms(encoder, decoder_logits, batch, reconstruction, epsilon, refine)
         yield ElboTerms(*(ops.convert_to_numpy(term) for term in terms))
+
+
+def resample(pixels: Any, state: Any) -> Any:
+    """Return pixels that are 1 with the probability of their grey value, else 0.
+
+    Keras' own random numbers, one a pixel, would take several times the rest of the step on a CPU.
+    These are a counter, hashed (lowbias32 of Wellons, Hash Function Prospector), and four pixels
+    share the bits of each.
+
+    Args:
+        pixels: Grey values in [0, 1], `[batch, 784]`.
+        state: What a `keras.random.SeedGenerator` gives next: the seed, and a count of calls.
+    """
+    columns = pixels.shape[-1] // 4
+    row = ops.arange(ops.shape(pixels)[0], dtype="int32")[:, None]
+    count = ops.cast(columns * row + ops.arange(columns, dtype="int32"), "uint32")
+    state = ops.cast(state, "uint32")
+    word = _hash(count + _hash(state[1] + _hash(state[0])))
+    shifts = [ops.right_shift(word, ops.cast(bits, "uint32")) for bits in (0, 8, 16, 24)]
+    drawn = ops.bitwise_and(ops.concatenate(shifts, axis=-1), ops.cast(255, "uint32"))
+    thresholds = ops.cast(ops.cast(drawn, "int32"), pixels.dtype) + 0.5
+    # White, 1, is above the greatest threshold, (255 + ½) / 256; black, 0, below the least.
+    return ops.cast(thresholds < 256 * pixels, pixels.dtype)
+
+
+def _hash(word: Any) -> Any:
+    """Return uint32 whose bits look random, and differ wherever those of `word` do."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        word = ops.bitwise_xor(word, ops.right_shift(word, ops.cast(shift, "uint32")))
+        word = word * ops.cast(factor, "uint32")
+    return ops.bitwise_xor(word, ops.right_shift(word, ops.cast(16, "uint32")))
