@@ -132,6 +132,16 @@ def test_another_user_may_read_it_whatever_the_umask(data):
     finally:
         os.umask(before)
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_folder_that_is_there_keeps_the_rights_that_it_has(data, named):
+    folder = data.root / "08_reporting/prometheus"
+    folder.mkdir(parents=True)
+    folder.chmod(0o750)
+    write(data, params=MonitoringParams(textfile_folder=str(folder) if named else None))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
 
 
 def test_two_projects_share_the_folder_of_node_exporter(data, tmp_path):

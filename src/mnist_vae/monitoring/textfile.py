@@ -20,7 +20,8 @@ from mnist_vae.retraining.records import Outcome
 
 logger = logging.getLogger(__name__)
 
-_MODE = 0o644  # another user reads it, whatever the umask of this one
+# Another user enters and reads, whatever the umask of this one.
+_FOLDER_MODE, _MODE = 0o755, 0o644
 
 
 def write_metrics(data: Path, job: str, record: dict[str, Any], params: MonitoringParams) -> None:
@@ -41,8 +42,10 @@ def write_metrics(data: Path, job: str, record: dict[str, Any], params: Monitori
     try:
         found, problems = figures(data, job, record)
         text = render(found, {"project": params.project, "pipeline": job})
-        if params.textfile_folder is None:
-            make_folder(folder)  # one that was named and is not there is a mistake in its name
+        # One that was named and is not there is a mistake in its name.
+        if params.textfile_folder is None and not folder.is_dir():
+            make_folder(folder)
+            folder.chmod(_FOLDER_MODE)
         _replace(folder / f"{params.project}_{job}.prom", text)
     except Exception as error:
         logger.warning(
