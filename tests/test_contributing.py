@@ -1,4 +1,4 @@
-"""What contributors are told and given: the guide, the hooks before a commit, the workflows."""
+"""What contributors are told and given: the guide, the hooks before a commit, the workflow."""
 
 import re
 import shutil
@@ -15,10 +15,6 @@ from tests.projects import ROOT
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def workflow(name):
-    return yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
-
-
 @pytest.mark.parametrize("document", ["CONTRIBUTING.md", "CHANGELOG.md", "README.md"])
 def test_what_a_document_names_is_there(document):
     text = (ROOT / document).read_text()
@@ -30,7 +26,8 @@ def test_what_a_document_names_is_there(document):
 
 
 def test_the_checks_run_on_every_python_that_is_supported():
-    (job,) = workflow("checks")["jobs"].values()
+    workflow = yaml.safe_load((ROOT / ".github/workflows/checks.yml").read_text())
+    (job,) = workflow["jobs"].values()
     tested = set(job["strategy"]["matrix"]["python"])
     supported = {
         classifier.rpartition(" ")[2]
@@ -41,15 +38,6 @@ def test_the_checks_run_on_every_python_that_is_supported():
     assert tested == supported == {f"3.{minor}" for minor in range(int(lowest), int(highest))}
     commands = [step.get("run") for step in job["steps"]]
     assert {"ruff check .", "ruff format --check .", "mypy", "pytest"} <= set(commands)
-
-
-def test_a_fork_trains_only_when_it_is_asked_to():
-    (job,) = workflow("retraining")["jobs"].values()
-    by_hand, on_schedule = job["if"].split(" || ")
-    assert by_hand == "github.event_name == 'workflow_dispatch'"
-    assert on_schedule == "vars.RETRAINING_SCHEDULE == 'on'"
-    # YAML 1.1 takes the key `on` for a truth value.
-    assert set(workflow("retraining")[True]) == {"schedule", "workflow_dispatch"}
 
 
 @pytest.mark.slow  # mypy reads the whole package

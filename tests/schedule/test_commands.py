@@ -1,4 +1,4 @@
-"""`kedro schedule`, the image and the workflow: all that runs the one command on a schedule."""
+"""`kedro schedule` and the image: all that runs the one command on a schedule."""
 
 from __future__ import annotations
 
@@ -532,29 +532,6 @@ def test_the_build_sees_what_it_copies():
     }
     seen = (ROOT / ".dockerignore").read_text().splitlines()
     assert {f"!{source}" for source in copied} <= set(seen)
-
-
-def test_github_actions_runs_the_same_command_once_at_a_time_and_keeps_its_data():
-    workflow = yaml.safe_load((ROOT / ".github/workflows/retraining.yml").read_text())
-    # YAML 1.1 takes the key `on` for a truth value.
-    assert workflow[True]["schedule"] == [{"cron": "0 3 * * 0"}]
-    assert workflow["concurrency"]["cancel-in-progress"] is False
-    (job,) = workflow["jobs"].values()
-    runs = [step.get("run", "").strip() for step in job["steps"]]
-    names = [step.get("name") for step in job["steps"]]
-    fetch, run, keep = (
-        names.index("Fetch the data of the last run"),
-        runs.index("kedro " + " ".join(RETRAINING)),
-        names.index("Keep the data"),
-    )
-    assert fetch < run < keep
-    # What another branch has in service is not this one's, nor what a fork uploaded.
-    assert "select(.workflow_run.head_branch == env.GITHUB_REF_NAME)" in runs[fetch]
-    assert "head_repository_id == .workflow_run.repository_id" in runs[fetch]
-    upload = job["steps"][keep]
-    assert upload["with"]["name"] in runs[fetch]
-    # Also after a failed run, but never over data that could not be fetched.
-    assert upload["if"] == "always() && steps.fetch.outcome == 'success'"
 
 
 def test_every_template_is_part_of_an_installed_package():
