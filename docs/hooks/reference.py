@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from mnist_vae.monitoring.figures import HELP
-from mnist_vae.params import ExitCodesParams, Parameters, ScoringExitCodesParams
+from mnist_vae.params import Parameters
 from mnist_vae.pipeline_registry import register_pipelines
 from mnist_vae.retraining.records import Outcome
 
@@ -287,19 +287,10 @@ def _outcomes() -> dict[str, str]:
 
 
 def exit_codes() -> str:
-    """Return a table of the outcomes of both jobs with their exit codes."""
+    """Return a table of the outcomes of the jobs with their exit codes."""
     said = _outcomes()
-    retraining, scoring = ExitCodesParams().model_dump(), ScoringExitCodesParams().model_dump()
-    rows = [
-        [
-            f"`{outcome}`",
-            str(retraining.get(outcome, "")),
-            str(scoring.get(outcome, "")),
-            said[outcome],
-        ]
-        for outcome in Outcome
-    ]
-    return table(["Outcome", "`retraining`", "`scoring`", "What happened"], rows)
+    rows = [[f"`{each}`", str(each.exit_code), said[each]] for each in Outcome]
+    return table(["Outcome", "Exit code", "What happened"], rows)
 
 
 def figures() -> str:

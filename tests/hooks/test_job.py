@@ -451,25 +451,16 @@ def test_a_run_that_is_no_job_is_refused_as_by_others(begin, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_exit_code_is_a_parameter(begin, capsys):
-    job = begin(exit_codes={"nothing_new": 99})
-    with pytest.raises(SystemExit) as end:
-        job.after_dataset_saved(plan(Outcome.NOTHING_NEW))
-    assert end.value.code == 99
-    assert last_line(capsys)["exit_code"] == 99
-
-
 @pytest.mark.parametrize("problem", ["locked", "no folder", "repair", "error"])
-def test_a_run_that_may_not_go_on_ends_also_where_its_exit_code_is_0(begin, tmp_path, problem):
-    codes = {"locked": 0, "failed": 0}
+def test_a_run_that_may_not_go_on_ends(begin, tmp_path, problem):
     catalog = Catalog(repaired=ValueError("a folder") if problem == "repair" else None)
     if problem == "locked":
         begin()
     if problem == "no folder":
         (tmp_path / "data").write_text("a file where the folder should be")
     with pytest.raises(SystemExit) as end:
-        begin(catalog, exit_codes=codes).on_pipeline_error(ValueError("wrong"))
-    assert end.value.code == 0
+        begin(catalog).on_pipeline_error(ValueError("wrong"))
+    assert end.value.code == (75 if problem == "locked" else 1)
     if problem != "error":  # it has not begun
         assert problem == "no folder" or len(journal(tmp_path)) == 1
     if problem == "no folder":

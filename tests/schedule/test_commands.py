@@ -20,7 +20,6 @@ import yaml
 from click.testing import CliRunner
 
 from mnist_vae.cli import cli
-from mnist_vae.params import ExitCodesParams
 from tests.projects import ROOT, copy_project, kedro
 
 RETRAINING = ["run", "--pipelines", "retraining", "--env", "prod"]
@@ -308,6 +307,7 @@ def test_the_timer_makes_up_for_a_missed_turn_and_the_service_ends_when_the_job_
     assert "Persistent=true\n" in timer
     assert "Type=oneshot\n" in service
     assert "TimeoutStartSec=infinity\n" in service
+    assert "SuccessExitStatus=75\n" in service  # locked: the other run does the work
     assert " --env test\n" in service
 
 
@@ -341,7 +341,7 @@ def test_the_dag_holds_the_paths(schedule, project, command, tmp_path):
     assert values == {
         "PROJECT": str(project),
         "COMMAND": [str(command), *RETRAINING],
-        "NOTHING_NEW": 99,
+        "NOTHING_NEW": '"outcome": "nothing_new"',
         "FINAL": [65, 66],
     }
     assert 'schedule="0 4 * * *",' in dag
@@ -358,65 +358,10 @@ def test_the_dag_of_the_scoring_differs_in_what_it_has_to(schedule, command, tmp
         if isinstance(statement, ast.Assign)
     }
     assert values["COMMAND"] == [str(command), "run", "--pipelines", "scoring", "--env", "prod"]
-    assert (values["NOTHING_NEW"], values["FINAL"]) == (99, [65])
-    assert 'f"scoring.exit_codes.nothing_new={NOTHING_NEW}"' in dag
+    assert values["FINAL"] == [65]
     assert 'dag_id="mnist_vae_scoring"' in dag
     assert 'schedule="0 * * * *",' in dag
     assert "retraining" not in dag
-
-
-def test_the_exit_codes_of_the_scoring_are_its_own(schedule, project, tmp_path):
-    (project / "conf/prod/parameters.yml").write_text(
-        yaml.safe_dump(
-            {
-                "retraining": {"exit_codes": {"locked": 80, "bad_data": 81}},
-                "scoring": {"exit_codes": {"locked": 82, "bad_data": 83, "nothing_new": 84}},
-            }
-        )
-    )
-    for scheduler in ("systemd", "airflow"):
-        schedule(scheduler, "--folder", tmp_path, "--pipeline", "scoring")
-    assert "SuccessExitStatus=82\n" in (tmp_path / "mnist-vae-scoring.service").read_text()
-    dag = (tmp_path / "mnist_vae_scoring.py").read_text()
-    assert "\nFINAL = [83]\n" in dag
-    assert "\nNOTHING_NEW = 84\n" in dag
-
-
-@pytest.mark.parametrize(
-    ("codes", "nothing_new"),
-    [
-        ({}, 99),
-        ({"locked": 80, "bad_data": 81, "stalled": 0, "nothing_new": 82}, 82),
-        ({"failed": 99}, 98),
-    ],
-)
-def test_the_schedulers_know_the_exit_codes_of_the_parameters(
-    schedule, project, tmp_path, codes, nothing_new
-):
-    (project / "conf/prod/parameters.yml").write_text(
-        yaml.safe_dump({"retraining": {"exit_codes": codes}})
-    )
-    schedule("systemd", "--folder", tmp_path)
-    schedule("airflow", "--folder", tmp_path)
-    expected = ExitCodesParams(**codes)
-    service = (tmp_path / "mnist-vae-retraining.service").read_text()
-    assert f"\nSuccessExitStatus={expected.locked}\n" in service
-    dag = (tmp_path / "mnist_vae_retraining.py").read_text()
-    final = [code for code in (expected.bad_data, expected.stalled) if code]
-    assert f"\nFINAL = {final}\n" in dag
-    assert f"\nNOTHING_NEW = {nothing_new}\n" in dag
-
-
-def test_parameters_that_are_wrong_are_said_before_anything_is_written(project, tmp_path):
-    (project / "conf/prod/parameters.yml").write_text("retraining: {exit_codes: {failed: 999}}")
-    finished = CliRunner().invoke(
-        cli,
-        ["schedule", "systemd", "--folder", str(tmp_path / "units")],
-        obj=SimpleNamespace(project_path=project),
-    )
-    assert finished.exit_code == 1
-    assert "Parameter `retraining.exit_codes.failed` is wrong" in finished.output
-    assert not (tmp_path / "units").exists()
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)

@@ -58,7 +58,7 @@ def test_the_parameters_of_the_nodes_are_logged_one_by_one_and_once(run):
     run.log_parameters(inputs)
     logged = dict(run.client.params)
     assert len(logged) == len(run.client.params)
-    assert logged["retraining.exit_codes.locked"] == "75"
+    assert logged["retraining.min_gain"] == "0.5"
     assert logged["model.hidden_units"] == "[512, 256]"
     assert logged["seed"] == "42"
     assert {key.split(".")[0] for key in logged} == {"retraining", "model", "seed"}

@@ -65,7 +65,7 @@ class Jobs:
     Before the first node: take the job's lock, log to a file too, and, where the job is about it,
     repair the model in service. After the last one, or where the run is over sooner: one line of
     JSON in the journal and on stdout, the figures for Prometheus, and, when the lock is free, the
-    line to the webhook; then the exit code of the outcome (`<job>.exit_codes`).
+    line to the webhook; then the exit code of the outcome.
     """
 
     def __init__(self) -> None:
@@ -130,7 +130,6 @@ class Jobs:
         reason = "a part of the pipeline was run, which decides nothing"
         self._outcome = self._job.undecided, reason
         parameters = check_parameters(self._parameters)
-        self._exit_codes = getattr(parameters, self._job.name).exit_codes
         self._monitoring = parameters.monitoring
         self._roll_back_to = parameters.retraining.roll_back_to
         self._webhook_timeout = parameters.retraining.webhook_timeout
@@ -261,23 +260,22 @@ class Jobs:
         self._signals.ignore()  # the line that tells of the end must be whole
         record, self._record = self._record, None
         assert record is not None  # noqa: S101 - nobody ends a job that did not begin
-        exit_code = getattr(self._exit_codes, outcome)
         try:
             reason = with_environment(printable(reason), self._env)
-            self._tell(record, outcome, exit_code, reason)
+            self._tell(record, outcome, reason)
             self._lock.free()
             self._signals.stop()  # whoever ends the process now loses the webhook's word alone
             notify(self._webhook, record, self._webhook_timeout)
         finally:
             self._let_go()
-        if exit_code or stop:
-            sys.exit(exit_code)
+        if outcome.exit_code or stop:
+            sys.exit(outcome.exit_code)
 
-    def _tell(self, record: dict[str, Any], outcome: Outcome, exit_code: int, reason: str) -> None:
+    def _tell(self, record: dict[str, Any], outcome: Outcome, reason: str) -> None:
         """Log how the job ended, and give the line of it to all who read it here."""
         record |= {
             "outcome": outcome,
-            "exit_code": exit_code,
+            "exit_code": outcome.exit_code,
             "reason": reason,
             **({"champion": self._champion()} if self._job.repairs else {}),
             "seconds": round(time.monotonic() - self._started, 1),
@@ -289,8 +287,8 @@ class Jobs:
         # Where the line says nothing of the batches, the next one has to.
         if self._journal.add(line) and record.get("batches"):
             self._mark_reported()
-        say(line)
         self._write_metrics(record)
+        say(line)
 
     def _write_metrics(self, record: dict[str, Any]) -> None:
         try:

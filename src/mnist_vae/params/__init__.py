@@ -14,11 +14,9 @@ from pydantic import Field, ValidationError
 from mnist_vae.params.group import Group
 from mnist_vae.params.jobs import (
     PREVIOUS,
-    ExitCodesParams,
     MonitoringParams,
     RetentionParams,
     RetrainingParams,
-    ScoringExitCodesParams,
     ScoringParams,
 )
 from mnist_vae.params.shaping import (
@@ -46,7 +44,6 @@ __all__ = [
     "DenoisingParams",
     "EmbeddingParams",
     "EvaluationParams",
-    "ExitCodesParams",
     "GenerationParams",
     "ModelParams",
     "MonitoringParams",
@@ -56,7 +53,6 @@ __all__ = [
     "ReportingParams",
     "RetentionParams",
     "RetrainingParams",
-    "ScoringExitCodesParams",
     "ScoringParams",
     "SourceParams",
     "SplitParams",

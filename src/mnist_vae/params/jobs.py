@@ -8,8 +8,6 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from mnist_vae.params.group import Fraction, Group
 
-ExitCode = Annotated[int, Field(ge=0, le=255)]
-
 PREVIOUS = "previous"
 """Of `retraining.roll_back_to`: the release before the one in service."""
 
@@ -22,36 +20,11 @@ class RetentionParams(Group):
     names stays too."""
 
 
-class ExitCodesParams(Group):
-    """What a retraining says to its scheduler (`retraining.exit_codes`), by outcome."""
-
-    promoted: ExitCode = 0
-    kept: ExitCode = 0
-    stalled: ExitCode = 66
-    nothing_new: ExitCode = 0
-    rolled_back: ExitCode = 0
-    withdrawn: ExitCode = 0
-    failed: ExitCode = 1
-    bad_data: ExitCode = 65
-    locked: ExitCode = 75
-
-
-class ScoringExitCodesParams(Group):
-    """What a scoring says to its scheduler (`scoring.exit_codes`), by outcome."""
-
-    scored: ExitCode = 0
-    nothing_new: ExitCode = 0
-    failed: ExitCode = 1
-    bad_data: ExitCode = 65
-    locked: ExitCode = 75
-
-
 class ScoringParams(Group):
     """How batches are embedded, and how the job tells of it (`scoring`)."""
 
     keep: PositiveInt = 3
     """Models whose embeddings stay on disk; those that readers find always do."""
-    exit_codes: ScoringExitCodesParams = ScoringExitCodesParams()
 
 
 class RetrainingParams(Group):
@@ -103,7 +76,6 @@ class RetrainingParams(Group):
     """The batches that the pipeline `withdrawal` takes out of use, by name."""
     webhook_timeout: Annotated[float, Field(gt=0)] = 10.0
     """Seconds that telling the webhook may take; its address is a credential."""
-    exit_codes: ExitCodesParams = ExitCodesParams()
 
     @field_validator("withdraw", mode="before")
     @classmethod

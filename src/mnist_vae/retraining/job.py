@@ -34,8 +34,7 @@ class Job:
     """What one job has otherwise than another.
 
     Attributes:
-        name: Of the group of parameters that has its exit codes, of its log, and of the folder in
-            `08_reporting` that has its log and journal.
+        name: Of its log, and of the folder in `08_reporting` that has its log and journal.
         pipelines: Those that it wraps.
         lock: The file of its lock, in the folder of the data.
         quarantines: The catalog entries that are told when bad batches have been reported.

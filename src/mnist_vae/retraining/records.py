@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
@@ -15,27 +15,36 @@ from mnist_vae.retraining.names import printable
 
 
 class Outcome(StrEnum):
-    """How a run of a job ended. Each has an exit code (`retraining.exit_codes`, or `scoring`'s)."""
+    """How a run of a job ended, and its exit code."""
 
-    PROMOTED = "promoted"
+    exit_code: int
+
+    def __new__(cls, name: str, exit_code: int) -> Self:
+        """Return a member, which is its name; the second value is the exit code."""
+        outcome = str.__new__(cls, name)
+        outcome._value_ = name
+        outcome.exit_code = exit_code
+        return outcome
+
+    PROMOTED = "promoted", 0
     """The candidate is in service."""
-    KEPT = "kept"
+    KEPT = "kept", 0
     """The candidate was not better: the model in service stays."""
-    STALLED = "stalled"
+    STALLED = "stalled", 66
     """Kept, and not for the first time with the same drifted batches: a person should look."""
-    NOTHING_NEW = "nothing_new"
+    NOTHING_NEW = "nothing_new", 0
     """What could be trained was judged before, or what could be embedded is."""
-    ROLLED_BACK = "rolled_back"
+    ROLLED_BACK = "rolled_back", 0
     """The release before, or the one that a person named, is in service again."""
-    WITHDRAWN = "withdrawn"
+    WITHDRAWN = "withdrawn", 0
     """Batches are no longer in use."""
-    SCORED = "scored"
+    SCORED = "scored", 0
     """Batches were embedded, or the embeddings of another model are those to read."""
-    BAD_DATA = "bad_data"
+    BAD_DATA = "bad_data", 65
     """All that is new is in quarantine; of batches to embed, some of it."""
-    FAILED = "failed"
+    FAILED = "failed", 1
     """The run could not do its work, or there is no model in service."""
-    LOCKED = "locked"
+    LOCKED = "locked", 75
     """Another run is under way."""
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnist_vae.schedule.commands import environment, parameters_of, render
+from mnist_vae.params import ParameterError, Parameters, check_parameters
+from mnist_vae.schedule.commands import environment, render
 
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
@@ -66,7 +67,7 @@ def alerts(
     disk_free: int,
 ) -> None:
     """Print alert rules for Prometheus."""
-    name = parameters_of(project, env).monitoring.project
+    name = _parameters(project, env).monitoring.project
     turns = {"retraining": turn, "scoring": scoring_turn}
     rules = [render("alerts.yml", project=name, disk_free=str(disk_free))]
     rules += [
@@ -82,3 +83,19 @@ def alerts(
         if seconds
     ]
     click.echo("".join(rules), nl=False)
+
+
+def _parameters(project: ProjectMetadata, env: str) -> Parameters:
+    """Return the parameters of this environment.
+
+    Raises:
+        click.ClickException: They are wrong.
+    """
+    from mnist_vae.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
+
+    arguments: dict[str, Any] = {**CONFIG_LOADER_ARGS, "env": env}
+    loader = CONFIG_LOADER_CLASS(str(project.project_path / "conf"), **arguments)
+    try:
+        return check_parameters(loader["parameters"])
+    except ParameterError as error:
+        raise click.ClickException(str(error)) from error

@@ -16,19 +16,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnist_vae import failures
-from mnist_vae.params import (
-    ExitCodesParams,
-    ParameterError,
-    Parameters,
-    ScoringExitCodesParams,
-    check_parameters,
-)
+from mnist_vae.retraining.records import Outcome
 from mnist_vae.schedule import checks
 
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
-
-ExitCodes = ExitCodesParams | ScoringExitCodesParams
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class Scheduled:
     title: str
     systemd: str
     cron: str
-    final: tuple[str, ...]
+    final: tuple[Outcome, ...]
     final_why: str
 
 
@@ -55,14 +47,14 @@ JOBS = {
         title="Retraining of the VAE",
         systemd="Sun 03:00",
         cron="0 3 * * 0",
-        final=("bad_data", "stalled"),
+        final=(Outcome.BAD_DATA, Outcome.STALLED),
         final_why="Bad data, or candidates that are kept out for the same drifted batches",
     ),
     "scoring": Scheduled(
         title="Embedding of new batches by the VAE",
         systemd="hourly",
         cron="0 * * * *",
-        final=("bad_data",),
+        final=(Outcome.BAD_DATA,),
         final_why="Bad data",
     ),
 }
@@ -146,7 +138,7 @@ def systemd(
         project=str(project.project_path).replace("%", "%%"),
         # The colon, which systemd takes within the quotes, leaves every $ as it is.
         command=" ".join(map(_quoted_for_systemd, [f":{command[0]}", *command[1:]])),
-        locked=str(_exit_codes(project, pipeline, env).locked),
+        locked=str(Outcome.LOCKED.exit_code),
     )
     timer = render("job.timer", title=title, calendar=calendar or JOBS[pipeline].systemd)
     units = {f"mnist-vae-{pipeline}.service": service, f"mnist-vae-{pipeline}.timer": timer}
@@ -190,7 +182,7 @@ def airflow(
     project: ProjectMetadata, pipeline: str, env: str, calendar: str | None, folder: Path
 ) -> None:
     """Write a DAG for Apache Airflow 3."""
-    scheduled, codes = JOBS[pipeline], _exit_codes(project, pipeline, env)
+    scheduled = JOBS[pipeline]
     command = _command(pipeline, env)
     for path in (str(project.project_path), command[0]):
         checks.check_line(path)
@@ -201,8 +193,8 @@ def airflow(
         project=_literal(str(project.project_path)),
         command=_literal(command),
         calendar=_literal(calendar or scheduled.cron),
-        nothing_new=str(codes.nothing_new or _free_code(codes)),
-        final=_literal(sorted({getattr(codes, outcome) for outcome in scheduled.final} - {0})),
+        nothing_new=Outcome.NOTHING_NEW,
+        final=_literal(sorted(outcome.exit_code for outcome in scheduled.final)),
         final_why=scheduled.final_why,
     )
     _write(folder / f"mnist_vae_{pipeline}.py", dag)
@@ -224,34 +216,6 @@ def kubernetes(pipeline: str, env: str, calendar: str | None, image: str) -> Non
         calendar=_literal(calendar or JOBS[pipeline].cron),
     )
     click.echo(manifest, nl=False)
-
-
-def _exit_codes(project: ProjectMetadata, pipeline: str, env: str) -> ExitCodes:
-    """Return the exit codes of the job in this environment."""
-    codes: ExitCodes = getattr(parameters_of(project, env), pipeline).exit_codes
-    return codes
-
-
-def parameters_of(project: ProjectMetadata, env: str) -> Parameters:
-    """Return the parameters of this environment.
-
-    Raises:
-        click.ClickException: They are wrong.
-    """
-    from mnist_vae.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
-
-    arguments: dict[str, Any] = {**CONFIG_LOADER_ARGS, "env": env}
-    loader = CONFIG_LOADER_CLASS(str(project.project_path / "conf"), **arguments)
-    try:
-        return check_parameters(loader["parameters"])
-    except ParameterError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _free_code(codes: ExitCodes) -> int:
-    """Return an exit code that no outcome has."""
-    taken = set(codes.model_dump().values())
-    return next(code for code in range(99, 0, -1) if code not in taken)
 
 
 def _command(pipeline: str, env: str) -> list[str]:

@@ -442,7 +442,7 @@ def test_what_shapes_a_model_is_new_and_what_does_not_is_not(plan):
     assert plan(fingerprint, batches=["a.0"]).outcome is None
     assert plan(fingerprint, model={"latent_dim": 3}).outcome is None
     assert plan(fingerprint, seed=2).outcome is None
-    quiet = {"exit_codes": {"locked": 9}, "keep_releases": 1, "webhook_timeout": 1.0}
+    quiet = {"keep_releases": 1, "webhook_timeout": 1.0}
     assert plan(fingerprint, **quiet).outcome is Outcome.NOTHING_NEW
 
 
