@@ -153,10 +153,7 @@ def trained_models(data: Path) -> tuple[Any, Any]:
     from mnist_vae.vae.networks import load_model
 
     models = data / "06_models"
-    encoder, decoder = (
-        load_model(next((models / f"{name}.keras").glob("*/*.keras")))
-        for name in ("encoder", "decoder")
-    )
+    encoder, decoder = (load_model(models / f"{name}.keras") for name in ("encoder", "decoder"))
     return encoder, decoder
 
 

@@ -72,8 +72,7 @@ def figures_of(result: Any, environment: str) -> dict[str, Any]:
     """Return the figures of the model of one run."""
     data = result.folder / "data"
     splits = json.loads((data / "08_reporting/metrics.json").read_text())["splits"]
-    (summary,) = (data / "06_models/training_summary.json").glob("*/*.json")
-    training = json.loads(summary.read_text())
+    training = json.loads((data / "06_models/training_summary.json").read_text())
     history = pq.read_table(data / "06_models/training_history.parquet").to_pydict()
     refined = refined_losses(data)
     test = splits["test"]

@@ -43,16 +43,13 @@ def promote_last_trained(project: Path, **more: str | Path) -> Release:
     """Put what the last `kedro run` has trained in service."""
     data = project / "data/test"
 
-    def newest(path: str) -> Path:
-        return max((data / path).iterdir()) / Path(path).name
-
     files = {
-        "encoder__keras": newest("06_models/encoder.keras"),
-        "decoder__keras": newest("06_models/decoder.keras"),
-        "inference_encoder__keras": newest("06_models/inference_encoder.keras"),
-        "encoder__onnx": newest("06_models/encoder.onnx"),
-        "decoder__onnx": newest("06_models/decoder.onnx"),
-        "training_summary__json": newest("06_models/training_summary.json"),
+        "encoder__keras": data / "06_models/encoder.keras",
+        "decoder__keras": data / "06_models/decoder.keras",
+        "inference_encoder__keras": data / "06_models/inference_encoder.keras",
+        "encoder__onnx": data / "06_models/encoder.onnx",
+        "decoder__onnx": data / "06_models/decoder.onnx",
+        "training_summary__json": data / "06_models/training_summary.json",
         "training_history__parquet": data / "06_models/training_history.parquet",
         "metrics__json": data / "08_reporting/metrics.json",
         **{

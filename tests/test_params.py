@@ -49,7 +49,6 @@ def test_the_files_hold_the_documented_defaults():
         "generation",
         "reporting",
         "anomaly",
-        "retention",
         "monitoring",
     ):
         group = getattr(typed, name)

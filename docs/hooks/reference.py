@@ -190,7 +190,6 @@ def catalog() -> str:
         made, read = (_matching(name, nodes) for nodes in (makers, readers))
         where = entry.get("filepath") or entry.get("path")
         place = f"`{where}`" if where else "Computed, not stored"
-        versions = ", a version for each run" if entry.get("versioned") else ""
         what = said[name] or " ".join(sorted({_first_sentence(node.func) for node in made}))
         what = what or _first_sentence(load_obj(entry["type"]))
         nodes = [
@@ -202,7 +201,7 @@ def catalog() -> str:
         rows[layer].append(
             [
                 f"`{name}`<br>`{entry['type'].rpartition('.')[2]}`",
-                "<br>".join(filter(None, [place + versions, what, " ".join(nodes)])),
+                "<br>".join(filter(None, [place, what, " ".join(nodes)])),
             ]
         )
     head = ["Entry and type", "Where it is, what it is, and which nodes make and read it"]

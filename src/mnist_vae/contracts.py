@@ -44,8 +44,7 @@ _ANOMALY_SCORES = _Rows("anomaly scores", "anomaly_schema", "score", "anomaly")
 def check_models(training_summary: dict[str, Any], *models: KerasModel) -> None:
     """Refuse an encoder or decoder that is not of the training that the summary tells of.
 
-    Both are versioned, and a run that died between two saves, or `--load-versions`, can bring
-    together what was never trained together.
+    A run that died between two saves can bring together what was never trained together.
 
     Raises:
         ValueError: The weights are others.
@@ -55,8 +54,7 @@ def check_models(training_summary: dict[str, Any], *models: KerasModel) -> None:
         if received != expected:
             raise ValueError(
                 f"The {model.name} does not belong to the training summary: expected the weights "
-                f"{expected}, received {received}; give encoder, decoder and training_summary of "
-                "one run to `--load-versions`, or run `kedro run --pipelines training`."
+                f"{expected}, received {received}; run `kedro run --pipelines training`."
             )
 
 

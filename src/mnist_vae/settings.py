@@ -6,14 +6,12 @@ from mnist_vae.hooks.job import Jobs
 from mnist_vae.hooks.model_in_use import ModelInUse
 from mnist_vae.hooks.parameters import ParameterCheck
 from mnist_vae.hooks.result import Result
-from mnist_vae.hooks.retention import Retention
 from mnist_vae.hooks.run_lock import RunLock
 from mnist_vae.hooks.tracking import Tracking
 
 HOOKS = (
     Result(),
     ParameterCheck(),
-    Retention(),
     Tracking(),
     InputCheck(),
     ModelInUse(),

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import fsspec
 import pytest
-from kedro.io import DataCatalog, Version
+from kedro.io import DataCatalog
 from kedro.io.core import DatasetError
 
 from mnist_vae.datasets.atomic import (
@@ -66,24 +66,12 @@ def test_an_interrupted_write_is_never_under_the_final_name(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_versions_work_as_in_kedro(tmp_path):
-    version = Version(None, "2026-01-01T00.00.00.000Z")
-    dataset = AtomicJSONDataset(filepath=str(tmp_path / "a.json"), version=version)
-    dataset.save({"a": 1})
-    assert dataset.load() == {"a": 1}
-    file = tmp_path / "a.json" / "2026-01-01T00.00.00.000Z" / "a.json"
-    assert json.loads(file.read_text()) == {"a": 1}
-    with pytest.raises(DatasetError, match="must not exist"):
-        dataset.save({"a": 2})
-
-
 def test_a_catalog_of_the_projects_datasets_can_be_written_as_configuration_again(tmp_path):
     config = {
         "images": {
             "type": "mnist_vae.datasets.images.ImagesDataset",
             "filepath": str(tmp_path / "images.parquet"),
             "pixels": "float32",
-            "versioned": True,
         }
     }
     catalog = DataCatalog.from_config(config)

@@ -8,7 +8,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from kedro.io.core import DatasetError, Version
+from kedro.io.core import DatasetError
 
 from mnist_vae.datasets.idx import IdxDataset, IdxError, check_pair, read_idx
 
@@ -170,20 +170,6 @@ def test_a_missing_file_is_a_dataset_error(tmp_path):
     assert not dataset.exists()
     with pytest.raises(DatasetError, match="expected an IDX file there, received nothing"):
         dataset.load()
-
-
-def test_versions_are_kept_side_by_side(tmp_path):
-    path = str(tmp_path / "labels.gz")
-    for number in (1, 2):
-        saved = IdxDataset(filepath=path, version=Version(None, f"2026-01-0{number}"))
-        assert not saved.exists() or number > 1
-        saved.save(LABELS + np.uint8(number))
-    latest = IdxDataset(filepath=path, version=Version(None, None))
-    assert latest.exists()
-    np.testing.assert_array_equal(latest.load(), LABELS + 2)
-    first = IdxDataset(filepath=path, version=Version("2026-01-01", None))
-    np.testing.assert_array_equal(first.load(), LABELS + 1)
-    latest.release()
 
 
 def test_any_file_system_of_fsspec_will_do():

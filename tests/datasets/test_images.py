@@ -6,7 +6,6 @@ import io
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from kedro.io import Version
 from kedro.io.core import DatasetError
 from PIL import Image
 
@@ -125,17 +124,6 @@ def test_the_preview_is_a_picture_of_the_digits(path):
     picture = Image.open(io.BytesIO(base64.b64decode(dataset.preview(n_images=24))))
     tile = np.asarray(picture)[2 : 2 + 56 : 2, 2 : 2 + 56 : 2]
     assert np.array_equal(tile, 255 - scans().pixels[0])
-
-
-def test_versions_are_kept_apart(path):
-    first = ImagesDataset(filepath=path, version=Version(None, "2026-01-01T00.00.00.000Z"))
-    second = ImagesDataset(filepath=path, version=Version(None, "2026-01-02T00.00.00.000Z"))
-    assert not first.exists()
-    first.save(scans(3))
-    second.save(scans(4))
-    assert len(ImagesDataset(filepath=path, version=Version(None, None)).load()) == 4
-    pinned = Version("2026-01-01T00.00.00.000Z", None)
-    assert len(ImagesDataset(filepath=path, version=pinned).load()) == 3
 
 
 def test_any_fsspec_file_system_will_do():

@@ -76,8 +76,8 @@ def project_in(states, tmp_path):
 
 
 def last_trained(project):
-    summaries = project / "data/test/06_models/training_summary.json"
-    return json.loads(next(max(summaries.iterdir()).iterdir()).read_text())["model_version"]
+    summary = project / "data/test/06_models/training_summary.json"
+    return json.loads(summary.read_text())["model_version"]
 
 
 def said_by_outputs(project, pipeline):
@@ -189,32 +189,6 @@ def test_a_run_that_trains_uses_its_own_model_and_leaves_the_release_alone(proje
     assert set(catalog.load("latent_embeddings")["model_version"]) == {
         release.manifest["model_version"]
     }
-
-
-def test_a_version_that_is_named_goes_before_the_release(project_in):
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    project = project_in("one")
-    use(project, "champion")
-    models = project / "data/test/06_models"
-    names = ("encoder.keras", "decoder.keras", "training_summary.json")
-    versions = {
-        name.split(".")[0]: min(path.name for path in (models / name).iterdir()) for name in names
-    }
-
-    def run_with(versions):
-        bootstrap_project(project)
-        with KedroSession.create(project, env="test") as session:
-            session.run(pipeline_names=["generation"], load_versions=versions)
-
-    run_with(versions)
-    version = json.loads((models / names[2] / versions["training_summary"] / names[2]).read_text())[
-        "model_version"
-    ]
-    assert said_by_outputs(project, "generation") == (version, None)
-    with pytest.raises(ValueError, match="does not belong to the training summary"):
-        run_with({"encoder": versions["encoder"]})  # and the others of the last training
 
 
 @pytest.mark.parametrize("model", ["last_trained", "champion"])

@@ -19,7 +19,7 @@ def trained(folder, project, env, **params):
         "--params=" + ",".join(f"{key}={value}" for key, value in given.items()),
     )
     assert run.returncode == 0, run.stderr
-    (manifest,) = (project / "data/08_reporting/run_manifest.json").glob("*/*.json")
+    manifest = project / "data/08_reporting/run_manifest.json"
     return json.loads(manifest.read_text())
 
 

@@ -58,8 +58,7 @@ def found(project):
 
 
 def version(project):
-    folders = (project / "data/test/06_models/training_summary.json").iterdir()
-    summary = max(folders) / "training_summary.json"
+    summary = project / "data/test/06_models/training_summary.json"
     return json.loads(summary.read_text())["model_version"]
 
 

@@ -2,6 +2,8 @@
 
 import click
 import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 
 from tests.conftest import run
 from tests.retrainings import retrain
@@ -31,6 +33,18 @@ def test_reporting_without_its_inputs_names_them_their_paths_and_what_to_run_fir
 def test_of_two_pipelines_that_one_is_named_which_does_the_work_of_both(project, pipeline, first):
     assert refused(project, pipeline).endswith(
         f"run `kedro run --pipelines {first} --env test` first."
+    )
+
+
+def test_a_version_of_an_entry_that_has_none_is_refused(project):
+    bootstrap_project(project)
+    with (
+        KedroSession.create(project, env="test") as session,
+        pytest.raises(click.ClickException) as error,
+    ):
+        session.run(pipeline_names=["generation"], load_versions={"encoder": "2026"})
+    assert error.value.message.startswith(
+        "`--load-versions` names encoder: expected an entry with `versioned: true`, received one "
     )
 
 

@@ -22,7 +22,7 @@ terms = {"negative_elbo": 140.0, "reconstruction": 133.0, "kl": 7.0}
 for path, value in {
     "08_reporting/metrics.json": {
         "splits": {"validation": terms, "test": terms}, "reconstruction_term": "mse"},
-    "06_models/training_summary.json/2/training_summary.json": {
+    "06_models/training_summary.json": {
         "images": {"validation": "v"}, "model_version": "m", "epochs": 3, "duration_seconds": 1.5},
 }.items():
     (data / path).parent.mkdir(parents=True, exist_ok=True)

@@ -19,14 +19,12 @@ from contextlib import contextmanager, suppress
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, NewType, TypeVar
+from typing import Any, BinaryIO, NewType, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from kedro.io.core import AbstractVersionedDataset, DatasetError, Version, get_protocol_and_path
-from kedro_datasets.json import JSONDataset
-from kedro_datasets.plotly import JSONDataset as PlotlyJSONDataset
-from kedro_datasets.text import TextDataset
+from kedro.io.core import AbstractDataset, get_protocol_and_path
+from kedro_datasets._typing import JSONPreview, PlotlyPreview
 
 T = TypeVar("T")
 
@@ -198,14 +196,13 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-class FileDataset(AbstractVersionedDataset[T, T]):
-    """What the project's own datasets share: one file, on any fsspec file system, versionable."""
+class FileDataset(AbstractDataset[T, T]):
+    """What the project's own datasets share: one file, on any fsspec file system."""
 
     def __init__(
         self,
         *,
         filepath: str,
-        version: Version | None = None,
         credentials: dict[str, Any] | None = None,
         fs_args: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
@@ -214,21 +211,16 @@ class FileDataset(AbstractVersionedDataset[T, T]):
 
         Args:
             filepath: Path or fsspec URL of the file.
-            version: The version to load and save, when the entry is versioned.
             credentials: Passed to the fsspec file system.
             fs_args: Passed to the fsspec file system.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
-        protocol, path = get_protocol_and_path(filepath, version)
-        self._protocol = protocol
-        self._fs = fsspec.filesystem(protocol, **deepcopy(credentials or {}), **(fs_args or {}))
-        self.metadata = metadata
-        super().__init__(
-            filepath=PurePosixPath(path),
-            version=version,
-            exists_function=self._fs.exists,
-            glob_function=self._fs.glob,
+        self._protocol, path = get_protocol_and_path(filepath)
+        self._filepath = PurePosixPath(path)
+        self._fs = fsspec.filesystem(
+            self._protocol, **deepcopy(credentials or {}), **(fs_args or {})
         )
+        self.metadata = metadata
 
     def _init_config(self) -> dict[str, Any]:
         # Kedro notes the arguments by the names in the subclass's signature, `kwargs` among them.
@@ -237,58 +229,57 @@ class FileDataset(AbstractVersionedDataset[T, T]):
         config: dict[str, Any] = super()._init_config()
         return config
 
+    def _read(self) -> bytes:
+        content: bytes = self._fs.cat_file(str(self._filepath))
+        return content
+
+    @contextmanager
+    def _replacing(self) -> Iterator[BinaryIO]:
+        """Yield a file to write to, which replaces the old one when the block succeeds."""
+        with (
+            replacing(self._fs, self._filepath) as partial,
+            self._fs.open(str(partial), "wb") as file,
+        ):
+            yield file
+
     def _exists(self) -> bool:
-        try:
-            return bool(self._fs.exists(str(self._get_load_path())))
-        except DatasetError:  # there is no version yet
-            return False
+        return bool(self._fs.exists(str(self._filepath)))
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "protocol": self._protocol, "version": self._version}
+        return {"filepath": self._filepath, "protocol": self._protocol}
 
     def _release(self) -> None:
-        super()._release()
         self._fs.invalidate_cache(str(self._filepath))
 
 
-class AtomicSave:
-    """Mixin, named before a dataset of kedro-datasets, that makes its `save` atomic.
+class AtomicJSONDataset(FileDataset[Any]):
+    """What JSON can hold, in one file."""
 
-    The dataset must write to `_get_save_path()` and hold its fsspec file system in `_fs`.
-    """
-
-    _fs: Any
-    _partial: PurePosixPath | None = None
+    def load(self) -> Any:
+        """Return the content."""
+        return json.loads(self._read())
 
     def save(self, data: Any) -> None:
-        """Save `data`; on any failure the previous file stays as it was."""
-        with replacing(self._fs, self._get_save_path()) as partial:
-            self._partial = partial
-            try:
-                # The bare `save` of the next class, without Kedro's wrapper: that one looks
-                # for the finished version, which is there only after the rename.
-                super().save.__wrapped__(self, data)  # type: ignore[misc]
-            finally:
-                self._partial = None
+        """Write the content, on one line."""
+        with self._replacing() as file:
+            file.write(json.dumps(data).encode())
 
-    def _get_save_path(self) -> PurePosixPath:
-        if self._partial is not None:
-            return self._partial
-        path: PurePosixPath = super()._get_save_path()  # type: ignore[misc]
-        return path
+    def preview(self) -> JSONPreview:
+        """Return the content, for Kedro-Viz."""
+        return JSONPreview(self._read().decode())
 
 
-class AtomicJSONDataset(AtomicSave, JSONDataset):
-    """`json.JSONDataset`, saved atomically."""
+class AtomicTextDataset(FileDataset[str]):
+    """A text, in UTF-8."""
 
+    def load(self) -> str:
+        """Return the text."""
+        return self._read().decode()
 
-class AtomicTextDataset(AtomicSave, TextDataset):
-    """`text.TextDataset`, saved atomically, as UTF-8 in any locale."""
-
-    DEFAULT_FS_ARGS: ClassVar[dict[str, Any]] = {
-        "open_args_load": {"mode": "r", "encoding": "utf-8"},
-        "open_args_save": {"mode": "w", "encoding": "utf-8"},
-    }
+    def save(self, data: str) -> None:
+        """Write the text."""
+        with self._replacing() as file:
+            file.write(data.encode())
 
 
 class AtomicMarkdownDataset(AtomicTextDataset):
@@ -296,11 +287,24 @@ class AtomicMarkdownDataset(AtomicTextDataset):
 
     def preview(self) -> TextPreview:
         """Return the whole text."""
-        return TextPreview(self.load())
+        return TextPreview(self._read().decode())
 
 
-class AtomicPlotlyDataset(AtomicSave, PlotlyJSONDataset):
-    """`plotly.JSONDataset`, saved atomically, in the same bytes whatever else is installed."""
+class AtomicPlotlyDataset(FileDataset[Any]):
+    """A `plotly.graph_objects.Figure` as JSON, the same bytes whatever else is installed."""
 
-    # Plotly would take orjson where it is installed, which writes some numbers otherwise.
-    DEFAULT_SAVE_ARGS: ClassVar[dict[str, Any]] = {"engine": "json"}
+    def load(self) -> Any:
+        """Return the figure."""
+        from plotly.io import from_json
+
+        return from_json(self._read().decode())
+
+    def save(self, data: Any) -> None:
+        """Write the figure."""
+        # Plotly would take orjson where it is installed, which writes some numbers otherwise.
+        with self._replacing() as file:
+            file.write(data.to_json(engine="json").encode())
+
+    def preview(self) -> PlotlyPreview:
+        """Return the figure, for Kedro-Viz."""
+        return PlotlyPreview(json.loads(self._read()))

@@ -142,7 +142,7 @@ class TrainingBackupDataset(FileDataset[TrainingBackup]):
 
     def load(self) -> TrainingBackup:
         """Return the backup, whether its file is there or not."""
-        return TrainingBackup(self._fs, self._get_load_path())
+        return TrainingBackup(self._fs, self._filepath)
 
     def save(self, data: TrainingBackup) -> NoReturn:
         """Refuse: the backup is written while the training runs.

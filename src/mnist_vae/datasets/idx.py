@@ -21,7 +21,7 @@ from kedro_datasets._typing import ImagePreview
 from numpy.typing import NDArray
 
 from mnist_vae import sheets
-from mnist_vae.datasets.atomic import FileDataset, replacing
+from mnist_vae.datasets.atomic import FileDataset
 
 MAX_BYTES = 1 << 30
 
@@ -221,7 +221,7 @@ class IdxDataset(FileDataset[NDArray[Any]]):
         Raises:
             IdxError: The file is damaged, or not what the entry asks for.
         """
-        path = str(self._get_load_path())
+        path = str(self._filepath)
         if not self._fs.exists(path):
             raise IdxError(
                 f"There is no file {path}: expected an IDX file there, received nothing; save "
@@ -243,8 +243,8 @@ class IdxDataset(FileDataset[NDArray[Any]]):
         Raises:
             IdxError: The array is not what the entry, or the format, allows.
         """
-        path = self._get_save_path()
-        with replacing(self._fs, path) as partial, self._fs.open(str(partial), "wb") as file:
+        path = self._filepath
+        with self._replacing() as file:
             if path.suffix == ".gz":
                 with gzip.GzipFile("", "wb", compresslevel=9, fileobj=file, mtime=0) as packed:
                     self._write(cast(IO[bytes], packed), data, str(path))
@@ -253,7 +253,7 @@ class IdxDataset(FileDataset[NDArray[Any]]):
 
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return the first `n_images` of a file of images as one PNG, base64, for Kedro-Viz."""
-        path = str(self._get_load_path())
+        path = str(self._filepath)
         with self._fs.open(path, "rb") as file:
             images = read_first_images(file, n_images, name=path)
         return ImagePreview(sheets.thumbnails(images, columns))

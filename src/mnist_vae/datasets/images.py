@@ -16,7 +16,7 @@ from kedro_datasets._typing import ImagePreview
 from numpy.typing import NDArray
 
 from mnist_vae import sheets
-from mnist_vae.datasets.atomic import FileDataset, replacing
+from mnist_vae.datasets.atomic import FileDataset
 from mnist_vae.datasets.parquet_blocks import PIXELS, ParquetBlocks, bytes_of
 from mnist_vae.images import (
     IMAGE_SHAPE,
@@ -103,10 +103,10 @@ class ImagesDataset(FileDataset[ImageSet]):
             DatasetError: The file is not a table of 784-byte images.
         """
         if self._memory_images is not None:
-            blocks = ParquetBlocks(self._fs, [str(self._get_load_path())])
+            blocks = ParquetBlocks(self._fs, [str(self._filepath)])
             if blocks.rows[0] > self._memory_images:
                 return self._streamed(blocks)
-        with self._fs.open(str(self._get_load_path()), "rb") as file:
+        with self._fs.open(str(self._filepath), "rb") as file:
             return _from_table(pq.read_table(file), self._pixels, str(self._filepath))
 
     def save(self, data: ImageSet) -> None:
@@ -124,8 +124,7 @@ class ImagesDataset(FileDataset[ImageSet]):
         # A dictionary of images would only cost time: hardly two of them are equal.
         scalars = [name for name in first.column_names if name != "pixels"]
         with (
-            replacing(self._fs, self._get_save_path()) as partial,
-            self._fs.open(str(partial), "wb") as file,
+            self._replacing() as file,
             pq.ParquetWriter(
                 file,
                 first.schema,
@@ -140,7 +139,7 @@ class ImagesDataset(FileDataset[ImageSet]):
 
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return `n_images` of all, evenly apart, as one PNG, base64, for Kedro-Viz."""
-        with self._fs.open(str(self._get_load_path()), "rb") as file:
+        with self._fs.open(str(self._filepath), "rb") as file:
             rows = _rows_at(pq.ParquetFile(file), n_images)
         images = _from_table(rows, "uint8", str(self._filepath))
         return ImagePreview(sheets.thumbnails(images.pixels, columns))

@@ -45,7 +45,7 @@ FILES = {
 }
 """The file of a release that an entry of the catalog stands for."""
 
-_NOT_OF_A_FILE = {"versioned", "credentials", "fs_args", "validator", "optional"}
+_NOT_OF_A_FILE = {"credentials", "fs_args", "validator", "optional"}
 
 
 class ReleaseInUse:

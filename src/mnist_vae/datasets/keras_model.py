@@ -32,7 +32,6 @@ class KerasModelDataset(FileDataset[KerasModel]):
         encoder:
           type: mnist_vae.datasets.keras_model.KerasModelDataset
           filepath: data/06_models/encoder.keras
-          versioned: true
         ```
     """
 
@@ -68,7 +67,7 @@ class KerasModelDataset(FileDataset[KerasModel]):
 
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / self._filepath.name
-            self._fs.get(str(self._get_load_path()), str(copy))
+            self._fs.get(str(self._filepath), str(copy))
             return load_model(copy)
 
     def save(self, data: KerasModel) -> None:
@@ -76,7 +75,7 @@ class KerasModelDataset(FileDataset[KerasModel]):
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / self._filepath.name
             data.save(copy)
-            with replacing(self._fs, self._get_save_path()) as partial:
+            with replacing(self._fs, self._filepath) as partial:
                 self._fs.put(str(copy), str(partial))
 
     def preview(self) -> MermaidPreview:
@@ -106,7 +105,7 @@ class KerasModelDataset(FileDataset[KerasModel]):
     def _network(self) -> dict[str, Any]:
         """Return the `config.json` in the file."""
         with (
-            self._fs.open(str(self._get_load_path()), "rb") as file,
+            self._fs.open(str(self._filepath), "rb") as file,
             zipfile.ZipFile(file) as archive,
         ):
             network: dict[str, Any] = json.loads(archive.read("config.json"))

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from kedro.io.core import DatasetError
 
-from mnist_vae.datasets.atomic import FileDataset, replacing
+from mnist_vae.datasets.atomic import FileDataset
 from mnist_vae.datasets.keras_model import MermaidPreview
 
 # Kedro resolves the annotations of every node, so `onnx.ModelProto` in one would import onnx.
@@ -21,7 +21,6 @@ class OnnxModelDataset(FileDataset[OnnxModel]):
         encoder_onnx:
           type: mnist_vae.datasets.onnx_model.OnnxModelDataset
           filepath: data/06_models/encoder.onnx
-          versioned: true
         ```
     """
 
@@ -39,27 +38,22 @@ class OnnxModelDataset(FileDataset[OnnxModel]):
         from google.protobuf.message import DecodeError
         from onnx import load_model_from_string
 
-        path = str(self._get_load_path())
-        with self._fs.open(path, "rb") as file:
-            content = file.read()
+        content = self._read()
         try:
             model = load_model_from_string(content)
         except DecodeError:
             model = None
         if model is None or not model.graph.node:
             raise DatasetError(
-                f"{path} holds no ONNX model: expected one that a training has exported, received "
-                f"{len(content)} other bytes; run `kedro run --pipelines export` again."
+                f"{self._filepath} holds no ONNX model: expected one that a training has exported, "
+                f"received {len(content)} other bytes; run `kedro run --pipelines export` again."
             )
         return model
 
     def save(self, data: OnnxModel) -> None:
         """Write the model, equal models in equal bytes."""
         content = data.SerializeToString(deterministic=True)
-        with (
-            replacing(self._fs, self._get_save_path()) as partial,
-            self._fs.open(str(partial), "wb") as file,
-        ):
+        with self._replacing() as file:
             file.write(content)
 
     def preview(self) -> MermaidPreview:

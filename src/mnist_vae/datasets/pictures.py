@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import base64
+import io
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from kedro_datasets._typing import ImagePreview
 from kedro_datasets.partitions import PartitionedDataset
-from kedro_datasets.pillow import ImageDataset
+from PIL import Image
 
 from mnist_vae import sheets
-from mnist_vae.datasets.atomic import AtomicSave, move, partial_beside
+from mnist_vae.datasets.atomic import FileDataset, move, partial_beside
 
 
-class PictureDataset(AtomicSave, ImageDataset):
-    """`pillow.ImageDataset`, saved atomically, with a preview in Kedro-Viz.
+class PictureDataset(FileDataset[Image.Image]):
+    """`PictureDataset` saves and loads a Pillow image as one PNG, with a preview in Kedro-Viz.
 
     Examples:
         ```yaml
@@ -26,10 +27,18 @@ class PictureDataset(AtomicSave, ImageDataset):
         ```
     """
 
+    def load(self) -> Image.Image:
+        """Return the picture."""
+        return Image.open(io.BytesIO(self._read())).copy()
+
+    def save(self, data: Image.Image) -> None:
+        """Write the picture."""
+        with self._replacing() as file:
+            data.save(file, format="PNG")
+
     def preview(self) -> ImagePreview:
         """Return the PNG, base64, for Kedro-Viz."""
-        content = self._fs.cat_file(str(self._get_load_path()))
-        return ImagePreview(base64.b64encode(content).decode())
+        return ImagePreview(base64.b64encode(self._read()).decode())
 
 
 class PictureFolderDataset(PartitionedDataset):

@@ -33,7 +33,7 @@ class RecordDataset(AtomicJSONDataset):
             record: Path of the class, a pydantic model.
             filepath: Path or fsspec URL of the JSON file.
             optional: Load None where there is no file: a run need not have it made first.
-            **kwargs: Those of `json.JSONDataset`.
+            **kwargs: Those of `FileDataset`.
         """
         self._record: type[BaseModel] = load_obj(record)
         self.optional = optional

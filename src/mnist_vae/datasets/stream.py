@@ -9,17 +9,29 @@ from typing import Any, BinaryIO
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from kedro.io.core import Version
 from kedro_datasets._typing import TablePreview
-from kedro_datasets.pandas import ParquetDataset
 
-from mnist_vae.datasets.atomic import AtomicSave, replacing
+from mnist_vae.datasets.atomic import FileDataset
 
 _ROWS = 1 << 16  # of a streamed table, at a time
 
 
-class AtomicParquetDataset(AtomicSave, ParquetDataset):
-    """`pandas.ParquetDataset`, saved atomically."""
+class AtomicParquetDataset(FileDataset[pd.DataFrame]):
+    """A pandas table as one Parquet file."""
+
+    def load(self) -> pd.DataFrame:
+        """Return the table."""
+        with self._fs.open(str(self._filepath), "rb") as file:
+            return pd.read_parquet(file)
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Write the table."""
+        with self._replacing() as file:
+            data.to_parquet(file)
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """Return the first `nrows` rows."""
+        return TablePreview(self.load()[:nrows].to_dict(orient="split"))
 
 
 def write_stream(file: BinaryIO, data: pa.RecordBatchReader) -> None:
@@ -56,8 +68,8 @@ def parts_of(table: pd.DataFrame | StreamedTable) -> Iterator[pd.DataFrame]:
         yield table
 
 
-class StreamedParquetDataset(ParquetDataset):
-    """`pandas.ParquetDataset` that saves a stream of record batches, one at a time.
+class StreamedParquetDataset(FileDataset[Any]):
+    """`StreamedParquetDataset` saves a stream of record batches, one at a time.
 
     `save` takes a `pyarrow.RecordBatchReader`, so a node can return more rows than memory
     holds; nothing is left of the file when the stream raises. `load` gives a pandas DataFrame, or
@@ -72,61 +84,35 @@ class StreamedParquetDataset(ParquetDataset):
         ```
     """
 
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        memory_rows: int | None = None,
-        load_args: dict[str, Any] | None = None,
-        version: Version | None = None,
-        credentials: dict[str, Any] | None = None,
-        fs_args: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, *, filepath: str, memory_rows: int | None = None, **kwargs: Any) -> None:
         """Create the dataset.
 
         Args:
             filepath: Path or fsspec URL of the Parquet file.
             memory_rows: Rows that are read into memory at most; None for all.
-            load_args: Passed to `pandas.read_parquet`.
-            version: The version to load and save, when the entry is versioned.
-            credentials: Passed to the fsspec file system.
-            fs_args: Passed to the fsspec file system.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
+            **kwargs: Those of `FileDataset`.
         """
         self._memory_rows = memory_rows
-        super().__init__(
-            filepath=filepath,
-            load_args=load_args,
-            version=version,
-            credentials=credentials,
-            fs_args=fs_args,
-            metadata=metadata,
-        )
+        super().__init__(filepath=filepath, **kwargs)
 
     def load(self) -> pd.DataFrame | StreamedTable:
         """Read the table, or nothing of it where it has too many rows."""
-        if self._memory_rows is not None:
-            path = str(self._get_load_path())
-            with self._fs.open(path, "rb") as file:
+        path = str(self._filepath)
+        with self._fs.open(path, "rb") as file:
+            if self._memory_rows is not None:
                 n_rows = pq.read_metadata(file).num_rows
-            if n_rows > self._memory_rows:
-                return StreamedTable(self._fs, path)
-        # The bare `load` of the next class, without Kedro's wrapper.
-        table: pd.DataFrame = super().load.__wrapped__(self)
-        return table
+                if n_rows > self._memory_rows:
+                    return StreamedTable(self._fs, path)
+            return pd.read_parquet(file)
 
     def save(self, data: pa.RecordBatchReader) -> None:
         """Write every batch of `data`, atomically."""
-        with (
-            replacing(self._fs, self._get_save_path()) as partial,
-            self._fs.open(str(partial), "wb") as file,
-        ):
+        with self._replacing() as file:
             write_stream(file, data)
 
     def preview(self, nrows: int = 20) -> TablePreview:
         """Return the first `nrows` rows to 4 decimals, without reading the others."""
-        with self._fs.open(str(self._get_load_path()), "rb") as file:
+        with self._fs.open(str(self._filepath), "rb") as file:
             batch = next(pq.ParquetFile(file).iter_batches(batch_size=nrows))
         rows = batch.to_pandas()
         floats = rows.select_dtypes("float32").columns

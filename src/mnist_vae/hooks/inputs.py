@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io.core import DatasetError
+from kedro.io.core import AbstractVersionedDataset, DatasetError
 
 from mnist_vae.backend import BackendError, backend_name
 from mnist_vae.datasets.idx import IdxDataset
@@ -20,6 +20,8 @@ from mnist_vae.retraining.job import JOB_PIPELINES, JOBS
 from mnist_vae.retraining.names import in_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kedro.framework.context import KedroContext
     from kedro.io import CatalogProtocol
     from kedro.pipeline import Pipeline
@@ -45,13 +47,14 @@ class InputCheck:
         """Look at the inputs of the run that none of its nodes makes.
 
         Raises:
-            click.ClickException: An input, the backend or the engine is missing, or a parameter of
-                the model contradicts the model that is loaded.
+            click.ClickException: An input, the backend or the engine is missing, a version is asked
+                for where there are none, or a parameter contradicts the model that is loaded.
         """
         try:
             backend_name()
         except BackendError as error:
             raise click.ClickException(str(error)) from error
+        _check_versions(run_params["load_versions"] or (), catalog)
         if "params:embedding" in pipeline.inputs():
             try:
                 check_engine(check_parameters(self._parameters).embedding)
@@ -70,6 +73,17 @@ class InputCheck:
         if asked and models:
             wanted = check_parameters(self._parameters).model.model_dump(mode="json")
             _check_model({key: wanted[key] for key in asked}, models[0], catalog, env)
+
+
+def _check_versions(names: Iterable[str], catalog: CatalogProtocol[Any, Any]) -> None:
+    """Refuse `--load-versions` of an entry that has none: Kedro would read its one file."""
+    for name in names:
+        if not isinstance(catalog[name], AbstractVersionedDataset):
+            raise click.ClickException(
+                f"`--load-versions` names {name}: expected an entry with `versioned: true`, "
+                "received one that has a single file; leave it out. Models with versions are "
+                "releases: `model_in_use: champion` reads the one in service."
+            )
 
 
 def _check_given(datasets: list[Any]) -> None:

@@ -49,8 +49,8 @@ class ModelInUse:
     read as it was made, and nothing is written to a release. Outside a run, as in a notebook, these
     are all entries that a release has a file for.
 
-    Nothing is read from the release where the run trains a model of its own, or where
-    `--load-versions` names one. The retraining has entries of its own.
+    Nothing is read from the release where the run trains a model of its own. The retraining has
+    entries of its own.
     """
 
     _champion = False
@@ -95,7 +95,7 @@ class ModelInUse:
             click.ClickException: There is no whole release in service, it is without a file that
                 the run reads, or the run would make the images that it reads beside it.
         """
-        if not self._champion or set(run_params["load_versions"] or ()) & set(FILES):
+        if not self._champion:
             return
         names = run_params["pipeline_names"] or ["__default__"]
         named = sum((pipelines[name] for name in names), Pipeline([]))

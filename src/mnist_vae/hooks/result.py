@@ -61,5 +61,5 @@ def _path(catalog: CatalogProtocol[Any, Any], name: str) -> Path | None:
 
 def _from_here(dataset: Any) -> Path:
     """Return where a file is, relative to the current folder if it is below."""
-    path = Path(str(dataset._get_load_path()))
+    path = Path(str(dataset._filepath))
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

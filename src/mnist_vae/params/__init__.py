@@ -15,7 +15,6 @@ from mnist_vae.params.group import Group
 from mnist_vae.params.jobs import (
     PREVIOUS,
     MonitoringParams,
-    RetentionParams,
     RetrainingParams,
     ScoringParams,
 )
@@ -51,7 +50,6 @@ __all__ = [
     "Parameters",
     "Protocol",
     "ReportingParams",
-    "RetentionParams",
     "RetrainingParams",
     "ScoringParams",
     "SourceParams",
@@ -80,7 +78,6 @@ class Parameters(Group):
     denoising: DenoisingParams
     reporting: ReportingParams
     anomaly: AnomalyParams
-    retention: RetentionParams
     retraining: RetrainingParams
     scoring: ScoringParams
     monitoring: MonitoringParams

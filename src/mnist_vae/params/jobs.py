@@ -1,4 +1,4 @@
-"""Parameters of the jobs, and of what stays on disk."""
+"""Parameters of the jobs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from mnist_vae.params.group import Fraction, Group
 
 PREVIOUS = "previous"
 """Of `retraining.roll_back_to`: the release before the one in service."""
-
-
-class RetentionParams(Group):
-    """What stays on disk of runs that train (`retention`)."""
-
-    trained_models: PositiveInt | None = 10
-    """Trained models, newest first; None for all. What a release, or one of as many run manifests,
-    names stays too."""
 
 
 class ScoringParams(Group):

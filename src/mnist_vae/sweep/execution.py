@@ -86,8 +86,8 @@ def earlier_result(order: RunOrder) -> RunResult | None:
 def read_figures(data: Path) -> Figures:
     """Return what the last training in this data folder reached."""
     metrics = json.loads((data / "08_reporting/metrics.json").read_text(encoding="utf-8"))
-    summaries = (data / "06_models/training_summary.json").glob("*/training_summary.json")
-    summary = json.loads(max(summaries).read_text(encoding="utf-8"))
+    summary_path = data / "06_models/training_summary.json"
+    summary = json.loads(summary_path.read_text(encoding="utf-8"))
     return Figures(
         splits={
             split: {term: metrics["splits"][split][term] for term in _TERMS}

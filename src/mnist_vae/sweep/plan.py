@@ -26,7 +26,7 @@ SWEEPS = "sweeps"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 _NEEDED = {"metrics", "training_summary"}
 # What a run does beside training and measuring a model.
-_NO_SAY = {"source", DATA_FOLDER, "retention", "retraining", "scoring", "monitoring"}
+_NO_SAY = {"source", DATA_FOLDER, "retraining", "scoring", "monitoring"}
 _LONGEST_SLUG = 60
 
 
