@@ -33,7 +33,9 @@ def promote(project: Path, **files: str | Path) -> Release:
         else:
             path.write_text(content)
     version = json.loads((folder / "training_summary.json").read_text())["model_version"]
-    releases.save(Promote(reason="a test", model_version=version, fingerprint=version, keep=5))
+    champion = releases.load()
+    order = {"model_version": version, "fingerprint": version, "keep": 5}
+    releases.save(Promote(reason="a test", beside=champion.name if champion else None, **order))
     release = releases.load()
     assert release is not None
     return release

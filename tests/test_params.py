@@ -187,7 +187,11 @@ def test_what_is_no_name_of_a_batch_is_refused(given):
         RetrainingParams(withdraw=given)
 
 
-@pytest.mark.parametrize("given", [None, True, ["000001-a"]])
-def test_a_release_to_go_back_to_that_is_left_empty_is_not_the_previous_one(given):
+@pytest.mark.parametrize("given", [True, ["000001-a"]])
+def test_what_is_no_name_of_a_release_is_refused(given):
     with pytest.raises(ValueError, match="roll_back_to"):
         RetrainingParams(roll_back_to=given)
+
+
+def test_a_release_to_go_back_to_that_is_left_empty_is_not_the_previous_one():
+    assert RetrainingParams(roll_back_to=None).roll_back_to == ""

@@ -121,8 +121,10 @@ def belongs_together(folder, version):
 def promote(folder, version="new", keep=2):
     folder = Path(folder)
     save_candidate(folder, version)
+    champion = ReleaseDataset(path=str(folder)).load()
     values = {"model_version": version, "fingerprint": f"print-{version}", "keep": keep}
-    ReleaseDataset(path=str(folder)).save(Promote(reason="a test", **values))
+    beside = champion.name if champion else None
+    ReleaseDataset(path=str(folder)).save(Promote(reason="a test", beside=beside, **values))
 
 
 def decline(folder, version="new"):

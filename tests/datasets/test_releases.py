@@ -1,11 +1,14 @@
 """The model in service: old or new, never both, and a damaged one does not stay there."""
 
+import errno
 import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from kedro.io.core import DatasetError
 
 from mnist_vae.datasets import releases
@@ -26,6 +29,9 @@ def decide(dataset, version, order=Promote, keep=5, **more):
     (candidate / "metrics.json").write_text(json.dumps({"of": version}))
     (candidate / "report.html").write_text(version)
     values = {"model_version": version, "fingerprint": f"print-{version}", "keep": keep, **more}
+    if order is Promote:
+        champion = dataset.load()
+        values = {"beside": champion and champion.name, **values}
     dataset.save(order(reason="a test", facts={"gain": 1.5}, **values))
 
 
@@ -384,7 +390,9 @@ def test_a_champion_whose_folder_is_gone_is_repaired_too(dataset):
 
 def test_nothing_to_promote_is_said(dataset):
     with pytest.raises(ReleaseError, match="There is no candidate to decide about"):
-        dataset.save(Promote(reason="a test", model_version="a", fingerprint="print-a", keep=5))
+        dataset.save(
+            Promote(reason="a test", model_version="a", fingerprint="print-a", keep=5, beside=None)
+        )
 
 
 def test_an_order_tells_why_and_for_which_rules_a_candidate_was_declined(dataset):
@@ -407,22 +415,23 @@ def test_a_promotion_ends_that_its_own_fingerprint_is_declined(dataset):
     assert [entry.fingerprint for entry in declined(dataset)] == ["print-b"]
 
 
-def test_a_list_of_fingerprints_of_an_earlier_version_is_read(dataset):
-    (dataset.folder / "declined.json").write_text('["print-x", "print-y"]')
-    assert declined(dataset) == [
-        Declined(fingerprint="print-x", release=""),
-        Declined(fingerprint="print-y", release=""),
-    ]
-    decide(dataset, "a", order=Decline)
-    assert [entry.fingerprint for entry in declined(dataset)] == ["print-x", "print-y", "print-a"]
-
-
 @pytest.mark.parametrize("content", ["{", "{}", "[1]", '[{"fingerprint": "x"}]', "\udcff"])
-def test_a_list_that_cannot_be_read_declines_nothing(dataset, content):
-    (dataset.folder / "declined.json").write_text(content, errors="surrogateescape")
-    assert declined(dataset) == []
-    decide(dataset, "a", order=Decline)
-    assert len(declined(dataset)) == 1
+def test_a_list_that_cannot_be_read_is_refused_and_stays(dataset, content):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    path = dataset.folder / "declined.json"
+    path.write_text(content, errors="surrogateescape")
+    before = path.read_bytes()
+    for act in (
+        lambda: declined(dataset),
+        lambda: decide(dataset, "c"),
+        lambda: decide(dataset, "c", order=Decline),
+        lambda: dataset.save(RollBack(reason="a test", to="000001-a")),
+    ):
+        with pytest.raises(DatasetError, match=r"declined\.json cannot be read: expected the list"):
+            act()
+    assert path.read_bytes() == before
+    assert in_service(dataset) == "b"
 
 
 # Fault 7: a candidate of the champion's own recipe and data, declined.
@@ -578,16 +587,52 @@ def test_a_manifest_that_is_no_object_is_damage_like_any_other(dataset, content)
     assert dataset.repair().in_service == "000001-a"
 
 
-@pytest.mark.parametrize("target", ["metrics.json", "/proc/self/mem", ".", "nowhere"])
-def test_a_file_that_cannot_be_read_is_damage_like_any_other(dataset, target):
-    decide(dataset, "a")
-    decide(dataset, "b")
+def lead(dataset, target):
+    """Make a link of a file of the champion."""
     path = dataset.load().folder / "metrics.json"
     path.unlink()
-    path.symlink_to(target)  # to itself, to what gives an error of input, to a folder, to nothing
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize("target", [".", "nowhere", "report.html/inside"])
+def test_a_file_that_is_not_there_is_damage_like_any_other(dataset, target):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    lead(dataset, target)
     with pytest.raises(ReleaseError, match=r"metrics\.json is damaged"):
         dataset.load().check()
     assert dataset.repair().in_service == "000001-a"
+
+
+@pytest.mark.parametrize("target", ["metrics.json", "/proc/self/mem"])
+def test_a_file_that_cannot_be_read_is_no_damage_and_nothing_changes(dataset, target):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    lead(dataset, target)  # to itself, or to what gives an error of input
+    with pytest.raises(ReleaseError, match=r"metrics\.json cannot be read.*Nothing was changed"):
+        dataset.repair()
+    assert dataset.load().name == "000002-b"
+
+
+def test_a_manifest_that_may_not_be_read_is_no_damage_and_nothing_changes(dataset, monkeypatch):
+    decide(dataset, "a")
+    decide(dataset, "b")
+    read = Path.read_text
+
+    def refuse(path, *arguments, **options):
+        if path.name == "release.json":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(ReleaseError, match=r"release\.json cannot be read"):
+        dataset.repair()
+    monkeypatch.undo()
+    assert dataset.load().name == "000002-b"
+    assert {path.name for path in (dataset.folder / "releases").iterdir()} == {
+        "000001-a",
+        "000002-b",
+    }
 
 
 def test_half_a_release_that_is_being_removed_does_not_look_like_one(dataset, monkeypatch):
@@ -603,17 +648,84 @@ def test_half_a_release_that_is_being_removed_does_not_look_like_one(dataset, mo
     assert names == {"000004-d", "000005-e"}
 
 
-def test_what_was_rolled_back_with_an_earlier_version_does_not_come_back_by_itself(dataset):
-    for version in ("a", "b", "c"):
-        decide(dataset, version)
+def test_a_candidate_is_promoted_only_beside_the_release_that_it_was_judged_with(dataset):
+    decide(dataset, "a")
+    decide(dataset, "b")
     roll_back(dataset)
-    # That version kept the fingerprints alone, also those of candidates that never served.
-    (dataset.folder / "declined.json").write_text('["print-c", "print-x"]')
-    assert declined(dataset) == [
-        Declined(fingerprint="print-c", release="000003-c", rolled_back=True),
-        Declined(fingerprint="print-x", release=""),
-    ]
-    (dataset.load().folder / "metrics.json").write_text("{}")
-    assert dataset.repair().in_service == "000001-a"
-    decide(dataset, "y", order=Decline)
-    assert [one.release for one in declined(dataset)] == ["000003-c", "", "000004-y"]
+    with pytest.raises(DatasetError, match=r"expected 000002-b in service.*received 000001-a"):
+        decide(dataset, "c", beside="000002-b")
+    assert in_service(dataset) == "a"
+    assert (dataset.folder / "candidate/metrics.json").exists()
+
+
+def test_what_could_not_be_judged_to_the_end_is_kept_aside_and_may_be_tried_again(dataset):
+    decide(dataset, "a")
+    decide(dataset, "b", order=Decline, judged=False)
+    assert declined(dataset) == []
+    assert (dataset.folder / "declined/000002-b/report.html").exists()
+
+
+def kill_between_the_renames(dataset, monkeypatch, version):
+    with monkeypatch.context() as patched:
+        patched.setattr(ReleaseDataset, "_put_in_service", lambda *_: 1 / 0)
+        with pytest.raises(DatasetError, match="division"):
+            decide(dataset, version)
+
+
+def test_a_promotion_that_was_killed_half_way_is_completed(dataset, monkeypatch):
+    kill_between_the_renames(dataset, monkeypatch, "a")
+    assert dataset.load() is None
+    assert dataset.adopt() == "000001-a"
+    decide(dataset, "b", order=Decline)
+    kill_between_the_renames(dataset, monkeypatch, "b")
+    assert dataset.adopt() == "000003-b"
+    assert in_service(dataset) == "b"
+    assert declined(dataset) == [], "what is in service is not declined"
+    assert dataset.adopt() is None
+
+
+@pytest.mark.parametrize("then", ["rolled back", "damaged", "declined another"])
+def test_what_was_not_being_promoted_any_more_is_not_adopted(dataset, monkeypatch, then):
+    for version in "abc":
+        decide(dataset, version)
+    if then == "rolled back":  # past the second one, which no person took out of service
+        dataset.save(RollBack(reason="a test", to="000001-a"))
+    else:
+        kill_between_the_renames(dataset, monkeypatch, "d")
+    if then == "damaged":
+        (dataset.folder / "releases/000004-d/metrics.json").write_text("")
+    if then == "declined another":
+        decide(dataset, "e", order=Decline)
+    before = dataset.load().name
+    assert dataset.adopt() is None
+    assert dataset.load().name == before
+
+
+def test_a_release_leaves_also_when_the_disk_has_no_room_for_the_note(dataset, monkeypatch):
+    decide(dataset, "a")
+    decide(dataset, "b")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mnist_vae.datasets.declined.write_json", full)
+        roll_back(dataset)
+    assert in_service(dataset) == "a"
+    noted = [Declined(fingerprint="print-b", release="000002-b", rolled_back=True)]
+    assert declined(dataset) == noted
+    decide(dataset, "c", order=Decline)
+    assert [entry.release for entry in declined(dataset)] == ["000002-b", "000003-c"]
+    assert not list(dataset.folder.glob("releases/.rolled-back-*"))
+
+
+def test_orders_of_two_processes_wait_for_each_other(dataset, monkeypatch):
+    decide(dataset, "a")
+    monkeypatch.setattr(releases, "_LOCK_SECONDS", 0.01)
+    with (
+        FileLock(dataset.folder / ".releases.lock"),
+        pytest.raises(DatasetError, match=r"The releases in .* are locked"),
+    ):
+        decide(dataset, "b")
+    decide(dataset, "b")
+    assert in_service(dataset) == "b"

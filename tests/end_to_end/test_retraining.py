@@ -14,8 +14,10 @@ import pytest
 from kedro.framework.hooks import hook_impl
 
 from mnist_vae import settings
+from mnist_vae.datasets.releases import ReleaseDataset
+from mnist_vae.retraining.records import Promote
 from tests.projects import copy_project, kedro
-from tests.retrainings import PARAMS, deliver, ids_in_use, in_service, in_use, last_line
+from tests.retrainings import PARAMS, deliver, ids_in_use, in_service, in_use, last_line, models
 from tests.retrainings import retrain as retrain_here
 
 pytestmark = pytest.mark.slow
@@ -86,10 +88,12 @@ def test_two_jobs_started_in_the_same_second_do_not_meet(project):
 
 
 def read_until(process, text):
+    said = []
     for line in process.stderr:
+        said.append(line)
         if text in line:
             return
-    raise AssertionError(f"the job never said {text!r}")
+    raise AssertionError(f"the job never said {text!r}: {''.join(said)[-2000:]}")
 
 
 def test_a_batch_that_comes_while_the_job_runs_is_used_by_the_next_one(project, fresh):
@@ -143,6 +147,28 @@ def test_a_job_that_is_asked_to_end_says_so(project):
     assert (line["outcome"], line["exit_code"]) == ("failed", 1)
     assert "asked to end (SIGTERM)" in line["reason"]
     in_service(project)
+
+
+def test_a_rollback_does_not_wait_for_a_training_which_then_promotes_nothing(project):
+    """A person takes out of service what the candidate was to be compared with."""
+    releases = ReleaseDataset(path=str(models(project)))
+    first = releases.load()
+    shutil.copytree(first.folder, releases.folder / "candidate")
+    (releases.folder / "candidate/release.json").unlink()
+    twin = {"model_version": first.manifest["model_version"], "fingerprint": "twin", "keep": 5}
+    facts = {"judge_images": first.manifest["judge_images"]}
+    releases.save(Promote(reason="a test", beside=first.name, facts=facts, **twin))
+    run = start(project, **{"retraining.force": True})
+    read_until(run, "Running node: write_report")  # it has been judged
+    run.send_signal(signal.SIGSTOP)
+    line = retrain(project, "rollback")
+    run.send_signal(signal.SIGCONT)
+    assert (line["outcome"], releases.load().name) == ("rolled_back", first.name)
+    stdout, stderr = run.communicate(timeout=300)
+    assert run.returncode == 0, stderr
+    assert "meanwhile" in last_line(stdout)["reason"]
+    assert last_line(stdout)["outcome"] == "kept"
+    assert releases.load().name == first.name
 
 
 def test_a_clock_set_back_confuses_nobody(project, fresh):

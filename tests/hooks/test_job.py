@@ -52,7 +52,7 @@ NO_GROUPS = {"seed", "source", "data_folder"}
 def order(outcome):
     match outcome:
         case Outcome.PROMOTED:
-            return Promote(**ORDER)
+            return Promote(beside=None, **ORDER)
         case Outcome.ROLLED_BACK:
             return RollBack(reason="so it is", to="000001-old")
         case Outcome.WITHDRAWN:
@@ -74,13 +74,14 @@ class Loader(dict):
 class Catalog(dict):
     """What the job asks of a catalog."""
 
-    def __init__(self, repaired=None, champion=None):
+    def __init__(self, repaired=None, champion=None, adopted=None):
         def repair():
             if isinstance(repaired, Exception):
                 raise repaired
             return repaired
 
-        super().__init__(release_order=SimpleNamespace(repair=repair))
+        orders = SimpleNamespace(repair=repair, adopt=lambda: adopted)
+        super().__init__(release_order=orders)
         self.champion, self.confirmed = champion, []
 
     def load(self, name):
@@ -387,7 +388,8 @@ def test_a_part_of_a_scoring_is_nothing_new(begin, capsys):
 def test_two_jobs_run_at_the_same_time_and_each_once(begin, tmp_path, capsys):
     begin()
     begin(Untouched(), pipelines=["scoring"])
-    for pipelines in (["rollback"], ["scoring"]):
+    begin(pipelines=["rollback"])  # a person does not wait for a training
+    for pipelines in (["retraining"], ["withdrawal"], ["scoring"]):
         with pytest.raises(SystemExit) as end:
             begin(pipelines=pipelines)
         assert end.value.code == 75
@@ -516,6 +518,13 @@ def test_a_repaired_release_is_told_of(begin, capsys):
     job.after_dataset_saved(order(Outcome.KEPT))
     job.after_pipeline_run()
     assert last_line(capsys)["repaired"] == "It was damaged."
+
+
+def test_a_promotion_that_was_killed_and_is_completed_is_told_of(begin, capsys):
+    begin(Catalog(adopted="000002-b")).after_pipeline_run()
+    assert last_line(capsys)["adopted"] == "000002-b"
+    begin(Catalog(adopted="000002-b"), pipelines=["rollback"]).after_pipeline_run()
+    assert "adopted" not in last_line(capsys), "a person is about to say what serves"
 
 
 def test_a_rollback_to_a_release_that_was_named_goes_on_after_a_repair(begin, capsys):

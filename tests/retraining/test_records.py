@@ -45,7 +45,7 @@ def test_a_record_does_not_change_and_has_no_other_fields():
     with pytest.raises(ValidationError):
         Intake(other=1)
     with pytest.raises(ValidationError):
-        Promote(reason="", model_version="", fingerprint="", keep=0)
+        Promote(reason="", model_version="", fingerprint="", beside=None, keep=0)
 
 
 @pytest.mark.parametrize(

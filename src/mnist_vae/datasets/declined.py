@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io.core import AbstractDataset, DatasetError
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from mnist_vae.datasets.atomic import write_json
-from mnist_vae.datasets.release_files import MANIFEST
+from mnist_vae.datasets.atomic import sync, write_json
+from mnist_vae.datasets.release_files import MANIFEST, RELEASES, ReleaseError
 from mnist_vae.retraining.records import Declined
 
 _FILE = "declined.json"
-
-_LIST = TypeAdapter(list[Declined | str])
+_MARK = ".rolled-back-"
+_LIST = TypeAdapter(list[Declined])
 
 
 class DeclinedDataset(AbstractDataset[NoReturn, list[Declined]]):
@@ -63,42 +62,54 @@ class DeclinedDataset(AbstractDataset[NoReturn, list[Declined]]):
 
 
 def read_declined(folder: Path) -> list[Declined]:
-    """Return the records of candidates that were declined or rolled back, oldest first."""
-    try:
-        entries = _LIST.validate_python(json.loads((folder / _FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError):  # to try one of them again does no harm
-        return []
-    of_old = any(isinstance(entry, str) for entry in entries)
-    names = _releases_out_of_service(folder) if of_old else {}
-    return [
-        Declined(fingerprint=entry, release=names.get(entry, ""), rolled_back=entry in names)
-        if isinstance(entry, str)
-        else entry
-        for entry in entries
-    ]
+    """Return the records of candidates that were declined or rolled back, oldest first.
 
-
-def _releases_out_of_service(folder: Path) -> dict[str, str]:
-    """Return the names of the releases that are not in service, by their fingerprints.
-
-    An earlier version kept the fingerprints alone of what was declined. One of them that a release
-    has was in service: a person took it out.
+    Raises:
+        ReleaseError: The list is there and cannot be read: what a person took out of service could
+            be promoted again.
     """
-    champion = (folder / "champion").resolve()
-    found = {}
-    for path in sorted(folder.glob(f"releases/*/{MANIFEST}")):
-        if path.parent != champion:
-            with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
-                found[json.loads(path.read_text(encoding="utf-8"))["fingerprint"]] = (
-                    path.parent.name
-                )
-    return found
+    path = folder / _FILE
+    try:
+        entries = _LIST.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        entries = []
+    except (OSError, ValidationError) as error:
+        received = str(error) if isinstance(error, OSError) else "something else"
+        raise ReleaseError(
+            f"{path} cannot be read: expected the list of the candidates that were declined and of "
+            f"the releases that were taken out of service, received {received}; restore it from a "
+            "backup, or remove it if each of them may be put in service again."
+        ) from error
+    return entries + [_noted(mark) for mark in _marks(folder)]
+
+
+def _marks(folder: Path) -> list[Path]:
+    found = sorted(folder.glob(f"{RELEASES}/{_MARK}*"))
+    return [mark for mark in found if mark.with_name(mark.name.removeprefix(_MARK)).is_dir()]
+
+
+def _noted(mark: Path) -> Declined:
+    name = mark.name.removeprefix(_MARK)
+    manifest = json.loads((mark.with_name(name) / MANIFEST).read_text(encoding="utf-8"))
+    return Declined(fingerprint=manifest["fingerprint"], release=name, rolled_back=True)
+
+
+def mark_rolled_back(folder: Path, name: str) -> None:
+    """Note that a person took a release out of service, where the disk has no room for the list.
+
+    An empty file takes no room. The next `write_declined` takes it over into the list.
+    """
+    (folder / RELEASES / f"{_MARK}{name}").touch()
+    sync(folder / RELEASES)
 
 
 def write_declined(folder: Path, entries: list[Declined]) -> None:
     """Replace the list, unless it is the same."""
-    if entries != read_declined(folder):
+    marks = _marks(folder)
+    if marks or entries != read_declined(folder):
         write_json(folder / _FILE, [entry.model_dump(mode="json") for entry in entries])
+    for mark in marks:
+        mark.unlink()
 
 
 def rolled_back(folder: Path) -> set[str]:

@@ -22,6 +22,8 @@ RELEASES = "releases"
 
 _NAME = re.compile(r"(?P<number>\d+)-.+?(?P<damaged>\.damaged(-\d+)?)?")
 _RUN = "run_manifest.json"
+# Errors that say that there is no such file; any other one says nothing of the file.
+_MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class ReleaseError(DatasetError):
@@ -109,16 +111,17 @@ class Release:
         """Refuse a release whose files are not those that were promoted.
 
         Raises:
-            DamagedRelease: A file is missing, cannot be read, or has another checksum.
+            DamagedRelease: A file is missing, or has another checksum.
+            ReleaseError: A file cannot be read, which says nothing of the file.
         """
         for filename, expected in self.manifest["files"].items():
             path = self.folder / filename
             try:
                 received = sha256(path)
-            except FileNotFoundError:
+            except _MISSING:
                 received = "no file"
             except OSError as error:
-                received = f"a file that cannot be read ({error})"
+                raise _unreadable(path, error) from error
             if received != expected:
                 raise DamagedRelease(
                     f"{path} is damaged: expected SHA-256 {expected}, received {received}"
@@ -129,7 +132,8 @@ def read_release(folder: Path) -> Release:
     """Return the release in `folder`, whose files are not looked at yet.
 
     Raises:
-        DamagedRelease: It has no readable manifest.
+        DamagedRelease: It has no manifest, or what is there is none.
+        ReleaseError: The manifest cannot be read, which says nothing of it.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -138,8 +142,10 @@ def read_release(folder: Path) -> Release:
         first = error.errors()[0]
         problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise _without_manifest(folder, problem) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (*_MISSING, ValueError, RecursionError) as error:
         raise _without_manifest(folder, str(error)) from error
+    except OSError as error:
+        raise _unreadable(folder / MANIFEST, error) from error
     return Release(folder, manifest)
 
 
@@ -147,6 +153,13 @@ def _without_manifest(folder: Path, problem: str) -> DamagedRelease:
     return DamagedRelease(
         f"The release in {folder} is damaged: expected its {MANIFEST}, received none that can be "
         f"read ({problem})"
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> ReleaseError:
+    return ReleaseError(
+        f"{path} cannot be read: expected a file that this process may read, received an error "
+        f"({error}); give it the right to read the file, or mend the disk. Nothing was changed."
     )
 
 

@@ -19,17 +19,22 @@ of them starts again with the old release or with the new one, and each is whole
 from __future__ import annotations
 
 import json
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
 
 from mnist_vae.datasets.atomic import make_folder, point, sync, write_json
 from mnist_vae.datasets.declined import (
     DeclinedDataset,
+    mark_rolled_back,
     read_declined,
     rolled_back,
     write_declined,
@@ -51,6 +56,9 @@ from mnist_vae.retraining.records import Decline, Declined, Order, Promote, Repa
 
 __all__ = ["DeclinedDataset", "Release", "ReleaseDataset", "ReleaseError"]
 
+logger = logging.getLogger(__name__)
+
+_LOCK_SECONDS = 60
 _CHAMPION, _CANDIDATE, _DECLINED = "champion", "candidate", "declined"
 
 
@@ -59,14 +67,17 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
 
     `save` takes an order:
 
-    - `Promote`: the folder `candidate` becomes the next release and goes in service. Its
-      fingerprint is no longer among those declined.
+    - `Promote`: the folder `candidate` becomes the next release and goes in service, if the model
+      in service is still the one that it was judged beside. Its fingerprint is no longer among
+      those declined.
     - `Decline`: the folder goes to those declined, and its fingerprint to those that need not be
       tried again, unless it is that of the release in service.
     - Of either kind the last `keep` stay, and of damaged releases too. The release in service, the
       one that a rollback goes to and the one that it took out of service last stay always.
     - `RollBack`: the release named goes in service, and is no longer declined. The one that leaves
       is declined if it is the newer of the two; else a rollback is undone.
+
+    Orders of several processes are carried out one after the other, each in seconds.
 
     A reader sees all of the old release or all of the new one, also when the process is killed
     at any moment, the disk is full, or the computer loses its power.
@@ -127,7 +138,8 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
         """Carry out an order.
 
         Raises:
-            ReleaseError: There is no candidate, or no such whole release to go back to.
+            ReleaseError: There is no candidate, another model is in service than the one that it
+                was judged beside, or there is no such whole release to go back to.
             DatasetError: It is not an order, or the role is `previous`.
         """
         if self._role != "champion":
@@ -135,18 +147,19 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
                 f"The previous release in {self.folder} is read-only: expected an order saved with "
                 "the role 'champion', received one with 'previous'; save to the other entry."
             )
-        match data:
-            case Promote():
-                self._promote(data)
-            case Decline():
-                self._decline(data)
-            case RollBack():
-                self._roll_back(data)
-            case _:
-                raise DatasetError(
-                    f"This is not an order about {self.folder}: expected a Promote, a Decline or a "
-                    f"RollBack, received a {type(data).__name__}; make it one of them."
-                )
+        with self._alone():
+            match data:
+                case Promote():
+                    self._promote(data)
+                case Decline():
+                    self._decline(data)
+                case RollBack():
+                    self._roll_back(data)
+                case _:
+                    raise DatasetError(
+                        f"This is not an order about {self.folder}: expected a Promote, a Decline "
+                        f"or a RollBack, received a {type(data).__name__}; make it one of them."
+                    )
 
     def repair(self) -> Repair | None:
         """Take a damaged release out of service, and put a whole one in its place.
@@ -159,8 +172,12 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
             What was done, or None.
 
         Raises:
-            ReleaseError: What is in service is not a link.
+            ReleaseError: What is in service is not a link, or a file of it cannot be read.
         """
+        with self._alone():
+            return self._repair()
+
+    def _repair(self) -> Repair | None:
         folder = self._target()
         if folder is None:
             return None
@@ -177,16 +194,64 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
         sentence = f"The release in service was damaged ({problem}); {done}."
         return Repair(damaged=folder.name, in_service=name, sentence=sentence)
 
+    def adopt(self) -> str | None:
+        """Put the release in service whose promotion was killed before the link moved.
+
+        It is the newest of all, was judged beside the model in service, and no person took it out
+        of service.
+
+        Returns:
+            Its name, or None where there is none.
+        """
+        with self._alone():
+            names = [*self._releases.names(), *self._declined.names()]
+            newest = max(names, key=number_of, default="")
+            folder = self._target()
+            champion = folder.name if folder else None
+            if newest in {champion, *rolled_back(self.folder)}:
+                return None
+            release = self._releases.whole(newest)
+            if release is None or release.manifest["previous"] != champion:
+                return None
+            self._put_in_service(newest)
+            self._note_promoted(release.manifest["fingerprint"])
+            return newest
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".releases.lock", timeout=_LOCK_SECONDS):
+                yield
+        except Timeout as error:
+            raise ReleaseError(
+                f"The releases in {self.folder} are locked: expected another process to be done "
+                f"with them within {_LOCK_SECONDS} seconds, received no word of it; run the "
+                "command again."
+            ) from error
+
     def preview(self) -> JSONPreview:
         """Return the manifest of the release that `load` returns, for Kedro-Viz."""
         release = self.load()
         return JSONPreview(json.dumps(release.manifest if release else {}, indent=2))
 
     def _promote(self, order: Promote) -> None:
+        read_declined(self.folder)  # where it cannot be read, nothing is done
+        champion = self._in_service()
+        beside = champion.name if champion else None
+        if beside != order.beside:
+            raise ReleaseError(
+                f"The candidate {order.model_version} was not put in service: expected "
+                f"{order.beside or 'no release'} in service, beside which it was judged, received "
+                f"{beside or 'none'}; run `kedro run --pipelines retraining` again."
+            )
         self._put_in_service(self._shelve(order, self._releases.folder))
-        others = [e for e in read_declined(self.folder) if e.fingerprint != order.fingerprint]
-        write_declined(self.folder, others)
+        self._note_promoted(order.fingerprint)
         self._remove_old(order.keep)
+
+    def _note_promoted(self, fingerprint: str) -> None:
+        others = [e for e in read_declined(self.folder) if e.fingerprint != fingerprint]
+        write_declined(self.folder, others)
 
     def _decline(self, order: Decline) -> None:
         champion = self._in_service()
@@ -198,7 +263,8 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
             drifted=order.drifted,
         )
         # What is in service is not declined, even if it did not do better than itself.
-        if champion is None or champion.manifest["fingerprint"] != order.fingerprint:
+        of_champion = champion is not None and champion.manifest["fingerprint"] == order.fingerprint
+        if order.judged and not of_champion:
             self._note(entry)
         self._remove_old(order.keep)
 
@@ -224,7 +290,8 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
             )
         champion = self._in_service()
         entries = [entry for entry in read_declined(self.folder) if entry.release != order.to]
-        if champion is not None and number_of(champion.name) > number_of(order.to):
+        leaves = champion is not None and number_of(champion.name) > number_of(order.to)
+        if champion is not None and leaves:
             # Who goes to a newer release undoes a rollback, and holds nothing against the older.
             entries = [entry for entry in entries if entry.release != champion.name]
             entries.append(
@@ -236,7 +303,12 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
                 )
             )
         # First the note: no run may promote again what a person is taking out of service.
-        write_declined(self.folder, entries)
+        try:
+            write_declined(self.folder, entries)
+        except OSError as error:  # a full disk must not keep what a person wants out in service
+            logger.warning("The list of those declined was not written (%s).", error)
+            if leaves:
+                mark_rolled_back(self.folder, entries[-1].release)
         self._put_in_service(order.to)
 
     def _shelve(self, order: Promote | Decline, shelf: Path) -> str:

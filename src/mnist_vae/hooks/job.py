@@ -148,6 +148,7 @@ class Jobs:
             self._journal.open_log()
             self._signals.start()
             repair = catalog["release_order"].repair() if self._job.repairs else None
+            adopted = catalog["release_order"].adopt() if "retraining" in asked else None
         except LockedError as error:
             self._end(Outcome.LOCKED, str(error), stop=True)
         except OSError as error:
@@ -157,6 +158,9 @@ class Jobs:
             self._fail(error)
         else:
             self._after_repair(repair, asked)
+            if adopted and self._record is not None:
+                logger.warning("%s is in service: its promotion was killed half way.", adopted)
+                self._record["adopted"] = adopted
 
     def _after_repair(self, repair: Repair | None, asked: set[str]) -> None:
         if repair is None or self._record is None:

@@ -79,7 +79,12 @@ class RetrainingParams(Group):
     @field_validator("roll_back_to", mode="before")
     @classmethod
     def _number_as_text(cls, value: Any) -> Any:
-        """Leave a number to the node, which names the releases: 000010 is 8 to YAML."""
+        """Leave a number to the node, which names the releases: 000010 is 8 to YAML.
+
+        Nothing at all is left to it too, so that the journal has what is wrong.
+        """
+        if value is None:
+            return ""
         return str(value) if type(value) in (int, float) else value
 
     def gate(self) -> dict[str, Any]:

@@ -56,9 +56,18 @@ class Job:
 JOBS = (
     Job(
         name="retraining",
-        pipelines=frozenset({"retraining", "rollback", "withdrawal"}),
+        pipelines=frozenset({"retraining"}),
         lock="06_models/retraining.lock",
         quarantines=("unreported_quarantine", "quarantine"),
+        repairs=True,
+        undecided=Outcome.KEPT,
+    ),
+    # What a person does in a hurry waits for no training.
+    Job(
+        name="retraining",
+        pipelines=frozenset({"rollback", "withdrawal"}),
+        lock="06_models/rollback.lock",
+        quarantines=(),
         repairs=True,
         undecided=Outcome.KEPT,
     ),
@@ -123,9 +132,10 @@ class JobLock:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise LockedError(f"another run is under way: {self._who()}") from error
-        self._holder.write_text(
-            json.dumps({"pid": os.getpid(), "started": started}) + "\n", encoding="utf-8"
-        )
+        with contextlib.suppress(OSError):  # a full disk; it is only for the sentence of another
+            self._holder.write_text(
+                json.dumps({"pid": os.getpid(), "started": started}) + "\n", encoding="utf-8"
+            )
 
     def free(self) -> None:
         """Give the lock back, if this run has it."""

@@ -254,6 +254,8 @@ class Promote(Record):
     model_version: str
     fingerprint: str
     """Of the recipe and the data that the candidate was trained with."""
+    beside: str | None
+    """The release in service when it was judged, or None: another one would not be replaced."""
     keep: PositiveInt
     """Releases, and candidates declined, that stay on disk."""
     facts: dict[str, Any] = {}
@@ -272,6 +274,8 @@ class Decline(Record):
     """Fingerprint of the rules that it did not pass: under other rules it may be tried again."""
     drifted: tuple[str, ...] = ()
     """Batches that it was trained on, that drifted, and that the model in service is without."""
+    judged: bool = True
+    """Whether the same need not be tried again: it was judged beside the model in service."""
     facts: dict[str, Any] = {}
 
 

@@ -286,12 +286,35 @@ def decision(outcome):
     )
 
 
+def finalise(decision, manifest, champion=None, batches=("a", "b")):
+    params = RetrainingParams(keep_releases=3)
+    in_use = dict.fromkeys(batches)
+    return nodes.finalise(decision, PLAN, manifest, champion, in_use, params, "report")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PROMOTED, Outcome.KEPT])
+def test_a_candidate_judged_beside_another_release_than_that_in_service_is_not_promoted(
+    champion, outcome
+):
+    manifest = {"git_commit": "abc", "data": {"batches": {}}}
+    order = finalise(decision(outcome), manifest, champion)
+    assert isinstance(order, Decline)
+    assert (order.outcome, order.judged) == (Outcome.KEPT, False)
+    assert "judged beside no release, and meanwhile 000001-old is in service" in order.reason
+
+
+def test_a_candidate_trained_on_a_batch_that_was_withdrawn_meanwhile_is_not_promoted():
+    manifest = {"git_commit": "abc", "data": {"batches": {"b": 2, "a": 1}}}
+    order = finalise(decision(Outcome.PROMOTED), manifest, batches=["a"])
+    assert isinstance(order, Decline)
+    assert (order.outcome, order.judged) == (Outcome.KEPT, False)
+    assert "trained on b, withdrawn meanwhile" in order.reason
+
+
 @pytest.mark.parametrize("outcome", [Outcome.PROMOTED, Outcome.KEPT, Outcome.STALLED])
 def test_a_decision_leads_to_an_order_that_says_what_the_release_must_tell(outcome):
     manifest = {"git_commit": "abc", "data": {"batches": {"b": 2, "a": 1}}}
-    order = nodes.finalise(
-        decision(outcome), PLAN, manifest, RetrainingParams(keep_releases=3), "report"
-    )
+    order = finalise(decision(outcome), manifest)
     assert isinstance(order, Promote if outcome is Outcome.PROMOTED else Decline)
     assert order.outcome is outcome
     assert order.keep == 3
@@ -331,8 +354,8 @@ def test_a_release_is_gone_to_by_its_name_whether_it_is_older_or_newer(champion,
 @pytest.mark.parametrize("name", ["000009-z", "2", 2, 8, 1e5, "000002", "", "../000002-b"])
 def test_a_name_that_no_release_has_is_refused_with_those_that_there_are(champion, name):
     names = ["000002-b", "000001-old", "000000-x"]
-    with pytest.raises(ValueError, match="There is no release to go back to that is") as refusal:
+    with pytest.raises(ValueError, match="There is no release of that name") as refusal:
         roll_back(champion, None, names, roll_back_to=name)
     assert "one of 000002-b, 000000-x, or of the one in service, 000001-old" in str(refusal.value)
-    assert f"received {name};" in str(refusal.value)
+    assert f"received {name or 'no name'};" in str(refusal.value)
     assert "expected `--params retraining.roll_back_to=NAME`" in str(refusal.value)

@@ -306,10 +306,24 @@ def finalise(
     retraining_decision: Decision,
     retraining_plan: Plan,
     run_manifest: dict[str, Any],
+    champion: Release | None,
+    batches_in_use: Batches,
     retraining_params: RetrainingParams,
     *_files: Any,
 ) -> Order:
-    """Return the order that the decision leads to, now that all files of the release are saved."""
+    """Return the order that the decision leads to, now that all files of the release are saved.
+
+    A person may have put another release in service while the candidate was trained, or withdrawn a
+    batch of it: then it is not promoted, and the next run tries again.
+
+    Args:
+        retraining_decision: Whether it is better.
+        retraining_plan: What it was trained with.
+        run_manifest: What it was trained on.
+        champion: The model that is in service now.
+        batches_in_use: Those that are in use now.
+        retraining_params: How many releases stay on disk.
+    """
     decision = retraining_decision
     facts = {
         "git_commit": run_manifest["git_commit"],
@@ -321,15 +335,35 @@ def finalise(
         ),
     }
     common: dict[str, Any] = {
-        "reason": decision.reason,
         "model_version": decision.model_version,
         "fingerprint": decision.fingerprint,
         "keep": retraining_params.keep_releases,
         "facts": facts,
     }
+    if meanwhile := _changed_meanwhile(decision, facts["batches"], champion, batches_in_use):
+        return Decline(reason=meanwhile, judged=False, **common)
+    common["reason"] = decision.reason
     if decision.outcome is Outcome.PROMOTED:
-        return Promote(**common)
+        return Promote(beside=decision.previous, **common)
     return Decline(outcome=decision.outcome, gate=decision.gate, drifted=decision.drifted, **common)
+
+
+def _changed_meanwhile(
+    decision: Decision, batches: list[str], champion: Release | None, batches_in_use: Batches
+) -> str | None:
+    """Return why a candidate cannot go in service any more, whatever the decision was."""
+    in_service = champion.name if champion else None
+    if in_service != decision.previous:
+        return (
+            f"it was judged beside {decision.previous or 'no release'}, and meanwhile "
+            f"{in_service or 'none'} is in service; the next run judges anew"
+        )
+    if withdrawn := sorted(set(batches) - set(batches_in_use)):
+        return (
+            f"it was trained on {', '.join(withdrawn)}, withdrawn meanwhile; the next run trains "
+            "without"
+        )
+    return None
 
 
 def roll_back(
@@ -365,9 +399,9 @@ def roll_back(
         to = previous_release.name
     elif to not in release_names:
         raise ValueError(
-            f"There is no release to go back to that is called {to}: expected "
+            f"There is no release of that name to go back to: expected "
             f"`{_ROLL_BACK_TO}NAME` with the whole name of one of {others or 'none'}, or of the "
-            f"one in service, {in_service or 'none'}, received {to}; correct the name."
+            f"one in service, {in_service or 'none'}, received {to or 'no name'}; correct the name."
         )
     if to == in_service:
         return RollBack(to=to, reason=f"{to} is in service already, and stays")

@@ -72,6 +72,8 @@ def create_pipeline() -> Pipeline:
                     "retraining_decision",
                     "retraining_plan",
                     "candidate_run_manifest",
+                    "champion",
+                    "batches_in_use",
                     "params:retraining",
                     "retraining_report",
                     "candidate_model_card",
