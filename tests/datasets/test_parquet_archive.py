@@ -2,8 +2,10 @@
 
 import json
 
+import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from kedro.io.core import DatasetError
@@ -73,6 +75,103 @@ def test_a_folder_of_files_is_read_in_the_order_of_their_names(folder):
     json.dumps(manifest)
 
 
+@pytest.mark.parametrize("place", ["", ".data/_raw/split=dev/label=200"])
+@pytest.mark.parametrize("both", [False, True], ids=["in the path alone", "in the file too"])
+def test_a_folder_by_partition_has_split_and_label_in_its_paths(tmp_path, place, both):
+    images = table(label=pa.array(np.arange(100) % 10), other=None)
+    root = tmp_path / place / "digits.parquet"
+    for split in ("train", "test"):
+        for label in range(10):
+            chosen = pc.and_(pc.equal(images["split"], split), pc.equal(images["label"], label))
+            folder = root / f"split={split}" / f"label={label}"
+            folder.mkdir(parents=True)
+            rows = images.filter(chosen)
+            if not both:
+                rows = rows.drop_columns(["split", "label"])
+            if len(rows):
+                pq.write_table(rows, folder / "part-0.parquet")
+    archive = dataset(root).load()
+    found = archive.images.take(np.argsort(archive.images.image_id))
+    np.testing.assert_array_equal(found.label, np.arange(100) % 10)
+    np.testing.assert_array_equal(found.split, np.where(np.arange(100) % 4, "train", "test"))
+    np.testing.assert_array_equal(found.grey(), PIXELS)
+    assert (archive.manifest["n_train"], archive.manifest["n_test"]) == (75, 25)
+    assert "split=test/label=0/part-0.parquet" in archive.manifest["files"]
+
+
+def test_what_pandas_and_duckdb_write_by_partition_is_read(tmp_path):
+    images = table(label=pa.array([None, *(np.arange(1, 100) % 10).tolist()], pa.int64()))
+    images.to_pandas().astype({"label": "Int64"}).to_parquet(
+        tmp_path / "pandas", partition_cols=["split", "label"]
+    )
+    duckdb.sql(f"copy images to '{tmp_path}/duckdb' (format parquet, partition_by (split, label))")
+    for folder in ("pandas", "duckdb"):
+        found = dataset(tmp_path / folder).load().images
+        expected = np.array([UNLABELLED, *(np.arange(1, 100) % 10)])
+        np.testing.assert_array_equal(found.label, expected[found.image_id - 7], folder)
+        expected = np.where(np.arange(100) % 4, "train", "test")
+        np.testing.assert_array_equal(found.split, expected[found.image_id - 7], folder)
+
+
+def test_a_label_in_a_path_that_is_no_number_is_refused_by_its_name(folder):
+    write(folder, label=None)
+    (folder / "label=three").mkdir()
+    (folder / "a.parquet").rename(folder / "label=three/a.parquet")
+    with pytest.raises(DatasetError, match=r"label=three/a.parquet .* received .*'three'"):
+        dataset(folder).check()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "_temporary/0/attempt/part.parquet",
+        "_delta_log/0001.checkpoint.parquet",
+        ".ipynb_checkpoints/a-checkpoint.parquet",
+        "split=train/.spark-staging-1/split=train/part.parquet",
+    ],
+)
+def test_what_a_writer_keeps_for_itself_is_not_data(folder, place):
+    write(folder)
+    (folder / place).parent.mkdir(parents=True)
+    write(folder, place, image_id=None)
+    archive = dataset(folder).load()
+    assert list(archive.manifest["files"]) == ["a.parquet"]
+    assert len(archive.images) == 100
+
+
+def corrupt(path, column, **options):
+    """Write some images, and change a byte of the first page's values of a column."""
+    images = table(other=None)
+    pq.write_table(images, path, use_dictionary=False, **options)
+    place = pq.ParquetFile(path).metadata.row_group(0).column(images.schema.get_field_index(column))
+    content = bytearray(path.read_bytes())
+    content[place.data_page_offset + place.total_compressed_size - 7] ^= 0x40
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("column", ["pixels", "image_id", "label"])
+@pytest.mark.parametrize(
+    "options",
+    [{"write_page_checksum": True, "compression": "none"}, {"compression": "gzip"}],
+    ids=["checksum", "compressed"],
+)
+def test_a_page_that_is_damaged_is_refused_with_the_name_of_the_file(folder, column, options):
+    corrupt(folder / "a.parquet", column, **options)
+    with pytest.raises(DatasetError, match=r"a.parquet is damaged: expected .*; get a fresh copy"):
+        dataset(folder).load().images.grey()
+
+
+def test_a_file_that_the_disk_does_not_hand_over_is_not_said_to_be_damaged(folder, monkeypatch):
+    write(folder)
+
+    def refuse(path, **options):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(pq, "ParquetFile", refuse)
+    with pytest.raises(DatasetError, match=r"a.parquet cannot be read: .* Permission denied"):
+        dataset(folder).check()
+
+
 def test_a_file_will_do_and_so_do_pixels_alone(folder):
     write(folder, image_id=None, label=None, split=None)
     archive = dataset(folder / "a.parquet").load()
@@ -95,6 +194,21 @@ def test_an_image_without_a_label_is_unlabelled_and_all_of_them_are_without_labe
     assert dataset(folder).load().images.label.tolist() == [UNLABELLED, *range(99)]
     write(folder, label=pa.array([None] * 100, pa.int32()))
     assert dataset(folder).load().images.label is None
+    write(folder, label=pa.nulls(100))
+    assert dataset(folder).load().images.label is None
+
+
+def test_files_may_number_their_labels_in_types_of_their_own(folder):
+    write(folder, "a.parquet", rows=slice(50), label=pa.array(np.arange(50) % 10, pa.uint8()))
+    write(folder, "b.parquet", rows=slice(50, 100))
+    np.testing.assert_array_equal(dataset(folder).load().images.label, np.arange(100) % 10)
+
+
+def test_a_column_that_is_there_twice_is_refused_before_a_run(folder):
+    twice = table().append_column("label", pa.array(np.zeros(100, int)))
+    pq.write_table(twice, folder / "a.parquet")
+    with pytest.raises(DatasetError, match=r"a.parquet has the column `label` 2 times: expected"):
+        dataset(folder).check()
 
 
 def test_what_was_ingested_is_what_is_at_rest(folder, tmp_path):
@@ -168,11 +282,28 @@ def test_what_is_no_source_is_refused_before_a_run(folder, what):
         ({"label": pa.array([-1] * 100)}, "labels out of range: expected numbers from 0 to 254"),
         ({"split": pa.array(["dev"] * 100)}, "unknown splits: .* received dev; name one"),
         ({"split": pa.array([None, *["train"] * 99])}, "unknown splits: .* received None"),
+        (
+            {"image_id": pa.array([2**63 + 5, *range(99)], pa.uint64())},
+            r"a.parquet has `image_id` out of range: .* below 2\*\*63, .*9223372036854775813",
+        ),
+        (
+            {"label": pa.array([2**63 + 5, *range(99)], pa.uint64())},
+            "a.parquet has labels out of range: .* received from 0 to 9223372036854775813",
+        ),
     ],
 )
 def test_ids_labels_and_splits_are_looked_at_before_the_pixels(folder, columns, message):
     write(folder, **columns)
     with pytest.raises(DatasetError, match=message):
+        dataset(folder).load()
+
+
+def test_more_splits_than_anybody_has_are_refused(folder):
+    count = 300
+    columns = {"pixels": pa.array([TEXT[0]] * count, pa.binary(784)), "image_id": range(count)}
+    splits = [f"fold {number}" for number in range(count)]
+    pq.write_table(pa.table({**columns, "split": splits}), folder / "a.parquet")
+    with pytest.raises(DatasetError, match=r"a.parquet has more splits than 256: expected fewer"):
         dataset(folder).load()
 
 

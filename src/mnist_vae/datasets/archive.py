@@ -11,10 +11,10 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import numpy as np
-from kedro.io.core import AbstractDataset, DatasetError
+from kedro.io.core import DatasetError
 from kedro_datasets._typing import ImagePreview
 
 from mnist_vae import sheets
@@ -28,6 +28,7 @@ from mnist_vae.datasets.archive_parts import (
     unreachable,
 )
 from mnist_vae.datasets.idx import MAX_BYTES, IdxError, read_first_images, read_idx
+from mnist_vae.datasets.read_only import ReadOnlyDataset
 from mnist_vae.deadline import within
 from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, evenly
 
@@ -43,7 +44,7 @@ class _UnavailableError(Exception):
     """A source does not have the images, which is no fault: the next source is tried."""
 
 
-class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
+class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
     """`ImageArchiveDataset` loads MNIST, or a data set of its form, from the first source found.
 
     The sources are tried in the given order. `folder` has all four files or is passed over;
@@ -156,17 +157,6 @@ class ImageArchiveDataset(AbstractDataset[NoReturn, ImageArchive]):
                 f"expected the files {names}, received {self._lack()}; correct the name, or put "
                 "the files there, as no other source is tried."
             )
-
-    def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: the archive is published by others.
-
-        Raises:
-            DatasetError: Always.
-        """
-        raise DatasetError(
-            f"{self._name} is read-only: expected it as the input of nodes, received data to "
-            "save; save to another catalog entry."
-        )
 
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return `n_images` as one PNG, base64, for Kedro-Viz; uses no network.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets.partitions import PartitionedDataset
@@ -19,6 +19,7 @@ from mnist_vae.datasets.batch_files import MAX_BYTES, Batch, read_batch
 from mnist_vae.datasets.folders import files_of, move, signature, times_of
 from mnist_vae.datasets.images import ImagesDataset
 from mnist_vae.datasets.quarantine import QuarantineDataset
+from mnist_vae.datasets.read_only import ReadOnlyDataset
 from mnist_vae.datasets.taken import Shed
 from mnist_vae.images import ImageSet
 from mnist_vae.retraining.names import printable
@@ -41,7 +42,7 @@ _CHECKPOINT = ".consumed.json"
 _UNFINISHED = (".part", ".partial", ".tmp")
 
 
-class BatchFoldersDataset(AbstractDataset[NoReturn, T]):
+class BatchFoldersDataset(ReadOnlyDataset[T]):
     """What datasets share that have a partition a folder of new images, which others put there.
 
     A folder is left alone while its name starts with a dot or ends in .part, .partial or .tmp, and
@@ -66,22 +67,12 @@ class BatchFoldersDataset(AbstractDataset[NoReturn, T]):
                 takes more, or says so, is a bad one.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
+        self._name = path
         self._path = Path(path)
         self._settle_seconds = settle_seconds
         self._max_bytes = max_bytes
         self.metadata = metadata
         self._taken: dict[str, str] = {}
-
-    def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: batches come from others.
-
-        Raises:
-            DatasetError: Always.
-        """
-        raise DatasetError(
-            f"{self._path} is read-only: expected it as the input of nodes, received data to "
-            "save; save to another catalog entry."
-        )
 
     def _signatures(self) -> dict[str, str]:
         """Return the names, sizes and times of the files of each batch, as 16 hex digits."""

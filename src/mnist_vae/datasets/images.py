@@ -103,9 +103,10 @@ class ImagesDataset(FileDataset[ImageSet]):
             DatasetError: The file is not a table of 784-byte images.
         """
         if self._memory_images is not None:
-            blocks = ParquetBlocks(self._fs, [str(self._filepath)])
-            if blocks.rows[0] > self._memory_images:
-                return self._streamed(blocks)
+            blocks = ParquetBlocks(self._fs, {str(self._filepath): ""})
+            if blocks.sizes.sum() > self._memory_images:
+                _check_schema(blocks.schemas[0], str(self._filepath))
+                return blocks.images(floats=self._pixels == "float32")
         with self._fs.open(str(self._filepath), "rb") as file:
             return _from_table(pq.read_table(file), self._pixels, str(self._filepath))
 
@@ -143,11 +144,6 @@ class ImagesDataset(FileDataset[ImageSet]):
             rows = _rows_at(pq.ParquetFile(file), n_images)
         images = _from_table(rows, "uint8", str(self._filepath))
         return ImagePreview(sheets.thumbnails(images.pixels, columns))
-
-    def _streamed(self, blocks: ParquetBlocks) -> StreamedImages:
-        _check_schema(blocks.schemas[0], str(self._filepath))
-        columns = blocks.columns()
-        return StreamedImages(blocks, **columns._asdict(), floats=self._pixels == "float32")
 
     def _describe(self) -> dict[str, Any]:
         about = {"pixels": self._pixels, "memory_images": self._memory_images}

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
 
 import fsspec
 import numpy as np
 import pyarrow as pa
-from kedro.io.core import AbstractDataset, DatasetError, get_protocol_and_path
+from kedro.io.core import DatasetError, get_protocol_and_path
 from kedro_datasets._typing import ImagePreview
 from numpy.typing import NDArray
 
 from mnist_vae import sheets
 from mnist_vae.datasets.parquet_blocks import PIXELS, ParquetBlocks
-from mnist_vae.images import IMAGE_SHAPE, UNLABELLED
-from mnist_vae.streamed import SplitColumn, StreamedImages
+from mnist_vae.datasets.read_only import ReadOnlyDataset
+from mnist_vae.images import IMAGE_SHAPE
+from mnist_vae.streamed import StreamedImages
 
 _SPLITS = ("train", "test")
 _CHUNK = 8 << 20  # bytes of a file whose checksum is taken
@@ -41,13 +44,15 @@ class ParquetArchive:
         return self.images
 
 
-class ParquetArchiveDataset(AbstractDataset[NoReturn, ParquetArchive]):
+class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
     """`ParquetArchiveDataset` loads images from a Parquet file, or from a folder of them.
 
     The columns are `pixels`, 784 bytes an image, 28 x 28 row after row, 0 the background;
     `image_id`, a whole number, unique, without which the images are numbered in the order of files
     and rows; `label`, 0 to 254 or null; `split`, `train` or `test`, without which a share of the
-    images becomes the test split. All but `pixels` may be missing; others are passed over.
+    images becomes the test split. All but `pixels` may be missing; others are passed over. `split`
+    and `label` may also be in the names of folders, as in `split=train/label=3/part-0.parquet`,
+    which then hold for all of the file, whatever it has in a column of that name.
 
     Loading reads every column but the pixels, and takes the checksum of each file. The pixels are
     streamed, so that there may be more images than memory holds.
@@ -75,8 +80,8 @@ class ParquetArchiveDataset(AbstractDataset[NoReturn, ParquetArchive]):
 
         Args:
             path: Path or fsspec URL of a file, or of a folder whose files `*.parquet`, at any
-                depth and in the order of their names, are the images. Names that begin with `_` or
-                `.` are passed over.
+                depth and in the order of their names, are the images. Files and folders in it whose
+                names begin with `_` or `.` are passed over.
             name: What reports call the data set.
             credentials: Passed to the fsspec file system.
             fs_args: Passed to the fsspec file system.
@@ -97,24 +102,18 @@ class ParquetArchiveDataset(AbstractDataset[NoReturn, ParquetArchive]):
             DatasetError: There are no images, a file is not of the form that the class tells of,
                 two images have one id, or a label or a split is another than is allowed.
         """
-        blocks = self._blocks()
-        columns = blocks.columns()
-        count = int(blocks.sizes.sum())
-        image_id = np.arange(count, dtype=np.int64)
-        if columns.image_id is not None:
-            image_id = columns.image_id
-            self._check_unique(image_id)
-        split = columns.split or SplitColumn.of("train", count)
-        if unknown := sorted(set(split.names) - set(_SPLITS)):
+        files = self._files()
+        blocks = self._blocks(files)
+        images = blocks.images(floats=False)
+        self._check_unique(images.image_id)
+        counts = {split: len(images.rows_of(split)) for split in _SPLITS}
+        if sum(counts.values()) < len(images):
+            unknown = sorted(set(np.unique(images.split)) - set(_SPLITS))
             raise DatasetError(
                 f"{self._url} has images in unknown splits: expected `split` to be train or test, "
                 f"received {', '.join(unknown)}; name one of the two, or leave the column out."
             )
-        label = columns.label
-        if label is not None and (label == UNLABELLED).all():
-            label = None
-        images = StreamedImages(blocks, image_id=image_id, split=split, label=label, floats=False)
-        return ParquetArchive(images, self._manifest(images, blocks))
+        return ParquetArchive(images, self._manifest(files, blocks, counts))
 
     def check(self) -> None:
         """Look at the footers of the files.
@@ -122,22 +121,11 @@ class ParquetArchiveDataset(AbstractDataset[NoReturn, ParquetArchive]):
         Raises:
             DatasetError: There is no file, or one is not of the form that the class tells of.
         """
-        self._blocks()
-
-    def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: the images are published by others.
-
-        Raises:
-            DatasetError: Always.
-        """
-        raise DatasetError(
-            f"{self._name} is read-only: expected it as the input of nodes, received data to "
-            "save; save to another catalog entry."
-        )
+        self._blocks(self._files())
 
     def preview(self, n_images: int = 60, columns: int = 12) -> ImagePreview:
         """Return the first `n_images` as one PNG, base64, for Kedro-Viz."""
-        blocks = self._blocks()
+        blocks = self._blocks(self._files())
         first = int(np.flatnonzero(blocks.sizes)[0])
         pixels = next(blocks.pieces(first))[:n_images]
         return ImagePreview(sheets.thumbnails(pixels.reshape(-1, *IMAGE_SHAPE), columns))
@@ -148,32 +136,35 @@ class ParquetArchiveDataset(AbstractDataset[NoReturn, ParquetArchive]):
     def _describe(self) -> dict[str, Any]:
         return {"name": self._name, "path": self._url}
 
-    def _files(self) -> list[str]:
+    def _files(self) -> dict[str, str]:
+        """Return the paths of the files, and for each its path below the folder."""
         self._filesystem.invalidate_cache()
         if not self._filesystem.isdir(self._path):
-            return [self._path] if self._filesystem.isfile(self._path) else []
-        return sorted(
-            path
-            for path in self._filesystem.find(self._path)
-            if path.endswith(".parquet") and not PurePosixPath(path).name.startswith(("_", "."))
-        )
+            is_file = self._filesystem.isfile(self._path)
+            return {self._path: PurePosixPath(self._path).name} if is_file else {}
+        root = self._filesystem.info(self._path)["name"]
+        paths = sorted(self._filesystem.find(self._path))
+        found = {path: path.removeprefix(root).strip("/") for path in paths}
+        return {
+            path: name
+            for path, name in found.items()
+            if name.endswith(".parquet") and not re.search(r"(^|/)[_.]", name)
+        }
 
-    def _blocks(self) -> ParquetBlocks:
-        files = self._files()
+    def _blocks(self, files: Mapping[str, str]) -> ParquetBlocks:
         if not files:
             raise DatasetError(
                 f"{self._name} was not found: expected a Parquet file, or a folder of some, at "
                 f"{self._url}, received none; put the images there, or correct the catalog entry."
             )
         blocks = ParquetBlocks(self._filesystem, files)
-        first = _types(blocks.schemas[0])
+        first, expected = next(iter(files)), _columns(next(iter(files)), blocks.schemas[0])
         for path, schema in zip(files, blocks.schemas, strict=True):
-            _check_types(path, schema)
-            if _types(schema) != first:
+            if (received := _columns(path, schema)) != expected:
                 raise DatasetError(
-                    f"{self._url} has files of different columns: expected those of {files[0]}, "
-                    f"{_in_words(first)}, received {_in_words(_types(schema))} in {path}; write "
-                    "them with the same columns."
+                    f"{self._url} has files of different columns: expected those of {first}, "
+                    f"{', '.join(expected)}, received {', '.join(received)} in {path}; write them "
+                    "with the same columns."
                 )
         if not blocks.sizes.sum():
             raise DatasetError(
@@ -192,9 +183,10 @@ class ParquetArchiveDataset(AbstractDataset[NoReturn, ParquetArchive]):
                 "come again; number the images anew, or leave the column out."
             )
 
-    def _manifest(self, images: StreamedImages, blocks: ParquetBlocks) -> dict[str, Any]:
-        files = self._files()
-        n_train, n_test = (len(images.rows_of(split)) for split in _SPLITS)
+    def _manifest(
+        self, files: Mapping[str, str], blocks: ParquetBlocks, counts: Mapping[str, int]
+    ) -> dict[str, Any]:
+        n_train, n_test = counts["train"], counts["test"]
         counted = f"{n_train:,} training and {n_test:,} test images" if n_test else f"{n_train:,}"
         return {
             "name": self._name,
@@ -204,61 +196,48 @@ class ParquetArchiveDataset(AbstractDataset[NoReturn, ParquetArchive]):
             "n_train": n_train,
             "n_test": n_test,
             "files": {
-                path.removeprefix(self._path).strip("/") or PurePosixPath(path).name: {
+                name: {
                     "origin": self._filesystem.unstrip_protocol(path),
                     "sha256": self._checksum(path),
                     "items": rows,
                     "verified": False,
                 }
-                for path, rows in zip(files, blocks.rows, strict=True)
+                for (path, name), rows in zip(files.items(), blocks.rows, strict=True)
             },
         }
 
     def _checksum(self, path: str) -> str:
-        digest = hashlib.sha256()
         with self._filesystem.open(path, "rb", block_size=_CHUNK) as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
-    """Return the types of the columns that are read."""
-    names = ("image_id", "label", "pixels", "split")
-    return {name: schema.field(name).type for name in names if name in schema.names}
+_TYPES = {  # of the columns that are read, as Arrow writes them and as people do
+    "image_id": (r"u?int\d+", "whole numbers"),
+    "label": (r"u?int\d+|null", "whole numbers"),
+    "pixels": (rf"(large_)?binary|{re.escape(str(PIXELS))}", f"784 bytes ({PIXELS})"),
+    "split": (r"(large_)?string|dictionary<values=(large_)?string, .*", "text"),
+}
 
 
-def _check_types(path: str, schema: pa.Schema) -> None:
-    expected = {
-        "pixels": (_is_bytes, f"784 bytes ({PIXELS})"),
-        "image_id": (pa.types.is_integer, "whole numbers"),
-        "label": (pa.types.is_integer, "whole numbers"),
-        "split": (_is_text, "text"),
-    }
-    types = _types(schema)
-    if "pixels" not in types:
+def _columns(path: str, schema: pa.Schema) -> list[str]:
+    """Return the names of the columns that are read of a file, and refuse them where need be."""
+    names = [name for name in _TYPES if name in schema.names]
+    if "pixels" not in names:
         raise DatasetError(
             f"{path} is not a table of images: expected a column `pixels` of 784 bytes an image, "
             f"received {', '.join(schema.names) or 'no column'}; name the column so."
         )
-    for name, kind in types.items():
-        is_right, words = expected[name]
-        if not is_right(kind):
+    for name in names:
+        kind, words = _TYPES[name]
+        if (times := schema.names.count(name)) > 1:
+            raise DatasetError(
+                f"{path} has the column `{name}` {times} times: expected it once, received "
+                f"{', '.join(schema.names)}; leave one out."
+            )
+        received = str(schema.field(name).type)
+        if not re.fullmatch(kind, received):
             raise DatasetError(
                 f"{path} has a column of the wrong type: expected `{name}` to be {words}, received "
-                f"{kind}; write it in that type."
+                f"{received}; write it in that type."
             )
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(kind == PIXELS or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _in_words(types: dict[str, pa.DataType]) -> str:
-    return ", ".join(f"{name} ({kind})" for name, kind in types.items())
+    return names

@@ -1,17 +1,20 @@
 """Images in Parquet files, read in bounded memory: the columns beside the pixels, then the pixels.
 
 A block is a row group. How much of it is in memory at a time does not depend on its size: others
-write row groups of a million rows.
+write row groups of a million rows, which a scanner of `pyarrow.dataset` would hold whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 from kedro.io.core import DatasetError
@@ -19,29 +22,18 @@ from numpy.typing import NDArray
 
 from mnist_vae.fingerprints import json_fingerprint
 from mnist_vae.images import N_PIXELS, UNLABELLED
-from mnist_vae.streamed import SplitColumn
+from mnist_vae.streamed import SplitColumn, StreamedImages
 
 PIXELS = pa.binary(N_PIXELS)
 """The type of the pixels at rest."""
 
+_PARTITIONS = ds.partitioning(pa.schema({"split": pa.string(), "label": pa.int64()}), flavor="hive")
 _PIECE = 8192  # rows of pixels at a time
 _ROWS = 1 << 18  # rows of the other columns
 _BUFFER = 8 << 20  # bytes that are read of a file at a time, of a store one request
+_MAX_SPLITS = 256
 _NO_BYTES = np.empty((0, N_PIXELS), np.uint8)
-
-
-class Columns(NamedTuple):
-    """What is known of the images beside their pixels.
-
-    Attributes:
-        image_id: int64 `[n]`, or None where the files do not number them.
-        split: Of each image, or None.
-        label: uint8 `[n]`, 255 (`UNLABELLED`) where an image has none, or None.
-    """
-
-    image_id: NDArray[np.int64] | None
-    split: SplitColumn | None
-    label: NDArray[np.uint8] | None
+_DAMAGED = "is damaged: expected pages that can be read"
 
 
 class ParquetBlocks:
@@ -50,100 +42,124 @@ class ParquetBlocks:
     Attributes:
         sizes: Rows of each row group, int64 `[blocks]`.
         key: Names the files as they are now.
+        schemas: The columns of each file, those that its path has (`split=train/label=3`) too.
+        rows: The number of each file's rows.
     """
 
-    def __init__(self, filesystem: Any, paths: Sequence[str]) -> None:
+    def __init__(self, filesystem: Any, files: Mapping[str, str]) -> None:
         """Read the footers of the files.
 
         Args:
             filesystem: Their fsspec file system.
-            paths: The files, in the order of their rows.
+            files: The path of each, and its end that may name partitions, in the order of their
+                rows.
 
         Raises:
-            DatasetError: One is not a Parquet file.
+            DatasetError: One is not a Parquet file, or in a partition that is no label.
         """
         self._filesystem = filesystem
-        self._paths = list(paths)
+        self._partitions: dict[str, pa.RecordBatch] = {}  # of a row each
         self._file: tuple[str, pq.ParquetFile] | None = None
         self._places: list[tuple[str, int]] = []
         self.schemas: list[pa.Schema] = []
         self.rows: list[int] = []
-        sizes = []
-        for path in self._paths:
+        sizes: list[int] = []
+        for path, end in files.items():
+            with _reading(path, "is in a folder of no label: expected `label=` and a whole number"):
+                named = ds.get_partition_keys(_PARTITIONS.parse(end))
+            fields = [_PARTITIONS.schema.field(name) for name in named]
+            self._partitions[path] = pa.RecordBatch.from_pylist([named], pa.schema(fields))
             file = self._open(path)
-            self.schemas.append(file.schema_arrow)
+            own = [field for field in file.schema_arrow if field.name not in named]
+            self.schemas.append(pa.schema([*own, *fields]))
             self.rows.append(file.metadata.num_rows)
-            for group in range(file.num_row_groups):
-                self._places.append((path, group))
-                sizes.append(file.metadata.row_group(group).num_rows)
+            groups = range(file.num_row_groups)
+            self._places += [(path, group) for group in groups]
+            sizes += [file.metadata.row_group(group).num_rows for group in groups]
         self.sizes = np.array(sizes, np.int64)
-        self.key = json_fingerprint([str(filesystem.ukey(path)) for path in self._paths])
+        self.key = json_fingerprint([str(filesystem.ukey(path)) for path in files])
 
     def pieces(self, block: int) -> Iterator[NDArray[np.uint8]]:
         """Yield the rows of a block in order, uint8 `[m, 784]`, some at a time.
 
         Raises:
-            DatasetError: An image has no pixels, or another number than 784.
+            DatasetError: A page is damaged, or an image has no pixels, or another number than 784.
         """
         path, group = self._places[block]
-        batches = self._open(path).iter_batches(
-            _PIECE, row_groups=[group], columns=["pixels"], use_threads=False
-        )
-        for batch in batches:
-            yield bytes_of(_fixed(batch.column(0), path))
+        with _reading(path, _DAMAGED):
+            for batch in self._open(path).iter_batches(
+                _PIECE, row_groups=[group], columns=["pixels"], use_threads=False
+            ):
+                yield bytes_of(_fixed(batch.column(0), path))
 
-    def columns(self) -> Columns:
-        """Return the columns beside the pixels.
+    def images(self, *, floats: bool) -> StreamedImages:
+        """Return the images, of which all but the pixels is read now.
+
+        Those without `image_id` are numbered in their order, those without `split` are `train`, and
+        where no image has a label, there are none.
+
+        Args:
+            floats: Whether their `pixels` are float32 in [0, 1], or uint8.
 
         Raises:
-            DatasetError: An id is missing, or a label is no number from 0 to 254.
+            DatasetError: A page is damaged, an id is missing or too large, there are too many
+                splits, or a label is no number from 0 to 254.
         """
         count = int(self.sizes.sum())
-        names = set(self.schemas[0].names)
-        found = Columns(
-            np.empty(count, np.int64) if "image_id" in names else None,
-            SplitColumn((), np.empty(count, np.uint8)) if "split" in names else None,
-            np.empty(count, np.uint8) if "label" in names else None,
-        )
-        wanted = [name for name, column in found._asdict().items() if column is not None]
         splits: dict[str | None, int] = {}
+        read: dict[str, Callable[[pa.Array, str], NDArray[Any]]]
+        read = {"image_id": _ids, "split": partial(_codes, splits), "label": _labels}
+        kinds = {"image_id": np.int64, "split": np.uint8, "label": np.uint8}
+        names = [name for name in read if name in self.schemas[0].names]
+        found = {name: np.empty(count, kinds[name]) for name in names}
         start = 0
-        for path in self._paths if wanted else []:
-            for batch in self._open(path).iter_batches(_ROWS, columns=wanted, use_threads=False):
-                rows = slice(start, start + len(batch))
-                start = rows.stop
-                if found.image_id is not None:
-                    found.image_id[rows] = _ids(batch.column("image_id"), path)
-                if found.label is not None:
-                    found.label[rows] = _labels(batch.column("label"), path)
-                if found.split is not None:
-                    found.split.codes[rows] = _codes(batch.column("split"), splits)
-        if found.split is None:
-            return found
-        return found._replace(split=SplitColumn(tuple(map(str, splits)), found.split.codes))
+        for path, named in self._partitions.items() if names else ():
+            own = [name for name in names if name not in named.schema.names]
+            with _reading(path, _DAMAGED):
+                for batch in self._open(path).iter_batches(_ROWS, columns=own, use_threads=False):
+                    rows = slice(start, start + len(batch))
+                    start = rows.stop
+                    for name in names:
+                        column = (batch if name in own else named)[name]
+                        found[name][rows] = read[name](column, path)
+        label = found.get("label")
+        return StreamedImages(
+            self,
+            image_id=found.get("image_id", np.arange(count)),
+            split=SplitColumn(tuple(map(str, splits)), found["split"])
+            if "split" in found
+            else SplitColumn.of("train", count),
+            label=None if label is None or (label == UNLABELLED).all() else label,
+            floats=floats,
+        )
 
     def _open(self, path: str) -> pq.ParquetFile:
         """Return the file, which stays open until another one is asked for."""
         if self._file is None or self._file[0] != path:
-            self._file = (path, open_parquet(self._filesystem, path))
+            # Of a store each column of a row group is one request: nothing else is read.
+            is_local = isinstance(self._filesystem, LocalFileSystem)
+            with _reading(path, "is not a Parquet file: expected one"):
+                file = pq.ParquetFile(
+                    path if is_local else self._filesystem.open(path, "rb", cache_type="none"),
+                    buffer_size=_BUFFER,
+                    pre_buffer=False,
+                    page_checksum_verification=True,
+                )
+            self._file = (path, file)
         return self._file[1]
 
 
-def open_parquet(filesystem: Any, path: str) -> pq.ParquetFile:
-    """Return a Parquet file to be read in bounded memory.
-
-    Raises:
-        DatasetError: It is not one.
-    """
-    # Of a store each column of a row group is one request: nothing is read that is not asked for.
-    is_local = isinstance(filesystem, LocalFileSystem)
-    source = path if is_local else filesystem.open(path, "rb", cache_type="none")
+@contextmanager
+def _reading(path: str, problem: str) -> Iterator[None]:
+    """Have an error of Arrow name the file and the problem, and one of the disk the file."""
     try:
-        return pq.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False)
-    except pa.ArrowInvalid as error:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and (error.errno or type(error) is not OSError):
+            problem = "cannot be read: expected the disk or the store to hand it over"
         raise DatasetError(
-            f"{path} is not a Parquet file: expected one, received something else ({error}); "
-            "remove it, or write it anew."
+            f"{path} {problem}, received {' '.join(str(error).split())}; get a fresh copy, or see "
+            "to who may read it."
         ) from error
 
 
@@ -182,7 +198,8 @@ def _ids(column: pa.Array, path: str) -> NDArray[np.int64]:
             f"{path} has {column.null_count} rows without `image_id`: expected a number in each, "
             "received null; number them, or leave the column out."
         )
-    ids: NDArray[np.int64] = column.cast(pa.int64()).to_numpy()
+    with _reading(path, "has `image_id` out of range: expected whole numbers below 2**63"):
+        ids: NDArray[np.int64] = column.cast(pa.int64()).to_numpy()
     return ids
 
 
@@ -194,15 +211,20 @@ def _labels(column: pa.Array, path: str) -> NDArray[np.uint8]:
             f"{path} has labels out of range: expected numbers from 0 to {UNLABELLED - 1}, "
             f"received from {low} to {high}; use null for an image without a label."
         )
-    labels: NDArray[np.uint8] = column.fill_null(UNLABELLED).cast(pa.uint8()).to_numpy()
+    labels: NDArray[np.uint8] = column.cast(pa.uint8()).fill_null(UNLABELLED).to_numpy()
     return labels
 
 
-def _codes(column: pa.Array, splits: dict[str | None, int]) -> NDArray[np.uint8]:
+def _codes(splits: dict[str | None, int], column: pa.Array, path: str) -> NDArray[np.uint8]:
     """Return the code of each split, and note those that are new."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     encoded = column.dictionary_encode(null_encoding="encode")
     names = [splits.setdefault(name.as_py(), len(splits)) for name in encoded.dictionary]
+    if len(splits) > _MAX_SPLITS:
+        raise DatasetError(
+            f"{path} has more splits than {_MAX_SPLITS}: expected fewer, received "
+            f"{', '.join(map(str, [*splits][:3]))} and so on; correct the column `split`."
+        )
     codes: NDArray[np.uint8] = np.array(names, np.uint8)[encoded.indices.to_numpy()]
     return codes
