@@ -334,3 +334,50 @@ def test_kedro_schedule_ends_in_a_sentence_too(project):
         )
         assert words in finished.stderr.splitlines()[-1], finished.output
         assert finished.stderr.splitlines()[-1].startswith("Error: ")
+
+
+def options_of(monkeypatch, *arguments):
+    """Return the options that a run would have, and run nothing."""
+    seen = {}
+    monkeypatch.setattr(cli.run, "callback", lambda **options: seen.update(options))
+    monkeypatch.chdir(ROOT)
+    bootstrap_project(ROOT)
+    finished = CliRunner().invoke(cli.run, list(map(str, arguments)))
+    assert finished.exit_code == 0, finished.output
+    return seen
+
+
+def test_what_is_given_for_a_list_again_is_added_to_it(monkeypatch):
+    given = "--params seed=1,training.epochs=2 --params=training.batch_size=3 --params seed=4"
+    more = "--pipelines data --pipelines=training -n a -n b -t c --tags d --env test"
+    options = options_of(monkeypatch, *given.split(), *more.split())
+    assert options["params"] == {"seed": 4, "training": {"epochs": 2, "batch_size": 3}}
+    assert options["pipelines"] == ["data", "training"]
+    assert list(options["node_names"]) == ["a", "b"]
+    assert options["tags"] == ["c", "d"]
+    assert options["env"] == "test"
+
+
+def test_an_option_that_ends_the_command_is_said_to_lack_its_value(run, project):
+    assert "'--params' requires an argument" in check_refusal(run("--params"), project)
+
+
+@pytest.mark.parametrize("pipeline", ["retraining", "scoring", "rollback", "withdrawal"])
+@pytest.mark.parametrize(
+    ("given", "received"),
+    [
+        (["--async"], "--async"),
+        (["--runner-params", "is_async=True"], "--async"),
+        (["--runner", "ThreadRunner"], "--runner ThreadRunner"),
+        (["-r", "ParallelRunner"], "--runner ParallelRunner"),
+    ],
+)
+def test_a_job_runs_its_nodes_one_after_the_other(run, project, pipeline, given, received):
+    sentence = check_refusal(run("--pipelines", pipeline, *given), project)
+    assert "expected the sequential runner" in sentence
+    assert f"received {received};" in sentence
+
+
+@pytest.mark.parametrize("given", [["-r", "SequentialRunner"], ["--runner-params", "is_async=0"]])
+def test_a_job_may_be_told_to_run_in_sequence(monkeypatch, given):
+    assert options_of(monkeypatch, "--pipelines", "rollback", *given)["pipelines"] == ["rollback"]

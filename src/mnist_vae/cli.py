@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,11 +16,13 @@ from kedro.utils import get_close_matches
 
 from mnist_vae import conf_source, failures
 from mnist_vae.explorer.commands import explore
+from mnist_vae.retraining.job import JOB_PIPELINES
 from mnist_vae.retraining.names import with_environment
 from mnist_vae.schedule.alerts import alerts
 from mnist_vae.schedule.commands import schedule
 from mnist_vae.sweep.commands import sweep
 
+_SEQUENTIAL = "SequentialRunner"
 _INTERRUPTED = 130  # what a shell has for a process that Ctrl-C ended
 
 
@@ -40,7 +44,8 @@ class RunCommand(click.Command):
         """Read the options; a file of options may be anything."""
         show = "--traceback" in args
         try:
-            return super().make_context(info_name, args, parent, **extra)
+            joined = _with_lists_joined(self.params, args)
+            return super().make_context(info_name, joined, parent, **extra)
         except (click.UsageError, click.exceptions.Exit, click.Abort):
             raise
         except click.ClickException as error:
@@ -60,6 +65,7 @@ class RunCommand(click.Command):
                 if conf or conf_source.project_folder() != Path.cwd():
                     conf_source.use_logging(conf_source.located(conf))
                 _check_pipelines(ctx)
+                _check_runner(ctx)
                 return super().invoke(ctx)
         except (click.UsageError, click.exceptions.Exit, click.Abort):
             raise
@@ -139,6 +145,40 @@ def _check_pipelines(ctx: click.Context) -> None:
         ctx,
         param_hint=f"'{option}'",
     )
+
+
+def _check_runner(ctx: click.Context) -> None:
+    """Refuse to run the nodes of a job at the same time: it ends between two of them."""
+    names = {ctx.params["pipeline"], *ctx.params["pipelines"]}
+    runner = ctx.params["runner"]
+    concurrent = ctx.params["is_async"] or ctx.params["runner_params"].get("is_async")
+    if not names & JOB_PIPELINES:
+        return
+    if concurrent or (runner or _SEQUENTIAL).rpartition(".")[2] != _SEQUENTIAL:
+        raise click.UsageError(
+            "A job runs its nodes one after the other: expected the sequential runner, received "
+            f"{'--async' if concurrent else f'--runner {runner}'}; leave it out.",
+            ctx,
+        )
+
+
+def _with_lists_joined(options: Sequence[click.Parameter], args: Sequence[str]) -> list[str]:
+    """Return the arguments with each list given once: of several click keeps the last alone."""
+    lists = {name: option for option in options if option.default == "" for name in option.opts}
+    given: dict[str, list[str]] = {}
+    others = []
+    words = list(args)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.partition("=")
+        if name not in lists or (equals and not name.startswith("--")):
+            others.append(word)
+        elif equals or words:
+            given.setdefault(lists[name].opts[0], []).append(value if equals else words.pop(0))
+        else:
+            others.append(word)  # for click to complain of
+    joined = [(name, ",".join(filter(None, values))) for name, values in given.items()]
+    return [*itertools.chain.from_iterable(joined), *others]
 
 
 def _with_section_run(option: click.Parameter) -> click.Parameter:
