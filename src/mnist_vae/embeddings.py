@@ -42,6 +42,15 @@ def new_image_set(pixels: NDArray[np.uint8], label: NDArray[np.uint8] | None = N
     )
 
 
+def refine_steps_of(training_summary: dict[str, Any], params: EmbeddingParams) -> int:
+    """Return by how many steps the q of each image is refined: a release has a number of its own.
+
+    So all embeddings of one release can be compared, those of later batches too.
+    """
+    steps: int = training_summary.get("refine_steps", params.refine_steps)
+    return steps
+
+
 def encoding_of(
     training_summary: dict[str, Any],
     params: EmbeddingParams,
@@ -52,7 +61,7 @@ def encoding_of(
     return Encoding(
         model_version=training_summary["model_version"],
         reconstruction=training_summary["reconstruction"],
-        refine_steps=params.refine_steps,
+        refine_steps=refine_steps_of(training_summary, params),
         seed=seed,
         calibration=calibration,
     )

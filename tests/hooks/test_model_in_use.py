@@ -170,7 +170,8 @@ def test_a_catalog_is_made_also_without_a_champion_and_only_who_reads_is_told(pr
 def test_a_notebook_reads_one_release_whatever_is_promoted_or_rolled_back_meanwhile(project):
     first = put_in_service(project, "one")
     catalog = catalog_of(project)
-    assert catalog.load("training_summary") == {**json.loads(summary("one")), "release": first.name}
+    of_release = {"release": first.name, "refine_steps": 0}
+    assert catalog.load("training_summary") == {**json.loads(summary("one")), **of_release}
     second = put_in_service(project, "two")
     assert catalog.load("metrics") == {"of": "one"}
     again = catalog_of(project)

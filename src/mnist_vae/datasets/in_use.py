@@ -99,7 +99,8 @@ class ReleaseFileDataset(AbstractDataset[NoReturn, Any]):
     """`ReleaseFileDataset` loads a file of the release in use, as the entry it stands for would.
 
     It is read-only: no file of a release ever changes. A `training_summary` gets the name of the
-    release as `release`. An entry that is `optional` is None where the release is without the file.
+    release as `release`, and its `refine_steps`. An entry that is `optional` is None where the
+    release is without the file.
     """
 
     def __init__(self, *, name: str, config: dict[str, Any], in_use: ReleaseInUse) -> None:
@@ -160,7 +161,8 @@ class ReleaseFileDataset(AbstractDataset[NoReturn, Any]):
                 raise self._of_another_version() from error
             raise
         if self._name == "training_summary":
-            return {**data, "release": self._in_use.follow().name}
+            release = self._in_use.follow()
+            return {**data, "release": release.name, "refine_steps": release.refine_steps}
         return data
 
     def _of_another_version(self) -> ReleaseError:

@@ -58,6 +58,7 @@ class Place:
     """The folders of a project, and runs of the pipeline on them."""
 
     calibration = None
+    params = PARAMS
 
     def __init__(self, root, models):
         self.root, self.models = root, models
@@ -77,7 +78,7 @@ class Place:
             "encoder": encoder,
             "decoder": decoder,
             "training_summary": {**summary, "release": release} if named else summary,
-            "params:embedding": PARAMS,
+            "params:embedding": self.params,
             "params:scoring": ScoringParams(keep=keep),
             "scoring_calibration": self.calibration,
             "params:seed": 1,
@@ -185,6 +186,29 @@ def test_the_rows_are_those_of_embed_new_images(place, models):
     assert tables["unlabelled"]["label"].isna().all()
     assert tables["labelled"]["label"].tolist() == labels.tolist()
     assert len(pd.read_parquet(place.folder / OLD)) == 18, "as one table"
+
+
+def test_a_release_refines_as_its_own_embeddings_were_whatever_the_parameters_say(place, models):
+    put(place.to_embed, "monday", images_of(5))
+    encoder, decoder, summary = models[OLD]
+    place.models = {OLD: (encoder, decoder, {**summary, "refine_steps": 2})}
+    place.score()
+    monday = place.found()["monday"]
+    place.params = EmbeddingParams(batch_size=4, refine_steps=9)
+    assert place.score().outcome == Outcome.NOTHING_NEW
+    put(place.to_embed, "tuesday", images_of(5))
+    place.score()
+    columns = ["z_mean_00", "z_mean_01", "kl"]
+    pd.testing.assert_frame_equal(place.found()["tuesday"][columns], monday[columns])
+
+
+def test_with_another_refinement_the_last_trained_model_embeds_all_batches_again(place):
+    put(place.to_embed, "monday", images_of(5))
+    place.score(named=False)
+    place.params = EmbeddingParams(batch_size=4, refine_steps=2)
+    put(place.to_embed, "tuesday", images_of(5, seed=1))
+    result = place.score(named=False)
+    assert outcomes(result) == {"monday": "embedded", "tuesday": "embedded"}
 
 
 def test_the_last_trained_model_has_a_folder_of_its_version(place, models):

@@ -20,7 +20,7 @@ from mnist_vae.contracts import check_models
 from mnist_vae.datasets.batch_embeddings import BATCH, SIGNATURE, BatchEmbeddings
 from mnist_vae.datasets.batches import Batch, BatchFolder
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.embeddings import embed_on, encoding_of, new_image_set
+from mnist_vae.embeddings import embed_on, encoding_of, new_image_set, refine_steps_of
 from mnist_vae.engines import running
 from mnist_vae.fingerprints import json_fingerprint
 from mnist_vae.images import UNLABELLED, ImageSet
@@ -44,6 +44,7 @@ def plan_scoring(
     unreported_quarantine: dict[str, Any],
     training_summary: dict[str, Any],
     scoring_calibration: Calibration | None,
+    embedding_params: EmbeddingParams,
 ) -> ScoringPlan:
     """Return which model embeds, and whether there is anything to do.
 
@@ -55,6 +56,7 @@ def plan_scoring(
         unreported_quarantine: Bad batches that no run has told of yet.
         training_summary: Names the model, and its `release` if it is one.
         scoring_calibration: The threshold of anomalies, if there is one.
+        embedding_params: How embeddings are refined, where the model is no release.
     """
     model_version, release = training_summary["model_version"], training_summary.get("release")
     model = release or model_version
@@ -62,7 +64,8 @@ def plan_scoring(
     calibration = _calibration_of(training_summary, scoring_calibration)
     if calibration is None:
         logger.info("%s has no threshold of anomalies: the embeddings are without them.", model)
-    new = _not_done(batches_to_embed, done, _signer(calibration))
+    sign = _signer(calibration, refine_steps_of(training_summary, embedding_params))
+    new = _not_done(batches_to_embed, done, sign)
     shown = not done or earlier_batch_embeddings.current == model
     rest = not new and not unreported_quarantine and shown
     if rest:
@@ -120,7 +123,7 @@ def embed_batches(
     """
     check_models(training_summary, encoder, decoder)
     calibration = _calibration_of(training_summary, scoring_calibration)
-    sign = _signer(calibration)
+    sign = _signer(calibration, refine_steps_of(training_summary, embedding_params))
     new = _not_done(batches_to_embed, earlier_batch_embeddings.done(scoring_plan.model), sign)
     records = put_aside_before(unreported_quarantine, new)
     how = encoding_of(training_summary, embedding_params, seed, calibration)
@@ -213,14 +216,14 @@ def _calibration_of(
     return calibration if calibration and calibration.model_version == version else None
 
 
-def _signer(calibration: Calibration | None) -> Callable[[BatchFolder], str]:
-    """Return what tells how a batch's file came to be: of which folder, with which calibration.
+def _signer(calibration: Calibration | None, refine_steps: int) -> Callable[[BatchFolder], str]:
+    """Return what describes how a batch's file is made: folder, calibration and refinement.
 
-    So all files of a model, but those of batches that are gone, have one threshold.
+    So all files of a model, but those of batches that are gone, have one threshold, and embeddings
+    that can be compared.
     """
-    if calibration is None:
-        return lambda folder: folder.signature
-    suffix = json_fingerprint(calibration.model_dump(mode="json"))
+    threshold = calibration.model_dump(mode="json") if calibration else None
+    suffix = json_fingerprint([threshold, refine_steps])
     return lambda folder: f"{folder.signature}-{suffix}"
 
 

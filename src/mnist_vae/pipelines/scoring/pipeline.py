@@ -17,6 +17,7 @@ def create_pipeline() -> Pipeline:
                     "unreported_to_embed_quarantine",
                     "training_summary",
                     "scoring_calibration",
+                    "params:embedding",
                 ],
                 outputs="scoring_plan",
                 name="plan_scoring",
