@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from mnist_vae.datasets.folders import files_of, move, signature, times_of
+from mnist_vae.datasets.folders import files_of, move, signature
 
 
 def test_the_signature_changes_with_every_change_of_the_files(tmp_path):
@@ -33,15 +33,17 @@ def test_the_signature_changes_with_every_change_of_the_files(tmp_path):
         step()
         signatures.append(signature(folder))
         assert signature(folder) == signatures[-1]
-        times_of(folder)
     assert len(set(signatures)) == len(steps)
 
 
-def test_hidden_files_are_not_looked_at_and_the_others_are_in_order(tmp_path):
-    for name in ("b", ".hidden", "a"):
+@pytest.mark.parametrize(
+    "hidden", [".hidden", ".DS_Store", "._a", "Thumbs.db", "ehthumbs.db", "desktop.ini", "@eaDir"]
+)
+def test_hidden_files_are_not_looked_at_and_the_others_are_in_order(tmp_path, hidden):
+    for name in ("b", hidden, "a"):
         (tmp_path / name).touch()
     before = signature(tmp_path)
-    (tmp_path / ".hidden").write_text("more")
+    (tmp_path / hidden).write_text("more")
     assert [path.name for path in files_of(tmp_path)] == ["a", "b"]
     assert signature(tmp_path) == before
 

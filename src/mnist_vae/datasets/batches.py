@@ -16,7 +16,7 @@ from kedro_datasets.partitions import PartitionedDataset
 
 from mnist_vae.datasets.atomic import AtomicJSONDataset
 from mnist_vae.datasets.batch_files import MAX_BYTES, Batch, read_batch
-from mnist_vae.datasets.folders import files_of, move, signature, times_of
+from mnist_vae.datasets.folders import files_of, is_hidden, move, signature
 from mnist_vae.datasets.images import ImagesDataset
 from mnist_vae.datasets.quarantine import QuarantineDataset
 from mnist_vae.datasets.read_only import ReadOnlyDataset
@@ -61,8 +61,9 @@ class BatchFoldersDataset(ReadOnlyDataset[T]):
 
         Args:
             path: The folder of the folders, on a local disk.
-            settle_seconds: How long the files of a batch must not have changed. `load` waits for
-                it, once.
+            settle_seconds: How long after `load` its files must be as they were then, by name, size
+                and time. Reading a batch waits for it. No clock is asked, which a file server has
+                another of.
             max_bytes: What the images and labels of one batch may take in memory. A batch that
                 takes more, or says so, is a bad one.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
@@ -73,13 +74,16 @@ class BatchFoldersDataset(ReadOnlyDataset[T]):
         self._max_bytes = max_bytes
         self.metadata = metadata
         self._taken: dict[str, str] = {}
+        self._looked = 0.0
 
     def _signatures(self) -> dict[str, str]:
         """Return the names, sizes and times of the files of each batch, as 16 hex digits."""
+        self._looked = time.monotonic()
         return {name: signature(self._path / name) for name in self._names()}
 
     def _take(self, name: str, state: str) -> Batch:
         """Read a batch that had the signature `state` when it was listed."""
+        time.sleep(max(0.0, self._looked + self._settle_seconds - time.monotonic()))
         batch = read_batch(self._path / name, max_bytes=self._max_bytes)
         if signature(self._path / name) != state:
             self._taken.pop(name, None)
@@ -97,17 +101,8 @@ class BatchFoldersDataset(ReadOnlyDataset[T]):
         return sorted(
             path.name
             for path in self._path.iterdir()
-            if not path.name.startswith(".")
-            and not path.name.endswith(_UNFINISHED)
-            and _is_batch(path)
+            if not is_hidden(path.name) and not path.name.endswith(_UNFINISHED) and _is_batch(path)
         )
-
-    def _wait_until_settled(self, names: list[str]) -> None:
-        times = [time_ for name in names for time_ in times_of(self._path / name)]
-        # Times ahead of the clock, which may have been set back, are nothing to wait for.
-        ages = [age for time_ in times if 0 <= (age := time.time() - time_) < self._settle_seconds]
-        if ages:
-            time.sleep(self._settle_seconds - min(ages))
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path), "settle_seconds": self._settle_seconds}
@@ -173,7 +168,6 @@ class IncomingBatchesDataset(BatchFoldersDataset[dict[str, Callable[[], Batch]]]
         consumed = self._consumed()
         found = self._signatures()
         new = {name: state for name, state in found.items() if consumed.get(name) != state}
-        self._wait_until_settled(list(new))
         return {name: partial(self._take, name, state) for name, state in new.items()}
 
     def confirm(self) -> None:
@@ -242,11 +236,9 @@ class BatchesToEmbedDataset(BatchFoldersDataset[dict[str, BatchFolder]]):
 
     def load(self) -> dict[str, BatchFolder]:
         """Return every batch that is there, by its name; none is no error."""
-        found = self._signatures()
-        self._wait_until_settled(list(found))
         return {
             name: BatchFolder(state, partial(self._take, name, state))
-            for name, state in found.items()
+            for name, state in self._signatures().items()
         }
 
 

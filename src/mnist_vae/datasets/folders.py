@@ -14,6 +14,22 @@ from mnist_vae.datasets.atomic import sync
 MAX_FILES = 100_000
 """No folder is looked at further than this; MNIST as a whole has 70,000 images."""
 
+_OF_SYSTEMS = {
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "$recycle.bin",
+    "system volume information",
+    "__macosx",
+    "@eadir",
+    "lost+found",
+}
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is one that systems leave, and no person put there."""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
 
 def files_of(folder: Path) -> list[Path]:
     """Return what is in `folder` and not hidden, in the order of the names.
@@ -24,7 +40,7 @@ def files_of(folder: Path) -> list[Path]:
         OSError: The folder cannot be read.
     """
     with os.scandir(folder) as entries:
-        shown = (entry.name for entry in entries if not entry.name.startswith("."))
+        shown = (entry.name for entry in entries if not is_hidden(entry.name))
         return [folder / name for name in sorted(islice(shown, MAX_FILES + 1))]
 
 
@@ -40,16 +56,6 @@ def signature(folder: Path) -> str:
     except OSError as error:
         digest.update(_bytes(f"{error.errno}\0{_target(folder)}"))
     return digest.hexdigest()[:16]
-
-
-def times_of(folder: Path) -> list[float]:
-    """Return when each file in `folder` was changed, as far as that can be found out."""
-    times: list[float] = []
-    with suppress(OSError):
-        for path in files_of(folder):
-            with suppress(OSError):
-                times.append(path.stat().st_mtime)
-    return times
 
 
 def free(path: Path) -> Path:

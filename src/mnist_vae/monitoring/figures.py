@@ -207,8 +207,7 @@ def _release(name: str, model_version: str | None) -> Figure:
 
 def _delivered(folder: Path) -> list[str]:
     """Return the batches that are whole and that no run has confirmed."""
-    # Without a time to settle it does not wait for files that change: those are waiting too.
-    return list(IncomingBatchesDataset(path=str(folder), settle_seconds=0.0).load())
+    return list(IncomingBatchesDataset(path=str(folder)).load())
 
 
 def _tables(folder: Path) -> int:

@@ -74,6 +74,24 @@ def test_a_good_batch_is_accepted_with_ids_of_its_own_and_its_images_parted(spli
     assert records == {"monday": BatchRecord(outcome="accepted", images=40)}
 
 
+def test_labels_that_no_image_in_use_could_have_are_bad(splits, pixels):
+    labels = np.array([3, 9, 10, 254], np.uint8)
+    _, bad, records = check({"monday": Batch(pixels(4, 1), labels)}, splits)
+    assert list(bad) == ["monday"]
+    (reason,) = records["monday"].reasons
+    assert reason == (
+        "2 of 4 images are labelled out of the range of the data in use, 0 to 9: expected none, "
+        "received the images at 2, 3"
+    )
+
+
+def test_labels_of_a_batch_are_free_where_no_image_in_use_has_one(splits, pixels):
+    unlabelled = {name: replace(images, label=None) for name, images in splits.items()}
+    batch = Batch(pixels(4, 1), np.full(4, 200, np.uint8))
+    _, bad, records = check({"monday": batch}, unlabelled)
+    assert (bad, records["monday"].outcome) == ({}, "accepted")
+
+
 def test_one_batch_is_in_memory_at_a_time(splits, pixels):
     read = []
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.datasets.batch_files import Batch
-from mnist_vae.images import ImageSet
+from mnist_vae.images import UNLABELLED, ImageSet
 from mnist_vae.params import RetrainingParams, SplitParams
 from mnist_vae.pipelines.intake.candidate import (
     FIRST_BATCH_ID,
@@ -36,6 +36,9 @@ class Known:
         self.used = _hashes_of([*archive, *self.in_use.values()])
         self.withdrawn = _hashes_of(withdrawn)
         self.tested = _hashes_of([test_images])
+        labels = [s.label for s in (*archive, test_images, *self.in_use.values())]
+        known = [np.empty(0, np.uint8), *(label for label in labels if label is not None)]
+        self.labels = np.setdiff1d(np.concatenate(known), UNLABELLED)
         self._archive_ids = np.concatenate([s.image_id for s in (*archive, test_images)])
         given = [int(images.image_id.max()) for images in (*self.in_use.values(), *withdrawn)]
         counted = image_ids.next_id if image_ids is not None else FIRST_BATCH_ID
@@ -75,7 +78,7 @@ def examine(
         reasons = reasons or ["it holds no images"]
         return BatchRecord(outcome="bad", reasons=tuple(reasons)), None
     hashes = image_hashes(pixels)
-    reasons += _reasons(pixels, hashes, batch.names, known)
+    reasons += _reasons(pixels, batch.labels, hashes, batch.names, known)
     images = split_batch(
         Batch(pixels, batch.labels),
         hashes,
@@ -97,7 +100,11 @@ def examine(
 
 
 def _reasons(
-    pixels: NDArray[np.uint8], hashes: list[bytes], names: tuple[str, ...], known: Known
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.uint8] | None,
+    hashes: list[bytes],
+    names: tuple[str, ...],
+    known: Known,
 ) -> list[str]:
     """Return what is wrong with the content of a batch, a sentence each."""
     flat = pixels.reshape(len(pixels), -1)
@@ -107,6 +114,10 @@ def _reasons(
         "in use already": np.array([value in known.used for value in hashes]),
         "withdrawn from use": np.array([value in known.withdrawn for value in hashes]),
     }
+    if labels is not None and len(known.labels):
+        low, high = known.labels.min(), known.labels.max()
+        what = f"labelled out of the range of the data in use, {low} to {high}"
+        found[what] = (labels < low) | (labels > high)
     reasons = [
         f"{rows.sum()} of {len(flat)} images are {what}: expected none, received "
         f"{_few(np.flatnonzero(rows), names)}"
