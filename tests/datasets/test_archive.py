@@ -208,6 +208,51 @@ def test_a_complete_folder_is_used_packed_or_not(tmp_path, caplog):
     assert manifest["files"]["train_images"]["sha256"][:12] in caplog.text
 
 
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("named", "there"),
+    [
+        ("{}-idx{}-ubyte", "{}.idx{}-ubyte"),
+        ("{}.idx{}-ubyte", "{}-idx{}-ubyte"),
+        ("{}-idx{}-ubyte", "{}-idx{}-ubyte/{}-idx{}-ubyte"),
+        ("{}-idx{}-ubyte", "{}.idx{}-ubyte/{}.idx{}-ubyte"),
+    ],
+)
+def test_names_with_a_dot_and_a_folder_for_each_file_are_read_as_kaggle_has_them(
+    tmp_path, named, there, end
+):
+    files = {}
+    for key in FILE_KEYS:
+        parts = (NAMES[key], 3 if key.endswith("images") else 1) * 2
+        files[key] = {"name": named.format(*parts)}
+        path = tmp_path / f"{there.format(*parts)}{end}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((PACKED if end else RAW)[key])
+    dataset = archive(tmp_path, files=files)
+    dataset.check()
+    assert_whole(dataset.load())
+
+
+def test_a_folder_in_the_place_of_a_file_is_said_and_no_other_source_takes_its_place(tmp_path):
+    fill(tmp_path, FILE_KEYS[1:])
+    (tmp_path / "train-images").mkdir()
+    (tmp_path / "train-images/read me").touch()
+    dataset = archive(tmp_path, order=["folder", "sample"])
+    message = r"train-images is a folder: expected the file, or a file .*, received read me; put"
+    for look in (dataset.check, dataset.load, archive(tmp_path, named="here").check):
+        with pytest.raises(DatasetError, match=message):
+            look()
+
+
+@pytest.mark.parametrize("before", ["", "{project}/"], ids=["as given", "as Kedro makes it"])
+def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch, before):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    fill(tmp_path / "home/mnist")
+    path = f"{before.format(project=tmp_path)}~/mnist"
+    assert_whole(archive(path, named="~/mnist").load())
+
+
 def test_missing_checksums_are_said_in_the_statement(tmp_path):
     fill(tmp_path)
     dataset = archive(tmp_path, checksums=False, name="Fashion-MNIST")
@@ -255,6 +300,18 @@ def test_files_that_are_no_labelled_images_are_refused(tmp_path, key, values, me
     (tmp_path / f"{NAMES[key]}.gz").write_bytes(gzip.compress(idx(values)))
     with pytest.raises(IdxError, match=message):
         archive(tmp_path, checksums=False, order=["folder", "sample"]).load()
+
+
+def test_labels_of_another_range_are_refused_with_the_key_to_change(tmp_path):
+    fill(tmp_path)
+    letters = gzip.compress(idx(np.array([1, 9, 26], np.uint8)))  # as EMNIST has them
+    (tmp_path / "t10k-labels.gz").write_bytes(letters)
+    message = (
+        r"t10k-labels.gz holds labels out of range: expected 0 to 9, received 1 to 26; name the "
+        r"right file, or write `labels: \[1, 26\]` in the catalog entry"
+    )
+    with pytest.raises(IdxError, match=message):
+        archive(tmp_path, checksums=False).load()
 
 
 def test_a_larger_range_of_labels_can_be_allowed(tmp_path):

@@ -183,6 +183,13 @@ def test_a_file_will_do_and_so_do_pixels_alone(folder):
     assert list(archive.manifest["files"]) == ["a.parquet"]
 
 
+def test_a_tilde_is_the_home_of_the_user(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    write(folder)
+    archive = dataset(folder.parent / "project/~/raw").load()  # as Kedro makes it
+    assert list(archive.manifest["files"]) == ["a.parquet"]
+
+
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
 def test_bytes_of_any_length_are_read_where_they_are_784(folder, kind):
     write(folder, pixels=pa.array(TEXT, kind))

@@ -24,9 +24,11 @@ from mnist_vae.datasets.archive_parts import (
     Limited,
     Part,
     archive_of,
+    find_file,
     read_sample,
     unreachable,
 )
+from mnist_vae.datasets.folders import at_home
 from mnist_vae.datasets.idx import MAX_BYTES, IdxError, read_first_images, read_idx
 from mnist_vae.datasets.read_only import ReadOnlyDataset
 from mnist_vae.deadline import within
@@ -84,7 +86,8 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         """Create the dataset; nothing is read or downloaded before `load`.
 
         Args:
-            path: Local folder of the IDX files, each as `<name>.gz` or unpacked as `<name>`.
+            path: Local folder of the IDX files, each as `<name>.gz` or unpacked as `<name>`; `~` is
+                the home of the user.
             order: The sources to try, of `folder`, `mirrors` and `sample`.
             mirrors: Base URLs under which each file is found as `<name>.gz`.
             files: For `train_images`, `train_labels`, `test_images` and `test_labels` each the
@@ -102,7 +105,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             DatasetError: An argument is not of this form.
         """
         _check_arguments(order, mirrors, files, labels, timeout)
-        self._folder = Path(path)
+        self._folder = Path(at_home(path))
         self._order = list(order) if named is None else ["folder"]
         self._named = named
         self._mirrors = [mirror.rstrip("/") + "/" for mirror in mirrors]
@@ -148,9 +151,10 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         """Refuse a folder that was named and has not all files.
 
         Raises:
-            DatasetError: It is not there, or a file is missing.
+            DatasetError: It is not there, or a file is missing, or in the place of a file there is
+                a folder without it, also where none was named.
         """
-        if self._named is not None and self._missing():
+        if self._missing() and self._named is not None:
             names = ", ".join(str(self._files[key]["name"]) for key in FILE_KEYS)
             raise DatasetError(
                 f"{self._name} was not found in the folder that was named (`source.folder`): "
@@ -189,10 +193,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         return {"name": self._name, "path": str(self._folder), "order": self._order}
 
     def _path(self, key: str) -> Path | None:
-        """Return where the file is in the folder, packed or not, or None."""
-        name = self._files[key]["name"]
-        paths = (self._folder / f"{name}.gz", self._folder / f"{name}")
-        return next((path for path in paths if path.exists()), None)
+        return find_file(self._folder, str(self._files[key]["name"]))
 
     def _lack(self) -> str:
         """Return what is wrong with a folder that has not all files."""
@@ -213,7 +214,6 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 file,
                 name=origin,
                 rank=3 if images else 1,
-                value_range=None if images else self._labels,
                 max_bytes=self._max_bytes,
                 sha256=sha256,
             )
@@ -223,6 +223,13 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 f"{origin} does not hold {key}: expected uint8 items of the shape {list(item)}, "
                 f"received {content.values.dtype} of {list(content.values.shape[1:])}; name the "
                 "right file in the catalog entry."
+            )
+        low, high = content.values.min(), content.values.max()
+        if not images and not self._labels[0] <= low <= high <= self._labels[1]:
+            raise IdxError(
+                f"{origin} holds labels out of range: expected {self._labels[0]} to "
+                f"{self._labels[1]}, received {low} to {high}; name the right file, or write "
+                f"`labels: [{low}, {high}]` in the catalog entry."
             )
         record = {
             "origin": origin,

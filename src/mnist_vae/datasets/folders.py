@@ -26,6 +26,12 @@ _OF_SYSTEMS = {
 }
 
 
+def at_home(path: str) -> str:
+    """Return `path` with `~` as the user's home, also where Kedro has put the project before it."""
+    _, tilde, after = f"/{path}/".rpartition("/~/")
+    return str(Path.home() / after) if tilde else path
+
+
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder is one that systems leave, and no person put there."""
     return name.startswith(".") or name.lower() in _OF_SYSTEMS

@@ -343,5 +343,5 @@ def _check_values(values: NDArray[Any], name: str, value_range: Sequence[float] 
     if not (low <= values.min() and values.max() <= high):  # refuses NaN too
         raise IdxError(
             f"{name} holds values out of range: expected {low} to {high}, received "
-            f"{values.min()} to {values.max()}; name the right file, or correct the range."
+            f"{values.min()} to {values.max()}; name the right file, or correct `value_range`."
         )

@@ -18,6 +18,7 @@ from kedro_datasets._typing import ImagePreview
 from numpy.typing import NDArray
 
 from mnist_vae import sheets
+from mnist_vae.datasets.folders import at_home
 from mnist_vae.datasets.parquet_blocks import PIXELS, ParquetBlocks
 from mnist_vae.datasets.read_only import ReadOnlyDataset
 from mnist_vae.images import IMAGE_SHAPE
@@ -88,6 +89,8 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
         protocol, self._path = get_protocol_and_path(path)
+        if protocol == "file":
+            self._path = at_home(self._path)
         self._url = path
         self._name = name
         self._filesystem = fsspec.filesystem(
