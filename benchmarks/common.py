@@ -35,11 +35,11 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return result
 
 
-def read_images(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the training and the test images of the four IDX files, each uint8 `[n, 784]`."""
+def read_archive(folder: Path) -> Any:
+    """Return the `ImageArchive` of the four IDX files."""
     from mnist_vae.datasets.archive import ImageArchiveDataset
 
-    archive = ImageArchiveDataset(
+    return ImageArchiveDataset(
         path=str(folder),
         order=["folder"],
         mirrors=[],
@@ -50,10 +50,47 @@ def read_images(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             "test_labels": {"name": "t10k-labels-idx1-ubyte"},
         },
     ).load()
-    assert archive.test_images is not None  # the folder has all four files, or `load` raises
+
+
+def read_images(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the training and the test images of the four IDX files, each uint8 `[n, 784]`."""
+    archive = read_archive(folder)
     return (
         archive.train_images.reshape(len(archive.train_images), -1),
         archive.test_images.reshape(len(archive.test_images), -1),
+    )
+
+
+def read_splits(folder: Path, seed: int, max_images: int | None = None) -> tuple[Any, Any, Any]:
+    """Return the training, validation and test images, as the pipeline `data` splits them."""
+    from mnist_vae.params import SplitParams
+    from mnist_vae.pipelines.data.nodes import ingest_images, split_images
+
+    images, _ = ingest_images(read_archive(folder))
+    train, validation, test = split_images(images, SplitParams(max_images=max_images), seed)
+    return train, validation, test
+
+
+def train_model(
+    train_images: Any, validation_images: Any, seed: int, latent_dim: int, epochs: int, small: bool
+) -> Any:
+    """Return the `TrainedModel` of these images by the default recipe, but for what is given."""
+    from mnist_vae import recipe
+    from mnist_vae.datasets.backup import NoBackup
+    from mnist_vae.params import ModelParams, TrainingParams
+
+    model = ModelParams(latent_dim=latent_dim, hidden_units=(16,) if small else (512, 256))
+    training = TrainingParams(epochs=1 if small else epochs, jit_compile=not small)
+    return recipe.train(
+        recipe.new_encoder(model, seed),
+        recipe.new_decoder(model, seed),
+        train_images,
+        validation_images,
+        {"source": "folder", "statement": "Data: those of a benchmark."},
+        model,
+        training,
+        seed,
+        NoBackup(),
     )
 
 
@@ -155,6 +192,13 @@ def trained_models(data: Path) -> tuple[Any, Any]:
     models = data / "06_models"
     encoder, decoder = (load_model(models / f"{name}.keras") for name in ("encoder", "decoder"))
     return encoder, decoder
+
+
+def over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """Return the mean of a figure over the seeds, its standard error, and the values themselves."""
+    several = len(values) > 1
+    error = float(np.std(values, ddof=1) / len(values) ** 0.5) if several else None
+    return {"mean": float(np.mean(values)), "standard_error": error, "seeds": list(values)}
 
 
 def median(values: Sequence[float]) -> float:

@@ -13,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mnist_vae.contracts import check_models, check_versions
+from mnist_vae.contracts import check_models
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import AT_ONCE, UNLABELLED, ImageSet
 from mnist_vae.params import AnomalyParams, AnomalyScore
 
-if TYPE_CHECKING:  # the latter imports TensorFlow
-    import pandas as pd
-
+if TYPE_CHECKING:  # it imports TensorFlow
     from mnist_vae.vae.model import ElboTerms
 
 _SOFTENING = 5.0  # nats, so that black-and-white images, whose entropy is 0, have a finite score
@@ -175,20 +173,6 @@ def check_calibration(calibration: Calibration, training_summary: dict[str, Any]
             f"received that of {calibration.model_version}; run `kedro run --pipelines anomaly` "
             "first."
         )
-
-
-def check_table(anomaly_scores: pd.DataFrame, training_summary: dict[str, Any]) -> None:
-    """Refuse a table of scores that is not of the model that the summary tells of.
-
-    Raises:
-        ValueError: It is of another one.
-    """
-    check_versions(
-        "The anomaly scores are of another model",
-        anomaly_scores["model_version"].unique(),
-        training_summary,
-        "run `kedro run --pipelines anomaly` first",
-    )
 
 
 def threshold_of(scores: NDArray[Any], false_positive_rate: float) -> float:

@@ -6,7 +6,7 @@ The catalog's `validator:` calls the contracts on every save; nodes call the res
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,30 +15,6 @@ import pyarrow.compute as pc
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.fingerprints import fingerprint
 from mnist_vae.images import ImageSet, latent_columns
-
-ANOMALY_SCORES = (
-    "negative_elbo",
-    "entropy",
-    "excess",
-    "relative_excess",
-    "likelihood_regret",
-    "mahalanobis",
-    "knn_distance",
-)
-"""The scores that every table of them has (`anomalies`)."""
-
-
-class _Rows(NamedTuple):
-    """What an error calls the rows of a table, and where they come from."""
-
-    name: str
-    schema: str
-    verb: str
-    pipeline: str
-
-
-_EMBEDDINGS = _Rows("embeddings", "embedding_schema", "embed", "embedding")
-_ANOMALY_SCORES = _Rows("anomaly scores", "anomaly_schema", "score", "anomaly")
 
 
 def check_models(training_summary: dict[str, Any], *models: KerasModel) -> None:
@@ -165,7 +141,12 @@ class EmbeddingContract:
             ValueError: At once when the columns are wrong, else from the stream.
         """
         declared = data.schema.metadata or {}
-        _check_declared(declared, {b"latent_dim", b"n_images", b"model_version"}, _EMBEDDINGS)
+        if missing := {b"latent_dim", b"n_images", b"model_version"} - set(declared):
+            raise ValueError(
+                f"The embeddings do not declare what they hold: expected {_words(missing)} in the "
+                f"metadata of the schema, received {_words(declared)}; make it with "
+                "`embedding_schema`."
+            )
         expected = embedding_schema(
             int(declared[b"latent_dim"]),
             int(declared[b"n_images"]),
@@ -175,8 +156,12 @@ class EmbeddingContract:
         )
         if "anomaly_score" in data.schema.names:
             expected = with_anomalies(expected)
-        _check_columns(data.schema, expected, _EMBEDDINGS)
-        return pa.RecordBatchReader.from_batches(data.schema, _checked(data, _EMBEDDINGS))
+        if not data.schema.equals(expected):
+            raise ValueError(
+                f"The embeddings have the wrong columns: expected {_columns(expected)}, received "
+                f"{_columns(data.schema)}; make the schema with `embedding_schema`."
+            )
+        return pa.RecordBatchReader.from_batches(data.schema, _checked(data))
 
 
 class BatchEmbeddingsContract:
@@ -191,92 +176,7 @@ class BatchEmbeddingsContract:
         return {name: EmbeddingContract().validate(rows) for name, rows in data.items()}
 
 
-class AnomalyContract:
-    """No nulls, no NaN, unique ids, every image, one model, and flags that follow the threshold.
-
-    The rows are checked as they stream by, as by the `EmbeddingContract`.
-    """
-
-    def validate(self, data: pa.RecordBatchReader) -> pa.RecordBatchReader:
-        """Return a stream of the same rows that raises where they break the contract.
-
-        Raises:
-            ValueError: At once when the columns are wrong, else from the stream.
-        """
-        declared = data.schema.metadata or {}
-        _check_declared(
-            declared, {b"n_images", b"model_version", b"score", b"threshold"}, _ANOMALY_SCORES
-        )
-        names = data.schema.names
-        expected = anomaly_schema(
-            int(declared[b"n_images"]),
-            {},
-            labelled="label" in names,
-            exact="negative_log_likelihood" in names,
-        )
-        _check_columns(data.schema, expected, _ANOMALY_SCORES)
-        rows = _flagged_by_threshold(_checked(data, _ANOMALY_SCORES), data.schema)
-        return pa.RecordBatchReader.from_batches(data.schema, rows)
-
-
-def anomaly_schema(
-    n_images: int, about: dict[str, str], *, labelled: bool, exact: bool
-) -> pa.Schema:
-    """Return the schema of a table of anomaly scores; its metadata says what it will hold.
-
-    Args:
-        n_images: Rows that are to come.
-        about: `model_version`, `release` where the model is one, and what the flags follow from:
-            `score`, `threshold`, `false_positive_rate`.
-        labelled: Whether there is a column `label`.
-        exact: Whether there is a column `negative_log_likelihood`.
-    """
-    floats = [*ANOMALY_SCORES, *(["negative_log_likelihood"] if exact else [])]
-    fields = [
-        pa.field("image_id", pa.int64(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        *([pa.field("label", pa.uint8())] if labelled else []),
-        *[pa.field(name, pa.float32(), nullable=False) for name in floats],
-        pa.field("is_anomaly", pa.bool_(), nullable=False),
-        pa.field("model_version", pa.string(), nullable=False),
-    ]
-    return pa.schema(fields, {"n_images": str(n_images), **about})
-
-
-def _flagged_by_threshold(
-    batches: Iterator[pa.RecordBatch], schema: pa.Schema
-) -> Iterator[pa.RecordBatch]:
-    score = schema.metadata[b"score"].decode()
-    threshold = float(schema.metadata[b"threshold"])
-    for batch in batches:
-        above = batch.column(score).to_numpy().astype(np.float64) > threshold
-        wrong = int((above != batch.column("is_anomaly").to_numpy(zero_copy_only=False)).sum())
-        if wrong:
-            raise ValueError(
-                f"The anomaly scores have {wrong} rows whose `is_anomaly` does not follow from "
-                f"the threshold: expected true where `{score}` is above {threshold:g}, received "
-                "otherwise; flag the images with the calibration whose threshold the metadata has."
-            )
-        yield batch
-
-
-def _check_declared(declared: dict[bytes, bytes], expected: set[bytes], of: _Rows) -> None:
-    if missing := expected - set(declared):
-        raise ValueError(
-            f"The {of.name} do not declare what they hold: expected {_words(missing)} in the "
-            f"metadata of the schema, received {_words(declared)}; make it with `{of.schema}`."
-        )
-
-
-def _check_columns(received: pa.Schema, expected: pa.Schema, of: _Rows) -> None:
-    if not received.equals(expected):
-        raise ValueError(
-            f"The {of.name} have the wrong columns: expected {_columns(expected)}, received "
-            f"{_columns(received)}; make the schema with `{of.schema}`."
-        )
-
-
-def _checked(stream: pa.RecordBatchReader, of: _Rows) -> Iterator[pa.RecordBatch]:
+def _checked(stream: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     model_version = stream.schema.metadata[b"model_version"].decode()
     n_images = int(stream.schema.metadata[b"n_images"])
     ids, n_rows = np.empty(n_images, np.int64), 0
@@ -287,29 +187,29 @@ def _checked(stream: pa.RecordBatchReader, of: _Rows) -> Iterator[pa.RecordBatch
                 bad = len(column) - (pc.sum(pc.is_finite(column)).as_py() or 0)
             if bad:
                 raise ValueError(
-                    f"The {of.name} have {bad} null, NaN or infinite values in `{field.name}`: "
+                    f"The embeddings have {bad} null, NaN or infinite values in `{field.name}`: "
                     "expected a finite value in every row; train the model again with a lower "
                     "`training.learning_rate`."
                 )
         versions = pc.unique(batch.column("model_version")).to_pylist()
         if versions != [model_version]:
             raise ValueError(
-                f"The {of.name} come from several models: expected {model_version!r} alone, "
-                f"received {versions}; {of.verb} all images with one model."
+                f"The embeddings come from several models: expected {model_version!r} alone, "
+                f"received {versions}; embed all images with one model."
             )
         ids[n_rows : n_rows + len(batch)] = batch.column("image_id")[: max(n_images - n_rows, 0)]
         n_rows += len(batch)
         yield batch
     if n_rows != n_images:
         raise ValueError(
-            f"The {of.name} are not complete: expected {n_images} rows, one an image, received "
-            f"{n_rows}; run the pipeline `{of.pipeline}` again."
+            f"The embeddings are not complete: expected {n_images} rows, one an image, received "
+            f"{n_rows}; run the pipeline `embedding` again."
         )
     ids.sort()  # where they are: eight bytes an image are all that this takes
     n_unique = n_images - int((ids[1:] == ids[:-1]).sum())
     if n_unique != n_images:
         raise ValueError(
-            f"The {of.name} name an image more than once: expected {n_images} different "
+            f"The embeddings name an image more than once: expected {n_images} different "
             f"`image_id`, received {n_unique}; run the pipeline `data` again."
         )
 

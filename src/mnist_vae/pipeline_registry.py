@@ -55,7 +55,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "anomaly_of_new_images": _stage("anomaly", anomaly.create_new_images_pipeline())
         + usage_pipeline,
         "evaluation": evaluation_pipeline
-        + _stage("evaluation", evaluation.create_sample_quality_pipeline())
         + _stage("evaluation", evaluation.create_report_pipeline())
         + usage_pipeline,
         "export": export_pipeline + usage_pipeline,

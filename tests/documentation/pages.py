@@ -101,7 +101,6 @@ def run_fence(project: Path, fence: Fence, names: Mapping[str, str]) -> None:
 _SMALL = {
     "training": {"epochs": 3, "jit_compile": False},
     "generation": {"n_images": 12, "manifold_steps": 5, "interpolation_pairs": 2},
-    "anomaly": {"epochs": 1, "latent_dim": 2, "protocols": ["other_data"]},
     "denoising": {
         "max_images": 20,
         "refine_steps": 3,
@@ -167,7 +166,7 @@ def served_project(folder: Path) -> Path:
         path.write_text(re.sub(r"epochs: \d+", "epochs: 3", path.read_text()))
     (project / "conf/local/catalog.yml").write_text(yaml.safe_dump(_ARCHIVE))
     (project / "conf/local/parameters.yml").write_text(yaml.safe_dump(_SMALL))
-    for name in ("mnist", "fashion", "outliers"):
+    for name in ("mnist", "fashion"):
         write_archive(project / "data/01_raw" / name)
     write_batch(project / "data/01_raw/to_embed/monday", slice(2, None, 100))
     retraining = ("run", "--pipelines", "retraining", "--env", "prod")

@@ -12,10 +12,8 @@ from tests.conftest import catalog_of, run
 MADE = {
     "anomaly_calibration": "JSONPreview",
     "anomaly_scores": "TablePreview",
-    "anomaly_protocols": "TablePreview",
     "anomaly_metrics": "JSONPreview",
     "anomaly_sheet": "ImagePreview",
-    "anomaly_protocols_figure": "PlotlyPreview",
 }
 
 

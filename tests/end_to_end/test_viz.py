@@ -60,13 +60,8 @@ PREVIEWS = {
 PREVIEWS_BY_PIPELINE = {
     "evaluation": {
         "metrics": "JSONPreview",
-        "feature_classifier": "MermaidPreview",
-        "latent_quality": "JSONPreview",
-        "sample_quality": "JSONPreview",
-        "sampler_sheet": "ImagePreview",
+        "label_accuracy": "JSONPreview",
         "evaluation_table": "TablePreview",
-        "evaluation_table_text": "TextPreview",
-        "loss_decomposition": "PlotlyPreview",
     },
     "anomaly": MADE_BY_ANOMALY,
     "denoising": {

@@ -12,7 +12,6 @@ from mnist_vae.pipelines.anomaly.findings import describe_anomalies
 from mnist_vae.pipelines.denoising.findings import describe_denoising
 from mnist_vae.pipelines.evaluation.findings import describe_evaluation
 from mnist_vae.report.blocks import Findings
-from mnist_vae.report.worth import rows_of_metrics, with_references
 from tests.model_files import make_files
 from tests.test_anomalies import calibration_of
 
@@ -39,22 +38,23 @@ PART = {
     "worst_tenth": 0.69,
     "misplaced": 0.06,
 }
-SKIPPED_SAMPLES = {"model_version": "m", "sets": None, "skipped": "It takes a classifier."}
+ACCURACY = {
+    "model_version": "m",
+    "neighbours": 15,
+    "n_images": 20,
+    "amortised": {"value": 0.9, "standard_error": 0.01},
+    "refined": None,
+}
 
 
-def metrics_of(*, thorough, model_version="m"):
-    metrics = {**make_files().metrics, "model_version": model_version}
+def evaluated(*, thorough):
+    metrics = {**make_files().metrics, "model_version": "m"}
     if thorough:
         metrics["skipped"] = None
         splits = metrics["splits"].items()
         metrics["splits"] = {name: {**of, "decomposition": PART} for name, of in splits}
-    return metrics
-
-
-def evaluated(metrics, samples=SKIPPED_SAMPLES, table_of="m"):
-    rows = with_references(rows_of_metrics(metrics), metrics["data"])
-    table = pd.DataFrame(rows).assign(model_version=table_of)
-    return describe_evaluation(table, metrics, samples, SHEET, SUMMARY)
+    _, findings = describe_evaluation(metrics, ACCURACY, SUMMARY)
+    return findings
 
 
 def saved(findings, tmp_path):
@@ -68,7 +68,7 @@ def saved(findings, tmp_path):
 
 
 def test_a_thorough_evaluation_says_where_the_loss_is(tmp_path):
-    findings = evaluated(metrics_of(thorough=True))
+    findings = evaluated(thorough=True)
     assert (findings.model_version, findings.release) == ("m", "000001-m")
     sections = saved(findings, tmp_path)
     text, where, chart = sections["loss"].blocks
@@ -76,39 +76,15 @@ def test_a_thorough_evaluation_says_where_the_loss_is(tmp_path):
     assert "A tenth of the test images holds 69% of the amortisation. 6.0% of" in where.text
     assert [bar["x"] for bar in chart.data] == [[5.0] * 3, [2.0] * 3]
     assert chart.table.rows[2][:3] == ("test", "140.00 ± 0.50", "5.00 ± 0.50")
-    figures = [row[0] for row in sections["worth"].blocks[0].rows]
+    figures = [row[0] for row in sections["evaluation"].blocks[0].rows]
     assert "−ELBO, refined q, nats" in figures
 
 
 def test_a_quick_one_does_not(tmp_path):
-    sections = saved(evaluated(metrics_of(thorough=False)), tmp_path)
-    assert set(sections) == {"worth", "samplers"}
-    assert sections["samplers"].blocks[-1].text == "It takes a classifier."
-
-
-def test_the_samplers_stand_beside_each_other_with_the_verdict(tmp_path):
-    one = {
-        **{"set": "prior", "fid": 3.0, "fid_standard_error": 0.1, "kid": 0.2},
-        **{"kid_standard_error": 0.01, "precision": 0.5, "recall": 0.25},
-    }
-    samples = {
-        **{"model_version": "m", "sets": [one], "skipped": None},
-        **{"verdict": "Prior it is.", "not_inception": "They are not Inception FIDs."},
-    }
-    picture, verdict, table, note = saved(evaluated(metrics_of(thorough=False), samples), tmp_path)[
-        "samplers"
-    ].blocks
-    assert picture.alt
-    assert (verdict.text, note.text) == ("Prior it is.", "They are not Inception FIDs.")
-    assert table.rows == (("prior", "3.00 ± 0.10", "0.200 ± 0.010", "0.500", "0.250"),)
-
-
-@pytest.mark.parametrize("stranger", ["metrics", "table", "samples"])
-def test_figures_of_another_model_are_refused(stranger):
-    metrics = metrics_of(thorough=False, model_version="o" if stranger == "metrics" else "m")
-    samples = {**SKIPPED_SAMPLES, "model_version": "o" if stranger == "samples" else "m"}
-    with pytest.raises(ValueError, match="not of the model in use: expected those of m"):
-        evaluated(metrics, samples, "o" if stranger == "table" else "m")
+    sections = saved(evaluated(thorough=False), tmp_path)
+    assert list(sections) == ["evaluation"]
+    figures = {row[0]: row[1] for row in sections["evaluation"].blocks[0].rows}
+    assert figures["15-NN accuracy of z, amortised"] == "0.900 ± 0.010"
 
 
 def scores_of(images, model_version="m"):
@@ -124,27 +100,25 @@ def scores_of(images, model_version="m"):
     )
 
 
-AUROC = {"auroc": {"corrupted": {"excess": {"mean": 0.9, "worst": 0.8, "worst_is": "a against b"}}}}
-
-
 def test_the_anomalous_ends_are_shown_image_by_image(make_images, tmp_path):
     images = make_images(50, "test")
     scores = scores_of(images)
-    findings = describe_anomalies(scores, AUROC, images, calibration_of(), SUMMARY)
-    text, most, least, table = saved(findings, tmp_path)["anomalies"].blocks
+    metrics, findings = describe_anomalies(scores, images, calibration_of(), SUMMARY)
+    assert metrics["test"] == {"n_images": 50, "flagged": 0.78}
+    assert (metrics["model_version"], metrics["threshold"]) == ("m", 1.0)
+    text, most, least = saved(findings, tmp_path)["anomalies"].blocks
     assert "39 of 50 test images (78.0%)" in text.text
     ordered = scores.sort_values("relative_excess", ascending=False)["image_id"].tolist()
     assert [int(one.caption.split()[-1]) for one in most.pictures] == ordered[:20]
     assert [int(one.caption.split()[-1]) for one in least.pictures] == ordered[-20:]
     first = most.pictures[0]
     assert first.alt == f"image {ordered[0]}, label {ordered[0] % 10}; relative_excess: 4.90"
-    assert table.rows == (("corrupted", "excess", "0.900", "0.800", "a against b"),)
 
 
 def test_anomaly_scores_of_another_model_are_refused(make_images):
     images = make_images(50, "test")
     with pytest.raises(ValueError, match="expected those of m, received those of o"):
-        describe_anomalies(scores_of(images, "o"), AUROC, images, calibration_of(), SUMMARY)
+        describe_anomalies(scores_of(images, "o"), images, calibration_of(), SUMMARY)
 
 
 def restored(model_version="m"):

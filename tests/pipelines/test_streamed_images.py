@@ -14,14 +14,11 @@ from mnist_vae.params import (
     EmbeddingParams,
     EvaluationParams,
     GenerationParams,
-    ModelParams,
-    TrainingParams,
 )
-from mnist_vae.pipelines.anomaly import drawings
+from mnist_vae.pipelines.anomaly import findings
 from mnist_vae.pipelines.anomaly import nodes as anomaly
 from mnist_vae.pipelines.denoising import nodes as denoising
 from mnist_vae.pipelines.embedding import nodes as embedding
-from mnist_vae.pipelines.evaluation import latent_nodes, sample_nodes
 from mnist_vae.pipelines.evaluation import nodes as evaluation
 from mnist_vae.pipelines.generation import arithmetic
 from mnist_vae.pipelines.generation import nodes as generation
@@ -82,8 +79,8 @@ def embed(networks, splits, summary):
     ).read_all()
 
 
-def measure_latent_space(networks, splits, summary):
-    return latent_nodes.measure_latent_space(
+def measure_label_accuracy(networks, splits, summary):
+    return evaluation.measure_label_accuracy(
         *networks, *splits, summary, EvaluationParams(neighbours=3), SEED
     )
 
@@ -100,12 +97,7 @@ def score(networks, splits, summary):
 def draw_anomalies(networks, splits, summary):
     scores = score(networks, splits, summary).to_pandas()
     calibration = calibrate(networks, splits, summary)
-    return drawings.draw_anomaly_sheet(scores, splits[2], calibration, summary, ANOMALY)
-
-
-def compare(networks, splits, summary):
-    given = calibrate(networks, splits, summary), ANOMALY, ModelParams(), TrainingParams(), SEED
-    return anomaly.compare_protocols(*networks, *splits, None, summary, *given)
+    return findings.draw_anomaly_sheet(scores, splits[2], calibration, summary, ANOMALY)
 
 
 def denoise(networks, splits, summary):
@@ -137,13 +129,9 @@ def draw_arithmetic(networks, splits, summary):
     return arithmetic.draw_latent_arithmetic(*networks, splits[2], summary, SEED)
 
 
-def draw_samplers(networks, splits, summary):
-    return sample_nodes.draw_sampler_sheet(*networks, splits[0], splits[2], summary, SHEETS, SEED)
-
-
 NODES = [
-    evaluate, embed, measure_latent_space, calibrate, score, draw_anomalies, compare, denoise,
-    generate, reconstruct, interpolate, draw_manifold, draw_arithmetic, draw_samplers,
+    evaluate, embed, measure_label_accuracy, calibrate, score, draw_anomalies, denoise, generate,
+    reconstruct, interpolate, draw_manifold, draw_arithmetic,
 ]  # fmt: skip
 
 
@@ -165,14 +153,14 @@ def test_a_node_returns_the_same_of_streamed_images(networks, memory, disk, summ
 
 
 # These have limits of their own, which do not grow with the set: a sheet, and 20,000 images.
-WITH_A_LIMIT = {draw_anomalies, generate, draw_samplers}
+WITH_A_LIMIT = {draw_anomalies, generate}
 
 
 @pytest.mark.parametrize("node", [node for node in NODES if node not in WITH_A_LIMIT])
 def test_no_node_asks_for_more_pixels_at_once_than_it_may(
     networks, disk, summary, node, monkeypatch
 ):
-    modules = [images_module, streamed, anomaly, latent_nodes, sample_nodes, generation, arithmetic]
+    modules = [images_module, streamed, evaluation, generation, arithmetic]
     for module in [*modules, __import__("mnist_vae.anomalies").anomalies]:
         monkeypatch.setattr(module, "AT_ONCE", 55)
     node(networks, disk, summary)

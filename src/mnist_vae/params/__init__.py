@@ -32,7 +32,6 @@ from mnist_vae.params.use import (
     EmbeddingParams,
     EvaluationParams,
     GenerationParams,
-    Protocol,
     ReportingParams,
 )
 
@@ -48,7 +47,6 @@ __all__ = [
     "MonitoringParams",
     "ParameterError",
     "Parameters",
-    "Protocol",
     "ReportingParams",
     "RetrainingParams",
     "ScoringParams",

@@ -11,7 +11,6 @@ from mnist_vae.params.group import Fraction, Group
 
 Levels = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, max_length=20)]
 AnomalyScore = Literal["negative_elbo", "excess", "relative_excess", "mahalanobis"]
-Protocol = Literal["one_class", "held_out", "other_data"]
 
 
 class EvaluationParams(Group):
@@ -26,8 +25,8 @@ class EvaluationParams(Group):
     neighbours: PositiveInt = 15
     """Of the k nearest neighbours, k: how well z tells the labels apart."""
     thorough: bool = False
-    """Measure what takes minutes on the full data too: where the loss is, what refined inference
-    gains, the quality of samples."""
+    """Measure what takes minutes on the full data too: where the loss is, and what refined
+    inference gains."""
     likelihood_images: PositiveInt | None = 10_000
     """Images of each split that a thorough evaluation takes the loss apart for, class by class;
     None for all."""
@@ -135,7 +134,7 @@ class ReportingParams(Group):
 
 
 class AnomalyParams(Group):
-    """How anomalies are found, and what that is worth (`anomaly`)."""
+    """How anomalies are found (`anomaly`)."""
 
     score: AnomalyScore = "relative_excess"
     """The score that decides."""
@@ -146,25 +145,11 @@ class AnomalyParams(Group):
     neighbours: PositiveInt = 5
     """`knn_distance` is that to this neighbour of z_mean among the training images,"""
     reference_images: PositiveInt = 10_000
-    """of which so many are taken, class by class. The baseline is fitted to as many."""
+    """of which so many are taken, class by class."""
     exact: bool = False
     """Add −log p(x) by quadrature, where the model has one or two latent dimensions."""
     sheet_images: Annotated[int, Field(ge=2, le=200)] = 60
     """Images on the sheet, half of them the most and half the least anomalous ones."""
-    thorough: bool = False
-    """Train the models of `protocols`, some of them for each class: minutes to hours."""
-    protocols: Annotated[tuple[Protocol, ...], Field(min_length=1, strict=False)] = (
-        "one_class",
-        "held_out",
-        "other_data",
-    )
-    """What a thorough run measures beside the model in use."""
-    latent_dim: Annotated[int, Field(ge=1, le=100)] = 20
-    """Of these models."""
-    epochs: PositiveInt = 30
-    """Of these models, at most."""
-    max_images: Annotated[int, Field(ge=100)] | None = 20_000
-    """Train each on this many images at most, class by class; None for all."""
 
 
 class DenoisingParams(Group):

@@ -9,15 +9,15 @@ import re
 from typing import Any
 
 from mnist_vae.origin import measure, statement
-from mnist_vae.report.model import sample_warning
-from mnist_vae.report.page import template
-from mnist_vae.report.training import in_words
-from mnist_vae.report.worth import (
+from mnist_vae.report.evaluation import (
     figure_cells,
     is_mnist,
     rows_of_metrics,
     with_references,
 )
+from mnist_vae.report.model import sample_warning
+from mnist_vae.report.page import template
+from mnist_vae.report.training import in_words
 
 _MNIST = "ylecun/mnist"  # its name on the hub
 _TASK = "unconditional-image-generation"

@@ -17,6 +17,12 @@ from mnist_vae.origin import measure, statement
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Fact, Findings, Page, Picture, Raw, Section, Table, Text
 from mnist_vae.report.embeddings import Shown, choose
+from mnist_vae.report.evaluation import (
+    evaluation_section,
+    rows_of_metrics,
+    with_error,
+    with_references,
+)
 from mnist_vae.report.pictures import (
     RECONSTRUCTIONS,
     SHEET_SCALE,
@@ -26,16 +32,14 @@ from mnist_vae.report.pictures import (
 )
 from mnist_vae.report.scatter import pack
 from mnist_vae.report.training import in_words, learning_section, timing_section
-from mnist_vae.report.worth import rows_of_metrics, with_error, with_references, worth_section
 
 _ORDER = (
-    "worth",
+    "evaluation",
     "loss",
     "learning",
     "latent",
     "reconstructions",
     "generated",
-    "samplers",
     "interpolations",
     "anomalies",
     "denoising",
@@ -48,7 +52,6 @@ _ABSENT = {
         "evaluation",
         " with `evaluation.thorough=true` (it takes minutes on the full data)",
     ),
-    "samplers": ("Samples of each sampler", "evaluation", ""),
     "anomalies": ("Most and least anomalous images", "anomaly", ""),
     "denoising": ("Denoised images", "denoising", ""),
 }
@@ -160,7 +163,7 @@ def model_sections(files: ModelFiles, params: ReportingParams, seed: int) -> tup
     check_files(files, shown)
     loss = measure(files.training_summary["reconstruction"])
     own = [
-        worth_section(
+        evaluation_section(
             with_references(rows_of_metrics(files.metrics), files.metrics["data"]),
             files.metrics,
             complete=False,

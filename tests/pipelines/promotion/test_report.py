@@ -89,7 +89,7 @@ def test_it_says_what_was_decided_and_why_and_shows_old_beside_new(champion):
 def test_it_is_a_page_of_the_same_report(champion):
     text = page(champion)
     order = [text.index(f'<section id="{key}"') for key in ("decision", "beside", "batches")]
-    order += [text.index(f'<section id="{key}"') for key in ("worth", "learning", "latent")]
+    order += [text.index(f'<section id="{key}"') for key in ("evaluation", "learning", "latent")]
     assert order == sorted(order)
 
 

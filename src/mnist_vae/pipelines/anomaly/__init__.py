@@ -1,4 +1,4 @@
-"""Images that are unlike those of the training: scores, a threshold, and what they are worth."""
+"""Images that are unlike those of the training: their scores, and a threshold."""
 
 from mnist_vae.pipelines.anomaly.pipeline import (
     create_calibration_pipeline,

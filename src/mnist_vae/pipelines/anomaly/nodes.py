@@ -7,29 +7,44 @@ Images are float32 `[n, 784]` in [0, 1], but new ones, uint8 `[n, 28, 28]`.
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mnist_vae.anomalies import Calibration, calibrate, check_calibration, check_table
+from mnist_vae.anomalies import (
+    BATCH_SIZE,
+    Calibration,
+    Column,
+    batches_of_terms,
+    calibrate,
+    check_calibration,
+    encode,
+    scores_of,
+)
 from mnist_vae.contracts import check_images, check_models
-from mnist_vae.datasets.archive_parts import ImageArchive
+from mnist_vae.datasets.images import nullable_labels
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.embeddings import new_image_set
-from mnist_vae.images import AT_ONCE, ImageSet
+from mnist_vae.images import ImageSet
 from mnist_vae.origin import origin
-from mnist_vae.params import AnomalyParams, ModelParams, TrainingParams
-from mnist_vae.pipelines.anomaly import protocols
-from mnist_vae.pipelines.anomaly.scorer import Scorer, table_of
+from mnist_vae.params import AnomalyParams
 
-_OURS = "own images"
-_BASELINES = (protocols.BASELINE, "entropy")
+SCORES = (
+    "negative_elbo",
+    "entropy",
+    "excess",
+    "relative_excess",
+    "likelihood_regret",
+    "mahalanobis",
+    "knn_distance",
+)
+"""The scores that every table of them has."""
 
-logger = logging.getLogger(__name__)
+_EXACT = "negative_log_likelihood"
+_EXACT_BATCHES = 8  # that share a grid of z
 
 
 def calibrate_anomalies(
@@ -62,18 +77,36 @@ def score_anomalies(
     anomaly_params: AnomalyParams,
     seed: int,
 ) -> pa.RecordBatchReader:
-    """Return the scores of images as a stream: a row an image, as `contracts.anomaly_schema` says.
+    """Return the scores of images as a stream: a row an image, each of `SCORES` a column.
+
+    Its metadata names the model, and the score and threshold that `is_anomaly` follows from.
 
     Raises:
         ValueError: Models, calibration and summary do not belong together, or −log p(x) is asked
             for of a model with more than two latent dimensions.
     """
+    from mnist_vae.vae.inference import FEW_DIMENSIONS
+
     check_models(training_summary, encoder, decoder)
     check_calibration(anomaly_calibration, training_summary)
-    scorer = Scorer(encoder, decoder, train_images, anomaly_calibration, anomaly_params, seed)
-    return table_of(
-        scorer, images, anomaly_calibration, training_summary, exact=anomaly_params.exact
+    latent_dim = decoder.input_shape[-1]
+    if anomaly_params.exact and latent_dim > FEW_DIMENSIONS:
+        raise ValueError(
+            "`anomaly.exact` asks for a quadrature over z: expected a model with one or two "
+            f"latent dimensions, received {latent_dim}; leave it false, or train a smaller one."
+        )
+    about = {
+        **origin(training_summary),
+        "score": anomaly_calibration.score,
+        "threshold": repr(anomaly_calibration.threshold),
+        "false_positive_rate": repr(anomaly_calibration.false_positive_rate),
+    }
+    schema = _schema(about, labelled=images.label is not None, exact=anomaly_params.exact)
+    scores = batches_of_scores(
+        encoder, decoder, train_images, images, anomaly_calibration, anomaly_params, seed
     )
+    rows = _rows(scores, images, anomaly_calibration, schema)
+    return pa.RecordBatchReader.from_batches(schema, rows)
 
 
 def score_new_anomalies(
@@ -103,129 +136,88 @@ def score_new_anomalies(
     )
 
 
-def compare_protocols(
+def batches_of_scores(
     encoder: KerasModel,
     decoder: KerasModel,
     train_images: ImageSet,
-    validation_images: ImageSet,
-    test_images: ImageSet,
-    outlier_images: ImageArchive | None,
-    training_summary: dict[str, Any],
-    anomaly_calibration: Calibration,
-    anomaly_params: AnomalyParams,
-    model_params: ModelParams,
-    training_params: TrainingParams,
+    images: ImageSet,
+    calibration: Calibration,
+    params: AnomalyParams,
     seed: int,
-) -> pd.DataFrame:
-    """Return how well each score tells outliers from usual images, a row a comparison and score.
+) -> Iterator[dict[str, Column]]:
+    """Yield the scores by name, each float32 `[batch]`, of one batch after the other.
 
-    The model in use is always compared on corrupted images, and on those of another data set where
-    there is one; of more than 100,000 images of a split as many are drawn. The protocols that
-    train models of their own run where `anomaly.thorough` is true.
-
-    Returns:
-        `protocol`, `normal`, `outlier`, `split`, `score`, `auroc`, its `standard_error` (Hanley
-        and McNeil), `n_normal`, `n_outlier`, `model_version` and, of a release, `release`.
-
-    Raises:
-        ValueError: Models, images, calibration and summary do not belong together.
+    They are those of `anomalies.scores_of`, `knn_distance`, the Euclidean distance of `z_mean` to
+    the k-th neighbour among the training images, `likelihood_regret`, nats that −ELBO falls as the
+    encoder's q is refined (Xiao et al., Likelihood Regret, 2020), and `negative_log_likelihood`,
+    nats, where it is asked for. −ELBO is that of one draw of z, with the same noise before and
+    after: a regret of little more than nothing may be below 0.
     """
-    check_models(training_summary, encoder, decoder)
-    check_images(training_summary, train_images, validation_images)
-    check_calibration(anomaly_calibration, training_summary)
-    # The quadrature is a column of the table of scores.
-    anomaly_params = anomaly_params.model_copy(update={"exact": False})
-    scorer = Scorer(
-        encoder,
-        decoder,
-        train_images,
-        anomaly_calibration,
-        anomaly_params,
-        seed,
-        regret=anomaly_params.thorough,
+    from sklearn.neighbors import NearestNeighbors
+
+    from mnist_vae.vae.inference import Refiner
+
+    term = calibration.reconstruction
+    refiner = Refiner(decoder, steps=params.refine_steps, reconstruction=term, seed=seed)
+    z_mean = encode(encoder, train_images.at_most(params.reference_images, seed))
+    neighbours = NearestNeighbors(n_neighbors=min(params.neighbours, len(z_mean))).fit(z_mean)
+    own, refined = (
+        batches_of_terms(encoder, decoder, images, term, seed, refine) for refine in (None, refiner)
     )
-    in_use = protocols.Judge(scorer, train_images, anomaly_params, seed)
-    some = (images.at_most(AT_ONCE, seed) for images in (validation_images, test_images))
-    own = protocols.Splits(train_images, *some)
-    rows = list(protocols.corrupted(in_use, own, _OURS, seed))
-    other = None
-    if outlier_images is not None:
-        other = protocols.OtherData.of(outlier_images, anomaly_params, seed)
-        rows.append(protocols.other_data(in_use, own, other.splits, _OURS, other.name))
-    if anomaly_params.thorough:
-        how = protocols.How(anomaly_params, model_params, training_params, seed)
-        rows.extend(protocols.of_models_of_their_own(own, other, how, _OURS))
-    else:
-        logger.info(
-            "The protocols %s are skipped, as they train models of their own: `--params "
-            "anomaly.thorough=true` runs them.",
-            ", ".join(anomaly_params.protocols),
-        )
-    table = pd.concat(rows, ignore_index=True)
-    return table.assign(**origin(training_summary))
+    exact = _negative_log_likelihoods(decoder, images, term) if params.exact else None
+    for (pixels, terms), (_, better) in zip(own, refined, strict=True):
+        scores = scores_of(calibration, pixels, terms)
+        scores["knn_distance"] = neighbours.kneighbors(terms.z_mean)[0][:, -1].astype(np.float32)
+        scores["likelihood_regret"] = scores["negative_elbo"] - (better.reconstruction + better.kl)
+        if exact is not None:
+            scores[_EXACT] = next(exact)
+        yield scores
 
 
-def summarise_anomalies(
-    anomaly_scores: pd.DataFrame,
-    anomaly_protocols: pd.DataFrame,
-    anomaly_calibration: Calibration,
-    training_summary: dict[str, Any],
-) -> dict[str, Any]:
-    """Return what the threshold does on the test images, and what the scores are worth.
+def _negative_log_likelihoods(
+    decoder: KerasModel, images: ImageSet, reconstruction: str
+) -> Iterator[Column]:
+    """Yield −log p(x), one batch after the other; each grid of z serves many of them."""
+    from mnist_vae.vae.likelihood import exact_log_likelihood
 
-    Returns:
-        The model's name and data; `score`, `threshold` and `false_positive_rate` as they were
-        chosen; `test` with `n_images` and the share that is called an anomaly, `flagged`; and
-        `auroc`: by protocol and score the `mean` over its comparisons of test images, the `worst`
-        of them and which one that is. `best_on_validation` names by protocol the score whose mean
-        over the comparisons of validation images is the greatest, the baselines aside.
+    for many in images.batches(_EXACT_BATCHES * BATCH_SIZE):
+        exact = exact_log_likelihood(decoder, many.model_input(), reconstruction=reconstruction)
+        for start in range(0, len(many), BATCH_SIZE):
+            yield -np.asarray(exact.log_likelihood[start : start + BATCH_SIZE], np.float32)
 
-    Raises:
-        ValueError: Scores or calibration are of another model.
-    """
-    check_calibration(anomaly_calibration, training_summary)
-    check_table(anomaly_scores, training_summary)
-    of_split = dict(list(anomaly_protocols.groupby("split")))
-    areas = {
-        str(protocol): {
-            str(score): _mean_and_worst(rows) for score, rows in of.groupby("score", sort=False)
+
+def _schema(about: dict[str, str], *, labelled: bool, exact: bool) -> pa.Schema:
+    floats = [*SCORES, *([_EXACT] if exact else [])]
+    fields = [
+        pa.field("image_id", pa.int64(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        *([pa.field("label", pa.uint8())] if labelled else []),
+        *[pa.field(name, pa.float32(), nullable=False) for name in floats],
+        pa.field("is_anomaly", pa.bool_(), nullable=False),
+        pa.field("model_version", pa.string(), nullable=False),
+    ]
+    return pa.schema(fields, about)
+
+
+def _rows(
+    batches: Iterator[dict[str, Column]],
+    images: ImageSet,
+    calibration: Calibration,
+    schema: pa.Schema,
+) -> Iterator[pa.RecordBatch]:
+    first = 0
+    for scores in batches:
+        size = len(scores["entropy"])
+        rows = images.take(slice(first, first + size))
+        first += size
+        columns: dict[str, NDArray[Any] | pa.Array | list[str] | None] = {
+            "image_id": rows.image_id,
+            "split": rows.split.astype(object),
+            "label": None if rows.label is None else nullable_labels(rows.label),
+            **scores,
+            "is_anomaly": calibration.flags(scores[calibration.score]),
+            "model_version": [calibration.model_version] * size,
         }
-        for protocol, of in of_split["test"].groupby("protocol", sort=False)
-    }
-    ours = of_split["validation"][~of_split["validation"]["score"].isin(_BASELINES)]
-    means = ours.groupby(["protocol", "score"])["auroc"].mean()
-    decides = anomaly_calibration.score
-    flagged = float(anomaly_scores["is_anomaly"].mean())
-    logger.info(
-        "Of the test images %.1f%% are above the threshold of `%s` (%.1f%% of the validation "
-        "images were to be at most); AUROC, mean and worst: %s. %s",
-        100 * flagged,
-        decides,
-        100 * anomaly_calibration.false_positive_rate,
-        ", ".join(
-            f"{protocol} {by[decides]['mean']:.3f} and {by[decides]['worst']:.3f} "
-            f"({by[decides]['worst_is']})"
-            for protocol, by in areas.items()
-        ),
-        training_summary["statement"],
-    )
-    return {
-        **origin(training_summary),
-        "data": training_summary["statement"],
-        "score": decides,
-        "threshold": anomaly_calibration.threshold,
-        "false_positive_rate": anomaly_calibration.false_positive_rate,
-        "test": {"n_images": len(anomaly_scores), "flagged": flagged},
-        "auroc": areas,
-        "best_on_validation": {name: str(means[name].idxmax()) for name in areas},
-    }
-
-
-def _mean_and_worst(rows: pd.DataFrame) -> dict[str, Any]:
-    worst = rows.iloc[int(rows["auroc"].argmin())]
-    return {
-        "mean": float(rows["auroc"].mean()),
-        "worst": float(worst["auroc"]),
-        "worst_is": f"{worst['normal']} against {worst['outlier']}",
-        "comparisons": len(rows),
-    }
+        yield pa.record_batch(
+            [pa.array(columns[field.name], field.type) for field in schema], schema=schema
+        )

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mnist_vae.pipelines.anomaly import drawings, findings, nodes
+from mnist_vae.pipelines.anomaly import findings, nodes
 
 _MODEL = ["encoder", "decoder", "train_images"]
 _SCORED = ["training_summary", "anomaly_calibration", "params:anomaly", "params:seed"]
@@ -53,35 +53,13 @@ def create_pipeline() -> Pipeline:
                 name="score_anomalies",
             ),
             Node(
-                nodes.compare_protocols,
-                inputs=[
-                    *_MODEL,
-                    "validation_images",
-                    "test_images",
-                    "outlier_images",
-                    "training_summary",
-                    "anomaly_calibration",
-                    "params:anomaly",
-                    "params:model",
-                    "params:training",
-                    "params:seed",
-                ],
-                outputs="anomaly_protocols",
-                name="compare_protocols",
+                findings.describe_anomalies,
+                inputs=["anomaly_scores", "test_images", "anomaly_calibration", "training_summary"],
+                outputs=["anomaly_metrics", "anomaly_findings"],
+                name="describe_anomalies",
             ),
             Node(
-                nodes.summarise_anomalies,
-                inputs=[
-                    "anomaly_scores",
-                    "anomaly_protocols",
-                    "anomaly_calibration",
-                    "training_summary",
-                ],
-                outputs="anomaly_metrics",
-                name="summarise_anomalies",
-            ),
-            Node(
-                drawings.draw_anomaly_sheet,
+                findings.draw_anomaly_sheet,
                 inputs=[
                     "anomaly_scores",
                     "test_images",
@@ -91,24 +69,6 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs="anomaly_sheet",
                 name="draw_anomaly_sheet",
-            ),
-            Node(
-                drawings.draw_anomaly_protocols,
-                inputs=["anomaly_protocols", "training_summary"],
-                outputs="anomaly_protocols_figure",
-                name="draw_anomaly_protocols",
-            ),
-            Node(
-                findings.describe_anomalies,
-                inputs=[
-                    "anomaly_scores",
-                    "anomaly_metrics",
-                    "test_images",
-                    "anomaly_calibration",
-                    "training_summary",
-                ],
-                outputs="anomaly_findings",
-                name="describe_anomalies",
             ),
         ]
     )

@@ -9,8 +9,8 @@ from PIL import Image
 
 from mnist_vae.contracts import check_versions
 from mnist_vae.report.blocks import Findings, Picture, Section, Table, Text
+from mnist_vae.report.evaluation import with_error
 from mnist_vae.report.pictures import SHEET_SCALE
-from mnist_vae.report.worth import with_error
 
 
 def describe_denoising(

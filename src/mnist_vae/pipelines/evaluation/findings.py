@@ -1,18 +1,23 @@
-"""What the evaluation has to say in the report on a model."""
+"""What the evaluation found, as a table and as sections of the report on a model."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 
 from mnist_vae.contracts import check_versions
 from mnist_vae.origin import Measure, measure
-from mnist_vae.report.blocks import Block, Chart, Findings, Picture, Section, Table, Text
-from mnist_vae.report.pictures import SHEET_SCALE
-from mnist_vae.report.worth import with_error, worth_section
+from mnist_vae.report.blocks import Chart, Findings, Section, Table, Text
+from mnist_vae.report.evaluation import (
+    evaluation_section,
+    row,
+    rows_of_metrics,
+    with_error,
+    with_references,
+)
 
+_COLUMNS = ["figure", "obtained", "standard_error", "unit", "n_images", "reference", "source"]
 _GAPS = {
     "amortisation": ("amortisation: q is the encoder's", "#d55e00"),
     "approximation": ("approximation: q is a Gaussian", "#2a86c8"),
@@ -20,30 +25,48 @@ _GAPS = {
 
 
 def describe_evaluation(
-    evaluation_table: pd.DataFrame,
-    metrics: dict[str, Any],
-    sample_quality: dict[str, Any],
-    sampler_sheet: Image.Image,
-    training_summary: dict[str, Any],
-) -> Findings:
-    """Return the sections of the report: what the model is worth, where its loss is, its samplers.
+    metrics: dict[str, Any], label_accuracy: dict[str, Any], training_summary: dict[str, Any]
+) -> tuple[pd.DataFrame, Findings]:
+    """Return the figures of the test images as a table, and the sections of the report.
+
+    Args:
+        metrics: Those of `evaluate_vae`.
+        label_accuracy: That of `measure_label_accuracy`.
+        training_summary: Which model it is.
+
+    Returns:
+        A row a figure: `figure`, what was `obtained` with its `standard_error` and `unit` on
+        `n_images`; the `reference` and its `source`, where there is one; `latent_dim`,
+        `model_version`. What was not measured has no row. And the sections.
 
     Raises:
-        ValueError: Table, metrics or sample quality are of another model.
+        ValueError: Metrics or accuracy are of another model.
     """
-    found = {*evaluation_table["model_version"], metrics["model_version"]}
     check_versions(
         "The figures are not of the model in use",
-        sorted({*found, sample_quality["model_version"]}),
+        sorted({metrics["model_version"], label_accuracy["model_version"]}),
         training_summary,
         "run `kedro run --pipelines evaluation` as a whole",
     )
-    rows = evaluation_table.to_dict("records")
-    sections = [worth_section(rows, metrics, complete=True)]
+    measured = [*rows_of_metrics(metrics), *_rows_of_accuracy(label_accuracy)]
+    rows = with_references(measured, metrics["data"])
+    table = pd.DataFrame(rows, columns=_COLUMNS).astype(
+        {"obtained": float, "standard_error": float, "reference": float, "n_images": int}
+    )
+    table = table.assign(latent_dim=metrics["latent_dim"], model_version=metrics["model_version"])
+    sections = [evaluation_section(rows, metrics, complete=True)]
     if metrics["skipped"] is None:
         sections.append(_loss(metrics))
-    sections.append(_samplers(sample_quality, sampler_sheet))
-    return Findings.of(training_summary, *sections)
+    return table, Findings.of(training_summary, *sections)
+
+
+def _rows_of_accuracy(of: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for kind in ("amortised", "refined"):
+        if of[kind] is not None:
+            name, found = f"{of['neighbours']}-NN accuracy of z, {kind}", of[kind]
+            rows += row(name, found["value"], found["standard_error"], "", of["n_images"])
+    return rows
 
 
 def _loss(metrics: dict[str, Any]) -> Section:
@@ -89,7 +112,7 @@ def _loss(metrics: dict[str, Any]) -> Section:
             Text(text=said),
             Text(text=where),
             Chart(
-                caption="What is lost beside the likelihood, nats an image",
+                caption="What is lost above the likelihood, nats an image",
                 data=bars,
                 layout=layout,
                 height=260,
@@ -111,44 +134,9 @@ def _parts_table(parts: dict[str, dict[str, Any]], loss: Measure) -> Table:
         (split, *(with_error(of[name], of[f"{name}_standard_error"]) for name in columns))
         for split, of in parts.items()
     ]
+    unit = ", nats an image" if loss.unit else " of an image"
     return Table(
-        caption="The parts of the loss, nats an image, ± the standard error"
-        if loss.unit
-        else "The parts of the loss of an image, ± the standard error",
+        caption=f"The parts of the loss{unit}, ± the standard error",
         columns=("split", *columns.values()),
         rows=tuple(rows),
     )
-
-
-def _samplers(quality: dict[str, Any], sheet: Image.Image) -> Section:
-    blocks: list[Block] = [
-        Picture.of(
-            sheet,
-            "Samples of each sampler",
-            "Rows of images, a sampler after the other, below real ones.",
-            scale=SHEET_SCALE,
-        )
-    ]
-    if quality["sets"] is None:
-        blocks.append(Text(text=quality["skipped"], note=True))
-    else:
-        rows = [
-            (
-                one["set"],
-                with_error(one["fid"], one["fid_standard_error"]),
-                with_error(one["kid"], one["kid_standard_error"]),
-                f"{one['precision']:.3f}",
-                f"{one['recall']:.3f}",
-            )
-            for one in quality["sets"]
-        ]
-        blocks += [
-            Text(text=quality["verdict"]),
-            Table(
-                caption="How near each set is to the test images",
-                columns=("set", "FID, own features", "KID, own features", "precision", "recall"),
-                rows=tuple(rows),
-            ),
-            Text(text=quality["not_inception"], note=True),
-        ]
-    return Section(key="samplers", title="Samples of each sampler", blocks=tuple(blocks))

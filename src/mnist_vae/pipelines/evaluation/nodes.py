@@ -5,21 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.contracts import check_images, check_models
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import ImageSet
+from mnist_vae.images import AT_ONCE, ImageSet
 from mnist_vae.origin import measure, origin
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.decomposition import decompose
 from mnist_vae.scores import Moments
 
+if TYPE_CHECKING:  # it imports TensorFlow
+    from mnist_vae.vae.inference import Refiner
+
 logger = logging.getLogger(__name__)
 
+_LEAST_CLASSES = 2  # to be told apart
 _PART = 1 << 18  # images whose figures are in memory at a time, some 100 bytes each
 SKIPPED = (
     "Where the loss is, and what refined inference gains, is not measured: it takes minutes on the "
@@ -70,9 +74,11 @@ def evaluate_vae(
     check_images(training_summary, train_images, validation_images)
     reconstruction = training_summary["reconstruction"]
     splits = {"train": train_images, "validation": validation_images, "test": test_images}
-    if not evaluation_params.thorough:
+    parts: dict[str, Any] = {}
+    if evaluation_params.thorough:
+        parts = _take_apart(encoder, decoder, splits, reconstruction, evaluation_params, seed)
+    else:
         logger.info("%s", SKIPPED)
-    taken_apart = _take_apart(encoder, decoder, splits, reconstruction, evaluation_params, seed)
     metrics = {
         **origin(training_summary),
         "data": training_summary["statement"],
@@ -81,7 +87,10 @@ def evaluate_vae(
         "reconstruction_term": reconstruction,
         "splits": {
             name: _evaluate_split(encoder, decoder, images, reconstruction, evaluation_params, seed)
-            | taken_apart[name]
+            | {
+                "decomposition": parts.get(name),
+                "binarized": parts.get("binarized") if name == "test" else None,
+            }
             for name, images in splits.items()
         },
         "skipped": None if evaluation_params.thorough else SKIPPED,
@@ -173,12 +182,10 @@ def _take_apart(
     params: EvaluationParams,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Return each split's decomposition of −ELBO, of the grey images and drawn as 0 or 1, or None.
+    """Return the decomposition of −ELBO by split, and as `binarized` of the test images as 0 or 1.
 
     It is that of `likelihood_images`, class by class: archives may be in the order of the classes.
     """
-    if not params.thorough:
-        return {name: {"decomposition": None, "binarized": None} for name in splits}
     from mnist_vae.vae.likelihood import binarize
 
     sets = {
@@ -187,14 +194,100 @@ def _take_apart(
     }
     if reconstruction == "binary_crossentropy":
         sets["binarized"] = binarize(sets["test"], seed)
-    found = decompose(encoder, decoder, sets, reconstruction, params, seed)
-    return {
-        name: {
-            "decomposition": found[name],
-            "binarized": found.get("binarized") if name == "test" else None,
-        }
-        for name in splits
+    return decompose(encoder, decoder, sets, reconstruction, params, seed)
+
+
+def measure_label_accuracy(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    train_images: ImageSet,
+    validation_images: ImageSet,
+    test_images: ImageSet,
+    training_summary: dict[str, Any],
+    evaluation_params: EvaluationParams,
+    seed: int,
+) -> dict[str, Any]:
+    """Return how often the nearest training images in z mostly have a test image's label.
+
+    Args:
+        encoder: The trained encoder.
+        decoder: The trained decoder.
+        train_images: The neighbours. Of more than 100,000 images of a split as many are drawn,
+            class by class.
+        validation_images: They must be those of the model, as all images.
+        test_images: What is measured.
+        training_summary: What the model was trained on.
+        evaluation_params: Neighbours, steps of the refinement, whether to refine at all.
+        seed: Of the choice of images.
+
+    Returns:
+        Which model it is, `neighbours`, the labelled test images `n_images`, and for the
+        `amortised` q of the encoder and for the `refined` one the share, `value`, with its
+        `standard_error`. Both are None without labels, `refined` where the evaluation is not
+        thorough.
+
+    Raises:
+        ValueError: Models, images and summary do not belong together.
+    """
+    check_models(training_summary, encoder, decoder)
+    check_images(training_summary, train_images, validation_images)
+    from mnist_vae.vae.inference import Refiner
+
+    train, test = (
+        images.at_most(AT_ONCE, seed).labelled() for images in (train_images, test_images)
+    )
+    accuracy: dict[str, Any] = {
+        **origin(training_summary),
+        "neighbours": evaluation_params.neighbours,
+        "n_images": len(test),
+        "amortised": None,
+        "refined": None,
     }
+    if not len(test) or len(np.unique(np.asarray(train.label))) < _LEAST_CLASSES:
+        logger.info("How well z tells the labels apart is not measured: it takes two labels.")
+        return accuracy
+    kinds = {"amortised": 0}
+    if evaluation_params.thorough:
+        kinds["refined"] = evaluation_params.refine_steps
+    for kind, steps in kinds.items():
+        refiner = Refiner(
+            decoder, steps=steps, reconstruction=training_summary["reconstruction"], seed=seed
+        )
+        known, asked = (
+            _z_mean(encoder, refiner, images, evaluation_params.batch_size)
+            for images in (train, test)
+        )
+        neighbours = min(evaluation_params.neighbours, len(train))
+        accuracy[kind] = neighbour_accuracy(known, train.label, asked, test.label, neighbours)
+    return accuracy
+
+
+def _z_mean(
+    encoder: KerasModel, refiner: Refiner, images: ImageSet, batch_size: int
+) -> NDArray[np.float32]:
+    from mnist_vae.vae.inference import encode
+
+    batches = (batch.model_input() for batch in images.batches(batch_size))
+    return np.concatenate([refiner(pixels, encode(encoder, pixels)).z_mean for pixels in batches])
+
+
+def neighbour_accuracy(
+    known_z: NDArray[Any],
+    known_labels: Any,
+    asked_z: NDArray[Any],
+    asked_labels: Any,
+    neighbours: int,
+) -> dict[str, float]:
+    """Return the share of the asked z, `[n, latent_dim]`, that their neighbours label right.
+
+    Its standard error is that of a share of independent images.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    classifier = KNeighborsClassifier(neighbours).fit(known_z, known_labels)
+    share = classifier.score(asked_z, asked_labels)
+    error = np.sqrt(share * (1 - share) / len(asked_labels))
+    return {"value": float(share), "standard_error": float(error)}
 
 
 def describe_run(

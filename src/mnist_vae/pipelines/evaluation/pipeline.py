@@ -2,39 +2,32 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mnist_vae.pipelines.evaluation.findings import describe_evaluation
-from mnist_vae.pipelines.evaluation.latent_nodes import measure_latent_space
-from mnist_vae.pipelines.evaluation.nodes import describe_run, evaluate_vae
-from mnist_vae.pipelines.evaluation.table import draw_decomposition, tabulate, to_markdown
+from mnist_vae.pipelines.evaluation import findings, nodes
+
+_MODEL_AND_IMAGES = [
+    "encoder",
+    "decoder",
+    "train_images",
+    "validation_images",
+    "test_images",
+    "training_summary",
+    "params:evaluation",
+    "params:seed",
+]
 
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline from trained networks and all splits to metrics."""
-    return Pipeline(
-        [
-            Node(
-                evaluate_vae,
-                inputs=[
-                    "encoder",
-                    "decoder",
-                    "train_images",
-                    "validation_images",
-                    "test_images",
-                    "training_summary",
-                    "params:evaluation",
-                    "params:seed",
-                ],
-                outputs="metrics",
-                name="evaluate_vae",
-            ),
-        ]
+    node = Node(
+        nodes.evaluate_vae, inputs=_MODEL_AND_IMAGES, outputs="metrics", name="evaluate_vae"
     )
+    return Pipeline([node])
 
 
 def create_record_pipeline() -> Pipeline:
     """Return the pipeline to the record of a run: a part of those that train a model."""
     node = Node(
-        describe_run,
+        nodes.describe_run,
         inputs=["parameters", "data_manifest", "training_summary", "metrics", "provenance"],
         outputs="run_manifest",
         name="describe_run",
@@ -43,55 +36,22 @@ def create_record_pipeline() -> Pipeline:
 
 
 def create_report_pipeline() -> Pipeline:
-    """Return what the evaluation alone has more: the latent space, the table, the figure.
+    """Return what the evaluation alone adds: the accuracy of z, the table, the report's sections.
 
     No candidate is judged by it, so that the retraining does without.
     """
     return Pipeline(
         [
             Node(
-                measure_latent_space,
-                inputs=[
-                    "encoder",
-                    "decoder",
-                    "train_images",
-                    "validation_images",
-                    "test_images",
-                    "training_summary",
-                    "params:evaluation",
-                    "params:seed",
-                ],
-                outputs="latent_quality",
-                name="measure_latent_space",
+                nodes.measure_label_accuracy,
+                inputs=_MODEL_AND_IMAGES,
+                outputs="label_accuracy",
+                name="measure_label_accuracy",
             ),
             Node(
-                tabulate,
-                inputs=["metrics", "latent_quality", "sample_quality", "training_summary"],
-                outputs="evaluation_table",
-                name="tabulate_evaluation",
-            ),
-            Node(
-                to_markdown,
-                inputs=["evaluation_table", "training_summary"],
-                outputs="evaluation_table_text",
-                name="write_evaluation_table",
-            ),
-            Node(
-                draw_decomposition,
-                inputs=["metrics", "training_summary"],
-                outputs="loss_decomposition",
-                name="draw_loss_decomposition",
-            ),
-            Node(
-                describe_evaluation,
-                inputs=[
-                    "evaluation_table",
-                    "metrics",
-                    "sample_quality",
-                    "sampler_sheet",
-                    "training_summary",
-                ],
-                outputs="evaluation_findings",
+                findings.describe_evaluation,
+                inputs=["metrics", "label_accuracy", "training_summary"],
+                outputs=["evaluation_table", "evaluation_findings"],
                 name="describe_evaluation",
             ),
         ]

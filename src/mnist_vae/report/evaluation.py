@@ -1,59 +1,37 @@
-"""What a model is worth: figures, and beside them what is known from elsewhere."""
+"""How good a model is: figures, and next to them what is known from elsewhere."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
-
-import pandas as pd
 
 from mnist_vae.origin import measure
 from mnist_vae.report.blocks import Section, Table, Text
 
 # Of the statement about the data: another data set may be called MNIST, but not with its checksums.
 _OF_MNIST = re.compile(r"Data: MNIST, .* checksums verified\.")
+_ELSEWHERE = "Published figures are of the whole MNIST, and are compared with its own alone."
 _SMALL = 0.1  # below it two decimals are too few
-ELSEWHERE = "Published figures are of the whole MNIST, and stand beside its own alone."
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A figure from elsewhere.
-
-    Attributes:
-        value: In the unit of the row that it stands beside.
-        source: Who published it, and what it was measured on.
-    """
-
-    value: float
-    source: str
-
 
 REFERENCES = {
-    "entropy floor": Reference(
-        45.534, "entropy of the grey values of the 10,000 MNIST test images; no decoder is below it"
+    "entropy floor": (
+        45.534,
+        "entropy of the grey values of the 10,000 MNIST test images; no decoder is below it",
     ),
-    "−log p(x), binarised": Reference(
+    "−log p(x), binarised": (
         86.76,
         "Burda et al., Importance Weighted Autoencoders (2016), table 1: VAE with one stochastic "
         "layer of 50 units, MNIST drawn as 0 and 1, bound of 5,000 draws",
     ),
 }
-"""Beside which rows a figure stands; those are of MNIST."""
+"""Published figures of MNIST by the row that they are compared with, each with its source."""
 
 
 def is_mnist(statement: str) -> bool:
     """Return whether the statement about the data is that of the whole MNIST, with checksums."""
     return bool(_OF_MNIST.search(statement))
-
-
-def reference(figure: str) -> Reference | None:
-    """Return what stands beside a figure, of which a bound is one too."""
-    found = (REFERENCES[name] for name in REFERENCES if figure.startswith(name))
-    return next(found, None)
 
 
 def row(
@@ -102,18 +80,22 @@ def rows_of_metrics(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def with_references(rows: list[dict[str, Any]], statement: str) -> list[dict[str, Any]]:
-    """Return the rows with `reference` and its `source`, where the data are MNIST."""
-    mnist = is_mnist(statement)
-    found = [reference(one["figure"]) if mnist else None for one in rows]
-    return [
-        one | {"reference": of and of.value, "source": of and of.source}
-        for one, of in zip(rows, found, strict=True)
-    ]
+    """Return the rows with `reference` and its `source`, where the data are MNIST.
+
+    A bound has the reference of the figure that it is a bound of.
+    """
+    references = REFERENCES if is_mnist(statement) else {}
+    found = []
+    for one in rows:
+        matching = (known for name, known in references.items() if one["figure"].startswith(name))
+        value, source = next(matching, (None, None))
+        found.append(one | {"reference": value, "source": source})
+    return found
 
 
 def figure_cells(one: Mapping[Any, Any]) -> tuple[str, str, str, str]:
     """Return a row for people: the figure, what was obtained, the reference and its source."""
-    known = pd.notna(one["reference"])
+    known = one["reference"] is not None
     return (
         f"{one['figure']}, {one['unit']}" if one["unit"] else one["figure"],
         with_error(one["obtained"], one["standard_error"]),
@@ -122,10 +104,10 @@ def figure_cells(one: Mapping[Any, Any]) -> tuple[str, str, str, str]:
     )
 
 
-def worth_section(
+def evaluation_section(
     rows: Iterable[Mapping[Any, Any]], metrics: dict[str, Any], *, complete: bool
 ) -> Section:
-    """Return the figures beside their references, and how they have to be read.
+    """Return the figures with their references, and how they have to be read.
 
     Args:
         rows: Those of the table, with `reference` and `source`.
@@ -134,15 +116,12 @@ def worth_section(
     """
     loss = measure(metrics["reconstruction_term"])
     cells = [figure_cells(one) for one in rows]
-    notes = [] if is_mnist(metrics["data"]) else [ELSEWHERE]
+    notes = [] if is_mnist(metrics["data"]) else [_ELSEWHERE]
     notes += [f"The reference of {figure}: {source}." for figure, _, _, source in cells if source]
     if loss.note:
         notes.append(loss.note)
     if not complete:
-        notes.append(
-            "The pipeline `evaluation` adds how well z tells the labels apart, and how near the "
-            "samples of each sampler are to real images."
-        )
+        notes.append("The pipeline `evaluation` adds how well z tells the labels apart.")
     splits = [
         (
             name,
@@ -158,19 +137,15 @@ def worth_section(
         columns=("split", "images", loss.words, "reconstruction", "KL, nats"),
         rows=tuple(splits),
     )
-    blocks = (_worth_table(cells), *(Text(text=note, note=True) for note in notes), of_splits)
-    return Section(key="worth", title="What it is worth", blocks=blocks)
-
-
-def _worth_table(cells: list[tuple[str, str, str, str]]) -> Table:
-    """Return the table of the page; without references it has no column for them."""
     referred = any(known for _, _, known, _ in cells)
     columns = ("figure", "obtained", "reference")[: 3 if referred else 2]
-    return Table(
+    of_test = Table(
         caption="Figures of the test images, ± the standard error",
         columns=columns,
         rows=tuple(one[: len(columns)] for one in cells),
     )
+    blocks = (of_test, *(Text(text=note, note=True) for note in notes), of_splits)
+    return Section(key="evaluation", title="Evaluation", blocks=blocks)
 
 
 def with_error(value: float, error: float | None) -> str:

@@ -1,21 +1,19 @@
-"""What the model is worth for what it is used for: the targets, over several seeds.
+"""How good the model is at what it is used for: the targets, over several seeds.
 
-    python benchmarks/worth.py FOLDER [--outliers FOLDER] [--keep FOLDER] [--small]
+    python benchmarks/evaluation.py FOLDER [--keep FOLDER] [--small]
 
 For each seed it trains models of 2 (default recipe), 20 (60 epochs) and 16 (60 epochs) latent
-dimensions on the IDX files in FOLDER, and runs `evaluation` of each, and `denoising` and `anomaly`
-with that of 20 dimensions: each a run of a `kedro sweep`, and thorough but for 16 dimensions.
-`--outliers` is another data set's folder, such as Fashion-MNIST's. As many runs at a time as there
-are cores, each on a core of its own, take some 25 minutes a seed on two; with `--keep` a second
-call resumes, and does not repeat the runs that are done. The JSON line has for each figure its
-target, the mean over the seeds, its standard error and the figure of each seed, all of the test
-images; the table goes to stderr.
+dimensions on the IDX files in FOLDER, and runs `evaluation` of each, and `denoising` with that of
+20 dimensions: each a run of a `kedro sweep`, and thorough but for 16 dimensions. Samplers and
+anomalies have scripts of their own. As many runs at a time as there are cores, each on a core of
+its own; with `--keep` a second call resumes, and does not repeat the runs that are done. The JSON
+line has for each figure its target, the mean over the seeds, its standard error and the figure of
+each seed, all of the test images; the table goes to stderr.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,14 +23,13 @@ import pandas as pd
 from common import (
     copy_project,
     cores,
+    over_seeds,
     parser,
     report,
     run_sweep,
     say,
     sweep_orders,
 )
-
-from mnist_vae.sweep.table import standard_error
 
 MODELS: dict[str, dict[str, Any]] = {
     "2": {},
@@ -44,7 +41,6 @@ USES: dict[str, dict[str, dict[str, Any]]] = {  # pipelines and parameters, by l
     "20": {
         "evaluation": {"evaluation.thorough": True, "evaluation.importance_samples": 100},
         "denoising": {"denoising.max_images": 2000},
-        "anomaly": {"anomaly.thorough": True, "anomaly.refine_steps": 10},
     },
     "16": {"evaluation": {}},  # for its label accuracy
 }
@@ -57,7 +53,6 @@ SMALL = {
 SMALL_USE = {
     "evaluation": {"evaluation.likelihood_images": 100, "evaluation.importance_samples": 10},
     "denoising": {"denoising.max_images": 20},
-    "anomaly": {"anomaly.max_images": 500, "anomaly.epochs": 1, "anomaly.refine_steps": 1},
 }
 TARGETS = {  # must, aim
     "error of the quadrature of −log p(x), latent 2, nats": ("< 0.01", ""),
@@ -66,36 +61,25 @@ TARGETS = {  # must, aim
     "15-NN accuracy of z_mean, latent 2": ("0.86", "0.88"),
     "15-NN accuracy of refined z_mean, latent 2": ("0.89", "0.91"),
     "15-NN accuracy of z_mean, latent 16": ("0.965", "0.98"),
-    "AUROC, one class against the rest, mean": ("0.96", "0.975"),
-    "AUROC, one class against the rest, worst": ("0.90", "0.93"),
-    "AUROC, digit held out, mean": ("0.88", "0.93"),
-    "AUROC, digit held out, worst": ("0.70", "0.80"),
-    "AUROC, trained on other data, own images as outliers": ("0.95", "0.99"),
     "PSNR, Gaussian noise of σ 0.5, refined, dB": ("17.5", "18.5"),
     "PSNR, salt and pepper 25 %, refined, dB": ("18", "19"),
 }
 
 
 def runs_of(
-    folder: Path, images: Path, outliers: Path | None, seeds: list[int], small: bool
+    folder: Path, images: Path, seeds: list[int], small: bool
 ) -> dict[tuple[str, int], Path]:
     """Train and use the models, and return where their reports are, by dimensions and seed.
 
     Args:
         folder: Where the project is; it may have runs that are done.
         images: The folder of the IDX files.
-        outliers: That of another data set.
         seeds: Those of each model.
         small: Whether to show quickly that it works.
     """
     project = folder / "project"
     if not project.exists():
         copy_project(project)
-    if outliers is not None:
-        link = project / "data/01_raw/outliers"
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.exists():
-            link.symlink_to(outliers.resolve())
     orders = []
     for dim, model in MODELS.items():
         setting = {**model, **(SMALL if small else {})}
@@ -113,18 +97,17 @@ def runs_of(
 
 
 def figures_of(reports: dict[str, Path]) -> Iterator[tuple[str, float]]:
-    """Yield the figures of a seed by name, of the test images: the targets, and what is beside.
+    """Yield the figures of a seed by name, of the test images: the targets, and others.
 
     Args:
         reports: Where the reports of the seed are, by latent dimensions.
     """
     yield from of_evaluation(reports)
-    yield from of_anomalies(reports["20"])
     yield from of_denoising(reports["20"])
 
 
 def of_evaluation(reports: dict[str, Path]) -> Iterator[tuple[str, float]]:
-    """Yield likelihoods, label accuracies and the quality of samples."""
+    """Yield likelihoods and label accuracies."""
     test = {dim: read(reports[dim], "metrics")["splits"]["test"] for dim in MODELS}
     two, twenty = (test[dim]["decomposition"] for dim in ("2", "20"))
     yield "−ELBO, latent 2, nats", test["2"]["negative_elbo"]
@@ -140,36 +123,14 @@ def of_evaluation(reports: dict[str, Path]) -> Iterator[tuple[str, float]]:
     binarized = test["20"]["binarized"]["negative_log_likelihood"]
     yield "importance-weighted bound, latent 20, binarised, nats", binarized
     for dim, folder in reports.items():
-        quality = read(folder, "latent_quality")
+        accuracy = read(folder, "label_accuracy")
         for kind, words in (("amortised", "z_mean"), ("refined", "refined z_mean")):
-            if quality[kind] is None:  # not thorough
-                continue
-            accuracy = quality[kind]["neighbour_accuracy"]["value"]
-            yield f"15-NN accuracy of {words}, latent {dim}", accuracy
-    for dim, folder in reports.items():
-        for row in read(folder, "sample_quality")["sets"] or ():
-            yield f"FID of {row['set']}, latent {dim}", row["fid"]
-
-
-def of_anomalies(folder: Path) -> Iterator[tuple[str, float]]:
-    """Yield the AUROC of the score that decides, then of all others."""
-    metrics = read(folder, "anomaly_metrics")
-    rows = pd.read_parquet(folder / "anomaly_protocols.parquet")
-    rows = rows[(rows["split"] == "test") & (rows["protocol"] == "other_data")]
-    names = {"one_class": "one class against the rest", "held_out": "digit held out"}
-    scores = list(metrics["auroc"]["one_class"])
-    for score in sorted(scores, key=lambda score: score != metrics["score"]):
-        of = "" if score == metrics["score"] else f" of {score}"
-        for protocol, name in names.items():
-            figures = metrics["auroc"][protocol][score]
-            yield f"AUROC{of}, {name}, mean", figures["mean"]
-            yield f"AUROC{of}, {name}, worst", figures["worst"]
-        for row in rows[rows["score"] == score].itertuples():
-            yield f"AUROC{of}, trained on {row.normal}, {row.outlier} as outliers", row.auroc
+            if accuracy[kind] is not None:  # it is where the evaluation is not thorough
+                yield f"15-NN accuracy of {words}, latent {dim}", accuracy[kind]["value"]
 
 
 def of_denoising(folder: Path) -> Iterator[tuple[str, float]]:
-    """Yield the PSNR of refined inference, and of what stands beside it."""
+    """Yield the PSNR of refined inference, and of what it is compared with."""
     psnr = pd.read_parquet(folder / "denoising_scores.parquet")
     psnr = psnr.set_index(["kind", "level", "method"])["psnr"]
     for kind, level, name in (
@@ -188,31 +149,23 @@ def read(folder: Path, name: str) -> Any:
 def main() -> None:
     """Run the benchmark."""
     command_line = parser(__doc__)
-    command_line.add_argument("--outliers", type=Path, metavar="FOLDER", help="IDX files of others")
     command_line.add_argument("--keep", type=Path, metavar="FOLDER", help="where the projects stay")
     command_line.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
     arguments = command_line.parse_args()
     seeds = arguments.seeds[:1] if arguments.small else arguments.seeds
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
-        found = runs_of(folder, arguments.folder, arguments.outliers, seeds, arguments.small)
+        found = runs_of(folder, arguments.folder, seeds, arguments.small)
         by_seed = [dict(figures_of({dim: found[dim, seed] for dim in MODELS})) for seed in seeds]
     results = {}
     say("| figure | must | aim | mean | of the seeds |\n|---|---|---|---|---|")
     for name in by_seed[0]:
         values = [figures[name] for figures in by_seed]
         must, aim = TARGETS.get(name, ("", ""))
-        mean = statistics.fmean(values)
-        results[name] = {
-            "must": must,
-            "aim": aim,
-            "mean": mean,
-            "standard_error": standard_error(values),
-            "seeds": values,
-        }
+        results[name] = {"must": must, "aim": aim, **over_seeds(values)}
         shown = ", ".join(f"{value:.4g}" for value in values)
-        say(f"| {name} | {must} | {aim} | {mean:.4g} | {shown} |")
-    report({"benchmark": "worth", "seeds": seeds, "figures": results})
+        say(f"| {name} | {must} | {aim} | {results[name]['mean']:.4g} | {shown} |")
+    report({"benchmark": "evaluation", "seeds": seeds, "figures": results})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What is drawn of anomalies."""
+"""The sheet of anomalies."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mnist_vae.params import AnomalyParams
-from mnist_vae.pipelines.anomaly import drawings
-from mnist_vae.pipelines.anomaly.drawings import draw_anomaly_protocols, draw_anomaly_sheet
+from mnist_vae.pipelines.anomaly import findings
+from mnist_vae.pipelines.anomaly.findings import draw_anomaly_sheet
 from tests.test_anomalies import calibration_of
 
 SUMMARY = {"model_version": "m", "statement": "Trained on 40 images.", "release": "000001-m"}
@@ -32,7 +32,7 @@ def drawn(monkeypatch):
     def sheet(pixels, captions, **options):
         seen.update(pixels=pixels, captions=captions, **options)
 
-    monkeypatch.setattr(drawings, "sheet", sheet)
+    monkeypatch.setattr(findings, "sheet", sheet)
     return seen
 
 
@@ -82,24 +82,3 @@ def test_scores_of_another_model_are_refused(make_images):
     scores = scores_of(images, np.zeros(5)).assign(model_version="other")
     with pytest.raises(ValueError, match="expected those of m, received those of other"):
         draw_anomaly_sheet(scores, images, calibration_of(), SUMMARY, AnomalyParams())
-
-
-def test_the_figure_has_a_line_a_comparison_and_names_the_model():
-    rows = [
-        ("one_class", "0", "rest", "test", "entropy", 0.25, 0.01),
-        ("one_class", "0", "rest", "test", "relative_excess", 0.98, 0.02),
-        ("held_out", "rest", "1", "test", "relative_excess", 0.9, 0.03),
-        ("held_out", "rest", "1", "validation", "relative_excess", 0.8, 0.03),
-    ]
-    names = ["protocol", "normal", "outlier", "split", "score", "auroc", "standard_error"]
-    table = pd.DataFrame(rows, columns=names).assign(model_version="m")
-    figure = draw_anomaly_protocols(table, SUMMARY)
-    traces = {trace.name: trace for trace in figure.data}
-    trace = traces["relative_excess"]
-    assert list(trace.y) == ["one class: 0 / rest", "held out: rest / 1"]
-    assert list(trace.x) == [0.98, 0.9]
-    assert list(trace.error_x.array) == [0.04, 0.06]
-    assert "twice the standard error" in figure.layout.xaxis.title.text
-    assert list(traces["entropy"].x) == [0.25]
-    assert figure.layout.scattermode == "group", "no score hides another one"
-    assert "Release 000001-m." in figure.layout.annotations[-1].text
