@@ -233,13 +233,18 @@ def test_names_with_a_dot_and_a_folder_for_each_file_are_read_as_kaggle_has_them
     assert_whole(dataset.load())
 
 
-def test_a_folder_in_the_place_of_a_file_is_said_and_no_other_source_takes_its_place(tmp_path):
-    fill(tmp_path, FILE_KEYS[1:])
-    (tmp_path / "train-images").mkdir()
-    (tmp_path / "train-images/read me").touch()
-    dataset = archive(tmp_path, order=["folder", "sample"])
-    message = r"train-images is a folder: expected the file, or a file .*, received read me; put"
-    for look in (dataset.check, dataset.load, archive(tmp_path, named="here").check):
+@pytest.mark.parametrize("name", ["images-idx3-ubyte", "images.idx3-ubyte"])
+def test_a_folder_in_the_place_of_a_file_is_said_and_no_other_source_takes_its_place(
+    tmp_path, name
+):
+    fill(tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "read me").touch()
+    files = {key: {"name": NAMES[key]} for key in FILE_KEYS}
+    files["train_images"] = {"name": "images-idx3-ubyte"}
+    dataset = archive(tmp_path, files=files, order=["folder", "sample"])
+    message = f"{name} is a folder: expected the file, or a file .*, received read me; put"
+    for look in (dataset.check, dataset.load, archive(tmp_path, files=files, named="here").check):
         with pytest.raises(DatasetError, match=message):
             look()
 

@@ -157,7 +157,7 @@ def corrupt(path, column, **options):
 )
 def test_a_page_that_is_damaged_is_refused_with_the_name_of_the_file(folder, column, options):
     corrupt(folder / "a.parquet", column, **options)
-    with pytest.raises(DatasetError, match=r"a.parquet is damaged: expected .*; get a fresh copy"):
+    with pytest.raises(DatasetError, match=r"a.parquet is damaged: expected .*; write it anew"):
         dataset(folder).load().images.grey()
 
 
@@ -168,7 +168,9 @@ def test_a_file_that_the_disk_does_not_hand_over_is_not_said_to_be_damaged(folde
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(pq, "ParquetFile", refuse)
-    with pytest.raises(DatasetError, match=r"a.parquet cannot be read: .* Permission denied"):
+    with pytest.raises(
+        DatasetError, match=r"a.parquet cannot be read: .* Permission denied: .*; see to"
+    ):
         dataset(folder).check()
 
 

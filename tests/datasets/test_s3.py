@@ -39,8 +39,9 @@ def bucket(credentials):
         label = pa.array((np.arange(3000) % 10)[rows])
         with store.open(f"{name}/raw/{number}.parquet", "wb") as file:
             pq.write_table(pa.table({"pixels": values, "label": label}), file)
-    with store.open(f"{name}/raw/_SUCCESS", "wb") as file:
-        file.write(b"")
+    for unfinished in ("_SUCCESS", "_temporary/0/part.parquet"):
+        with store.open(f"{name}/raw/{unfinished}", "wb") as file:
+            file.write(b"")
     return name
 
 
@@ -73,6 +74,19 @@ def test_images_go_from_a_store_to_splits_in_a_store(bucket, credentials):
     assert {row.tobytes() for row in fed} <= known
     names = [path.rsplit("/", 1)[-1] for path in fsspec.filesystem("s3", **credentials).ls(bucket)]
     assert sorted(names) == ["images.parquet", "raw", "train.parquet"]
+
+
+def test_a_folder_by_partition_is_read_from_a_store(bucket, credentials):
+    store = fsspec.filesystem("s3", **credentials)
+    for split, number in (("train", 0), ("test", 1)):
+        place = f"{bucket}/raw/split={split}/label={number}/part.parquet"
+        store.mv(f"{bucket}/raw/{number}.parquet", place)
+    archive = ParquetArchiveDataset(
+        path=f"s3://{bucket}/raw/", name="mine", credentials=credentials
+    ).load()
+    assert archive.images.label.tolist() == [1] * 1000 + [0] * 2000
+    assert archive.images.split.tolist() == ["test"] * 1000 + ["train"] * 2000
+    assert next(iter(archive.manifest["files"])) == "split=test/label=1/part.parquet"
 
 
 def test_a_store_without_the_images_is_refused_before_a_run(bucket, credentials):

@@ -76,12 +76,13 @@ def find_file(folder: Path, name: str) -> Path | None:
         for path in (place / f"{other}{end}" for other in names for end in (".gz", "")):
             if path.is_file():
                 return path
-    if (folder / name).is_dir():
-        there = ", ".join(path.name for path in files_of(folder / name)[:_FEW])
-        raise IdxError(
-            f"{folder / name} is a folder: expected the file, or a file of that name in it, "
-            f"received {there or 'nothing'}; put the file there."
-        )
+    for place in (folder / other for other in names):
+        if place.is_dir():
+            there = ", ".join(path.name for path in files_of(place)[:_FEW])
+            raise IdxError(
+                f"{place} is a folder: expected the file, or a file of that name in it, received "
+                f"{there or 'nothing'}; put the file there."
+            )
     return None
 
 

@@ -155,11 +155,12 @@ def _reading(path: str, problem: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
+        advice = "write it anew, or leave it out"
         if isinstance(error, OSError) and (error.errno or type(error) is not OSError):
             problem = "cannot be read: expected the disk or the store to hand it over"
+            advice = "see to the store, or to who may read it"
         raise DatasetError(
-            f"{path} {problem}, received {' '.join(str(error).split())}; get a fresh copy, or see "
-            "to who may read it."
+            f"{path} {problem}, received {' '.join(str(error).split())}; {advice}."
         ) from error
 
 
