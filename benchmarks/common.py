@@ -76,7 +76,6 @@ def train_model(
 ) -> Any:
     """Return the `TrainedModel` of these images by the default recipe, but for what is given."""
     from mnist_vae import recipe
-    from mnist_vae.datasets.backup import NoBackup
     from mnist_vae.params import ModelParams, TrainingParams
 
     model = ModelParams(latent_dim=latent_dim, hidden_units=(16,) if small else (512, 256))
@@ -90,7 +89,7 @@ def train_model(
         model,
         training,
         seed,
-        NoBackup(),
+        None,
     )
 
 

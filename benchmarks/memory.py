@@ -176,7 +176,6 @@ def use(
 ) -> None:
     """Train, evaluate, embed, score and draw, each time with images that are loaded for it."""
     import mnist_vae.vae.model
-    from mnist_vae.datasets.backup import NoBackup
     from mnist_vae.params import (
         AnomalyParams,
         EmbeddingParams,
@@ -205,7 +204,7 @@ def use(
             ModelParams(),
             TrainingParams(epochs=1),
             1,
-            NoBackup(),
+            None,
         )
     networks, summary = (model.encoder, model.decoder), model.summary
     with measured.stage("evaluation", sum(sizes)):

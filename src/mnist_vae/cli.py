@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,9 +30,9 @@ _INTERRUPTED = 130  # what a shell has for a process that Ctrl-C ended
 class RunCommand(click.Command):
     """A run that ends in one sentence on stderr, whatever it ends with.
 
-    A wrong option, pipeline or environment has the exit code 2 of click's usage errors, Ctrl-C has
-    130, anything else 1; `SystemExit` goes by. The traceback is in `08_reporting/errors.log` of
-    the data, and with `--traceback` on the terminal.
+    A wrong option, pipeline or environment has the exit code 2 of click's usage errors, Ctrl-C and
+    SIGTERM have 130, anything else 1; `SystemExit` goes by. The traceback is in
+    `08_reporting/errors.log` of the data, and with `--traceback` on the terminal.
     """
 
     def make_context(
@@ -59,6 +60,7 @@ class RunCommand(click.Command):
         conf, env = ctx.params["conf_source"], ctx.params["env"]
         if env is None:
             env = os.environ.get("KEDRO_ENV") or None  # as Kedro has it
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         try:
             with failures.said_once():
                 _check_environment(ctx, conf_source.located(conf), env)
@@ -77,6 +79,8 @@ class RunCommand(click.Command):
             raise click.exceptions.Exit(_INTERRUPTED) from None
         except Exception as error:
             _fail(error, conf=conf, env=env, params=ctx.params["params"], show=show)
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _fail(

@@ -71,7 +71,7 @@ def train(
     model_params: ModelParams,
     training_params: TrainingParams,
     seed: int,
-    training_backup: TrainingBackup,
+    training_backup: TrainingBackup | None,
 ) -> TrainedModel:
     """Train encoder and decoder in place, or resume a training that was interrupted.
 
@@ -87,7 +87,7 @@ def train(
         model_params: The reconstruction term is read from here.
         training_params: Epochs, batch size, learning rate and so on.
         seed: Seed of shuffling and resampling; the draws of z are seeded in the encoder.
-        training_backup: Where the state is kept.
+        training_backup: Where the state is kept; None for nowhere.
 
     Raises:
         TrainingFailedError: The loss became NaN or infinite, the KL term exploded, or the
@@ -113,7 +113,7 @@ def train(
         fed,
         validated,
         config_of(training_params, seed, warm_start=started_from is not None),
-        training_backup.of(identity),
+        None if training_backup is None else training_backup.of(identity),
     )
     epochs = pd.DataFrame(history)
     epochs.insert(0, "epoch", range(1, len(epochs) + 1))

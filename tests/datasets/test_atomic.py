@@ -189,7 +189,7 @@ def test_it_works_on_a_file_system_that_is_not_a_disk():
     ]
 
 
-def test_the_disk_has_the_file_before_its_name_and_the_name_before_the_save_ends(
+def test_the_disk_has_a_durable_file_before_its_name_and_the_name_before_the_save_ends(
     tmp_path, monkeypatch
 ):
     path = tmp_path / "new" / "folders" / "a.json"
@@ -202,7 +202,7 @@ def test_the_disk_has_the_file_before_its_name_and_the_name_before_the_save_ends
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", noted)
-    AtomicJSONDataset(filepath=str(path)).save({})
+    AtomicJSONDataset(filepath=str(path), durable=True).save({})
     assert synced == [
         (tmp_path, False),
         (tmp_path / "new", False),

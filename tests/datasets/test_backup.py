@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from kedro.io.core import DatasetError
 
-from mnist_vae.datasets.backup import NoBackup, TrainingBackupDataset
+from mnist_vae.datasets.backup import TrainingBackupDataset
 
 IDENTITY = {"parameters": "1", "data": "2", "code": "3"}
 STATE = {
@@ -69,12 +69,3 @@ def test_the_catalog_cannot_save_it(tmp_path):
     dataset = TrainingBackupDataset(filepath=str(tmp_path / "backup.npz"))
     with pytest.raises(DatasetError, match="name it among the node's inputs"):
         dataset.save(dataset.load())
-
-
-def test_no_backup_keeps_nothing_and_finds_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    backup = NoBackup().of(IDENTITY)
-    backup.save(STATE)
-    assert backup.load() is None
-    backup.clear()
-    assert not list(tmp_path.iterdir())

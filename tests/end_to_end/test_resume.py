@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from tests.projects import copy_project, kedro
 
@@ -41,8 +42,17 @@ def results(project: Path) -> dict[str, object]:
     }
 
 
-def kill_while_training(project: Path, moment: random.Random, **params) -> int:
-    """Kill a run a random while after it finished a random number of epochs; return which."""
+def back_up_every_epoch(project: Path) -> None:
+    """Leave no minute between two saves of the state: the epochs of the test are short."""
+    catalog = yaml.safe_load((project / "conf/base/catalog_06_models.yml").read_text())
+    entry = {"training_backup": catalog["training_backup"] | {"interval": 0}}
+    (project / "conf/test/catalog.yml").write_text(yaml.safe_dump(entry))
+
+
+def kill_while_training(
+    project: Path, moment: random.Random, number: int = signal.SIGKILL, **params
+) -> int:
+    """End a run a random while after it finished a random number of epochs; return which."""
     epoch = 0
     left = moment.randrange(4)
     with subprocess.Popen(
@@ -60,7 +70,7 @@ def kill_while_training(project: Path, moment: random.Random, **params) -> int:
                 if left <= 0:
                     break
         time.sleep(moment.uniform(0, 4 if epoch == 0 else 0.3))
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(number)
         process.stdout.read()
     return epoch
 
@@ -82,6 +92,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
     whole, params = uninterrupted
     moment = random.Random(seed)
     project = copy_project(tmp_path / "project")
+    back_up_every_epoch(project)
     backup = project / "data/test/06_models/training_backup.npz"
     killed = [kill_while_training(project, moment, **params) for _ in range(KILLS)]
     seen = [epoch for epoch in killed if epoch > 0]  # the others died before they said anything
@@ -100,8 +111,23 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_asked_to_end_loses_no_whole_epoch(uninterrupted, tmp_path, number):
+    whole, params = uninterrupted
+    project = copy_project(tmp_path / "project")
+    epoch = kill_while_training(project, random.Random(4), number, **params)
+    assert 0 < epoch < EPOCHS
+    finished = kedro(project, *arguments(**params))
+    assert finished.returncode == 0, finished.stderr
+    log = finished.stdout + finished.stderr
+    assert int(re.search(r"resumes\s+after\s+epoch\s+(\d+)", log)[1]) >= epoch
+    assert results(project) == results(whole)
+
+
+@pytest.mark.slow
 def test_a_backup_of_images_in_memory_is_not_taken_up_where_they_are_streamed(tmp_path):
     project = copy_project(tmp_path / "project")
+    back_up_every_epoch(project)
     assert kill_while_training(project, random.Random(4)) > 0
     finished = kedro(project, *arguments(**{"streaming.above_images": 0}))
     assert finished.returncode == 0, finished.stderr
@@ -112,6 +138,7 @@ def test_a_backup_of_images_in_memory_is_not_taken_up_where_they_are_streamed(tm
 @pytest.mark.slow
 def test_a_backup_is_not_taken_up_by_a_run_with_other_parameters(tmp_path):
     project = copy_project(tmp_path / "project")
+    back_up_every_epoch(project)
     assert kill_while_training(project, random.Random(4)) > 0
     finished = kedro(project, *arguments(**{"training.learning_rate": 0.002, "training.epochs": 2}))
     assert finished.returncode == 0, finished.stderr

@@ -14,6 +14,7 @@ import pytest
 from mnist_vae.images import ImageSet
 from mnist_vae.vae import callbacks, feeding
 from mnist_vae.vae import precision as precision_module
+from mnist_vae.vae import training as training_module
 from mnist_vae.vae.callbacks import TrainingFailedError
 from mnist_vae.vae.model import Objective, VariationalAutoencoder
 from mnist_vae.vae.networks import build_decoder, build_encoder
@@ -209,9 +210,10 @@ def test_steps_between_two_returns_to_python_change_nothing(pixels):
 class Memory:
     """A store of backups that dies after some epochs."""
 
-    def __init__(self, epochs=None):
+    def __init__(self, epochs=None, interval=0.0):
         self.state = None
         self.epochs = epochs
+        self.interval = interval
 
     def load(self):
         return self.state
@@ -264,6 +266,30 @@ def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(
         for expected, received in zip(whole.variables, resumed.variables, strict=True):
             if "kl" not in received.path and "reconstruction" not in received.path:
                 assert np.array_equal(expected, received), received.path
+
+
+def test_an_interruption_saves_the_last_whole_epoch_however_short_ago_the_last_save_was(digits):
+    class Interrupt(callbacks.RecordLearningRate):
+        """Ctrl-C in the third epoch, when the weights are no longer those of the second."""
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch, logs=None):
+            if self.epoch == 2:
+                raise KeyboardInterrupt
+
+    params = PARAMS | {"epochs": 4, "learning_rate": 0.03}
+    whole, store = new_vae(), Memory(interval=60.0)
+    history = train(whole, *digits, **params)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_module, "RecordLearningRate", Interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(new_vae(), *digits, **params, backup=store)
+    assert store.state["epoch"] == 2
+    resumed = new_vae()
+    assert train(resumed, *digits, **params, backup=store) == history
+    assert store.state["epoch"] == 4, "the last one is there until the model is saved"
 
 
 def test_a_streamed_training_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path):

@@ -113,57 +113,54 @@ def _is_running(pid: int) -> bool:
 
 
 @contextmanager
-def replacing(filesystem: Any, path: PurePosixPath) -> Iterator[PurePosixPath]:
+def replacing(
+    filesystem: Any, path: PurePosixPath, *, durable: bool = False
+) -> Iterator[PurePosixPath]:
     """Yield a temporary path beside `path`, and rename it to `path` when the block succeeds.
 
     When the block raises, the temporary file is removed and `path` stays as it was. On a local
-    disk the rename is atomic and outlasts a power failure; on an object store the move is a copy,
-    and the object appears whole.
+    disk the rename is atomic; on an object store the move is a copy, and the object appears whole.
 
     Args:
         filesystem: The fsspec file system that holds `path`.
         path: Where the finished file belongs.
+        durable: Whether the file is to outlast a power failure too: on a local disk it is there
+            before its name is, and the name before the block ends.
 
     Yields:
         The path to write to.
     """
+    synced = durable and isinstance(filesystem, LocalFileSystem)
     with partial_beside(filesystem, path) as partial:
-        if isinstance(filesystem, LocalFileSystem):
+        if synced:
             make_folder(Path(path.parent))
         else:
             filesystem.makedirs(str(path.parent), exist_ok=True)
         try:
             yield partial
+            if synced:
+                sync(Path(partial))
             move(filesystem, partial, path)
+            if synced:
+                sync(Path(path.parent))
         finally:
             filesystem.invalidate_cache(str(path.parent))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a small file on a local disk."""
-    with replacing(fsspec.filesystem("file"), PurePosixPath(path)) as partial:
+    """Replace a small file on a local disk by one that outlasts a power failure."""
+    with replacing(fsspec.filesystem("file"), PurePosixPath(path), durable=True) as partial:
         Path(partial).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def move(
     filesystem: Any, source: PurePosixPath, target: PurePosixPath, *, recursive: bool = False
 ) -> None:
-    """Rename a file, or with `recursive` a folder, whose content the disk has before its name.
-
-    Args:
-        filesystem: The fsspec file system that holds both.
-        source: What is to be moved.
-        target: Where to, on the same disk. Of another folder the caller syncs the source's too.
-        recursive: Whether it is a folder.
-    """
-    if not isinstance(filesystem, LocalFileSystem):
+    """Rename a file, or with `recursive` a folder; on a local disk it replaces what is there."""
+    if isinstance(filesystem, LocalFileSystem):
+        Path(source).replace(target)
+    else:
         filesystem.mv(str(source), str(target), recursive=recursive)
-        return
-    inner = sorted(Path(source).rglob("*")) if recursive else []
-    for path in (*inner, Path(source)):
-        sync(path)
-    Path(source).replace(target)
-    sync(Path(target.parent))
 
 
 def point(link: Path, target: Path) -> None:
@@ -203,6 +200,7 @@ class FileDataset(AbstractDataset[T, T]):
         self,
         *,
         filepath: str,
+        durable: bool = False,
         credentials: dict[str, Any] | None = None,
         fs_args: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
@@ -211,12 +209,14 @@ class FileDataset(AbstractDataset[T, T]):
 
         Args:
             filepath: Path or fsspec URL of the file.
+            durable: Whether what was saved outlasts a power failure.
             credentials: Passed to the fsspec file system.
             fs_args: Passed to the fsspec file system.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
         self._protocol, path = get_protocol_and_path(filepath)
         self._filepath = PurePosixPath(path)
+        self._durable = durable
         self._fs = fsspec.filesystem(
             self._protocol, **deepcopy(credentials or {}), **(fs_args or {})
         )
@@ -237,7 +237,7 @@ class FileDataset(AbstractDataset[T, T]):
     def _replacing(self) -> Iterator[BinaryIO]:
         """Yield a file to write to, which replaces the old one when the block succeeds."""
         with (
-            replacing(self._fs, self._filepath) as partial,
+            replacing(self._fs, self._filepath, durable=self._durable) as partial,
             self._fs.open(str(partial), "wb") as file,
         ):
             yield file

@@ -27,12 +27,14 @@ class TrainingBackup:
     Attributes:
         filesystem: The fsspec file system of the file.
         path: Path of the file.
+        interval: Seconds between two saves, at least: a state is many megabytes.
         identity: What the training is of, such as hashes of its parameters, data and code. A
             state with another identity is not taken up.
     """
 
     filesystem: Any
     path: PurePosixPath
+    interval: float = 60.0
     identity: dict[str, str] = field(default_factory=dict)
 
     def of(self, identity: dict[str, str]) -> TrainingBackup:
@@ -110,23 +112,6 @@ class TrainingBackup:
                 self.filesystem.rm(found)
 
 
-@dataclass(frozen=True)
-class NoBackup(TrainingBackup):
-    """Keeps nothing: for a training that is short, and whose model does not stay."""
-
-    filesystem: Any = None
-    path: PurePosixPath = field(default_factory=PurePosixPath)
-
-    def load(self) -> None:
-        """Return None: every training starts afresh."""
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Do nothing."""
-
-    def clear(self) -> None:
-        """Do nothing."""
-
-
 class TrainingBackupDataset(FileDataset[TrainingBackup]):
     """`TrainingBackupDataset` gives a training node the place where it keeps its state.
 
@@ -140,9 +125,21 @@ class TrainingBackupDataset(FileDataset[TrainingBackup]):
         ```
     """
 
+    def __init__(self, *, filepath: str, interval: float = 60.0, **kwargs: Any) -> None:
+        """Create the dataset.
+
+        Args:
+            filepath: Path or fsspec URL of the file.
+            interval: Seconds between two saves, at least: a run that is killed loses the epochs of
+                so many seconds at most, and one that is interrupted loses none.
+            **kwargs: Those of `FileDataset`.
+        """
+        self._interval = interval
+        super().__init__(filepath=filepath, **kwargs)
+
     def load(self) -> TrainingBackup:
         """Return the backup, whether its file is there or not."""
-        return TrainingBackup(self._fs, self._filepath)
+        return TrainingBackup(self._fs, self._filepath, self._interval)
 
     def save(self, data: TrainingBackup) -> NoReturn:
         """Refuse: the backup is written while the training runs.

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro.io.core import AbstractDataset, DatasetError
 
-from mnist_vae.datasets.atomic import make_folder, move, partial_beside, point, sync
+from mnist_vae.datasets.atomic import make_folder, partial_beside, point, sync
 from mnist_vae.datasets.folders import free
 from mnist_vae.datasets.stream import write_stream
 from mnist_vae.retraining.records import Scored
@@ -121,7 +121,9 @@ class BatchEmbeddingsDataset(
         with partial_beside(filesystem, PurePosixPath(self._path / _PARTIAL)) as partial:
             with Path(partial).open("wb") as file:
                 write_stream(file, rows)
-            move(filesystem, partial, PurePosixPath(target))
+            sync(Path(partial))
+            Path(partial).replace(target)
+            sync(target.parent)
             sync(self._path)  # of a rename from one folder to another the disk has to keep both
 
     def _finish(self, order: Scored) -> None:

@@ -188,7 +188,7 @@ class IncomingBatchesDataset(BatchFoldersDataset[dict[str, Callable[[], Batch]]]
 
     @property
     def _checkpoint(self) -> AtomicJSONDataset:
-        return AtomicJSONDataset(filepath=str(self._path / _CHECKPOINT))
+        return AtomicJSONDataset(filepath=str(self._path / _CHECKPOINT), durable=True)
 
     def _consumed(self) -> dict[str, str]:
         """Return the signatures of the batches that were confirmed, by name."""

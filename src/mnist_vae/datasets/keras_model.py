@@ -75,7 +75,7 @@ class KerasModelDataset(FileDataset[KerasModel]):
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / self._filepath.name
             data.save(copy)
-            with replacing(self._fs, self._filepath) as partial:
+            with replacing(self._fs, self._filepath, durable=self._durable) as partial:
                 self._fs.put(str(copy), str(partial))
 
     def preview(self) -> MermaidPreview:

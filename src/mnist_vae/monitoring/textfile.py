@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from mnist_vae.datasets.atomic import make_folder, move, partial_beside
+from mnist_vae.datasets.atomic import move, partial_beside
 from mnist_vae.monitoring.figures import HELP, Figure, figures
 from mnist_vae.params import MonitoringParams
 from mnist_vae.retraining.names import printable
@@ -44,7 +44,7 @@ def write_metrics(data: Path, job: str, record: dict[str, Any], params: Monitori
         text = render(found, {"project": params.project, "pipeline": job})
         # One that was named and is not there is a mistake in its name.
         if params.textfile_folder is None and not folder.is_dir():
-            make_folder(folder)
+            folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(_FOLDER_MODE)
         _replace(folder / f"{params.project}_{job}.prom", text)
     except Exception as error:

@@ -212,6 +212,8 @@ class Journal:
                 # A full disk may have taken half a line, which must not spoil this one too.
                 start = b"" if _ends_a_line(path) else b"\n"
                 journal.write(start + line.encode() + b"\n")
+                journal.flush()
+                os.fsync(journal.fileno())  # what it reports is reported nowhere else
         except OSError as error:
             logger.warning("The journal %s was not written (%s).", path, error)
             return False

@@ -103,6 +103,10 @@ class WarmUpKl(keras.callbacks.Callback):
 class BackupStore(Protocol):
     """Where `Backup` keeps the state of a training."""
 
+    @property
+    def interval(self) -> float:
+        """Seconds between two saves, at least."""
+
     def load(self) -> dict[str, Any] | None:
         """Return what was saved last, or None."""
 
@@ -111,10 +115,11 @@ class BackupStore(Protocol):
 
 
 class Backup(keras.callbacks.Callback):
-    """Keep the state of a training after every epoch, so that it can resume from there.
+    """Keep the state of a training at the end of epochs, so that it can resume from there.
 
-    Other than Keras' `BackupAndRestore` it keeps history and early stopping too, and all in one
-    piece, so that a kill leaves either the old state or the new. Name it after `early_stopping`.
+    It is saved as often as the interval of the store allows, and at the end by `flush`. Other than
+    Keras' `BackupAndRestore` it has history and early stopping too, and all in one piece, so that a
+    kill leaves either the old state or the new. Name it after `early_stopping`.
 
     Args:
         store: Where the state is kept; None for nowhere.
@@ -137,7 +142,8 @@ class Backup(keras.callbacks.Callback):
         self._store = store
         self._early_stopping = early_stopping
         self._restored: dict[str, Any] | None = None
-        self._clock = 0.0
+        self._unsaved: dict[str, Any] | None = None
+        self._saved_at = self._clock = time.perf_counter()
         self.epoch = 0
         self.stopped = False
         self.seconds = 0.0
@@ -169,7 +175,7 @@ class Backup(keras.callbacks.Callback):
         ]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Add the epoch to the history, and keep the state."""
+        """Add the epoch to the history, and save the state if the last save is long enough ago."""
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self.epoch, self.stopped = epoch + 1, self.model.stop_training
@@ -178,24 +184,34 @@ class Backup(keras.callbacks.Callback):
         self._clock = now
         if self._store is None:
             return
-        variables = _variables(self.model)
+        self._unsaved = self._state()
+        if now - self._saved_at >= self._store.interval:
+            self.flush()
+
+    def flush(self) -> None:
+        """Save the state of the last whole epoch, unless it is saved."""
+        state, self._unsaved = self._unsaved, None
+        if self._store is not None and state is not None:
+            self._store.save(state)
+            self._saved_at = time.perf_counter()
+
+    def _state(self) -> dict[str, Any]:
+        """Return a copy of all that the training needs to resume after this epoch."""
         best = self._early_stopping.best_weights or []
-        self._store.save(
-            {
-                "epoch": self.epoch,
-                "stopped": self.stopped,
-                "seconds": self.seconds,
-                "untrained": self.untrained,
-                "history": self.history,
-                **{name: getattr(self._early_stopping, name) for name in self._STOPPING},
-                "n_best": len(best),
-                **{f"best_{number}": np.asarray(weight) for number, weight in enumerate(best)},
-                **{
-                    f"variable_{number}": np.asarray(variable)
-                    for number, variable in enumerate(variables)
-                },
-            }
-        )
+        return {
+            "epoch": self.epoch,
+            "stopped": self.stopped,
+            "seconds": self.seconds,
+            "untrained": self.untrained,
+            "history": {name: list(values) for name, values in self.history.items()},
+            **{name: getattr(self._early_stopping, name) for name in self._STOPPING},
+            "n_best": len(best),
+            **{f"best_{number}": np.asarray(weight).copy() for number, weight in enumerate(best)},
+            **{
+                f"variable_{number}": np.asarray(variable).copy()
+                for number, variable in enumerate(_variables(self.model))
+            },
+        }
 
 
 def _variables(model: keras.Model) -> list[Any]:

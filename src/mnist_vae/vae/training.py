@@ -90,8 +90,8 @@ def fit(
         train: Training images `[n, 784]`, uint8 or float32 in [0, 1], or on disk.
         validation: Validation images `[m, 784]`, alike.
         config: Epochs, batch size, learning rate and so on.
-        backup: Where the state is kept after every epoch, and an interrupted training resumes
-            from; None for neither.
+        backup: Where the state is kept, and an interrupted training resumes from; None for
+            neither.
 
     Returns:
         History and duration, those of earlier processes included.
@@ -147,12 +147,13 @@ def _fit(
                 RecordLearningRate(),
                 early_stopping,
                 state,
-                progress,  # last: an epoch that it tells of is in the backup
+                progress,
             ],
             verbose=0,
         )
     finally:
         progress.close()
+        state.flush()  # also where the training was interrupted
     if not config.warm_start:
         _check_improvement(state.untrained, state.history["val_loss"], state.stopped)
     return TrainingRun(state.history, state.seconds)
