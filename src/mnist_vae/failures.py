@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+import tempfile
 import textwrap
 import traceback
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from kedro.io import DatasetError
 
+from mnist_vae.datasets.atomic import full_disk
 from mnist_vae.retraining.job import rotating_log
 from mnist_vae.retraining.names import printable
 
@@ -54,6 +56,11 @@ def sentence(error: BaseException) -> str:
         return one_line(": ".join(filter(None, [name, words])) + _place(error))
     if isinstance(error, OSError) and error.errno is not None:
         words = f"{name}: {words}"
+        if full_disk(error):
+            words += (
+                f"; make room on the disk of the data and on that of {tempfile.gettempdir()}, and "
+                "run the same command again"
+            )
     return one_line(words)
 
 

@@ -1,8 +1,10 @@
 """A save that fails leaves the old file, and nothing else."""
 
+import errno
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,16 +13,24 @@ import typing
 from pathlib import Path, PurePosixPath
 
 import fsspec
+import numpy as np
 import pytest
 from kedro.io import DataCatalog
 from kedro.io.core import DatasetError
+from PIL import Image
 
 from mnist_vae.datasets.atomic import (
     AtomicJSONDataset,
     AtomicMarkdownDataset,
     AtomicPlotlyDataset,
     replacing,
+    write_json,
 )
+from mnist_vae.datasets.images import ImagesDataset
+from mnist_vae.datasets.keras_model import KerasModelDataset
+from mnist_vae.datasets.pictures import PictureDataset, PictureFolderDataset
+from mnist_vae.failures import sentence
+from mnist_vae.images import ImageSet
 
 
 def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path):
@@ -217,3 +227,66 @@ def test_figures_are_the_same_bytes_with_and_without_orjson(tmp_path):
     path = tmp_path / "figure.json"
     AtomicPlotlyDataset(filepath=str(path)).save(go.Figure(go.Scatter(y=[4.9999951443169266e-05])))
     assert "4.9999951443169266e-05" in path.read_text()
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A disk of its own, that has room for the beginning of a file."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk is needed: mounting one takes a root that may mount")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def noise(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def a_model():
+    keras = pytest.importorskip("keras")
+    return keras.Sequential([keras.layers.Input((784,)), keras.layers.Dense(64)])
+
+
+# Each writes by another library, which has its own words for a full disk.
+SAVES = {
+    "json": lambda path: AtomicJSONDataset(filepath=path).save("x" * 100_000),
+    "text": lambda path: AtomicMarkdownDataset(filepath=path).save("x" * 100_000),
+    "pictures": lambda path: PictureFolderDataset(
+        path=path, dataset="pillow.ImageDataset", filename_suffix=".png"
+    ).save({"a": Image.fromarray(noise(200, 200))}),
+    "picture": lambda path: PictureDataset(filepath=f"{path}.png").save(
+        Image.fromarray(noise(200, 200))
+    ),
+    "images": lambda path: ImagesDataset(filepath=path).save(
+        ImageSet(pixels=noise(200, 784), image_id=np.arange(200), split=np.full(200, "train"))
+    ),
+    "network": lambda path: KerasModelDataset(filepath=f"{path}.keras").save(a_model()),
+    "small file": lambda path: write_json(Path(path), "x" * 100_000),
+}
+
+
+@pytest.mark.parametrize("save", SAVES.values(), ids=SAVES)
+def test_a_full_disk_is_said_with_the_file_and_what_to_do(full_disk, save):
+    (full_disk / "old").write_text("old")
+    with pytest.raises(Exception, match=r".") as error:
+        save(str(full_disk / "new"))
+    said = sentence(error.value)
+    assert re.search(
+        rf"There is no room for {full_disk}/new\S*: expected a disk that takes it, received .*"
+        r"No space left on device.*; make room on that disk, and run the same command again\.$",
+        said,
+    ), said
+    assert said.count("expected") == 1
+    assert [path.name for path in full_disk.iterdir()] == ["old"]
+
+
+def test_another_error_of_a_save_is_as_it_was(tmp_path):
+    files = fsspec.filesystem("file")
+    with (
+        pytest.raises(PermissionError, match="not allowed"),
+        replacing(files, PurePosixPath(tmp_path / "a")),
+    ):
+        raise PermissionError(errno.EACCES, "not allowed")

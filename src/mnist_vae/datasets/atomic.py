@@ -36,7 +36,13 @@ _PARTIAL = re.compile(r"\.partial-(?P<host>[^-]*)-(?P<pid>\d{1,9})-(?P<token>[0-
 _HOST_BYTES, _END_BYTES = 64, 160  # so that a name has 255 at most, as disks want it
 _ABANDONED_AFTER = timedelta(days=1)
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 _in_progress: set[str] = set()
+
+
+class DiskFullError(OSError):
+    """A disk has no room for a file."""
 
 
 @contextmanager
@@ -51,6 +57,9 @@ def partial_beside(filesystem: Any, path: PurePosixPath) -> Iterator[PurePosixPa
 
     Yields:
         The path to write to. It keeps the suffix, by which Keras and Pillow choose the format.
+
+    Raises:
+        DiskFullError: What the block raises, where the disk is full.
     """
     _remove_leftovers(filesystem, path)
     name = f".partial-{_host()}-{os.getpid()}-{secrets.token_hex(4)}-{_end(path.name)}"
@@ -58,10 +67,26 @@ def partial_beside(filesystem: Any, path: PurePosixPath) -> Iterator[PurePosixPa
     _in_progress.add(name)
     try:
         yield partial
+    except Exception as error:
+        if full := full_disk(error):
+            raise DiskFullError(
+                f"There is no room for {path}: expected a disk that takes it, received "
+                f"{os.strerror(full)}; make room on that disk, and run the same command again."
+            ) from error
+        raise
     finally:
         if filesystem.exists(str(partial)):
             filesystem.rm(str(partial), recursive=True)
         _in_progress.discard(name)
+
+
+def full_disk(error: BaseException | None) -> int | None:
+    """Return the error number of a full disk that an error was raised for, unless it says so."""
+    while error is not None and not isinstance(error, DiskFullError):
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _host() -> str:
