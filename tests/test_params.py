@@ -123,6 +123,33 @@ def test_a_wrong_value_is_refused_naming_key_range_and_value(key, value, message
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("training.learing_rate", "training.learning_rate"),
+        ("learing_rate", "training.learning_rate"),
+        ("epochs", "training.epochs"),
+        ("model.epochs", "training.epochs"),
+        ("trainig", "training"),
+        ("sed", "seed"),
+        ("source.foldr", "source.folder"),
+        ("monitoring.textfilefolder", "monitoring.textfile_folder"),
+    ],
+)
+def test_an_unknown_key_is_answered_by_the_one_that_was_meant(key, meant):
+    group, _, name = key.rpartition(".")
+    given = changed(key, 1) if group != "source" else changed("source", {name: 1})
+    with pytest.raises(ParameterError) as refusal:
+        check_parameters(given)
+    assert f"(did you mean `{meant}`?)" in str(refusal.value)
+
+
+def test_an_unknown_key_that_is_near_no_other_has_no_suggestion():
+    with pytest.raises(ParameterError) as refusal:
+        check_parameters(changed("qqqq", 1))
+    assert "did you mean" not in str(refusal.value)
+
+
 def test_parameters_that_contradict_each_other_are_refused():
     raw = changed("denoising.blur", [1.0, 1.0])
     message = r"^Parameters `denoising` do not go together: .* received \[1.0, 1.0\]; correct"

@@ -6,10 +6,13 @@ any node runs. `Parameters` is the whole of it, so that a key that no group know
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from difflib import get_close_matches
 from types import NoneType
 from typing import Annotated, Any, get_args
 
 from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from mnist_vae.params.group import Group
 from mnist_vae.params.jobs import (
@@ -103,12 +106,37 @@ def _describe(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         group: Any = Parameters
         for part in problem["loc"][:-1]:
-            group = group.model_fields[part].annotation
-            group = next((part for part in get_args(group) if part is not NoneType), group)
-        return f"Parameter `{key}` is unknown: allowed are {', '.join(group.model_fields)}"
+            group = _type_of(group.model_fields[part])
+        allowed = ", ".join(group.model_fields)
+        return f"Parameter `{key}` is unknown: allowed are {allowed}{_meant(key)}"
     if problem["type"] == "missing":
         return f"Parameter `{key}` is missing: expected it in one of the parameter files"
     if problem["type"] == "value_error":
         return f"Parameters `{key}` do not go together: {problem['ctx']['error']}"
     expected = problem["msg"][0].lower() + problem["msg"][1:]
     return f"Parameter `{key}` is wrong: {expected}, received {problem['input']!r}"
+
+
+def _type_of(field: FieldInfo) -> Any:
+    """Return the type of a field, which may be optional."""
+    annotation = field.annotation
+    return next((part for part in get_args(annotation) if part is not NoneType), annotation)
+
+
+def _keys(group: Any, before: str = "") -> Iterator[str]:
+    """Yield the keys of a group, and of those in it."""
+    for name, field in group.model_fields.items():
+        yield before + name
+        inner = _type_of(field)
+        if isinstance(inner, type) and issubclass(inner, Group):
+            yield from _keys(inner, f"{before}{name}.")
+
+
+def _meant(key: str) -> str:
+    """Return a question for the key that is like this one, in its group or in another."""
+    keys = list(_keys(Parameters))
+    names = {known.rpartition(".")[2]: known for known in reversed(keys)}
+    name = key.rpartition(".")[2]
+    near = get_close_matches(key, keys, 1, 0.8) or get_close_matches(name, names, 1, 0.8)
+    found = names.get(name) or next((names.get(one, one) for one in near), None)
+    return f" (did you mean `{found}`?)" if found else ""
