@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.project import pipelines, settings
+from kedro.framework.project import pipelines
 from kedro.utils import get_close_matches
 
 from mnist_vae import conf_source, failures
@@ -63,7 +63,7 @@ class RunCommand(click.Command):
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         try:
             with failures.said_once():
-                _check_environment(ctx, conf_source.located(conf), env)
+                ctx.params["env"] = conf_source.check_environment(conf_source.located(conf), env)
                 if conf or conf_source.project_folder() != Path.cwd():
                     conf_source.use_logging(conf_source.located(conf))
                 _check_pipelines(ctx)
@@ -104,31 +104,6 @@ def _fail(
         click.echo(failures.as_text(error), err=True)
     click.echo(where, err=True)
     raise click.ClickException(with_environment(failures.sentence(error), env)) from error
-
-
-def _check_environment(ctx: click.Context, conf: str, env: str | None) -> None:
-    """Refuse an environment that is not there; where none was asked for, `local` need not be."""
-    try:
-        known = conf_source.environments(conf)
-    except Exception as error:  # an archive may be broken in many ways
-        raise click.UsageError(
-            f"There is no configuration at {conf}: expected a folder, or an archive that `kedro "
-            f"package` made, received neither ({type(error).__name__}); name it with "
-            "--conf-source.",
-            ctx,
-        ) from error
-    if known is None:
-        return
-    if env is None:
-        if settings.CONFIG_LOADER_ARGS["default_run_env"] not in known:
-            ctx.params["env"] = settings.CONFIG_LOADER_ARGS["base_env"]
-    elif env.split("/")[0] not in known:
-        raise click.BadParameter(
-            f"there is no environment `{env}`: expected one of {', '.join(known)}, received "
-            f"{env}; name a folder of {conf}.",
-            ctx,
-            param_hint="'--env'",
-        )
 
 
 def _check_pipelines(ctx: click.Context) -> None:

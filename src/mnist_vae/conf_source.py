@@ -7,6 +7,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import click
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import LOGGING, settings
 from kedro.utils import find_kedro_project
@@ -45,6 +46,36 @@ def environments(conf_source: str) -> list[str] | None:
         for entry in archive.ls(root, detail=True)
         if entry["type"] == "directory"
     )
+
+
+def check_environment(conf_source: str, env: str | None) -> str | None:
+    """Return the environment to use; where none was asked for, `local` need not be there.
+
+    Raises:
+        UsageError: The environment is not there, or no configuration is.
+    """
+    try:
+        known = environments(conf_source)
+    except Exception as error:  # an archive may be broken in many ways
+        raise click.UsageError(
+            f"There is no configuration at {conf_source}: expected a folder, or an archive that "
+            f"`kedro package` made, received neither ({type(error).__name__}); name it with "
+            "--conf-source.",
+            click.get_current_context(silent=True),
+        ) from error
+    if known is None:
+        return env
+    if env is None:
+        if settings.CONFIG_LOADER_ARGS["default_run_env"] not in known:
+            return str(settings.CONFIG_LOADER_ARGS["base_env"])
+    elif env.split("/")[0] not in known:
+        raise click.BadParameter(
+            f"there is no environment `{env}`: expected one of {', '.join(known)}, received "
+            f"{env}; name a folder of {conf_source}.",
+            click.get_current_context(silent=True),
+            param_hint="'--env'",
+        )
+    return env
 
 
 def use_logging(conf_source: str) -> None:

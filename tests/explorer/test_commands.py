@@ -94,6 +94,16 @@ def test_an_earlier_page_is_replaced_and_other_files_are_left(finished_project, 
     assert [path.name for path in mine.iterdir()] == ["notes.txt"]
 
 
+def test_an_environment_that_is_not_there_is_refused_as_by_a_run(finished_project, explore):
+    finished = explore(finished_project, "--env", "nope")
+    assert finished.exit_code == 2
+    assert finished.output.splitlines()[-1] == (
+        "Error: Invalid value for '--env': there is no environment `nope`: expected one of base, "
+        "best, fast, gpu, local, mlflow, prod, refined, spark, test, received nope; name a folder "
+        f"of {finished_project}/conf."
+    )
+
+
 def test_what_is_missing_is_said_with_the_command_that_makes_it(copied, explore, tmp_path):
     models = copied / "data/test/06_models"
     (models / "decoder.onnx").unlink()

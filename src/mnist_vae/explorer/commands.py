@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from kedro.framework.project import settings
 
-from mnist_vae import failures
+from mnist_vae import conf_source, failures
 from mnist_vae.explorer import server
 from mnist_vae.retraining.names import with_environment
 
@@ -84,6 +85,7 @@ def explore(
     archive: Path | None,
 ) -> None:
     """Explore the latent space of the model in use, in a browser."""
+    env = conf_source.check_environment(str(project.project_path / settings.CONF_SOURCE), env)
     # All commands of the project are imported to list one: what takes a moment waits.
     from mnist_vae.explorer.runtime import runtime_files, user_cache
     from mnist_vae.explorer.site import build_site, check_target
@@ -128,7 +130,7 @@ def _model_in_use(project: Path, env: str | None) -> tuple[ExploredModel, int]:
 
     # Kedro would name every file that it reads.
     logging.getLogger("kedro.io.data_catalog").setLevel(logging.WARNING)
-    session: Any = KedroSession.create(project, env=env or None)
+    session: Any = KedroSession.create(project, env=env)
     with session:
         context = session.load_context()
         return explored(context.catalog), int(context.params["seed"])
