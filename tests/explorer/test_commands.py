@@ -78,20 +78,86 @@ def test_the_site_has_the_page_the_runtime_and_the_model(finished_project, explo
     assert not list(tmp_path.rglob(".partial-*"))
 
 
-def test_an_earlier_page_is_replaced_and_other_files_are_left(finished_project, explore, tmp_path):
+def test_an_earlier_page_is_replaced_as_a_whole(finished_project, explore, tmp_path):
     site = tmp_path / "site"
     assert explore(finished_project, "--build", site).exit_code == 0
     (site / "old.js").touch()
-    assert explore(finished_project, "--build", site, "--images", 50).exit_code == 0
+    with (site / "made-by-kedro-explore.txt").open("a") as names:
+        names.write("\nold.js")  # as of a version that had it
+    (tmp_path / "link").symlink_to(site)
+    finished = explore(finished_project, "--build", tmp_path / "link", "--images", 50)
+    assert finished.exit_code == 0, finished.output
     assert not (site / "old.js").exists()
     assert model_shown(site)["points"]["count"] == 50
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / "notes.txt").touch()
-    finished = explore(finished_project, "--build", mine)
+    assert (tmp_path / "link").is_symlink()
+
+
+def contents(folder):
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def lookalike(tmp_path):
+    """A folder of somebody's own that has a file by the name of one of the page's."""
+    folder = tmp_path / "mine"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data/model.json").write_text("{}")
+    (folder / "notes.txt").write_text("mine")
+    (folder / "inner").mkdir()
+    marker = "made-by-kedro-explore.txt"  # which came with a copied page
+    (folder / marker).write_text(f"{marker}\ndata\ndata/model.json\ninner\n")
+    (tmp_path / "link").symlink_to(folder)
+    return folder
+
+
+@pytest.mark.parametrize("named", ["mine", "link", "mine/.", "mine/inner/.."])
+def test_a_folder_that_it_has_not_built_is_left(finished_project, explore, lookalike, named):
+    before = contents(lookalike)
+    finished = explore(finished_project, "--build", f"{lookalike.parent}/{named}")
     assert finished.exit_code == 1
-    assert "received one with other files; name another folder" in finished.output
-    assert [path.name for path in mine.iterdir()] == ["notes.txt"]
+    assert finished.output == (
+        f"Error: The page is not written to {lookalike}: expected a folder that is not there, is "
+        "empty or holds an earlier page alone, received one with other files, such as notes.txt; "
+        "name another folder.\n"
+    )
+    assert contents(lookalike) == before
+
+
+@pytest.mark.parametrize("place", [".", "inner"])
+@pytest.mark.parametrize("named", [".", ".."])
+def test_the_folder_that_one_works_in_is_left(
+    finished_project, explore, lookalike, monkeypatch, place, named
+):
+    before = contents(lookalike)
+    monkeypatch.chdir(lookalike / place)
+    finished = explore(finished_project, "--build", named)
+    assert finished.exit_code == 1
+    assert "received the one that this command runs in" in finished.output
+    assert contents(lookalike) == before
+
+
+def test_a_full_folder_without_a_list_of_its_own_is_left_and_an_empty_one_taken(
+    finished_project, explore, tmp_path
+):
+    home = tmp_path / "home"
+    (home / "data").mkdir(parents=True)
+    finished = explore(finished_project, "--build", home)
+    assert "received one with other files, such as data;" in finished.output
+    (home / "data").rmdir()
+    assert explore(finished_project, "--build", home).exit_code == 0
+
+
+def test_what_somebody_put_into_the_page_is_left(finished_project, explore, tmp_path):
+    site = tmp_path / "site"
+    assert explore(finished_project, "--build", site).exit_code == 0
+    for name in ("CNAME", ".git", "data/notes"):
+        (site / name).touch()
+        before = contents(site)
+        finished = explore(finished_project, "--build", site)
+        assert finished.exit_code == 1
+        assert f"received one with other files, such as {name};" in finished.output
+        assert contents(site) == before
+        (site / name).unlink()
 
 
 def test_an_environment_that_is_not_there_is_refused_as_by_a_run(finished_project, explore):

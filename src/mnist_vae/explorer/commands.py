@@ -96,9 +96,10 @@ def explore(
         build_site(model, target, runtime, most_images, seed)
 
     if folder is not None:
+        folder = folder.resolve()
         check_target(folder)
         build(folder)
-        click.echo(f"Wrote {folder.resolve()}")
+        click.echo(f"Wrote {folder}")
         return
     try:
         with tempfile.TemporaryDirectory() as temporary:

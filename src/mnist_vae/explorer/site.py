@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +13,8 @@ from mnist_vae.datasets.atomic import move, partial_beside
 from mnist_vae.explorer.data import ExploredModel, write_data
 from mnist_vae.explorer.runtime import PACKAGE, VERSION
 
-_MARK = "data/model.json"
+_MARKER = "made-by-kedro-explore.txt"
+_MARKED = "`kedro explore --build` wrote these files, and replaces them as a whole:"
 _NOTICE = f"""{PACKAGE} {VERSION}, https://github.com/microsoft/onnxruntime
 
 MIT License. Copyright (c) Microsoft Corporation.
@@ -36,18 +37,28 @@ OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWA
 
 
 def check_target(folder: Path) -> None:
-    """Refuse a folder that holds anything but an earlier page.
+    """Refuse a folder that holds anything but an earlier page, as its marker lists it.
 
     Raises:
-        FileExistsError: It does.
+        FileExistsError: It does, or the command runs in it.
     """
-    if folder.exists() and not (folder / _MARK).is_file():
-        if folder.is_dir() and not any(folder.iterdir()):
-            return
-        raise FileExistsError(
-            f"The page is not written to {folder}: expected a folder that is not there, is empty "
-            "or holds an earlier page, received one with other files; name another folder."
-        )
+    folder = folder.resolve()
+    marker = folder / _MARKER
+    ours = marker.read_text(encoding="utf-8").splitlines() if marker.is_file() else []
+    other = next((name for name in _names(folder) if name not in ours), None)
+    received = f"one with other files, such as {other}"
+    if Path.cwd().is_relative_to(folder):
+        received = "the one that this command runs in"
+    elif other is None:
+        return
+    raise FileExistsError(
+        f"The page is not written to {folder}: expected a folder that is not there, is empty or "
+        f"holds an earlier page alone, received {received}; name another folder."
+    )
+
+
+def _names(folder: Path) -> Iterator[str]:
+    return (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
 def build_site(
@@ -69,12 +80,10 @@ def build_site(
     Raises:
         FileExistsError: The folder holds other files.
     """
-    check_target(folder)
-    target = PurePosixPath(folder.absolute())
+    target = folder.resolve()
     disk = fsspec.filesystem("file")
-    target_folder = Path(target)
-    target_folder.parent.mkdir(parents=True, exist_ok=True)
-    with partial_beside(disk, target) as partial:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with partial_beside(disk, PurePosixPath(target)) as partial:
         site = Path(partial)
         with as_file(files("mnist_vae").joinpath("explorer", "page")) as page:
             shutil.copytree(page, site)
@@ -86,6 +95,9 @@ def build_site(
         write_data(model, site / "data", most_images, seed)
         # Some hosts would pass over folders that they take for their own.
         (site / ".nojekyll").touch()
-        if target_folder.exists():
-            shutil.rmtree(target_folder)
-        move(disk, partial, target, recursive=True)
+        names = [_MARKED, _MARKER, *sorted(_names(site))]
+        (site / _MARKER).write_text("\n".join(names), encoding="utf-8")
+        check_target(target)
+        if target.exists():
+            shutil.rmtree(target)
+        move(disk, partial, PurePosixPath(target), recursive=True)
