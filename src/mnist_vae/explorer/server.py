@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 HOST = "127.0.0.1"
+_OURS = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -21,9 +23,22 @@ class _Handler(SimpleHTTPRequestHandler):
         ".onnx": "application/octet-stream",
     }
 
+    def send_head(self) -> Any:
+        """Answer to names of this machine alone: others may lead here too (DNS rebinding)."""
+        host = self.headers.get("Host", "")
+        if _OURS.fullmatch(host):
+            return super().send_head()
+        self.send_error(
+            403,
+            explain="The explorer answers on this machine alone: expected localhost, 127.0.0.1 or "
+            f"[::1], received the host {host!r}; open the address that the command has printed.",
+        )
+        return None
+
     def end_headers(self) -> None:
-        """Have the browser ask again for what another model may have changed."""
+        """Have the browser ask again for what another model may have changed, and share nothing."""
         self.send_header("Cache-Control", "no-cache")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         super().end_headers()
 
     def log_message(self, *_: Any) -> None:
