@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mnist_vae.anomalies import _SCORES, Calibration
+from mnist_vae.explorer.commands import explored as explored_model
+from mnist_vae.explorer.data import write_data
 from mnist_vae.explorer.server import make_server
 from mnist_vae.samplers import interpolate
 from tests.browser import Watched, browser, chromium
@@ -215,6 +218,32 @@ def test_a_drawing_is_made_like_mnist_and_lands_where_keras_puts_it(explored, mo
     assert np.abs(explored.painted("#redrawn") - redrawn).max() <= 1
     explored.page.locator("#clear").click()
     assert explored.ask("e => e.drawn.pixels") is None
+
+
+def test_an_id_of_any_size_is_shown_as_it_is(opened, site, project, tmp_path):
+    model = explored_model(catalog_of(project))
+    table = model.embeddings.reset_index(drop=True)
+    ids = 2**62 + 2 * np.arange(len(table)) + 1
+    ids[0] = -(2**63)
+    own = shutil.copytree(site, tmp_path / "site")
+    shutil.rmtree(own / "data")
+    (own / "data").mkdir()
+    model = replace(
+        model,
+        embeddings=table.assign(image_id=ids),
+        images=replace(model.images, image_id=ids),
+    )
+    write_data(model, own / "data", 70_000, seed=1)
+    page = Explored(opened, own)
+    page.ask("e => e.real.show(3)")
+    shown = page.page.locator("#real-facts dd").nth(2).inner_text()
+    labels = page.page.locator("#neighbours button").evaluate_all(
+        "all => all.map((button) => button.getAttribute('aria-label'))"
+    )
+    near = [int(label.split()[1].strip(",")) for label in labels]
+    assert {int(shown), *near} <= set(ids.tolist())
+    assert len(near) == 10
+    page.close()
 
 
 def test_it_draws_by_keys(explored):

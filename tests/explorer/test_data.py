@@ -1,6 +1,7 @@
 """What the page is given of a model: all of it, in few bytes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ def read(folder):
     content = (folder / "points.bin").read_bytes()
     columns = {}
     for name, kind, width in (
-        ("id", "<i4", 1),
+        ("id", "<i8", 1),
         ("z", "<i2", d),
         ("label", "u1", 1),
         ("split", "u1", 1),
@@ -71,6 +72,14 @@ def test_every_image_is_there_with_its_code_and_its_picture(make_images, tmp_pat
     sheet = np.asarray(Image.open(tmp_path / "sheet-001.png").convert("L"))
     shown = sheet[28:56, 28 * 5 : 28 * 6].reshape(-1) / 255
     assert np.abs(shown - images.pixels[rows[place]]).max() <= 0.5 / 15 + 1e-6
+
+
+def test_ids_are_any_that_64_bits_hold(make_images, tmp_path):
+    z = np.random.default_rng(1).normal(size=(3, 2)).astype(np.float32)
+    ids = np.array([-(2**63), 2**53 + 1, 2**63 - 1])
+    write_data(model_of(replace(make_images(3), image_id=ids), z), tmp_path, 10, seed=1)
+    _, columns = read(tmp_path)
+    assert sorted(columns["id"][:, 0]) == ids.tolist()
 
 
 def test_neighbours_share_a_sheet(make_images, tmp_path):

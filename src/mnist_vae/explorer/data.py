@@ -61,7 +61,7 @@ def write_data(model: ExploredModel, folder: Path, most_images: int, seed: int) 
     | file | content |
     |---|---|
     | `encoder.onnx`, `decoder.onnx` | the networks |
-    | `points.bin` | `image_id` int32, `z_mean` int16, label and split uint8: four columns |
+    | `points.bin` | `image_id` int64, `z_mean` int16, label and split uint8: four columns |
     | `sheet-000.png` and so on | the images in that order, 50 x 50 on each, 16 grey values |
     | `model.json` | all the rest |
 
@@ -81,7 +81,7 @@ def write_data(model: ExploredModel, folder: Path, most_images: int, seed: int) 
         (folder / f"{name}.onnx").write_bytes(network.SerializeToString(deterministic=True))
     low, step = _scale(z)
     columns = [
-        table["image_id"].to_numpy().astype("<i4"),
+        table["image_id"].to_numpy().astype("<i8"),
         (np.rint((z - low) / step) + np.iinfo(np.int16).min).astype("<i2"),
         label.astype(np.uint8),
         table["split"].map({name: number for number, name in enumerate(splits)}).to_numpy(np.uint8),

@@ -51,9 +51,9 @@ export class Points {
     this.count = count;
     this.latentDim = latentDim;
     this.splits = splits;
-    this.id = new Int32Array(buffer, 0, count);
-    const codes = new Int16Array(buffer, 4 * count, count * latentDim);
-    const after = (4 + 2 * latentDim) * count;
+    this.id = new BigInt64Array(buffer, 0, count);
+    const codes = new Int16Array(buffer, 8 * count, count * latentDim);
+    const after = (8 + 2 * latentDim) * count;
     this.label = new Uint8Array(buffer, after, count);
     this.split = new Uint8Array(buffer, after + count, count);
     this.z = new Float32Array(count * latentDim);
