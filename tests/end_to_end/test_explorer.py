@@ -69,7 +69,8 @@ class Explored(Watched):
         return self.page.evaluate(
             f"""async () => {{
                 const explorer = await latentExplorer;
-                while (explorer.showing || explorer.drawn.busy)
+                const drawn = explorer.drawn;
+                while (explorer.showing || drawn.busy || drawn.waiting)
                     await new Promise((resolve) => setTimeout(resolve, 5));
                 return ({function})(explorer);
             }}"""
@@ -146,6 +147,18 @@ def model(project):
     )
 
 
+def normalised(explored, strokes):
+    """Return what the model is given of the strokes, [28, 28]."""
+    pixels = explored.page.evaluate(
+        """async (strokes) => {
+            const { normalise } = await import("./drawing.js");
+            return [...normalise(strokes)];
+        }""",
+        strokes,
+    )
+    return np.array(pixels).reshape(28, 28)
+
+
 def keras_picture(model, z):
     return np.asarray(model.decoder(np.array([z], np.float32)))[0]
 
@@ -218,6 +231,79 @@ def test_a_drawing_is_made_like_mnist_and_lands_where_keras_puts_it(explored, mo
     assert np.abs(explored.painted("#redrawn") - redrawn).max() <= 1
     explored.page.locator("#clear").click()
     assert explored.ask("e => e.drawn.pixels") is None
+
+
+STROKES = {
+    "vertical": [[(140, 40), (140, 240)]],
+    "horizontal": [[(40, 140), (240, 140)]],
+    "falling": [[(40, 40), (240, 240)]],
+    "rising": [[(40, 240), (240, 40)]],
+    "vertical at the left": [[(12, 12), (12, 80)]],
+    "vertical at the right": [[(268, 200), (268, 268)]],
+    "horizontal at the top": [[(12, 12), (80, 12)]],
+    "horizontal at the bottom": [[(200, 268), (268, 268)]],
+    "thick": [[(x, y) for x in range(100, 181, 10) for y in (40, 240)]],
+    "thin, of two strokes": [[(140, 40), (141, 120)], [(141, 140), (140, 240)]],
+    "an angle": [[(60, 40), (60, 240), (200, 240)]],
+    "two dots": [[(60, 60)], [(200, 180)]],
+    "a stroke with a dot": [[(140, 40)], [(140, 100), (140, 240)]],
+}
+
+
+@pytest.mark.parametrize("name", STROKES)
+def test_every_drawing_has_its_centre_of_mass_where_mnist_has_it(explored, name):
+    square = normalised(explored, STROKES[name])
+    centre = (np.indices((28, 28)) * square).sum(axis=(1, 2)) / square.sum()
+    assert np.abs(centre - 14).max() <= 0.5
+    sides = [np.ptp(np.nonzero(square.any(axis=axis))[0]) + 1 for axis in (0, 1)]
+    assert max(sides) == 20
+
+
+def test_a_drawing_whose_mass_is_at_one_end_is_not_cut_off(explored):
+    blot = [(x, y) for x in range(40, 61, 5) for y in (40, 240)]
+    square = normalised(explored, [blot, [(60, 140), (240, 140)]])
+    across = np.nonzero(square.any(axis=0))[0]
+    assert across.tolist() == list(range(8, 28))
+
+
+def test_a_dot_is_seen_as_a_dot(explored):
+    explored.draw([[(200, 60)]])
+    explored.wait("document.querySelector('#verdict').textContent.includes('score')")
+    square = np.array(explored.ask("e => [...e.drawn.pixels]")).reshape(28, 28)
+    assert square[14, 14] > 0.9
+    assert 3 < square.sum() < 5, "a disc of the pen's width, 2.2 pixels"
+    inked = explored.ask(
+        """e => e.drawn.drawing.canvas.getContext("2d").getImageData(200, 60, 1, 1).data[0]"""
+    )
+    assert inked == 255
+
+
+def test_a_stroke_that_leaves_the_canvas_is_taken_as_it_is_seen(explored):
+    explored.draw([[(140, 40), (140, 500)]])
+    strokes = np.array(explored.ask("e => e.drawn.drawing.strokes[0]"))
+    assert strokes.max() == 270
+
+
+def test_a_second_finger_adds_nothing(opened, site):
+    explored = Explored(opened, site, has_touch=True, viewport={"width": 390, "height": 844})
+    drawing = explored.page.locator("#drawing")
+    drawing.scroll_into_view_if_needed()
+    box = drawing.bounding_box()
+    touches = explored.context.new_cdp_session(explored.page)
+    first, second = {"id": 0, "x": box["x"] + 50, "y": box["y"] + 30}, {"id": 1}
+    second |= {"x": box["x"] + 150, "y": box["y"] + 150}
+    for kind, points in [
+        ("touchStart", [first]),
+        ("touchStart", [first, second]),
+        ("touchMove", [first | {"y": box["y"] + 60}, second | {"y": box["y"] + 90}]),
+        ("touchMove", [first | {"y": box["y"] + 120}]),
+        ("touchEnd", []),
+    ]:
+        touches.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    (stroke,) = np.array(explored.ask("e => e.drawn.drawing.strokes")) * box["width"] / 280
+    assert np.abs(stroke[:, 0] - 50).max() < 1
+    assert stroke[[0, -1], 1] == pytest.approx([30, 120], abs=1)
+    explored.close()
 
 
 def test_an_id_of_any_size_is_shown_as_it_is(opened, site, project, tmp_path):

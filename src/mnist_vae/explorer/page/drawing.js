@@ -6,10 +6,12 @@ const BOX = 20; // pixels that the longer side of a digit has in MNIST
 const PEN = 2.2; // pixels, the width of a stroke there
 const FINE = 10; // a pixel's side in the drawing that is averaged
 const CENTRE = 14; // where the centre of mass of every image is in MNIST
+const [FIRST, LAST] = [10, 270]; // where the middle of the pen may be on the canvas
+const DOT = 10; // half a pen: less than this is a dot, which is not blown up
 
 /** Return strokes as MNIST has its digits: 20 x 20 at most, their mass at the centre of 28 x 28.
  *
- * `strokes` are lists of points [x, y] of any scale. Returns Float32Array [784] in [0, 1], or null
+ * `strokes` are lists of points [x, y] of the canvas. Returns Float32Array [784] in [0, 1], or null
  * where nothing was drawn.
  */
 export function normalise(strokes) {
@@ -17,16 +19,12 @@ export function normalise(strokes) {
   if (!points.length) return null;
   const [left, right] = [Math.min(...points.map(([x]) => x)), Math.max(...points.map(([x]) => x))];
   const [top, bottom] = [Math.min(...points.map(([, y]) => y)), Math.max(...points.map(([, y]) => y))];
-  const room = (BOX - PEN) * FINE;
-  const scale = room / Math.max(right - left, bottom - top, 1e-6);
+  const extent = Math.max(right - left, bottom - top);
+  const scale = extent < DOT ? 0 : ((BOX - PEN) * FINE) / extent;
   const margin = (PEN / 2) * FINE;
   const canvas = new OffscreenCanvas(BOX * FINE, BOX * FINE);
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  const small = points.length < 2 || Math.max(right - left, bottom - top) < 2;
-  // A dot stays a dot: it is not blown up.
-  const place = small
-    ? () => [(BOX * FINE) / 2, (BOX * FINE) / 2]
-    : ([x, y]) => [margin + (x - left) * scale, margin + (y - top) * scale];
+  const place = ([x, y]) => [margin + (x - left) * scale, margin + (y - top) * scale];
   drawStrokes(context, strokes.map((stroke) => stroke.map(place)), PEN * FINE, "#fff");
   return centred(averaged(context.getImageData(0, 0, BOX * FINE, BOX * FINE).data));
 }
@@ -34,10 +32,11 @@ export function normalise(strokes) {
 /** Draw strokes with round ends. */
 export function drawStrokes(context, strokes, lineWidth, colour) {
   Object.assign(context, { lineWidth, strokeStyle: colour, lineCap: "round", lineJoin: "round" });
-  for (const stroke of strokes) {
+  for (const [[x, y], ...others] of strokes) {
     context.beginPath();
-    context.moveTo(...stroke[0]);
-    for (const point of stroke.length > 1 ? stroke.slice(1) : stroke) context.lineTo(...point);
+    context.moveTo(x, y);
+    context.lineTo(x + 0.01, y); // a line without a length would not be drawn
+    for (const point of others) context.lineTo(...point);
     context.stroke();
   }
 }
@@ -54,41 +53,44 @@ function averaged(rgba) {
   return small.map((sum) => sum / (255 * FINE * FINE));
 }
 
+/** Move ink that begins at the first row and column to the centre, as far as none of it is lost. */
 function centred(small) {
-  let [mass, sumX, sumY] = [0, 0, 0];
-  small.forEach((value, i) => {
-    mass += value;
-    sumX += value * (i % BOX);
-    sumY += value * Math.floor(i / BOX);
-  });
-  const shift = (sum) => Math.min(SIDE - BOX, Math.max(0, Math.round(CENTRE - sum / mass)));
-  const [dx, dy] = [shift(sumX), shift(sumY)];
+  const inked = [...small.keys()].filter((i) => small[i] > 0);
+  const shift = (placeOf) => {
+    const mass = inked.reduce((sum, i) => sum + small[i], 0);
+    const centre = inked.reduce((sum, i) => sum + small[i] * placeOf(i), 0) / mass;
+    const most = SIDE - 1 - Math.max(...inked.map(placeOf));
+    return Math.min(most, Math.max(0, Math.round(CENTRE - centre)));
+  };
+  const [column, row] = [(i) => i % BOX, (i) => Math.floor(i / BOX)];
+  const [dx, dy] = [shift(column), shift(row)];
   const image = new Float32Array(N_PIXELS);
-  small.forEach((value, i) => {
-    image[(Math.floor(i / BOX) + dy) * SIDE + (i % BOX) + dx] = value;
-  });
+  for (const i of inked) image[(row(i) + dy) * SIDE + column(i) + dx] = small[i];
   return image;
 }
+
+const onCanvas = (value) => Math.min(LAST, Math.max(FIRST, value));
 
 /** A canvas to draw on with mouse, finger or keys; `changed(strokes)` after every move. */
 export class Drawing {
   constructor(canvas, changed) {
     Object.assign(this, { canvas, changed, strokes: [], pen: [140, 140], penDown: false });
-    canvas.addEventListener("pointerdown", (event) => {
+    const listen = (type, act) => {
+      canvas.addEventListener(type, (event) => { if (event.isPrimary) act(event); });
+    };
+    listen("pointerdown", (event) => {
       if (event.button !== 0) return;
       canvas.setPointerCapture(event.pointerId);
       this.drawing = true;
       this.strokes.push([this.placeOf(event)]);
       this.update();
     });
-    canvas.addEventListener("pointermove", (event) => {
+    listen("pointermove", (event) => {
       if (!this.drawing) return;
       for (const each of event.getCoalescedEvents?.() ?? [event]) this.strokes.at(-1).push(this.placeOf(each));
       this.update();
     });
-    for (const end of ["pointerup", "pointercancel"]) {
-      canvas.addEventListener(end, () => { this.drawing = false; });
-    }
+    for (const end of ["pointerup", "pointercancel"]) listen(end, () => { this.drawing = false; });
     canvas.addEventListener("keydown", (event) => this.key(event));
     for (const change of ["focus", "blur"]) canvas.addEventListener(change, () => this.draw());
     this.draw();
@@ -100,7 +102,7 @@ export class Drawing {
     this.hasKeys = true;
     if (moves[event.key]) {
       const step = event.shiftKey ? 2 : 8;
-      this.pen = this.pen.map((value, i) => Math.min(270, Math.max(10, value + step * moves[event.key][i])));
+      this.pen = this.pen.map((value, i) => onCanvas(value + step * moves[event.key][i]));
       if (this.penDown) this.strokes.at(-1).push([...this.pen]);
       this.update();
     } else if (event.key === " ") {
@@ -115,7 +117,7 @@ export class Drawing {
   placeOf(event) {
     const { left, top, width } = this.canvas.getBoundingClientRect();
     const scale = this.canvas.width / width;
-    return [(event.clientX - left) * scale, (event.clientY - top) * scale];
+    return [event.clientX - left, event.clientY - top].map((value) => onCanvas(value * scale));
   }
 
   clear() {

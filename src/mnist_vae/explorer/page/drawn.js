@@ -28,7 +28,6 @@ export class Drawn {
     element("verdict").textContent = "Nothing is drawn yet.";
     element("verdict").className = "verdict";
     this.pixels = null;
-    clearTimeout(this.waiting);
   }
 
   /** Show the newest strokes; what they overtake is passed over. */
@@ -46,33 +45,34 @@ export class Drawn {
 
   async show(pixels) {
     const { explorer } = this;
+    clearTimeout(this.waiting);
+    this.waiting = null;
     if (!pixels) {
       this.clear();
       explorer.forget();
       return;
     }
-    this.pixels = pixels;
     const code = await explorer.encoder.encode(pixels);
     const decoded = await explorer.decoder.decode(code.mean);
     const elbo = await negativeElbo(explorer.decoder, explorer.model.reconstruction, pixels, code);
     paint(element("seen"), pixels);
     paint(element("redrawn"), decoded);
-    this.code = code;
+    Object.assign(this, { pixels, code, elbo });
     explorer.forget();
     explorer.pad.mark({ selected: -1, neighbours: [] });
     explorer.moveTo(code.mean);
-    clearTimeout(this.waiting);
     this.waiting = setTimeout(() => {
-      this.judge(pixels, code, elbo);
+      this.waiting = null;
+      this.judge();
       explorer.explain(pixels, code, elbo);
     }, QUIET);
   }
 
-  judge(pixels, code, elbo) {
+  judge() {
+    const { pixels, code, elbo } = this;
     const { calibration } = this.explorer.model;
     const verdict = element("verdict");
     const lands = this.explorer.classAround(code.mean);
-    this.elbo = elbo;
     if (!calibration) {
       verdict.textContent = `−ELBO ${amount(this.explorer.model, elbo, 1)}. ${lands}`;
       return;
