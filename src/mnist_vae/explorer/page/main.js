@@ -2,7 +2,7 @@
 
 import { Drawn } from "./drawn.js";
 import { amount, chip, element, facts } from "./elements.js";
-import { Axes, Points, UNLABELLED } from "./latent.js";
+import { Axes, Points, UNLABELLED, normal } from "./latent.js";
 import { Made } from "./made.js";
 import { Decoder, Encoder } from "./networks.js";
 import { Pad, fixed } from "./pad.js";
@@ -183,6 +183,7 @@ function fillHeader(model) {
 
 function connect(explorer) {
   const { pad, axes } = explorer;
+  const gauss = normal(2 ** 32 * Math.random());
   element("prior").addEventListener("click", () => explorer.moveTo(Float32Array.from({ length: explorer.z.length }, gauss)));
   element("home").addEventListener("click", () => explorer.moveTo(axes.toZ(new Float32Array(axes.count))));
   element("zoom-in").addEventListener("click", () => pad.zoom(1 / 1.6, ...pad.cursor));
@@ -192,10 +193,6 @@ function connect(explorer) {
     ? `The plane of the two widest of ${axes.count} axes`
     : axes.count === 1 ? "The latent line" : "The latent plane";
   fillLegend(explorer);
-}
-
-function gauss() {
-  return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 }
 
 async function start() {
