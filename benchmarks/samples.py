@@ -57,7 +57,8 @@ def train_classifier(images: Any, seed: int, small: bool) -> Any:
     x = layers.Conv2D(32, 3, 2, padding="same", activation="relu")(x)
     x = layers.Dropout(0.25)(layers.Flatten()(x))
     x = layers.Dense(64, activation="relu", name="features")(x)
-    logits = layers.Dense(int(images.label.max()) + 1)(layers.Dropout(0.25)(x))
+    x = layers.Dropout(0.25)(x)
+    logits = layers.Dense(int(images.label.max()) + 1)(x)
     model, epochs = keras.Model(pixels, logits), 1 if small else 6
     rate = keras.optimizers.schedules.CosineDecay(0.003, epochs * -(-len(images) // 128))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
