@@ -1,7 +1,7 @@
 """How unusual an image is for a model: scores, and the threshold above which it is an anomaly.
 
-Every score is larger for what is more unusual. What a score needs beside the image's own terms of
-−ELBO is in the `Calibration`, so that whoever has encoder, decoder and calibration can score.
+Every score is larger for what is more unusual. What a score needs apart from the image's own terms
+of −ELBO is in the `Calibration`: encoder, decoder and calibration are enough to score an image.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Calibration(BaseModel):
         n_validation: How many these were.
         entropy_cap: Nats, the 0.99 quantile of their entropies (`relative_excess`).
         latent_means: The mean of `z_mean` over the training images of each class,
-            `[classes, latent_dim]`, which says nothing of images without a label beside others;
+            `[classes, latent_dim]`, where images without a label count for nothing;
             of all of them where none has one.
         latent_precision: The inverse of their covariance about these, `[latent_dim, latent_dim]`.
     """
@@ -90,7 +90,7 @@ def scores_of(calibration: Calibration, pixels: Column, terms: ElboTerms) -> dic
     | name | what it is |
     |---|---|
     | `negative_elbo` | −ELBO, nats |
-    | `entropy` | H(x), the entropy of the pixels, nats: no model has a say in it |
+    | `entropy` | H(x), the entropy of the pixels, nats: no model affects it |
     | `excess` | −ELBO less the least that any decoder could reach, nats |
     | `relative_excess` | the excess divided by H(x) + 5 nats, with H(x) capped |
     | `mahalanobis` | the least Mahalanobis distance of `z_mean` to the mean of a class |
@@ -161,7 +161,7 @@ def calibrate(
 
 
 def check_calibration(calibration: Calibration, training_summary: dict[str, Any]) -> None:
-    """Refuse a calibration that is not of the model that the summary tells of.
+    """Refuse a calibration that is not of the model that the summary describes.
 
     Raises:
         ValueError: It is of another one.
@@ -217,7 +217,7 @@ def _classes(
 
     One covariance for all classes, as in Lee et al., A Simple Unified Framework for Detecting
     Out-of-Distribution Samples (2018): a class of few images has none of its own. Images without a
-    label are no class beside others: their mean would be amid all of these.
+    label are no class of their own: their mean would be amid all of these.
     """
     z = z_mean.astype(np.float64)
     names = np.full(len(z), UNLABELLED) if label is None else label

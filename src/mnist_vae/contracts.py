@@ -18,7 +18,7 @@ from mnist_vae.images import ImageSet, latent_columns
 
 
 def check_models(training_summary: dict[str, Any], *models: KerasModel) -> None:
-    """Refuse an encoder or decoder that is not of the training that the summary tells of.
+    """Refuse an encoder or decoder that is not of the training that the summary describes.
 
     A run that died between two saves can bring together what was never trained together.
 
@@ -59,7 +59,7 @@ def check_images(
 def check_versions(
     problem: str, versions: Iterable[str], training_summary: dict[str, Any], remedy: str
 ) -> None:
-    """Refuse what is not of the model that the summary tells of, and of it alone.
+    """Refuse what is not of the model that the summary describes, and of it alone.
 
     Args:
         problem: The sentence's beginning, such as "The scores are of another model".

@@ -5,8 +5,8 @@ aggregated posterior, need not be the prior N(0, I) that generation draws from. 
 it after the training draws where the decoder was trained: Ghosh et al., From Variational to
 Deterministic Autoencoders (2020), section 4, "ex-post density estimation".
 
-All samplers have the same two verbs, `fit` and `sample`. Equal arguments give equal bytes: mixtures
-are fitted by one thread, as the sums of several come in any order.
+Equal arguments give equal bytes: mixtures are fitted by one thread, as the sums of several come in
+any order.
 """
 
 from __future__ import annotations
@@ -39,30 +39,6 @@ class Draws(NamedTuple):
 class Sampler(Protocol):
     """What all samplers do."""
 
-    @classmethod
-    def fit(
-        cls,
-        z: NDArray[Any],
-        labels: NDArray[np.uint8] | None,
-        *,
-        components: int,
-        temperature: float = 1.0,
-        seed: int = 0,
-    ) -> Self:
-        """Return a sampler of what `z`, `[n, latent_dim]`, and `labels`, `[n]`, were drawn from.
-
-        Args:
-            z: Draws of the posteriors of images.
-            labels: Their classes, 255 (`UNLABELLED`) for none; None where no image has one.
-            components: Gaussians, at most; classes share them.
-            temperature: Factor of every standard deviation: below 1 images are more usual and
-                more alike.
-            seed: Of the fit.
-
-        Raises:
-            ValueError: There are no labels, and the sampler needs them.
-        """
-
     def sample(self, n: int, seed: int, label: int | None = None) -> Draws:
         """Return `n` draws; with `label` all are of that class.
 
@@ -77,19 +53,6 @@ class PriorSampler:
 
     latent_dim: int
     temperature: float = 1.0
-
-    @classmethod
-    def fit(
-        cls,
-        z: NDArray[Any],
-        labels: NDArray[np.uint8] | None,  # noqa: ARG003
-        *,
-        components: int = 1,  # noqa: ARG003
-        temperature: float = 1.0,
-        seed: int = 0,  # noqa: ARG003
-    ) -> Self:
-        """Return the prior: it depends on nothing but the length of z."""
-        return cls(z.shape[1], temperature)
 
     def sample(self, n: int, seed: int, label: int | None = None) -> Draws:
         """Return `n` draws."""
@@ -117,15 +80,9 @@ class MixtureSampler:
 
     @classmethod
     def fit(
-        cls,
-        z: NDArray[Any],
-        labels: NDArray[np.uint8] | None = None,  # noqa: ARG003
-        *,
-        components: int,
-        temperature: float = 1.0,
-        seed: int = 0,
+        cls, z: NDArray[Any], *, components: int, temperature: float = 1.0, seed: int = 0
     ) -> Self:
-        """Return the mixture that the EM algorithm of scikit-learn finds for `z`.
+        """Return the mixture that the EM algorithm of scikit-learn finds for z, `[n, latent_dim]`.
 
         There are fewer than `components` where each of them would have too few rows.
         """
@@ -183,6 +140,14 @@ class ClassMixtureSampler:
     ) -> Self:
         """Return a mixture for each class; each has an equal share of the `components`.
 
+        Args:
+            z: Draws of the posteriors of images, `[n, latent_dim]`.
+            labels: Their classes, `[n]`, 255 (`UNLABELLED`) for none; None where no image has one.
+            components: Gaussians, at most.
+            temperature: Factor of every standard deviation: below 1 images are more usual and
+                more alike.
+            seed: Of the fit.
+
         Raises:
             ValueError: No image has a label.
         """
@@ -235,14 +200,6 @@ def _refuse(label: int | None) -> None:
         )
 
 
-SAMPLERS: dict[str, type[Sampler]] = {
-    "prior": PriorSampler,
-    "mixture": MixtureSampler,
-    "class_mixture": ClassMixtureSampler,
-}
-"""The samplers by the names that `generation.sampler` knows them by."""
-
-
 def fit_sampler(
     kind: str,
     encoder: Any,
@@ -252,7 +209,7 @@ def fit_sampler(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> Sampler:
-    """Return a sampler of `SAMPLERS`, fitted on draws of the posteriors of training images.
+    """Return a sampler, fitted on draws of the posteriors of training images.
 
     Draws, not means: the mixture is to be the aggregated posterior, which is as much wider than
     the means as the posteriors are wide. Few images have several draws each.
@@ -285,8 +242,12 @@ def fit_sampler(
         rows = np.concatenate([rows, *_of_rare_classes(rows, images.label)])
     z_mean, z_log_var = encode(encoder, images.take(rows).model_input())
     z = z_mean + np.exp(0.5 * z_log_var) * random.standard_normal(z_mean.shape)
+    if kind == "mixture":
+        return MixtureSampler.fit(z, components=components, temperature=temperature, seed=seed)
     labels = None if images.label is None else images.label[rows]
-    return SAMPLERS[kind].fit(z, labels, components=components, temperature=temperature, seed=seed)
+    return ClassMixtureSampler.fit(
+        z, labels, components=components, temperature=temperature, seed=seed
+    )
 
 
 def _of_rare_classes(
@@ -312,7 +273,7 @@ def interpolate(
 
     Args:
         start: `[pairs, latent_dim]`.
-        end: Alike.
+        end: Likewise.
         t: How far, 0 to 1, `[steps]`.
         kind: `linear` or `spherical`.
     """

@@ -34,7 +34,7 @@ class Moments:
     Attributes:
         n: Values of each column.
         mean: `[columns]`, or of a single column a number.
-        squares: The sum of the squared deviations from the mean, alike.
+        squares: The sum of the squared deviations from the mean, likewise.
     """
 
     n: int

@@ -51,18 +51,18 @@ def describe_anomalies(
         "false_positive_rate": anomaly_calibration.false_positive_rate,
         "test": {"n_images": n_images, "flagged": flagged / n_images},
     }
-    said = (
+    sentence = (
         f"An image is an anomaly where its {score} is above {threshold:.2f}, which was chosen so "
         f"that {anomaly_calibration.false_positive_rate:.1%} of the validation images are: "
         f"{flagged:,} of {n_images:,} test images ({flagged / n_images:.1%})."
     )
-    logger.info("%s %s", said, training_summary["statement"])
+    logger.info("%s %s", sentence, training_summary["statement"])
     ordered = anomaly_scores.sort_values(score, ascending=False, kind="stable")
     section = Section(
         key="anomalies",
         title="Most and least anomalous images",
         blocks=(
-            Text(text=said),
+            Text(text=sentence),
             _gallery("The most anomalous test images", ordered.head(_SHOWN), test_images, score),
             _gallery("The least anomalous test images", ordered.tail(_SHOWN), test_images, score),
         ),

@@ -119,7 +119,7 @@ def score_new_anomalies(
     anomaly_params: AnomalyParams,
     seed: int,
 ) -> pa.RecordBatchReader:
-    """Return the scores of images that nobody labelled, as `score_anomalies` does.
+    """Return the scores of images without labels, as `score_anomalies` does.
 
     Raises:
         ValueError: As there, and where the images are not uint8 `[n, 28, 28]`.

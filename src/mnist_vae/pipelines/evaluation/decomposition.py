@@ -2,8 +2,8 @@
 
 −ELBO = −log p(x) + approximation + amortisation (Cremer et al., Inference Suboptimality in
 Variational Autoencoders, 2018): the approximation is what the best Gaussian of each image loses
-beside the exact posterior, KL(q* ‖ p(z | x)), and the amortisation what the encoder's loses beside
-the best. Nats an image.
+compared with the exact posterior, KL(q* ‖ p(z | x)), and the amortisation what the encoder's loses
+compared with the best. Nats an image.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def _loss(metrics: dict[str, Any]) -> Section:
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
     }
     of_test = parts["test"]
-    said = (
+    sentence = (
         f"{loss.name} = −log p(x) + approximation + amortisation. −log p(x) is what the decoder "
         f"leaves; the likelihood is {of_test['likelihood']}. The approximation is lost as q of an "
         "image is a Gaussian, the amortisation as it is the encoder's and not the best one."
@@ -109,7 +109,7 @@ def _loss(metrics: dict[str, Any]) -> Section:
         key="loss",
         title="Where the loss is",
         blocks=(
-            Text(text=said),
+            Text(text=sentence),
             Text(text=where),
             Chart(
                 caption="What is lost above the likelihood, nats an image",

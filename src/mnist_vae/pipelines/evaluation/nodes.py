@@ -47,8 +47,8 @@ def evaluate_vae(
         encoder: The trained encoder.
         decoder: The trained decoder.
         train_images: float32 `[n, 784]` in [0, 1].
-        validation_images: Alike.
-        test_images: Alike.
+        validation_images: Likewise.
+        test_images: Likewise.
         training_summary: What the model was trained on, and its reconstruction term.
         evaluation_params: Batch size, draws of z, threshold of an active unit; and whether to
             take the loss apart too, for how many images.
