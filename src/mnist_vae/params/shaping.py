@@ -94,10 +94,6 @@ class TrainingParams(Group):
     """Share of the loss, where q is refined, that is −ELBO with the refined q."""
     early_stopping_patience: PositiveInt | None = 20
     """Stop after this many epochs without a better validation loss; None for never."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What the large matrix products are computed in; the weights are float32 in any case.
-    `bfloat16` is refused where it would be slower: on a processor without instructions for it, or
-    with `jit_compile`."""
     jit_compile: bool = True
     """Compile the training step with XLA."""
     steps_per_execution: PositiveInt = 16

@@ -137,17 +137,17 @@ class VariationalAutoencoder(keras.Model):
     def call(self, pixels: Any, training: bool = False) -> ElboTerms:
         """Return the terms of −ELBO for each image, and add the mean loss."""
         if not training:
-            terms = elbo_terms(self.encoder, self._logits, pixels, self.reconstruction)
+            terms = elbo_terms(self.encoder, self.decoder_logits, pixels, self.reconstruction)
             self.add_loss(ops.mean(terms.reconstruction + terms.kl))
             return terms
         objective, term = self.objective, RECONSTRUCTIONS[self.reconstruction]
         seen = resample(pixels, self.seed_generator.next()) if objective.resample_input else pixels
         z_mean, z_log_var, z = self.encoder(seen)
         weight = objective.kl_weight * self.kl_warmup
-        reconstruction, kl = term(pixels, self._logits(z)), kl_divergence(z_mean, z_log_var)
+        reconstruction, kl = term(pixels, self.decoder_logits(z)), kl_divergence(z_mean, z_log_var)
         if objective.refine_steps:
             refined = refine_in_training(
-                self._logits,
+                self.decoder_logits,
                 pixels,
                 (z_mean, z_log_var),
                 reconstruction=self.reconstruction,
@@ -157,14 +157,12 @@ class VariationalAutoencoder(keras.Model):
             )
             z = reparameterize(*refined, self.encoder.get_layer("z").noise(z_mean))
             share = objective.refined_share
-            reconstruction = (1 - share) * reconstruction + share * term(pixels, self._logits(z))
+            reconstruction = (1 - share) * reconstruction + share * term(
+                pixels, self.decoder_logits(z)
+            )
             kl = (1 - share) * kl + share * kl_divergence(*refined)
         self.add_loss(ops.mean(reconstruction) + weight * ops.mean(kl))
         return ElboTerms(reconstruction, kl, z_mean, z_log_var)
-
-    def _logits(self, z: Any) -> Any:
-        """Return the logits of the pixels, in the precision of the loss."""
-        return ops.cast(self.decoder_logits(z), "float32")
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: ElboTerms, sample_weight: Any = None

@@ -21,7 +21,6 @@ from mnist_vae.vae.callbacks import (
 from mnist_vae.vae.feeding import SHUFFLE_IMAGES, batches_of
 from mnist_vae.vae.model import VariationalAutoencoder
 from mnist_vae.vae.networks import hidden_layers_of
-from mnist_vae.vae.precision import check_precision, computing_in
 
 _VALIDATION_BATCH = 4096
 
@@ -52,9 +51,6 @@ class TrainingConfig:
     """Seed of the shuffling."""
     optimizer: str = "adam"
     """`adam`, or `muon` for the kernels of the decoder's hidden layers, with Adam for all else."""
-    precision: str = "float32"
-    """What the large matrix products are computed in: `float32`, or `bfloat16` where that is
-    faster. The weights are float32 in any case."""
     shuffle_images: int = SHUFFLE_IMAGES
     """Images that are shuffled at a time, where they are streamed from disk."""
     warm_start: bool = False
@@ -100,20 +96,7 @@ def fit(
         TrainingFailedError: The loss became NaN or infinite, the KL term exploded, or the
             validation loss never improved; the last is no failure where `config` says that the
             model comes trained.
-        PrecisionError: `config.precision` would only be slower here.
     """
-    check_precision(config.precision, jit_compile=config.jit_compile)
-    with computing_in(config.precision, vae.encoder, vae.decoder):
-        return _fit(vae, train, validation, config, backup)
-
-
-def _fit(
-    vae: VariationalAutoencoder,
-    train: NDArray[Any] | StreamedImages,
-    validation: NDArray[Any] | StreamedImages,
-    config: TrainingConfig,
-    backup: BackupStore | None,
-) -> TrainingRun:
     keras.utils.set_random_seed(config.seed)
     batch_size = min(config.batch_size, len(train))
     batches = batches_of(train, batch_size, config.seed, config.shuffle_images)
