@@ -1,15 +1,15 @@
-"""Encoding on engines with one and with two workers: one machine, loopback.
+"""Encoding on Dask with one and with two workers: one machine, loopback.
 
-    python benchmarks/encode_scale.py FOLDER [--small] [--images N] [--rounds N] [--engines NAME]
+    python benchmarks/encode_scale.py FOLDER [--small] [--images N] [--rounds N]
 
 The images are those of the IDX files in FOLDER, repeated; the networks have the default size and
 are not trained, as that makes no difference to speed. Each contender is held to as many cores as
 it has workers (`taskset`), with all its processes; a worker of Dask is held to a core of its own
 too. All take turns. Beside them are what there is to reach, two copies of the encoding function
 that know nothing of each other, a core each; and the process of a run as it is by default, with
-both cores. The line of JSON has for each engine the images a second, the efficiency (of two
-workers, beside twice one), the share of what two copies reach, and the seconds until it has
-started and for the first pass, in which the workers import TensorFlow.
+both cores. The line of JSON has for Dask the images a second, the efficiency (of two workers,
+compared with twice one), the share of what two copies reach, and the seconds until it has started
+and for the first pass, in which the workers import TensorFlow.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 from common import median, parser, quartiles, read_images, report, say
 
-ENGINES = ["dask", "spark"]
 BATCH_SIZE = 1024
 
 
@@ -147,7 +146,7 @@ class Contender:
 
 
 def figures(one: Contender, two: Contender, ceiling: Contender) -> dict[str, Any]:
-    """Return what is told of an engine."""
+    """Return the figures of a contender, with one worker and with two."""
     both = {"1": one, "2": two}
     rates = {workers: median(contender.rates) for workers, contender in both.items()}
     return {
@@ -166,7 +165,7 @@ def compare(arguments: argparse.Namespace, cores: list[int]) -> dict[str, Any]:
     """Start all contenders, let them take turns, and return the figures."""
     with ExitStack() as stack:
         started: dict[tuple[str, int], Contender] = {}
-        for engine in ["copy", *arguments.engines]:
+        for engine in ("copy", "dask"):
             for workers in (1, 2):
                 some = (cores * 2)[:workers] if engine == "copy" else cores[:workers]
                 contender = Contender(arguments.folder, engine, workers, some, arguments.images)
@@ -183,10 +182,7 @@ def compare(arguments: argparse.Namespace, cores: list[int]) -> dict[str, Any]:
         return {
             "copies": {name: copies[name] for name in ("images_per_second", "efficiency")},
             "in_process": round(median(default.rates)),
-            "engines": {
-                engine: figures(started[engine, 1], started[engine, 2], ceiling)
-                for engine in arguments.engines
-            },
+            "dask": figures(started["dask", 1], started["dask", 2], ceiling),
         }
 
 
@@ -195,7 +191,6 @@ def main() -> None:
     command_line = parser(__doc__)
     command_line.add_argument("--images", type=int, default=280_000, help="that are encoded")
     command_line.add_argument("--rounds", type=int, default=5)
-    command_line.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     command_line.add_argument("--contend", help=argparse.SUPPRESS)
     command_line.add_argument("--workers", type=int, default=1, help=argparse.SUPPRESS)
     arguments = command_line.parse_args()

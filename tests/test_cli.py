@@ -224,7 +224,7 @@ def test_an_unknown_environment_names_the_folders_of_conf(run, project):
     sentence = check_refusal(run("--env", "prd"), project)
     assert sentence == (
         "Invalid value for '--env': there is no environment `prd`: expected one of base, best, "
-        "fast, gpu, local, mlflow, prod, refined, spark, test, received prd; name a folder of "
+        "fast, gpu, local, mlflow, prod, refined, test, received prd; name a folder of "
         f"{project}/conf."
     )
 
@@ -257,7 +257,7 @@ def test_the_environments_of_an_archive_are_known_too(run, project, tmp_path, su
         with tarfile.open(archive, "w:gz") as file:
             file.add(ROOT / "conf", "conf")
     finished = run("--conf-source", archive, "--env", "prd")
-    assert "mlflow, prod, refined, spark, test, received prd; name a folder of" in check_refusal(
+    assert "mlflow, prod, refined, test, received prd; name a folder of" in check_refusal(
         finished, project
     )
 

@@ -24,7 +24,6 @@ def test_the_environments_are_the_folders(conf):
         "mlflow",
         "prod",
         "refined",
-        "spark",
         "test",
     ]
 

@@ -31,9 +31,7 @@ def changed(key, value):
     return raw
 
 
-@pytest.mark.parametrize(
-    "env", ["local", "prod", "test", "best", "fast", "refined", "gpu", "spark"]
-)
+@pytest.mark.parametrize("env", ["local", "prod", "test", "best", "fast", "refined", "gpu"])
 def test_the_parameters_of_every_environment_are_valid(env):
     assert check_parameters(parameters_of(env)).seed == 42
 
@@ -160,7 +158,7 @@ def test_parameters_that_contradict_each_other_are_refused():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"engine": "ray"}, r"`embedding.engine` .* 'spark', received 'ray'"),
+        ({"engine": "ray"}, r"`embedding.engine` .* 'dask', received 'ray'"),
         ({"engine": "dask", "workers": 0}, r"`embedding.workers` .* received 0"),
         ({"workers": 2}, r"`workers` is for an engine with workers: .* received in_process"),
         (
@@ -168,16 +166,8 @@ def test_parameters_that_contradict_each_other_are_refused():
             r"`address, scratch` is for an engine with workers",
         ),
         (
-            {"engine": "dask", "spark": {"spark.executor.memory": "4g"}},
-            r"expected `engine` to be spark, received dask",
-        ),
-        (
             {"engine": "dask", "workers": 2, "address": "tcp://host:8786"},
             r"expected `workers` or `address`, received 2 and tcp://host:8786",
-        ),
-        (
-            {"engine": "spark", "scratch": "s3://bucket/scratch"},
-            r"expected a path, received s3://bucket/scratch",
         ),
     ],
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mnist_vae import serving
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images
 from mnist_vae.serving import EmbeddingModel, check_pixels, output_columns
@@ -57,6 +58,21 @@ def test_the_embeddings_are_those_of_the_pipeline_bit_for_bit(
     ).read_pandas()
     expected = expected[[*output_columns(2), "model_version"]]
     pd.testing.assert_frame_equal(received, expected, check_exact=True)
+
+
+def test_a_worker_of_an_engine_gets_the_same_and_loads_the_release_once(release, monkeypatch):
+    expected = EmbeddingModel(release).embed(INPUT)
+    loads = []
+
+    def counted(folder):
+        loads.append(folder)
+        return EmbeddingModel(folder)
+
+    monkeypatch.setattr(serving, "EmbeddingModel", counted)
+    for _ in range(2):
+        received = serving.encode(PIXELS.reshape(7, 784), str(release))
+        pd.testing.assert_frame_equal(received, expected, check_exact=True)
+    assert loads == [release]
 
 
 def test_no_images_are_no_rows(release):

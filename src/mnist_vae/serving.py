@@ -6,6 +6,7 @@ installed where the model is used.
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mnist_vae.images import N_PIXELS, latent_columns
+from mnist_vae.images import N_PIXELS, latent_columns, normalize
 
 
 class EmbeddingModel:
@@ -90,6 +91,27 @@ class EmbeddingModel:
             return self.embed(np.asarray(data))
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
+
+
+def encode(pixels: NDArray[np.uint8], release: str) -> pd.DataFrame:
+    """Return the embeddings of images, in a process that may have seen no model yet.
+
+    It is what a worker of an engine calls, such as Spark. A process loads the release once, and
+    imports TensorFlow not before the first call.
+
+    Args:
+        pixels: White on black, uint8 `[n, 784]`.
+        release: The folder of the release.
+
+    Returns:
+        That of `EmbeddingModel.embed`.
+    """
+    return _loaded(release).embed(normalize(pixels))
+
+
+@functools.cache
+def _loaded(release: str) -> EmbeddingModel:
+    return EmbeddingModel(Path(release))
 
 
 def output_columns(latent_dim: int) -> list[str]:

@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
         ("memory --steps 3", ["peak_megabytes", "copies"]),
         ("explorer", ["mouse_ms", "keys_ms", "ready_ms"]),
         ("model_report", ["median_seconds", "megabytes"]),
-        ("encode_scale --engines dask", ["copies", "in_process", "engines"]),
+        ("encode_scale", ["copies", "in_process", "dask"]),
     ],
 )
 def test_a_benchmark_prints_one_line_of_json(script, figures, mnist_folder, tmp_path):

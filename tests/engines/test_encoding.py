@@ -100,14 +100,6 @@ def test_other_columns_go_through_as_they_are_and_those_of_the_pixels_are_gone(w
         assert result.column(name).equals(more.column(name))
 
 
-def test_bytes_of_any_width_are_taken_too_as_spark_hands_them_over(work, rows, models):
-    loose = rows.set_column(3, "pixels", rows.column("pixels").cast(pa.binary()))
-    loose = loose.set_column(4, "noise", rows.column("noise").cast(pa.binary()))
-    for some in (slice(0, N), slice(5, 9)):
-        part, expected = loose[some], rows[some]
-        assert encode(part, models, how(work)).equals(encode(expected, models, how(work)))
-
-
 def test_grey_values_that_no_byte_holds_are_not_rounded(work, models):
     images = work.splits[0].take(slice(N))
     darker = type(images)(images.model_input() * np.float32(0.3), images.image_id, images.split)
@@ -194,7 +186,7 @@ summary = {
 images = new_image_set(np.zeros((3, 28, 28), np.uint8))
 table = embed(*networks, [images], summary, EmbeddingParams(), 1).read_all()
 assert len(table) == 3
-engines = {"dask", "distributed", "pyspark", "py4j"} & set(sys.modules)
+engines = {"dask", "distributed"} & set(sys.modules)
 assert not engines, engines
 """
 

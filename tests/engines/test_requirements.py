@@ -6,7 +6,7 @@ import socket
 import click
 import pytest
 
-from mnist_vae.engines import EngineError, check_engine, requirements
+from mnist_vae.engines import EngineError, check_engine
 from mnist_vae.params import EmbeddingParams
 from tests.conftest import run
 
@@ -17,43 +17,24 @@ def closed_port():
         return listener.getsockname()[1]
 
 
-@pytest.mark.parametrize(("engine", "package"), [("dask", "distributed"), ("spark", "pyspark")])
-def test_without_its_extra_an_engine_is_refused(monkeypatch, engine, package):
-    find = importlib.util.find_spec
-    without = lambda name: None if name == package else find(name)  # noqa: E731
-    monkeypatch.setattr(importlib.util, "find_spec", without)
-    message = (
-        rf"^The engine {engine} is not installed: expected the package {package}, .*\[{engine}"
-    )
+def test_without_its_extra_the_engine_is_refused(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    message = r"^The engine dask is not installed: expected the package distributed, .*\[dask"
     with pytest.raises(EngineError, match=message):
-        check_engine(EmbeddingParams(engine=engine))
+        check_engine(EmbeddingParams(engine="dask"))
     check_engine(EmbeddingParams())
 
 
-def test_spark_without_java_is_refused(monkeypatch, tmp_path):
+def test_an_address_where_nobody_listens_is_refused(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("JAVA_HOME", raising=False)
-    with pytest.raises(EngineError, match=r"^Spark needs Java: .* received none"):
-        check_engine(EmbeddingParams(engine="spark"))
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/java").touch()
-    check_engine(EmbeddingParams(engine="spark"))
-
-
-@pytest.mark.parametrize(("engine", "scheme"), [("dask", "tcp"), ("spark", "spark")])
-def test_an_address_where_nobody_listens_is_refused(monkeypatch, engine, scheme):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(requirements, "_has_java", lambda: True)
-    address = f"{scheme}://127.0.0.1:{closed_port()}"
+    address = f"tcp://127.0.0.1:{closed_port()}"
     with pytest.raises(EngineError, match=f"^There is no engine at {address}: .*refused"):
-        check_engine(EmbeddingParams(engine=engine, address=address))
+        check_engine(EmbeddingParams(engine="dask", address=address))
     with pytest.raises(EngineError, match="There is no engine"):
-        check_engine(EmbeddingParams(engine=engine, address=f"{scheme}://127.0.0.1:nine"))
+        check_engine(EmbeddingParams(engine="dask", address="tcp://127.0.0.1:nine"))
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        check_engine(EmbeddingParams(engine=engine, address=f"{scheme}://127.0.0.1:{port}"))
+        check_engine(EmbeddingParams(engine="dask", address=f"tcp://127.0.0.1:{port}"))
 
 
 def test_a_run_is_refused_before_its_first_node(monkeypatch, project):

@@ -65,16 +65,9 @@ def _on_workers(
     with scratch_folder(params.scratch) as folder:
         models = f"{folder}/models"
         save_models(models, encoder, decoder)
-        engine: AbstractContextManager[Engine]
-        if params.engine == "dask":
-            from mnist_vae.engines.dask import dask_engine
+        from mnist_vae.engines.dask import dask_engine
 
-            engine = dask_engine(params, folder, models, how)
-        else:
-            from mnist_vae.engines.spark import spark_engine
-
-            engine = spark_engine(params, folder, models, how)
-        with engine as started:
+        with dask_engine(params, folder, models, how) as started:
             yield started
 
 

@@ -238,8 +238,6 @@ def _binary(matrix: NDArray[Any]) -> pa.Array:
 
 def _matrix(column: pa.Array) -> NDArray[np.uint8]:
     """Return the values of a column of bytes, all of one width, as uint8 `[n, width]`."""
-    if not pa.types.is_fixed_size_binary(column.type):  # as Spark hands them over
-        column = column.cast(pa.binary(len(column[0].as_py())))
     width = column.type.byte_width
     first = column.offset * width
     flat = np.frombuffer(column.buffers()[1], np.uint8)[first : first + len(column) * width]

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 import socket
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from mnist_vae.engines.errors import EngineError
 from mnist_vae.params import EmbeddingParams
 
-_PACKAGES = {"dask": "distributed", "spark": "pyspark"}
-_SCHEMES = {"dask": ("tcp", "tls"), "spark": ("spark",)}
 _SECONDS = 10
 
 
@@ -23,33 +18,22 @@ def check_engine(params: EmbeddingParams) -> None:
     Raises:
         EngineError: In one sentence, what is missing.
     """
-    package = _PACKAGES.get(params.engine)
-    if package is None:
+    if params.engine == "in_process":
         return
-    if importlib.util.find_spec(package) is None:
+    if importlib.util.find_spec("distributed") is None:
         raise EngineError(
-            f"The engine {params.engine} is not installed: expected the package {package}, "
-            f"received none; run `pip install -c constraints.txt -e '.[{params.engine}]'`, or set "
-            "`embedding.engine` to in_process."
-        )
-    if params.engine == "spark" and not _has_java():
-        raise EngineError(
-            "Spark needs Java: expected `java` on the PATH or in JAVA_HOME, received none; install "
-            "Java 17 or later, or set `embedding.engine` to in_process."
+            "The engine dask is not installed: expected the package distributed, received none; "
+            "run `pip install -c constraints.txt -e '.[dask]'`, or set `embedding.engine` to "
+            "in_process."
         )
     if params.address is not None:
-        _check_address(params.address, _SCHEMES[params.engine])
+        _check_address(params.address)
 
 
-def _has_java() -> bool:
-    home = os.environ.get("JAVA_HOME")
-    return bool(home and (Path(home) / "bin/java").exists()) or shutil.which("java") is not None
-
-
-def _check_address(address: str, schemes: tuple[str, ...]) -> None:
-    """Refuse an address where nobody listens; others, such as `yarn`, are the engine's to judge."""
+def _check_address(address: str) -> None:
+    """Refuse an address where nobody listens; schemes other than these are Dask's to judge."""
     parts = urlsplit(address)
-    if parts.scheme not in schemes:
+    if parts.scheme not in ("tcp", "tls"):
         return
     try:
         host_and_port = parts.hostname or "", parts.port or 0

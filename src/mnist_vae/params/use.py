@@ -44,44 +44,31 @@ class EmbeddingParams(Group):
     refine_steps: Annotated[int, Field(ge=0, le=1000)] = 0
     """Gradient steps that refine the encoder's q of each image (`vae.inference.Refiner`): better
     embeddings, for some ten times the time; 0 for the encoder's own."""
-    engine: Literal["in_process", "dask", "spark"] = "in_process"
+    engine: Literal["in_process", "dask"] = "in_process"
     """Where images are encoded, in the scoring too (`engines`)."""
     workers: PositiveInt | None = None
     """Processes of an engine that the run starts on this machine; None for one a core."""
     threads: PositiveInt = 1
     """Threads of TensorFlow in each process of an engine."""
     address: str | None = None
-    """Of an engine that runs already: a Dask scheduler, such as `tcp://host:8786`, or a Spark
-    master, such as `spark://host:7077`; None to start one."""
+    """Of a Dask scheduler that runs already, such as `tcp://host:8786`; None to start one."""
     scratch: str | None = None
-    """Folder that every worker can read, and with Spark write, at the same path; None for the
-    temporary folder of this machine."""
-    spark: dict[str, str | bool | int | float] = Field(default_factory=dict)
-    """Settings of Spark, such as `spark.executor.memory: 4g`."""
+    """Folder that every worker can read at the same path; None for the temporary folder of this
+    machine."""
 
     @model_validator(mode="after")
     def _engine_is_one(self) -> EmbeddingParams:
-        asked = {name: getattr(self, name) for name in ("workers", "address", "scratch", "spark")}
+        asked = {name: getattr(self, name) for name in ("workers", "address", "scratch")}
         given = ", ".join(name for name, value in asked.items() if value)
         if self.engine == "in_process" and given:
             raise ValueError(
-                f"`{given}` is for an engine with workers: expected `engine` to be dask or spark, "
-                "received in_process"
-            )
-        if self.engine != "spark" and self.spark:
-            raise ValueError(
-                "`spark` has settings of Spark: expected `engine` to be spark, received "
-                f"{self.engine}"
+                f"`{given}` is for an engine with workers: expected `engine` to be dask, received "
+                "in_process"
             )
         if self.workers and self.address:
             raise ValueError(
                 "a cluster that runs has its own workers: expected `workers` or `address`, "
                 f"received {self.workers} and {self.address}"
-            )
-        if self.engine == "spark" and self.scratch and "://" in self.scratch:
-            raise ValueError(
-                "Spark's scratch is a folder that is mounted on every machine: expected a path, "
-                f"received {self.scratch}"
             )
         return self
 
