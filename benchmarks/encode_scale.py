@@ -33,7 +33,7 @@ BATCH_SIZE = 1024
 
 def pass_over(folder: Path, count: int) -> Any:
     """Return what yields the rows of `count` images, batch by batch, each time it is called."""
-    from mnist_vae.engines.encoding import image_rows
+    from mnist_vae.encoding import image_rows
     from mnist_vae.images import StoredModelInput
 
     pixels = np.concatenate(read_images(folder))
@@ -55,8 +55,8 @@ def pass_over(folder: Path, count: int) -> Any:
 
 def contend(folder: Path, engine: str, workers: int, count: int) -> None:
     """Be a contender: say when it has started, then encode the images at each line of stdin."""
-    from mnist_vae.engines import Encoding, running
-    from mnist_vae.engines.encoding import encode, save_models
+    from mnist_vae.encoding import Encoding, encode, identity_of, save_models
+    from mnist_vae.engines import running
     from mnist_vae.params import EmbeddingParams
     from mnist_vae.vae.networks import build_decoder, build_encoder
 
@@ -68,14 +68,14 @@ def contend(folder: Path, engine: str, workers: int, count: int) -> None:
         began = time.perf_counter()
         if engine == "copy":
             save_models(models, *networks)
-            encode_all = lambda rows: (encode(batch, models, how) for batch in rows)  # noqa: E731
+            expected = identity_of(models)
+            encode_all = lambda rows: (encode([b], models, how, expected)[0] for b in rows)  # noqa: E731
         else:
             given = {} if engine == "in_process" else {"workers": workers}
             params = EmbeddingParams(engine=engine, batch_size=BATCH_SIZE, **given)
-            started = stack.enter_context(running(params, *networks, how))
+            encode_all = stack.enter_context(running(params, *networks, how))
             if engine == "dask":
-                pin(started)
-            encode_all = started.encode
+                pin()
         answer(time.perf_counter() - began)
         for _ in sys.stdin:
             began = time.perf_counter()
@@ -84,9 +84,11 @@ def contend(folder: Path, engine: str, workers: int, count: int) -> None:
             answer(time.perf_counter() - began)
 
 
-def pin(engine: Any) -> None:
+def pin() -> None:
     """Hold each worker of Dask to a core of its own."""
-    pids = engine._client.run(os.getpid).values()
+    from distributed import default_client
+
+    pids = default_client().run(os.getpid).values()
     for core, pid in zip(sorted(os.sched_getaffinity(0)), pids, strict=True):
         command = ["taskset", "--all-tasks", "--cpu-list", "--pid", str(core), str(pid)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

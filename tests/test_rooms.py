@@ -24,7 +24,17 @@ FLOORS = [
     },
     {"vae"},
     {"datasets", "figures", "retraining", "sheets"},
-    {"anomalies", "contracts", "embeddings", "engines", "report", "samplers", "scores", "recipe"},
+    {
+        "anomalies",
+        "contracts",
+        "embeddings",
+        "encoding",
+        "engines",
+        "report",
+        "samplers",
+        "scores",
+        "recipe",
+    },
     {"pipelines"},
     {"pipeline_registry"},
 ]

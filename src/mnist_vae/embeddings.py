@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mnist_vae.anomalies import Calibration
 from mnist_vae.contracts import check_models, embedding_schema, with_anomalies
 from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.engines import Encoding, Engine, check_engine, running
-from mnist_vae.engines.encoding import image_rows
+from mnist_vae.encoding import Encoding, image_rows
+from mnist_vae.engines import Engine, check_engine, running
 from mnist_vae.images import IMAGE_SHAPE, ImageSet
 from mnist_vae.origin import origin
 from mnist_vae.params import EmbeddingParams
@@ -57,7 +57,7 @@ def encoding_of(
     seed: int,
     calibration: Calibration | None = None,
 ) -> Encoding:
-    """Return how the images of a model's embeddings are encoded (`engines`)."""
+    """Return how the images of a model's embeddings are encoded."""
     return Encoding(
         model_version=training_summary["model_version"],
         reconstruction=training_summary["reconstruction"],
@@ -165,6 +165,6 @@ def _encoded(
             labelled="label" in schema.names,
         )
     )
-    for batch in engine.encode(rows):
+    for batch in engine(rows):
         columns = [batch.column(field.name).cast(field.type) for field in schema]
         yield pa.record_batch(columns, schema=schema)

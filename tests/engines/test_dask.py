@@ -2,25 +2,31 @@
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from kedro.io import DatasetError
 
+import mnist_vae
+from mnist_vae import engines
 from mnist_vae.datasets.stream import StreamedParquetDataset
-from mnist_vae.engines import EngineError
-from mnist_vae.engines import dask as dask_module
+from mnist_vae.encoding import EngineError, identity_of, save_models
 
 distributed = pytest.importorskip("distributed", reason="the extra `dask` is needed")
 psutil = pytest.importorskip("psutil", reason="the extra `dask` brings it")
 
+PACKAGE = Path(mnist_vae.__file__).parent
+
 
 @pytest.fixture(autouse=True)
 def small_tasks(monkeypatch):
-    monkeypatch.setattr(dask_module, "_ROWS_A_TASK", 200)
+    monkeypatch.setattr(engines, "_ROWS_A_TASK", 200)
 
 
 @pytest.fixture
@@ -43,19 +49,19 @@ def test_refined_ones_too(work, check_alike, cluster):
 
 
 def test_what_a_worker_says_is_said_by_the_run(work, cluster, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise EngineError("A worker cannot read the model.")
 
-    monkeypatch.setattr(dask_module, "encode", refuse)
+    monkeypatch.setattr(engines, "encode", refuse)
     with pytest.raises(EngineError, match=r"^A worker cannot read the model\.$"):
         work.stream(engine="dask", address=cluster.scheduler_address).read_all()
 
 
 def test_a_fault_on_a_worker_is_one_sentence(work, cluster, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise KeyError("encoder")
 
-    monkeypatch.setattr(dask_module, "encode", fail)
+    monkeypatch.setattr(engines, "encode", fail)
     message = r"^The Dask cluster at .* did not finish the encoding: .* KeyError: 'encoder'; look"
     with pytest.raises(EngineError, match=message):
         work.stream(engine="dask", address=cluster.scheduler_address).read_all()
@@ -66,8 +72,8 @@ def test_a_cluster_whose_workers_are_gone_for_long_is_given_up(
 ):
     target = tmp_path / "embeddings.parquet"
     target.write_bytes(b"the old ones")
-    monkeypatch.setattr(dask_module, "_SECONDS_WITHOUT_WORKERS", 1)
-    monkeypatch.setattr(dask_module, "_SECONDS_A_LOOK", 0.2)
+    monkeypatch.setattr(engines, "_SECONDS_WITHOUT_WORKERS", 1)
+    monkeypatch.setattr(engines, "_SECONDS_A_LOOK", 0.2)
     stream = work.stream(engine="dask", address=cluster.scheduler_address)
     stream.read_next_batch()
     cluster.scale(0)
@@ -78,7 +84,7 @@ def test_a_cluster_whose_workers_are_gone_for_long_is_given_up(
 
 
 def test_a_cluster_without_a_worker_is_refused(work, monkeypatch):
-    monkeypatch.setattr(dask_module, "_SECONDS_TO_JOIN", 1)
+    monkeypatch.setattr(engines, "_SECONDS_TO_JOIN", 1)
     with (
         distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
         pytest.raises(EngineError, match="expected a scheduler with a worker within 1 seconds"),
@@ -95,15 +101,15 @@ def test_a_killed_worker_loses_and_repeats_nothing_and_leaves_nothing_behind(
     work, check_alike, monkeypatch, tmp_path
 ):
     """The cluster is the run's own; the worker that takes up a late task dies of it, once."""
-    before, flag, encode_all = processes_of_this_run(), tmp_path / "killed", dask_module._encode_all
+    before, flag, encode = processes_of_this_run(), tmp_path / "killed", engines.encode
 
-    def dies_once(batches, models, how):
+    def dies_once(batches, **given):
         if batches[0].column("image_id")[0].as_py() >= 1500 and not flag.exists():
             flag.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
-        return encode_all(batches, models, how)
+        return encode(batches, **given)
 
-    monkeypatch.setattr(dask_module, "_encode_all", dies_once)
+    monkeypatch.setattr(engines, "encode", dies_once)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     table = work.stream(engine="dask", workers=2, scratch=str(scratch)).read_all()
@@ -129,10 +135,10 @@ def test_a_task_that_kills_every_worker_ends_the_run_and_the_old_output_stays(
     target = tmp_path / "embeddings.parquet"
     target.write_bytes(b"the old ones")
 
-    def deadly(batches, models, how):
+    def deadly(batches, **given):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(dask_module, "_encode_all", deadly)
+    monkeypatch.setattr(engines, "encode", deadly)
     with pytest.raises(DatasetError, match=r"did not finish .* received KilledWorker: "):
         StreamedParquetDataset(filepath=str(target)).save(work.stream(engine="dask", workers=1))
     assert target.read_bytes() == b"the old ones"
@@ -141,28 +147,82 @@ def test_a_task_that_kills_every_worker_ends_the_run_and_the_old_output_stays(
 @pytest.mark.slow
 def test_a_scheduler_that_dies_ends_the_run_and_the_old_output_stays(work, tmp_path, caplog):
     caplog.set_level(logging.CRITICAL, logger="distributed")
-    target, file = tmp_path / "embeddings.parquet", tmp_path / "scheduler.json"
+    target = tmp_path / "embeddings.parquet"
     target.write_bytes(b"the old ones")
-    common = ["--scheduler-file", str(file), "--no-dashboard", "--interface", "lo"]
-    scheduler = start("scheduler", *common, "--port", "0", cwd=tmp_path)
-    worker = start("worker", *common, "--nthreads", "1", cwd=tmp_path)
-    try:
-        with distributed.Client(scheduler_file=str(file), timeout=60) as client:
-            address = client.scheduler.address
+    with cluster_of_processes(tmp_path) as (address, scheduler):
         stream = work.stream(engine="dask", address=address)
         stream.read_next_batch()
         scheduler.kill()
         with pytest.raises(DatasetError, match=f"The Dask cluster at {address} did not finish"):
             StreamedParquetDataset(filepath=str(target)).save(stream)
+    assert target.read_bytes() == b"the old ones"
+
+
+@pytest.mark.slow
+def test_a_worker_with_other_code_of_the_package_ends_the_run_and_the_old_output_stays(
+    work, tmp_path
+):
+    """The worker's formula of log σ² differs; everything else of it is that of the run."""
+    target = tmp_path / "embeddings.parquet"
+    target.write_bytes(b"the old ones")
+    package = shutil.copytree(PACKAGE, tmp_path / "other/mnist_vae")
+    formula = package / "encoding.py"
+    changed = formula.read_text().replace("terms.z_log_var.T", "2 * terms.z_log_var.T")
+    assert changed != formula.read_text()
+    formula.write_text(changed)
+    message = r"^A worker on .*: expected its code \w+, received code \w+; install the package"
+    with cluster_of_processes(tmp_path, PYTHONPATH=str(tmp_path / "other")) as (address, _):
+        stream = work.stream(engine="dask", address=address)
+        with pytest.raises(DatasetError, match=message):
+            StreamedParquetDataset(filepath=str(target)).save(stream)
+    assert target.read_bytes() == b"the old ones"
+
+
+def test_a_worker_with_another_model_ends_the_run_and_the_old_output_stays(
+    work, cluster, monkeypatch, tmp_path
+):
+    """As where `embedding.scratch` is not one folder, but one on each machine."""
+    target = tmp_path / "embeddings.parquet"
+    target.write_bytes(b"the old ones")
+
+    def then_another(models):
+        identity = identity_of(models)
+        save_models(models, *reversed(work.networks))
+        return identity
+
+    monkeypatch.setattr(engines, "identity_of", then_another)
+    stream = work.stream(engine="dask", address=cluster.scheduler_address)
+    with pytest.raises(DatasetError, match=r"^A worker on .*: expected its model \w+, received"):
+        StreamedParquetDataset(filepath=str(target)).save(stream)
+    assert target.read_bytes() == b"the old ones"
+    assert [path.name for path in tmp_path.iterdir()] == ["embeddings.parquet"]
+
+
+@contextmanager
+def cluster_of_processes(folder, **environment):
+    """A scheduler and a worker as a user starts them, the worker in that environment."""
+    file = folder / "scheduler.json"
+    common = ["--scheduler-file", str(file), "--no-dashboard", "--interface", "lo"]
+    scheduler = start("scheduler", *common, "--port", "0", cwd=folder)
+    worker = start("worker", *common, "--nthreads", "1", cwd=folder, **environment)
+    try:
+        with distributed.Client(scheduler_file=str(file), timeout=60) as client:
+            address = client.scheduler.address
+        yield address, scheduler
     finally:
         for process in (scheduler, worker):
             process.kill()
             process.wait()
-    assert target.read_bytes() == b"the old ones"
 
 
-def start(what, *arguments, cwd):
+def start(what, *arguments, cwd, **environment):
     command = [sys.executable, "-m", "distributed.cli.dask_" + what, *arguments]
     if what == "worker":
         command.append("--no-nanny")
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )

@@ -8,17 +8,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mnist_vae import encoding
 from mnist_vae.anomalies import Calibration, batches_of_terms, score_of
 from mnist_vae.datasets.keras_model import KerasModelDataset
-from mnist_vae.engines import EngineError, scratch_folder
-from mnist_vae.engines.encoding import (
+from mnist_vae.encoding import (
     BatchEncoder,
     Encoding,
+    EngineError,
     encode,
     grouped,
+    identity_of,
     image_rows,
     save_models,
 )
+from mnist_vae.engines import scratch_folder
 
 N = 40
 
@@ -70,8 +73,9 @@ def test_however_the_rows_are_cut_they_become_the_same(work, rows, models, steps
     given = how(
         work, refine_steps=steps, calibration=calibration(work) if calibrated else None, threads=1
     )
-    whole = encode(rows, models, given)
-    parts = [encode(rows.slice(start, 7), models, given) for start in range(0, N, 7)]
+    (whole,) = encode([rows], models, given, identity_of(models))
+    cut = [rows.slice(start, 7) for start in range(0, N, 7)]
+    parts = encode(cut, models, given, identity_of(models))
     (joined,) = pa.Table.from_batches(parts).combine_chunks().to_batches()
     assert joined.column("image_id").equals(whole.column("image_id"))
     np.testing.assert_allclose(floats(joined), floats(whole), rtol=1e-5, atol=1e-6)
@@ -82,7 +86,7 @@ def test_however_the_rows_are_cut_they_become_the_same(work, rows, models, steps
 
 def test_other_columns_go_through_as_they_are_and_those_of_the_pixels_are_gone(work, rows, models):
     more = rows.append_column("where", pa.array([f"file {row}" for row in range(N)]))
-    result = encode(more, models, how(work))
+    (result,) = encode([more], models, how(work), identity_of(models))
     assert result.schema.names == [
         "image_id",
         "split",
@@ -104,7 +108,7 @@ def test_grey_values_that_no_byte_holds_are_not_rounded(work, models):
     images = work.splits[0].take(slice(N))
     darker = type(images)(images.model_input() * np.float32(0.3), images.image_id, images.split)
     (batch,) = image_rows(darker, N, latent_dim=2, seed=1, labelled=False)
-    result = encode(batch, models, how(work))
+    (result,) = encode([batch], models, how(work), identity_of(models))
     expected = work.networks[0](darker.pixels)[0].numpy()
     np.testing.assert_allclose(result.column("z_mean_01"), expected[:, 1], atol=1e-6)
 
@@ -114,7 +118,8 @@ def test_the_scores_of_anomalies_are_those_of_the_encoder_itself_refined_or_not(
     (of,) = batches_of_terms(*work.networks, images, "binary_crossentropy", 1)
     expected = score_of(threshold, *of)
     for steps in (0, 3):
-        result = encode(rows, models, how(work, refine_steps=steps, calibration=threshold))
+        given = how(work, refine_steps=steps, calibration=threshold)
+        (result,) = encode([rows], models, given, identity_of(models))
         scores = result.column("anomaly_score").to_numpy()
         np.testing.assert_allclose(scores, expected, rtol=1e-5)
         flags = result.column("is_anomaly").to_numpy(zero_copy_only=False)
@@ -130,13 +135,34 @@ def test_a_process_loads_the_models_once(work, rows, models, monkeypatch):
 
     monkeypatch.setattr(KerasModelDataset, "load", counted)
     for start in range(0, N, 7):
-        encode(rows.slice(start, 7), models, how(work))
+        encode([rows.slice(start, 7)], models, how(work), identity_of(models))
     assert len(loads) == 2, "the encoder and the decoder"
 
 
-def test_models_that_a_worker_cannot_read_are_said_in_one_sentence(work, rows, tmp_path):
+def test_models_that_a_worker_cannot_read_are_said_in_one_sentence(work, rows, models, tmp_path):
     with pytest.raises(EngineError, match=r"^A worker cannot read the model: .*embedding.scratch"):
-        encode(rows, str(tmp_path / "elsewhere"), how(work))
+        encode([rows], str(tmp_path / "elsewhere"), how(work), identity_of(models))
+
+
+@pytest.mark.parametrize("name", ["code", "libraries", "model"])
+def test_a_process_with_another_identity_than_the_run_encodes_nothing(
+    work, rows, models, name, monkeypatch
+):
+    monkeypatch.setattr(encoding, "BatchEncoder", None)
+    expected = identity_of(models)._replace(**{name: "another"})
+    message = rf"^A worker on .*: expected its {name} another, received {name} \w{{16}}; install"
+    with pytest.raises(EngineError, match=message):
+        encode([rows], models, how(work), expected)
+
+
+def test_the_identity_of_models_follows_from_both_files(work, models):
+    before = identity_of(models)
+    for path in (Path(models) / "encoder.keras", Path(models) / "decoder.keras"):
+        whole = path.read_bytes()
+        path.write_bytes(whole + b"more")
+        assert identity_of(models) == before._replace(model=identity_of(models).model) != before
+        path.write_bytes(whole)
+    assert identity_of(models) == before
 
 
 @pytest.mark.parametrize("size", [1, 8, 16, 1000])
@@ -170,7 +196,7 @@ def test_the_scratch_folder_may_be_a_url():
 
 DEFAULT_PATH = """
 import sys
-import mnist_vae.engines, mnist_vae.engines.encoding, mnist_vae.embeddings
+import mnist_vae.engines, mnist_vae.encoding, mnist_vae.embeddings
 assert not {"tensorflow", "keras"} & set(sys.modules), "before anything is encoded"
 import numpy as np
 from mnist_vae.embeddings import embed, new_image_set

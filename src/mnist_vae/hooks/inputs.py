@@ -13,8 +13,8 @@ from mnist_vae.backend import BackendError, backend_name
 from mnist_vae.datasets.idx import IdxDataset
 from mnist_vae.datasets.in_use import ReleaseFileDataset
 from mnist_vae.datasets.keras_model import KerasModelDataset
-from mnist_vae.engines.errors import EngineError
-from mnist_vae.engines.requirements import check_engine
+from mnist_vae.encoding import EngineError
+from mnist_vae.engines import check_engine
 from mnist_vae.params import check_parameters
 from mnist_vae.retraining.job import JOB_PIPELINES, JOBS
 from mnist_vae.retraining.names import in_environment

@@ -1,4 +1,4 @@
-"""Rows of images to rows of embeddings: the one function that every engine runs.
+"""Rows of images to rows of embeddings: the function that both engines run.
 
 Both are Arrow record batches, so that a batch goes to another process as it is. What an image's
 row becomes depends on that row alone: the noise of its draw of z travels beside its pixels.
@@ -7,19 +7,23 @@ row becomes depends on that row alone: the noise of its draw of z travels beside
 from __future__ import annotations
 
 import functools
+import hashlib
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import fsspec
 import numpy as np
 import pyarrow as pa
+from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
 from mnist_vae.anomalies import Calibration, score_of
 from mnist_vae.datasets.images import nullable_labels
 from mnist_vae.datasets.keras_model import KerasModel, KerasModelDataset
-from mnist_vae.engines.errors import EngineError
+from mnist_vae.fingerprints import result_fingerprints
 from mnist_vae.images import N_PIXELS, ImageSet, flatten, latent_columns, normalize
 
 PIXELS, NOISE = "pixels", "noise"
@@ -28,9 +32,28 @@ PIXELS, NOISE = "pixels", "noise"
 _NETWORKS = ("encoder", "decoder")
 
 
+class EngineError(DatasetError):
+    """An engine is missing, cannot be reached, or ended before all images were encoded.
+
+    It is raised while the embeddings are saved, as they are encoded only then; Kedro passes on
+    errors of datasets as they are.
+    """
+
+
+class Identity(NamedTuple):
+    """Names of what embeddings follow from besides the images: equal names, equal embeddings."""
+
+    code: str
+    """Of the sources of this package."""
+    libraries: str
+    """Of the versions of Keras, its backend and NumPy."""
+    model: str
+    """Of the files of both networks."""
+
+
 @dataclass(frozen=True)
 class Encoding:
-    """How images are encoded, beside which model does it.
+    """How images are encoded, but not by which model.
 
     Attributes:
         model_version: Name of the model, which every row has.
@@ -100,33 +123,40 @@ def save_models(folder: str, encoder: KerasModel, decoder: KerasModel) -> None:
         KerasModelDataset(filepath=f"{folder}/{name}.keras").save(model)
 
 
-def encode(batch: pa.RecordBatch, models: str, how: Encoding) -> pa.RecordBatch:
-    """Return the embeddings of images, in a process that may have seen no model yet.
+def identity_of(models: str) -> Identity:
+    """Return what this process has: its own code and libraries, and the models in a folder."""
+    digest = hashlib.sha256()
+    for name in _NETWORKS:
+        with fsspec.open(f"{models}/{name}.keras", "rb") as file:
+            digest.update(file.read())
+    return Identity(**result_fingerprints(), model=digest.hexdigest()[:16])
+
+
+def encode(
+    batches: list[pa.RecordBatch], models: str, how: Encoding, expected: Identity
+) -> list[pa.RecordBatch]:
+    """Return the embeddings of each batch of images, in a process that may have seen no model yet.
 
     The models are loaded once a process. Nothing imports TensorFlow before the first call, so that
     a process may be forked until then.
 
     Args:
-        batch: `pixels` and `noise` of each image, as `image_rows` yields them, and other columns.
+        batches: `pixels` and `noise` of each image, as `image_rows` yields them, and other columns.
         models: Folder with `encoder.keras` and `decoder.keras`, such as that of a release: a path
             or an fsspec URL.
         how: What to do with them.
-
-    Returns:
-        The other columns as they are; `z_mean_00`..., `z_log_var_00`..., `reconstruction` and `kl`
-        (float32, nats); `model_version`; with a calibration `anomaly_score` (float32) and
-        `is_anomaly` (bool).
+        expected: What the run has.
 
     Raises:
-        EngineError: This process cannot read the models.
+        EngineError: This process cannot read the models, or has other ones or other code.
     """
     with _loading:  # threads of one process would load them twice
-        encoder = _encoder(models, how)
-    return encoder(batch)
+        encoder = _encoder(models, how, expected)
+    return [encoder(batch) for batch in batches]
 
 
 class BatchEncoder:
-    """The same with networks that are loaded already."""
+    """Turns rows of images into rows of embeddings."""
 
     def __init__(self, encoder: KerasModel, decoder: KerasModel, how: Encoding) -> None:
         """Create it.
@@ -146,7 +176,17 @@ class BatchEncoder:
         )
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the embeddings of the images, as `encode` does."""
+        """Return the embeddings of images.
+
+        Args:
+            batch: `pixels` and `noise` of each image, as `image_rows` yields them, and other
+                columns.
+
+        Returns:
+            The other columns as they are; `z_mean_00`..., `z_log_var_00`..., `reconstruction` and
+            `kl` (float32, nats); `model_version`; with a calibration `anomaly_score` (float32) and
+            `is_anomaly` (bool).
+        """
         values = _matrix(batch.column(PIXELS))
         pixels = normalize(values) if values.shape[1] == N_PIXELS else values.view(np.float32)
         noise = _matrix(batch.column(NOISE)).view(np.float32)
@@ -191,14 +231,19 @@ _loading = threading.Lock()
 
 
 @functools.lru_cache(maxsize=2)
-def _encoder(models: str, how: Encoding) -> BatchEncoder:
-    """Load the pair, after the threads of this process are counted out."""
-    if how.threads is not None:
-        _limit_threads(how.threads)
+def _encoder(models: str, how: Encoding, expected: Identity) -> BatchEncoder:
+    """Load the pair, after the threads of this process are limited."""
     try:
+        found = identity_of(models)
+        if found != expected:
+            raise _another(found, expected)
+        if how.threads is not None:
+            _limit_threads(how.threads)
         encoder, decoder = (
             KerasModelDataset(filepath=f"{models}/{name}.keras").load() for name in _NETWORKS
         )
+    except EngineError:
+        raise
     except Exception as error:
         raise EngineError(
             f"A worker cannot read the model: expected encoder.keras and decoder.keras in {models},"
@@ -206,6 +251,18 @@ def _encoder(models: str, how: Encoding) -> BatchEncoder:
             "worker can read at the same path."
         ) from error
     return BatchEncoder(encoder, decoder, how)
+
+
+def _another(found: Identity, expected: Identity) -> EngineError:
+    differs = [name for name in Identity._fields if getattr(found, name) != getattr(expected, name)]
+    names = [
+        ", ".join(f"{name} {getattr(of, name)}" for name in differs) for of in (expected, found)
+    ]
+    return EngineError(
+        f"A worker on {socket.gethostname()} would make other embeddings than the run: expected "
+        f"its {names[0]}, received {names[1]}; install the package and the libraries of the run "
+        "there, and see that `embedding.scratch` is the same folder everywhere."
+    )
 
 
 def _limit_threads(threads: int) -> None:

@@ -6,7 +6,8 @@ import socket
 import click
 import pytest
 
-from mnist_vae.engines import EngineError, check_engine
+from mnist_vae.encoding import EngineError
+from mnist_vae.engines import check_engine
 from mnist_vae.params import EmbeddingParams
 from tests.conftest import run
 
@@ -41,4 +42,4 @@ def test_a_run_is_refused_before_its_first_node(monkeypatch, project):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(click.ClickException, match="The engine dask is not installed"):
         run(project, **{"embedding": {"engine": "dask"}})
-    assert not (project / "data/test").exists()
+    assert not list((project / "data/test").rglob("*.parquet"))
