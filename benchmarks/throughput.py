@@ -11,7 +11,6 @@ machine has to be idle otherwise.
 
 ours           `mnist_vae.vae.training.fit` with the default parameters, all its callbacks too.
 ours_streamed  The same with the images on disk, 16,384 of them shuffled at a time.
-ours_jax       The same on JAX (KERAS_BACKEND=jax); null where it is not installed.
 plain_keras    The same networks and -ELBO as most would write them: a `train_step` with a
                gradient tape, cross-entropy of the sigmoid's output, Adam, `fit` on a float32 array.
 torch_eager    The same networks in PyTorch: cross-entropy from logits, fused Adam, the images
@@ -92,11 +91,6 @@ def _on_disk(train: Any, path: Path) -> Any:
 
 def _ours_streamed(folder: Path, batch_size: int, turn: Turn) -> None:
     _ours(folder, batch_size, turn, streamed=True, shuffle_images=16_384)
-
-
-def _ours_jax(folder: Path, batch_size: int, turn: Turn) -> None:
-    os.environ["KERAS_BACKEND"] = "jax"  # before Keras is imported
-    _ours(folder, batch_size, turn)
 
 
 def plain_vae(seed: int) -> Any:
@@ -256,7 +250,6 @@ def _take_turns(epoch: Callable[[], None], n_images: int, turn: Turn) -> NoRetur
 CONTESTANTS: dict[str, Callable[[Path, int, Turn], None]] = {
     "ours": _ours,
     "ours_streamed": _ours_streamed,
-    "ours_jax": _ours_jax,
     "plain_keras": _plain_keras,
     "torch_eager": _torch_eager,
     "torch_compile": _torch_compile,
@@ -334,7 +327,7 @@ def _start(
     try:
         worker.rate()
     except RuntimeError as error:
-        if "torch" not in name and "BackendError" not in str(error):
+        if "torch" not in name:
             raise
         common.say(f"{error}; its figures are null")
         return None
@@ -411,8 +404,6 @@ def main() -> None:
         "ours_to_matmul_limit_at_128": limits[128],
         "ours_to_matmul_limit_at_default": limits[default],
         "ours_streamed_to_ours_at_default": ("ours", default),
-        "ours_jax_to_ours_at_128": ("ours", 128),
-        "ours_jax_to_ours_at_default": ("ours", default),
     }
 
     def rates_of(name: str, size: int) -> list[float]:

@@ -12,7 +12,6 @@ PACKAGE = Path(mnist_vae.__file__).parent
 # From the ground up. What is on no floor is around a run: it may import all, and no floor it.
 FLOORS = [
     {
-        "backend",
         "corruptions",
         "deadline",
         "images",

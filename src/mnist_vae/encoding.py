@@ -46,7 +46,7 @@ class Identity(NamedTuple):
     code: str
     """Of the sources of this package."""
     libraries: str
-    """Of the versions of Keras, its backend and NumPy."""
+    """Of the versions of Keras, TensorFlow and NumPy."""
     model: str
     """Of the files of both networks."""
 

@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 from kedro.io.core import AbstractDataset, DatasetError
 
 from mnist_vae import __version__
-from mnist_vae.backend import backend_libraries
 
 COMMIT = "MNIST_VAE_COMMIT"
 """The environment variable that names the commit where there is no git, as in an image."""
@@ -57,10 +56,7 @@ class ProvenanceDataset(AbstractDataset[NoReturn, dict[str, Any]]):
             "versions": {
                 "mnist-vae": __version__,
                 "python": platform.python_version(),
-                **{
-                    package: version(package)
-                    for package in sorted({*_PACKAGES, *backend_libraries()})
-                },
+                **{package: version(package) for package in _PACKAGES},
             },
             "git_commit": os.environ.get(COMMIT) or _git_commit(),
         }

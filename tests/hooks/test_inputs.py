@@ -1,4 +1,4 @@
-"""What a run is refused for before any node runs: a missing input."""
+"""What a run is refused for before any node runs: a missing input, another backend."""
 
 import click
 import pytest
@@ -13,6 +13,13 @@ def refused(project, pipeline, **params):
     with pytest.raises(click.ClickException) as error:
         run(project, pipeline, **params)
     return error.value.message
+
+
+def test_another_backend_of_keras_is_refused_before_any_work(project, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    message = "expected KERAS_BACKEND to be tensorflow, received torch; leave it out."
+    assert refused(project, "data").endswith(message)
+    assert not list((project / "data/test").rglob("*.parquet"))
 
 
 def test_reporting_without_its_inputs_names_them_their_paths_and_what_to_run_first(project):

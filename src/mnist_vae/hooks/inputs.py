@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,7 +10,6 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io.core import AbstractVersionedDataset, DatasetError
 
-from mnist_vae.backend import BackendError, backend_name
 from mnist_vae.datasets.idx import IdxDataset
 from mnist_vae.datasets.in_use import ReleaseFileDataset
 from mnist_vae.datasets.keras_model import KerasModelDataset
@@ -47,13 +47,16 @@ class InputCheck:
         """Look at the inputs of the run that none of its nodes makes.
 
         Raises:
-            click.ClickException: An input, the backend or the engine is missing, a version is asked
-                for where there are none, or a parameter contradicts the model that is loaded.
+            click.ClickException: Keras has another backend, an input or the engine is missing, a
+                version is asked for where there are none, or a parameter contradicts the model that
+                is loaded.
         """
-        try:
-            backend_name()
-        except BackendError as error:
-            raise click.ClickException(str(error)) from error
+        backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+        if backend != "tensorflow":
+            raise click.ClickException(
+                "Keras is asked to compute on another backend: expected KERAS_BACKEND to be "
+                f"tensorflow, received {backend}; leave it out."
+            )
         _check_versions(run_params["load_versions"] or (), catalog)
         if "params:embedding" in pipeline.inputs():
             try:

@@ -1,7 +1,7 @@
 """The variational autoencoder: networks, losses, training model. Keras only, no Kedro, no files.
 
-Importing this package imports Keras and its backend, which takes many seconds: do so inside node
-bodies. What knows the backend, TensorFlow or JAX, is in `engine`.
+Importing this package imports Keras and TensorFlow, which takes many seconds: do so inside node
+bodies.
 """
 
 import atexit
@@ -14,8 +14,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 
-from mnist_vae.backend import TENSORFLOW, backend_name
-
 # Lines of level info in TensorFlow's own log, and its warning that they come to stderr.
 _CHATTER = "^(I[0-9]{4} |WARNING: All log messages before absl)"
 
@@ -25,12 +23,9 @@ _FOR_NOTHING = ("IPython", "jax", "matplotlib", "sklearn")
 
 
 def _import_keras() -> None:
-    os.environ["KERAS_BACKEND"] = name = backend_name()  # whatever Keras' own file says
-    hidden = [module for module in _FOR_NOTHING if module != name]
-    with _as_if_not_installed(hidden), _out_of_the_way_of_the_collector():
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever Keras' own file says
+    with _as_if_not_installed(_FOR_NOTHING), _out_of_the_way_of_the_collector():
         import_module("keras")
-        if name != TENSORFLOW:
-            import_module("tensorflow")  # as Keras does where it saves a model, but not quietly
 
 
 @contextmanager

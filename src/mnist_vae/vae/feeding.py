@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from mnist_vae.streamed import StreamedImages
-from mnist_vae.vae import engine
 
 SHUFFLE_IMAGES = 65_536
 """Streamed images that are shuffled at a time, unless it is said otherwise: 51 MB."""
@@ -67,9 +67,23 @@ class Batches:
         order = np.random.default_rng((self._seed or 0, epoch))
         self._order = order.permutation(len(self._images))
 
-    def dataset(self) -> Any:
-        """Return the batches for Keras, in the order that is set when they are asked for."""
-        return engine.feed(self.__getitem__, len(self), self._images.shape[1], self._images.dtype)
+    def dataset(self) -> tf.data.Dataset:
+        """Return the batches for Keras, float32 in [0, 1], in the order that is set then.
+
+        Each is asked for between two steps, and the images stay where they are until then: on few
+        cores threads of its own would only be in the way of the step's.
+        """
+        kind = tf.as_dtype(self._images.dtype)
+
+        def batch(index: Any) -> Any:
+            images = tf.numpy_function(self.__getitem__, [index], kind)
+            images = tf.ensure_shape(images, (None, self._images.shape[1]))
+            return tf.cast(images, tf.float32) / 255.0 if kind == tf.uint8 else images
+
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        options.threading.private_threadpool_size = 1
+        return tf.data.Dataset.range(len(self)).map(batch).with_options(options)
 
 
 class StreamedBatches(Batches):

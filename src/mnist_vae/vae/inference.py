@@ -8,6 +8,7 @@ Variational Autoencoders, 2018).
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from statistics import NormalDist
@@ -15,10 +16,10 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
 
-from mnist_vae.vae import engine
 from mnist_vae.vae.losses import RECONSTRUCTIONS, kl_divergence
 from mnist_vae.vae.networks import logits_model, reparameterize
 
@@ -42,6 +43,16 @@ class Posterior(NamedTuple):
     """μ, `[n, latent_dim]`."""
     z_log_var: Floats
     """log σ², `[n, latent_dim]`."""
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function compiled by XLA, anew for each shape of its arguments."""
+    # A partial each: TensorFlow would take several for one that it compiles too often. Nothing
+    # here branches by Python on a tensor; to look for that is half the time of tracing.
+    by_xla: Callable[..., Any] = tf.function(
+        functools.partial(function), jit_compile=True, autograph=False
+    )
+    return by_xla
 
 
 def encode(encoder: keras.Model, pixels: Floats) -> Posterior:
@@ -161,7 +172,7 @@ class Refiner:
         self._starts: StartGrid | None = None
         if steps and isinstance(reconstruction, str) and latent_dim <= FEW_DIMENSIONS:
             self._starts = StartGrid(self._logits, reconstruction)
-        self._compiled = engine.compiled(self._descend)
+        self._compiled = compiled(self._descend)
 
     def __call__(self, pixels: Floats, posterior: tuple[Any, Any]) -> Posterior:
         """Return the refined q of images.
@@ -188,19 +199,21 @@ class Refiner:
         return Posterior(*(np.asarray(term)[: len(pixels)] for term in refined))
 
     def _descend(self, pixels: Any, z_mean: Any, z_log_var: Any) -> Any:
-        def step(number: Any, z_mean: Any, z_log_var: Any) -> Any:
-            draws = engine.uniform([1, z_mean.shape[1]], self._seed, number)
+        def step(number: Any, *posterior: Any) -> Any:
+            draws = tf.random.stateless_uniform([1, z_mean.shape[1]], [self._seed, number])
             share = ops.cast(number, "float32") / self._steps
-            return refine_step(self._logits, self._term, pixels, (z_mean, z_log_var), draws, share)
+            refined = refine_step(self._logits, self._term, pixels, posterior, draws, share)
+            return number + 1, *refined
 
-        return engine.repeat(self._steps, step, (z_mean, z_log_var))
+        start = (tf.constant(0), z_mean, z_log_var)
+        return tf.while_loop(lambda number, *_: number < self._steps, step, start)[1:]
 
 
 def refine_step(
     logits: Callable[[Any], Any],
     term: Callable[[Any, Any], Any],
     pixels: Any,
-    posterior: tuple[Any, Any],
+    posterior: tuple[Any, ...],
     draws: Any,
     share: Any,
     kl_weight: Any = 1.0,
@@ -221,13 +234,13 @@ def refine_step(
     signs = ops.sign(draws - 0.5)
     epsilon = ops.stack([signs, -signs])  # [2, 1 or batch, latent_dim]
 
-    def loss(z_mean: Any, z_log_var: Any) -> Any:
+    with tf.GradientTape() as tape:
+        tape.watch(posterior)
         z = reparameterize(z_mean, z_log_var, epsilon)  # [2, batch, latent_dim]
         values = logits(ops.reshape(z, (-1, z_mean.shape[1])))
         reconstruction = ops.sum(term(ops.concatenate([pixels, pixels]), values)) / 2
-        return reconstruction + kl_weight * ops.sum(kl_divergence(z_mean, z_log_var))
-
-    by_mean, by_log_var = engine.gradients(loss, (z_mean, z_log_var))
+        loss = reconstruction + kl_weight * ops.sum(kl_divergence(z_mean, z_log_var))
+    by_mean, by_log_var = tape.gradient(loss, posterior)
     sigma = ops.exp(0.5 * z_log_var)
     most, rate = _MOST_DEVIATIONS * sigma, _RATE * (1 - share)
     return (
@@ -326,7 +339,10 @@ class LinearJoint:
             return _linear_joint(z, logits(z), reconstruction)
 
         self.latent_dim: int = logits.input_shape[-1]
-        self._parts = engine.compiled_for_any_number(parts, self.latent_dim)
+        points = tf.TensorSpec((None, self.latent_dim), tf.float32)  # compiled once for any number
+        self._parts = tf.function(
+            functools.partial(parts), input_signature=[points], autograph=False
+        )
 
     def __call__(self, z: Floats) -> tuple[Floats, Floats]:
         """Return a and b for these points."""

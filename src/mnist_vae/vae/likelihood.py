@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from tqdm import tqdm
 
-from mnist_vae.vae import engine
-from mnist_vae.vae.inference import FEW_DIMENSIONS, LinearJoint
+from mnist_vae.vae.inference import FEW_DIMENSIONS, LinearJoint, compiled
 from mnist_vae.vae.losses import RECONSTRUCTIONS
 from mnist_vae.vae.networks import logits_model, reparameterize
 
@@ -352,7 +351,7 @@ def importance_weighted_bounds(
         prior_ratio = 0.5 * ops.sum(ops.square(epsilon) + z_log_var - ops.square(z), axis=-1)
         return prior_ratio - ops.stack([term(pixels, value) for value in ops.unstack(values)])
 
-    compiled = engine.compiled(log_weights)
+    compiled_weights = compiled(log_weights)
     noise = np.random.default_rng(seed)
     z_mean, z_log_var = map(np.asarray, posterior)
     bounds = np.empty((len(draws), len(pixels)))
@@ -363,7 +362,7 @@ def importance_weighted_bounds(
         chunks = []
         for _ in range(-(-draws[-1] // _DRAWS)):
             epsilon = noise.standard_normal((_DRAWS, _IMAGES, z_mean.shape[1]), np.float32)
-            chunks.append(compiled(pixels[rows], z_mean[rows], z_log_var[rows], epsilon))
+            chunks.append(compiled_weights(pixels[rows], z_mean[rows], z_log_var[rows], epsilon))
         weights = np.concatenate(chunks)[: draws[-1], : len(pixels) - start].astype(np.float64)
         for row, number in zip(bounds, draws, strict=True):
             groups = logsumexp(weights.reshape(-1, number, weights.shape[1]), axis=1)

@@ -154,9 +154,9 @@ class Autoencoder:
         """Return the best mean of each image, `[n, latent_dim]`: `z_mean` or one of the grid."""
         from keras import ops
 
-        from mnist_vae.vae import engine
+        from mnist_vae.vae.inference import compiled
 
-        score = engine.compiled(
+        score = compiled(
             lambda pixels, z, logits: (
                 observation.negative_log_likelihood(pixels, logits)
                 + 0.5 * ops.sum(ops.square(z), axis=-1)
