@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,3 +48,10 @@ def kedro(
         text=True,
         timeout=timeout,
     )
+
+
+def without_start_of_tensorflow(log: str) -> str:
+    """The log without the lines that TensorFlow writes before it reads any log level."""
+    lines = log.splitlines(keepends=True)
+    chatter = re.compile(r"I0000 \S+ +\d+ \w+\.cc:\d+\]|WARNING: All log messages before absl")
+    return "".join(line for line in lines if not chatter.match(line))

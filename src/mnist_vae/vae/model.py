@@ -156,10 +156,8 @@ class VariationalAutoencoder(keras.Model):
                 seed_generator=self.seed_generator,
             )
             z = reparameterize(*refined, self.encoder.get_layer("z").noise(z_mean))
-            share = objective.refined_share
-            reconstruction = (1 - share) * reconstruction + share * term(
-                pixels, self.decoder_logits(z)
-            )
+            share, best = objective.refined_share, term(pixels, self.decoder_logits(z))
+            reconstruction = (1 - share) * reconstruction + share * best
             kl = (1 - share) * kl + share * kl_divergence(*refined)
         self.add_loss(ops.mean(reconstruction) + weight * ops.mean(kl))
         return ElboTerms(reconstruction, kl, z_mean, z_log_var)
