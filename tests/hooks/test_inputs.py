@@ -1,9 +1,12 @@
 """What a run is refused for before any node runs: a missing input, another backend."""
 
+import re
+
 import click
 import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from kedro.io import DatasetNotFoundError
 
 from tests.conftest import run
 from tests.retrainings import retrain
@@ -73,3 +76,35 @@ def test_a_scoring_is_not_asked_for_another_model_than_there_is(copied):
     line = retrain(copied, "scoring", **{"model.latent_dim": 7})
     assert line["outcome"] == "failed"
     assert line["reason"].startswith("Parameter `model.latent_dim` contradicts the model")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("latent_dim: 5", "`model.latent_dim` .* expected 2, received 5; take it out of conf"),
+        ("hidden_units: [64]", r"`model.hidden_units` .* expected \[512, 256\], received \[64\]"),
+        ("reconstruction: mse", "`model.reconstruction` .* expected binary_crossentropy"),
+    ],
+)
+@pytest.mark.parametrize("pipeline", ["generation", "embedding", "evaluation"])
+def test_a_model_of_other_parameters_than_those_in_conf_is_refused(copied, given, words, pipeline):
+    (copied / "conf/local").mkdir(exist_ok=True)
+    (copied / "conf/local/parameters.yml").write_text(f"model: {{{given}}}\n")
+    assert re.search(f"^Parameter {words}", refused(copied, pipeline))
+
+
+def test_what_conf_says_of_the_beginning_of_a_training_contradicts_no_model(copied):
+    (copied / "conf/local").mkdir(exist_ok=True)
+    (copied / "conf/local/parameters.yml").write_text(
+        "model: {decoder_initialization: glorot, latent_dim: 2}\n"
+    )
+    run(copied, "generation")
+
+
+def test_a_version_of_an_entry_that_is_not_there_is_refused(project):
+    bootstrap_project(project)
+    with (
+        KedroSession.create(project, env="test") as session,
+        pytest.raises(DatasetNotFoundError, match=r"\[encodr\] are not found in the catalog"),
+    ):
+        session.run(pipeline_names=["generation"], load_versions={"encodr": "2026"})

@@ -15,7 +15,7 @@ from mnist_vae.datasets.in_use import ReleaseFileDataset
 from mnist_vae.datasets.keras_model import KerasModelDataset
 from mnist_vae.encoding import EngineError
 from mnist_vae.engines import check_engine
-from mnist_vae.params import check_parameters
+from mnist_vae.params import ModelParams, check_parameters
 from mnist_vae.retraining.job import JOB_PIPELINES, JOBS
 from mnist_vae.retraining.names import in_environment
 
@@ -73,9 +73,8 @@ class InputCheck:
             _check_made([name for name in inputs if name in catalog], catalog, env)
         asked = (run_params["runtime_params"] or {}).get("model") or {}
         models = [name for name in _MODELS if name in inputs and catalog.exists(name)]
-        if asked and models:
-            wanted = check_parameters(self._parameters).model.model_dump(mode="json")
-            _check_model({key: wanted[key] for key in asked}, models[0], catalog, env)
+        if models:
+            _check_model(check_parameters(self._parameters).model, asked, models[0], catalog, env)
 
 
 def _check_versions(names: Iterable[str], catalog: CatalogProtocol[Any, Any]) -> None:
@@ -151,23 +150,41 @@ def _path_of(dataset: Any) -> str:
 
 
 def _check_model(
-    asked: dict[str, Any], model: str, catalog: CatalogProtocol[Any, Any], env: str
+    wanted: ModelParams,
+    given: Iterable[str],
+    model: str,
+    catalog: CatalogProtocol[Any, Any],
+    env: str,
 ) -> None:
-    """Refuse parameters of `model` that the model which is loaded was not made with."""
+    """Refuse parameters of `model` that the model which is loaded was not made with.
+
+    Args:
+        wanted: The parameters as they are after environment and `--params`.
+        given: Those of them that `--params` has.
+        model: The catalog entry of the model.
+        catalog: The catalog of the run.
+        env: The option of the environment, for commands.
+    """
     dataset, maker = catalog[model], "training"
-    if isinstance(dataset, ReleaseFileDataset):
+    in_service = isinstance(dataset, ReleaseFileDataset)
+    if in_service:
         dataset, maker = dataset.file(), "retraining"
     if not isinstance(dataset, KerasModelDataset):
         return
     loaded: dict[str, Any] = dataset.architecture()
     if catalog.exists("training_summary"):
         loaded["reconstruction"] = catalog["training_summary"].load()["reconstruction"]
-    for key, value in asked.items():
-        if loaded.get(key) != value:
+    # What conf has as it is by default asks for nothing; and to a release it is of the next one.
+    default = (
+        wanted.model_dump(mode="json") if in_service else ModelParams().model_dump(mode="json")
+    )
+    for key, value in wanted.model_dump(mode="json").items():
+        from_conf = key in loaded and value != default[key]
+        if (key in given or from_conf) and loaded.get(key) != value:
             expected = f"{loaded[key]}" if key in loaded else "none, as only a training reads it"
             raise click.ClickException(
                 f"Parameter `model.{key}` contradicts the model that the run loads, "
-                f"{_path_of(dataset)}: expected {expected}, received {value}; leave it out, or "
-                f"make such a model first, with `kedro run --pipelines {maker}{env} --params "
-                f"model.{key}={value}`."
+                f"{_path_of(dataset)}: expected {expected}, received {value}; take it out of "
+                f"{'--params' if key in given else 'conf'}, or make such a model first, with "
+                f"`kedro run --pipelines {maker}{env} --params model.{key}={value}`."
             )
