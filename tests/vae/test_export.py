@@ -95,6 +95,16 @@ def test_a_difference_is_measured_by_the_largest_value_of_its_output():
     assert off_by / 10 < export.check_encoder(exported, encoder, PIXELS) < 1e-5
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_pixels_of_which_a_trained_decoder_is_sure_overflow_nothing():
+    """Their logits are beyond ±88, whose exponential float32 does not hold."""
+    decoder = build_decoder(activation="silu", seed=1)
+    bias = decoder.get_layer("logits").weights[1]
+    bias.assign(np.where(np.arange(784) % 2, 150, -150).astype(np.float32))
+    exported = export.decoder_to_onnx(decoder, {})
+    assert export.check_decoder(exported, decoder, Z[:, :2]) < 1e-5
+
+
 def test_the_inference_encoder_has_the_weights_and_no_layer_of_this_project():
     encoder = build_encoder(latent_dim=3, seed=1)
     plain = export.inference_encoder(encoder)
