@@ -26,7 +26,8 @@ def promote(project: Path, **files: str | Path) -> Release:
     releases = releases_of(project)
     folder = releases.folder / "candidate"
     folder.mkdir(parents=True)
-    for name, content in files.items():
+    run = {"parameters": {"embedding": {"refine_steps": 0}}}
+    for name, content in {"run_manifest__json": json.dumps(run), **files}.items():
         path = folder / name.replace("__", ".")
         if isinstance(content, Path):
             shutil.copy(content, path)
@@ -45,7 +46,20 @@ def promote_last_trained(project: Path, **more: str | Path) -> Release:
     """Put what the last `kedro run` has trained in service."""
     data = project / "data/test"
 
+    summary = json.loads((data / "06_models/training_summary.json").read_text())
+    calibration = {
+        "model_version": summary["model_version"],
+        "reconstruction": summary["reconstruction"],
+        "score": "excess",
+        "false_positive_rate": 0.05,
+        "threshold": 1.0,
+        "n_validation": 3,
+        "entropy_cap": 1.0,
+        "latent_means": [[0.0, 0.0]],
+        "latent_precision": [[1.0, 0.0], [0.0, 1.0]],
+    }
     files = {
+        "anomaly_calibration__json": json.dumps(calibration),
         "encoder__keras": data / "06_models/encoder.keras",
         "decoder__keras": data / "06_models/decoder.keras",
         "inference_encoder__keras": data / "06_models/inference_encoder.keras",
@@ -54,6 +68,7 @@ def promote_last_trained(project: Path, **more: str | Path) -> Release:
         "training_summary__json": data / "06_models/training_summary.json",
         "training_history__parquet": data / "06_models/training_history.parquet",
         "metrics__json": data / "08_reporting/metrics.json",
+        "run_manifest__json": data / "08_reporting/run_manifest.json",
         **{
             f"{split}_images__parquet": data / f"05_model_input/{split}_images.parquet"
             for split in ("train", "validation", "test")
@@ -61,18 +76,19 @@ def promote_last_trained(project: Path, **more: str | Path) -> Release:
         "latent_embeddings__parquet": data / "07_model_output/latent_embeddings.parquet",
         "learning_curves__json": data / "08_reporting/learning_curves.json",
         "latent_scatter__json": data / "08_reporting/latent_scatter.json",
-        "generated_sheet__png": data / "08_reporting/generated_sheet.png",
+        "generated_images__parquet": data / "07_model_output/generated_images.parquet",
+        **{
+            f"{name}__png": data / f"08_reporting/{name}.png"
+            for name in (
+                "generated_sheet",
+                "latent_manifold",
+                "interpolations",
+                "reconstruction_sheet",
+            )
+        },
     }
     return promote(project, **{**files, **more})
 
 
 def roll_back(project: Path, to: str) -> None:
     releases_of(project).save(RollBack(reason="a test", to=to))
-
-
-def as_of_an_earlier_version(release: Release, *missing: str) -> None:
-    """Leave a release as it was before releases had these files."""
-    for filename in missing:
-        (release.folder / filename).unlink()
-        del release.manifest["files"][filename]
-    (release.folder / "release.json").write_text(json.dumps(release.manifest))

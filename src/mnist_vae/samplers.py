@@ -203,7 +203,7 @@ def _refuse(label: int | None) -> None:
 def fit_sampler(
     kind: str,
     encoder: Any,
-    images: ImageSet | None,
+    images: ImageSet,
     *,
     components: int,
     temperature: float = 1.0,
@@ -224,16 +224,10 @@ def fit_sampler(
         seed: Of the draws and of the fit.
 
     Raises:
-        ValueError: There are no images to fit a mixture on, or none with a label for one a class.
+        ValueError: There are none with a label for a mixture of each class.
     """
     if kind == "prior":
         return PriorSampler(encoder.output_shape[0][-1], temperature)
-    if images is None:
-        raise ValueError(
-            f"There is nothing to fit a {kind} on: expected the training images, received a "
-            "release of an earlier version without them; set `generation.sampler` to prior, or put "
-            "another in service with `kedro run --pipelines retraining`."
-        )
     from mnist_vae.vae.inference import encode
 
     random = np.random.default_rng((seed, 1))

@@ -44,7 +44,7 @@ class EmbeddingModel:
         self._seed: int = run["seed"]
         self._refiner = Refiner(
             self._decoder,
-            steps=embedding.get("refine_steps", 0),  # a run of an earlier version knew of none
+            steps=embedding["refine_steps"],
             reconstruction=self._reconstruction,
             seed=self._seed,
         )

@@ -1,7 +1,5 @@
 """Batches of new images: taken in once, left alone while they are written, withdrawn again."""
 
-import hashlib
-import json
 import os
 import time
 
@@ -281,16 +279,6 @@ def test_a_damaged_list_of_batches_has_them_all_looked_at_again(incoming, conten
     assert list(read_all(batches)) == ["a"]
     assert "is damaged" in caplog.text
     batches.confirm()
-    assert dataset(incoming).load() == {}
-
-
-def test_the_list_of_an_earlier_version_is_understood(incoming):
-    folder = put(incoming, "a", images_of(1), np.array([1], np.uint8))
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        status = path.stat()
-        digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-    (incoming / ".consumed.json").write_text(json.dumps({"a": digest.hexdigest()[:16]}))
     assert dataset(incoming).load() == {}
 
 

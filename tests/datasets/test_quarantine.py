@@ -192,11 +192,11 @@ def test_what_was_saved_since_is_confirmed_too_and_nothing_else(tmp_path, put_ba
     assert list(quarantine(tmp_path).load()) == ["another's"]
 
 
-def test_records_of_old_versions_count_as_reported_and_others_are_passed_over(tmp_path, put_bad):
+def test_what_is_no_record_is_passed_over(tmp_path, put_bad):
     quarantine(tmp_path).save(put_bad("new"))
     folder = tmp_path / "quarantine"
     foreign = {
-        "old": b'{"batch": "old", "reasons": []}',
+        "half a record": b'{"batch": "half a record", "reasons": []}',
         "list": b"[]",
         "half": b'{"batch": "half", "repor',
         "binary": b"\xff\x00",
@@ -218,7 +218,7 @@ def test_records_of_old_versions_count_as_reported_and_others_are_passed_over(tm
     assert list(loaded.load()) == ["new"]
     (folder / "new.json").unlink()  # a person tidied up
     loaded.confirm()
-    assert (folder / "old.json").read_bytes() == foreign["old"]
+    assert (folder / "half a record.json").read_bytes() == foreign["half a record"]
 
 
 def test_a_record_that_cannot_be_written_is_reported_again(tmp_path, put_bad, monkeypatch, caplog):

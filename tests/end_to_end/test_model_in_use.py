@@ -17,7 +17,6 @@ from mnist_vae.datasets.idx import IdxDataset
 from mnist_vae.pipelines.generation import nodes
 from tests.conftest import catalog_of, run
 from tests.releases import (
-    as_of_an_earlier_version,
     promote_last_trained,
     releases_of,
     roll_back,
@@ -247,24 +246,3 @@ def test_a_machine_that_only_retrains_has_a_model_for_everybody(served_copy):
     assert "was damaged" in retrain(served_copy, **{"training.epochs": 2})["repaired"]
     run(served_copy, "generation")
     assert said_by_outputs(served_copy, "generation")[1] == releases_of(served_copy).load().name
-
-
-def test_a_release_without_the_images_it_was_trained_on_serves_and_is_compared(served_copy):
-    use(served_copy, "champion")
-    give_new_images(served_copy)
-    old = releases_of(served_copy).load()
-    as_of_an_earlier_version(old, "train_images.parquet", "validation_images.parquet")
-    for pipeline in ("embedding_of_new_images", "generation"):
-        run(served_copy, pipeline)
-        assert said_by_outputs(served_copy, pipeline)[1] == old.name
-    for pipeline in ("embedding", "evaluation"):
-        with pytest.raises(click.ClickException, match=r"has no train_images\.parquet, which"):
-            run(served_copy, pipeline)
-    assert retrain(served_copy, "scoring")["outcome"] == "nothing_new"
-    better = retrain(served_copy, **{"training.epochs": 3})
-    assert better["outcome"] == "promoted", better
-    run(served_copy, "evaluation")
-    assert said_by_outputs(served_copy, "evaluation")[0] == better["champion"]
-    assert retrain(served_copy, "rollback")["outcome"] == "rolled_back"
-    run(served_copy, "generation")
-    assert said_by_outputs(served_copy, "generation")[1] == old.name

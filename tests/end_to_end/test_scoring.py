@@ -20,7 +20,7 @@ from mnist_vae.datasets.archive_parts import read_sample
 from mnist_vae.datasets.idx import IdxDataset
 from tests.conftest import run
 from tests.projects import kedro
-from tests.releases import as_of_an_earlier_version, releases_of, use
+from tests.releases import releases_of, use
 from tests.retrainings import retrain
 
 pytestmark = pytest.mark.slow  # they train, some in processes of their own
@@ -139,16 +139,6 @@ def test_the_champion_says_which_images_are_anomalies_by_its_own_threshold(serve
     # What is asked for today holds for the next release.
     again = score(served_copy, **{"anomaly.false_positive_rate": 0.5})
     assert again["outcome"] == "nothing_new", again
-
-    as_of_an_earlier_version(release, "anomaly_calibration.json")
-    deliver(served_copy, "monday", range(5))
-    line = score(served_copy)
-    assert (line["outcome"], line["images"], line["anomalous_images"]) == (
-        "scored",
-        5 + 2 * len(usual),
-        None,
-    )
-    assert not any("is_anomaly" in table for table in found(served_copy).values())
 
 
 def test_without_a_model_it_fails_and_loses_nothing(project):

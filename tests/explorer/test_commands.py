@@ -20,7 +20,7 @@ from mnist_vae.cli import cli
 from mnist_vae.explorer import commands
 from tests.conftest import catalog_of
 from tests.projects import kedro
-from tests.releases import as_of_an_earlier_version, promote_last_trained, releases_of, use
+from tests.releases import promote_last_trained, use
 
 
 @pytest.fixture(scope="module")
@@ -206,18 +206,11 @@ def test_a_threshold_of_another_model_is_not_shown(copied, explore, tmp_path):
     assert model_shown(tmp_path / "site")["calibration"] is None
 
 
-def test_the_release_in_service_is_shown_and_one_of_an_earlier_version_refused(
-    copied, explore, tmp_path
-):
+def test_the_release_in_service_is_shown(copied, explore, tmp_path):
     release = promote_last_trained(copied)
     use(copied, "champion")
     assert explore(copied, "--build", tmp_path / "site").exit_code == 0
     assert model_shown(tmp_path / "site")["release"] == release.name
-    as_of_an_earlier_version(releases_of(copied).load(), "encoder.onnx", "decoder.onnx")
-    finished = explore(copied, "--build", tmp_path / "site")
-    assert finished.exit_code == 1
-    assert "has no encoder.onnx, which `encoder_onnx` is read from" in finished.output
-    assert model_shown(tmp_path / "site")["release"] == release.name, "the earlier page stays"
 
 
 def test_a_port_that_is_taken_is_one_sentence(finished_project, explore):

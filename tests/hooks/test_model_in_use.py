@@ -10,7 +10,6 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io.core import DatasetError
 
 from mnist_vae.datasets.in_use import FILES
-from mnist_vae.hooks.model_in_use import ModelInUse
 from mnist_vae.settings import HOOKS
 from tests.conftest import catalog_of, run
 from tests.projects import kedro
@@ -98,38 +97,10 @@ def test_a_champion_that_is_a_folder_is_said_with_what_mends_it(project):
     assert "ln -s" in refused(project, "generation")
 
 
-def test_a_release_of_an_earlier_version_is_said_to_lack_the_file(project):
+def test_a_release_without_a_file_is_said_to_lack_it(project):
     put_in_service(project, "one", encoder__keras="e", decoder__keras="d")
     message = refused(project, "generation")
     assert "000001-one has no test_images.parquet, which `test_images` is read from" in message
-
-
-@pytest.mark.parametrize("pipeline", ["embedding", "evaluation"])
-def test_a_release_without_the_images_that_it_was_trained_on_is_named(project, pipeline):
-    names = ("encoder__keras", "decoder__keras", "test_images__parquet")
-    put_in_service(project, "one", **dict.fromkeys(names, "x"))
-    message = refused(project, pipeline)
-    assert message.startswith("The release 000001-one has no train_images.parquet, which ")
-    assert message.endswith(
-        "put another in service with `kedro run --pipelines retraining --env test`."
-    )
-
-
-def test_a_release_without_its_training_images_still_generates_from_the_prior(project):
-    """They are read for mixtures alone; beside a node that needs them they are missed."""
-    names = ("encoder__keras", "decoder__keras", "test_images__parquet")
-    put_in_service(project, "one", **dict.fromkeys(names, "x"))
-    bootstrap_project(project)
-    with KedroSession.create(project, env="test") as session:
-        hook = next(hook for hook in HOOKS if isinstance(hook, ModelInUse))
-        catalog = session.load_context().catalog
-        asked = {"pipeline_names": ["generation"], "load_versions": None}
-        hook.before_pipeline_run(asked, catalog)
-        assert catalog.exists("train_images")
-        assert catalog.load("train_images") is None
-        asked["pipeline_names"] = ["generation", "embedding"]
-        with pytest.raises(click.ClickException, match=r"has no train_images\.parquet"):
-            hook.before_pipeline_run(asked, catalog)
 
 
 @pytest.mark.parametrize("pipeline", ["embedding", "evaluation"])
@@ -187,25 +158,6 @@ def test_the_release_is_read_only_in_a_notebook(project):
     with pytest.raises(DatasetError, match="of the release in service, and read-only"):
         catalog.save("metrics", {"of": "a visitor"})
     release.check()
-
-
-def test_an_optional_file_that_the_release_is_without_is_none(project):
-    assert not catalog_of(project).exists("scoring_calibration"), "there is no release"
-    put_in_service(project, "one")
-    catalog = catalog_of(project)
-    assert catalog.exists("scoring_calibration")
-    assert catalog.load("scoring_calibration") is None
-    with pytest.raises(DatasetError, match=r"000001-one has no anomaly_calibration\.json, which"):
-        catalog.load("anomaly_calibration")
-
-
-def test_a_record_of_another_version_in_a_release_is_not_to_be_deleted(project):
-    put_in_service(project, "one", anomaly_calibration__json='{"other": 1}')
-    with pytest.raises(DatasetError) as error:
-        catalog_of(project).load("anomaly_calibration")
-    said = str(error.value)
-    assert "000001-one has a file of another version, anomaly_calibration.json, which" in said
-    assert "delete" not in said
 
 
 def test_its_entries_keep_their_layers_and_the_kinds_of_their_previews(project):

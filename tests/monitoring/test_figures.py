@@ -137,13 +137,6 @@ def test_the_figures_of_the_champion_are_those_of_its_promotion(data):
     assert values["mnist_vae_candidates_kept_in_a_row",] == 1
 
 
-def test_a_release_of_an_earlier_version_tells_less(data):
-    data.champion(candidate=None)
-    values = found(data)
-    assert ("mnist_vae_negative_elbo_nats", "champion", "judge") not in values
-    assert values["mnist_vae_negative_elbo_nats", "champion", "test"] == 134.82
-
-
 def test_what_is_damaged_takes_no_other_figure_with_it(data):
     data.champion()
     (data.root / "06_models/releases/000007-abc/metrics.json").write_text("{")

@@ -74,9 +74,3 @@ def test_it_says_what_it_is_for_what_not_its_figures_and_its_limits(make_files):
     assert "| −ELBO, nats | 140.00 ± 0.50 |" in text
     assert "| entropy floor, nats | 45.50 | 45.534 |" in text
     assert "Commit abc, seed 42; keras 3.15" in text
-
-
-def test_a_release_of_an_earlier_version_has_a_card_too(make_files):
-    text = card_of(make_files(run_manifest=None))
-    assert "kept no manifest" in text
-    assert read(text).eval_results

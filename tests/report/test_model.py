@@ -87,20 +87,6 @@ def test_a_squared_error_is_never_called_nats_of_elbo(make_files):
     assert "KL, nats an image" in text_of(html, "learning")
 
 
-def test_a_release_of_an_earlier_version_is_reported_with_what_it_has(make_files):
-    missing = ("training_history", "run_manifest", "generated_images", "latent_manifold")
-    files = make_files(**dict.fromkeys([*missing, "interpolations"]), images=[])
-    for split in files.metrics["splits"].values():
-        for figure in ("negative_elbo_standard_error", "decomposition", "binarized"):
-            del split[figure]
-    html = page_of(files)
-    for key in ("learning", "manifest", "generated", "interpolations"):
-        assert f'<section id="{key}"' not in html
-        assert f'href="#{key}"' not in html
-    assert "were not kept" in text_of(html, "reconstructions")
-    assert "<dd>140<small>" in html
-
-
 @pytest.mark.parametrize("what", ["metrics", "embeddings", "run manifest"])
 def test_files_of_two_models_are_refused(make_files, what):
     good, other = make_files(), {"model_version": "v0"}

@@ -65,27 +65,13 @@ def test_a_new_release_is_registered_once_and_the_alias_follows():
         registry.follow(client, "run", release_of(name))
     assert client.uploads == ["releases/000001-a", "releases/000002-b"]
     assert client.versions[1].source == "mlflow-artifacts:/run/releases/000002-b"
-    assert client.versions[1].tags == {
-        "release": "000002-b",
-        "model_version": "b",
-        "flavour": "pyfunc",
-    }
+    assert client.versions[1].tags == {"release": "000002-b", "model_version": "b"}
     assert client.alias == "1"
 
 
-def test_a_version_of_an_earlier_edition_which_has_files_alone_is_registered_anew():
-    old = SimpleNamespace(version="1", tags={"release": "000001-a", "model_version": "a"})
-    client = Client([old])
-    registry.follow(client, "run", release_of("000001-a"))
-    assert [each.version for each in client.versions] == ["1", "2"]
-    assert client.alias == "2"
-
-
-def test_the_example_is_of_the_test_split_else_of_what_the_model_made(tmp_path, make_images):
-    generated, test = make_images(6, "prior"), make_images(6, "test", first_id=10)
-    release = Release(tmp_path, {})
-    for name, images in (("generated_images", generated), ("test_images", test)):
-        ImagesDataset(filepath=str(tmp_path / f"{name}.parquet")).save(images)
-        example = registry._example(release)
-        assert example.dtype == np.float32
-        np.testing.assert_array_equal(example, images.pixels[:4])
+def test_the_example_is_of_the_test_split(tmp_path, make_images):
+    images = make_images(6, "test", first_id=10)
+    ImagesDataset(filepath=str(tmp_path / "test_images.parquet")).save(images)
+    example = registry._example(Release(tmp_path, {}))
+    assert example.dtype == np.float32
+    np.testing.assert_array_equal(example, images.pixels[:4])

@@ -9,7 +9,6 @@ from mnist_vae.vae.networks import (
     build_decoder,
     build_encoder,
     keras,
-    load_model,
     logits_model,
 )
 
@@ -75,27 +74,6 @@ def test_logits_are_the_decoder_before_its_sigmoid():
     z = np.random.default_rng(0).standard_normal((8, 2)).astype("float32")
     logits = logits_model(decoder)(z).numpy()
     assert 1 / (1 + np.exp(-logits)) == pytest.approx(decoder(z).numpy(), abs=1e-6)
-
-
-def test_a_decoder_that_ends_in_a_sigmoid_dense_layer_is_loaded_as_one_of_now(tmp_path):
-    now = build_decoder(hidden_units=(16, 8), seed=1)
-    z = keras.Input((2,), name="z")
-    x = keras.layers.Dense(8, activation="relu", name="hidden_1")(z)
-    x = keras.layers.Dense(16, activation="relu", name="hidden_2")(x)
-    pixels = keras.layers.Dense(784, activation="sigmoid", name="pixels_mean")(x)
-    old = keras.Model(z, pixels, name="decoder")
-    old.set_weights(now.get_weights())
-    old.save(tmp_path / "old.keras")
-
-    loaded = load_model(tmp_path / "old.keras")
-    assert fingerprint(loaded) == fingerprint(old) == fingerprint(now)
-    draws = np.random.default_rng(0).standard_normal((8, 2)).astype("float32")
-    assert np.array_equal(loaded(draws), old(draws))
-    assert np.array_equal(logits_model(loaded)(draws), logits_model(now)(draws))
-    loaded.save(tmp_path / "new.keras")  # as a release of a candidate that started from it
-    again = load_model(tmp_path / "new.keras")
-    assert [layer.name for layer in again.layers] == [layer.name for layer in now.layers]
-    assert fingerprint(again) == fingerprint(now)
 
 
 def test_a_sample_has_the_mean_and_variance_of_the_posterior():

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from kedro.io.core import AbstractDataset, DatasetError
-from pydantic import ValidationError
 
 from mnist_vae.datasets.release_files import DamagedRelease, Release, ReleaseError
 from mnist_vae.datasets.releases import ReleaseDataset
@@ -99,8 +98,7 @@ class ReleaseFileDataset(AbstractDataset[NoReturn, Any]):
     """`ReleaseFileDataset` loads a file of the release in use, as the entry it stands for would.
 
     It is read-only: no file of a release ever changes. A `training_summary` gets the name of the
-    release as `release`, and its `refine_steps`. An entry that is `optional` is None where the
-    release is without the file.
+    release as `release`, and its `refine_steps`.
     """
 
     def __init__(self, *, name: str, config: dict[str, Any], in_use: ReleaseInUse) -> None:
@@ -115,7 +113,6 @@ class ReleaseFileDataset(AbstractDataset[NoReturn, Any]):
         self._filename = FILES[name]
         self._config = config
         self._in_use = in_use
-        self._optional = bool(config.get("optional"))
         self.metadata = config.get("metadata")
 
     def check(self) -> None:
@@ -124,8 +121,7 @@ class ReleaseFileDataset(AbstractDataset[NoReturn, Any]):
         Raises:
             ReleaseError: There is no whole release in service, or it is without this file.
         """
-        if self._is_there() or not self._optional:
-            self.file()
+        self.file()
 
     def file(self) -> AbstractDataset[Any, Any]:
         """Return the dataset of the file in the folder of the release.
@@ -134,44 +130,25 @@ class ReleaseFileDataset(AbstractDataset[NoReturn, Any]):
             ReleaseError: There is no whole release in service, or it is without this file.
         """
         release = self._in_use.follow()
-        if not self._is_there():
+        if self._filename not in release.manifest["files"]:
             raise ReleaseError(
                 f"The release {release.name} has no {self._filename}, which `{self._name}` is read "
-                "from: expected it among its files, received a release of an earlier version; put "
-                f"another in service with `{self._in_use.retraining}`."
+                f"from: expected it among its files, received {len(release.manifest['files'])} "
+                f"others; put another in service with `{self._in_use.retraining}`."
             )
         return self._at(str(release.folder / self._filename))
-
-    def _is_there(self) -> bool:
-        return self._filename in self._in_use.follow().manifest["files"]
 
     def load(self) -> Any:
         """Return the content of the file.
 
         Raises:
-            ReleaseError: There is no whole release in service, or it is without this file, or with
-                one of another version.
+            ReleaseError: There is no whole release in service, or it is without this file.
         """
-        if self._optional and not self._is_there():
-            return None
-        try:
-            data = self.file().load()
-        except DatasetError as error:
-            if isinstance(error.__cause__, ValidationError):  # nobody should delete the file
-                raise self._of_another_version() from error
-            raise
+        data = self.file().load()
         if self._name == "training_summary":
             release = self._in_use.follow()
             return {**data, "release": release.name, "refine_steps": release.refine_steps}
         return data
-
-    def _of_another_version(self) -> ReleaseError:
-        return ReleaseError(
-            f"The release {self._in_use.follow().name} has a file of another version, "
-            f"{self._filename}, which `{self._name}` is read from: expected the fields of this "
-            "version, received others; put another release in service with "
-            f"`{self._in_use.retraining}`."
-        )
 
     def save(self, data: NoReturn) -> NoReturn:
         """Refuse: no file of a release ever changes.

@@ -151,10 +151,7 @@ def _in_order(record: Path) -> tuple[int, str]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return the record of a batch that is in quarantine, or None where `path` is something else.
-
-    A record of an old version does not say whether it was reported: nobody waits for it.
-    """
+    """Return the record of a batch in quarantine, or None where `path` is something else."""
     try:
         if path.name.startswith(".") or not path.is_file():
             return None
@@ -165,4 +162,4 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("batch"), str):
         return None
-    return {"reported": True, **record}
+    return record if isinstance(record.get("reported"), bool) else None

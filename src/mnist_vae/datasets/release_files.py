@@ -78,13 +78,7 @@ class Release:
     @property
     def refine_steps(self) -> int:
         """The steps by which its embeddings were refined (`embedding.refine_steps` of its run)."""
-        if not self.has(_RUN):
-            return 0  # of a release of an earlier version, which knew of no refinement
-        return int(self.load(_RUN)["parameters"]["embedding"].get("refine_steps", 0))
-
-    def has(self, filename: str) -> bool:
-        """Return whether it has this file; one of an earlier version is without some."""
-        return filename in self.manifest.get("files", {})
+        return int(self.load(_RUN)["parameters"]["embedding"]["refine_steps"])
 
     def load(self, filename: str) -> Any:
         """Return the content of a file: by its suffix a model, a table, a picture or JSON."""

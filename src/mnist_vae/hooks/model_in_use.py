@@ -19,7 +19,7 @@ from mnist_vae.datasets.releases import ReleaseError
 from mnist_vae.retraining.names import in_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Iterable
 
     from kedro.framework.context import KedroContext
     from kedro.io import CatalogProtocol
@@ -27,19 +27,6 @@ if TYPE_CHECKING:
 _CHOICES = ("last_trained", "champion")
 # What a model was trained on: that of another training is not its own.
 _OF_A_TRAINING = {"train_images", "validation_images"}
-# Nodes that can do without an entry, as they read it for some parameters alone: releases of earlier
-# versions serve them too.
-_REPORT = {"write_model_report"}
-_CAN_DO_WITHOUT = {
-    "train_images": {"generate_images", *_REPORT},
-    "validation_images": _REPORT,
-    "test_images": _REPORT,
-    "training_history": _REPORT,
-    "run_manifest": {*_REPORT, "write_model_card"},
-    "generated_images": _REPORT,
-    "latent_manifold": _REPORT,
-    "interpolations": _REPORT,
-}
 
 
 class ModelInUse:
@@ -101,12 +88,7 @@ class ModelInUse:
         named = sum((pipelines[name] for name in names), Pipeline([]))
         if "encoder" in named.all_outputs():
             return
-        readers = {
-            name: {node.name.rpartition(".")[2] for node in named.nodes if name in node.inputs}
-            for name in named.inputs() & set(self._entries)
-        }
-        optional = {name for name in readers if readers[name] <= _CAN_DO_WITHOUT.get(name, set())}
-        found = self._read_from_release(readers, catalog, optional)
+        found = self._read_from_release(named.inputs() & set(self._entries), catalog)
         if not found:
             return
         try:
@@ -122,20 +104,13 @@ class ModelInUse:
             )
 
     def _read_from_release(
-        self,
-        names: Iterable[str],
-        catalog: CatalogProtocol[Any, Any],
-        optional: Container[str] = (),
+        self, names: Iterable[str], catalog: CatalogProtocol[Any, Any]
     ) -> list[ReleaseFileDataset]:
-        """Have these entries read one release, and return them; it may lack the optional ones."""
+        """Have these entries read one release, and return them."""
         in_use = ReleaseInUse(catalog["champion"], self._retraining)
-        configs = {
-            name: self._entries[name] | ({"optional": True} if name in optional else {})
-            for name in sorted(names)
-        }
         found = {
-            name: ReleaseFileDataset(name=name, config=config, in_use=in_use)
-            for name, config in configs.items()
+            name: ReleaseFileDataset(name=name, config=self._entries[name], in_use=in_use)
+            for name in sorted(names)
         }
         log = logging.getLogger("kedro.io.data_catalog")  # it warns of each entry replaced
         before, log.disabled = log.disabled, True

@@ -178,9 +178,8 @@ def _of_champion(data: Path) -> Iterator[Figure]:
     release = read_release(Path(os.path.realpath(link)))
     yield Figure("mnist_vae_release_number", number_of(release.name))
     yield _release(release.name, release.manifest["model_version"])
-    judged = release.manifest.get("candidate")
-    if judged:  # a release of an earlier version may not tell
-        yield _negative_elbo(judged["negative_elbo"], "champion", "judge")
+    judged = release.manifest["candidate"]
+    yield _negative_elbo(judged["negative_elbo"], "champion", "judge")
     test = release.load("metrics.json")["splits"]["test"]
     yield _negative_elbo(test["negative_elbo"], "champion", "test")
 

@@ -27,14 +27,14 @@ _TAGS = ["variational-autoencoder", "vae", "image-generation", "representation-l
 def render_card(
     training_summary: dict[str, Any],
     metrics: dict[str, Any],
-    run_manifest: dict[str, Any] | None,
+    run_manifest: dict[str, Any],
 ) -> str:
     """Return the card of a model.
 
     Args:
         training_summary: Which model it is.
         metrics: Those of `evaluate_vae`.
-        run_manifest: How it came to be; a release of an earlier version is without.
+        run_manifest: How it came to be.
     """
     import yaml
 
@@ -57,9 +57,7 @@ def render_card(
         note=measure(metrics["reconstruction_term"]).note,
         rows=[[_plain(cell) for cell in figure_cells(row)] for row in rows],
         manifest=run_manifest,
-        versions=_plain(
-            ", ".join(f"{k} {v}" for k, v in (run_manifest or {}).get("versions", {}).items())
-        ),
+        versions=_plain(", ".join(f"{k} {v}" for k, v in run_manifest["versions"].items())),
     )
     return content
 
@@ -67,7 +65,7 @@ def render_card(
 def card_metadata(
     training_summary: dict[str, Any],
     metrics: dict[str, Any],
-    run_manifest: dict[str, Any] | None,
+    run_manifest: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the front matter: licence, library, task, data set, and the figures as a model index.
 
@@ -76,7 +74,7 @@ def card_metadata(
     """
     loss, test = measure(metrics["reconstruction_term"]), metrics["splits"]["test"]
     mnist = is_mnist(metrics["data"])
-    name = "MNIST" if mnist else ((run_manifest or {}).get("data") or {}).get("name", "own images")
+    name = "MNIST" if mnist else run_manifest["data"]["name"]
     of_loss = "negative_elbo" if loss.unit else "squared_error_plus_kl"
     measured = [
         (of_loss, f"{loss.words}, an image", test["negative_elbo"]),

@@ -49,7 +49,7 @@ def rows_of_metrics(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     test = metrics["splits"]["test"]
     loss = measure(metrics["reconstruction_term"])
     n_images = test["n_images"]
-    error = test.get("negative_elbo_standard_error")
+    error = test["negative_elbo_standard_error"]
     distortion = "distortion (reconstruction)" if loss.unit else "squared error (reconstruction)"
     rows = [
         *row(loss.name, test["negative_elbo"], error, loss.unit, n_images),
@@ -126,7 +126,7 @@ def evaluation_section(
         (
             name,
             f"{split['n_images']:,}",
-            with_error(split["negative_elbo"], split.get("negative_elbo_standard_error")),
+            with_error(split["negative_elbo"], split["negative_elbo_standard_error"]),
             f"{split['reconstruction']:.2f}",
             f"{split['kl']:.2f}",
         )

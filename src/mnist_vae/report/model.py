@@ -59,14 +59,14 @@ _ABSENT = {
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What the report is made of; what a release of an earlier version is without is None.
+    """What the report is made of.
 
     Attributes:
         training_summary: Which model it is.
         metrics: Those of `evaluate_vae`.
         latent_embeddings: A row an image.
         decoder: It decodes the reconstructions.
-        images: The images of the embeddings, or some of them.
+        images: The images of the embeddings.
         training_history: A row an epoch.
         run_manifest: How the model came to be.
         generated_images: uint8 `[n, 28, 28]`.
@@ -80,11 +80,11 @@ class ModelFiles:
     latent_embeddings: pd.DataFrame | StreamedTable
     decoder: KerasModel
     images: list[ImageSet]
-    training_history: pd.DataFrame | None = None
-    run_manifest: dict[str, Any] | None = None
-    generated_images: ImageSet | None = None
-    latent_manifold: Image.Image | None = None
-    interpolations: Image.Image | None = None
+    training_history: pd.DataFrame
+    run_manifest: dict[str, Any]
+    generated_images: ImageSet
+    latent_manifold: Image.Image
+    interpolations: Image.Image
     findings: tuple[Findings | None, ...] = ()
 
 
@@ -97,9 +97,8 @@ def check_files(files: ModelFiles, shown: Shown) -> None:
     versions: dict[str, list[str]] = {
         "metrics": [files.metrics["model_version"]],
         "embeddings": shown.versions,
+        "run manifest": [files.run_manifest["model_version"]],
     }
-    if files.run_manifest is not None:
-        versions["run manifest"] = [files.run_manifest["model_version"]]
     for name, found in versions.items():
         check_versions(
             f"The {name} are not of the model that is reported",
@@ -137,7 +136,7 @@ def facts(files: ModelFiles) -> tuple[Fact, ...]:
     """Return the figures that matter, of the test images."""
     summary, splits = files.training_summary, files.metrics["splits"]
     test, loss = splits["test"], measure(summary["reconstruction"])
-    shown = with_error(test["negative_elbo"], test.get("negative_elbo_standard_error"))
+    shown = with_error(test["negative_elbo"], test["negative_elbo_standard_error"])
     gap = test["negative_elbo"] - splits["train"]["negative_elbo"]
     latents, epochs = files.metrics["latent_dim"], summary["epochs"]
     duration = in_words(summary["duration_seconds"])
@@ -171,15 +170,11 @@ def model_sections(files: ModelFiles, params: ReportingParams, seed: int) -> tup
         _latent(files, shown, seed),
         reconstruction_section(shown, files.images, files.decoder, loss),
         timing_section(files.training_summary),
+        learning_section(files.training_history, files.training_summary),
+        generated_section(files.generated_images),
+        interpolation_section(files.interpolations),
+        _manifest(files.run_manifest, files.training_summary),
     ]
-    if files.training_history is not None:
-        own.append(learning_section(files.training_history, files.training_summary))
-    if files.generated_images is not None:
-        own.append(generated_section(files.generated_images))
-    if files.interpolations is not None:
-        own.append(interpolation_section(files.interpolations))
-    if files.run_manifest is not None:
-        own.append(_manifest(files.run_manifest, files.training_summary))
     version = files.training_summary["model_version"]
     found = [
         section
@@ -203,11 +198,9 @@ def _absent(key: str, title: str, pipeline: str, how: str) -> Section:
 
 def _latent(files: ModelFiles, shown: Shown, seed: int) -> Section:
     scatter = pack(shown, files.images, seed, files.training_summary["reconstruction"])
-    blocks: list[Any] = [scatter]
-    if files.latent_manifold is not None:
-        alt = "A grid of decoded images: neighbours are alike, and one digit becomes another."
-        blocks.append(Picture.of(files.latent_manifold, "Latent manifold", alt, scale=SHEET_SCALE))
-    return Section(key="latent", title="The latent space", blocks=tuple(blocks))
+    alt = "A grid of decoded images: neighbours are alike, and one digit becomes another."
+    manifold = Picture.of(files.latent_manifold, "Latent manifold", alt, scale=SHEET_SCALE)
+    return Section(key="latent", title="The latent space", blocks=(scatter, manifold))
 
 
 def _manifest(manifest: dict[str, Any], summary: dict[str, Any]) -> Section:

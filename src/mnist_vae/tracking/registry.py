@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 MODEL = "mnist-vae"
 """Name of the registered model."""
 
-_FLAVOUR = "pyfunc"  # a tag: versions of an earlier edition are files alone, and have none
 _NEEDED = ("mlflow", "keras", "numpy", "pandas", "tensorflow")
 _EXAMPLES = 4
 
@@ -31,7 +30,7 @@ def follow(client: Any, run_id: str, release: Release) -> None:
     of_model = f"name = '{MODEL}'"
     if not client.search_registered_models(of_model):
         client.create_registered_model(MODEL)
-    these = f"{of_model} and tags.release = '{release.name}' and tags.flavour = '{_FLAVOUR}'"
+    these = f"{of_model} and tags.release = '{release.name}'"
     found = client.search_model_versions(these)
     registered = found[0] if found else _register(client, run_id, release)
     client.set_registered_model_alias(MODEL, "champion", registered.version)
@@ -47,7 +46,7 @@ def _register(client: Any, run_id: str, release: Release) -> Any:
         MODEL,
         source=f"{client.get_run(run_id).info.artifact_uri}/{path}",
         run_id=run_id,
-        tags={**_facts(release), "flavour": _FLAVOUR},
+        tags=_facts(release),
     )
 
 
@@ -82,9 +81,8 @@ def save(release: Release, folder: Path) -> None:
 
 
 def _example(release: Release) -> NDArray[np.float32]:
-    """Return a few images, `[n, 784]` in [0, 1]: of the test split, else decoded from the prior."""
-    names = ("test_images.parquet", "generated_images.parquet")
-    path = next(path for name in names if (path := release.folder / name).exists())
+    """Return a few images of the test split, `[n, 784]` in [0, 1]."""
+    path = release.folder / "test_images.parquet"
     images = ImagesDataset(filepath=str(path), pixels="float32").load()
     return images.take(slice(0, _EXAMPLES)).model_input()
 

@@ -171,25 +171,7 @@ def load_model(path: Path) -> keras.Model:
 
     This module registers the layers that Keras does not know, so it loads in a fresh process.
     """
-    model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    output = model.layers[-1]
-    if output.name == "pixels_mean" and isinstance(output, keras.layers.Dense):
-        return _with_logits(model)
-    return model
-
-
-def _with_logits(decoder: keras.Model) -> keras.Model:
-    """Return a decoder whose last layer is a sigmoid `Dense` as `build_decoder` makes them now.
-
-    Releases hold such decoders. The hidden layers are the same ones, and all weights are equal.
-    """
-    *_, hidden, output = decoder.layers
-    config = {**output.get_config(), "activation": "linear", "name": "logits"}
-    dense = keras.layers.Dense.from_config(config)
-    logits = dense(hidden.output)
-    dense.set_weights(output.get_weights())
-    pixels = keras.layers.Activation("sigmoid", name=output.name)(logits)
-    return keras.Model(decoder.input, pixels, name=decoder.name)
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 def _seeds(seed: int | None) -> Iterator[int | None]:

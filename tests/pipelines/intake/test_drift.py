@@ -52,7 +52,6 @@ def test_images_of_the_same_kind_have_not_drifted_from_embeddings_that_were_refi
     run = {"parameters": {"embedding": {"refine_steps": 15}}}
     refined = serving(
         {**champion.contents, "latent_embeddings.parquet": known, "run_manifest.json": run},
-        files={"run_manifest.json": "0" * 64},
     )
     new = ImageSet(pixels(60, 5), np.arange(60), np.full(60, "new"))
     drift = DriftMeter(refined, RetrainingParams(), 1).measure(new)

@@ -115,7 +115,7 @@ def test_labels_are_looked_for_with_means_that_were_refined_as_the_embeddings_we
     run = {"parameters": {"embedding": {"refine_steps": 7}}}
     refined = serving(
         {**champion.contents, "run_manifest.json": run},
-        **{**champion.manifest, "files": {"run_manifest.json": "0" * 64}},
+        **champion.manifest,
     )
     judge(beside=refined, refine_steps=0)
     assert len(seen) == 2
@@ -126,7 +126,7 @@ def test_models_are_judged_by_the_q_that_their_embeddings_have(judge, champion, 
     run = {"parameters": {"embedding": {"refine_steps": 7}}}
     refined = serving(
         {**champion.contents, "run_manifest.json": run},
-        **{**champion.manifest, "files": {"run_manifest.json": "0" * 64}},
+        **champion.manifest,
     )
     assert judge(beside=refined, refine_steps=7).gain == 0
     better, worse = judge(refine_steps=7), judge(beside=refined)

@@ -118,14 +118,6 @@ def test_a_first_candidate_has_nobody_beside_it():
     assert "The release before: none" in text
 
 
-def test_a_champion_of_an_earlier_version_is_shown_with_what_it_has(champion):
-    del champion.contents["interpolations.png"], champion.contents["metrics.json"]
-    text = page(champion)
-    assert text.count('of the champion"') == 1
-    name = "−ELBO, nats an image, test images (reported only)"
-    assert row_of(text, name) == ["140.00", ""]
-
-
 def test_a_candidate_of_the_sample_says_so(champion):
     assert 'class="warning"' in page(champion, sample=True).split("</header>")[0]
 

@@ -37,23 +37,22 @@ _WAYS = {
 def generate_images(
     encoder: KerasModel,
     decoder: KerasModel,
-    train_images: ImageSet | None,
+    train_images: ImageSet,
     training_summary: dict[str, Any],
     generation_params: GenerationParams,
     seed: int,
 ) -> ImagesOfModel:
     """Return images decoded from z of the sampler: uint8 `[n, 28, 28]`, with their z.
 
-    The training images are encoded only where a mixture is fitted on their z; None where a release
-    of an earlier version is without them. A class mixture gives each image the label that it was
-    drawn for.
+    The training images are encoded only where a mixture is fitted on their z. A class mixture gives
+    each image the label that it was drawn for.
 
     Raises:
         ValueError: Models or training images are not those of the training; or classes are asked
-            for that the training images do not have; or there are no training images.
+            for that the training images do not have.
     """
     check_models(training_summary, encoder, decoder)
-    if generation_params.sampler != "prior" and train_images is not None:
+    if generation_params.sampler != "prior":
         check_images(training_summary, train_images)
     sampler = fit_sampler(
         generation_params.sampler,

@@ -291,7 +291,7 @@ def _without_champion(earlier: list[Declined]) -> tuple[Outcome | None, str]:
 def _check_comparable(champion: Release, judge_digest: str, reconstruction: str) -> None:
     """Refuse before an hour of training what could not be judged after it."""
     facts = {
-        "judge's images": (champion.manifest.get("judge_images", "none"), judge_digest),
+        "judge's images": (champion.manifest["judge_images"], judge_digest),
         "reconstruction term": (
             champion.load("training_summary.json")["reconstruction"],
             reconstruction,

@@ -23,14 +23,14 @@ def write_model_report(
     metrics: dict[str, Any],
     latent_embeddings: pd.DataFrame | StreamedTable,
     decoder: KerasModel,
-    train_images: ImageSet | None,
-    validation_images: ImageSet | None,
-    test_images: ImageSet | None,
-    training_history: pd.DataFrame | None,
-    run_manifest: dict[str, Any] | None,
-    generated_images: ImageSet | None,
-    latent_manifold: Image.Image | None,
-    interpolations: Image.Image | None,
+    train_images: ImageSet,
+    validation_images: ImageSet,
+    test_images: ImageSet,
+    training_history: pd.DataFrame,
+    run_manifest: dict[str, Any],
+    generated_images: ImageSet,
+    latent_manifold: Image.Image,
+    interpolations: Image.Image,
     evaluation_findings: Findings | None,
     anomaly_findings: Findings | None,
     denoising_findings: Findings | None,
@@ -40,21 +40,19 @@ def write_model_report(
     """Return the report on the model in use: one HTML file that needs no other.
 
     Findings of other models are left out, as those that are not there: the page says which
-    pipeline makes them. A release of an earlier version is without some of the rest.
+    pipeline makes them.
 
     Raises:
         ValueError: Decoder, images, metrics or embeddings are not of the model of the summary.
     """
     check_models(training_summary, decoder)
-    if train_images is not None:
-        check_images(training_summary, train_images, validation_images)
-    images = [found for found in (train_images, validation_images, test_images) if found]
+    check_images(training_summary, train_images, validation_images)
     files = ModelFiles(
         training_summary=training_summary,
         metrics=metrics,
         latent_embeddings=latent_embeddings,
         decoder=decoder,
-        images=images,
+        images=[train_images, validation_images, test_images],
         training_history=training_history,
         run_manifest=run_manifest,
         generated_images=generated_images,
@@ -68,7 +66,7 @@ def write_model_report(
 def write_model_card(
     training_summary: dict[str, Any],
     metrics: dict[str, Any],
-    run_manifest: dict[str, Any] | None,
+    run_manifest: dict[str, Any],
 ) -> str:
     """Return the model card: Markdown with the metadata that the Hugging Face hub reads."""
     return render_card(training_summary, metrics, run_manifest)

@@ -242,7 +242,7 @@ def _drifted(
 ) -> dict[str, float]:
     """Return how far the batches are that have drifted and that the champion was not trained on."""
     meter = DriftMeter(champion, params, seed)
-    pending = sorted(set(batches_in_use) - set(champion.manifest.get("batches", ())))
+    pending = sorted(set(batches_in_use) - set(champion.manifest["batches"]))
     measured = {name: meter.measure(batches_in_use[name]()) for name in pending}
     return {name: drift.effect for name, drift in measured.items() if drift.drifted}
 

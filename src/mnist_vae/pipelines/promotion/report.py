@@ -14,7 +14,6 @@ from mnist_vae.report.model import ModelFiles, facts, model_sections, sample_war
 from mnist_vae.retraining.records import Decision, Drift, Intake, Outcome, Plan
 
 _SCALE = 0.6
-_METRICS = "metrics.json"
 _TITLES = {
     "generated_sheet.png": "Generated images",
     "reconstruction_sheet.png": "Reconstructions",
@@ -105,9 +104,9 @@ def _figures(decision: Decision, files: ModelFiles, champion: Release | None, lo
         values = [getattr(model, of) for model in models]
         return name, *("" if value is None else form.format(value) for value in values)
 
-    tests: list[dict[str, Any] | None] = [files.metrics]
+    tests = [files.metrics]
     if champion is not None and decision.champion is not None:
-        tests.append(champion.load(_METRICS) if champion.has(_METRICS) else None)
+        tests.append(champion.load("metrics.json"))
     return Table(
         caption="Candidate and champion",
         columns=("figure", "candidate", "champion")[: 1 + len(models)],
@@ -120,18 +119,16 @@ def _figures(decision: Decision, files: ModelFiles, champion: Release | None, lo
     )
 
 
-def _test_loss(metrics: dict[str, Any] | None) -> str:
-    return "" if metrics is None else f"{metrics['splits']['test']['negative_elbo']:.2f}"
+def _test_loss(metrics: dict[str, Any]) -> str:
+    return f"{metrics['splits']['test']['negative_elbo']:.2f}"
 
 
 def _beside(champion: Release | None, pictures: dict[str, Image.Image]) -> Section | None:
-    """Return the pictures of both models side by side, those that both have."""
+    """Return the pictures of both models side by side, of each kind."""
     if champion is None:
         return None
     galleries = []
     for name, picture in pictures.items():
-        if not champion.has(name):  # it is of an earlier version
-            continue
         title = _TITLES[name]
         pair = (
             Picture.of(picture, "candidate", f"{title} of the candidate", _SCALE),
