@@ -43,6 +43,11 @@ class Measure:
         """The name with the unit."""
         return f"{self.name}, {self.unit}" if self.unit else self.name
 
+    @property
+    def an_image(self) -> str:
+        """What follows the name of a difference or of a part of the loss: its unit, or nothing."""
+        return f", {self.unit} an image" if self.unit else ""
+
 
 _MEASURES = {
     "binary_crossentropy": Measure("−ELBO", "nats"),

@@ -47,14 +47,22 @@ ACCURACY = {
 }
 
 
-def evaluated(*, thorough):
-    metrics = {**make_files().metrics, "model_version": "m"}
+def evaluated(*, thorough, term="binary_crossentropy"):
+    metrics = {**make_files(term=term).metrics, "model_version": "m"}
     if thorough:
         metrics["skipped"] = None
         splits = metrics["splits"].items()
         metrics["splits"] = {name: {**of, "decomposition": PART} for name, of in splits}
     _, findings = describe_evaluation(metrics, ACCURACY, SUMMARY)
     return findings
+
+
+def test_nothing_of_squared_errors_is_in_nats_but_the_kl_divergence():
+    text = evaluated(thorough=True, term="mse").model_dump_json()
+    assert "squared error + KL" in text
+    for harmless in ("KL, nats", "rate (KL), nats", "and not the nats of Bernoulli"):
+        text = text.replace(harmless, "")
+    assert "nats" not in text.lower()
 
 
 def saved(findings, tmp_path):

@@ -43,7 +43,7 @@ HELP = {
     ),
     "mnist_vae_candidate_gain_nats": (
         "By how much the negative ELBO of the last candidate was lower than that of the champion, "
-        "in nats an image."
+        "in nats an image (of squared errors with the term mse)."
     ),
     "mnist_vae_candidates_kept_in_a_row": (
         "Candidates that were not better, since the last promotion or rollback."

@@ -55,8 +55,8 @@ def rows_of_metrics(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         *row(loss.name, test["negative_elbo"], error, loss.unit, n_images),
         *row(distortion, test["reconstruction"], None, loss.unit, n_images),
         *row("rate (KL)", test["kl"], None, "nats", n_images),
-        *row("entropy floor", test["entropy_floor"], None, "nats", n_images),
-        *row("−ELBO above the floor", test["excess_over_floor"], None, "nats", n_images),
+        *row("entropy floor", test["entropy_floor"], None, loss.unit, n_images),
+        *row("−ELBO above the floor", test["excess_over_floor"], None, loss.unit, n_images),
         *row("active units", test["active_units"], None, "", n_images),
     ]
     for kind, suffix in (("decomposition", ""), ("binarized", ", binarised")):
@@ -72,10 +72,9 @@ def rows_of_metrics(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         ):
             error = part[f"{name}_standard_error"]
             figure = text + suffix + ("" if exact else of_a_bound)
-            unit = "nats" if name in ("amortisation", "approximation") else loss.unit
-            rows += row(figure, part[name], error, unit, part["n_images"])
+            rows += row(figure, part[name], error, loss.unit, part["n_images"])
         error = part["quadrature_error"]
-        rows += row("error of the quadrature" + suffix, error, None, "nats", part["n_images"])
+        rows += row("error of the quadrature" + suffix, error, None, loss.unit, part["n_images"])
     return rows
 
 

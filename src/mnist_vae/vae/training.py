@@ -194,7 +194,7 @@ def _check_improvement(untrained: float, losses: list[float], stopped: bool) -> 
     if best >= untrained or (stopped and best == losses[0]):
         raise TrainingFailedError(
             f"The validation loss did not improve in {len(losses)} epochs: expected it to fall, "
-            f"received {untrained:.2f} nats before training, {losses[0]:.2f} after the first epoch "
+            f"received {untrained:.2f} before training, {losses[0]:.2f} after the first epoch "
             f"and {best:.2f} at best; nothing was saved: try a tenth of `training.learning_rate`, "
             "and check that training and validation images are of the same kind."
         )

@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 
 from mnist_vae.images import UNLABELLED, ImageSet, concatenate
+from mnist_vae.origin import measure
 from mnist_vae.params import RetrainingParams
 from mnist_vae.pipelines.promotion import judgement
 from mnist_vae.retraining.records import Figures
+
+NATS = measure("binary_crossentropy")
 
 
 def in_two_classes(n=60, first_id=0):
@@ -107,12 +110,23 @@ def test_a_gain_does_not_make_up_for_a_collapse_or_lost_labels(candidate, failed
 
 def test_a_first_model_has_absolute_bounds():
     params = RetrainingParams()
-    assert all(check.passed for check in judgement.first_checks(figures(), params))
-    poor = judgement.first_checks(figures(201.0, 0, 0.4), params)
+    assert all(check.passed for check in judgement.first_checks(figures(), params, NATS))
+    poor = judgement.first_checks(figures(201.0, 0, 0.4), params, NATS)
     assert [check.passed for check in poor] == [False, False, False]
 
 
 def test_a_check_says_what_was_expected_and_received():
-    (check, _) = judgement.gain_checks(0.31, (0.1, 0.5), 3, RetrainingParams())
+    (check, _) = judgement.gain_checks(0.31, (0.1, 0.5), 3, RetrainingParams(), NATS)
     assert str(check) == "mean gain of 3 seeds, nats an image: 0.310, expected > 0.500"
     assert not check.passed
+
+
+def test_no_check_of_squared_errors_is_in_nats():
+    params, loss = RetrainingParams(), measure("mse")
+    checks = [
+        *judgement.first_checks(figures(), params, loss),
+        judgement.screen_check(0.1, params, loss),
+        *judgement.gain_checks(0.1, (0.0, 0.2), 1, params, loss),
+    ]
+    assert not any("nats" in check.what or "ELBO" in check.what for check in checks)
+    assert checks[0].what == "squared error + KL of the first model"

@@ -82,13 +82,13 @@ def _loss(metrics: dict[str, Any]) -> Section:
             "x": [round(of[part], 4) for of in parts.values()],
             "name": words,
             "marker": {"color": colour},
-            "hovertemplate": f"%{{y}}: %{{x:.2f}} nats<extra>{words}</extra>",
+            "hovertemplate": f"%{{y}}: %{{x:.2f}} {loss.unit}<extra>{words}</extra>",
         }
         for part, (words, colour) in _GAPS.items()
     )
     layout = {
         "barmode": "stack",
-        "xaxis": {"title": {"text": "nats an image above −log p(x)"}},
+        "xaxis": {"title": {"text": f"above −log p(x){loss.an_image}"}},
         "yaxis": {"autorange": "reversed"},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
     }
@@ -112,7 +112,7 @@ def _loss(metrics: dict[str, Any]) -> Section:
             Text(text=sentence),
             Text(text=where),
             Chart(
-                caption="What is lost above the likelihood, nats an image",
+                caption=f"What is lost above the likelihood{loss.an_image}",
                 data=bars,
                 layout=layout,
                 height=260,
@@ -134,9 +134,8 @@ def _parts_table(parts: dict[str, dict[str, Any]], loss: Measure) -> Table:
         (split, *(with_error(of[name], of[f"{name}_standard_error"]) for name in columns))
         for split, of in parts.items()
     ]
-    unit = ", nats an image" if loss.unit else " of an image"
     return Table(
-        caption=f"The parts of the loss{unit}, ± the standard error",
+        caption=f"The parts of the loss{loss.an_image}, ± the standard error",
         columns=("split", *columns.values()),
         rows=tuple(rows),
     )

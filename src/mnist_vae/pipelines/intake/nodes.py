@@ -15,6 +15,7 @@ from mnist_vae.datasets.batch_files import Batch
 from mnist_vae.datasets.releases import Release
 from mnist_vae.fingerprints import json_fingerprint, recipe_fingerprints
 from mnist_vae.images import ImageSet
+from mnist_vae.origin import Measure, measure
 from mnist_vae.params import (
     EvaluationParams,
     ModelParams,
@@ -100,8 +101,9 @@ def check_batches(
         record, accepted = examine(batch, key, known, meter, split_params, retraining_params)
         records[printable(name)] = record
         logger.info("Batch %s: %s.", printable(name), record.outcome)
-        if accepted is not None and record.drift is not None and record.drift.drifted:
-            _warn_of_drift(name, key, record.drift, retraining_params)
+        if champion and accepted is not None and record.drift and record.drift.drifted:
+            loss = measure(champion.load("training_summary.json")["reconstruction"])
+            _warn_of_drift(name, key, record.drift, retraining_params, loss)
         bad = record.model_dump(mode="json", include={"reasons", "drift"})
         ids = ImageIds(next_id=known.next_id)
         yield (
@@ -113,18 +115,22 @@ def check_batches(
     yield ids, {}, Intake(batches=records), {}
 
 
-def _warn_of_drift(name: str, key: str, drift: Drift, params: RetrainingParams) -> None:
+def _warn_of_drift(
+    name: str, key: str, drift: Drift, params: RetrainingParams, loss: Measure
+) -> None:
     withdraw = shlex.quote(f"retraining.withdraw={key}")
     logger.warning(
         "Batch %s has drifted, and is used all the same: expected a distance below %s "
         "(`retraining.drift_effect`) from the images that the model in service was validated on, "
-        "received %s, with a mean −ELBO of %.1f nats an image; look at it, take it out of use with "
+        "received %s, with a mean %s of %.1f%s; look at it, take it out of use with "
         "`kedro run --pipelines withdrawal --params %s` if it should not be trained on, and set "
         "`retraining.drift_blocks` if such batches should go to quarantine.",
         printable(name),
         params.drift_effect,
         drift,
+        loss.name,
         drift.negative_elbo,
+        f" {loss.unit} an image" if loss.unit else " an image",
         withdraw,
     )
 

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mnist_vae.images import UNLABELLED, ImageSet, draw_rows
+from mnist_vae.origin import Measure
 from mnist_vae.params import EvaluationParams, RetrainingParams
 from mnist_vae.pipelines.intake.candidate import Batches
 from mnist_vae.retraining.records import Check, Figures
@@ -91,11 +92,11 @@ def gain_interval(gains: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def first_checks(candidate: Figures, params: RetrainingParams) -> list[Check]:
+def first_checks(candidate: Figures, params: RetrainingParams, loss: Measure) -> list[Check]:
     """Return what the first model must do."""
     checks = [
         _check(
-            "−ELBO of the first model, nats an image",
+            f"{loss.name} of the first model{loss.an_image}",
             candidate.negative_elbo,
             "<=",
             params.first_max_negative_elbo,
@@ -124,18 +125,23 @@ def side_checks(candidate: Figures, champion: Figures, params: RetrainingParams)
     return checks
 
 
-def screen_check(gain: float, params: RetrainingParams) -> Check:
+def screen_check(gain: float, params: RetrainingParams, loss: Measure) -> Check:
     """Return what the first training must gain, for others to be run."""
-    return _check("gain of the first seed, nats an image", gain, ">", params.screen_gain, "{:.3f}")
+    what = f"gain of the first seed{loss.an_image}"
+    return _check(what, gain, ">", params.screen_gain, "{:.3f}")
 
 
 def gain_checks(
-    gain: float, interval: tuple[float, float], seeds: int, params: RetrainingParams
+    gain: float,
+    interval: tuple[float, float],
+    seeds: int,
+    params: RetrainingParams,
+    loss: Measure,
 ) -> list[Check]:
     """Return what all trainings together must gain."""
     of = f"mean gain of {seeds} seeds" if seeds > 1 else "gain"
     return [
-        _check(f"{of}, nats an image", gain, ">", params.min_gain, "{:.3f}"),
+        _check(f"{of}{loss.an_image}", gain, ">", params.min_gain, "{:.3f}"),
         _check("lower end of its 95 % interval", interval[0], ">", 0.0, "{:.3f}"),
     ]
 

@@ -18,6 +18,7 @@ from mnist_vae.datasets.backup import TrainingBackup
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.datasets.releases import Release
 from mnist_vae.images import ImageSet
+from mnist_vae.origin import measure
 from mnist_vae.params import (
     PREVIOUS,
     EmbeddingParams,
@@ -141,6 +142,7 @@ def judge_candidate(
             neighbour_ids,
         )
 
+    loss = measure(model_params.reconstruction)
     neighbour_ids = judgement.draw_neighbours(train_images, batches_in_use, seed)
     steps = embedding_params.refine_steps
     scores = look(encoder, decoder, steps)
@@ -154,7 +156,7 @@ def judge_candidate(
         "gate": retraining_plan.gate,
     }
     if champion is None or retraining_params.judge_as_first:
-        checks = judgement.first_checks(candidate, retraining_params)
+        checks = judgement.first_checks(candidate, retraining_params, loss)
         otherwise = Outcome.FAILED if champion is None else Outcome.KEPT
         yield _decide(checks, otherwise, previous=champion.name if champion else None, **common)
         repeats_backup.clear_numbered()
@@ -167,7 +169,7 @@ def judge_candidate(
     checks = judgement.side_checks(candidate, serving, retraining_params)
     gains = [before.negative_elbo - scores.negative_elbo]
     backups = [repeats_backup.numbered(number) for number in range(1, retraining_params.seeds)]
-    screen = judgement.screen_check(float(gains[0].mean()), retraining_params)
+    screen = judgement.screen_check(float(gains[0].mean()), retraining_params, loss)
     if backups and not (screen.passed and all(check.passed for check in checks)):
         checks.append(screen)
     else:
@@ -189,7 +191,9 @@ def judge_candidate(
     gain = np.mean(gains, axis=0)
     interval = judgement.gain_interval(gain)
     if len(gains) == retraining_params.seeds:
-        checks += judgement.gain_checks(float(gain.mean()), interval, len(gains), retraining_params)
+        checks += judgement.gain_checks(
+            float(gain.mean()), interval, len(gains), retraining_params, loss
+        )
     drifted = _drifted(champion, batches_in_use, retraining_params, seed)
     times, batches = kept_in_a_row(declined, champion.name, drifted)
     stalled = times + 1 >= retraining_params.stall_after
