@@ -74,7 +74,6 @@ def measure(encoder: Any, decoder: Any, pixels: Any, steps: list[int]) -> dict[s
             "negative_log_likelihood": round(float(-exact.log_likelihood.mean()), 4),
             "exact_seconds": round(time.perf_counter() - began, 1),
             "quadrature_error": float(exact.error.max()),
-            "outside": float(exact.outside.max()),
         }
     return figures
 

@@ -338,9 +338,8 @@ class LinearJoint:
         def parts(z: Any) -> Any:
             return _linear_joint(z, logits(z), reconstruction)
 
-        self.latent_dim: int = logits.input_shape[-1]
-        points = tf.TensorSpec((None, self.latent_dim), tf.float32)  # compiled once for any number
-        self._parts = tf.function(
+        points = tf.TensorSpec((None, logits.input_shape[-1]), tf.float32)
+        self._parts = tf.function(  # once for any number of points
             functools.partial(parts), input_signature=[points], autograph=False
         )
 
