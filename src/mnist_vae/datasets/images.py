@@ -40,7 +40,8 @@ class ImagesOfModel(ImageSet):
     """Images that a model made.
 
     Attributes:
-        origin: `model_version` and, of a release, `release`: metadata of the schema at rest.
+        origin: `model_version` and, of a release, `release`; `drawn_from`, what their z were drawn
+            from, and `class` where they are of one: metadata of the schema at rest.
     """
 
     origin: Mapping[str, str] = field(default_factory=dict)
@@ -211,7 +212,12 @@ def _from_table(table: pa.Table, pixels: str, path: str) -> ImageSet:
     }
     if pixels == "float32":
         return StoredModelInput(grey, **columns)
-    return ImageSet(grey.reshape(-1, *IMAGE_SHAPE), **columns)
+    metadata = table.schema.metadata or {}
+    about = {key.decode(): metadata[key].decode() for key in metadata if key != _METADATA_KEY}
+    values = grey.reshape(-1, *IMAGE_SHAPE)
+    if "drawn_from" in about:
+        return ImagesOfModel(values, **columns, origin=about)
+    return ImageSet(values, **columns)
 
 
 def _check_schema(schema: pa.Schema, path: str) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from mnist_vae.datasets.images import ImagesOfModel
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet
 from mnist_vae.origin import Measure
@@ -58,14 +59,19 @@ def reconstruction_section(
 
 
 def generated_section(generated_images: ImageSet) -> Section:
-    """Return images that the model made."""
+    """Return images that the model made, with what their file says of them."""
+    origin = generated_images.origin if isinstance(generated_images, ImagesOfModel) else {}
+    title = "Generated images"
+    if "class" in origin:
+        title += f" of class {origin['class']}"
+    z = f"z {origin['drawn_from']}" if "drawn_from" in origin else "draws of z"
     shown = generated_images.take(slice(_MOST_GENERATED))
     picture = Picture.of(
         tile(shown.pixels, columns=min(_GENERATED_COLUMNS, len(shown)), scale=2),
-        f"{len(shown)} images, decoded from draws of z",
+        f"{len(shown)} images, decoded from {z}",
         f"A grid of {len(shown)} images that the model made.",
     )
-    return Section(key="generated", title="Generated images", blocks=(picture,))
+    return Section(key="generated", title=title, blocks=(picture,))
 
 
 def interpolation_section(interpolations: Image.Image) -> Section:

@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 from scipy.special import expit
 
+from mnist_vae.datasets.images import ImagesDataset
 from mnist_vae.fingerprints import fingerprint
 from mnist_vae.images import ImageSet
 from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation import arithmetic, nodes
+from mnist_vae.report.pictures import generated_section
 
 # Fakes have no weights, so that every summary of no weights is theirs.
 NO_WEIGHTS = hashlib.sha256().hexdigest()[:16]
@@ -159,6 +161,29 @@ def test_a_mixture_of_images_that_the_model_was_not_trained_on_is_refused(make_i
     params = GenerationParams(sampler="mixture")
     with pytest.raises(ValueError, match="train images changed after the model was trained"):
         nodes.generate_images(*models(2), train_images, summary, params, 42)
+
+
+@pytest.mark.parametrize(
+    ("params", "title", "words"),
+    [
+        ({}, "Generated images", "decoded from z ~ N(0, I)"),
+        (
+            {"sampler": "class_mixture", "label": 7, "temperature": 0.8},
+            "Generated images of class 7",
+            "decoded from z of a Gaussian mixture for each class, fitted on z of the training "
+            "images, at the temperature 0.8",
+        ),
+    ],
+)
+def test_the_report_names_class_and_sampler_of_the_images_and_not_what_is_asked_for_later(
+    params, title, words, make_images, tmp_path
+):
+    dataset = ImagesDataset(filepath=str(tmp_path / "generated.parquet"))
+    params = GenerationParams(n_images=3, **params)
+    dataset.save(generate(2, params, train_images=make_images(60)))
+    section = generated_section(dataset.load())
+    assert section.title == title
+    assert section.blocks[0].caption == f"3 images, {words}"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def generate_images(
         split=np.full(len(draws.z), "generated"),
         label=draws.label,
         z=draws.z,
-        origin=origin(training_summary),
+        origin=origin(training_summary) | _described(generation_params),
     )
 
 
@@ -106,6 +106,12 @@ def draw_generated_sheet(
         statement=statement(training_summary),
     )
     return sheet(shown.pixels, captions, columns=columns)
+
+
+def _described(params: GenerationParams) -> dict[str, str]:
+    """Return what is said of the images wherever they are shown."""
+    of_class = {} if params.label is None else {"class": str(params.label)}
+    return {"drawn_from": _drawn_from(params), **of_class}
 
 
 def _drawn_from(params: GenerationParams) -> str:
