@@ -15,15 +15,13 @@ table as Markdown.
 
 from __future__ import annotations
 
-import statistics
+import re
 from pathlib import Path
 from typing import Any
 
-from common import parser, report
+from common import over_seeds, parser, report
+from omegaconf import OmegaConf
 from quality import mean, one_core_each, train_all
-
-from mnist_vae.sweep.grid import variant_of
-from mnist_vae.sweep.table import standard_error
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -34,6 +32,14 @@ VARIANTS: list[dict[str, Any]] = [
     {"training.kl_weight": 4.0},
     {"training.refine_steps": 2},
 ]
+
+
+def variant_of(text: str) -> dict[str, Any]:
+    """Return the parameters of NAME=VALUE,NAME=VALUE, values as YAML has them."""
+    pairs = [part.partition("=") for part in re.split(r",(?=[a-z_.0-9]+=)", text)]
+    return {
+        name: OmegaConf.to_container(OmegaConf.create(f"[{value}]"))[0] for name, _, value in pairs
+    }
 
 
 def name_of(variant: dict[str, Any]) -> str:
@@ -86,10 +92,10 @@ def main() -> None:
 
 def difference(
     runs: list[dict[str, Any]], default: list[dict[str, Any]], figure: str
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """Return by how much a figure is above the default's, seed by seed, and the standard error."""
     values = [run[figure] - other[figure] for run, other in zip(runs, default, strict=True)]
-    return {"mean": statistics.fmean(values), "standard_error": standard_error(values)}
+    return over_seeds(values)
 
 
 def table(of_variants: dict[str, list[dict[str, Any]]]) -> str:

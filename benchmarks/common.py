@@ -6,16 +6,23 @@ NumPy is all that importing this needs: some scripts run parts of themselves els
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
+import itertools
 import json
 import os
+import queue
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 
 sys.path.append(str(Path(__file__).parents[1]))
 from tests.projects import copy_project, kedro  # noqa: F401
@@ -93,15 +100,32 @@ def train_model(
     )
 
 
-def sweep_orders(
+@dataclass(frozen=True)
+class Run:
+    """One `kedro run` of a benchmark.
+
+    Attributes:
+        setting: What it changes, for people.
+        seed: Its seed.
+        folder: Where its `data` go.
+        options: Of `kedro run`.
+    """
+
+    setting: str
+    seed: int
+    folder: Path
+    options: dict[str, Any]
+
+
+def planned_runs(
     project: Path,
     settings: Sequence[dict[str, Any]],
     seeds: Sequence[int],
     env: str = "local",
     pipelines: Sequence[str] = ("training",),
     **common: Any,
-) -> list[Any]:
-    """Return the runs of these settings, each with each seed, as `kedro sweep` plans them.
+) -> list[Run]:
+    """Return the runs of these settings, each with each seed.
 
     Args:
         project: A copy of the project.
@@ -111,32 +135,54 @@ def sweep_orders(
         pipelines: Those of each run.
         common: Parameters of all runs, by their whole names.
     """
-    # Kedro would log on stdout, which is for the one line, where it finds no file in this folder.
-    os.environ.setdefault("KEDRO_LOGGING_CONFIG", str(project / "conf/logging.yml"))
-    from kedro.framework.startup import bootstrap_project
+    runs = []
+    for setting, seed in itertools.product(settings, seeds):
+        options = {"env": env, "pipelines": ",".join(pipelines)}
+        params = {**common, **setting, "seed": seed}
+        name = hashlib.sha256(json.dumps([options, params]).encode()).hexdigest()[:16]
+        folder = project / "runs" / name
+        nested = OmegaConf.create({"data_folder": str(folder / "data")})
+        for key, value in params.items():
+            OmegaConf.update(nested, key, value)
+        options["params"] = OmegaConf.to_container(nested)
+        runs.append(Run(str(setting or "default"), seed, folder, options))
+    return runs
 
-    from mnist_vae.sweep.grid import named
-    from mnist_vae.sweep.plan import Planner
 
-    bootstrap_project(project)
-    planner = Planner(project, env=env, pipelines=tuple(pipelines), common=common)
-    planner.check()
-    return planner.orders(named(list(settings)), seeds)
+def run_all(project: Path, runs: Sequence[Run], at_a_time: int) -> None:
+    """Run them, each on a core of its own if there are several at a time.
 
+    Those that an earlier call has finished are not run again.
 
-def run_sweep(orders: Sequence[Any], workers: int) -> list[Any]:
-    """Run the orders, so many at a time, and return their results, none of which failed."""
-    from mnist_vae.sweep.workers import LocalWorkers
+    Raises:
+        RuntimeError: One failed.
+    """
+    free: queue.Queue[str] = queue.Queue()
+    for core in itertools.islice(itertools.cycle(sorted(os.sched_getaffinity(0))), at_a_time):
+        free.put(str(core))
 
-    def tell(result: Any) -> None:
-        words = "failed" if result.figures is None else f"{result.figures.splits['validation']}"
-        say(f"{result.setting}, seed {result.seed}: {words}")
+    def run_one(run: Run) -> None:
+        done = run.folder / "done"
+        if done.exists():
+            return
+        (run.folder / "data").mkdir(parents=True, exist_ok=True)
+        (project / "data/01_raw").mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            (run.folder / "data/01_raw").symlink_to(project / "data/01_raw")
+        config = run.folder / "run.json"
+        config.write_text(json.dumps({"run": run.options}))
+        core = free.get()
+        prefix = ["taskset", "-c", core] if at_a_time > 1 else []
+        finished = kedro(project, "run", f"--config={config}", timeout=24 * 3600, prefix=prefix)
+        free.put(core)
+        if finished.returncode != 0:
+            raise RuntimeError(f"The run in {run.folder} failed: {finished.stderr[-1000:]}")
+        done.touch()
+        say(f"{run.setting}, seed {run.seed}: done")
 
-    results = LocalWorkers(workers).run(orders, tell)
-    failed = next((result for result in results if result.state == "failed"), None)
-    if failed is not None:
-        raise RuntimeError(f"The run in {failed.folder} failed: {failed.last_line}")
-    return results
+    with ThreadPoolExecutor(at_a_time) as pool:
+        for _ in pool.map(run_one, runs):
+            pass
 
 
 def cores() -> int:

@@ -4,7 +4,7 @@
 
 For each seed it trains models of 2 (default recipe), 20 (60 epochs) and 16 (60 epochs) latent
 dimensions on the IDX files in FOLDER, and runs `evaluation` of each, and `denoising` with that of
-20 dimensions: each a run of a `kedro sweep`, and thorough but for 16 dimensions. Samplers and
+20 dimensions, thorough but for 16 dimensions. Samplers and
 anomalies have scripts of their own. As many runs at a time as there are cores, each on a core of
 its own; with `--keep` a second call resumes, and does not repeat the runs that are done. The JSON
 line has for each figure its target, the mean over the seeds, its standard error and the figure of
@@ -25,10 +25,10 @@ from common import (
     cores,
     over_seeds,
     parser,
+    planned_runs,
     report,
-    run_sweep,
+    run_all,
     say,
-    sweep_orders,
 )
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -80,20 +80,17 @@ def runs_of(
     project = folder / "project"
     if not project.exists():
         copy_project(project)
-    orders = []
+    runs = []
     for dim, model in MODELS.items():
         setting = {**model, **(SMALL if small else {})}
         for pipeline, params in USES[dim].items():
             setting |= {**params, **(SMALL_USE[pipeline] if small else {})}
         pipelines = ["training", *USES[dim]]
         source = {"source.folder": str(images.resolve())}
-        orders += sweep_orders(project, [setting], seeds, pipelines=pipelines, **source)
-    results = run_sweep(orders, cores())
+        runs += planned_runs(project, [setting], seeds, pipelines=pipelines, **source)
+    run_all(project, runs, cores())
     names = [(dim, seed) for dim in MODELS for seed in seeds]
-    return {
-        name: result.folder / "data/08_reporting"
-        for name, result in zip(names, results, strict=True)
-    }
+    return {name: run.folder / "data/08_reporting" for name, run in zip(names, runs, strict=True)}
 
 
 def figures_of(reports: dict[str, Path]) -> Iterator[tuple[str, float]]:

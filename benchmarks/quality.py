@@ -2,7 +2,7 @@
 
     python benchmarks/quality.py FOLDER [--small]
 
-Every run is `kedro run --pipelines training` on the IDX files in FOLDER, one of a `kedro sweep`.
+Every run is `kedro run --pipelines training` on the IDX files in FOLDER.
 For `latent_dim` 2, 10 and 20, and three seeds each, it takes from `metrics.json` and the training
 summary: −ELBO of the test images and its two terms (nats an image); `gap`, test less training
 images, both as they are; `gap_to_training_loss`, test less the loss that training reported for
@@ -25,13 +25,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from common import (
+    Run,
     copy_project,
     cores,
     parser,
+    planned_runs,
     report,
-    run_sweep,
+    run_all,
     say,
-    sweep_orders,
     trained_models,
 )
 
@@ -62,15 +63,15 @@ def train_all(
     common = {"source.folder": str(folder.resolve()), **common}
     with tempfile.TemporaryDirectory() as temporary:
         project = copy_project(Path(temporary) / "project")
-        orders = sweep_orders(project, settings, seeds, environment, **common)
-        results = run_sweep(orders, cores() if one_core_each else 1)
-        runs = [figures_of(result, environment) for result in results]
+        planned = planned_runs(project, settings, seeds, environment, **common)
+        run_all(project, planned, cores() if one_core_each else 1)
+        runs = [figures_of(run, environment) for run in planned]
     return [runs[start : start + len(seeds)] for start in range(0, len(runs), len(seeds))]
 
 
-def figures_of(result: Any, environment: str) -> dict[str, Any]:
+def figures_of(run: Run, environment: str) -> dict[str, Any]:
     """Return the figures of the model of one run."""
-    data = result.folder / "data"
+    data = run.folder / "data"
     splits = json.loads((data / "08_reporting/metrics.json").read_text())["splits"]
     training = json.loads((data / "06_models/training_summary.json").read_text())
     history = pq.read_table(data / "06_models/training_history.parquet").to_pydict()
@@ -91,7 +92,7 @@ def figures_of(result: Any, environment: str) -> dict[str, Any]:
         "refined": refined["test"],
     }
     say(
-        f"{environment}: {result.setting}, seed {result.seed}: "
+        f"{environment}: {run.setting}, seed {run.seed}: "
         + ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
     )
     return figures

@@ -1,71 +1,108 @@
-"""`kedro sweep`: what is wrong ends it in one sentence before anything is started."""
+"""`kedro sweep`: what it refuses, runs, leaves out, stops and says.
 
+In place of `kedro run` a few lines of Python are run.
+"""
+
+import importlib.util
+import json
 import os
 import re
+import signal
+import sys
+import threading
+import time
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 from kedro.framework.startup import bootstrap_project
 
 from mnist_vae.cli import cli
-from mnist_vae.sweep import workers
-from mnist_vae.sweep.grid import named
-from mnist_vae.sweep.plan import Planner
-from tests.projects import kedro
+
+pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
+
+PROGRAM = f"""#!{sys.executable}
+import json, os, pathlib, signal, sys, time, yaml
+options = yaml.safe_load(open(sys.argv[-1]))["run"]
+params = options["params"]
+with open("ran", "a") as file:
+    file.write(json.dumps([params, sorted(os.sched_getaffinity(0)), os.getpid()]) + "\\n")
+rate, seed = params.get("training", {{}}).get("learning_rate", 0.003), params["seed"]
+exec(os.environ["ACT"])
+terms = {{"negative_elbo": 140 + 1000 * rate + seed, "reconstruction": 133.0, "kl": 7.0}}
+path = pathlib.Path(params["data_folder"]) / "08_reporting/metrics.json"
+path.parent.mkdir()
+path.write_text(json.dumps({{"splits": {{"validation": terms, "test": terms}}}}))
+"""
 
 
 @pytest.fixture
-def sweep(project, monkeypatch):
-    """A runner of `kedro sweep` in a project; it returns exit code and output, and runs nothing."""
-    started = []
+def sweep(project, tmp_path, monkeypatch):
+    """A runner of `kedro sweep` in a project, which returns exit code and output."""
+    program = tmp_path / "python"
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sys, "executable", str(program))
+    bootstrap_project(project)
 
-    def run(*arguments):
-        bootstrap_project(project)
-        monkeypatch.chdir(project)
-        finished = CliRunner().invoke(
-            cli, ["sweep", "--env=test", *arguments], obj=SimpleNamespace(project_path=project)
-        )
+    def run(*arguments, act="pass"):
+        monkeypatch.setenv("ACT", act)
+        metadata = SimpleNamespace(project_path=project)
+        finished = CliRunner().invoke(cli, ["sweep", "--env=test", *arguments], obj=metadata)
         return finished.exit_code, finished.output
 
-    monkeypatch.setattr(workers, "execute", lambda order, *_, **__: started.append(order))
-    run.started = started
     return run
+
+
+def members_in(project):
+    """Return parameters, cores and process of each member that ran."""
+    path = project / "ran"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table_of(project, name="sweep"):
+    return pd.read_csv(project / "data/test/sweeps" / name / "table.csv", index_col="setting")
+
+
+RATES = "--over=training.learning_rate=0.003,0.01"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--over", "model.latent_dims=2,3"], "Parameter `model.latent_dims` is unknown"),
-        (["--over", "model.latent_dim=2,0"], "`model.latent_dim` is wrong: .*received 0"),
-        (["--over", "model=2"], "Parameter `model` is wrong"),
-        (["--over", "model.latent_dim=2..9"], "add --search N"),
-        (["--over", "model.latent_dim"], "expected KEY=VALUE"),
-        (["--over", "model.latent_dim=2", "--over", "model.latent_dim.x=1"], "both a group and"),
-        (["--variant", "embedding.workers=2"], "do not go together"),
-        (["--params", "training.epoch=1"], "Parameter `training.epoch` is unknown"),
-        (["--seeds", "1,x"], "The seeds are wrong"),
-        (["--seeds", "3000000000"], "Parameter `seed` is wrong"),
-        (["--env", "tset"], "There is no environment `tset`: expected one of .*test"),
-        (["--pipelines", "data"], "train a model and measure it"),
-        (["--pipelines", "training,nothing"], "train a model and measure it"),
-        (["--pipelines", "training,retraining"], "and no job"),
-        (["--name", "../x"], "cannot be that of a folder"),
-        (["--search", "3"], "nothing to search in"),
-        (["--search", "3", "--over", "training.learning_rate=0.0..0.1"], "greater than 0"),
-        (["--search", "3", "--variant", "training.epochs=1"], "has no variants"),
-        (["--params", "source.folder=nowhere,source.order=[folder]"], "nowhere"),
+        (["--over=model.latent_dims=2,3"], "Parameter `model.latent_dims` is unknown"),
+        (["--over=model.latent_dim=2,0"], "`model.latent_dim` is wrong: .*received 0"),
+        (["--over=model=2"], "Parameter `model` is wrong"),
+        (["--over=model.latent_dim=2..9"], "with --search NAME=LOW"),
+        (["--over=model.latent_dim=2", "--over=model.latent_dim.x=1"], "`model.latent_dim` is wr"),
+        (
+            ["--over=training.refine_steps=0,2", "--over=training.refined_share=0,1.5"],
+            "`training.refined_share` is wrong",
+        ),
+        (["--params=training.epoch=1"], "Parameter `training.epoch` is unknown"),
+        (["--seeds=1,x"], "Parameter `seed` is wrong"),
+        (["--seeds=3000000000"], "Parameter `seed` is wrong"),
+        (["--env=tset"], "no environment `tset`: expected one of .*test"),
+        (["--search=3", "--over=training.learning_rate=0.0..0.1"], "greater than 0"),
     ],
 )
 def test_what_is_wrong_ends_in_one_sentence_and_starts_nothing(sweep, project, arguments, message):
     code, output = sweep(*arguments)
-    assert code == 1, output
-    lines = [line for line in output.splitlines() if line.startswith("Error: ")]
-    assert len(lines) == 1, output
-    assert re.search(message, lines[0]), lines[0]
-    assert not sweep.started
-    assert not (project / "data").exists() or not list((project / "data").rglob("sweeps"))
+    assert code in (1, 2), output
+    (line,) = [line for line in output.splitlines() if line.startswith("Error: ")]
+    assert re.search(message, line)
+    assert members_in(project) == []
+    assert not list(project.rglob("sweeps"))
+
+
+def test_without_its_extra_it_says_how_to_install_it(sweep, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    code, output = sweep()
+    assert code == 1
+    assert "pip install -c constraints.txt -e '.[sweep]'" in output
 
 
 def test_two_sweeps_do_not_work_in_one_folder(sweep, project):
@@ -73,77 +110,102 @@ def test_two_sweeps_do_not_work_in_one_folder(sweep, project):
     folder.mkdir(parents=True)
     with FileLock(folder / "sweep.lock"):
         code, output = sweep("--name=mine")
-    assert (code, sweep.started) == (1, [])
-    assert "Another sweep works in" in output
+    assert (code, members_in(project)) == (1, [])
+    assert "Another sweep works in this folder" in output
 
 
-@pytest.fixture
-def orders(project, monkeypatch):
-    """A maker of the runs of a sweep in a project, whose raw images are not read."""
-    bootstrap_project(project)
-    monkeypatch.setattr(Planner, "_images_of", lambda *_: "images")
-
-    def make(*settings, seeds=(1,), **values):
-        return Planner(project, env="test", **values).orders(named(list(settings)), seeds)
-
-    return make
-
-
-def test_every_run_has_a_folder_of_its_own_that_its_parameters_name(orders, project):
-    two, again, other, seed = (
-        orders({"model.latent_dim": 2})[0],
-        orders({"model.latent_dim": 2})[0],
-        orders({"model.latent_dim": 3})[0],
-        orders({"model.latent_dim": 2}, seeds=(2,))[0],
-    )
-    assert two == again
-    assert len({two.folder, other.folder, seed.folder}) == 3
-    assert two.folder.parent == project / "data/test/sweeps/sweep/runs"
-    assert two.params["data_folder"] == str(two.folder / "data")
-    assert "=" not in str(two.folder)
-    assert len({two.fingerprint, other.fingerprint, seed.fingerprint}) == 3
+def test_each_setting_is_run_with_each_seed_and_the_base_once(sweep, project):
+    code, output = sweep(RATES, "--seeds=1,2", "--params=training.epochs=3", "--jobs=1")
+    assert code == 0, output
+    ran = [params for params, _, _ in members_in(project)]
+    assert [params["training"] for params in ran] == [
+        *[{"epochs": 3}] * 2,
+        *[{"epochs": 3, "learning_rate": 0.01}] * 2,
+    ]
+    assert [params["seed"] for params in ran] == [1, 2, 1, 2]
+    assert len({params["data_folder"] for params in ran}) == 4
+    table = table_of(project)
+    assert table.index.tolist() == ["base", "training.learning_rate=0.01"]
+    assert table["difference"].tolist()[1] == pytest.approx(7.0)
+    assert len(pd.read_csv(project / "data/test/sweeps/sweep/members.csv")) == 4
+    assert (project / "data/test/sweeps/sweep/plots.html").exists()
 
 
-def test_more_values_leave_the_folders_and_results_of_the_others(orders):
-    few = orders({"model.latent_dim": 2}, {"model.latent_dim": 3})
-    many = orders(*({"model.latent_dim": n} for n in (5, 2, 3)))
-    assert few == many[1:]
+def test_the_same_command_again_runs_nothing_and_more_values_only_what_is_new(sweep, project):
+    _, first = sweep(RATES, "--seeds=1,2")
+    code, again = sweep(RATES, "--seeds=1,2")
+    assert code == 0
+    assert again.count("(an earlier run)") == 4
+    assert again.split("Setting")[1] == first.split("Setting")[1]
+    code, more = sweep("--over=training.learning_rate=0.02,0.01", "--seeds=1,2,3")
+    assert code == 0
+    assert len(members_in(project)) == 4 + 5
+    assert more.count("(an earlier run)") == 4
 
 
-def test_what_has_a_say_in_the_result_changes_its_fingerprint(orders, project):
-    (before,) = orders({})
+def test_another_configuration_is_run_again(sweep, project):
+    sweep()
     parameters = project / "conf/base/parameters_training.yml"
-    text = parameters.read_text()
-    parameters.write_text(text.replace("beta_2: 0.99", "beta_2: 0.98"))
-    (after,) = orders({})
-    assert after.folder == before.folder
-    assert after.fingerprint != before.fingerprint
-    parameters.write_text(text)
-    scoring = project / "conf/base/parameters_scoring.yml"
-    scoring.write_text(scoring.read_text().replace("keep: 3", "keep: 4"))
-    assert orders({}) == [before]
+    parameters.write_text(parameters.read_text().replace("beta_2: 0.99", "beta_2: 0.98"))
+    _, output = sweep()
+    assert "(an earlier run)" not in output
+    assert len(members_in(project)) == 2
 
 
-def test_parameters_of_a_setting_go_before_those_of_all_runs(orders):
-    (order,) = orders({"training.epochs": 3}, common={"training.epochs": 2})
-    assert order.params["training"] == {"epochs": 3}
+def test_a_member_that_fails_says_so_and_the_others_go_on(sweep, project):
+    fails = "if rate == 0.01 and seed == 1: print('words'); sys.exit('Error: The disk is full.\\n')"
+    code, output = sweep(RATES, "--seeds=1,2", act=fails)
+    assert code == 1
+    assert "training.learning_rate=0.01, seed 1: The disk is full." in output
+    assert table_of(project)["failure"].tolist()[1] == "The disk is full."
+    assert table_of(project)["seeds"].tolist() == [2, 1]
+    code, output = sweep(RATES, "--seeds=1,2")  # and is tried again
+    assert (code, len(members_in(project))) == (0, 5)
+
+
+def test_a_member_that_is_killed_says_by_which_signal(sweep, project):
+    code, output = sweep("--jobs=1", act="os.kill(os.getpid(), 9)")
+    assert code == 1
+    assert "base, seed 42: killed by signal 9" in output
+    assert table_of(project)["failure"].tolist() == ["killed by signal 9"]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity")
-def test_each_of_several_workers_has_a_core(monkeypatch, order):
-    given = []
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
-    monkeypatch.setattr(
-        workers, "execute", lambda order, _, core, one_thread: given.append((core, one_thread))
-    )
-    workers.LocalWorkers(2).run([order(str(n)) for n in range(6)], lambda _: None)
-    assert {one for _, one in given} == {True}
-    assert {core for core, _ in given} <= {3, 5}
-    given.clear()
-    workers.LocalWorkers(1).run([order("alone")], lambda _: None)
-    assert given == [(None, False)]
+def test_each_member_has_one_core(sweep, project):
+    sweep(RATES, "--seeds=1,2", "--jobs=2", act="time.sleep(0.3)")
+    cores = {tuple(found) for _, found, _ in members_in(project)}
+    assert {len(found) for found in cores} == {1}
+    assert len(cores) == min(2, len(os.sched_getaffinity(0)))
 
 
-def test_the_command_is_among_those_of_kedro(project):
-    listed = kedro(project, "--help").stdout
-    assert "sweep" in listed
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_stops_its_members_starts_none_and_resumes(sweep, project, number):
+    def interrupt():
+        while not members_in(project):
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=interrupt).start()
+    started = time.monotonic()
+    waits = "time.sleep(600)"
+    code, output = sweep(RATES, "--seeds=1,2", "--jobs=1", act=waits)
+    assert code == 130
+    assert time.monotonic() - started < 60
+    assert "run the same command to go on" in output
+    ((_, _, process),) = members_in(project)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+    code, output = sweep(RATES, "--seeds=1,2")
+    assert (code, len(members_in(project))) == (0, 5)
+
+
+def test_a_search_has_its_trials_beside_the_base_and_more_of_them_later(sweep, project):
+    over = "--over=training.learning_rate=1e-4..1e-2:log"
+    assert sweep(over, "--search=2", "--jobs=2")[0] == 0
+    code, output = sweep(over, "--search=3", "--jobs=2")
+    assert code == 0, output
+    assert output.count("(an earlier run)") == 3
+    table = table_of(project)
+    assert table.index[0] == "base"
+    assert len(table) == 4
+    assert table["validation_negative_elbo"].iloc[1:].is_monotonic_increasing

@@ -1,117 +1,102 @@
-"""Means, standard errors, differences: by hand, and as people read them."""
+"""The table of a sweep: what has a star, and what has none."""
 
-import math
-
+import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_vae.sweep.grid import named
-from mnist_vae.sweep.table import runs_table, tabulate, to_markdown, to_text
-
-FIRST, OTHER = named([{}, {"training.kl_weight": 4.0}])
+from mnist_vae.sweep.table import BASE, FIGURES, LOSS, compared, p_values, to_text
 
 
-def test_means_and_standard_errors_are_those_of_the_textbook(result):
-    losses = [140.0, 141.0, 143.0]
-    results = [result("default", seed, loss) for seed, loss in enumerate(losses)]
-    (row,) = tabulate([FIRST], results).to_dict("records")
-    mean = 424 / 3
-    variance = ((140 - mean) ** 2 + (141 - mean) ** 2 + (143 - mean) ** 2) / 2
-    assert row["validation_negative_elbo"] == pytest.approx(mean)
-    assert row["validation_negative_elbo_standard_error"] == pytest.approx(math.sqrt(variance / 3))
-    assert row["validation_kl"] == pytest.approx(7.0)
-    assert row["validation_kl_standard_error"] == 0
-    assert row["test_negative_elbo"] == pytest.approx(141.0)
-    assert (row["seeds"], row["failed"]) == (3, 0)
+def results_of(losses):
+    """Return the results of members from their losses, or failures, by setting and seed."""
+    rows = []
+    for (setting, seed), loss in losses.items():
+        row = {"setting": setting, "seed": seed, "folder": "x"}
+        if isinstance(loss, str):
+            row["failure"] = loss
+        else:
+            row |= {f"{split}_{term}": loss + (split == "test") for split, term in FIGURES}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def test_a_difference_is_taken_seed_by_seed(result):
-    first = [result("default", seed, loss) for seed, loss in ((1, 140.0), (2, 150.0), (3, 160.0))]
-    # In another order: it is the seeds that are paired. Less by 1.0, 1.5 and 2.0.
-    other = [
-        result("kl_weight=4.0", seed, loss) for seed, loss in ((3, 158.0), (1, 139.0), (2, 148.5))
-    ]
-    table = tabulate([FIRST, OTHER], first + other)
-    row = table.iloc[1]
-    assert row["difference"] == pytest.approx(-1.5)
-    assert row["difference_standard_error"] == pytest.approx(0.5 / math.sqrt(3))
-    assert row["differs"] is True
-    assert pd.isna(table.iloc[0]["difference"])
-    assert "−1.50 ± 0.29 *" in to_markdown(table)
+def line_of(table, setting):
+    (line,) = [line for line in to_text(table).splitlines() if line.startswith(setting)]
+    return line
 
 
-def test_less_than_twice_the_standard_error_is_no_difference(result):
-    first = [result("default", seed, 140.0) for seed in (1, 2, 3)]
-    other = [
-        result("kl_weight=4.0", seed, loss) for seed, loss in ((1, 139.0), (2, 141.5), (3, 141.0))
-    ]
-    table = tabulate([FIRST, OTHER], first + other)
-    assert table.iloc[1]["differs"] is False
-    assert "*" not in to_markdown(table).split("\n")[3]
+@pytest.mark.parametrize(("settings", "seeds"), [(1, 2), (5, 3), (20, 3)])
+def test_at_most_one_sweep_in_twenty_stars_a_setting_that_changes_nothing(settings, seeds):
+    random = np.random.default_rng(0)
+    sweeps = 1000
+    starred = 0
+    for _ in range(sweeps):
+        losses = random.normal(140, 0.3, (seeds, settings + 1))
+        losses += random.normal(0, 1, (seeds, 1))  # what a seed does to all settings
+        differences = pd.DataFrame(losses[:, 1:] - losses[:, :1])
+        starred += bool((p_values(differences) < 0.05).any())
+    standard_error = (0.05 * 0.95 / sweeps) ** 0.5
+    assert 0 < starred / sweeps <= 0.05 + 2 * standard_error
 
 
-def test_one_seed_has_no_standard_error_and_no_mark(result):
-    table = tabulate(
-        [FIRST, OTHER], [result("default", 1, 140.0), result("kl_weight=4.0", 1, 120.0)]
+def test_p_values_are_those_of_students_t_corrected_by_holm():
+    from scipy.stats import ttest_1samp
+
+    differences = pd.DataFrame({"a": [1.0, 1.2, 0.9], "b": [0.1, -0.2, 0.2], "c": [2.0, 1.0, 1.5]})
+    p = ttest_1samp(differences, 0).pvalue
+    smallest, middle, largest = sorted(p)
+    expected = {smallest: 3 * smallest, middle: max(3 * smallest, 2 * middle), largest: largest}
+    found = p_values(differences)
+    assert [found[name] for name in "abc"] == pytest.approx([expected[each] for each in p])
+
+
+def test_settings_are_compared_with_the_base_seed_by_seed():
+    losses = {(BASE, 1): 140.0, (BASE, 2): 150.0, (BASE, 3): 145.0}
+    losses |= {("better", 1): 138.0, ("better", 2): 148.1, ("better", 3): 142.9}
+    losses |= {("no", 1): 141.0, ("no", 2): 149.0, ("no", 3): 145.5}
+    table = compared(results_of(losses))
+    assert table.index.tolist() == [BASE, "better", "no"]
+    assert table.loc["better", "difference"] == pytest.approx(-2.0)
+    assert table.loc["better", "difference_standard_error"] == pytest.approx(0.0577, abs=1e-4)
+    assert "143.00 ± 2.92" in line_of(table, "better")
+    assert "−2.00 ± 0.06 *" in line_of(table, "better")
+    assert "*" not in line_of(table, "no") + line_of(table, BASE)
+    assert "corrected by Holm (settings compared: 2)" in to_text(table)
+
+
+def test_a_setting_that_is_the_base_in_every_seed_has_no_star():
+    losses = {(name, seed): 140.0 + seed for name in (BASE, "same") for seed in (1, 2)}
+    assert "+0.00 ± 0.00" in line_of(compared(results_of(losses)), "same")
+    assert "*" not in line_of(compared(results_of(losses)), "same")
+
+
+def test_one_seed_gives_no_star_and_the_table_says_why():
+    table = compared(results_of({(BASE, 1): 140.0, ("other", 1): 100.0}))
+    assert "−40.00" in line_of(table, "other")
+    assert "*" not in line_of(table, "other")
+    assert "No difference has a star, as one seed does not show how far seeds differ" in to_text(
+        table
     )
-    row = table.iloc[1]
-    assert row["difference"] == pytest.approx(-20.0)
-    assert pd.isna(row["difference_standard_error"])
-    assert row["differs"] is None
-    assert "| −20.00 |" in to_markdown(table)
 
 
-def test_only_seeds_that_both_have_are_compared(result):
-    first = [result("default", seed, 140.0) for seed in (1, 2)] + [result("default", 3)]
-    other = [
-        result("kl_weight=4.0", seed, loss) for seed, loss in ((1, 141.0), (2, 143.0), (3, 900.0))
-    ]
-    table = tabulate([FIRST, OTHER], first + other)
-    assert table.iloc[1]["difference"] == pytest.approx(2.0)
-    assert (table.iloc[0]["seeds"], table.iloc[0]["failed"]) == (2, 1)
-    assert table.iloc[0]["last_line"] == "The disk is full."
-    assert "| 2, 1 failed |" in to_markdown(table)
+def test_settings_are_in_the_order_of_the_validation_loss_whatever_the_test_loss_is():
+    results = results_of({(BASE, 1): 140.0, ("worse", 1): 139.0, ("best", 1): 138.0})
+    results["test_negative_elbo"] = [100.0, 1.0, 120.0]
+    table = compared(results)
+    assert table.index.tolist() == [BASE, "best", "worse"]
+    assert "120.00" in line_of(table, "best")
 
 
-@pytest.mark.parametrize("change", [{"term": "mse"}, {"images": "b"}])
-def test_what_does_not_compare_has_no_difference_and_is_on_no_front(result, change):
-    results = [result("default", 1, 140.0), result("kl_weight=4.0", 1, 30.0, **change)]
-    table = tabulate([FIRST, OTHER], results)
-    assert pd.isna(table.iloc[1]["difference"])
-    assert table["pareto"].tolist() == [True, False]
+def test_a_failure_is_told_and_the_other_seeds_are_still_compared():
+    losses = {(BASE, 1): 140.0, (BASE, 2): 141.0, (BASE, 3): 142.0}
+    losses |= {("other", 1): 130.0, ("other", 2): "killed by signal 9", ("other", 3): 132.1}
+    table = compared(results_of(losses))
+    assert line_of(table, "other").endswith("1: killed by signal 9")
+    assert table.loc["other", ["seeds", "failed"]].tolist() == [2, 1]
+    assert table.loc["other", "difference"] == pytest.approx(-9.95)
 
 
-def test_a_setting_whose_runs_all_failed_says_why(result):
-    table = tabulate([FIRST, OTHER], [result("default", 1, 140.0), result("kl_weight=4.0", 1)])
-    assert table["pareto"].tolist() == [True, False]
-    assert "| kl_weight=4.0 | 0 | failed: The disk is full. |" in to_markdown(table)
-    assert "failed: The disk is full." in to_text(table)
-
-
-def test_where_the_first_setting_failed_the_rest_is_shown_without_a_difference(result):
-    table = tabulate([FIRST, OTHER], [result("default", 1), result("kl_weight=4.0", 1, 140.0)])
-    assert pd.isna(table.iloc[1]["difference"])
-    assert table.iloc[1]["validation_negative_elbo"] == 140.0
-
-
-def test_parameters_have_columns_of_values_that_parquet_holds(result, tmp_path):
-    settings = named(
-        [
-            {},
-            {"training.kl_weight": 4.0},
-            {"model.hidden_units": [16]},
-            {"training.resample_input": False},
-        ]
-    )
-    results = [result(setting.name, 1, 140.0 + n) for n, setting in enumerate(settings)]
-    tabulate(settings, results).to_parquet(tmp_path / "table.parquet")
-    table = pd.read_parquet(tmp_path / "table.parquet")
-    assert table["model.hidden_units"].dropna().tolist() == ["[16]"]
-    assert table["training.resample_input"].dropna().tolist() == ["false"]
-
-
-def test_every_run_has_a_row(result):
-    runs = runs_table([result("default", 1, 140.0), result("default", 2)])
-    assert runs["state"].tolist() == ["done", "failed"]
-    assert runs["validation_negative_elbo"].tolist()[0] == 140.0
-    assert runs["last_line"].tolist()[1] == "The disk is full."
+def test_a_sweep_whose_members_all_failed_has_a_table():
+    table = compared(results_of({(BASE, 1): "no", ("other", 1): "The disk is full."}))
+    assert line_of(table, "other").endswith("1: The disk is full.")
+    assert table[LOSS].isna().all()

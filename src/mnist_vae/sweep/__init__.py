@@ -1,1 +1,1 @@
-"""`kedro sweep`: many runs over parameters and seeds, and what they say together."""
+"""`kedro sweep`: models over parameters and seeds, compared in one table."""
