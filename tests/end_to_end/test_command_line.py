@@ -125,6 +125,21 @@ def test_the_run_says_which_data_it_used_and_what_it_reached(twins):
     assert "not the full MNIST" in result
 
 
+def test_the_pipeline_training_alone_makes_a_model_and_its_figures(project):
+    """By Kedro's older option, as the README has it."""
+    finished = kedro(project, "run", "--pipeline", "training", "--env", "test")
+    assert finished.returncode == 0, finished.stderr
+    data = project / "data/test"
+    made = {path.name for path in data.rglob("*") if path.is_file()}
+    assert {"encoder.keras", "decoder.keras", "training_history.parquet"} <= made
+    assert {"inference_encoder.keras", "encoder.onnx", "decoder.onnx"} <= made
+    metrics = json.loads((data / "08_reporting/metrics.json").read_text())
+    assert metrics["splits"]["test"]["negative_elbo"] > 0
+    summary = json.loads((data / "06_models/training_summary.json").read_text())
+    assert metrics["model_version"] == summary["model_version"]
+    assert "latent_embeddings.parquet" not in made
+
+
 def test_a_run_has_a_line_a_node_and_one_an_epoch_beside_its_news(twins):
     _, runs = twins
     log = without_start_of_tensorflow(runs[0].stderr)
