@@ -84,7 +84,7 @@ def test_training_works_alone_from_raw_images():
 
 def test_an_evaluation_alone_makes_no_record_of_a_training():
     """That is of the run that trained the model, whose parameters those of today need not be."""
-    assert PIPELINES["evaluation"].all_outputs() >= {"metrics", "usage_manifest"}
+    assert "metrics" in PIPELINES["evaluation"].all_outputs()
     assert "run_manifest" not in PIPELINES["evaluation"].all_outputs()
     assert "run_manifest" in PIPELINES["training"].all_outputs()
     assert "candidate_run_manifest" in PIPELINES["retraining"].all_outputs()

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def origin(training_summary: dict[str, Any]) -> dict[str, str]:
-    """Return `model_version` and, of a release, `release`: metadata for files and manifests."""
+    """Return `model_version` and, of a release, `release`: metadata of every output of a model."""
     names = ("model_version", "release")
     return {name: training_summary[name] for name in names if training_summary.get(name)}
 

@@ -18,7 +18,6 @@ from mnist_vae.pipelines import (
     retraining,
     scoring,
     training,
-    usage,
 )
 
 
@@ -44,22 +43,18 @@ def register_pipelines() -> dict[str, Pipeline]:
     reporting_pipeline = _stage("reporting", reporting.create_pipeline())
     calibration_pipeline = _stage("anomaly", anomaly.create_calibration_pipeline())
     model_report_pipeline = _stage("reporting", model_report.create_pipeline())
-    usage_pipeline = usage.create_pipeline()
     return {
         "data": data_pipeline,
         "training": training_pipeline,
         "embedding": embedding_pipeline,
-        "embedding_of_new_images": _stage("embedding", embedding.create_new_images_pipeline())
-        + usage_pipeline,
-        "anomaly": _stage("anomaly", anomaly.create_pipeline()) + usage_pipeline,
-        "anomaly_of_new_images": _stage("anomaly", anomaly.create_new_images_pipeline())
-        + usage_pipeline,
+        "embedding_of_new_images": _stage("embedding", embedding.create_new_images_pipeline()),
+        "anomaly": _stage("anomaly", anomaly.create_pipeline()),
+        "anomaly_of_new_images": _stage("anomaly", anomaly.create_new_images_pipeline()),
         "evaluation": evaluation_pipeline
-        + _stage("evaluation", evaluation.create_report_pipeline())
-        + usage_pipeline,
-        "export": export_pipeline + usage_pipeline,
-        "generation": generation_pipeline + usage_pipeline,
-        "denoising": _stage("denoising", denoising.create_pipeline()) + usage_pipeline,
+        + _stage("evaluation", evaluation.create_report_pipeline()),
+        "export": export_pipeline,
+        "generation": generation_pipeline,
+        "denoising": _stage("denoising", denoising.create_pipeline()),
         "model_report": model_report_pipeline,
         "reporting": reporting_pipeline,
         "retraining": retraining.create_pipeline(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ class Captions:
     Attributes:
         title: The first line, large.
         statement: Which data the sheet is of; the last line.
+        origin: Which model made it (`origin.origin`): texts of the file, that are not drawn.
         note: What the reader should know to read the sheet, under the title.
         columns: A caption for each column, above the images, or for none.
         rows: A caption for each row, at the left, or for none.
@@ -45,6 +46,7 @@ class Captions:
 
     title: str
     statement: str
+    origin: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     columns: Sequence[str] = ()
     rows: Sequence[str] = ()
@@ -125,6 +127,7 @@ def sheet(
     if captions.y_axis:
         label = _upright(captions.y_axis, font)
         picture.paste(label, (_MARGIN, y + (grid.height - label.height) // 2))
+    picture.info.update(captions.origin)
     return picture
 
 

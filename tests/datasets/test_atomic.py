@@ -254,9 +254,9 @@ def a_model():
 SAVES = {
     "json": lambda path: AtomicJSONDataset(filepath=path).save("x" * 100_000),
     "text": lambda path: AtomicMarkdownDataset(filepath=path).save("x" * 100_000),
-    "pictures": lambda path: PictureFolderDataset(
-        path=path, dataset="pillow.ImageDataset", filename_suffix=".png"
-    ).save({"a": Image.fromarray(noise(200, 200))}),
+    "pictures": lambda path: PictureFolderDataset(path=path).save(
+        {"a": Image.fromarray(noise(200, 200))}
+    ),
     "picture": lambda path: PictureDataset(filepath=f"{path}.png").save(
         Image.fromarray(noise(200, 200))
     ),

@@ -17,15 +17,23 @@ def picture(shade: int) -> Image.Image:
 
 @pytest.fixture
 def folder(tmp_path):
-    return PictureFolderDataset(
-        path=str(tmp_path / "images"), dataset="pillow.ImageDataset", filename_suffix=".png"
-    )
+    return PictureFolderDataset(path=str(tmp_path / "images"))
 
 
 def test_a_picture_comes_back_as_it_was(tmp_path):
     dataset = PictureDataset(filepath=str(tmp_path / "a.png"))
     dataset.save(picture(7))
     assert dataset.load() == picture(7)
+
+
+def test_the_texts_of_a_picture_are_in_its_file(tmp_path, folder):
+    about = {"model_version": "v1", "release": "000001-v1"}
+    named = picture(7)
+    named.info.update(about)
+    PictureDataset(filepath=str(tmp_path / "a.png")).save(named)
+    folder.save({"0000": named})
+    for path in (tmp_path / "a.png", tmp_path / "images/0000.png"):
+        assert Image.open(path).info == about
 
 
 def test_the_preview_is_the_file_in_base64(tmp_path):
@@ -75,9 +83,7 @@ def test_a_folder_that_was_not_finished_does_not_exist(folder):
 
 
 def test_a_folder_works_on_another_file_system():
-    folder = PictureFolderDataset(
-        path="memory://output/images", dataset="pillow.ImageDataset", filename_suffix=".png"
-    )
+    folder = PictureFolderDataset(path="memory://output/images")
     folder.save({"0000": picture(1), "0001": picture(1)})
     folder.save({"0000": picture(3)})
     assert {key: load() for key, load in folder.load().items()} == {"0000": picture(3)}
@@ -85,8 +91,6 @@ def test_a_folder_works_on_another_file_system():
 
 def test_a_relative_path_of_one_word_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = PictureFolderDataset(
-        path="images/", dataset="pillow.ImageDataset", filename_suffix=".png"
-    )
+    folder = PictureFolderDataset(path="images/")
     folder.save({"0000": picture(1)})
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["0000.png"]

@@ -26,4 +26,3 @@ def test_it_runs_alone_after_the_training_and_gives_the_same_every_time(copied):
     assert again.equals(before)
     catalog = catalog_of(copied)
     assert {name: catalog[name].preview() for name in outputs} == first
-    assert catalog["usage_manifest"].load()["parameters"]["denoising"]["refine_steps"] == 3

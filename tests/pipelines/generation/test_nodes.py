@@ -217,15 +217,16 @@ def test_the_sheet_says_what_z_was_drawn_from(params, title, note, make_images, 
 
 def test_the_files_hold_the_images_white_on_black_as_mnist():
     images = generate(2, GenerationParams(n_images=3))
-    pictures = nodes.to_pictures(images)
+    pictures = nodes.to_pictures(images, SUMMARY | {"model_version": "v1"})
     assert list(pictures) == ["0000", "0001", "0002"]
     assert pictures["0001"].mode == "L"
     assert np.array_equal(np.asarray(pictures["0001"]), images.pixels[1])
+    assert pictures["0001"].info == {"model_version": "v1"}
 
 
 def test_names_of_many_files_sort_as_their_ids():
     many = ImageSet(np.zeros((2, 28, 28), np.uint8), np.array([9999, 12345]), np.full(2, "x"))
-    assert list(nodes.to_pictures(many)) == ["09999", "12345"]
+    assert list(nodes.to_pictures(many, SUMMARY)) == ["09999", "12345"]
 
 
 def test_the_generated_sheet_shows_every_image(drawn):

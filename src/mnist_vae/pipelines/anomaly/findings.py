@@ -114,6 +114,7 @@ def draw_anomaly_sheet(
         f"threshold was chosen so that at most {anomaly_calibration.false_positive_rate:.1%} of "
         "the validation images are above",
         statement=statement(training_summary),
+        origin=origin(training_summary),
         rows=names,
     )
     return sheet(

@@ -200,6 +200,7 @@ def draw_denoising_psnr(denoising_scores: pd.DataFrame, training_summary: dict[s
         statement(training_summary),
         height=520,
     )
+    figure.update_layout(meta=origin(training_summary))
     return figure
 
 
@@ -278,6 +279,12 @@ def _sheet(
     examples: ImageSet, title: str, note: str, training_summary: dict[str, Any]
 ) -> Image.Image:
     rows = list(dict.fromkeys(examples.split.tolist()))
-    captions = Captions(title=title, note=note, statement=statement(training_summary), rows=rows)
+    captions = Captions(
+        title=title,
+        statement=statement(training_summary),
+        origin=origin(training_summary),
+        note=note,
+        rows=rows,
+    )
     breaks = [row for row in range(1, len(rows)) if rows[row].endswith((", noisy", ", given"))]
     return sheet(examples.pixels, captions, columns=len(examples) // len(rows), row_breaks=breaks)

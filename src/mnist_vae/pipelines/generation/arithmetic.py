@@ -15,7 +15,7 @@ from PIL import Image
 from mnist_vae.contracts import check_models
 from mnist_vae.datasets.keras_model import KerasModel
 from mnist_vae.images import AT_ONCE, IMAGE_SHAPE, UNLABELLED, ImageSet
-from mnist_vae.origin import statement
+from mnist_vae.origin import origin, statement
 from mnist_vae.pipelines.generation.coding import decode, encode, to_bytes
 from mnist_vae.sheets import Captions, sheet
 
@@ -123,6 +123,7 @@ def draw_latent_arithmetic(
         f"{'' if images.label is None else ', class by class'}. Mean over the rows: "
         f"{', '.join(changes)}",
         statement=statement(training_summary),
+        origin=origin(training_summary),
         columns=["original", *(f"{step:.1f}" for step in _STEPS)],
         rows=names,
         x_axis="t",

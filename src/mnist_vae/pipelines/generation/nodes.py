@@ -73,16 +73,18 @@ def generate_images(
     )
 
 
-def to_pictures(images: ImageSet) -> dict[str, Image.Image]:
+def to_pictures(images: ImageSet, training_summary: dict[str, Any]) -> dict[str, Image.Image]:
     """Return `images`, uint8 `[n, 28, 28]`, as pictures by image id: "0000", "0001", ...
 
     They are white on black, as MNIST itself, so that the files can stand in for its images.
     """
     digits = max(4, len(str(images.image_id.max())))
-    return {
-        f"{image_id:0{digits}d}": Image.fromarray(image)
-        for image_id, image in zip(images.image_id, images.pixels, strict=True)
-    }
+    pictures = {}
+    for image_id, image in zip(images.image_id, images.pixels, strict=True):
+        picture = Image.fromarray(image)
+        picture.info.update(origin(training_summary))
+        pictures[f"{image_id:0{digits}d}"] = picture
+    return pictures
 
 
 def draw_generated_sheet(
@@ -104,6 +106,7 @@ def draw_generated_sheet(
         note=f"{count} image{'s' * (len(generated_images) > 1)}, decoded from z "
         f"{_drawn_from(generation_params)}",
         statement=statement(training_summary),
+        origin=origin(training_summary),
     )
     return sheet(shown.pixels, captions, columns=columns)
 
@@ -149,6 +152,7 @@ def draw_latent_manifold(
             title="Latent manifold",
             note=note,
             statement=statement(training_summary),
+            origin=origin(training_summary),
             columns=values,
             x_axis="z_00",
         )
@@ -170,6 +174,7 @@ def draw_latent_manifold(
         title=title,
         note=note,
         statement=statement(training_summary),
+        origin=origin(training_summary),
         columns=values,
         rows=values[::-1],
         x_axis=f"z_{x:02d}",
@@ -209,6 +214,7 @@ def draw_interpolations(
         title="Interpolations between test images",
         note=_WAYS[generation_params.interpolation],
         statement=statement(training_summary),
+        origin=origin(training_summary),
         columns=["original", *(f"{value:.2f}" for value in t), "original"],
         rows=names,
         x_axis="t",
@@ -245,6 +251,7 @@ def draw_reconstruction_sheet(
         title="Reconstructions of test images",
         note="Decoded from z_mean, without noise",
         statement=statement(training_summary),
+        origin=origin(training_summary),
         columns=classes,
         rows=["original", "reconstruction"] * len(cells),
     )

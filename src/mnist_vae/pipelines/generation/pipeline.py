@@ -27,7 +27,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.to_pictures,
-                "generated_images",
+                ["generated_images", "training_summary"],
                 "generated_image_files",
                 name="export_generated_images",
             ),

@@ -14,7 +14,7 @@ from mnist_vae.contracts import check_versions
 from mnist_vae.datasets.stream import StreamedTable, parts_of
 from mnist_vae.figures import entitle
 from mnist_vae.images import UNLABELLED
-from mnist_vae.origin import statement
+from mnist_vae.origin import origin, statement
 from mnist_vae.params import ReportingParams
 from mnist_vae.scores import Moments
 
@@ -62,6 +62,7 @@ def draw_learning_curves(training_history: pd.DataFrame, training_summary: dict[
         f"Lowest validation loss {best['val_loss']:.1f}{unit}, after epoch {best['epoch']:.0f}",
         statement(training_summary),
     )
+    figure.update_layout(meta=origin(training_summary))
     return figure
 
 
@@ -160,6 +161,7 @@ def draw_latent_scatter(
     else:
         figure.update_yaxes(visible=False, range=[-1, 1])
     entitle(figure, title, statement(training_summary))
+    figure.update_layout(meta=origin(training_summary))
     return figure
 
 
