@@ -1,7 +1,7 @@
 """The variational autoencoder: networks, losses, training model. Keras only, no Kedro, no files.
 
-Importing this package imports Keras and TensorFlow, which takes many seconds: do so inside node
-bodies.
+Its modules import Keras and TensorFlow, which takes many seconds: import them inside node bodies.
+This one has set before what Keras computes on, and what TensorFlow logs.
 """
 
 import os
