@@ -173,7 +173,7 @@ def test_a_missing_file_is_a_dataset_error(tmp_path):
 
 
 def test_any_file_system_of_fsspec_will_do():
-    dataset = IdxDataset(filepath="memory://idx/labels.gz", credentials={}, fs_args={})
+    dataset = IdxDataset(filepath="memory://idx/labels.gz", credentials={})
     dataset.save(LABELS)
     assert dataset.exists()
     np.testing.assert_array_equal(dataset.load(), LABELS)

@@ -227,7 +227,6 @@ class FileDataset(AbstractDataset[T, T]):
         filepath: str,
         durable: bool = False,
         credentials: dict[str, Any] | None = None,
-        fs_args: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Create the dataset.
@@ -236,15 +235,12 @@ class FileDataset(AbstractDataset[T, T]):
             filepath: Path or fsspec URL of the file.
             durable: Whether what was saved outlasts a power failure.
             credentials: Passed to the fsspec file system.
-            fs_args: Passed to the fsspec file system.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
         self._protocol, path = get_protocol_and_path(filepath)
         self._filepath = PurePosixPath(path)
         self._durable = durable
-        self._fs = fsspec.filesystem(
-            self._protocol, **deepcopy(credentials or {}), **(fs_args or {})
-        )
+        self._fs = fsspec.filesystem(self._protocol, **deepcopy(credentials or {}))
         self.metadata = metadata
 
     def _init_config(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ FILES = {
 }
 """The file of a release that an entry of the catalog stands for."""
 
-_NOT_OF_A_FILE = {"credentials", "fs_args", "validator", "optional"}
+_NOT_OF_A_FILE = {"credentials", "validator", "optional"}
 
 
 class ReleaseInUse:

@@ -74,7 +74,6 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
         path: str,
         name: str,
         credentials: dict[str, Any] | None = None,
-        fs_args: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Create the dataset; nothing is read before `check` or `load`.
@@ -85,7 +84,6 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
                 names begin with `_` or `.` are passed over.
             name: What reports call the data set.
             credentials: Passed to the fsspec file system.
-            fs_args: Passed to the fsspec file system.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
         protocol, self._path = get_protocol_and_path(path)
@@ -93,9 +91,7 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
             self._path = at_home(self._path)
         self._url = path
         self._name = name
-        self._filesystem = fsspec.filesystem(
-            protocol, **deepcopy(credentials or {}), **(fs_args or {})
-        )
+        self._filesystem = fsspec.filesystem(protocol, **deepcopy(credentials or {}))
         self.metadata = metadata
 
     def load(self) -> ParquetArchive:
