@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 Engine = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
+_NEEDED = ("distributed", "cryptography")
 _ROWS_A_TASK = 8192
 _TASKS_A_THREAD = 2  # so that none waits for its next one
 _SECONDS_TO_CONNECT = 10
@@ -57,9 +58,10 @@ def check_engine(params: EmbeddingParams) -> None:
     """
     if params.engine == "in_process":
         return
-    if importlib.util.find_spec("distributed") is None:
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
         raise EngineError(
-            "The engine dask is not installed: expected the package distributed, received none; "
+            f"The engine dask is not installed: expected the package {missing[0]}, received none; "
             "run `pip install -c constraints.txt -e '.[dask]'`, or set `embedding.engine` to "
             "in_process."
         )
@@ -108,9 +110,11 @@ def _on_dask(
     with ExitStack() as stack:
         models = stack.enter_context(scratch_folder(params.scratch))
         save_models(models, encoder, decoder)
-        where = params.address or stack.enter_context(_own_cluster(params.workers, models))
+        where, security = params.address, None
+        if where is None:
+            where, security = stack.enter_context(_own_cluster(params.workers, models))
         try:
-            client = stack.enter_context(Client(where, timeout=_SECONDS_TO_JOIN))
+            client = stack.enter_context(Client(where, timeout=_SECONDS_TO_JOIN, security=security))
             client.wait_for_workers(1, timeout=_SECONDS_TO_JOIN)
         except (OSError, TimeoutError) as error:
             raise EngineError(
@@ -148,10 +152,16 @@ def scratch_folder(parent: str | None) -> Iterator[str]:
 
 
 @contextmanager
-def _own_cluster(workers: int | None, scratch: str) -> Iterator[str]:
-    """Start a scheduler in this process and worker processes, on loopback, without dashboards."""
+def _own_cluster(workers: int | None, scratch: str) -> Iterator[tuple[str, Any]]:
+    """Start a scheduler in this process and worker processes, on loopback, without dashboards.
+
+    Yields:
+        Its address, and the certificate without which nobody can join it or send it tasks.
+    """
     import dask
-    from distributed import LocalCluster
+    from distributed import LocalCluster, Security
+
+    security = Security.temporary()
 
     # A fork of a process that has TensorFlow would hang.
     with (
@@ -161,6 +171,7 @@ def _own_cluster(workers: int | None, scratch: str) -> Iterator[str]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
+            security=security,
             dashboard_address=None,
             # Its figures have an address all the same, on a port that may be taken.
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
@@ -169,7 +180,7 @@ def _own_cluster(workers: int | None, scratch: str) -> Iterator[str]:
             silence_logs=logging.CRITICAL,  # the run reports in one sentence what it ends with
         ) as cluster,
     ):
-        yield cluster.scheduler_address
+        yield cluster.scheduler_address, security
 
 
 def _encoded(

@@ -16,7 +16,8 @@ from kedro.io import DatasetError
 import mnist_vae
 from mnist_vae import engines
 from mnist_vae.datasets.stream import StreamedParquetDataset
-from mnist_vae.encoding import EngineError, identity_of, save_models
+from mnist_vae.encoding import Encoding, EngineError, identity_of, save_models
+from mnist_vae.params import EmbeddingParams
 
 distributed = pytest.importorskip("distributed", reason="the extra `dask` is needed")
 psutil = pytest.importorskip("psutil", reason="the extra `dask` brings it")
@@ -94,6 +95,36 @@ def test_a_cluster_without_a_worker_is_refused(work, monkeypatch):
 
 def processes_of_this_run():
     return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+@pytest.mark.slow  # a worker is a process that is spawned
+@pytest.mark.parametrize("certificate", ["none", "one of its own"])
+def test_nobody_else_on_the_machine_is_let_into_the_cluster_of_a_run(
+    work, tmp_path, caplog, monkeypatch, certificate
+):
+    """Whoever sends it a task runs code as the user of the run."""
+    caplog.set_level(logging.CRITICAL, logger="distributed")
+    clients = []
+    client_of_run = distributed.Client
+
+    def strange_client(where, **given):
+        with client_of_run(where, **given) as client:
+            assert client.submit(sum, [1, 2]).result() == 3
+        assert where.split("//")[1].startswith("127.0.0.1:")
+        security = None
+        if certificate != "none":
+            security = distributed.Security.temporary()
+        address = where if security else where.replace("tls://", "tcp://")
+        with pytest.raises((OSError, TimeoutError)):
+            client_of_run(address, timeout=3, security=security)
+        clients.append(where)
+        return client_of_run(where, **given)
+
+    monkeypatch.setattr(distributed, "Client", strange_client)
+    params = EmbeddingParams(engine="dask", workers=1, scratch=str(tmp_path))
+    how = Encoding("m", "binary_crossentropy", refine_steps=0, seed=1)
+    with engines.running(params, *work.networks, how):
+        assert len(clients) == 1
 
 
 @pytest.mark.slow
