@@ -93,7 +93,7 @@ def sweep(
             return [members.start(setting, seed) for seed in numbers]
 
         start({})
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         study = optuna.create_study(
             storage=f"sqlite:///{members.folder}/study.db",
             study_name=json_fingerprint([members.identity, str(space), numbers, bool(trials)]),

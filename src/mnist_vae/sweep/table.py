@@ -63,7 +63,7 @@ def to_text(table: pd.DataFrame) -> str:
         rows.append([row["setting"], str(row["seeds"]), loss, difference + star, test, failure])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    stars = "No difference has a star, as one seed does not show how far seeds differ: use --seeds."
+    stars = "No difference has a star: to show how far seeds differ takes two (--seeds)."
     if settings := table["p_value"].count():
         stars = (
             f"* p < {_LEVEL:g} by Student's t, corrected by Holm (settings compared: {settings}); "
