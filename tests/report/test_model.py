@@ -1,11 +1,12 @@
 """What the report says of a model, whatever it has of it."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from mnist_vae.datasets import stream
-from mnist_vae.datasets.images import ImagesDataset
+from mnist_vae.datasets.images import ImagesDataset, ImagesOfModel
 from mnist_vae.datasets.stream import StreamedParquetDataset, StreamedTable
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings, Section, Text
@@ -75,6 +76,25 @@ def test_what_it_found_out_about_another_model_is_left_out(make_files):
     html = page_of(make_files(findings=(findings("v0", "It was there."),)))
     assert "It was there" not in html
     assert "the pipeline evaluation makes it" in text_of(html, "loss")
+
+
+@pytest.mark.parametrize("name", ["latent_manifold", "interpolations"])
+def test_a_picture_that_another_model_made_is_refused(make_files, name):
+    files = make_files()
+    picture = getattr(files, name).copy()
+    picture.info["model_version"] = "v1"
+    page_of(replace(files, **{name: picture}))
+    picture.info["model_version"] = "v0"
+    with pytest.raises(ValueError, match=r"are not of the model.*v1, received those of v0"):
+        page_of(replace(files, **{name: picture}))
+
+
+def test_generated_images_of_another_model_are_refused(make_files):
+    files = make_files()
+    made = files.generated_images
+    other = ImagesOfModel(made.pixels, made.image_id, made.split, origin={"model_version": "v0"})
+    with pytest.raises(ValueError, match=r"The generated images are not of the model"):
+        page_of(replace(files, generated_images=other))
 
 
 def test_a_squared_error_is_never_called_nats_of_elbo(make_files):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,12 +93,20 @@ def check_files(files: ModelFiles, shown: Shown) -> None:
     """Refuse what is not of the one model.
 
     Raises:
-        ValueError: Metrics, embeddings or manifest are of another model.
+        ValueError: Metrics, embeddings, manifest or pictures are of another model.
     """
     versions: dict[str, list[str]] = {
         "metrics": [files.metrics["model_version"]],
         "embeddings": shown.versions,
         "run manifest": [files.run_manifest["model_version"]],
+    }
+    made: dict[str, Mapping[Any, Any]] = {
+        "generated images": getattr(files.generated_images, "origin", {}),
+        "pictures of the latent manifold": files.latent_manifold.info,
+        "interpolations": files.interpolations.info,
+    }
+    versions |= {
+        name: [about["model_version"]] for name, about in made.items() if "model_version" in about
     }
     for name, found in versions.items():
         check_versions(
