@@ -48,6 +48,19 @@ def test_the_backup_of_another_training_is_not_taken_up(backup, caplog):
     ]
 
 
+def test_no_flipped_bit_ends_a_run_or_is_taken_up(backup, tmp_path, caplog):
+    backup.of(IDENTITY).save(STATE)
+    path = tmp_path / "backup.npz"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        assert backup.of(IDENTITY).load() is None, place
+    assert len(caplog.records) == len(whole)
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
 def test_a_damaged_backup_is_not_taken_up(backup, tmp_path, caplog):
     backup.of(IDENTITY).save(STATE)
     path = tmp_path / "backup.npz"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import logging
 import re
-import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, NoReturn
@@ -18,11 +19,12 @@ from mnist_vae.datasets.atomic import FileDataset, replacing
 logger = logging.getLogger(__name__)
 
 _VALUES = "values"
+_CHECKSUM_BYTES = 32
 
 
 @dataclass(frozen=True)
 class TrainingBackup:
-    """The state of one training, in one file.
+    """The state of one training, in one file: a SHA-256 checksum, and what `numpy.savez` writes.
 
     Attributes:
         filesystem: The fsspec file system of the file.
@@ -54,14 +56,11 @@ class TrainingBackup:
         if not self.filesystem.exists(str(self.path)):
             return None
         try:
-            with (
-                self.filesystem.open(str(self.path), "rb") as file,
-                np.load(file, allow_pickle=False) as arrays,
-            ):
-                state: dict[str, Any] = dict(arrays)
-            values = json.loads(state.pop(_VALUES).item())
-            found = values.pop("identity")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            with self.filesystem.open(str(self.path), "rb") as file:
+                checksum, content = file.read(_CHECKSUM_BYTES), file.read()
+            if hashlib.sha256(content).digest() != checksum:
+                raise ValueError("it has another checksum than it was saved with")
+        except (OSError, ValueError) as error:
             logger.warning(
                 "The backup of an interrupted training at %s cannot be read (%s): training "
                 "starts afresh.",
@@ -69,6 +68,10 @@ class TrainingBackup:
                 error,
             )
             return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            state: dict[str, Any] = dict(arrays)
+        values = json.loads(state.pop(_VALUES).item())
+        found = values.pop("identity")
         changed = [name for name, value in self.identity.items() if found.get(name) != value]
         if changed:
             logger.info(
@@ -91,11 +94,14 @@ class TrainingBackup:
         arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
         values = {name: value for name, value in state.items() if name not in arrays}
         arrays[_VALUES] = np.array(json.dumps({**values, "identity": self.identity}))
+        content = io.BytesIO()
+        np.savez(content, **arrays)
         with (
             replacing(self.filesystem, self.path) as partial,
             self.filesystem.open(str(partial), "wb") as file,
         ):
-            np.savez(file, **arrays)
+            file.write(hashlib.sha256(content.getbuffer()).digest())
+            file.write(content.getbuffer())
 
     def clear(self) -> None:
         """Remove the file: the training is finished, and its model saved."""
