@@ -234,4 +234,4 @@ def test_a_run_that_is_killed_at_any_step_loses_nothing_and_takes_nothing_in_twi
         taken = incoming.parent / "taken"
         assert names(taken) == ["monday", "tuesday"]
         assert len(list(taken.rglob("images*"))) == 2, "with their files"
-    assert moment > 15
+    assert moment > 12, "a kill at each of the steps, of which there are so many"

@@ -165,7 +165,7 @@ def test_an_environment_that_is_not_there_is_refused_as_by_a_run(finished_projec
     assert finished.exit_code == 2
     assert finished.output.splitlines()[-1] == (
         "Error: Invalid value for '--env': there is no environment `nope`: expected one of base, "
-        "best, fast, gpu, local, mlflow, prod, refined, spark, test, received nope; name a folder "
+        "best, fast, gpu, local, mlflow, prod, refined, test, received nope; name a folder "
         f"of {finished_project}/conf."
     )
 
