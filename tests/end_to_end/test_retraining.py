@@ -156,8 +156,7 @@ def test_a_rollback_does_not_wait_for_a_training_which_then_promotes_nothing(pro
     shutil.copytree(first.folder, releases.folder / "candidate")
     (releases.folder / "candidate/release.json").unlink()
     twin = {"model_version": first.manifest["model_version"], "fingerprint": "twin", "keep": 5}
-    facts = {"judge_images": first.manifest["judge_images"]}
-    releases.save(Promote(reason="a test", beside=first.name, facts=facts, **twin))
+    releases.save(Promote(reason="a test", beside=first.name, facts=first.manifest, **twin))
     run = start(project, **{"retraining.force": True})
     read_until(run, "Running node: write_report")  # it has been judged
     run.send_signal(signal.SIGSTOP)
