@@ -146,7 +146,7 @@ def test_parameters_are_there_one_by_one(tracked):
     ]
     assert [run["params"].get("training.epochs") for run in runs] == ["2", "6", None]
     assert runs[0]["params"]["model.hidden_units"] == "[512, 256]"
-    assert runs[0]["params"]["retraining.min_gain"] == "0.5"
+    assert runs[0]["params"]["retraining.stall_after"] == "3"
     assert runs[0]["params"]["seed"] == "42"
 
 
