@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -208,13 +208,17 @@ def _encoded(
 
 
 def _result(client: Any, where: str, future: Any) -> list[pa.RecordBatch]:
-    from distributed import wait
-
+    """Return what a task gives, however often it moves to another worker until it is here."""
     deadline = time.monotonic() + _SECONDS_WITHOUT_WORKERS
     with _in_one_sentence(where):
-        while not future.done():
-            with suppress(TimeoutError):
-                wait(future, timeout=_SECONDS_A_LOOK)
+        while True:
+            # Each look is bounded: a result that is done is lost with the worker that holds it.
+            try:
+                result: list[pa.RecordBatch] = future.result(timeout=_SECONDS_A_LOOK)
+                return result
+            except TimeoutError:
+                if future.status == "error":  # it is the task's own
+                    raise
             if client.nthreads():
                 deadline = time.monotonic() + _SECONDS_WITHOUT_WORKERS
             elif time.monotonic() > deadline:
@@ -223,8 +227,6 @@ def _result(client: Any, where: str, future: Any) -> list[pa.RecordBatch]:
                     f"{_SECONDS_WITHOUT_WORKERS} seconds, received none; start some, and run the "
                     "same command again."
                 )
-        result: list[pa.RecordBatch] = future.result()
-    return result
 
 
 @contextmanager

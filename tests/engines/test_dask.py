@@ -84,6 +84,25 @@ def test_a_cluster_whose_workers_are_gone_for_long_is_given_up(
     assert [path.name for path in tmp_path.iterdir()] == ["embeddings.parquet"]
 
 
+def test_a_result_that_is_lost_before_it_is_fetched_is_not_waited_for_for_ever(
+    work, cluster, monkeypatch
+):
+    """The task was done; then its worker left, with the result."""
+    monkeypatch.setattr(engines, "_SECONDS_WITHOUT_WORKERS", 1)
+    monkeypatch.setattr(engines, "_SECONDS_A_LOOK", 0.2)
+    fetch = distributed.Future.result
+
+    def after_the_workers_left(future, timeout=None):
+        cluster.scale(0)
+        while cluster.scheduler.workers:
+            time.sleep(0.05)
+        return fetch(future, timeout)
+
+    monkeypatch.setattr(distributed.Future, "result", after_the_workers_left)
+    with pytest.raises(EngineError, match="has no workers any more"):
+        work.stream(engine="dask", address=cluster.scheduler_address).read_all()
+
+
 def test_a_cluster_without_a_worker_is_refused(work, monkeypatch):
     monkeypatch.setattr(engines, "_SECONDS_TO_JOIN", 1)
     with (
