@@ -45,7 +45,7 @@ class Judge:
         from sklearn.ensemble import IsolationForest
         from sklearn.pipeline import make_pipeline
 
-        from mnist_vae.anomalies import calibrate
+        from mnist_vae.encoding.anomalies import calibrate
         from mnist_vae.params import AnomalyParams
 
         train, validation, _ = splits

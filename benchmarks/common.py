@@ -44,7 +44,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 def read_archive(folder: Path) -> Any:
     """Return the `ImageArchive` of the four IDX files."""
-    from mnist_vae.datasets.archive import ImageArchiveDataset
+    from mnist_vae.data.archive import ImageArchiveDataset
 
     return ImageArchiveDataset(
         path=str(folder),

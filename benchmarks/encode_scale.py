@@ -33,8 +33,8 @@ BATCH_SIZE = 1024
 
 def pass_over(folder: Path, count: int) -> Any:
     """Return what yields the rows of `count` images, batch by batch, each time it is called."""
-    from mnist_vae.encoding import image_rows
-    from mnist_vae.images import StoredModelInput
+    from mnist_vae.data.images import StoredModelInput
+    from mnist_vae.encoding.batches import image_rows
 
     pixels = np.concatenate(read_images(folder))
     images = StoredModelInput(
@@ -55,8 +55,8 @@ def pass_over(folder: Path, count: int) -> Any:
 
 def contend(folder: Path, engine: str, workers: int, count: int) -> None:
     """Be a contender: say when it has started, then encode the images at each line of stdin."""
-    from mnist_vae.encoding import Encoding, encode, identity_of, save_models
-    from mnist_vae.engines import running
+    from mnist_vae.encoding.batches import Encoding, encode, identity_of, save_models
+    from mnist_vae.encoding.engines import running
     from mnist_vae.params import EmbeddingParams
     from mnist_vae.vae.networks import build_decoder, build_encoder
 

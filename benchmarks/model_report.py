@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from common import median, parser, read_images, report, say
 
-from mnist_vae.images import ImageSet
+from mnist_vae.data.images import ImageSet
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.model import model_page
 from mnist_vae.report.page import render

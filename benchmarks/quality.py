@@ -100,7 +100,7 @@ def figures_of(run: Run, environment: str) -> dict[str, Any]:
 
 def refined_losses(data: Path) -> dict[str, float]:
     """Return −ELBO of validation and test images in a data folder, with refined q."""
-    from mnist_vae.datasets.images import ImagesDataset
+    from mnist_vae.data.image_table import ImagesDataset
     from mnist_vae.vae.inference import Refiner, encode, negative_elbo
 
     encoder, decoder = trained_models(data)

@@ -42,8 +42,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from mnist_vae.datasets.archive import ImageArchiveDataset
-from mnist_vae.datasets.idx import IdxDataset
+from mnist_vae.data.archive import ImageArchiveDataset
+from mnist_vae.data.idx import IdxDataset
 
 GOOD = ("good", "drifted", "long", "bytes")
 BAD = ("truncated", "constant", "size", "leak", "huge", "format", "dangling", "bomb", "duplicate")

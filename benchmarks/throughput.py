@@ -77,8 +77,8 @@ def _ours(
 
 def _on_disk(train: Any, path: Path) -> Any:
     """Return the images as a set that is streamed from a file."""
-    from mnist_vae.datasets.images import ImagesDataset
-    from mnist_vae.images import ImageSet
+    from mnist_vae.data.image_table import ImagesDataset
+    from mnist_vae.data.images import ImageSet
 
     dataset = ImagesDataset(filepath=str(path), memory_images=0, pixels="float32")
     n_images = len(train)

@@ -15,7 +15,7 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from mnist_vae.images import ImageSet
+from mnist_vae.data.images import ImageSet
 from tests.projects import copy_project
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

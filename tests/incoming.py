@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.datasets.batches import Batch, IncomingBatchesDataset
-from mnist_vae.datasets.idx import IdxDataset
+from mnist_vae.data.idx import IdxDataset
+from mnist_vae.jobs.batches import Batch, IncomingBatchesDataset
 
 
 def images_of(n: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mnist_vae.images import ImageSet
+from mnist_vae.data.images import ImageSet
 from mnist_vae.report.model import ModelFiles
 
 MNIST = "Data: MNIST, 60,000 training and 10,000 test images, checksums verified."

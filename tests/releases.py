@@ -6,8 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
-from mnist_vae.datasets.releases import Release, ReleaseDataset
-from mnist_vae.retraining.records import Promote, RollBack
+from mnist_vae.jobs.records import Promote, RollBack
+from mnist_vae.jobs.releases import Release, ReleaseDataset
 
 
 def use(project: Path, model: str) -> None:

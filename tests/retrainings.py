@@ -14,9 +14,9 @@ import pandas as pd
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from mnist_vae.datasets.archive_parts import read_sample
-from mnist_vae.datasets.idx import IdxDataset
-from mnist_vae.datasets.releases import ReleaseDataset
+from mnist_vae.data.archive_parts import read_sample
+from mnist_vae.data.idx import IdxDataset
+from mnist_vae.jobs.releases import ReleaseDataset
 
 PARAMS: dict[str, Any] = {
     "split.max_images": 400,

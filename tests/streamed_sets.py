@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mnist_vae.datasets import images as module
-from mnist_vae.datasets.images import ImagesDataset
-from mnist_vae.images import ImageSet
-from mnist_vae.streamed import StreamedImages
+from mnist_vae.data import image_table as module
+from mnist_vae.data.image_table import ImagesDataset
+from mnist_vae.data.images import ImageSet
+from mnist_vae.data.streamed import StreamedImages
 
 
 def on_disk(images: ImageSet, path: Path, block: int = 16, pixels: str = "uint8") -> StreamedImages:

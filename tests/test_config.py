@@ -56,7 +56,7 @@ def test_what_is_given_for_one_run_goes_before_all(project, env):
 @pytest.mark.parametrize("env", ["prod", "test"])
 def test_an_entry_of_ones_own_takes_the_place_of_the_whole_entry(project, env):
     entry = {
-        "type": "mnist_vae.datasets.idx.IdxDataset",
+        "type": "mnist_vae.data.idx.IdxDataset",
         "filepath": "${globals:data}/${runtime_params:mine, own}.gz",
     }
     write(project, "local", "catalog", {"raw_images": entry, "_anchor": {"type": "x"}})

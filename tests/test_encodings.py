@@ -42,7 +42,7 @@ def test_every_call_that_opens_text_names_its_encoding():
 def test_text_at_rest_is_utf_8_in_any_locale(tmp_path):
     path, text = tmp_path / "card.md", "−ELBO, größer, 数"
     script = (
-        f"from mnist_vae.datasets.atomic import AtomicMarkdownDataset\n"
+        f"from mnist_vae.data.atomic import AtomicMarkdownDataset\n"
         f"dataset = AtomicMarkdownDataset(filepath={str(path)!r})\n"
         f"dataset.save({text!a})\nassert dataset.load() == {text!a}\n"
     )

@@ -11,29 +11,10 @@ PACKAGE = Path(mnist_vae.__file__).parent
 
 # From the ground up. What is on no floor is around a run: it may import all, and no floor it.
 FLOORS = [
-    {
-        "corruptions",
-        "deadline",
-        "images",
-        "streamed",
-        "params",
-        "fingerprints",
-        "origin",
-        "provenance",
-    },
-    {"vae"},
-    {"datasets", "figures", "retraining", "sheets"},
-    {
-        "anomalies",
-        "contracts",
-        "embeddings",
-        "encoding",
-        "engines",
-        "report",
-        "samplers",
-        "scores",
-        "recipe",
-    },
+    {"corruptions", "params", "vae", "data"},
+    {"jobs"},
+    {"encoding", "recipe"},
+    {"report"},
     {"pipelines"},
     {"pipeline_registry"},
 ]

@@ -19,10 +19,10 @@ from kedro.utils import load_obj
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from mnist_vae.jobs.records import Outcome
 from mnist_vae.monitoring.figures import HELP
 from mnist_vae.params import Parameters
 from mnist_vae.pipeline_registry import register_pipelines
-from mnist_vae.retraining.records import Outcome
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src/mnist_vae"

@@ -17,8 +17,8 @@ from kedro.utils import get_close_matches
 
 from mnist_vae import conf_source, failures
 from mnist_vae.explorer.commands import explore
-from mnist_vae.retraining.job import JOB_PIPELINES
-from mnist_vae.retraining.names import with_environment
+from mnist_vae.jobs.job import JOB_PIPELINES
+from mnist_vae.jobs.names import with_environment
 from mnist_vae.schedule.alerts import alerts
 from mnist_vae.schedule.commands import schedule
 from mnist_vae.sweep.commands import sweep

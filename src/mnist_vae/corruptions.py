@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.images import IMAGE_SHAPE, N_PIXELS
+from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS
 
 Kind = Literal["gaussian", "salt_and_pepper", "masking", "blur"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

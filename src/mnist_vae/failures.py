@@ -15,9 +15,9 @@ from pathlib import Path
 
 from kedro.io import DatasetError
 
-from mnist_vae.datasets.atomic import full_disk
-from mnist_vae.retraining.job import rotating_log
-from mnist_vae.retraining.names import printable
+from mnist_vae.data.atomic import full_disk
+from mnist_vae.jobs.job import rotating_log
+from mnist_vae.jobs.names import printable
 
 _MOST_CHARACTERS = 1_000
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mnist_vae.datasets.backup import TrainingBackup
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.fingerprints import fingerprint, recipe_fingerprints
-from mnist_vae.images import ImageSet
+from mnist_vae.data.backup import TrainingBackup
+from mnist_vae.data.fingerprints import fingerprint, recipe_fingerprints
+from mnist_vae.data.images import ImageSet
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.streamed import StreamedImages
 from mnist_vae.params import ModelParams, TrainingParams
-from mnist_vae.streamed import StreamedImages
 
 if TYPE_CHECKING:  # these import TensorFlow
     from mnist_vae.vae.model import Objective

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mnist_vae.images import N_PIXELS, latent_columns, normalize
+from mnist_vae.data.images import N_PIXELS, latent_columns, normalize
 
 
 class EmbeddingModel:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from mnist_vae.datasets.archive_parts import read_sample
-from mnist_vae.datasets.idx import IdxDataset
+from mnist_vae.data.archive_parts import read_sample
+from mnist_vae.data.idx import IdxDataset
 from mnist_vae.explorer.runtime import runtime_files, user_cache
 from tests.projects import NO_NETWORK, ROOT, copy_project, kedro
 
@@ -123,7 +123,7 @@ _SMALL = {
 }
 _ARCHIVE = {
     "raw_images": {
-        "type": "mnist_vae.datasets.archive.ImageArchiveDataset",
+        "type": "mnist_vae.data.archive.ImageArchiveDataset",
         "path": "${runtime_params:source.folder, data/01_raw/mnist}",
         "order": ["folder"],
         "mirrors": [],

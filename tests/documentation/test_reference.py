@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mnist_vae.jobs.records import Outcome
 from mnist_vae.params import Parameters
 from mnist_vae.pipeline_registry import register_pipelines
-from mnist_vae.retraining.records import Outcome
 from tests.projects import ROOT
 
 reference = pytest.importorskip("reference", reason="it takes the extra `docs`")

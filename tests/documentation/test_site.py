@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from mnist_vae.jobs.records import Outcome
 from mnist_vae.params import Parameters
 from mnist_vae.pipeline_registry import register_pipelines
-from mnist_vae.retraining.records import Outcome
 from tests.projects import NO_NETWORK, ROOT
 
 pytestmark = pytest.mark.slow  # half a minute of building, and a browser

@@ -6,7 +6,7 @@ import typing
 import numpy as np
 import pytest
 
-from mnist_vae.datasets.idx import IdxDataset
+from mnist_vae.data.idx import IdxDataset
 from tests.conftest import catalog_of, run
 
 MADE = {

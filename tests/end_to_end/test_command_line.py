@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnist_vae.datasets.idx import IdxDataset
+from mnist_vae.data.idx import IdxDataset
 from mnist_vae.pipeline_registry import register_pipelines
 from tests.documentation.pages import fences
 from tests.projects import NO_NETWORK, copy_project, kedro, without_start_of_tensorflow

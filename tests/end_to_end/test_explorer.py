@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mnist_vae.anomalies import _SCORES, Calibration
+from mnist_vae.encoding.anomalies import _SCORES, Calibration
 from mnist_vae.explorer.commands import explored as explored_model
 from mnist_vae.explorer.data import write_data
 from mnist_vae.explorer.server import make_server
-from mnist_vae.samplers import interpolate
+from mnist_vae.pipelines.generation.samplers import interpolate
 from tests.browser import Watched, browser, chromium
 from tests.conftest import catalog_of, run
 from tests.projects import kedro

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mnist_vae.datasets.idx import IdxDataset
+from mnist_vae.data.idx import IdxDataset
 from mnist_vae.pipelines.generation import nodes
 from tests.conftest import catalog_of, run
 from tests.releases import (

@@ -14,8 +14,8 @@ import yaml
 from click.testing import CliRunner
 
 from mnist_vae.cli import cli
-from mnist_vae.datasets.archive_parts import FILE_KEYS
-from mnist_vae.datasets.idx import IdxDataset
+from mnist_vae.data.archive_parts import FILE_KEYS
+from mnist_vae.data.idx import IdxDataset
 from tests.documentation.pages import fences
 from tests.projects import copy_project, kedro
 

@@ -14,8 +14,8 @@ import pytest
 from kedro.framework.hooks import hook_impl
 
 from mnist_vae import settings
-from mnist_vae.datasets.releases import ReleaseDataset
-from mnist_vae.retraining.records import Promote
+from mnist_vae.jobs.records import Promote
+from mnist_vae.jobs.releases import ReleaseDataset
 from tests.projects import copy_project, kedro
 from tests.retrainings import PARAMS, deliver, ids_in_use, in_service, in_use, last_line, models
 from tests.retrainings import retrain as retrain_here
@@ -295,7 +295,7 @@ def die_before_the_name(dataset):
     return (
         "import os\n"
         "from kedro.framework.hooks import hook_impl\n"
-        "import mnist_vae.datasets.atomic as atomic\n"
+        "import mnist_vae.data.atomic as atomic\n"
         "import mnist_vae.settings as settings\n"
         "class Die:\n"
         "    @hook_impl\n"

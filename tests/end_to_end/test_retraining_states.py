@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_vae.datasets import batch_files
-from mnist_vae.datasets.archive_parts import read_sample
-from mnist_vae.datasets.idx import IdxDataset
+from mnist_vae.data.archive_parts import read_sample
+from mnist_vae.data.idx import IdxDataset
+from mnist_vae.jobs import batch_files
 from tests.projects import copy_project
 from tests.retrainings import (
     damage,

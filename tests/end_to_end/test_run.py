@@ -10,8 +10,8 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
-from mnist_vae.datasets.idx import IdxDataset
-from mnist_vae.fingerprints import fingerprint
+from mnist_vae.data.fingerprints import fingerprint
+from mnist_vae.data.idx import IdxDataset
 from tests.conftest import run
 
 

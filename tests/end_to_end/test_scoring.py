@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
-from mnist_vae.datasets.archive_parts import read_sample
-from mnist_vae.datasets.idx import IdxDataset
+from mnist_vae.data.archive_parts import read_sample
+from mnist_vae.data.idx import IdxDataset
 from tests.conftest import run
 from tests.projects import kedro
 from tests.releases import releases_of, use

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from mnist_vae.data.images import UNLABELLED, latent_columns
 from mnist_vae.explorer.data import ExploredModel, axes_of, classes_of, write_data
-from mnist_vae.images import UNLABELLED, latent_columns
 from mnist_vae.vae.export import decoder_to_onnx, encoder_to_onnx
 from mnist_vae.vae.networks import build_decoder, build_encoder
 

@@ -18,12 +18,11 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
 from kedro.io import DatasetError
 
-from mnist_vae.datasets import batch_files
 from mnist_vae.hooks.job import Jobs
 from mnist_vae.hooks.tracking import Tracking
-from mnist_vae.params import Parameters
-from mnist_vae.retraining.job import JobLock, Terminated
-from mnist_vae.retraining.records import (
+from mnist_vae.jobs import batch_files
+from mnist_vae.jobs.job import JobLock, Terminated
+from mnist_vae.jobs.records import (
     BatchRecord,
     Decision,
     Decline,
@@ -39,6 +38,7 @@ from mnist_vae.retraining.records import (
     ScoringPlan,
     Withdrawal,
 )
+from mnist_vae.params import Parameters
 from mnist_vae.settings import CONFIG_LOADER_ARGS, HOOKS
 from tests.incoming import images_of, put
 from tests.loopback import dripping_server

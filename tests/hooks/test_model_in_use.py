@@ -9,7 +9,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io.core import DatasetError
 
-from mnist_vae.datasets.in_use import FILES
+from mnist_vae.jobs.in_use import FILES
 from mnist_vae.settings import HOOKS
 from tests.conftest import catalog_of, run
 from tests.projects import kedro

@@ -13,7 +13,7 @@ from kedro.io import DatasetError
 
 from mnist_vae.hooks import tracking as hook
 from mnist_vae.hooks.tracking import Tracking
-from mnist_vae.retraining.job import Terminated
+from mnist_vae.jobs.job import Terminated
 from mnist_vae.settings import CONFIG_LOADER_ARGS, HOOKS
 from mnist_vae.tracking import run as tracking_run
 from tests.loopback import dripping_server

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from mnist_vae.datasets.batches import IncomingBatchesDataset
+from mnist_vae.jobs.batches import IncomingBatchesDataset
 from mnist_vae.monitoring.figures import HELP, figures
 from tests.monitoring.conftest import ENDED, record
 

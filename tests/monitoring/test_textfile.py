@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mnist_vae.jobs.records import Outcome
 from mnist_vae.monitoring import textfile
 from mnist_vae.monitoring.figures import HELP
 from mnist_vae.monitoring.textfile import write_metrics
 from mnist_vae.params import MonitoringParams
-from mnist_vae.retraining.records import Outcome
 from tests.monitoring.conftest import ENDED, read, record
 
 OUTCOMES = sorted(set(Outcome) - {Outcome.LOCKED})

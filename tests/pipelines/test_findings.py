@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tests.test_anomalies import calibration_of
 
-from mnist_vae.datasets.records import RecordDataset
+from mnist_vae.data.records import RecordDataset
 from mnist_vae.pipelines.anomaly.findings import describe_anomalies
 from mnist_vae.pipelines.denoising.findings import describe_denoising
 from mnist_vae.pipelines.evaluation.findings import describe_evaluation
 from mnist_vae.report.blocks import Findings
 from tests.model_files import make_files
-from tests.test_anomalies import calibration_of
 
 SHEET = Image.new("L", (30, 20))
 SUMMARY = {

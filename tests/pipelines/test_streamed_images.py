@@ -5,9 +5,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mnist_vae import images as images_module
-from mnist_vae import streamed
-from mnist_vae.fingerprints import fingerprint
+from mnist_vae.data import images as images_module
+from mnist_vae.data import streamed
+from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.params import (
     AnomalyParams,
     DenoisingParams,
@@ -161,7 +161,7 @@ def test_no_node_asks_for_more_pixels_at_once_than_it_may(
     networks, disk, summary, node, monkeypatch
 ):
     modules = [images_module, streamed, evaluation, generation, arithmetic]
-    for module in [*modules, __import__("mnist_vae.anomalies").anomalies]:
+    for module in [*modules, __import__("mnist_vae.encoding.anomalies").anomalies]:
         monkeypatch.setattr(module, "AT_ONCE", 55)
     node(networks, disk, summary)
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from mnist_vae.datasets import stream
-from mnist_vae.datasets.images import ImagesDataset, ImagesOfModel
-from mnist_vae.datasets.stream import StreamedParquetDataset, StreamedTable
+from mnist_vae.data import stream
+from mnist_vae.data.image_table import ImagesDataset, ImagesOfModel
+from mnist_vae.data.stream import StreamedParquetDataset, StreamedTable
+from mnist_vae.data.streamed import StreamedImages
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings, Section, Text
 from mnist_vae.report.model import model_page
 from mnist_vae.report.page import render
-from mnist_vae.streamed import StreamedImages
 
 PARAMS = ReportingParams()
 

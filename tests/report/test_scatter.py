@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_vae.images import ImageSet
+from mnist_vae.data.images import ImageSet
 from mnist_vae.params import ReportingParams
 from mnist_vae.report import scatter
 from mnist_vae.report.embeddings import choose

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from mnist_vae.jobs.records import Decision, Figures, Outcome
 from mnist_vae.params import RetrainingParams
-from mnist_vae.retraining.records import Decision, Figures, Outcome
 from mnist_vae.tracking import run as tracking_run
 from mnist_vae.tracking.run import TrackedRun, _set_defaults, open_run
 

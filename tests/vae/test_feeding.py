@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mnist_vae.datasets.images import ImagesDataset
-from mnist_vae.images import ImageSet
+from mnist_vae.data.image_table import ImagesDataset
+from mnist_vae.data.images import ImageSet
 from mnist_vae.vae.feeding import Batches, StreamedBatches, batches_of
 from tests.streamed_sets import on_disk
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mnist_vae.fingerprints import fingerprint
+from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.vae.networks import (
     Sampling,
     build_decoder,

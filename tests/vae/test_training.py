@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from mnist_vae.images import ImageSet
+from mnist_vae.data.images import ImageSet
 from mnist_vae.vae import callbacks, feeding
 from mnist_vae.vae import training as training_module
 from mnist_vae.vae.callbacks import TrainingFailedError

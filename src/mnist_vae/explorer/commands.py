@@ -13,7 +13,7 @@ from kedro.framework.project import settings
 
 from mnist_vae import conf_source, failures
 from mnist_vae.explorer import server
-from mnist_vae.retraining.names import with_environment
+from mnist_vae.jobs.names import with_environment
 
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
     from kedro.io import CatalogProtocol
 
-    from mnist_vae.anomalies import Calibration
+    from mnist_vae.encoding.anomalies import Calibration
     from mnist_vae.explorer.data import ExploredModel
 
 _LARGEST_PORT = 65535
@@ -146,10 +146,10 @@ def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
     """
     import pandas as pd
 
-    from mnist_vae.contracts import check_versions
-    from mnist_vae.datasets.onnx_model import metadata_of
+    from mnist_vae.data.contracts import check_versions
+    from mnist_vae.data.images import concatenate
+    from mnist_vae.data.onnx_model import metadata_of
     from mnist_vae.explorer.data import ExploredModel
-    from mnist_vae.images import concatenate
 
     summary = catalog.load("training_summary")
     networks = [catalog.load(name) for name in ("encoder_onnx", "decoder_onnx")]

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.anomalies import Calibration
-from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet, draw_rows, latent_columns
+from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet, draw_rows, latent_columns
+from mnist_vae.encoding.anomalies import Calibration
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mnist_vae.datasets.onnx_model import OnnxModel
+    from mnist_vae.data.onnx_model import OnnxModel
 
 SHEET_COLUMNS = 50
 """A sheet of thumbnails has this many rows and columns."""

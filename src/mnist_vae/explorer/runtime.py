@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pooch
 
-from mnist_vae.datasets.folders import free
+from mnist_vae.data.folders import free
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 # As the npm registry has it (`npm view onnxruntime-web@1.30.0 dist.integrity`).

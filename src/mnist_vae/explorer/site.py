@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import fsspec
 
-from mnist_vae.datasets.atomic import move, partial_beside
+from mnist_vae.data.atomic import move, partial_beside
 from mnist_vae.explorer.data import ExploredModel, write_data
 from mnist_vae.explorer.runtime import PACKAGE, VERSION
 

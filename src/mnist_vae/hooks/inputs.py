@@ -10,14 +10,14 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io.core import AbstractVersionedDataset, DatasetError
 
-from mnist_vae.datasets.idx import IdxDataset
-from mnist_vae.datasets.in_use import ReleaseFileDataset
-from mnist_vae.datasets.keras_model import KerasModelDataset
-from mnist_vae.encoding import EngineError
-from mnist_vae.engines import check_engine
+from mnist_vae.data.idx import IdxDataset
+from mnist_vae.data.keras_model import KerasModelDataset
+from mnist_vae.encoding.batches import EngineError
+from mnist_vae.encoding.engines import check_engine
+from mnist_vae.jobs.in_use import ReleaseFileDataset
+from mnist_vae.jobs.job import JOB_PIPELINES, JOBS
+from mnist_vae.jobs.names import in_environment
 from mnist_vae.params import ModelParams, check_parameters
-from mnist_vae.retraining.job import JOB_PIPELINES, JOBS
-from mnist_vae.retraining.names import in_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,8 +90,8 @@ def _check_versions(names: Iterable[str], catalog: CatalogProtocol[Any, Any]) ->
 
 def _check_given(datasets: list[Any]) -> None:
     """Refuse a run without a file, or a folder of files, that a person has to give."""
-    from mnist_vae.datasets.archive import ImageArchiveDataset
-    from mnist_vae.datasets.parquet_archive import ParquetArchiveDataset
+    from mnist_vae.data.archive import ImageArchiveDataset
+    from mnist_vae.data.parquet_archive import ParquetArchiveDataset
 
     for dataset in datasets:
         try:

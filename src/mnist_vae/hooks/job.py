@@ -18,8 +18,7 @@ import click
 from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 
-from mnist_vae.params import PREVIOUS, check_parameters
-from mnist_vae.retraining.job import (
+from mnist_vae.jobs.job import (
     JOBS,
     Job,
     JobLock,
@@ -31,8 +30,8 @@ from mnist_vae.retraining.job import (
     peak_memory_mb,
     say,
 )
-from mnist_vae.retraining.names import printable, with_environment
-from mnist_vae.retraining.records import (
+from mnist_vae.jobs.names import printable, with_environment
+from mnist_vae.jobs.records import (
     Decision,
     Decline,
     Intake,
@@ -45,6 +44,7 @@ from mnist_vae.retraining.records import (
     ScoringPlan,
     Withdrawal,
 )
+from mnist_vae.params import PREVIOUS, check_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Generator

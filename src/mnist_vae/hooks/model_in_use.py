@@ -14,9 +14,9 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
-from mnist_vae.datasets.in_use import FILES, ReleaseFileDataset, ReleaseInUse
-from mnist_vae.datasets.releases import ReleaseError
-from mnist_vae.retraining.names import in_environment
+from mnist_vae.jobs.in_use import FILES, ReleaseFileDataset, ReleaseInUse
+from mnist_vae.jobs.names import in_environment
+from mnist_vae.jobs.releases import ReleaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

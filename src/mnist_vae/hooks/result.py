@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
-from mnist_vae.datasets.pictures import PictureDataset
-from mnist_vae.origin import measure
+from mnist_vae.data.origin import measure
+from mnist_vae.data.pictures import PictureDataset
 
 if TYPE_CHECKING:
     from kedro.io import CatalogProtocol

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.framework.hooks import hook_impl
 
-from mnist_vae.retraining.job import JOB_PIPELINES, JobLock, LockedError
+from mnist_vae.jobs.job import JOB_PIPELINES, JobLock, LockedError
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext

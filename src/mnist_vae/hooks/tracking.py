@@ -14,8 +14,8 @@ import click
 from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 
-from mnist_vae.retraining.job import asked_to_end
-from mnist_vae.retraining.records import Decline, Promote, RollBack
+from mnist_vae.jobs.job import asked_to_end
+from mnist_vae.jobs.records import Decline, Promote, RollBack
 from mnist_vae.tracking.config import TrackingConfig, TrackingConfigError, read_config
 from mnist_vae.tracking.run import Status, TrackedRun, open_run
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
     from kedro.io import CatalogProtocol
 
-    from mnist_vae.datasets.releases import Release
+    from mnist_vae.jobs.releases import Release
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from mnist_vae.datasets.batches import IncomingBatchesDataset
-from mnist_vae.datasets.release_files import number_of, read_release
+from mnist_vae.jobs.batches import IncomingBatchesDataset
+from mnist_vae.jobs.names import file_name, printable
+from mnist_vae.jobs.records import BatchRecord, Intake, Outcome
+from mnist_vae.jobs.release_files import number_of, read_release
 from mnist_vae.monitoring.history import Line, read_history
-from mnist_vae.retraining.names import file_name, printable
-from mnist_vae.retraining.records import BatchRecord, Intake, Outcome
 
 HELP = {
     "mnist_vae_last_run_timestamp_seconds": "When the last run ended, since 1970.",

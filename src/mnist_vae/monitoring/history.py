@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
 from pydantic import ValidationError as NotALine
 
-from mnist_vae.retraining.records import Outcome
+from mnist_vae.jobs.records import Outcome
 
 _MAX_BYTES = 2**20  # of a line; what is longer is none of ours
 

@@ -12,11 +12,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from mnist_vae.datasets.atomic import move, partial_beside
+from mnist_vae.data.atomic import move, partial_beside
+from mnist_vae.jobs.names import printable
+from mnist_vae.jobs.records import Outcome
 from mnist_vae.monitoring.figures import HELP, Figure, figures
 from mnist_vae.params import MonitoringParams
-from mnist_vae.retraining.names import printable
-from mnist_vae.retraining.records import Outcome
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from mnist_vae.origin import origin
-from mnist_vae.sheets import to_base64_png
+from mnist_vae.data.origin import origin
+from mnist_vae.data.sheets import to_base64_png
 
 
 class _Block(BaseModel):

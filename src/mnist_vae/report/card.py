@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mnist_vae.origin import measure, statement
+from mnist_vae.data.origin import measure, statement
 from mnist_vae.report.evaluation import (
     figure_cells,
     is_mnist,

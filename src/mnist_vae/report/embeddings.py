@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mnist_vae.datasets.stream import StreamedTable, parts_of
-from mnist_vae.images import UNLABELLED, ImageSet, draw_rows
-from mnist_vae.scores import Moments
+from mnist_vae.data.images import UNLABELLED, ImageSet, draw_rows
+from mnist_vae.data.stream import StreamedTable, parts_of
+from mnist_vae.encoding.scores import Moments
 
 Table = pd.DataFrame | StreamedTable
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mnist_vae.origin import measure
+from mnist_vae.data.origin import measure
 from mnist_vae.report.blocks import Section, Table, Text
 
 # Of the statement about the data: another data set may be called MNIST, but not with its checksums.

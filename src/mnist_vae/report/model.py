@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from mnist_vae.contracts import check_versions
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.datasets.stream import StreamedTable
-from mnist_vae.images import ImageSet
-from mnist_vae.origin import measure, statement
+from mnist_vae.data.contracts import check_versions
+from mnist_vae.data.images import ImageSet
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.origin import measure, statement
+from mnist_vae.data.stream import StreamedTable
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Fact, Findings, Page, Picture, Raw, Section, Table, Text
 from mnist_vae.report.embeddings import Shown, choose

@@ -7,13 +7,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.datasets.images import ImagesOfModel
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet
-from mnist_vae.origin import Measure
+from mnist_vae.data.image_table import ImagesOfModel
+from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.origin import Measure
+from mnist_vae.data.sheets import tile
 from mnist_vae.report.blocks import Gallery, Picture, Section, Text
 from mnist_vae.report.embeddings import Shown, loss_of, z_means_of
-from mnist_vae.sheets import tile
 
 SHEET_SCALE = 0.6
 """Of the sheets, whose pixels are four times as large as those of the images."""

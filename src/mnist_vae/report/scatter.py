@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet
-from mnist_vae.origin import measure
+from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet
+from mnist_vae.data.origin import measure
 from mnist_vae.report.blocks import Scatter, Table
 from mnist_vae.report.embeddings import Shown, labels_of, loss_of, z_means_of
 from mnist_vae.report.page import packed

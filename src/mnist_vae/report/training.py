@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mnist_vae.origin import measure
+from mnist_vae.data.origin import measure
 from mnist_vae.report.blocks import Chart, Charts, Section, Table, Text
 
 _BLUE, _ORANGE, _GREY = "#2a86c8", "#d55e00", "#8c8c8c"  # seen on light and on dark

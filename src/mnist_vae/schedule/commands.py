@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnist_vae import failures
-from mnist_vae.retraining.records import Outcome
+from mnist_vae.jobs.records import Outcome
 from mnist_vae.schedule import checks
 
 if TYPE_CHECKING:

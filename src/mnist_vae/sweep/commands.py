@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from kedro.framework.cli.project import run as kedro_run
 
 from mnist_vae import failures
-from mnist_vae.fingerprints import json_fingerprint
+from mnist_vae.data.fingerprints import json_fingerprint
 
 
 class _SweepCommand(click.Command):

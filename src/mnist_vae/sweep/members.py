@@ -21,8 +21,8 @@ from omegaconf import OmegaConf
 
 from mnist_vae import conf_source, failures
 from mnist_vae.config import DATA_FOLDER
-from mnist_vae.datasets.atomic import write_json
-from mnist_vae.fingerprints import json_fingerprint, result_fingerprints
+from mnist_vae.data.atomic import write_json
+from mnist_vae.data.fingerprints import json_fingerprint, result_fingerprints
 from mnist_vae.hooks.parameters import check_configuration
 from mnist_vae.sweep.table import BASE, FIGURES, LOSS
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import mnist_vae
 from mnist_vae import serving
-from mnist_vae.datasets.images import ImagesDataset
-from mnist_vae.images import N_PIXELS
+from mnist_vae.data.image_table import ImagesDataset
+from mnist_vae.data.images import N_PIXELS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mnist_vae.datasets.releases import Release
+    from mnist_vae.jobs.releases import Release
 
 MODEL = "mnist-vae"
 """Name of the registered model."""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import fsspec
 from pydantic import BaseModel
 
-from mnist_vae.datasets.atomic import replacing
-from mnist_vae.deadline import Exchanges, within
+from mnist_vae.data.atomic import replacing
+from mnist_vae.data.deadline import Exchanges, within
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mnist_vae.streamed import StreamedImages
+from mnist_vae.data.streamed import StreamedImages
 
 SHUFFLE_IMAGES = 65_536
 """Streamed images that are shuffled at a time, unless it is said otherwise: 51 MB."""

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from keras import ops
 
 from mnist_vae.corruptions import Kind, blur_matrix
-from mnist_vae.images import IMAGE_SHAPE
+from mnist_vae.data.images import IMAGE_SHAPE
 from mnist_vae.vae.losses import bernoulli_reconstruction
 
 MISSING = -1.0

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from numpy.typing import NDArray
 
-from mnist_vae.streamed import StreamedImages
+from mnist_vae.data.streamed import StreamedImages
 from mnist_vae.vae.callbacks import (
     Backup,
     BackupStore,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mnist_vae.fingerprints import fingerprint
+from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.params import AnomalyParams
 from mnist_vae.pipelines.anomaly.nodes import (
     SCORES,
@@ -87,7 +87,7 @@ def test_the_table_says_what_its_flags_follow_from(networks, parts, summary, cal
 
 def test_the_batches_change_nothing(networks, parts, summary, calibration, monkeypatch):
     whole = scored(networks, parts, summary, calibration).read_pandas()
-    monkeypatch.setattr("mnist_vae.anomalies.BATCH_SIZE", 7)
+    monkeypatch.setattr("mnist_vae.encoding.anomalies.BATCH_SIZE", 7)
     in_parts = scored(networks, parts, summary, calibration).read_pandas()
     for name in SCORES:
         assert in_parts[name].to_numpy() == pytest.approx(whole[name].to_numpy(), rel=1e-3)

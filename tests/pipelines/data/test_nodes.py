@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mnist_vae.datasets.archive import ImageArchive
-from mnist_vae.images import ImageSet, flatten, normalize
+from mnist_vae.data.archive import ImageArchive
+from mnist_vae.data.images import ImageSet, flatten, normalize
 from mnist_vae.params import SplitParams
 from mnist_vae.pipelines.data.nodes import ingest_images, split_images
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mnist_vae.corruptions import corrupt
-from mnist_vae.fingerprints import fingerprint
+from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.params import DenoisingParams
 from mnist_vae.pipelines.denoising import nodes
 from mnist_vae.pipelines.denoising.methods import median

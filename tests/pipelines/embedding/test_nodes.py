@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mnist_vae.fingerprints import fingerprint
+from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images, embed_splits
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mnist_vae.fingerprints import fingerprint
+from mnist_vae.data.fingerprints import fingerprint
 
 
 @pytest.fixture

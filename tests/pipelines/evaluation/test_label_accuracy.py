@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from mnist_vae.images import UNLABELLED
+from mnist_vae.data.images import UNLABELLED
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.nodes import measure_label_accuracy, neighbour_accuracy
 

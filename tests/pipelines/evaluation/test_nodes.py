@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mnist_vae.fingerprints import fingerprint
+from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.params import EvaluationParams, ModelParams
 from mnist_vae.pipelines.evaluation import nodes
 

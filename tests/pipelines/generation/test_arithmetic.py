@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from mnist_vae.images import ImageSet
+from mnist_vae.data.images import ImageSet
 from mnist_vae.pipelines.generation import arithmetic
 
 NO_WEIGHTS = hashlib.sha256().hexdigest()[:16]

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from scipy.special import expit
 
-from mnist_vae.datasets.images import ImagesDataset
-from mnist_vae.fingerprints import fingerprint
-from mnist_vae.images import ImageSet
+from mnist_vae.data.fingerprints import fingerprint
+from mnist_vae.data.image_table import ImagesDataset
+from mnist_vae.data.images import ImageSet
 from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation import arithmetic, nodes
 from mnist_vae.report.pictures import generated_section

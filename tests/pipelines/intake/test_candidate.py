@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from mnist_vae.datasets.batch_files import Batch
-from mnist_vae.images import UNLABELLED, ImageSet
+from mnist_vae.data.images import UNLABELLED, ImageSet
+from mnist_vae.jobs.batch_files import Batch
+from mnist_vae.jobs.records import Plan
 from mnist_vae.params import ModelParams, RetrainingParams
 from mnist_vae.pipelines.intake import candidate
-from mnist_vae.retraining.records import Plan
 
 
 def plan(started_from=None):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mnist_vae.images import ImageSet
+from mnist_vae.data.images import ImageSet
 from mnist_vae.params import RetrainingParams
 from mnist_vae.pipelines.intake.drift import DriftMeter
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mnist_vae.datasets.batch_files import Batch
+from mnist_vae.jobs.batch_files import Batch
+from mnist_vae.jobs.records import BatchRecord, Declined, ImageIds, Intake, Outcome
 from mnist_vae.params import (
     EvaluationParams,
     ModelParams,
@@ -15,7 +16,6 @@ from mnist_vae.params import (
 )
 from mnist_vae.pipelines.intake import create_pipeline, nodes
 from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID
-from mnist_vae.retraining.records import BatchRecord, Declined, ImageIds, Intake, Outcome
 
 
 @pytest.fixture

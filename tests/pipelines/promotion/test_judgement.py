@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_vae.images import UNLABELLED, ImageSet, concatenate
-from mnist_vae.origin import measure
+from mnist_vae.data.images import UNLABELLED, ImageSet, concatenate
+from mnist_vae.data.origin import measure
+from mnist_vae.jobs.records import Figures
 from mnist_vae.params import RetrainingParams
 from mnist_vae.pipelines.promotion import judgement
-from mnist_vae.retraining.records import Figures
 
 NATS = measure("binary_crossentropy")
 

@@ -7,18 +7,10 @@ import fsspec
 import numpy as np
 import pytest
 
-from mnist_vae.datasets.backup import TrainingBackup
-from mnist_vae.fingerprints import fingerprint
-from mnist_vae.images import ImageSet
-from mnist_vae.params import (
-    EmbeddingParams,
-    EvaluationParams,
-    ModelParams,
-    RetrainingParams,
-    TrainingParams,
-)
-from mnist_vae.pipelines.promotion import nodes
-from mnist_vae.retraining.records import (
+from mnist_vae.data.backup import TrainingBackup
+from mnist_vae.data.fingerprints import fingerprint
+from mnist_vae.data.images import ImageSet
+from mnist_vae.jobs.records import (
     Decision,
     Decline,
     Declined,
@@ -27,6 +19,14 @@ from mnist_vae.retraining.records import (
     Plan,
     Promote,
 )
+from mnist_vae.params import (
+    EmbeddingParams,
+    EvaluationParams,
+    ModelParams,
+    RetrainingParams,
+    TrainingParams,
+)
+from mnist_vae.pipelines.promotion import nodes
 from mnist_vae.vae.networks import build_decoder, build_encoder
 
 PLAN = Plan(fingerprint="new", parts={"code": "c"}, gate="g", outcome=None, reason="data are new")

@@ -5,10 +5,7 @@ import re
 import pytest
 from PIL import Image
 
-from mnist_vae.params import ReportingParams
-from mnist_vae.pipelines.promotion.report import candidate_page, in_words
-from mnist_vae.report.page import render
-from mnist_vae.retraining.records import (
+from mnist_vae.jobs.records import (
     BatchRecord,
     Check,
     Decision,
@@ -18,6 +15,9 @@ from mnist_vae.retraining.records import (
     Outcome,
     Plan,
 )
+from mnist_vae.params import ReportingParams
+from mnist_vae.pipelines.promotion.report import candidate_page, in_words
+from mnist_vae.report.page import render
 from tests.model_files import make_files
 
 DRIFT = Drift(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_vae.datasets.stream import StreamedParquetDataset
+from mnist_vae.data.stream import StreamedParquetDataset
 from mnist_vae.params import ReportingParams
 from mnist_vae.pipelines.reporting import nodes
 
@@ -201,7 +201,7 @@ def test_a_streamed_table_gives_the_figure_of_one_in_memory(
     table = embeddings(latent_dim, n=100, splits=splits)
     path = str(tmp_path / "z.parquet")
     table.to_parquet(path)
-    monkeypatch.setattr("mnist_vae.datasets.stream._ROWS", 7)
+    monkeypatch.setattr("mnist_vae.data.stream._ROWS", 7)
     streamed = StreamedParquetDataset(filepath=path, memory_rows=99).load()
     params = ReportingParams(max_points=max_points)
     one, other = (nodes.draw_latent_scatter(of, SUMMARY, params, 1) for of in (streamed, table))

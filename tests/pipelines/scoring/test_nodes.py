@@ -14,16 +14,16 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from mnist_vae.anomalies import Calibration
-from mnist_vae.datasets import batches as batches_module
-from mnist_vae.datasets.batch_embeddings import BatchEmbeddingsDataset
-from mnist_vae.datasets.batches import BatchesToEmbedDataset, QuarantineDataset
-from mnist_vae.datasets.records import RecordDataset
-from mnist_vae.fingerprints import fingerprint
+from mnist_vae.data.fingerprints import fingerprint
+from mnist_vae.data.records import RecordDataset
+from mnist_vae.encoding.anomalies import Calibration
+from mnist_vae.jobs import batches as batches_module
+from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
+from mnist_vae.jobs.batches import BatchesToEmbedDataset, QuarantineDataset
+from mnist_vae.jobs.records import Outcome, Scored
 from mnist_vae.params import EmbeddingParams, ScoringParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images
 from mnist_vae.pipelines.scoring import create_pipeline
-from mnist_vae.retraining.records import Outcome, Scored
 from mnist_vae.vae.networks import build_decoder, build_encoder
 from tests.incoming import images_of, put
 
@@ -67,7 +67,7 @@ class Place:
 
     def record(self, name):
         return RecordDataset(
-            record=f"mnist_vae.retraining.records.{name}", filepath=str(self.root / f"{name}.json")
+            record=f"mnist_vae.jobs.records.{name}", filepath=str(self.root / f"{name}.json")
         )
 
     def catalog(self, release, named=True, keep=3):

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from mnist_vae.datasets.backup import TrainingBackupDataset
+from mnist_vae.data.backup import TrainingBackupDataset
 from mnist_vae.params import ModelParams, TrainingParams
 from mnist_vae.pipelines.construction.nodes import construct_decoder, construct_encoder
 from mnist_vae.pipelines.training.nodes import train_vae

@@ -1,10 +1,10 @@
-// Terms of -ELBO and scores of anomalies, in nats, as `vae/losses.py` and `anomalies.py` have them.
+// Terms of -ELBO and scores of anomalies, in nats, as `vae/losses.py` and `encoding/anomalies.py` have them.
 
 import { normal } from "./latent.js";
 import { N_PIXELS } from "./networks.js";
 
 const DRAWS = 32;
-const SOFTENING = 5; // nats, as in `anomalies.py`
+const SOFTENING = 5; // nats, as in `encoding/anomalies.py`
 
 /** Return -log p(x | z) by the logits from `offset` on. */
 export function reconstructionTerm(kind, pixels, logits, offset = 0) {

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mnist_vae.anomalies import Calibration, check_calibration
-from mnist_vae.contracts import check_versions
-from mnist_vae.images import IMAGE_SHAPE, UNLABELLED, ImageSet
-from mnist_vae.origin import origin, statement
+from mnist_vae.data.contracts import check_versions
+from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet
+from mnist_vae.data.origin import origin, statement
+from mnist_vae.data.sheets import Captions, sheet, tile
+from mnist_vae.encoding.anomalies import Calibration, check_calibration
 from mnist_vae.params import AnomalyParams
 from mnist_vae.report.blocks import Findings, Gallery, Picture, Section, Text
-from mnist_vae.sheets import Captions, sheet, tile
 
 _COLUMNS = 10  # of the sheet
 _SHOWN = 20  # images at either end, in the report

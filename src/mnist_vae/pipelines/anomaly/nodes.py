@@ -14,7 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mnist_vae.anomalies import (
+from mnist_vae.data.contracts import check_images, check_models
+from mnist_vae.data.image_table import nullable_labels
+from mnist_vae.data.images import ImageSet
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.origin import origin
+from mnist_vae.encoding.anomalies import (
     BATCH_SIZE,
     Calibration,
     Column,
@@ -24,12 +29,7 @@ from mnist_vae.anomalies import (
     encode,
     scores_of,
 )
-from mnist_vae.contracts import check_images, check_models
-from mnist_vae.datasets.images import nullable_labels
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.embeddings import new_image_set
-from mnist_vae.images import ImageSet
-from mnist_vae.origin import origin
+from mnist_vae.encoding.embeddings import new_image_set
 from mnist_vae.params import AnomalyParams
 
 SCORES = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mnist_vae import recipe
-from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.params import ModelParams
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.datasets.archive_parts import ImageArchive
-from mnist_vae.datasets.parquet_archive import ParquetArchive
-from mnist_vae.images import ImageSet, draw_rows
+from mnist_vae.data.archive_parts import ImageArchive
+from mnist_vae.data.images import ImageSet, draw_rows
+from mnist_vae.data.parquet_archive import ParquetArchive
 from mnist_vae.params import SplitParams
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from mnist_vae.contracts import check_versions
+from mnist_vae.data.contracts import check_versions
 from mnist_vae.report.blocks import Findings, Picture, Section, Table, Text
 from mnist_vae.report.evaluation import with_error
 from mnist_vae.report.pictures import SHEET_SCALE

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import IMAGE_SHAPE
+from mnist_vae.data.images import IMAGE_SHAPE
+from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.params import DenoisingParams
 
 if TYPE_CHECKING:  # they import Keras

@@ -14,13 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.contracts import check_models, check_versions
 from mnist_vae.corruptions import Kind, corrupt, missing_pixels
-from mnist_vae.datasets.images import ImagesOfModel
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.figures import entitle
-from mnist_vae.images import N_PIXELS, ImageSet
-from mnist_vae.origin import origin, statement
+from mnist_vae.data.contracts import check_models, check_versions
+from mnist_vae.data.image_table import ImagesOfModel
+from mnist_vae.data.images import N_PIXELS, ImageSet
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.origin import origin, statement
+from mnist_vae.data.sheets import Captions, sheet
 from mnist_vae.params import DenoisingParams
 from mnist_vae.pipelines.denoising.methods import (
     Autoencoder,
@@ -30,7 +30,7 @@ from mnist_vae.pipelines.denoising.methods import (
 )
 from mnist_vae.pipelines.denoising.scores import row_of, table_of
 from mnist_vae.pipelines.generation.coding import to_bytes
-from mnist_vae.sheets import Captions, sheet
+from mnist_vae.report.figures import entitle
 
 logger = logging.getLogger(__name__)
 

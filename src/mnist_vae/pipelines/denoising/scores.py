@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mnist_vae.images import IMAGE_SHAPE
-from mnist_vae.scores import standard_error
+from mnist_vae.data.images import IMAGE_SHAPE
+from mnist_vae.encoding.scores import standard_error
 
 _LEAST_ERROR = 1e-10  # of a mean square: a PSNR of 100 dB; that of no error would be infinite
 _WINDOW = 7  # pixels, of the SSIM

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mnist_vae.contracts import check_images
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.embeddings import embed, new_image_set
-from mnist_vae.images import ImageSet
+from mnist_vae.data.contracts import check_images
+from mnist_vae.data.images import ImageSet
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.encoding.embeddings import embed, new_image_set
 from mnist_vae.params import EmbeddingParams
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.datasets.keras_model import KerasModel
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.encoding.scores import standard_error
 from mnist_vae.params import EvaluationParams
-from mnist_vae.scores import standard_error
 
 if TYPE_CHECKING:
     from mnist_vae.vae.inference import Posterior

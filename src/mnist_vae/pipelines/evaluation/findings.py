@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from mnist_vae.contracts import check_versions
-from mnist_vae.origin import Measure, measure
+from mnist_vae.data.contracts import check_versions
+from mnist_vae.data.origin import Measure, measure
 from mnist_vae.report.blocks import Chart, Findings, Section, Table, Text
 from mnist_vae.report.evaluation import (
     evaluation_section,

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.contracts import check_images, check_models
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import AT_ONCE, ImageSet
-from mnist_vae.origin import measure, origin
+from mnist_vae.data.contracts import check_images, check_models
+from mnist_vae.data.images import AT_ONCE, ImageSet
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.origin import measure, origin
+from mnist_vae.encoding.scores import Moments
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.decomposition import decompose
-from mnist_vae.scores import Moments
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from mnist_vae.vae.inference import Refiner

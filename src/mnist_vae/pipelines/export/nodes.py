@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from mnist_vae.contracts import check_models
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.datasets.onnx_model import OnnxModel
-from mnist_vae.images import ImageSet
+from mnist_vae.data.contracts import check_models
+from mnist_vae.data.images import ImageSet
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.onnx_model import OnnxModel
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.contracts import check_models
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import AT_ONCE, IMAGE_SHAPE, UNLABELLED, ImageSet
-from mnist_vae.origin import origin, statement
+from mnist_vae.data.contracts import check_models
+from mnist_vae.data.images import AT_ONCE, IMAGE_SHAPE, UNLABELLED, ImageSet
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.origin import origin, statement
+from mnist_vae.data.sheets import Captions, sheet
 from mnist_vae.pipelines.generation.coding import decode, encode, to_bytes
-from mnist_vae.sheets import Captions, sheet
 
 _SHARE = 10  # of the images, one in so many is at each end of an attribute
 _STEPS = (-1.0, -0.5, 0.0, 0.5, 1.0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import IMAGE_SHAPE
+from mnist_vae.data.images import IMAGE_SHAPE
+from mnist_vae.data.keras_model import KerasModel
 
 _BATCH_SIZE = 1024
 

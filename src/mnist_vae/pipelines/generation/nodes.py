@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.contracts import check_images, check_models
-from mnist_vae.datasets.images import ImagesOfModel
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import AT_ONCE, IMAGE_SHAPE, ImageSet
-from mnist_vae.origin import origin, statement
+from mnist_vae.data.contracts import check_images, check_models
+from mnist_vae.data.image_table import ImagesOfModel
+from mnist_vae.data.images import AT_ONCE, IMAGE_SHAPE, ImageSet
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.origin import origin, statement
+from mnist_vae.data.sheets import Captions, sheet
 from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation.coding import decode, encode, to_bytes
-from mnist_vae.samplers import fit_sampler, interpolate
-from mnist_vae.sheets import Captions, sheet
+from mnist_vae.pipelines.generation.samplers import fit_sampler, interpolate
 
 _SHEET_ROWS = 30  # of generated images at most; a longer sheet is no longer looked at
 _RECONSTRUCTION_COLUMNS = 10

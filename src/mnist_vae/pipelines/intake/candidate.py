@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.datasets.batch_files import Batch
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.datasets.releases import Release
-from mnist_vae.images import ImageSet, StoredModelInput, concatenate, draw_rows
+from mnist_vae.data.images import ImageSet, StoredModelInput, concatenate, draw_rows
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.jobs.batch_files import Batch
+from mnist_vae.jobs.records import Plan
+from mnist_vae.jobs.releases import Release
 from mnist_vae.params import ModelParams, RetrainingParams
 from mnist_vae.recipe import new_decoder, new_encoder
-from mnist_vae.retraining.records import Plan
 
 Batches = dict[str, Callable[[], ImageSet]]
 """Batches in use, by `<name>.<digest>`, each a function that loads its images."""

@@ -7,11 +7,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mnist_vae.datasets.releases import Release
-from mnist_vae.images import ImageSet
+from mnist_vae.data.images import ImageSet
+from mnist_vae.encoding.scores import score
+from mnist_vae.jobs.records import Drift
+from mnist_vae.jobs.releases import Release
 from mnist_vae.params import RetrainingParams
-from mnist_vae.retraining.records import Drift
-from mnist_vae.scores import score
 
 
 class DriftMeter:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.datasets.batch_files import Batch
-from mnist_vae.images import UNLABELLED, ImageSet
+from mnist_vae.data.images import UNLABELLED, ImageSet
+from mnist_vae.jobs.batch_files import Batch
+from mnist_vae.jobs.names import printable
+from mnist_vae.jobs.records import BatchRecord, Drift, ImageIds
 from mnist_vae.params import RetrainingParams, SplitParams
 from mnist_vae.pipelines.intake.candidate import (
     FIRST_BATCH_ID,
@@ -15,8 +17,6 @@ from mnist_vae.pipelines.intake.candidate import (
     split_batch,
 )
 from mnist_vae.pipelines.intake.drift import DriftMeter
-from mnist_vae.retraining.names import printable
-from mnist_vae.retraining.records import BatchRecord, Drift, ImageIds
 
 
 class Known:

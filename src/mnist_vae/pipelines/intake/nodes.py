@@ -11,23 +11,12 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mnist_vae.datasets.batch_files import Batch
-from mnist_vae.datasets.releases import Release
-from mnist_vae.fingerprints import json_fingerprint, recipe_fingerprints
-from mnist_vae.images import ImageSet
-from mnist_vae.origin import Measure, measure
-from mnist_vae.params import (
-    EvaluationParams,
-    ModelParams,
-    RetrainingParams,
-    SplitParams,
-    TrainingParams,
-)
-from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID, Batches
-from mnist_vae.pipelines.intake.drift import DriftMeter
-from mnist_vae.pipelines.intake.examination import Known, examine
-from mnist_vae.retraining.names import file_key, printable
-from mnist_vae.retraining.records import (
+from mnist_vae.data.fingerprints import json_fingerprint, recipe_fingerprints
+from mnist_vae.data.images import ImageSet
+from mnist_vae.data.origin import Measure, measure
+from mnist_vae.jobs.batch_files import Batch
+from mnist_vae.jobs.names import file_key, printable
+from mnist_vae.jobs.records import (
     Declined,
     Drift,
     ImageIds,
@@ -38,6 +27,17 @@ from mnist_vae.retraining.records import (
     kept_in_a_row,
     put_aside_before,
 )
+from mnist_vae.jobs.releases import Release
+from mnist_vae.params import (
+    EvaluationParams,
+    ModelParams,
+    RetrainingParams,
+    SplitParams,
+    TrainingParams,
+)
+from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID, Batches
+from mnist_vae.pipelines.intake.drift import DriftMeter
+from mnist_vae.pipelines.intake.examination import Known, examine
 
 logger = logging.getLogger(__name__)
 

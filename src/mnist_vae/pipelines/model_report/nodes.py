@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from mnist_vae.contracts import check_images, check_models
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.datasets.stream import StreamedTable
-from mnist_vae.images import ImageSet
+from mnist_vae.data.contracts import check_images, check_models
+from mnist_vae.data.images import ImageSet
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.stream import StreamedTable
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings
 from mnist_vae.report.card import render_card

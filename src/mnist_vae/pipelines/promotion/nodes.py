@@ -13,12 +13,26 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mnist_vae.contracts import check_models
-from mnist_vae.datasets.backup import TrainingBackup
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.datasets.releases import Release
-from mnist_vae.images import ImageSet
-from mnist_vae.origin import measure
+from mnist_vae.data.backup import TrainingBackup
+from mnist_vae.data.contracts import check_models
+from mnist_vae.data.images import ImageSet
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.origin import measure
+from mnist_vae.encoding.scores import Scores, score
+from mnist_vae.jobs.records import (
+    Decision,
+    Decline,
+    Declined,
+    Figures,
+    Intake,
+    Order,
+    Outcome,
+    Plan,
+    Promote,
+    RollBack,
+    kept_in_a_row,
+)
+from mnist_vae.jobs.releases import Release
 from mnist_vae.params import (
     PREVIOUS,
     EmbeddingParams,
@@ -35,20 +49,6 @@ from mnist_vae.pipelines.promotion.report import candidate_page
 from mnist_vae.recipe import train
 from mnist_vae.report.model import ModelFiles
 from mnist_vae.report.page import render
-from mnist_vae.retraining.records import (
-    Decision,
-    Decline,
-    Declined,
-    Figures,
-    Intake,
-    Order,
-    Outcome,
-    Plan,
-    Promote,
-    RollBack,
-    kept_in_a_row,
-)
-from mnist_vae.scores import Scores, score
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mnist_vae.contracts import check_versions
-from mnist_vae.datasets.stream import StreamedTable, parts_of
-from mnist_vae.figures import entitle
-from mnist_vae.images import UNLABELLED
-from mnist_vae.origin import origin, statement
+from mnist_vae.data.contracts import check_versions
+from mnist_vae.data.images import UNLABELLED
+from mnist_vae.data.origin import origin, statement
+from mnist_vae.data.stream import StreamedTable, parts_of
+from mnist_vae.encoding.scores import Moments
 from mnist_vae.params import ReportingParams
-from mnist_vae.scores import Moments
+from mnist_vae.report.figures import entitle
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#888888"
 _FEW_EPOCHS = 10

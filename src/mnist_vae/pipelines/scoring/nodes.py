@@ -15,18 +15,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mnist_vae.anomalies import Calibration
-from mnist_vae.contracts import check_models
-from mnist_vae.datasets.batch_embeddings import BATCH, SIGNATURE, BatchEmbeddings
-from mnist_vae.datasets.batches import Batch, BatchFolder
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.embeddings import embed_on, encoding_of, new_image_set, refine_steps_of
-from mnist_vae.engines import running
-from mnist_vae.fingerprints import json_fingerprint
-from mnist_vae.images import UNLABELLED, ImageSet
-from mnist_vae.params import EmbeddingParams, ScoringParams
-from mnist_vae.retraining.names import file_name, printable
-from mnist_vae.retraining.records import (
+from mnist_vae.data.contracts import check_models
+from mnist_vae.data.fingerprints import json_fingerprint
+from mnist_vae.data.images import UNLABELLED, ImageSet
+from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.encoding.anomalies import Calibration
+from mnist_vae.encoding.embeddings import embed_on, encoding_of, new_image_set, refine_steps_of
+from mnist_vae.encoding.engines import running
+from mnist_vae.jobs.batch_embeddings import BATCH, SIGNATURE, BatchEmbeddings
+from mnist_vae.jobs.batches import Batch, BatchFolder
+from mnist_vae.jobs.names import file_name, printable
+from mnist_vae.jobs.records import (
     BatchRecord,
     Intake,
     Outcome,
@@ -34,6 +33,7 @@ from mnist_vae.retraining.records import (
     ScoringPlan,
     put_aside_before,
 )
+from mnist_vae.params import EmbeddingParams, ScoringParams
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from mnist_vae import recipe
-from mnist_vae.datasets.backup import TrainingBackup
-from mnist_vae.datasets.keras_model import KerasModel
-from mnist_vae.images import ImageSet
+from mnist_vae.data.backup import TrainingBackup
+from mnist_vae.data.images import ImageSet
+from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.params import ModelParams, TrainingParams
 
 

@@ -1,0 +1,1 @@
+"""Images, embeddings and models at rest: the image set, and the data sets of the catalog."""

@@ -1,0 +1,104 @@
+"""Which code and which libraries this is: read from the environment, so that nodes stay pure."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kedro.io.core import AbstractDataset, DatasetError
+
+from mnist_vae import __version__
+
+COMMIT = "MNIST_VAE_COMMIT"
+"""The environment variable that names the commit where there is no git, as in an image."""
+
+_PACKAGES = (
+    "kedro",
+    "kedro-datasets",
+    "keras",
+    "mlxtend",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "tensorflow",
+)
+
+
+class ProvenanceDataset(AbstractDataset[NoReturn, dict[str, Any]]):
+    """`ProvenanceDataset` loads the versions of the code and of the libraries that run it.
+
+    Examples:
+        ```yaml
+        provenance:
+          type: mnist_vae.data.provenance.ProvenanceDataset
+        ```
+    """
+
+    def __init__(self, *, metadata: dict[str, Any] | None = None) -> None:
+        """Create the dataset.
+
+        Args:
+            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
+        """
+        self.metadata = metadata
+
+    def load(self) -> dict[str, Any]:
+        """Return `versions`, by package, and `git_commit`, None where nobody knows it.
+
+        The commit is `<hash>-dirty` when files differ from it.
+        """
+        return {
+            "versions": {
+                "mnist-vae": __version__,
+                "python": platform.python_version(),
+                **{package: version(package) for package in _PACKAGES},
+            },
+            "git_commit": os.environ.get(COMMIT) or _git_commit(),
+        }
+
+    def save(self, data: NoReturn) -> NoReturn:
+        """Refuse: it is read from the environment.
+
+        Raises:
+            DatasetError: Always.
+        """
+        raise DatasetError(
+            "The provenance is read-only: expected it as the input of nodes, received data to "
+            "save; save to another catalog entry."
+        )
+
+    def _describe(self) -> dict[str, Any]:
+        return {}
+
+    def _exists(self) -> bool:
+        return True
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the repository that tracks this file, whatever other is around it."""
+    here = Path(__file__)
+    # In a hook of git these name the repository of the hook.
+    around = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    environment = {name: value for name, value in os.environ.items() if name not in around}
+
+    def git(*arguments: str) -> str:
+        finished = subprocess.run(  # noqa: S603
+            ["git", *arguments],  # noqa: S607 - the user's own
+            cwd=here.parent,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+        )
+        return finished.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)
+        return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return None

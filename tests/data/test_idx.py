@@ -1,0 +1,202 @@
+import gzip
+import hashlib
+import io
+import struct
+import tracemalloc
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from kedro.io.core import DatasetError
+
+from mnist_vae.data.idx import IdxDataset, IdxError, check_pair, read_idx
+
+LABELS = np.array([5, 0, 4, 1, 9], np.uint8)
+RAW = b"\0\0\x08\x01" + struct.pack(">I", 5) + bytes([5, 0, 4, 1, 9])
+PACKED = gzip.compress(RAW, mtime=0)
+DTYPES = [np.uint8, np.int8, np.int16, np.int32, np.float32, np.float64]
+
+
+def read(content: bytes, **checks):
+    return read_idx(io.BytesIO(content), name="labels", **checks)
+
+
+def header(code: int, *lengths: int) -> bytes:
+    return bytes([0, 0, code, len(lengths)]) + struct.pack(f">{len(lengths)}I", *lengths)
+
+
+@pytest.mark.parametrize("content", [RAW, PACKED])
+def test_the_values_and_the_checksum_do_not_depend_on_the_packing(content):
+    values, sha256 = read(content)
+    np.testing.assert_array_equal(values, LABELS)
+    assert sha256 == hashlib.sha256(RAW).hexdigest()
+    assert read(content, sha256=sha256.upper()).sha256 == sha256
+
+
+def test_values_are_big_endian_on_disk_and_native_in_memory():
+    values = read(header(0x0B, 2) + b"\x01\x00\xff\xfe").values
+    assert values.tolist() == [256, -2]
+    assert values.dtype.isnative
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["values", "values.gz"])
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+def test_every_type_of_the_format_survives_a_round_trip(tmp_path, dtype, name, byte_order):
+    values = np.arange(-12, 12).astype(dtype).reshape(2, 3, 4)
+    dataset = IdxDataset(filepath=str(tmp_path / name))
+    dataset.save(values.astype(values.dtype.newbyteorder(byte_order)))
+    loaded = dataset.load()
+    np.testing.assert_array_equal(loaded, values)
+    assert loaded.dtype == values.dtype
+
+
+def test_a_strided_array_is_saved_as_what_it_shows(tmp_path):
+    dataset = IdxDataset(filepath=str(tmp_path / "values"))
+    dataset.save(LABELS[::-2])
+    np.testing.assert_array_equal(dataset.load(), [9, 4, 5])
+
+
+def test_equal_arrays_make_equal_packed_files(tmp_path):
+    paths = [tmp_path / "first.gz", tmp_path / "second.gz"]
+    for path in paths:
+        IdxDataset(filepath=str(path)).save(LABELS)
+    first, second = (path.read_bytes() for path in paths)
+    assert first == second
+    assert gzip.decompress(first) == RAW
+
+
+@pytest.mark.parametrize(
+    ("content", "checks", "message"),
+    [
+        (b"\x89PNG" + RAW, {}, "not an IDX file: expected a magic number .* received 0x89504e47"),
+        (b"", {}, "truncated: expected 4 more bytes of its header, received 0"),
+        (RAW[:6], {}, "truncated: expected 4 more bytes of its header, received 2"),
+        (b"\0\0\x07\x01" + RAW[4:], {}, "unknown type code: .* received 0x07"),
+        (RAW, {"rank": 3}, "wrong rank: expected 3 dimensions, received 1"),
+        (header(0x08), {}, "wrong rank: expected 1 to 64 dimensions, received 0"),
+        (header(0x08, *[1] * 65) + b"\0", {}, "wrong rank: expected 1 to 64 .* received 65"),
+        (header(0x08, 0, 28, 28), {}, "is empty: .* received the shape"),
+        (RAW[:-2], {}, "truncated: expected 5 bytes of values .* received 3"),
+        (RAW + b"\0", {}, "too long: expected 5 bytes of values .* received more"),
+        (gzip.compress(RAW + b"\0", mtime=0), {}, "too long: expected 5 bytes of values"),
+        (RAW, {"value_range": [0, 8]}, "0 to 8, received 0 to 9; .* `value_range`"),
+        (header(0x0D, 1) + b"\x7f\xc0\0\0", {"value_range": [0, 1]}, "out of range: .* nan"),
+        (RAW, {"max_bytes": 4}, "too large: expected at most 4 bytes .* asks for 5"),
+        (RAW, {"sha256": "0" * 64}, "wrong checksum: expected SHA-256 0000.* received"),
+        (PACKED[:-12], {}, "broken gzip file"),
+        (PACKED[:6], {}, "broken gzip file"),
+        (PACKED[:-8] + bytes(4) + PACKED[-4:], {}, "broken gzip file: .*CRC"),
+        (PACKED[:10] + b"\xff" * 8 + PACKED[18:], {}, "broken gzip file"),
+        (PACKED + b"garbage", {}, "broken gzip file"),
+    ],
+)
+def test_a_file_that_is_not_what_was_asked_for_is_refused(content, checks, message):
+    with pytest.raises(IdxError, match=message) as error:
+        read(content, **checks)
+    assert str(error.value).startswith("labels ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_header_that_asks_for_two_gibibytes_does_not_get_them(pack):
+    content = pack(header(0x08, 2**31) + b"\0" * 100)
+    tracemalloc.start()
+    with pytest.raises(IdxError, match=r"truncated: expected 2147483648 .* received 100"):
+        read(content, max_bytes=2**40)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_a_gzip_bomb_is_not_unpacked_past_what_its_header_claims():
+    bomb = gzip.compress(header(0x08, 10) + bytes(64 << 20))
+    tracemalloc.start()
+    with pytest.raises(IdxError, match="too long"):
+        read(bomb)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_the_bytes_read_become_the_array_without_a_copy():
+    size = 8 << 20
+    file = io.BytesIO(header(0x08, size) + bytes(size))
+    tracemalloc.start()
+    read_idx(file, name="values")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * size
+
+
+def test_images_and_labels_of_different_length_are_refused():
+    names = {"images_name": "images", "labels_name": "labels"}
+    check_pair(np.zeros((5, 28, 28)), LABELS, **names)
+    with pytest.raises(IdxError, match=r"labels does not belong to images: expected 4 .* 5"):
+        check_pair(np.zeros((4, 28, 28)), LABELS, **names)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        (LABELS.astype(np.int64), {}, "type that IDX does not know: expected .* received int64"),
+        (np.array(3, np.uint8), {}, "wrong rank: .* received 0"),
+        (LABELS, {"rank": 2}, "wrong rank: expected 2 dimensions, received 1"),
+        (LABELS[:0], {}, "is empty"),
+        (LABELS, {"value_range": [0, 4]}, "out of range: expected 0 to 4, received 0 to 9"),
+    ],
+)
+def test_an_array_that_could_not_be_read_back_is_not_saved(tmp_path, values, options, message):
+    path = tmp_path / "labels.gz"
+    IdxDataset(filepath=str(path)).save(LABELS)
+    before = path.read_bytes()
+    with pytest.raises(IdxError, match=message):
+        IdxDataset(filepath=str(path), **options).save(values)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_entry_passes_its_checks_on(tmp_path):
+    path = tmp_path / "labels"
+    path.write_bytes(RAW)
+    for options in ({"rank": 3}, {"value_range": [0, 1]}, {"max_bytes": 1}, {"sha256": "0" * 64}):
+        with pytest.raises(IdxError, match=str(path)):
+            IdxDataset(filepath=str(path), **options).load()
+
+
+def test_a_missing_file_is_a_dataset_error(tmp_path):
+    dataset = IdxDataset(filepath=str(tmp_path / "labels"))
+    assert not dataset.exists()
+    with pytest.raises(DatasetError, match="expected an IDX file there, received nothing"):
+        dataset.load()
+
+
+def test_any_file_system_of_fsspec_will_do():
+    dataset = IdxDataset(filepath="memory://idx/labels.gz", credentials={})
+    dataset.save(LABELS)
+    assert dataset.exists()
+    np.testing.assert_array_equal(dataset.load(), LABELS)
+    fsspec.filesystem("memory").rm(str(dataset._filepath))
+
+
+def test_the_preview_reads_no_more_than_the_first_images(tmp_path):
+    path = tmp_path / "images"
+    path.write_bytes(header(0x08, 1000, 28, 28) + bytes(56 * 784))  # the other 944 are not there
+    dataset = IdxDataset(filepath=str(path), metadata={"kedro-viz": {"layer": "raw"}})
+    assert dataset.preview().startswith("iVBOR")
+    with pytest.raises(IdxError, match=r"truncated: .* for its first 57 images"):
+        dataset.preview(n_images=57)
+
+
+def test_labels_have_no_preview(tmp_path):
+    path = Path(tmp_path / "labels")
+    path.write_bytes(RAW)
+    with pytest.raises(IdxError, match="wrong rank: expected 3"):
+        IdxDataset(filepath=str(path)).preview()
+
+
+def test_the_description_names_the_file_and_its_checks(tmp_path):
+    dataset = IdxDataset(filepath=str(tmp_path / "labels"), rank=1, value_range=[0, 9])
+    assert f"{tmp_path}/labels" in str(dataset)
+    assert "rank=1" in str(dataset)

@@ -1,0 +1,344 @@
+"""Images in Parquet, of a user's own: what is read, and what is refused before any work."""
+
+import json
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from kedro.io.core import DatasetError
+
+from mnist_vae.data.image_table import ImagesDataset
+from mnist_vae.data.images import UNLABELLED
+from mnist_vae.data.parquet_archive import ParquetArchiveDataset
+from mnist_vae.data.streamed import StreamedImages
+from mnist_vae.pipelines.data.nodes import ingest_images
+
+RANDOM = np.random.default_rng(0)
+PIXELS = RANDOM.integers(0, 256, (100, 784), np.uint8)
+TEXT = [row.tobytes() for row in PIXELS]
+
+
+def table(rows=slice(None), **columns):
+    """Return a table of some of the images; a column of None is left out."""
+    count = len(TEXT[rows])
+    values = {
+        "pixels": pa.array(TEXT[rows], pa.binary(784)),
+        "image_id": pa.array(np.arange(100)[rows] + 7),
+        "label": pa.array((np.arange(100) % 10)[rows], pa.int64()),
+        "split": pa.array(
+            np.where(np.arange(100) % 4, "train", "test")[rows].tolist(), pa.string()
+        ),
+        "other": pa.array(["x"] * count, pa.string()),
+        **columns,
+    }
+    return pa.table({name: value for name, value in values.items() if value is not None})
+
+
+def dataset(folder):
+    return ParquetArchiveDataset(path=str(folder), name="mine")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    return folder
+
+
+def write(folder, name="a.parquet", **columns):
+    pq.write_table(table(**columns), folder / name, row_group_size=30)
+
+
+def test_a_folder_of_files_is_read_in_the_order_of_their_names(folder):
+    write(folder, "b.parquet", rows=slice(60, 100))
+    write(folder, "a.parquet", rows=slice(60))
+    (folder / "_SUCCESS").touch()
+    (folder / "_part.parquet").write_text("nothing")
+    (folder / "notes.txt").write_text("nothing")
+    images, manifest = ingest_images(dataset(folder).load())
+    assert isinstance(images, StreamedImages)
+    np.testing.assert_array_equal(images.grey(), PIXELS)
+    np.testing.assert_array_equal(images.image_id, np.arange(100) + 7)
+    np.testing.assert_array_equal(images.label, np.arange(100) % 10)
+    np.testing.assert_array_equal(images.split, np.where(np.arange(100) % 4, "train", "test"))
+    assert manifest["statement"] == (
+        "Data: mine, 75 training and 25 test images, in 2 Parquet files."
+    )
+    assert (manifest["n_train"], manifest["n_test"], manifest["source"]) == (75, 25, "parquet")
+    assert {name: file["items"] for name, file in manifest["files"].items()} == {
+        "a.parquet": 60,
+        "b.parquet": 40,
+    }
+    json.dumps(manifest)
+
+
+@pytest.mark.parametrize("place", ["", ".data/_raw/split=dev/label=200"])
+@pytest.mark.parametrize("both", [False, True], ids=["in the path alone", "in the file too"])
+def test_a_folder_by_partition_has_split_and_label_in_its_paths(tmp_path, place, both):
+    images = table(label=pa.array(np.arange(100) % 10), other=None)
+    root = tmp_path / place / "digits.parquet"
+    for split in ("train", "test"):
+        for label in range(10):
+            chosen = pc.and_(pc.equal(images["split"], split), pc.equal(images["label"], label))
+            folder = root / f"split={split}" / f"label={label}"
+            folder.mkdir(parents=True)
+            rows = images.filter(chosen)
+            if not both:
+                rows = rows.drop_columns(["split", "label"])
+            if len(rows):
+                pq.write_table(rows, folder / "part-0.parquet")
+    archive = dataset(root).load()
+    found = archive.images.take(np.argsort(archive.images.image_id))
+    np.testing.assert_array_equal(found.label, np.arange(100) % 10)
+    np.testing.assert_array_equal(found.split, np.where(np.arange(100) % 4, "train", "test"))
+    np.testing.assert_array_equal(found.grey(), PIXELS)
+    assert (archive.manifest["n_train"], archive.manifest["n_test"]) == (75, 25)
+    assert "split=test/label=0/part-0.parquet" in archive.manifest["files"]
+
+
+def test_what_pandas_and_duckdb_write_by_partition_is_read(tmp_path):
+    images = table(label=pa.array([None, *(np.arange(1, 100) % 10).tolist()], pa.int64()))
+    images.to_pandas().astype({"label": "Int64"}).to_parquet(
+        tmp_path / "pandas", partition_cols=["split", "label"]
+    )
+    duckdb.sql(f"copy images to '{tmp_path}/duckdb' (format parquet, partition_by (split, label))")
+    for folder in ("pandas", "duckdb"):
+        found = dataset(tmp_path / folder).load().images
+        expected = np.array([UNLABELLED, *(np.arange(1, 100) % 10)])
+        np.testing.assert_array_equal(found.label, expected[found.image_id - 7], folder)
+        expected = np.where(np.arange(100) % 4, "train", "test")
+        np.testing.assert_array_equal(found.split, expected[found.image_id - 7], folder)
+
+
+def test_a_label_in_a_path_that_is_no_number_is_refused_by_its_name(folder):
+    write(folder, label=None)
+    (folder / "label=three").mkdir()
+    (folder / "a.parquet").rename(folder / "label=three/a.parquet")
+    with pytest.raises(DatasetError, match=r"label=three/a.parquet .* received .*'three'"):
+        dataset(folder).check()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "_temporary/0/attempt/part.parquet",
+        "_delta_log/0001.checkpoint.parquet",
+        ".ipynb_checkpoints/a-checkpoint.parquet",
+        "split=train/.spark-staging-1/split=train/part.parquet",
+    ],
+)
+def test_what_a_writer_keeps_for_itself_is_not_data(folder, place):
+    write(folder)
+    (folder / place).parent.mkdir(parents=True)
+    write(folder, place, image_id=None)
+    archive = dataset(folder).load()
+    assert list(archive.manifest["files"]) == ["a.parquet"]
+    assert len(archive.images) == 100
+
+
+def corrupt(path, column, **options):
+    """Write some images, and change a byte of the first page's values of a column."""
+    images = table(other=None)
+    pq.write_table(images, path, use_dictionary=False, **options)
+    place = pq.ParquetFile(path).metadata.row_group(0).column(images.schema.get_field_index(column))
+    content = bytearray(path.read_bytes())
+    content[place.data_page_offset + place.total_compressed_size - 7] ^= 0x40
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("column", ["pixels", "image_id", "label"])
+@pytest.mark.parametrize(
+    "options",
+    [{"write_page_checksum": True, "compression": "none"}, {"compression": "gzip"}],
+    ids=["checksum", "compressed"],
+)
+def test_a_page_that_is_damaged_is_refused_with_the_name_of_the_file(folder, column, options):
+    corrupt(folder / "a.parquet", column, **options)
+    with pytest.raises(DatasetError, match=r"a.parquet is damaged: expected .*; write it anew"):
+        dataset(folder).load().images.grey()
+
+
+def test_a_file_that_the_disk_does_not_hand_over_is_not_said_to_be_damaged(folder, monkeypatch):
+    write(folder)
+
+    def refuse(path, **options):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(pq, "ParquetFile", refuse)
+    with pytest.raises(
+        DatasetError, match=r"a.parquet cannot be read: .* Permission denied: .*; see to"
+    ):
+        dataset(folder).check()
+
+
+def test_a_file_will_do_and_so_do_pixels_alone(folder):
+    write(folder, image_id=None, label=None, split=None)
+    archive = dataset(folder / "a.parquet").load()
+    images = archive.image_set()
+    np.testing.assert_array_equal(images.image_id, np.arange(100))
+    assert images.label is None
+    assert set(images.split) == {"train"}
+    assert archive.manifest["statement"] == "Data: mine, 100 images, in 1 Parquet file."
+    assert list(archive.manifest["files"]) == ["a.parquet"]
+
+
+def test_a_tilde_is_the_home_of_the_user(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    write(folder)
+    archive = dataset(folder.parent / "project/~/raw").load()  # as Kedro makes it
+    assert list(archive.manifest["files"]) == ["a.parquet"]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_bytes_of_any_length_are_read_where_they_are_784(folder, kind):
+    write(folder, pixels=pa.array(TEXT, kind))
+    np.testing.assert_array_equal(dataset(folder).load().images.grey(), PIXELS)
+
+
+def test_an_image_without_a_label_is_unlabelled_and_all_of_them_are_without_labels(folder):
+    write(folder, label=pa.array([None, *range(99)], pa.int32()))
+    assert dataset(folder).load().images.label.tolist() == [UNLABELLED, *range(99)]
+    write(folder, label=pa.array([None] * 100, pa.int32()))
+    assert dataset(folder).load().images.label is None
+    write(folder, label=pa.nulls(100))
+    assert dataset(folder).load().images.label is None
+
+
+def test_files_may_number_their_labels_in_types_of_their_own(folder):
+    write(folder, "a.parquet", rows=slice(50), label=pa.array(np.arange(50) % 10, pa.uint8()))
+    write(folder, "b.parquet", rows=slice(50, 100))
+    np.testing.assert_array_equal(dataset(folder).load().images.label, np.arange(100) % 10)
+
+
+def test_a_column_that_is_there_twice_is_refused_before_a_run(folder):
+    twice = table().append_column("label", pa.array(np.zeros(100, int)))
+    pq.write_table(twice, folder / "a.parquet")
+    with pytest.raises(DatasetError, match=r"a.parquet has the column `label` 2 times: expected"):
+        dataset(folder).check()
+
+
+def test_what_was_ingested_is_what_is_at_rest(folder, tmp_path):
+    write(folder)
+    images = dataset(folder).load().images
+    at_rest = ImagesDataset(filepath=str(tmp_path / "images.parquet"))
+    at_rest.save(images)
+    assert at_rest.load().digest() == images.digest()
+    assert at_rest.load().grey().tobytes() == PIXELS.tobytes()
+
+
+def test_the_first_images_are_pictured(folder):
+    write(folder)
+    assert len(dataset(folder).preview()) > 100
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"pixels": None}, "a.parquet is not a table of images: expected a column `pixels` of 784"),
+        ({"pixels": pa.array([1] * 100)}, "expected `pixels` to be 784 bytes .* received int64"),
+        ({"pixels": pa.array(TEXT).cast(pa.binary()).slice(0, 100)}, None),
+        ({"image_id": pa.array(["x"] * 100)}, "expected `image_id` to be whole numbers, received"),
+        ({"label": pa.array([0.5] * 100)}, "expected `label` to be whole numbers, received double"),
+        ({"split": pa.array([1] * 100)}, "expected `split` to be text, received int64"),
+    ],
+    ids=["no pixels", "numbers", "right", "text ids", "float labels", "number splits"],
+)
+def test_the_columns_are_looked_at_before_a_run(folder, columns, message):
+    write(folder, **columns)
+    if message is None:
+        dataset(folder).check()
+        return
+    with pytest.raises(DatasetError, match=message) as refusal:
+        dataset(folder).check()
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("what", ["missing", "empty folder", "no rows", "no Parquet", "mixed"])
+def test_what_is_no_source_is_refused_before_a_run(folder, what):
+    expected = "mine was not found: expected a Parquet file, or a folder of some, at .*raw"
+    source = folder
+    if what == "missing":
+        source = folder / "elsewhere"
+        expected = "at .*elsewhere, received none"
+    elif what == "no rows":
+        write(folder, rows=slice(0))
+        expected = "has no images: expected at least one row, received none in 1 files"
+    elif what == "no Parquet":
+        (folder / "a.parquet").write_text("nothing")
+        expected = "a.parquet is not a Parquet file: expected one"
+    elif what == "mixed":
+        write(folder, "a.parquet", rows=slice(50))
+        write(folder, "b.parquet", rows=slice(50, 100), label=None)
+        expected = "files of different columns: expected those of .*a.parquet, .* in .*b.parquet"
+    with pytest.raises(DatasetError, match=expected) as refusal:
+        dataset(source).check()
+    assert "\n" not in str(refusal.value)
+    assert dataset(source).exists() == (what in ("no rows", "no Parquet", "mixed"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"image_id": pa.array([3, *range(99)])},
+            "more than once: expected 100 different `image_id`, received 99, 3 among those",
+        ),
+        ({"image_id": pa.array([None, *range(99)])}, "1 rows without `image_id`"),
+        ({"label": pa.array([255] * 100)}, "labels out of range: .* from 255 to 255; use null"),
+        ({"label": pa.array([-1] * 100)}, "labels out of range: expected numbers from 0 to 254"),
+        ({"split": pa.array(["dev"] * 100)}, "unknown splits: .* received dev; name one"),
+        ({"split": pa.array([None, *["train"] * 99])}, "unknown splits: .* received None"),
+        (
+            {"image_id": pa.array([2**63 + 5, *range(99)], pa.uint64())},
+            r"a.parquet has `image_id` out of range: .* below 2\*\*63, .*9223372036854775813",
+        ),
+        (
+            {"label": pa.array([2**63 + 5, *range(99)], pa.uint64())},
+            "a.parquet has labels out of range: .* received from 0 to 9223372036854775813",
+        ),
+    ],
+)
+def test_ids_labels_and_splits_are_looked_at_before_the_pixels(folder, columns, message):
+    write(folder, **columns)
+    with pytest.raises(DatasetError, match=message):
+        dataset(folder).load()
+
+
+def test_more_splits_than_anybody_has_are_refused(folder):
+    count = 300
+    columns = {"pixels": pa.array([TEXT[0]] * count, pa.binary(784)), "image_id": range(count)}
+    splits = [f"fold {number}" for number in range(count)]
+    pq.write_table(pa.table({**columns, "split": splits}), folder / "a.parquet")
+    with pytest.raises(DatasetError, match=r"a.parquet has more splits than 256: expected fewer"):
+        dataset(folder).load()
+
+
+def test_an_id_that_is_in_two_files_is_found(folder):
+    write(folder, "a.parquet", rows=slice(50))
+    write(folder, "b.parquet", rows=slice(49, 100))
+    with pytest.raises(DatasetError, match="expected 101 different `image_id`, received 100, 56"):
+        dataset(folder).load()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        ([*TEXT[:99], None], "1 rows without `pixels`"),
+        ([*TEXT[:99], b"x"], "1 rows whose `pixels` are of another size: .* from 1 to 784"),
+    ],
+)
+def test_pixels_that_are_none_leave_nothing_half_ingested(folder, tmp_path, pixels, message):
+    write(folder, pixels=pa.array(pixels, pa.binary()))
+    target = tmp_path / "out" / "images.parquet"
+    with pytest.raises(DatasetError, match=message):
+        ImagesDataset(filepath=str(target)).save(dataset(folder).load().images)
+    assert not target.exists()
+    assert list(target.parent.glob(".*")) == []
+
+
+def test_nobody_saves_to_it(folder):
+    with pytest.raises(DatasetError, match="mine is read-only"):
+        dataset(folder).save(table())

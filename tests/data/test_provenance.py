@@ -1,0 +1,78 @@
+"""The versions of code and libraries."""
+
+import shutil
+import subprocess
+
+import pytest
+from kedro.io.core import DatasetError
+
+from mnist_vae.data import provenance
+from mnist_vae.data.provenance import COMMIT, ProvenanceDataset
+
+
+@pytest.fixture(autouse=True)
+def _unnamed(monkeypatch):
+    monkeypatch.delenv(COMMIT, raising=False)
+
+
+def test_versions_are_those_that_are_installed():
+    versions = ProvenanceDataset().load()["versions"]
+    assert versions["tensorflow"].startswith("2.21")
+    assert versions["python"].startswith("3.")
+
+
+def test_an_image_names_its_commit_though_it_has_no_git(monkeypatch):
+    monkeypatch.setenv(COMMIT, "abc")
+    assert ProvenanceDataset().load()["git_commit"] == "abc"
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    """The file of the package, in a folder that is in no repository yet."""
+    code = tmp_path / "project/src/provenance.py"
+    code.parent.mkdir(parents=True)
+    code.touch()
+    monkeypatch.setattr(provenance, "__file__", str(code))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    return code
+
+
+def repository(folder, *tracked):
+    """Make a repository with a commit of these files."""
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", *tracked], [*identity, "commit", "-qm", "a"]):
+        subprocess.run([shutil.which("git"), "-C", str(folder), *command], check=True)
+
+
+def test_outside_git_the_commit_is_none_and_inside_it_has_40_digits(code):
+    assert ProvenanceDataset().load()["git_commit"] is None
+    repository(code.parents[1], ".")
+    assert len(ProvenanceDataset().load()["git_commit"]) == 40
+    code.write_text("changed")
+    assert ProvenanceDataset().load()["git_commit"].endswith("-dirty")
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_repository_around_an_installed_package_is_not_that_of_the_code(code, ignored):
+    folder = code.parents[1]
+    (folder / "their.py").touch()
+    (folder / ".gitignore").write_text("src/" if ignored else "")
+    repository(folder, "their.py", ".gitignore")
+    assert ProvenanceDataset().load()["git_commit"] is None
+
+
+def test_a_repository_that_the_environment_names_is_not_that_of_the_code(
+    code, tmp_path, monkeypatch
+):
+    """A hook of git, which starts a run, has its own repository in the environment."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "provenance.py").touch()
+    repository(theirs, ".")
+    monkeypatch.setenv("GIT_DIR", str(theirs / ".git"))
+    assert ProvenanceDataset().load()["git_commit"] is None
+
+
+def test_it_is_read_only():
+    with pytest.raises(DatasetError, match="read-only"):
+        ProvenanceDataset().save({})

@@ -1,0 +1,115 @@
+"""Images in a store of objects: from Parquet there to a table there, without a copy here."""
+
+import uuid
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from kedro.io.core import DatasetError
+
+from mnist_vae.data.image_table import ImagesDataset
+from mnist_vae.data.parquet_archive import ParquetArchiveDataset
+from mnist_vae.data.streamed import StreamedImages
+from mnist_vae.params import SplitParams
+from mnist_vae.pipelines.data.nodes import split_images
+from mnist_vae.vae.feeding import batches_of
+from tests.s3 import s3_server
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (3000, 784), np.uint8)
+
+pytest.importorskip("s3fs", reason="needs the extra `s3`")
+pytest.importorskip("moto", reason="needs the extra `dev`")
+
+
+@pytest.fixture(scope="module")
+def credentials():
+    with s3_server() as given:
+        yield given
+
+
+@pytest.fixture
+def bucket(credentials):
+    store = fsspec.filesystem("s3", **credentials)
+    name = f"images-{uuid.uuid4().hex}"
+    store.mkdir(name)
+    for number, rows in enumerate((slice(0, 2000), slice(2000, 3000))):
+        values = pa.array([row.tobytes() for row in PIXELS[rows]], pa.binary(784))
+        label = pa.array((np.arange(3000) % 10)[rows])
+        with store.open(f"{name}/raw/{number}.parquet", "wb") as file:
+            pq.write_table(pa.table({"pixels": values, "label": label}), file)
+    for unfinished in ("_SUCCESS", "_temporary/0/part.parquet"):
+        with store.open(f"{name}/raw/{unfinished}", "wb") as file:
+            file.write(b"")
+    return name
+
+
+def test_images_go_from_a_store_to_splits_in_a_store(bucket, credentials):
+    archive = ParquetArchiveDataset(
+        path=f"s3://{bucket}/raw", name="mine", credentials=credentials
+    ).load()
+    assert archive.manifest["statement"] == "Data: mine, 3,000 images, in 2 Parquet files."
+    assert archive.manifest["files"]["0.parquet"]["origin"] == f"s3://{bucket}/raw/0.parquet"
+
+    def stored(name):
+        return ImagesDataset(
+            filepath=f"s3://{bucket}/{name}.parquet",
+            pixels="float32",
+            memory_images=0,
+            credentials=credentials,
+        )
+
+    stored("images").save(archive.image_set())
+    images = stored("images").load()
+    assert isinstance(images, StreamedImages)
+    assert images.digest() == archive.image_set().digest()
+    np.testing.assert_array_equal(images.grey(), PIXELS)
+    train, *_ = split_images(images, SplitParams(), 42)
+    stored("train").save(train)
+    batches = batches_of(stored("train").load().feed(), 256, seed=1, shuffle_images=1024)
+    fed = np.concatenate([batches[index] for index in range(len(batches))])
+    known = {row.tobytes() for row in PIXELS}
+    assert len({row.tobytes() for row in fed}) == len(fed) == 256 * (len(train) // 256)
+    assert {row.tobytes() for row in fed} <= known
+    names = [path.rsplit("/", 1)[-1] for path in fsspec.filesystem("s3", **credentials).ls(bucket)]
+    assert sorted(names) == ["images.parquet", "raw", "train.parquet"]
+
+
+def test_a_folder_by_partition_is_read_from_a_store(bucket, credentials):
+    store = fsspec.filesystem("s3", **credentials)
+    for split, number in (("train", 0), ("test", 1)):
+        place = f"{bucket}/raw/split={split}/label={number}/part.parquet"
+        store.mv(f"{bucket}/raw/{number}.parquet", place)
+    archive = ParquetArchiveDataset(
+        path=f"s3://{bucket}/raw/", name="mine", credentials=credentials
+    ).load()
+    assert archive.images.label.tolist() == [1] * 1000 + [0] * 2000
+    assert archive.images.split.tolist() == ["test"] * 1000 + ["train"] * 2000
+    assert next(iter(archive.manifest["files"])) == "split=test/label=1/part.parquet"
+
+
+def test_a_store_without_the_images_is_refused_before_a_run(bucket, credentials):
+    missing = ParquetArchiveDataset(
+        path=f"s3://{bucket}/elsewhere", name="mine", credentials=credentials
+    )
+    with pytest.raises(DatasetError, match=r"at s3://.*/elsewhere, received none; put the images"):
+        missing.check()
+
+
+def test_a_table_that_cannot_be_finished_is_not_there_at_all(bucket, credentials, monkeypatch):
+    archive = ParquetArchiveDataset(
+        path=f"s3://{bucket}/raw", name="mine", credentials=credentials
+    ).load()
+    table = ImagesDataset(filepath=f"s3://{bucket}/images.parquet", credentials=credentials)
+    pieces = archive.images._blocks.pieces
+
+    def fail(block):
+        if block == 1:
+            raise OSError("the store went away")
+        return pieces(block)
+
+    monkeypatch.setattr(archive.images._blocks, "pieces", fail)
+    with pytest.raises(DatasetError, match="the store went away"):
+        table.save(archive.images)
+    assert not table.exists()

@@ -1,0 +1,132 @@
+"""Sheets show every pixel as it is, and all of their text."""
+
+import base64
+import io
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_vae.data import sheets
+from mnist_vae.data.sheets import Captions, sheet, tile
+
+CAPTIONS = Captions(title="Title", statement="Data: a test.")
+
+
+@pytest.fixture
+def digits():
+    return np.random.default_rng(0).integers(1, 256, (6, 28, 28), dtype=np.uint8)
+
+
+def find(picture: Image.Image, image: np.ndarray, scale: int) -> tuple[int, int]:
+    """Return x and y of `image`, enlarged `scale` times, black on white, in `picture`."""
+    canvas, wanted = np.asarray(picture), 255 - image.repeat(scale, axis=0).repeat(scale, axis=1)
+    rows, columns = np.nonzero(canvas[: -wanted.shape[0], : -wanted.shape[1]] == wanted[0, 0])
+    places = [
+        (int(x), int(y))
+        for y, x in zip(rows, columns, strict=True)
+        if np.array_equal(canvas[y : y + wanted.shape[0], x : x + wanted.shape[1]], wanted)
+    ]
+    assert len(places) == 1
+    return places[0]
+
+
+def ink(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture) < 255
+
+
+def test_a_tile_enlarges_every_pixel_to_a_square_black_on_white(digits):
+    picture = tile(digits, columns=4, scale=3, gap=1)
+    assert picture.size == (3 * (4 * 29 + 1), 3 * (2 * 29 + 1))
+    canvas = np.asarray(picture)
+    assert np.array_equal(canvas[3 : 3 + 84 : 3, 3 : 3 + 84 : 3], 255 - digits[0])
+    assert np.array_equal(canvas[5 : 5 + 84 : 3, 5 : 5 + 84 : 3], 255 - digits[0])
+    assert (canvas[90:, 2 * 87 + 3 :] == 255).all(), "the cells without an image are white"
+
+
+def test_the_images_stand_row_by_row_and_are_not_blurred(digits):
+    picture = sheet(digits, CAPTIONS, columns=3)
+    places = [find(picture, digit, scale=4) for digit in digits]
+    xs, ys = {x for x, _ in places}, {y for _, y in places}
+    assert places == [(x, y) for y in sorted(ys) for x in sorted(xs)]
+    assert np.diff(sorted(xs)).tolist() == [29 * 4] * 2
+
+
+def test_a_break_parts_columns_and_rows(digits):
+    picture = sheet(digits, CAPTIONS, columns=3, column_breaks=(1,), row_breaks=(1,))
+    places = [find(picture, digit, scale=4) for digit in digits]
+    x = [place[0] for place in places]
+    assert x[1] - x[0] > x[2] - x[1] == 29 * 4
+    assert places[3][1] - places[0][1] > 29 * 4
+
+
+def test_many_columns_are_enlarged_less_but_never_below_their_captions():
+    row = np.zeros((50, 28, 28), np.uint8)
+    picture = sheet(row, Captions("", "", columns=["original"] * 50), columns=50)
+    assert picture.width == 2 * (50 * 29 + 1) + 2 * 28
+    text = ink(picture).any(axis=0)
+    between = 28 + 2 * 29 * np.arange(51)
+    assert not text[between].any(), "captions of neighbours touch"
+    assert all(text[left:right].any() for left, right in pairwise(between))
+
+
+def test_captions_stand_above_and_below_an_axis(digits):
+    blank = np.zeros_like(digits)
+    plain = sheet(digits, Captions("T", "S", columns="abc"), columns=3)
+    axis = sheet(digits, Captions("T", "S", columns="abc", x_axis="z"), columns=3)
+    bare = sheet(digits, Captions("T", "S"), columns=3)
+    top = find(bare, digits[0], 4)[1]
+    assert find(plain, digits[0], 4)[1] > top == find(axis, digits[0], 4)[1]
+    assert axis.height > bare.height
+    # Nothing but text is left of blank images, and it is where the captions belong.
+    rows = ink(sheet(blank, Captions("", "", columns="abc"), columns=3)).any(axis=1)
+    assert rows.any()
+    assert np.flatnonzero(rows).max() < find(plain, digits[0], 4)[1]
+
+
+def test_row_captions_push_the_images_to_the_right(digits):
+    x_without = find(sheet(digits, CAPTIONS, columns=3), digits[0], 4)[0]
+    captions = Captions("T", "S", rows=["a", "reconstruction"], y_axis="z_01")
+    picture = sheet(digits, captions, columns=3)
+    x, y = find(picture, digits[0], 4)
+    assert x > x_without
+    beside = ink(picture)[y - 4 : y + 2 * 29 * 4, : x - 4]
+    assert beside.any()
+    assert not beside[:, 0].any(), "no caption is cut off"
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_a_long_statement_is_wrapped_within_the_margins(digits, columns):
+    statement = "Data: " + "five thousand digits, not all of them, " * 6
+    short = sheet(digits, CAPTIONS, columns=columns)
+    picture = sheet(digits, Captions("Title", statement), columns=columns)
+    assert picture.width == short.width
+    assert picture.height > short.height
+    assert not ink(picture)[:, -28:].any()
+    assert not ink(picture)[-20:].any()
+
+
+def test_the_statement_is_drawn_below_the_images(digits):
+    picture, other = (sheet(digits, Captions("Title", text), columns=3) for text in ("abc", "xyz"))
+    rows = np.flatnonzero((np.asarray(picture) != np.asarray(other)).any(axis=1))
+    assert rows.min() >= find(picture, digits[-1], 4)[1] + 28 * 4
+
+
+def test_dashes_and_arrows_are_drawn_as_letters_of_the_font(digits):
+    fancy = sheet(digits, Captions("−1 → 2 – 3 × 4", ""), columns=3)
+    assert fancy == sheet(digits, Captions("-1 to 2 - 3 x 4", ""), columns=3)
+
+
+def test_equal_arguments_give_equal_bytes(digits):
+    first, second = (sheets.to_base64_png(sheet(digits, CAPTIONS, columns=2)) for _ in range(2))
+    assert first == second
+    picture = Image.open(io.BytesIO(base64.b64decode(first)))
+    assert picture.format == "PNG"
+    assert picture.tobytes() == sheet(digits, CAPTIONS, columns=2).tobytes()
+
+
+def test_a_pillow_without_fonts_is_named(digits, monkeypatch):
+    monkeypatch.setattr(sheets.ImageFont, "load_default", lambda size: object())
+    with pytest.raises(RuntimeError, match="FreeType"):
+        sheet(digits, CAPTIONS, columns=2)

@@ -1,0 +1,222 @@
+"""Embeddings of batches: each file whole, and a link that leads to one model's."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from kedro.io.core import DatasetError
+
+from mnist_vae.data.contracts import BatchEmbeddingsContract, embedding_schema
+from mnist_vae.data.images import latent_columns
+from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
+from mnist_vae.jobs.records import Outcome, Scored
+
+OLD, NEW = "000001-old", "000002-new"
+
+
+def rows(model, batch="monday", n=3, declared=None, signature="s", release=True):
+    """A stream of embeddings, in two parts."""
+    version = model.rpartition("-")[2]
+    about = {"batch": batch, "batch_signature": signature, "release": model if release else ""}
+    schema = embedding_schema(2, declared or n, labelled=True, model_version=version)
+    schema = schema.with_metadata({**schema.metadata, **about})
+    floats = [*latent_columns("z_mean", 2), *latent_columns("z_log_var", 2), "reconstruction", "kl"]
+
+    def part(ids):
+        columns = {
+            "image_id": np.array(ids),
+            "split": ["new"] * len(ids),
+            "label": pa.array([None] * len(ids), pa.uint8()),
+            **{name: np.ones(len(ids), np.float32) for name in floats},
+            "model_version": [version] * len(ids),
+        }
+        return pa.record_batch([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, map(part, ([0], list(range(1, n)))))
+
+
+def order(model, complete=True, keep=3):
+    return Scored(outcome=Outcome.SCORED, reason="r", model=model, complete=complete, keep=keep)
+
+
+@pytest.fixture
+def embeddings(tmp_path):
+    return BatchEmbeddingsDataset(path=str(tmp_path / "embeddings"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "embeddings"
+
+
+def embed(embeddings, model, *batches, show=True, keep=3, **kwargs):
+    for batch in batches:
+        embeddings.save({f"{model}/{batch}": rows(model, batch, **kwargs)})
+    if show:
+        embeddings.save(order(model, keep=keep))
+
+
+def found(folder):
+    """What a reader finds that follows the link once: the model of each batch."""
+    current = Path(os.path.realpath(folder / "current"))
+    return {path.stem: set(pd.read_parquet(path)["model_version"]) for path in current.iterdir()}
+
+
+def test_that_nothing_is_embedded_yet_is_no_error(embeddings):
+    loaded = embeddings.load()
+    assert loaded.current is None
+    assert loaded.done(OLD) == {}
+    embeddings.save(order(OLD))
+    embeddings.save({})
+    assert embeddings.load().current is None, "there is nothing to lead to"
+
+
+def test_a_file_says_which_batch_it_is_of_and_which_model_embedded_it(embeddings, folder):
+    embed(embeddings, OLD, "monday")
+    about = pq.read_schema(folder / OLD / "monday.parquet").metadata
+    assert about[b"batch"] == b"monday"
+    assert about[b"batch_signature"] == b"s"
+    assert (about[b"release"], about[b"model_version"]) == (OLD.encode(), b"old")
+    assert embeddings.load().done(OLD) == {"monday": "s"}
+
+
+def test_without_a_release_the_folder_is_that_of_the_models_version(embeddings):
+    embed(embeddings, "old", "monday", release=False)
+    assert embeddings.load().done("old") == {"monday": "s"}
+    assert embeddings.load().current == "old"
+
+
+def test_what_breaks_the_contract_leaves_no_file_and_the_one_before_stays(embeddings, folder):
+    embed(embeddings, OLD, "monday")
+    for batch in ("monday", "tuesday"):
+        stream = {f"{OLD}/{batch}": rows(OLD, declared=5)}
+        with pytest.raises(DatasetError, match="expected 5 rows"):
+            embeddings.save(BatchEmbeddingsContract().validate(stream))
+    assert found(folder) == {"monday": {"old"}}
+    assert sorted(path.name for path in folder.iterdir()) == [OLD, "current"]
+
+
+@pytest.mark.parametrize("what", ["half", "empty", "of another model", "a stranger's", "folder"])
+def test_a_file_that_does_not_hold_what_it_should_is_not_done(embeddings, folder, what):
+    embed(embeddings, OLD, "monday", "tuesday", show=False)
+    path = folder / OLD / "tuesday.parquet"
+    match what:
+        case "half":
+            path.write_bytes(path.read_bytes()[:500])
+        case "empty":
+            path.write_bytes(b"")
+        case "of another model":
+            embed(embeddings, NEW, "tuesday", show=False)
+            (folder / NEW / "tuesday.parquet").replace(path)
+        case "a stranger's":
+            pd.DataFrame({"a": [1]}).to_parquet(path)
+        case "folder":
+            path.unlink()
+            path.mkdir()
+    assert embeddings.load().done(OLD) == {"monday": "s"}
+
+
+def test_the_link_leads_to_a_model_that_has_embedded_all_and_to_no_other(embeddings, folder):
+    embed(embeddings, OLD, "monday", "tuesday")
+    embed(embeddings, NEW, "monday", show=False)
+    embeddings.save(order(NEW, complete=False))
+    assert found(folder) == {"monday": {"old"}, "tuesday": {"old"}}
+    embed(embeddings, NEW, "tuesday")
+    assert found(folder) == {"monday": {"new"}, "tuesday": {"new"}}
+    assert (folder / "current").readlink() == Path(NEW), "so that the folder can be moved"
+    embeddings.save(order(OLD))
+    assert found(folder) == {"monday": {"old"}, "tuesday": {"old"}}
+
+
+def test_a_reader_of_a_pattern_never_sees_half_a_file(embeddings, folder):
+    embed(embeddings, OLD, "monday")
+    seen = []
+    pattern = str(folder / "current/*.parquet")
+
+    def looked_at(stream):
+        for batch in stream:
+            yield batch
+            seen.append(duckdb.sql(f"select count(*) from '{pattern}'").fetchall()[0][0])
+            seen.append(len(pl.read_parquet(pattern)))
+
+    stream = rows(OLD, "tuesday")
+    stream = pa.RecordBatchReader.from_batches(stream.schema, looked_at(stream))
+    embeddings.save({f"{OLD}/tuesday": stream})
+    assert seen == [3] * 4
+    assert len(pl.read_parquet(pattern)) == 6
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_batch(embeddings, folder):
+    embed(embeddings, OLD, "monday")
+    stale = folder / ".partial-unknown.host-1-00000000-batch.parquet"
+    stale.write_text("half")
+    os.utime(stale, (0, 0))
+    embed(embeddings, OLD, "tuesday")
+    assert not stale.exists()
+
+
+def test_the_last_models_stay_on_disk_and_the_one_in_use_always_does(embeddings, folder):
+    models = [f"{number:06d}-{number}" for number in range(1, 6)]
+    (folder / "of a person").mkdir(parents=True)
+    (folder / "of a person/notes.txt").touch()
+
+    def left():
+        return sorted(path.name for path in folder.iterdir() if path.name[0] == "0")
+
+    for number, model in enumerate(models):
+        embed(embeddings, model, "monday")
+        os.utime(folder / model, (number, number))
+    assert left() == models[2:]
+    embeddings.save(order(models[2]))  # a rollback: the oldest is in use again
+    embed(embeddings, NEW, "monday", show=False)
+    embeddings.save(order(NEW, complete=False, keep=1))
+    assert left() == [NEW, models[2]], "the one in use, and the one that is under way"
+    embeddings.save(order(NEW, keep=1))
+    assert left() == [NEW]
+    assert (folder / "of a person/notes.txt").exists()
+    assert not list(folder.glob(".*"))
+
+
+def test_a_folder_that_cannot_be_removed_at_once_is_out_of_sight(embeddings, folder, monkeypatch):
+    embed(embeddings, OLD, "monday")
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        embed(embeddings, NEW, "monday")
+        embeddings.save(order(NEW, keep=1))
+    assert sorted(path.name for path in folder.iterdir()) == [f".removed-{OLD}", NEW, "current"]
+    embeddings.save(order(NEW, keep=1))
+    assert sorted(path.name for path in folder.iterdir()) == [NEW, "current"]
+
+
+@pytest.mark.parametrize("what", ["a folder", "a file", "a link to nothing", "a link elsewhere"])
+def test_a_link_that_is_none_ends_with_the_command_that_mends_it(
+    embeddings, folder, tmp_path, what
+):
+    embed(embeddings, OLD, "monday")
+    link = folder / "current"
+    link.unlink()
+    match what:
+        case "a folder":
+            link.mkdir()
+            (link / "monday.parquet").touch()
+        case "a file":
+            link.touch()
+        case "a link to nothing":
+            link.symlink_to(NEW)
+        case "a link elsewhere":
+            link.symlink_to(tmp_path)
+    with pytest.raises(DatasetError, match="expected a link to a folder beside it") as error:
+        embeddings.load()
+    sentence = str(error.value.__cause__ or error.value)
+    command = sentence.split("`")[1]
+    subprocess.run(["/bin/sh", "-c", command], check=True)
+    assert embeddings.load().current is None
+    embeddings.save(order(OLD))
+    assert found(folder) == {"monday": {"old"}}
