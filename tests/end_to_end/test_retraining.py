@@ -223,12 +223,17 @@ class Fill:
     @hook_impl
     def before_dataset_saved(self, dataset_name):
         if dataset_name == self.dataset:
-            with self.ballast.open("wb", buffering=0) as file:
-                try:
-                    while True:
-                        file.write(bytes(4096))
-                except OSError:
-                    file.truncate(max(0, file.tell() - self.room))
+            fill(self.ballast, self.room)
+
+
+def fill(ballast, room):
+    """Write a file that leaves so many bytes of its disk free."""
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            file.truncate(max(0, file.tell() - room))
 
 
 # They share the disk, as each leaves the model that it found; the last one finds room again.
@@ -263,6 +268,21 @@ def test_a_disk_that_is_full_when_it_saves_leaves_the_old_model(
         assert "No space left" in line["reason"], line
         assert in_service(small_disk) == before
         ballast.unlink()
+
+
+def test_a_rollback_works_on_a_full_disk(small_disk):
+    """The person who takes a bad model out of service need not make room first."""
+    params = {"training.epochs": 3}
+    retrain(small_disk, **params)
+    bad = in_service(small_disk)
+    ballast = small_disk / "data/test/ballast"
+    fill(ballast, 0)
+    line = retrain(small_disk, "rollback")
+    assert (line["outcome"], line["exit_code"]) == ("rolled_back", 0), line
+    assert in_service(small_disk) == line["champion"] != bad
+    ballast.unlink()
+    assert retrain(small_disk, **params)["outcome"] == "nothing_new", "it was declined"
+    assert in_service(small_disk) == line["champion"]
 
 
 def die_after(dataset, times=1):

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tests.test_anomalies import calibration_of
 
 from mnist_vae.data.records import RecordDataset
 from mnist_vae.pipelines.anomaly.findings import describe_anomalies
 from mnist_vae.pipelines.denoising.findings import describe_denoising
 from mnist_vae.pipelines.evaluation.findings import describe_evaluation
 from mnist_vae.report.blocks import Findings
+from tests.encoding.test_anomalies import calibration_of
 from tests.model_files import make_files
 
 SHEET = Image.new("L", (30, 20))

@@ -7,7 +7,7 @@ import pytest
 from mnist_vae.params import AnomalyParams
 from mnist_vae.pipelines.anomaly import findings
 from mnist_vae.pipelines.anomaly.findings import draw_anomaly_sheet
-from tests.test_anomalies import calibration_of
+from tests.encoding.test_anomalies import calibration_of
 
 SUMMARY = {"model_version": "m", "statement": "Trained on 40 images.", "release": "000001-m"}
 
