@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from mnist_vae.jobs.records import Outcome
-from mnist_vae.monitoring.figures import HELP
+from mnist_vae.monitoring import HELP
 from mnist_vae.params import Parameters
 from mnist_vae.pipeline_registry import register_pipelines
 

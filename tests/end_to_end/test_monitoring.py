@@ -6,7 +6,7 @@ import time
 import pytest
 from filelock import FileLock
 
-from tests.monitoring.conftest import read
+from tests.prometheus import read
 from tests.retrainings import deliver, models, retrain
 
 pytestmark = pytest.mark.slow
@@ -82,4 +82,4 @@ def test_a_folder_that_is_not_there_is_a_warning_and_no_other_harm(project, tmp_
     params = {"monitoring.textfile_folder": str(tmp_path / "missing")}
     line = retrain(project, **params)
     assert (line["outcome"], line["exit_code"]) == ("nothing_new", 0)
-    assert "The figures for Prometheus were not written" in line["log"]
+    assert "figures for Prometheus were not written" in line["log"]

@@ -792,7 +792,7 @@ def test_the_figures_for_prometheus_come_last_and_stop_nothing(
 def test_without_the_library_for_prometheus_the_job_ends_as_its_line_says(
     begin, monkeypatch, capsys, caplog
 ):
-    monkeypatch.delitem(sys.modules, "mnist_vae.monitoring.textfile", raising=False)
+    monkeypatch.delitem(sys.modules, "mnist_vae.monitoring", raising=False)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)  # to import it raises
     job = begin()
     job.after_dataset_saved(order(Outcome.KEPT))

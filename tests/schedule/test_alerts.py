@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from mnist_vae.cli import cli
 from mnist_vae.jobs.records import Outcome
-from mnist_vae.monitoring.figures import HELP
+from mnist_vae.monitoring import HELP
 from tests.projects import copy_project, kedro
 
 DAY = 24 * 60  # minutes, as all times here

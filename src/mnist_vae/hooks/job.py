@@ -296,7 +296,7 @@ class Jobs:
 
     def _write_metrics(self, record: dict[str, Any]) -> None:
         try:
-            from mnist_vae.monitoring.textfile import write_metrics  # no other command needs it
+            from mnist_vae.monitoring import write_metrics  # no other command needs it
         except ImportError as error:  # an environment older than the code
             logger.warning(
                 "The figures for Prometheus were not written: expected the libraries of this "

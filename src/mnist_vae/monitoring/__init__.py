@@ -1,1 +1,0 @@
-"""What operators watch: the figures of a job, for Prometheus' textfile collector."""
