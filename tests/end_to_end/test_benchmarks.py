@@ -48,6 +48,16 @@ def test_a_benchmark_prints_one_line_of_json(script, figures, mnist_folder, tmp_
 
 
 @pytest.mark.slow
+def test_what_a_run_goes_through_is_counted():
+    command = [sys.executable, FOLDER / "calls.py"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    result = json.loads(finished.stdout)
+    assert min(result[figure] for figure in ("functions", "image_table_loads", "fsyncs")) >= 0
+    assert result["functions"] > result["files"] > result["model_loads"] >= 1
+
+
+@pytest.mark.slow
 def test_a_month_of_retrainings_loses_no_image_and_mixes_no_models():
     command = [sys.executable, FOLDER / "retraining_soak.py", "--small"]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=900)

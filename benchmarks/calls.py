@@ -1,0 +1,91 @@
+"""What one `kedro run --env test` goes through: functions and files of the package, loads, fsyncs.
+
+    python benchmarks/calls.py
+
+The run happens in a project of its own, in this process, under `sys.setprofile`. A function
+counts once, however often it is called; lambdas, comprehensions and module bodies do not count.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import io
+import os
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from common import copy_project, report
+
+_LOADS = {"ImagesDataset": "image_table_loads", "KerasModelDataset": "model_loads"}
+
+
+class Calls:
+    """Counts the calls of a process while it is its profiler.
+
+    Attributes:
+        functions: File and qualified name of each function of the package that was called.
+        counts: Loads of image tables and of Keras models, and calls of `os.fsync`.
+    """
+
+    def __init__(self, package: Path) -> None:
+        self.functions: set[tuple[str, str]] = set()
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._package = str(package)
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event == "c_call" and argument is os.fsync:
+            self.counts["fsyncs"] += 1
+        elif event == "call" and frame.f_code.co_filename.startswith(self._package):
+            self._count(frame.f_code)
+
+    def _count(self, code: CodeType) -> None:
+        name = code.co_qualname
+        if "<lambda>" in name or name.endswith(("comp>", "genexpr>")) or name.startswith("<"):
+            return
+        if "." not in name and code.co_flags & 0x2 == 0:  # the body of a class
+            return
+        self.functions.add((code.co_filename, name))
+        owner, _, method = name.rpartition(".")
+        if method == "load" and owner in _LOADS:
+            self.counts[_LOADS[owner]] += 1
+
+
+def main() -> None:
+    """Run, and print the counts as one line of JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(copy_project(Path(folder) / "project"))
+        report({"benchmark": "calls", **counted_run()})
+
+
+def counted_run() -> dict[str, int]:
+    """Return the counts of a run of the project in the working directory."""
+    from kedro.framework.cli.cli import main as kedro
+
+    import mnist_vae
+
+    calls = Calls(Path(mnist_vae.__file__).parent)
+    sys.argv = ["kedro", "run", "--env", "test"]
+    threading.setprofile(calls)
+    sys.setprofile(calls)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+            kedro()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
+    files = {file for file, _ in calls.functions}
+    names = [*_LOADS.values(), "fsyncs"]
+    return {
+        "functions": len(calls.functions),
+        "files": len(files),
+        **{name: calls.counts[name] for name in names},
+    }
+
+
+if __name__ == "__main__":
+    main()
