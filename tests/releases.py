@@ -6,8 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
-from mnist_vae.jobs.records import Promote, RollBack
-from mnist_vae.jobs.releases import Release, ReleaseDataset
+from mnist_vae.jobs import releases
+from mnist_vae.jobs.release_datasets import ReleaseDataset
+from mnist_vae.jobs.release_files import Release
 
 
 def use(project: Path, model: str) -> None:
@@ -23,8 +24,8 @@ def releases_of(project: Path) -> ReleaseDataset:
 
 def promote(project: Path, **files: str | Path) -> Release:
     """Put a release of these files in service: contents, or paths to copy, by `name__suffix`."""
-    releases = releases_of(project)
-    folder = releases.folder / "candidate"
+    dataset = releases_of(project)
+    folder = dataset.folder / "candidate"
     folder.mkdir(parents=True)
     run = {"parameters": {"embedding": {"refine_steps": 0}}}
     for name, content in {"run_manifest__json": json.dumps(run), **files}.items():
@@ -34,12 +35,9 @@ def promote(project: Path, **files: str | Path) -> Release:
         else:
             path.write_text(content)
     version = json.loads((folder / "training_summary.json").read_text())["model_version"]
-    champion = releases.load()
-    order = {"model_version": version, "fingerprint": version, "keep": 5}
-    releases.save(Promote(reason="a test", beside=champion.name if champion else None, **order))
-    release = releases.load()
-    assert release is not None
-    return release
+    champion = dataset.load()
+    candidate = releases.Candidate(version, fingerprint=version)
+    return releases.promote(dataset.folder, candidate, champion and champion.name, keep=5)
 
 
 def promote_last_trained(project: Path, **more: str | Path) -> Release:
@@ -91,4 +89,4 @@ def promote_last_trained(project: Path, **more: str | Path) -> Release:
 
 
 def roll_back(project: Path, to: str) -> None:
-    releases_of(project).save(RollBack(reason="a test", to=to))
+    releases.roll_back(releases_of(project).folder, to)

@@ -14,8 +14,7 @@ import pytest
 from kedro.framework.hooks import hook_impl
 
 from mnist_vae import settings
-from mnist_vae.jobs.records import Promote
-from mnist_vae.jobs.releases import ReleaseDataset
+from mnist_vae.jobs import releases
 from tests.projects import copy_project, kedro
 from tests.retrainings import PARAMS, deliver, ids_in_use, in_service, in_use, last_line, models
 from tests.retrainings import retrain as retrain_here
@@ -151,23 +150,22 @@ def test_a_job_that_is_asked_to_end_says_so(project):
 
 def test_a_rollback_does_not_wait_for_a_training_which_then_promotes_nothing(project):
     """A person takes out of service what the candidate was to be compared with."""
-    releases = ReleaseDataset(path=str(models(project)))
-    first = releases.load()
-    shutil.copytree(first.folder, releases.folder / "candidate")
-    (releases.folder / "candidate/release.json").unlink()
-    twin = {"model_version": first.manifest["model_version"], "fingerprint": "twin", "keep": 5}
-    releases.save(Promote(reason="a test", beside=first.name, facts=first.manifest, **twin))
+    folder = models(project)
+    first = releases.champion(folder)
+    shutil.copytree(first.folder, folder / "candidate")
+    twin = releases.Candidate(first.manifest["model_version"], "twin", first.manifest)
+    releases.promote(folder, twin, first.name, keep=5)
     run = start(project, **{"retraining.force": True})
     read_until(run, "Running node: write_report")  # it has been judged
     run.send_signal(signal.SIGSTOP)
     line = retrain(project, "rollback")
     run.send_signal(signal.SIGCONT)
-    assert (line["outcome"], releases.load().name) == ("rolled_back", first.name)
+    assert (line["outcome"], releases.champion(folder).name) == ("rolled_back", first.name)
     stdout, stderr = run.communicate(timeout=300)
     assert run.returncode == 0, stderr
     assert "meanwhile" in last_line(stdout)["reason"]
     assert last_line(stdout)["outcome"] == "kept"
-    assert releases.load().name == first.name
+    assert releases.champion(folder).name == first.name
 
 
 def test_a_clock_set_back_confuses_nobody(project, fresh):

@@ -13,12 +13,11 @@ from mnist_vae.data.atomic import AtomicJSONDataset, AtomicTextDataset
 from mnist_vae.data.image_table import ImagesDataset, ImageSet
 from mnist_vae.data.records import RecordDataset
 from mnist_vae.encoding.anomalies import Calibration
+from mnist_vae.jobs import releases
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
 from mnist_vae.jobs.batches import AcceptedBatchesDataset
-from mnist_vae.jobs.declined import DeclinedDataset
-from mnist_vae.jobs.records import Decline, Promote, RollBack
+from mnist_vae.jobs.declined import read_declined
 from mnist_vae.jobs.release_files import read_release
-from mnist_vae.jobs.releases import ReleaseDataset
 from tests.jobs.test_batch_embeddings import NEW, OLD, embed, found
 from tests.power_failure import reason_not_to_trace, record, states
 from tests.projects import ROOT
@@ -124,64 +123,58 @@ def belongs_together(folder, version):
 def promote(folder, version="new", keep=2):
     folder = Path(folder)
     save_candidate(folder, version)
-    champion = ReleaseDataset(path=str(folder)).load()
-    values = {"model_version": version, "fingerprint": f"print-{version}", "keep": keep}
-    beside = champion.name if champion else None
-    ReleaseDataset(path=str(folder)).save(Promote(reason="a test", beside=beside, **values))
+    champion = releases.champion(folder)
+    candidate = releases.Candidate(version, f"print-{version}")
+    releases.promote(folder, candidate, champion and champion.name, keep)
 
 
 def decline(folder, version="new"):
     folder = Path(folder)
     save_candidate(folder, version)
-    values = {"model_version": version, "fingerprint": f"print-{version}", "keep": 1}
-    ReleaseDataset(path=str(folder)).save(Decline(reason="a test", **values))
+    releases.decline(folder, releases.Candidate(version, f"print-{version}"), keep=1)
 
 
 def roll_back(folder):
-    target = ReleaseDataset(path=str(folder), role="previous").load()
-    ReleaseDataset(path=str(folder)).save(RollBack(reason="a test", to=target.name))
+    releases.roll_back(Path(folder))
 
 
 def go_to_the_third(folder):
-    dataset = ReleaseDataset(path=str(folder))
-    dataset.save(RollBack(reason="a test", to="000003-third"))
+    releases.roll_back(Path(folder), "000003-third")
 
 
 def go_to_the_second(folder):
-    dataset = ReleaseDataset(path=str(folder))
-    dataset.save(RollBack(reason="a test", to="000002-second"))
+    releases.roll_back(Path(folder), "000002-second")
 
 
 def out_of_service(folder):
-    return {e.release for e in DeclinedDataset(path=str(folder)).load() if e.rolled_back}
+    return {entry.release for entry in read_declined(folder) if entry.rolled_back}
 
 
 def repair(folder):
-    assert ReleaseDataset(path=str(folder)).repair() is not None
+    assert releases.repair(Path(folder)) is not None
 
 
 def goes_on(folder, *expected, but=""):
     """Check who is in service, and that a next run repairs nothing and promotes another."""
-    dataset = ReleaseDataset(path=str(folder))
-    release = dataset.load()
+    release = releases.champion(folder)
     name = release and release.load("metrics.json")["of"]
     assert name in expected
     if release is not None:
         release.check()
-    assert dataset.repair() is None
+    assert releases.repair(folder) is None
     for shelf in ("releases", "declined"):
         for path in (folder / shelf).glob("[0-9]*"):
             if not path.name.startswith(but or "-"):
                 read_release(path).check()  # half of one must not look like one
     promote(folder, "next")
-    release = dataset.load()
+    release = releases.champion(folder)
     assert release.load("metrics.json") == {"of": "next"}
     release.check()
     return name
 
 
 @pytest.fixture
-def releases(tmp_path):
+def three(tmp_path):
     folder = tmp_path / "releases of a project"
     folder.mkdir()
     for version in ("first", "second", "third"):
@@ -189,13 +182,13 @@ def releases(tmp_path):
     return folder
 
 
-def test_of_a_promotion_the_old_or_the_new_release_is_in_service(releases, power_failures):
+def test_of_a_promotion_the_old_or_the_new_release_is_in_service(three, power_failures):
     seen = set()
 
     def next_run(folder, ended):
         seen.add(goes_on(folder, *(["new"] if ended else ["third", "new"])))
 
-    count, bad = power_failures(promote, releases, next_run)
+    count, bad = power_failures(promote, three, next_run)
     assert bad == []
     assert count > 60
     assert seen == {"third", "new"}
@@ -208,7 +201,7 @@ def test_of_a_promotion_the_images_and_the_threshold_are_those_of_the_model_in_s
     seen = set()
 
     def next_run(folder, ended):
-        version = ReleaseDataset(path=str(folder)).load().manifest["model_version"]
+        version = releases.champion(folder).manifest["model_version"]
         belongs_together(folder / "champion", version)
         seen.add(goes_on(folder, *(["new"] if ended else ["old", "new"])))
 
@@ -250,30 +243,30 @@ def test_of_a_first_promotion_none_or_the_new_release_is_in_service(tmp_path, po
     assert count > 20
 
 
-def test_of_a_rollback_the_old_or_the_new_release_is_in_service(releases, power_failures):
+def test_of_a_rollback_the_old_or_the_new_release_is_in_service(three, power_failures):
     def next_run(folder, ended):
-        champion = ReleaseDataset(path=str(folder)).load().name
-        noted = {entry.release for entry in DeclinedDataset(path=str(folder)).load()}
+        champion = releases.champion(folder).name
+        noted = {entry.release for entry in read_declined(folder)}
         # Whoever was taken out of service is noted as such: no run promotes it again.
         assert champion == "000003-third" or noted == {"000003-third"}
         goes_on(folder, *(["second"] if ended else ["third", "second"]))
 
-    count, bad = power_failures(roll_back, releases, next_run)
+    count, bad = power_failures(roll_back, three, next_run)
     assert bad == []
     assert count > 5
 
 
-def test_of_an_undone_rollback_the_old_or_the_new_release_is_in_service(releases, power_failures):
+def test_of_an_undone_rollback_the_old_or_the_new_release_is_in_service(three, power_failures):
     seen = set()
 
     def next_run(folder, ended):
-        champion = ReleaseDataset(path=str(folder)).load().name
+        champion = releases.champion(folder).name
         # What is in service again is not held to be out of it, nor is what it came after.
         assert out_of_service(folder) <= ({"000003-third"} if champion != "000003-third" else set())
         seen.add(goes_on(folder, *(["third"] if ended else ["second", "third"])))
 
-    roll_back(releases)
-    count, bad = power_failures(go_to_the_third, releases, next_run)
+    roll_back(three)
+    count, bad = power_failures(go_to_the_third, three, next_run)
     assert bad == []
     assert count > 5
     assert seen == {"second", "third"}
@@ -285,7 +278,7 @@ def test_of_a_return_to_what_was_rolled_back_before_a_promotion_one_of_both_is_i
     seen = []
 
     def next_run(folder, ended):
-        champion = ReleaseDataset(path=str(folder)).load().name
+        champion = releases.champion(folder).name
         seen.append((champion, out_of_service(folder)))
         goes_on(folder, *(["second"] if ended else ["third", "second"]))
 
@@ -304,27 +297,27 @@ def test_of_a_return_to_what_was_rolled_back_before_a_promotion_one_of_both_is_i
     assert all(noted in ({"000002-second"}, third) for _, noted in seen)
 
 
-def test_of_a_decline_the_release_in_service_stays(releases, power_failures):
+def test_of_a_decline_the_release_in_service_stays(three, power_failures):
     def next_run(folder, ended):
-        fingerprints = {entry.fingerprint for entry in DeclinedDataset(path=str(folder)).load()}
+        fingerprints = {entry.fingerprint for entry in read_declined(folder)}
         assert "print-earlier" in fingerprints
         assert "print-new" in fingerprints or not ended
         goes_on(folder, "third")
 
-    decline(releases, "earlier")
-    count, bad = power_failures(decline, releases, next_run)
+    decline(three, "earlier")
+    count, bad = power_failures(decline, three, next_run)
     assert bad == []
     assert count > 40
 
 
-def test_of_a_repair_a_whole_release_is_in_service_in_the_end(releases, power_failures):
+def test_of_a_repair_a_whole_release_is_in_service_in_the_end(three, power_failures):
     def next_run(folder, ended):
-        repaired = ReleaseDataset(path=str(folder)).repair()
+        repaired = releases.repair(folder)
         assert repaired is None or not ended
         goes_on(folder, "second", but="000003-third")
 
-    (releases / "releases/000003-third/metrics.json").write_text("{}")
-    count, bad = power_failures(repair, releases, next_run)
+    (three / "releases/000003-third/metrics.json").write_text("{}")
+    count, bad = power_failures(repair, three, next_run)
     assert bad == []
     assert count > 3
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mnist_vae.jobs.releases import Release
+from mnist_vae.jobs.release_files import Release
 from mnist_vae.vae.networks import build_decoder, build_encoder
 
 PICTURES = ("generated_sheet", "latent_manifold", "reconstruction_sheet", "interpolations")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mnist_vae.data.image_table import ImagesDataset
-from mnist_vae.jobs.releases import Release
+from mnist_vae.jobs.release_files import Release
 from mnist_vae.tracking import registry
 
 

@@ -188,7 +188,7 @@ def move(
         filesystem.mv(str(source), str(target), recursive=recursive)
 
 
-def point(link: Path, target: Path) -> None:
+def replace_link(link: Path, target: Path) -> None:
     """Have a link lead to `target`, in one rename that outlasts a power failure."""
     partial = link.with_name(f".partial-{link.name}")
     partial.unlink(missing_ok=True)

@@ -64,13 +64,13 @@ def signature(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def free(path: Path) -> Path:
+def unused_path(path: Path) -> Path:
     """Return `path`, or where there is anything, a dangling link too, `<path>-2` and so on."""
-    number, free = 1, path
-    while os.path.lexists(free):
+    number, unused = 1, path
+    while os.path.lexists(unused):
         number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
+        unused = path.with_name(f"{path.name}-{number}")
+    return unused
 
 
 def move(source: Path, target: Path) -> None:

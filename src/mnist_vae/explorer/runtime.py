@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pooch
 
-from mnist_vae.data.folders import free
+from mnist_vae.data.folders import unused_path
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 # As the npm registry has it (`npm view onnxruntime-web@1.30.0 dist.integrity`).
@@ -108,5 +108,5 @@ def _unpack(archive: Path, folder: Path) -> None:
             packed.extract(member, temporary, filter="data")
             (Path(temporary) / member).rename(whole / name)
         if folder.exists():  # a part of it, which somebody removed the rest of
-            folder.rename(free(folder.with_name(f"{folder.name}.old")))
+            folder.rename(unused_path(folder.with_name(f"{folder.name}.old")))
         whole.rename(folder)

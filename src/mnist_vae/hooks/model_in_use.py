@@ -16,7 +16,7 @@ from kedro.pipeline import Pipeline
 
 from mnist_vae.jobs.in_use import FILES, ReleaseFileDataset, ReleaseInUse
 from mnist_vae.jobs.names import in_environment
-from mnist_vae.jobs.releases import ReleaseError
+from mnist_vae.jobs.release_files import ReleaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

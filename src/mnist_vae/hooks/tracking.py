@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
     from kedro.io import CatalogProtocol
 
-    from mnist_vae.jobs.releases import Release
+    from mnist_vae.jobs.release_files import Release
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,15 +26,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro.io.core import AbstractDataset, DatasetError
 
-from mnist_vae.data.atomic import make_folder, partial_beside, point, sync
-from mnist_vae.data.folders import free
+from mnist_vae.data.atomic import make_folder, partial_beside, sync
 from mnist_vae.data.stream import write_stream
+from mnist_vae.jobs.linked_folders import LinkedFolders, NotALinkError, remove
 from mnist_vae.jobs.records import Scored
 
 BATCH, SIGNATURE = "batch", "batch_signature"
 """What the metadata of a file's schema has beside that of all embeddings."""
 
-_CURRENT, _PARTIAL, _REMOVED, _SUFFIX = "current", "batch.parquet", ".removed-", ".parquet"
+_PARTIAL, _SUFFIX = "batch.parquet", ".parquet"
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class BatchEmbeddingsDataset(
         Raises:
             DatasetError: The link is not one, or leads nowhere.
         """
-        return BatchEmbeddings(self._path, self._current())
+        return BatchEmbeddings(self._path, current(self._path))
 
     def save(self, data: dict[str, pa.RecordBatchReader] | Scored) -> None:
         """Write the embeddings of batches, a file each, or carry out an order.
@@ -108,14 +107,14 @@ class BatchEmbeddingsDataset(
         Where a stream raises, there is nothing of that file.
         """
         if isinstance(data, Scored):
-            self._finish(data)
+            finish(self._path, data.model, complete=data.complete, keep=data.keep)
             return
         for name, rows in data.items():
             self._write(self._path / f"{name}{_SUFFIX}", rows)
 
     def _write(self, target: Path, rows: pa.RecordBatchReader) -> None:
-        # A temporary file has no place beside the others: `*.parquet` is a pattern that DuckDB and
-        # Polars have hidden files too for.
+        # A temporary file is not written next to the others: to DuckDB and Polars, the pattern
+        # `*.parquet` includes hidden files.
         filesystem = fsspec.filesystem("file")
         make_folder(target.parent)
         with partial_beside(filesystem, PurePosixPath(self._path / _PARTIAL)) as partial:
@@ -126,41 +125,48 @@ class BatchEmbeddingsDataset(
             sync(target.parent)
             sync(self._path)  # of a rename from one folder to another the disk has to keep both
 
-    def _finish(self, order: Scored) -> None:
-        if order.complete and _has_files(self._path / order.model):
-            self._show(order.model)
-        self._remove_old(order)
-
-    def _show(self, model: str) -> None:
-        if self._current() == model:
-            return
-        os.utime(self._path / model)  # which goes by when it was last of use
-        point(self._path / _CURRENT, Path(model))
-
-    def _remove_old(self, order: Scored) -> None:
-        in_use = {self._current(), order.model} - {None}
-        others = [path for path in _models(self._path) if path.name not in in_use]
-        for old in others[max(0, order.keep - len(in_use)) :]:
-            old.rename(free(self._path / f"{_REMOVED}{old.name}"))
-            sync(self._path)
-        for removed in self._path.glob(f"{_REMOVED}*"):
-            # What cannot be removed now is no reason to fail: it is tried again.
-            shutil.rmtree(removed, ignore_errors=True)
-
-    def _current(self) -> str | None:
-        link = self._path / _CURRENT
-        if not os.path.lexists(link):
-            return None
-        target = Path(os.path.realpath(link))
-        if link.is_symlink() and target.is_dir() and target.parent == self._path.resolve():
-            return target.name
-        raise _not_a_link(link)
-
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path)}
 
     def _exists(self) -> bool:
         return True  # that nothing is embedded is a state like any other
+
+
+def current(folder: Path) -> str | None:
+    """Return the model whose embeddings readers find, or None before the first one.
+
+    Raises:
+        DatasetError: The link is not one, or leads nowhere.
+    """
+    links = _links(folder)
+    try:
+        target = links.target()
+    except NotALinkError:
+        raise _not_a_link(links.link) from None
+    if target is None or (target.is_dir() and target.parent == folder.resolve()):
+        return target.name if target else None
+    raise _not_a_link(links.link)
+
+
+def finish(folder: Path, model: str, *, complete: bool, keep: int) -> None:
+    """End a scoring: have the link lead to this model, and remove old folders.
+
+    Args:
+        folder: Where the folders of the models are.
+        model: The name of its folder.
+        complete: Whether it has embedded all batches that are there, so that readers may find it.
+        keep: How many folders stay; that of this model and the one that readers find always do.
+    """
+    if complete and _has_files(folder / model) and current(folder) != model:
+        os.utime(folder / model)  # the order of `_models`
+        _links(folder).show(model)
+    in_use = {current(folder), model} - {None}
+    others = [path.name for path in _models(folder) if path.name not in in_use]
+    remove(folder, others[max(0, keep - len(in_use)) :])
+
+
+def _links(folder: Path) -> LinkedFolders:
+    return LinkedFolders(folder, folder / "current")
 
 
 def _about(path: Path) -> dict[str, str]:
@@ -177,7 +183,7 @@ def _has_files(folder: Path) -> bool:
 
 
 def _models(folder: Path) -> list[Path]:
-    """Return the folders of models, the one that was last of use first, and no stranger's."""
+    """Return the folders of models, the one that readers found last first, and no other ones."""
     if not folder.is_dir():
         return []
     found = [

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NoReturn
 
-from kedro.io.core import AbstractDataset, DatasetError
 from pydantic import TypeAdapter, ValidationError
 
 from mnist_vae.data.atomic import sync, write_json
@@ -16,49 +14,6 @@ from mnist_vae.jobs.release_files import MANIFEST, RELEASES, ReleaseError
 _FILE = "declined.json"
 _MARK = ".rolled-back-"
 _LIST = TypeAdapter(list[Declined])
-
-
-class DeclinedDataset(AbstractDataset[NoReturn, list[Declined]]):
-    """`DeclinedDataset` loads what `ReleaseDataset` was told to decline.
-
-    Examples:
-        ```yaml
-        declined:
-          type: mnist_vae.jobs.declined.DeclinedDataset
-          path: data/06_models
-        ```
-    """
-
-    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
-        """Create the dataset.
-
-        Args:
-            path: That of the `ReleaseDataset`.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-        """
-        self._folder = Path(path)
-        self.metadata = metadata
-
-    def load(self) -> list[Declined]:
-        """Return the records, oldest first."""
-        return read_declined(self._folder)
-
-    def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: a candidate is declined by saving an order.
-
-        Raises:
-            DatasetError: Always.
-        """
-        raise DatasetError(
-            f"The list of those declined in {self._folder} is read-only: expected an order saved "
-            "to `ReleaseDataset`, received data to save; name the list as an input alone."
-        )
-
-    def _describe(self) -> dict[str, Any]:
-        return {"path": str(self._folder)}
-
-    def _exists(self) -> bool:
-        return True  # none is a state like any other
 
 
 def read_declined(folder: Path) -> list[Declined]:

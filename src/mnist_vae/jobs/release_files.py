@@ -1,4 +1,4 @@
-"""The files of one release, whether they are whole, and the shelf that releases are on."""
+"""The files of one release, and whether they are those that were promoted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import shlex
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,14 @@ from typing import Any
 from kedro.io.core import DatasetError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mnist_vae.data.atomic import sync
-from mnist_vae.data.folders import free
+from mnist_vae.jobs.linked_folders import LinkedFolders, NotALinkError
 
 MANIFEST = "release.json"
 RELEASES = "releases"
 
 _NAME = re.compile(r"(?P<number>\d+)-.+?(?P<damaged>\.damaged(-\d+)?)?")
 _RUN = "run_manifest.json"
-# Errors that say that there is no such file; any other one says nothing of the file.
+# Errors that mean that there is no such file; any other one does not mean damage.
 _MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -30,7 +28,7 @@ class ReleaseError(DatasetError):
     """A release is damaged, or is not there."""
 
 
-class DamagedRelease(ReleaseError):  # noqa: N818 -- it names what is so
+class DamagedRelease(ReleaseError):  # noqa: N818
     """A release does not have the files that were promoted.
 
     Attributes:
@@ -38,7 +36,6 @@ class DamagedRelease(ReleaseError):  # noqa: N818 -- it names what is so
     """
 
     def __init__(self, problem: str) -> None:
-        """Say the problem, and that nobody need do more than go on."""
         self.problem = problem
         super().__init__(
             f"{problem}; run `kedro run --pipelines retraining`, which first puts the newest whole "
@@ -47,7 +44,7 @@ class DamagedRelease(ReleaseError):  # noqa: N818 -- it names what is so
 
 
 class _Manifest(BaseModel):
-    """What every `release.json` must tell; the facts of its promotion are beside it."""
+    """What every `release.json` must have; it has the facts of its promotion too."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -163,52 +160,26 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@dataclass(frozen=True)
-class Shelf:
-    """A folder of releases, or of candidates declined, each named `<number>-<model_version>`."""
+def release_names(folder: Path, *, damaged: bool = False) -> list[str]:
+    """Return the names of the releases in `folder`, newest first: the damaged or the other ones."""
+    found = [
+        match[0]
+        for path in folder.glob("*")
+        if (match := _NAME.fullmatch(path.name)) and bool(match["damaged"]) == damaged
+    ]
+    return sorted(found, key=number_of, reverse=True)
 
-    folder: Path
 
-    def names(self, *, damaged: bool = False) -> list[str]:
-        """Return what is on the shelf, newest first: the damaged ones, or the others."""
-        found = [
-            match[0]
-            for path in self.folder.glob("*")
-            if (match := _NAME.fullmatch(path.name)) and bool(match["damaged"]) == damaged
-        ]
-        return sorted(found, key=number_of, reverse=True)
-
-    def last_number(self) -> int:
-        """Return the highest number of what is on the shelf, or 0."""
-        return max(map(number_of, [*self.names(), *self.names(damaged=True)]), default=0)
-
-    def whole(self, name: str) -> Release | None:
-        """Return the release of this name, or None when it is damaged or not there."""
-        if name not in self.names():
-            return None
-        try:
-            release = read_release(self.folder / name)
-            release.check()
-        except DamagedRelease:
-            return None
-        return release
-
-    def newest_whole(self, *, but: set[str], below: int | None = None) -> Release | None:
-        """Return the newest whole release, but for those named; with a number below `below`."""
-        names = (name for name in self.names() if below is None or number_of(name) < below)
-        return next(
-            (found for name in names if name not in but and (found := self.whole(name))), None
-        )
-
-    def remove(self, names: set[str]) -> None:
-        """Remove folders; also those that an earlier run did not live to remove."""
-        for name in sorted(names):
-            # Out of sight first, on the disk too: half a release must not look like one.
-            (self.folder / name).rename(free(self.folder / f".partial-{name}"))
-            sync(self.folder)
-        for hidden in self.folder.glob(".partial-*"):
-            # What cannot be removed now is no reason to fail: it is tried again.
-            shutil.rmtree(hidden, ignore_errors=True)
+def whole_release(folder: Path, name: str) -> Release | None:
+    """Return the release of this name in `folder`, or None when it is damaged or not there."""
+    if name not in release_names(folder):
+        return None
+    try:
+        release = read_release(folder / name)
+        release.check()
+    except DamagedRelease:
+        return None
+    return release
 
 
 def number_of(name: str) -> int:
@@ -217,19 +188,49 @@ def number_of(name: str) -> int:
     return int(match["number"]) if match else 0
 
 
-def not_a_link(champion: Path, releases: Path) -> ReleaseError:
-    """Say how to mend what a restore that does not keep links made of the champion."""
-    name, received, aside = "<the release to serve>", "another thing", "champion.restored"
+def links(models: Path) -> LinkedFolders:
+    """Return the releases in this folder, and the link to the one in service."""
+    return LinkedFolders(models / RELEASES, models / "champion")
+
+
+def in_service_folder(models: Path) -> Path | None:
+    """Return the folder of the release in service, which may be gone, or None.
+
+    Raises:
+        ReleaseError: What is in service is not a link.
+    """
+    found = links(models)
     try:
-        told = json.loads((champion / MANIFEST).read_text(encoding="utf-8"))["release"]
-        if _NAME.fullmatch(told):
-            name, received = told, f"a copy of {told}"
-            aside = aside if (releases / told).is_dir() else f"{releases.name}/{told}"
+        return found.target()
+    except NotALinkError:
+        raise _not_a_link(found.link) from None
+
+
+def champion(models: Path) -> Release | None:
+    """Return the release in service, or None.
+
+    Raises:
+        DamagedRelease: It has no readable manifest.
+        ReleaseError: What is in service is not a link, or cannot be read.
+    """
+    folder = in_service_folder(models)
+    return None if folder is None else read_release(folder)
+
+
+def _not_a_link(link: Path) -> ReleaseError:
+    """Return the error where a restore that does not keep links made a folder of the champion."""
+    name, received, aside = "<the release to serve>", "something else", "champion.restored"
+    try:
+        release = json.loads((link / MANIFEST).read_text(encoding="utf-8"))["release"]
+        if _NAME.fullmatch(release):
+            name, received = release, f"a copy of {release}"
+            if not (link.parent / RELEASES / release).is_dir():
+                aside = f"{RELEASES}/{release}"
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # it has no manifest to tell its name
+        pass  # without a manifest the name is not known
     return ReleaseError(
-        f"{champion} is damaged: expected a link to a release, received {received}, as a restore "
-        f"that does not keep links leaves it; run `cd {shlex.quote(str(champion.parent))} && "
-        f"mkdir -p {releases.name} && mv champion {shlex.quote(aside)} && "
-        f"ln -s {shlex.quote(f'{releases.name}/{name}')} champion`."
+        f"{link} is damaged: expected a link to a release, received {received}, as a restore "
+        f"that does not keep links leaves it; run `cd {shlex.quote(str(link.parent))} && "
+        f"mkdir -p {RELEASES} && mv champion {shlex.quote(aside)} && "
+        f"ln -s {shlex.quote(f'{RELEASES}/{name}')} champion`."
     )

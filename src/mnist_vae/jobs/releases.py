@@ -1,4 +1,4 @@
-"""The model in service: a folder that never changes, and a link that is moved to the next one.
+"""The models in service: folders that never change, and a link to the one that readers follow.
 
 ```
 candidate/                       the files of a model that is being trained and judged
@@ -9,176 +9,263 @@ declined.json                    what was declined, and what a person took out o
 champion -> releases/000003-<model_version>
 ```
 
-Moving the link is one rename. Whoever follows it once (`os.path.realpath`) and reads in the folder
-that it led to has the files of one model; so has `Release`.
-
-What a step relies on is on the disk before the step: a computer that loses its power between two
-of them starts again with the old release or with the new one, and each is whole.
+Functions that change it are called one after the other, also from several processes: each takes
+seconds. A reader finds all of the old release or all of the new one, also when the process is
+killed at any moment, the disk is full, or the computer loses its power.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock, Timeout
-from kedro.io.core import AbstractDataset, DatasetError
-from kedro_datasets._typing import JSONPreview
 
-from mnist_vae.data.atomic import make_folder, point, sync, write_json
-from mnist_vae.data.folders import free
+from mnist_vae.data.atomic import sync, write_json
+from mnist_vae.data.folders import unused_path
 from mnist_vae.jobs.declined import (
-    DeclinedDataset,
     mark_rolled_back,
     read_declined,
     rolled_back,
     write_declined,
 )
-from mnist_vae.jobs.records import Decline, Declined, Order, Promote, Repair, RollBack
+from mnist_vae.jobs.linked_folders import move_in, remove
+from mnist_vae.jobs.records import Declined, Repair
 from mnist_vae.jobs.release_files import (
     MANIFEST,
     RELEASES,
     DamagedRelease,
     Release,
     ReleaseError,
-    Shelf,
-    not_a_link,
+    champion,
+    in_service_folder,
+    links,
     number_of,
     read_release,
+    release_names,
     sha256,
+    whole_release,
 )
-
-__all__ = ["DeclinedDataset", "Release", "ReleaseDataset", "ReleaseError"]
 
 logger = logging.getLogger(__name__)
 
+PREVIOUS = "previous"
+"""What a rollback goes to unless a release is named: the one before that in service."""
+
 _LOCK_SECONDS = 60
-_CHAMPION, _CANDIDATE, _DECLINED = "champion", "candidate", "declined"
+_CANDIDATE, _DECLINED = "candidate", "declined"
 
 
-class ReleaseDataset(AbstractDataset[Order, Release | None]):
-    """`ReleaseDataset` loads the model in service, and puts another one in service.
+@dataclass(frozen=True)
+class Candidate:
+    """What is known of the model in the folder `candidate`.
 
-    `save` takes an order:
-
-    - `Promote`: the folder `candidate` becomes the next release and goes in service, if the model
-      in service is still the one that it was judged beside. Its fingerprint is no longer among
-      those declined.
-    - `Decline`: the folder goes to those declined, and its fingerprint to those that need not be
-      tried again, unless it is that of the release in service.
-    - Of either kind the last `keep` stay, and of damaged releases too. The release in service, the
-      one that a rollback goes to and the one that it took out of service last stay always.
-    - `RollBack`: the release named goes in service, and is no longer declined. The one that leaves
-      is declined if it is the newer of the two; else a rollback is undone.
-
-    Orders of several processes are carried out one after the other, each in seconds.
-
-    A reader sees all of the old release or all of the new one, also when the process is killed
-    at any moment, the disk is full, or the computer loses its power.
-
-    Examples:
-        ```yaml
-        champion:
-          type: mnist_vae.jobs.releases.ReleaseDataset
-          path: data/06_models
-        previous_release:
-          type: mnist_vae.jobs.releases.ReleaseDataset
-          path: data/06_models
-          role: previous
-        ```
+    Attributes:
+        model_version: Of its weights.
+        fingerprint: Of the recipe and the data that it was trained with.
+        facts: What else its `release.json` holds.
     """
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        role: Literal["champion", "previous"] = "champion",
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Create the dataset.
+    model_version: str
+    fingerprint: str
+    facts: dict[str, Any] = field(default_factory=dict)
 
-        Args:
-            path: The folder that has all of it, on a local disk.
-            role: What `load` returns: the release in service, or the one that a rollback goes to.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
 
-        Raises:
-            DatasetError: `role` is neither of the two.
-        """
-        if role not in ("champion", "previous"):
-            raise DatasetError(
-                f"Argument `role` of {path} must be 'champion' or 'previous', received {role!r}; "
-                "correct the catalog entry."
+def previous(models: Path) -> Release | None:
+    """Return the release that a rollback goes to, or None.
+
+    It was in service before, is whole, and no person took it out of service.
+    """
+    releases, out_of_service = models / RELEASES, rolled_back(models)
+    folder = in_service_folder(models)
+    name = folder.name if folder else None
+    passed: set[str] = set()
+    while name is not None and name not in passed:
+        passed.add(name)
+        try:
+            name = read_release(releases / name).manifest["previous"]
+        except DamagedRelease:
+            return _newest_whole(models, out_of_service, below=number_of(name))
+        if name is not None and name not in passed | out_of_service:
+            release = whole_release(releases, name)
+            if release is not None:
+                return release
+    return None
+
+
+def promote(models: Path, candidate: Candidate, beside: str | None, keep: int) -> Release:
+    """Put the candidate in service, and return its release.
+
+    Args:
+        models: The folder of all of it, on a local disk.
+        candidate: What is known of it; its fingerprint is declined no longer.
+        beside: The release in service when it was judged, or None.
+        keep: How many releases, and how many candidates declined, stay on disk. The release in
+            service, the one that a rollback goes to and the one that a person took out of service
+            last always stay.
+
+    Raises:
+        ReleaseError: There is no candidate, or another release is in service.
+    """
+    with _alone(models):
+        read_declined(models)  # where it cannot be read, nothing is done
+        in_service = _name(champion(models))
+        if in_service != beside:
+            raise ReleaseError(
+                f"The candidate {candidate.model_version} was not put in service: expected "
+                f"{beside or 'no release'} in service, with which it was compared, received "
+                f"{in_service or 'none'}; run `kedro run --pipelines retraining` again."
             )
-        self.folder = Path(path)
-        self._releases, self._declined = (
-            Shelf(self.folder / RELEASES),
-            Shelf(self.folder / _DECLINED),
+        name = _add(models, candidate, models / RELEASES)
+        links(models).show(name)
+        _end_decline(models, candidate.fingerprint)
+        _remove_old(models, keep)
+        return read_release(models / RELEASES / name)
+
+
+def decline(
+    models: Path,
+    candidate: Candidate,
+    keep: int,
+    *,
+    judged: bool = True,
+    gate: str | None = None,
+    drifted: tuple[str, ...] = (),
+) -> None:
+    """Put the candidate aside; the release in service stays.
+
+    Its fingerprint is noted, so that it need not be tried again, unless it is that of the release
+    in service.
+
+    Args:
+        models: As for `promote`.
+        candidate: As for `promote`.
+        keep: As for `promote`.
+        judged: Whether it was compared with the release in service; else nothing is noted.
+        gate: Fingerprint of the rules that it did not pass: under others it may be tried again.
+        drifted: Batches that it was trained on, that drifted, and that the champion is without.
+
+    Raises:
+        ReleaseError: There is no candidate.
+    """
+    with _alone(models):
+        in_service = champion(models)
+        name = _add(models, candidate, models / _DECLINED)
+        twin = in_service and in_service.manifest["fingerprint"] == candidate.fingerprint
+        if judged and not twin:
+            entry = Declined(
+                fingerprint=candidate.fingerprint,
+                release=name,
+                champion=_name(in_service),
+                gate=gate,
+                drifted=drifted,
+            )
+            # What a person took out of service stays: two releases may have one fingerprint.
+            others = [
+                other
+                for other in read_declined(models)
+                if other.rolled_back or other.fingerprint != entry.fingerprint
+            ]
+            write_declined(models, [*others, entry])
+        _remove_old(models, keep)
+
+
+def roll_back(models: Path, to: str = PREVIOUS) -> str:
+    """Put another release in service, and return what was done, in words.
+
+    It is no longer declined. The one that leaves is noted as taken out of service if it is the
+    newer of the two; else a rollback is undone.
+
+    Args:
+        models: As for `promote`.
+        to: Its whole name. That of the one in service is no error, so that a run that was killed
+            may be run again.
+
+    Raises:
+        ReleaseError: There is no whole release of that name, or before the one in service.
+    """
+    with _alone(models):
+        in_service = champion(models)
+        to = _known(models, to, in_service)
+        if in_service is not None and to == in_service.name:
+            return f"{to} is in service already, and stays"
+        entries = [entry for entry in read_declined(models) if entry.release != to]
+        leaving = in_service if in_service and number_of(in_service.name) > number_of(to) else None
+        if leaving is not None:
+            entries = [entry for entry in entries if entry.release != leaving.name]
+            entries.append(
+                Declined(
+                    fingerprint=leaving.manifest["fingerprint"],
+                    release=leaving.name,
+                    champion=to,
+                    rolled_back=True,
+                )
+            )
+        # First the note: no run may promote again what a person is taking out of service.
+        try:
+            write_declined(models, entries)
+        except OSError as error:  # a rollback works on a full disk too
+            logger.warning("The list of those declined was not written (%s).", error)
+            if leaving is not None:
+                mark_rolled_back(models, leaving.name)
+        links(models).show(to)
+        instead = f"instead of {in_service.name}" if in_service else "where there was none"
+        return f"{to} is in service again, {instead}"
+
+
+def _known(models: Path, to: str, in_service: Release | None) -> str:
+    """Return the name of a whole release that a rollback may go to."""
+    names = release_names(models / RELEASES)
+    others = ", ".join(name for name in names if in_service is None or name != in_service.name)
+    if to == PREVIOUS:
+        before = previous(models)
+        if in_service is None or before is None:
+            received = "no release" if in_service is None else f"{in_service.name} alone"
+            named = f"name another one, `{_ROLL_BACK_TO}NAME` ({others}), or " if others else ""
+            raise ReleaseError(
+                "There is no release to go back to: expected a whole one before that in service, "
+                f"received {received}; {named}run `kedro run --pipelines retraining` to train "
+                "another."
+            )
+        return before.name
+    if to not in names:
+        raise ReleaseError(
+            f"There is no release of that name to go back to: expected "
+            f"`{_ROLL_BACK_TO}NAME` with the whole name of one of {others or 'none'}, or of the "
+            f"one in service, {_name(in_service) or 'none'}, received {to or 'no name'}; correct "
+            "the name."
         )
-        self._role = role
-        self.metadata = metadata
+    if whole_release(models / RELEASES, to) is None:
+        raise ReleaseError(
+            f"{to} cannot be gone back to: expected a whole release in {models / RELEASES}, "
+            "received one that is damaged; name another one, or train one with `kedro run "
+            "--pipelines retraining`."
+        )
+    return to
 
-    def load(self) -> Release | None:
-        """Return the release in service, or the one that a rollback goes to, or None.
 
-        The one that a rollback goes to was in service before, is whole, and was not rolled back.
+_ROLL_BACK_TO = "--params retraining.roll_back_to="
 
-        Raises:
-            ReleaseError: The release in service has no readable manifest, or is not a link.
-        """
-        return self._in_service() if self._role == "champion" else self._previous()
 
-    def save(self, data: Order) -> None:
-        """Carry out an order.
+def repair(models: Path) -> Repair | None:
+    """Take a damaged release out of service, and put a whole one in its place.
 
-        Raises:
-            ReleaseError: There is no candidate, another model is in service than the one that it
-                was judged beside, or there is no such whole release to go back to.
-            DatasetError: It is not an order, or the role is `previous`.
-        """
-        if self._role != "champion":
-            raise DatasetError(
-                f"The previous release in {self.folder} is read-only: expected an order saved with "
-                "the role 'champion', received one with 'previous'; save to the other entry."
-            )
-        with self._alone():
-            match data:
-                case Promote():
-                    self._promote(data)
-                case Decline():
-                    self._decline(data)
-                case RollBack():
-                    self._roll_back(data)
-                case _:
-                    raise DatasetError(
-                        f"This is not an order about {self.folder}: expected a Promote, a Decline "
-                        f"or a RollBack, received a {type(data).__name__}; make it one of them."
-                    )
+    That is the newest one which no person took out of service, else the newest one of the others.
+    The damaged one is kept as `<release>.damaged`. Without a whole one there is no champion.
 
-    def repair(self) -> Repair | None:
-        """Take a damaged release out of service, and put a whole one in its place.
+    Returns:
+        What was done, or None.
 
-        That is the newest one which no person took out of service; if there is none, the newest
-        one of the others. The damaged one is kept under the name `<release>.damaged`. Without a
-        whole one there is no champion.
-
-        Returns:
-            What was done, or None.
-
-        Raises:
-            ReleaseError: What is in service is not a link, or a file of it cannot be read.
-        """
-        with self._alone():
-            return self._repair()
-
-    def _repair(self) -> Repair | None:
-        folder = self._target()
+    Raises:
+        ReleaseError: What is in service is not a link, or a file of it cannot be read.
+    """
+    with _alone(models):
+        folder = in_service_folder(models)
         if folder is None:
             return None
         try:
@@ -187,228 +274,131 @@ class ReleaseDataset(AbstractDataset[Order, Release | None]):
             problem = error.problem
         else:
             return None
-        name, done = self._put_another_in_service(folder.name)
+        name, done = _replace(models, folder.name)
         if folder.is_dir():
-            folder.rename(free(folder.with_name(f"{folder.name}.damaged")))
+            folder.rename(unused_path(folder.with_name(f"{folder.name}.damaged")))
             sync(folder.parent)
         sentence = f"The release in service was damaged ({problem}); {done}."
         return Repair(damaged=folder.name, in_service=name, sentence=sentence)
 
-    def adopt(self) -> str | None:
-        """Put the release in service whose promotion was killed before the link moved.
 
-        It is the newest of all, was judged beside the model in service, and no person took it out
-        of service.
+def _replace(models: Path, damaged: str) -> tuple[str | None, str]:
+    """Put another release in service; return its name, if there is one, and what was done."""
+    if release := _newest_whole(models, {damaged, *rolled_back(models)}):
+        links(models).show(release.name)
+        return release.name, f"{release.name} is in service instead"
+    release = _newest_whole(models, {damaged})
+    if release is None:
+        links(models).hide()
+        return None, "there is no other, so that the next candidate is judged as a first one"
+    name = release.name
+    write_declined(models, [entry for entry in read_declined(models) if entry.release != name])
+    links(models).show(name)
+    return name, (
+        f"{name}, which a person had taken out of service, is in service instead, as no other "
+        "is whole, and it is no longer declined: look at it, and train another"
+    )
 
-        Returns:
-            Its name, or None where there is none.
-        """
-        with self._alone():
-            names = [*self._releases.names(), *self._declined.names()]
-            newest = max(names, key=number_of, default="")
-            folder = self._target()
-            champion = folder.name if folder else None
-            if newest in {champion, *rolled_back(self.folder)}:
-                return None
-            release = self._releases.whole(newest)
-            if release is None or release.manifest["previous"] != champion:
-                return None
-            self._put_in_service(newest)
-            self._note_promoted(release.manifest["fingerprint"])
-            return newest
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.folder / ".releases.lock", timeout=_LOCK_SECONDS):
-                yield
-        except Timeout as error:
-            raise ReleaseError(
-                f"The releases in {self.folder} are locked: expected another process to be done "
-                f"with them within {_LOCK_SECONDS} seconds, received no word of it; run the "
-                "command again."
-            ) from error
+def adopt(models: Path) -> str | None:
+    """Put the release in service whose promotion was killed before the link moved.
 
-    def preview(self) -> JSONPreview:
-        """Return the manifest of the release that `load` returns, for Kedro-Viz."""
-        release = self.load()
-        return JSONPreview(json.dumps(release.manifest if release else {}, indent=2))
+    It is the newest of all, was compared with the release in service, and no person took it out of
+    service.
 
-    def _promote(self, order: Promote) -> None:
-        read_declined(self.folder)  # where it cannot be read, nothing is done
-        champion = self._in_service()
-        beside = champion.name if champion else None
-        if beside != order.beside:
-            raise ReleaseError(
-                f"The candidate {order.model_version} was not put in service: expected "
-                f"{order.beside or 'no release'} in service, beside which it was judged, received "
-                f"{beside or 'none'}; run `kedro run --pipelines retraining` again."
-            )
-        self._put_in_service(self._shelve(order, self._releases.folder))
-        self._note_promoted(order.fingerprint)
-        self._remove_old(order.keep)
+    Returns:
+        Its name, or None where there is none.
+    """
+    with _alone(models):
+        names = [*release_names(models / RELEASES), *release_names(models / _DECLINED)]
+        newest = max(names, key=number_of, default="")
+        folder = in_service_folder(models)
+        in_service = folder.name if folder else None
+        if newest in {in_service, *rolled_back(models)}:
+            return None
+        release = whole_release(models / RELEASES, newest)
+        if release is None or release.manifest["previous"] != in_service:
+            return None
+        links(models).show(newest)
+        _end_decline(models, release.manifest["fingerprint"])
+        return newest
 
-    def _note_promoted(self, fingerprint: str) -> None:
-        others = [e for e in read_declined(self.folder) if e.fingerprint != fingerprint]
-        write_declined(self.folder, others)
 
-    def _decline(self, order: Decline) -> None:
-        champion = self._in_service()
-        entry = Declined(
-            fingerprint=order.fingerprint,
-            release=self._shelve(order, self._declined.folder),
-            champion=champion.name if champion else None,
-            gate=order.gate,
-            drifted=order.drifted,
+@contextmanager
+def _alone(models: Path) -> Iterator[None]:
+    """Wait until no other process changes what is in service."""
+    models.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(models / ".releases.lock", timeout=_LOCK_SECONDS):
+            yield
+    except Timeout as error:
+        raise ReleaseError(
+            f"The releases in {models} are locked: expected another process to be done with them "
+            f"within {_LOCK_SECONDS} seconds, received no end of it; run the command again."
+        ) from error
+
+
+def _name(release: Release | None) -> str | None:
+    return None if release is None else release.name
+
+
+def _newest_whole(models: Path, but: set[str], below: int | None = None) -> Release | None:
+    """Return the newest whole release, but for those named; with a number below `below`."""
+    for name in release_names(models / RELEASES):
+        if name not in but and (below is None or number_of(name) < below):
+            release = whole_release(models / RELEASES, name)
+            if release is not None:
+                return release
+    return None
+
+
+def _add(models: Path, candidate: Candidate, folder: Path) -> str:
+    """Move the folder `candidate` to `folder`, with its manifest, and return its new name."""
+    source = models / _CANDIDATE
+    files = sorted(
+        path
+        for path in source.glob("*")
+        if path.is_file() and path.name != MANIFEST and not path.name.startswith(".")
+    )
+    if not files:
+        raise ReleaseError(
+            f"There is no candidate to decide about: expected its files in {source}, received "
+            "none; run `kedro run --pipelines retraining`."
         )
-        # What is in service is not declined, even if it did not do better than itself.
-        of_champion = champion is not None and champion.manifest["fingerprint"] == order.fingerprint
-        if order.judged and not of_champion:
-            self._note(entry)
-        self._remove_old(order.keep)
-
-    def _note(self, entry: Declined) -> None:
-        """Add an entry, in place of what was declined of the same fingerprint.
-
-        What a person took out of service stays noted: there may be two releases of a fingerprint.
-        """
-        others = [
-            other
-            for other in read_declined(self.folder)
-            if other.rolled_back or other.fingerprint != entry.fingerprint
-        ]
-        write_declined(self.folder, [*others, entry])
-
-    def _roll_back(self, order: RollBack) -> None:
-        if self._releases.whole(order.to) is None:
-            there = order.to in self._releases.names()
-            raise ReleaseError(
-                f"{order.to} cannot be gone back to: expected a whole release in "
-                f"{self._releases.folder}, received {'one that is damaged' if there else 'none'}; "
-                "name another one, or train one with `kedro run --pipelines retraining`."
-            )
-        champion = self._in_service()
-        entries = [entry for entry in read_declined(self.folder) if entry.release != order.to]
-        leaves = champion is not None and number_of(champion.name) > number_of(order.to)
-        if champion is not None and leaves:
-            # Who goes to a newer release undoes a rollback, and holds nothing against the older.
-            entries = [entry for entry in entries if entry.release != champion.name]
-            entries.append(
-                Declined(
-                    fingerprint=champion.manifest["fingerprint"],
-                    release=champion.name,
-                    champion=order.to,
-                    rolled_back=True,
-                )
-            )
-        # First the note: no run may promote again what a person is taking out of service.
-        try:
-            write_declined(self.folder, entries)
-        except OSError as error:  # a full disk must not keep what a person wants out in service
-            logger.warning("The list of those declined was not written (%s).", error)
-            if leaves:
-                mark_rolled_back(self.folder, entries[-1].release)
-        self._put_in_service(order.to)
-
-    def _shelve(self, order: Promote | Decline, shelf: Path) -> str:
-        """Move the folder `candidate` to `shelf`, with its manifest, and return its new name."""
-        candidate = self.folder / _CANDIDATE
-        files = sorted(path for path in candidate.glob("*") if _is_of_release(path))
-        if not files:
-            raise ReleaseError(
-                f"There is no candidate to decide about: expected its files in {candidate}, "
-                "received none; run `kedro run --pipelines retraining`."
-            )
-        champion = self._in_service()
-        number = max(self._releases.last_number(), self._declined.last_number()) + 1
-        name = f"{number:06d}-{order.model_version}"
-        manifest = {
-            **order.facts,
-            "release": name,
-            "model_version": order.model_version,
-            "fingerprint": order.fingerprint,
-            "previous": champion.name if champion else None,
-            "judged": datetime.now(UTC).isoformat(timespec="seconds"),
-            "files": {path.name: sha256(path) for path in files},
-        }
-        for path in files:
-            sync(path)
-        write_json(candidate / MANIFEST, manifest)
-        sync(candidate)
-        make_folder(shelf)
-        candidate.rename(shelf / name)
-        sync(shelf)
-        sync(self.folder)
-        return name
-
-    def _put_in_service(self, name: str) -> None:
-        point(self.folder / _CHAMPION, Path(RELEASES) / name)
-
-    def _put_another_in_service(self, damaged: str) -> tuple[str | None, str]:
-        """Return the name of the release that takes the place of `damaged`, and say what it is."""
-        out_of_service = rolled_back(self.folder)
-        if release := self._releases.newest_whole(but={damaged, *out_of_service}):
-            self._put_in_service(release.name)
-            return release.name, f"{release.name} is in service instead"
-        release = self._releases.newest_whole(but={damaged})
-        if release is None:
-            (self.folder / _CHAMPION).unlink()
-            sync(self.folder)
-            return None, "there is no other, so that the next candidate is judged as a first one"
-        name = release.name
-        others = [entry for entry in read_declined(self.folder) if entry.release != name]
-        write_declined(self.folder, others)
-        self._put_in_service(name)
-        return name, (
-            f"{name}, which a person had taken out of service, is in service instead, as no other "
-            "is whole, and it is no longer declined: look at it, and train another"
-        )
-
-    def _remove_old(self, keep: int) -> None:
-        in_use = {release.name for release in (self._in_service(), self._previous()) if release}
-        in_use.update([e.release for e in read_declined(self.folder) if e.rolled_back][-1:])
-        whole, damaged = self._releases.names(), self._releases.names(damaged=True)
-        self._releases.remove({*whole[keep:], *damaged[keep:]} - in_use)
-        self._declined.remove(set(self._declined.names()[keep:]))
-
-    def _target(self) -> Path | None:
-        """Return the folder that the link leads to, or None where there is no link."""
-        link = self.folder / _CHAMPION
-        if link.is_symlink():
-            return Path(os.path.realpath(link))
-        if link.exists():
-            raise not_a_link(link, self._releases.folder)
-        return None
-
-    def _in_service(self) -> Release | None:
-        folder = self._target()
-        return None if folder is None else read_release(folder)
-
-    def _previous(self) -> Release | None:
-        """Follow the manifests from the release in service to one that may serve again."""
-        folder = self._target()
-        name = folder.name if folder else None
-        out_of_service = rolled_back(self.folder)
-        passed: set[str] = set()
-        while name is not None and name not in passed:
-            passed.add(name)
-            try:
-                name = read_release(self._releases.folder / name).manifest["previous"]
-            except DamagedRelease:
-                return self._releases.newest_whole(but=out_of_service, below=number_of(name))
-            if name is not None and name not in passed | out_of_service:
-                release = self._releases.whole(name)
-                if release is not None:
-                    return release
-        return None
-
-    def _describe(self) -> dict[str, Any]:
-        return {"path": str(self.folder), "role": self._role}
-
-    def _exists(self) -> bool:
-        return True  # that nothing is in service is a state like any other
+    names = [
+        name
+        for one in (RELEASES, _DECLINED)
+        for damaged in (False, True)
+        for name in release_names(models / one, damaged=damaged)
+    ]
+    name = f"{max(map(number_of, names), default=0) + 1:06d}-{candidate.model_version}"
+    manifest = {
+        **candidate.facts,
+        "release": name,
+        "model_version": candidate.model_version,
+        "fingerprint": candidate.fingerprint,
+        "previous": _name(champion(models)),
+        "judged": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": {path.name: sha256(path) for path in files},
+    }
+    for path in files:
+        sync(path)
+    write_json(source / MANIFEST, manifest)
+    sync(source)
+    move_in(source, folder, name)
+    return name
 
 
-def _is_of_release(path: Path) -> bool:
-    return path.is_file() and path.name != MANIFEST and not path.name.startswith(".")
+def _end_decline(models: Path, fingerprint: str) -> None:
+    """Note that what is in service is not declined."""
+    others = [entry for entry in read_declined(models) if entry.fingerprint != fingerprint]
+    write_declined(models, others)
+
+
+def _remove_old(models: Path, keep: int) -> None:
+    in_use = {release.name for release in (champion(models), previous(models)) if release}
+    in_use.update([e.release for e in read_declined(models) if e.rolled_back][-1:])
+    releases, declined = models / RELEASES, models / _DECLINED
+    whole, damaged = release_names(releases), release_names(releases, damaged=True)
+    remove(releases, {*whole[keep:], *damaged[keep:]} - in_use)
+    remove(declined, release_names(declined)[keep:])

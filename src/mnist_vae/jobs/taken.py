@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_vae.data.atomic import make_folder
-from mnist_vae.data.folders import files_of, free, move, signature
+from mnist_vae.data.folders import files_of, move, signature, unused_path
 from mnist_vae.jobs.batch_files import read_batch
 from mnist_vae.jobs.names import file_key, file_name, printable
 
@@ -55,7 +55,7 @@ class Shed:
         return batch.problem is None and (self.in_use / f"{key}.parquet").is_file()
 
     def _move(self, name: str, state: str) -> None:
-        source, target = self.incoming / name, free(self.taken_to / file_name(name))
+        source, target = self.incoming / name, unused_path(self.taken_to / file_name(name))
         try:
             make_folder(self.taken_to)
             move(source, target)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mnist_vae.jobs.releases import Release
+    from mnist_vae.jobs.release_files import Release
 
 MODEL = "mnist-vae"
 """Name of the registered model."""

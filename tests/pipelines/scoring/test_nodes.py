@@ -20,6 +20,7 @@ from mnist_vae.encoding.anomalies import Calibration
 from mnist_vae.jobs import batches as batches_module
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
 from mnist_vae.jobs.batches import BatchesToEmbedDataset, QuarantineDataset
+from mnist_vae.jobs.linked_folders import LinkedFolders
 from mnist_vae.jobs.records import Outcome, Scored
 from mnist_vae.params import EmbeddingParams, ScoringParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images
@@ -273,7 +274,7 @@ def test_a_run_killed_before_the_link_is_moved_leaves_that_to_the_next(place, mo
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(BatchEmbeddingsDataset, "_show", die)
+        patch.setattr(LinkedFolders, "show", die)
         with pytest.raises(Killed):
             place.score(NEW)
     assert place.versions() == {"monday": OLD}

@@ -16,7 +16,7 @@ from mnist_vae.data.images import ImageSet, StoredModelInput, concatenate, draw_
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.jobs.batch_files import Batch
 from mnist_vae.jobs.records import Plan
-from mnist_vae.jobs.releases import Release
+from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import ModelParams, RetrainingParams
 from mnist_vae.recipe import new_decoder, new_encoder
 

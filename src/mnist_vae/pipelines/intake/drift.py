@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mnist_vae.data.images import ImageSet
 from mnist_vae.encoding.scores import score
 from mnist_vae.jobs.records import Drift
-from mnist_vae.jobs.releases import Release
+from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import RetrainingParams
 
 

@@ -27,7 +27,7 @@ from mnist_vae.jobs.records import (
     kept_in_a_row,
     put_aside_before,
 )
-from mnist_vae.jobs.releases import Release
+from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import (
     EvaluationParams,
     ModelParams,

@@ -32,7 +32,7 @@ from mnist_vae.jobs.records import (
     RollBack,
     kept_in_a_row,
 )
-from mnist_vae.jobs.releases import Release
+from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import (
     PREVIOUS,
     EmbeddingParams,

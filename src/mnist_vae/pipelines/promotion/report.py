@@ -8,7 +8,7 @@ from PIL import Image
 
 from mnist_vae.data.origin import measure, statement
 from mnist_vae.jobs.records import Decision, Drift, Intake, Outcome, Plan
-from mnist_vae.jobs.releases import Release
+from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Block, Gallery, Page, Picture, Section, Table, Text
 from mnist_vae.report.model import ModelFiles, facts, model_sections, sample_warning

@@ -1,0 +1,73 @@
+"""Folders that never change once they are there, and a link to the one that readers follow.
+
+Moving the link is one rename. A reader that follows it once (`os.path.realpath`) and reads in the
+folder that it led to has the files of one model. Each function returns when the disk has what it
+did: a computer that loses its power starts again with the old folder or with the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnist_vae.data.atomic import make_folder, replace_link, sync
+from mnist_vae.data.folders import unused_path
+
+
+class NotALinkError(Exception):
+    """There is a file or a folder where the link belongs."""
+
+
+@dataclass(frozen=True)
+class LinkedFolders:
+    """Folders side by side, and a link to one of them.
+
+    Attributes:
+        folder: Where the folders are.
+        link: The link, on the same disk.
+    """
+
+    folder: Path
+    link: Path
+
+    def target(self) -> Path | None:
+        """Return the folder that the link leads to, which may be gone, or None without a link.
+
+        Raises:
+            NotALinkError: Something else is in its place.
+        """
+        if self.link.is_symlink():
+            return Path(os.path.realpath(self.link))
+        if self.link.exists():
+            raise NotALinkError
+        return None
+
+    def show(self, name: str) -> None:
+        """Have the link lead to the folder of this name."""
+        replace_link(self.link, (self.folder / name).relative_to(self.link.parent))
+
+    def hide(self) -> None:
+        """Remove the link."""
+        self.link.unlink()
+        sync(self.link.parent)
+
+
+def move_in(source: Path, folder: Path, name: str) -> None:
+    """Move a folder, whose content is on the disk already, into `folder` under this name."""
+    make_folder(folder)
+    source.rename(folder / name)
+    sync(folder)
+    sync(source.parent)
+
+
+def remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove folders in `folder`, and what an earlier process that was killed has left of some."""
+    for name in sorted(names):
+        # First renamed, on the disk too: half a folder must not look like a whole one.
+        (folder / name).rename(unused_path(folder / f".removed-{name}"))
+        sync(folder)
+    for removed in folder.glob(".removed-*"):
+        shutil.rmtree(removed, ignore_errors=True)  # the next call tries again
