@@ -48,9 +48,10 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project after `kedro run --env test`; tests must not change it."""
+    """A project after `kedro run --env test`, and the export; tests must not change it."""
     folder = copy_project(tmp_path_factory.mktemp("finished") / "project")
     run(folder)
+    run(folder, "export")
     return folder
 
 

@@ -68,7 +68,7 @@ def test_prod_never_falls_back_to_the_sample():
 @pytest.mark.parametrize(("env", "root"), [("local", "data"), ("test", "data/test")])
 def test_all_data_of_an_environment_are_under_its_own_root(env, root):
     for name, entry in catalog_of(env).items():
-        if not name.startswith("_") and name != "provenance":  # it has no file
+        if not name.startswith("_"):
             path = entry.get("filepath") or entry["path"]
             assert path.startswith(f"{root}/0"), name
 

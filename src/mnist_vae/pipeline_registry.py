@@ -4,7 +4,6 @@ from kedro.pipeline import Pipeline
 
 from mnist_vae.pipelines import (
     anomaly,
-    construction,
     data,
     denoising,
     embedding,
@@ -28,55 +27,57 @@ def register_pipelines() -> dict[str, Pipeline]:
     asks for, and a composed pipeline has none.
     """
     data_pipeline = _stage("data", data.create_pipeline())
-    evaluation_pipeline = _stage("evaluation", evaluation.create_pipeline())
-    export_pipeline = _stage("export", export.create_pipeline())
-    model_pipeline = (
-        _stage("training", training.create_pipeline())
-        + evaluation_pipeline
-        + _stage("evaluation", evaluation.create_record_pipeline())
-        + export_pipeline
-    )
-    construction_pipeline = _stage("construction", construction.create_pipeline())
-    training_pipeline = data_pipeline + construction_pipeline + model_pipeline
+    training_pipeline = _stage("training", training.create_pipeline())
     embedding_pipeline = _stage("embedding", embedding.create_pipeline())
     generation_pipeline = _stage("generation", generation.create_pipeline())
+    evaluation_pipeline = _stage("training", evaluation.create_pipeline())
+    record_pipeline = _stage("training", evaluation.create_record_pipeline())
+    sheets_pipeline = _stage("generation", generation.create_sheets_pipeline())
     reporting_pipeline = _stage("reporting", reporting.create_pipeline())
-    calibration_pipeline = _stage("anomaly", anomaly.create_calibration_pipeline())
-    model_report_pipeline = _stage("reporting", model_report.create_pipeline())
+    card_pipeline = _stage("reporting", model_report.create_card_pipeline())
+    export_pipeline = _stage("export", export.create_pipeline())
+    trained = data_pipeline + training_pipeline + evaluation_pipeline + record_pipeline
     return {
         "data": data_pipeline,
-        "training": training_pipeline,
+        "training": trained,
         "embedding": embedding_pipeline,
         "embedding_of_new_images": _stage("embedding", embedding.create_new_images_pipeline()),
         "anomaly": _stage("anomaly", anomaly.create_pipeline()),
         "anomaly_of_new_images": _stage("anomaly", anomaly.create_new_images_pipeline()),
-        "evaluation": evaluation_pipeline
-        + _stage("evaluation", evaluation.create_report_pipeline()),
+        "evaluation": evaluation_pipeline + _stage("training", evaluation.create_report_pipeline()),
         "export": export_pipeline,
-        "generation": generation_pipeline,
+        "generation": generation_pipeline
+        + sheets_pipeline
+        + _stage("generation", generation.create_more_pipeline()),
         "denoising": _stage("denoising", denoising.create_pipeline()),
-        "model_report": model_report_pipeline,
+        "model_report": card_pipeline
+        + _stage("reporting", model_report.create_pipeline(findings=True)),
         "reporting": reporting_pipeline,
         "retraining": retraining.create_pipeline(
             data_pipeline,
-            model_pipeline
+            _stage("training", training.create_start_pipeline())
+            + evaluation_pipeline
+            + record_pipeline
+            + export_pipeline
             + generation_pipeline
+            + sheets_pipeline
             + reporting_pipeline
-            + calibration_pipeline
-            + _stage("reporting", model_report.create_card_pipeline()),
+            + _stage("anomaly", anomaly.create_calibration_pipeline())
+            + card_pipeline,
             embedding_pipeline,
         ),
         "rollback": promotion.create_rollback_pipeline(),
         "withdrawal": intake.create_withdrawal_pipeline(),
         "scoring": scoring.create_pipeline(),
-        "__default__": training_pipeline
+        "__default__": trained
         + embedding_pipeline
         + generation_pipeline
+        + sheets_pipeline
         + reporting_pipeline
-        + model_report_pipeline,
+        + _stage("reporting", model_report.create_pipeline(findings=False)),
     }
 
 
 def _stage(name: str, pipeline: Pipeline) -> Pipeline:
-    """Return the pipeline as one box of Kedro-Viz: its nodes are `<name>.<node>`."""
+    """Return the pipeline in a box of Kedro-Viz: its nodes are `<name>.<node>`."""
     return Pipeline(pipeline, namespace=name, prefix_datasets_with_namespace=False)

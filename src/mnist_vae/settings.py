@@ -8,9 +8,11 @@ from mnist_vae.hooks.parameters import ParameterCheck
 from mnist_vae.hooks.result import Result
 from mnist_vae.hooks.run_lock import RunLock
 from mnist_vae.hooks.tracking import Tracking
+from mnist_vae.hooks.training_backup import TrainingBackups
 
 HOOKS = (
     Result(),
+    TrainingBackups(),
     ParameterCheck(),
     Tracking(),
     InputCheck(),

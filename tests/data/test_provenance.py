@@ -4,10 +4,9 @@ import shutil
 import subprocess
 
 import pytest
-from kedro.io.core import DatasetError
 
 from mnist_vae.data import provenance
-from mnist_vae.data.provenance import COMMIT, ProvenanceDataset
+from mnist_vae.data.provenance import COMMIT
 
 
 @pytest.fixture(autouse=True)
@@ -16,14 +15,14 @@ def _unnamed(monkeypatch):
 
 
 def test_versions_are_those_that_are_installed():
-    versions = ProvenanceDataset().load()["versions"]
+    versions = provenance.provenance()["versions"]
     assert versions["tensorflow"].startswith("2.21")
     assert versions["python"].startswith("3.")
 
 
 def test_an_image_names_its_commit_though_it_has_no_git(monkeypatch):
     monkeypatch.setenv(COMMIT, "abc")
-    assert ProvenanceDataset().load()["git_commit"] == "abc"
+    assert provenance.provenance()["git_commit"] == "abc"
 
 
 @pytest.fixture
@@ -45,11 +44,11 @@ def repository(folder, *tracked):
 
 
 def test_outside_git_the_commit_is_none_and_inside_it_has_40_digits(code):
-    assert ProvenanceDataset().load()["git_commit"] is None
+    assert provenance.provenance()["git_commit"] is None
     repository(code.parents[1], ".")
-    assert len(ProvenanceDataset().load()["git_commit"]) == 40
+    assert len(provenance.provenance()["git_commit"]) == 40
     code.write_text("changed")
-    assert ProvenanceDataset().load()["git_commit"].endswith("-dirty")
+    assert provenance.provenance()["git_commit"].endswith("-dirty")
 
 
 @pytest.mark.parametrize("ignored", [False, True])
@@ -58,7 +57,7 @@ def test_a_repository_around_an_installed_package_is_not_that_of_the_code(code, 
     (folder / "their.py").touch()
     (folder / ".gitignore").write_text("src/" if ignored else "")
     repository(folder, "their.py", ".gitignore")
-    assert ProvenanceDataset().load()["git_commit"] is None
+    assert provenance.provenance()["git_commit"] is None
 
 
 def test_a_repository_that_the_environment_names_is_not_that_of_the_code(
@@ -70,9 +69,4 @@ def test_a_repository_that_the_environment_names_is_not_that_of_the_code(
     (theirs / "provenance.py").touch()
     repository(theirs, ".")
     monkeypatch.setenv("GIT_DIR", str(theirs / ".git"))
-    assert ProvenanceDataset().load()["git_commit"] is None
-
-
-def test_it_is_read_only():
-    with pytest.raises(DatasetError, match="read-only"):
-        ProvenanceDataset().save({})
+    assert provenance.provenance()["git_commit"] is None

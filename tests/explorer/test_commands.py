@@ -172,10 +172,10 @@ def test_an_environment_that_is_not_there_is_refused_as_by_a_run(finished_projec
 
 def test_what_is_missing_is_said_with_the_command_that_makes_it(copied, explore, tmp_path):
     models = copied / "data/test/06_models"
-    (models / "decoder.onnx").unlink()
+    (models / "decoder.keras").unlink()
     finished = explore(copied, "--build", tmp_path / "site")
     assert finished.exit_code == 1
-    assert "run `kedro run --pipelines export --env test` first" in finished.output
+    assert "run `kedro run --pipelines training --env test` first" in finished.output
     assert not (tmp_path / "site").exists()
 
 
@@ -184,7 +184,7 @@ def test_embeddings_of_another_model_are_refused(copied, explore, tmp_path):
     summary = json.loads(path.read_text()) | {"model_version": "another"}
     path.write_text(json.dumps(summary))
     finished = explore(copied, "--build", tmp_path / "site")
-    assert "The ONNX files are of another model: expected those of another" in finished.output
+    assert "The embeddings are of another model: expected those of another" in finished.output
 
 
 def test_a_threshold_of_another_model_is_not_shown(copied, explore, tmp_path):

@@ -1,4 +1,4 @@
-"""Which code and which libraries this is: read from the environment, so that nodes stay pure."""
+"""Which code and which libraries this is, as the environment has them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
-
-from kedro.io.core import AbstractDataset, DatasetError
+from typing import Any
 
 from mnist_vae import __version__
 
@@ -29,54 +27,19 @@ _PACKAGES = (
 )
 
 
-class ProvenanceDataset(AbstractDataset[NoReturn, dict[str, Any]]):
-    """`ProvenanceDataset` loads the versions of the code and of the libraries that run it.
+def provenance() -> dict[str, Any]:
+    """Return `versions`, by package, and `git_commit`, None where it is not known.
 
-    Examples:
-        ```yaml
-        provenance:
-          type: mnist_vae.data.provenance.ProvenanceDataset
-        ```
+    The commit is `<hash>-dirty` when files differ from it.
     """
-
-    def __init__(self, *, metadata: dict[str, Any] | None = None) -> None:
-        """Create the dataset.
-
-        Args:
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-        """
-        self.metadata = metadata
-
-    def load(self) -> dict[str, Any]:
-        """Return `versions`, by package, and `git_commit`, None where nobody knows it.
-
-        The commit is `<hash>-dirty` when files differ from it.
-        """
-        return {
-            "versions": {
-                "mnist-vae": __version__,
-                "python": platform.python_version(),
-                **{package: version(package) for package in _PACKAGES},
-            },
-            "git_commit": os.environ.get(COMMIT) or _git_commit(),
-        }
-
-    def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: it is read from the environment.
-
-        Raises:
-            DatasetError: Always.
-        """
-        raise DatasetError(
-            "The provenance is read-only: expected it as the input of nodes, received data to "
-            "save; save to another catalog entry."
-        )
-
-    def _describe(self) -> dict[str, Any]:
-        return {}
-
-    def _exists(self) -> bool:
-        return True
+    return {
+        "versions": {
+            "mnist-vae": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in _PACKAGES},
+        },
+        "git_commit": os.environ.get(COMMIT) or _git_commit(),
+    }
 
 
 def _git_commit() -> str | None:

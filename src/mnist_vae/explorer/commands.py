@@ -146,19 +146,15 @@ def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
     """
     import pandas as pd
 
-    from mnist_vae.data.contracts import check_versions
+    from mnist_vae.data.contracts import check_models, check_versions
     from mnist_vae.data.images import concatenate
-    from mnist_vae.data.onnx_model import metadata_of
+    from mnist_vae.data.origin import origin
     from mnist_vae.explorer.data import ExploredModel
+    from mnist_vae.vae import export
 
     summary = catalog.load("training_summary")
-    networks = [catalog.load(name) for name in ("encoder_onnx", "decoder_onnx")]
-    check_versions(
-        "The ONNX files are of another model",
-        sorted({metadata_of(network).get("model_version", "none") for network in networks}),
-        summary,
-        "run `kedro run --pipelines export` first",
-    )
+    encoder, decoder = catalog.load("encoder"), catalog.load("decoder")
+    check_models(summary, encoder, decoder)
     embeddings = catalog.load("latent_embeddings")
     check_versions(
         "The embeddings are of another model",
@@ -179,8 +175,8 @@ def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
     metrics = catalog.load("metrics")
     its_own = metrics.get("model_version") == summary["model_version"]
     return ExploredModel(
-        encoder=networks[0],
-        decoder=networks[1],
+        encoder=export.encoder_to_onnx(export.inference_encoder(encoder), origin(summary)),
+        decoder=export.decoder_to_onnx(decoder, origin(summary)),
         summary=summary,
         embeddings=embeddings[place >= 0],
         images=images.take(place[place >= 0]),

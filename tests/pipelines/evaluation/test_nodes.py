@@ -1,11 +1,13 @@
 """Metrics against numbers computed by hand, and the record of a run."""
 
 import json
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 
 from mnist_vae.data.fingerprints import fingerprint
+from mnist_vae.data.provenance import COMMIT
 from mnist_vae.params import EvaluationParams, ModelParams
 from mnist_vae.pipelines.evaluation import nodes
 
@@ -105,16 +107,16 @@ def test_a_model_is_not_evaluated_on_images_it_may_have_seen(networks, make_imag
         nodes.evaluate_vae(*networks, other, other, other, summary, EvaluationParams(), 1)
 
 
-def test_the_run_manifest_records_versions_commit_and_parameters():
+def test_the_run_manifest_records_versions_commit_and_parameters(monkeypatch):
+    monkeypatch.setenv(COMMIT, "abc")
     manifest = nodes.describe_run(
         {"seed": 7, "model": ModelParams(), "plain": 1},
         MANIFEST,
         {"epochs": 3},
         {"model_version": "m"},
-        {"versions": {"keras": "3"}, "git_commit": "abc"},
     )
     assert manifest["seed"] == 7
     assert manifest["parameters"]["model"]["hidden_units"] == [512, 256]
-    assert (manifest["versions"], manifest["git_commit"]) == ({"keras": "3"}, "abc")
+    assert (manifest["versions"]["keras"], manifest["git_commit"]) == (version("keras"), "abc")
     assert (manifest["data"], manifest["model_version"]) == (MANIFEST, "m")
     json.dumps(manifest)

@@ -14,6 +14,7 @@ from mnist_vae.data.contracts import check_images, check_models
 from mnist_vae.data.images import AT_ONCE, ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import measure, origin
+from mnist_vae.data.provenance import provenance
 from mnist_vae.encoding.scores import Moments
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.decomposition import decompose
@@ -295,7 +296,6 @@ def describe_run(
     data_manifest: dict[str, Any],
     training_summary: dict[str, Any],
     metrics: dict[str, Any],
-    provenance: dict[str, Any],
 ) -> dict[str, Any]:
     """Return what is needed to know, years later, how a model came to be.
 
@@ -304,10 +304,9 @@ def describe_run(
         data_manifest: Where the images came from, with checksums.
         training_summary: Epochs and duration.
         metrics: What the model reached.
-        provenance: The versions of the code and of the libraries.
 
     Returns:
-        Those five, the model's name and the seed.
+        Those four, the model's name, the seed, and the versions of the code and of the libraries.
     """
     return {
         "model_version": metrics["model_version"],
@@ -319,5 +318,5 @@ def describe_run(
         "data": data_manifest,
         "training": training_summary,
         "metrics": metrics,
-        **provenance,
+        **provenance(),
     }

@@ -28,7 +28,7 @@ def create_record_pipeline() -> Pipeline:
     """Return the pipeline to the record of a run: a part of those that train a model."""
     node = Node(
         nodes.describe_run,
-        inputs=["parameters", "data_manifest", "training_summary", "metrics", "provenance"],
+        inputs=["parameters", "data_manifest", "training_summary", "metrics"],
         outputs="run_manifest",
         name="describe_run",
     )

@@ -9,7 +9,7 @@ from mnist_vae.pipelines.generation.arithmetic import draw_latent_arithmetic
 
 
 def create_pipeline() -> Pipeline:
-    """Return the nodes that decode: draws of z, the manifold, test images and what is between."""
+    """Return the pipeline from a trained model to images that it makes of draws of z."""
     return Pipeline(
         [
             Node(
@@ -25,12 +25,14 @@ def create_pipeline() -> Pipeline:
                 "generated_images",
                 name="generate_images",
             ),
-            Node(
-                nodes.to_pictures,
-                ["generated_images", "training_summary"],
-                "generated_image_files",
-                name="export_generated_images",
-            ),
+        ]
+    )
+
+
+def create_sheets_pipeline() -> Pipeline:
+    """Return the nodes that draw sheets: of the generated images, and of what z stands for."""
+    return Pipeline(
+        [
             Node(
                 nodes.draw_generated_sheet,
                 ["generated_images", "training_summary", "params:generation"],
@@ -61,6 +63,20 @@ def create_pipeline() -> Pipeline:
                 ["encoder", "decoder", "test_images", "training_summary", "params:generation"],
                 "reconstruction_sheet",
                 name="draw_reconstruction_sheet",
+            ),
+        ]
+    )
+
+
+def create_more_pipeline() -> Pipeline:
+    """Return what the pipeline `generation` makes when it is run by itself."""
+    return Pipeline(
+        [
+            Node(
+                nodes.to_pictures,
+                ["generated_images", "training_summary"],
+                "generated_image_files",
+                name="export_generated_images",
             ),
             Node(
                 draw_latent_arithmetic,

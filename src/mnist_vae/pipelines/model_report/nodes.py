@@ -31,11 +31,9 @@ def write_model_report(
     generated_images: ImageSet,
     latent_manifold: Image.Image,
     interpolations: Image.Image,
-    evaluation_findings: Findings | None,
-    anomaly_findings: Findings | None,
-    denoising_findings: Findings | None,
     reporting_params: ReportingParams,
     seed: int,
+    *findings: Findings | None,
 ) -> str:
     """Return the report on the model in use: one HTML file that needs no other.
 
@@ -58,7 +56,7 @@ def write_model_report(
         generated_images=generated_images,
         latent_manifold=latent_manifold,
         interpolations=interpolations,
-        findings=(evaluation_findings, anomaly_findings, denoising_findings),
+        findings=findings,
     )
     return render(model_page(files, reporting_params, seed))
 

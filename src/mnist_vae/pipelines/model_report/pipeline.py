@@ -6,6 +6,24 @@ from kedro.pipeline import Node, Pipeline
 
 from mnist_vae.pipelines.model_report import nodes
 
+_INPUTS = [
+    "training_summary",
+    "metrics",
+    "latent_embeddings",
+    "decoder",
+    "train_images",
+    "validation_images",
+    "test_images",
+    "training_history",
+    "run_manifest",
+    "generated_images",
+    "latent_manifold",
+    "interpolations",
+    "params:reporting",
+    "params:seed",
+]
+_FINDINGS = ["evaluation_findings", "anomaly_findings", "denoising_findings"]
+
 
 def create_card_pipeline() -> Pipeline:
     """Return the pipeline to the model card, which every release has."""
@@ -18,33 +36,15 @@ def create_card_pipeline() -> Pipeline:
     return Pipeline([node])
 
 
-def create_pipeline() -> Pipeline:
-    """Return the pipeline to the report on the model in use, and to its model card."""
-    return create_card_pipeline() + Pipeline(
-        [
-            Node(
-                nodes.write_model_report,
-                inputs=[
-                    "training_summary",
-                    "metrics",
-                    "latent_embeddings",
-                    "decoder",
-                    "train_images",
-                    "validation_images",
-                    "test_images",
-                    "training_history",
-                    "run_manifest",
-                    "generated_images",
-                    "latent_manifold",
-                    "interpolations",
-                    "evaluation_findings",
-                    "anomaly_findings",
-                    "denoising_findings",
-                    "params:reporting",
-                    "params:seed",
-                ],
-                outputs="model_report",
-                name="write_model_report",
-            )
-        ]
+def create_pipeline(*, findings: bool) -> Pipeline:
+    """Return the pipeline to the report on the model in use.
+
+    Args:
+        findings: Whether it has what `evaluation`, `anomaly` and `denoising` have found out, which
+            a run that trains a model cannot have yet.
+    """
+    inputs = [*_INPUTS, *_FINDINGS] if findings else _INPUTS
+    node = Node(
+        nodes.write_model_report, inputs=inputs, outputs="model_report", name="write_model_report"
     )
+    return Pipeline([node])

@@ -6,9 +6,6 @@ from kedro.pipeline import Pipeline
 
 from mnist_vae.pipelines import intake, promotion
 
-# What the other pipelines make of a release: it is judged by its sheets.
-_OF_CONSUMERS = {"generated_image_files", "latent_arithmetic"}
-
 
 def create_pipeline(data: Pipeline, model: Pipeline, embedding: Pipeline) -> Pipeline:
     """Return the pipeline from raw images and new batches to the model in service.
@@ -19,18 +16,12 @@ def create_pipeline(data: Pipeline, model: Pipeline, embedding: Pipeline) -> Pip
             called `candidate_...` here.
         embedding: Splits to embeddings, alike; here the judge's images are among them.
     """
-    wanted = [node for node in model.nodes if not _OF_CONSUMERS & set(node.outputs)]
     return (
         _named(data, "archive", raw_images="raw_images")
         + Pipeline(
             intake.create_pipeline(), namespace="intake", prefix_datasets_with_namespace=False
         )
-        + _named(
-            Pipeline(wanted),
-            "candidate",
-            test_images="archive_test_images",
-            provenance="provenance",
-        )
+        + _named(model, "candidate", test_images="archive_test_images")
         + _named(embedding, "candidate", test_images="held_out_images")
         + Pipeline(
             promotion.create_pipeline(),

@@ -1,5 +1,5 @@
 """The variational autoencoder, trained."""
 
-from mnist_vae.pipelines.training.pipeline import create_pipeline
+from mnist_vae.pipelines.training.pipeline import create_pipeline, create_start_pipeline
 
-__all__ = ["create_pipeline"]
+__all__ = ["create_pipeline", "create_start_pipeline"]

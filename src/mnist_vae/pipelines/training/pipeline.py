@@ -1,29 +1,27 @@
-"""Wiring: untrained networks and images to a trained autoencoder."""
+"""Wiring: images to a trained autoencoder."""
 
 from kedro.pipeline import Node, Pipeline
 
-from mnist_vae.pipelines.training.nodes import train_vae
+from mnist_vae.pipelines.training.nodes import train_networks, train_vae
+
+_INPUTS = [
+    "train_images",
+    "validation_images",
+    "data_manifest",
+    "params:model",
+    "params:training",
+    "params:seed",
+    "training_backup",
+]
+_OUTPUTS = ["encoder", "decoder", "training_history", "training_summary"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline from model input and untrained networks to trained ones."""
-    return Pipeline(
-        [
-            Node(
-                train_vae,
-                inputs=[
-                    "encoder_init",
-                    "decoder_init",
-                    "train_images",
-                    "validation_images",
-                    "data_manifest",
-                    "params:model",
-                    "params:training",
-                    "params:seed",
-                    "training_backup",
-                ],
-                outputs=["encoder", "decoder", "training_history", "training_summary"],
-                name="train_vae",
-            )
-        ]
-    )
+    """Return the pipeline from model input to a trained autoencoder."""
+    return Pipeline([Node(train_vae, inputs=_INPUTS, outputs=_OUTPUTS, name="train_vae")])
+
+
+def create_start_pipeline() -> Pipeline:
+    """Return the same of given networks, `encoder_init` and `decoder_init`."""
+    inputs = ["encoder_init", "decoder_init", *_INPUTS]
+    return Pipeline([Node(train_networks, inputs=inputs, outputs=_OUTPUTS, name="train_vae")])

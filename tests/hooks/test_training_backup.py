@@ -1,0 +1,19 @@
+"""When the state of a training goes."""
+
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node, Pipeline
+
+from mnist_vae.data.backup import TrainingBackupDataset
+from mnist_vae.hooks.training_backup import TrainingBackups
+
+
+@pytest.mark.parametrize(("inputs", "left"), [(["training_backup"], False), (["images"], True)])
+def test_the_backup_goes_when_a_run_that_trains_has_ended_well(tmp_path, inputs, left):
+    path = tmp_path / "backup.npz"
+    path.touch()
+    backup = TrainingBackupDataset(filepath=str(path))
+    catalog = DataCatalog({"training_backup": backup, "images": MemoryDataset()})
+    pipeline = Pipeline([Node(lambda _: 1, inputs, "model", name="train")])
+    TrainingBackups().after_pipeline_run(pipeline=pipeline, catalog=catalog)
+    assert path.exists() is left
