@@ -60,15 +60,13 @@ def work(name: str, n_images: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (n_images, 784), np.uint8)
     if name == "ours":
         from mnist_vae.params import TrainingParams
-        from mnist_vae.recipe import config_of, objective_of
         from mnist_vae.vae.model import VariationalAutoencoder
         from mnist_vae.vae.networks import build_decoder, build_encoder
         from mnist_vae.vae.training import fit
 
-        params = TrainingParams(epochs=1)
         networks = build_encoder(seed=1), build_decoder(seed=1)
-        vae = VariationalAutoencoder(*networks, objective=objective_of(params), seed=1)
-        fit(vae, images, images[:1000], config_of(params, 1))
+        vae = VariationalAutoencoder(*networks, seed=1)
+        fit(vae, images, images[:1000], TrainingParams(epochs=1), seed=1)
     else:
         import keras
         from throughput import plain_vae

@@ -53,7 +53,6 @@ def _ours(
     folder: Path, batch_size: int, turn: Turn, *, streamed: bool = False, **values: Any
 ) -> None:
     from mnist_vae.params import ModelParams, TrainingParams
-    from mnist_vae.recipe import config_of, objective_of
     from mnist_vae.vae.networks import build_decoder, build_encoder
     from mnist_vae.vae.training import fit
 
@@ -69,10 +68,9 @@ def _ours(
         build_encoder(seed=SEED),
         build_decoder(seed=SEED),
         ModelParams().reconstruction,
-        objective_of(params),
         SEED,
     )
-    fit(vae, train, np.load(folder / "validation.npy"), config_of(params, SEED))
+    fit(vae, train, np.load(folder / "validation.npy"), params, seed=SEED)
 
 
 def _on_disk(train: Any, path: Path) -> Any:

@@ -63,7 +63,6 @@ def ours(train: Any, test: Any, seed: int, epochs: int, target: float) -> Any:
     import yaml
 
     from mnist_vae.params import ModelParams, TrainingParams
-    from mnist_vae.recipe import config_of, objective_of
     from mnist_vae.vae.networks import build_decoder, build_encoder
     from mnist_vae.vae.training import fit
 
@@ -74,9 +73,9 @@ def ours(train: Any, test: Any, seed: int, epochs: int, target: float) -> Any:
     watch = clock(encoder, decoder, test, target)
 
     vae_class = common.watched_vae(watch)
-    vae = vae_class(encoder, decoder, ModelParams().reconstruction, objective_of(params), seed)
+    vae = vae_class(encoder, decoder, ModelParams().reconstruction, seed)
     watch.started = time.perf_counter()  # the loss before training is compiled and computed too
-    fit(vae, train[:TRAIN_IMAGES], train[TRAIN_IMAGES:], config_of(params, seed))
+    fit(vae, train[:TRAIN_IMAGES], train[TRAIN_IMAGES:], params, seed=seed)
     return watch
 
 

@@ -1,13 +1,12 @@
 """From typed parameters to networks, and from images to a trained model.
 
-The default run and the retraining share it, and all of it shapes the models: this module is part
-of their fingerprint.
+The default run and the retraining share it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -18,10 +17,6 @@ from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.streamed import StreamedImages
 from mnist_vae.params import ModelParams, TrainingParams
 
-if TYPE_CHECKING:  # these import TensorFlow
-    from mnist_vae.vae.model import Objective
-    from mnist_vae.vae.training import TrainingConfig
-
 
 @dataclass(frozen=True)
 class TrainedModel:
@@ -31,8 +26,8 @@ class TrainedModel:
         encoder: `[n, 784]` to `z_mean`, `z_log_var` and `z`.
         decoder: `[n, latent_dim]` to `[n, 784]`.
         history: A row an epoch, nats an image.
-        summary: Names of its weights and of its images, the statement about its data that is said
-            on every report, reconstruction term, epochs, duration in seconds, images a second, and
+        summary: Names of its weights and of its images, the statement about its data for
+            reports, reconstruction term, epochs, duration in seconds, images a second, and
             the release that it `started_from`, if any.
     """
 
@@ -46,7 +41,7 @@ def new_encoder(params: ModelParams, seed: int) -> KerasModel:
     """Return the untrained encoder, `[n, 784]` to `z_mean`, `z_log_var` and `z`."""
     from mnist_vae.vae.networks import build_encoder
 
-    return build_encoder(**_architecture(params), seed=seed)
+    return build_encoder(params.latent_dim, params.hidden_units, params.activation, seed)
 
 
 def new_decoder(params: ModelParams, seed: int) -> KerasModel:
@@ -54,12 +49,12 @@ def new_decoder(params: ModelParams, seed: int) -> KerasModel:
     from mnist_vae.vae.networks import build_decoder
 
     return build_decoder(
-        **_architecture(params), seed=seed, initialization=params.decoder_initialization
+        params.latent_dim,
+        params.hidden_units,
+        params.activation,
+        seed,
+        params.decoder_initialization,
     )
-
-
-def _architecture(params: ModelParams) -> dict[str, Any]:
-    return params.model_dump(include={"latent_dim", "hidden_units", "activation"})
 
 
 def train(
@@ -75,13 +70,13 @@ def train(
 ) -> TrainedModel:
     """Train encoder and decoder in place, or resume a training that was interrupted.
 
-    The backup is left: whoever has saved the model clears it.
+    The backup stays: the caller that has saved the model clears it.
 
     Args:
         encoder: The encoder to start from.
         decoder: The decoder to start from.
         train_images: Images to train on, 784 pixels each.
-        validation_images: Images for early stopping, alike.
+        validation_images: Images for early stopping, likewise.
         data_manifest: Where the images came from; and `started_from`, the release that the weights
             are of, where they are not new.
         model_params: The reconstruction term is read from here.
@@ -92,7 +87,7 @@ def train(
     Raises:
         TrainingFailedError: The loss became NaN or infinite, the KL term exploded, or the
             validation loss never improved. Where the weights are of a release the last is no
-            failure: it need not be possible to improve on them.
+            failure.
     """
     from mnist_vae.vae.model import VariationalAutoencoder
     from mnist_vae.vae.training import fit
@@ -105,15 +100,15 @@ def train(
         "data": " ".join([*images.values(), *_layout(fed)]),
         "networks at the start": fingerprint(encoder, decoder),
     }
-    vae = VariationalAutoencoder(
-        encoder, decoder, model_params.reconstruction, objective_of(training_params), seed
-    )
+    vae = VariationalAutoencoder(encoder, decoder, model_params.reconstruction, seed)
     history, seconds = fit(
         vae,
         fed,
         validated,
-        config_of(training_params, seed, warm_start=started_from is not None),
-        None if training_backup is None else training_backup.of(identity),
+        training_params,
+        seed=seed,
+        backup=None if training_backup is None else training_backup.of(identity),
+        warm_start=started_from is not None,
     )
     epochs = pd.DataFrame(history)
     epochs.insert(0, "epoch", range(1, len(epochs) + 1))
@@ -145,29 +140,3 @@ def _statement(n_images: int, data_manifest: dict[str, Any]) -> str:
     if data_manifest.get("started_from") is not None:
         start = f", starting from the weights of the release {data_manifest['started_from']}"
     return f"Trained on {n_images:,} images{start}. {data_manifest['statement']}"
-
-
-def objective_of(params: TrainingParams) -> Objective:
-    """Return what these parameters say of what training minimises."""
-    from mnist_vae.vae.model import Objective
-
-    return Objective(**_values_of(Objective, params))
-
-
-def config_of(params: TrainingParams, seed: int, *, warm_start: bool = False) -> TrainingConfig:
-    """Return what these parameters say of how a model is trained.
-
-    Args:
-        params: All parameters of training.
-        seed: Seed of the shuffling.
-        warm_start: Whether the model comes trained.
-    """
-    from mnist_vae.vae.training import TrainingConfig
-
-    values = _values_of(TrainingConfig, params)
-    return TrainingConfig(**values, seed=seed, warm_start=warm_start)
-
-
-def _values_of(kind: type[Any], params: TrainingParams) -> dict[str, Any]:
-    """Return those parameters that are fields of the dataclass `kind`."""
-    return params.model_dump(include={field.name for field in fields(kind)})

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from mnist_vae.data.images import ImageSet
+from mnist_vae.params import TrainingParams
 from mnist_vae.vae import callbacks, feeding
 from mnist_vae.vae import training as training_module
 from mnist_vae.vae.callbacks import TrainingFailedError
-from mnist_vae.vae.model import Objective, VariationalAutoencoder
+from mnist_vae.vae.model import VariationalAutoencoder
 from mnist_vae.vae.networks import build_decoder, build_encoder
-from mnist_vae.vae.training import TrainingConfig, fit
+from mnist_vae.vae.training import fit
 from tests.streamed_sets import on_disk
 
 PARAMS = {
@@ -30,7 +31,6 @@ PARAMS = {
     "steps_per_execution": 1,
     "early_stopping_patience": None,
     "jit_compile": False,
-    "seed": 1,
 }
 
 
@@ -47,8 +47,9 @@ def digits():
     return [(random.random((40, 784)) < pattern).astype("float32") for _ in range(2)]
 
 
-def train(*args, backup=None, **params):
-    return fit(*args, TrainingConfig(**params), backup).history
+def train(*args, backup=None, warm_start=False, seed=1, **params):
+    params = TrainingParams(**{"resample_input": False, **params})
+    return fit(*args, params, seed=seed, backup=backup, warm_start=warm_start).history
 
 
 def new_vae():
@@ -239,12 +240,10 @@ def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(
 ):
     def noisy_vae():
         networks = new_vae()
-        objective = Objective(resample_input=True, refine_steps=refine_steps)
-        return VariationalAutoencoder(
-            networks.encoder, networks.decoder, objective=objective, seed=3
-        )
+        return VariationalAutoencoder(networks.encoder, networks.decoder, seed=3)
 
-    params = {"epochs": 6, "learning_rate": 0.03, "early_stopping_patience": patience}
+    noise = {"resample_input": True, "refine_steps": refine_steps}
+    params = noise | {"epochs": 6, "learning_rate": 0.03, "early_stopping_patience": patience}
     params = PARAMS | params | {"optimizer": optimizer}
     whole = noisy_vae()
     history = train(whole, *digits, **params)

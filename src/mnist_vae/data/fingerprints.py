@@ -5,34 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
+from mnist_vae import __version__
+
+RECIPE_VERSION = 1
+"""Raised by a person whose change makes other models of the same parameters, seed and images, in
+split, networks, training or a candidate's images: `tests/test_recipe.py` notices."""
+
 _LIBRARIES = ("keras", "numpy", "tensorflow")
-# The code that images and weights go through on their way to a model, and no other: neither the
-# command line nor a report has a say in what a training makes.
-_CODE = (
-    "data/images.py",
-    "recipe.py",
-    "data/streamed.py",
-    "vae/*.py",
-    "pipelines/data/nodes.py",
-    "pipelines/intake/candidate.py",
-)
-_USE = {"vae/export.py", "vae/likelihood.py", "vae/noisy_images.py"}  # of a trained model
-# The code that also what is measured of a model goes through.
-_MEASURING_CODE = (
-    "*.py",
-    "data/**/*.py",
-    "encoding/**/*.py",
-    "params/**/*.py",
-    "pipelines/**/*.py",
-    "vae/**/*.py",
-)
-_COMMAND_LINE = {"cli.py", "__main__.py"}
 
 
 def fingerprint(*models: Any) -> str:
@@ -54,8 +38,7 @@ def json_fingerprint(value: Any) -> str:
 def recipe_fingerprints(**parameters: BaseModel | int | str | float | None) -> dict[str, str]:
     """Return what shapes a model but its data: names of the `code`, `parameters` and `libraries`.
 
-    The backup of a training, the plan of a retraining and the list of the candidates declined all
-    ask here. A report, an exit code or the command line's help has no part in it.
+    The backup of a training, the plan of a retraining and the list of declined candidates use it.
 
     Args:
         **parameters: Those that the training reads, such as `model`, `training` and `seed`.
@@ -65,25 +48,19 @@ def recipe_fingerprints(**parameters: BaseModel | int | str | float | None) -> d
         for name, value in parameters.items()
     }
     return {
-        "code": _code(_CODE, _USE),
+        "code": f"recipe {RECIPE_VERSION}",
         "parameters": json_fingerprint(values),
         "libraries": _libraries(),
     }
 
 
 def result_fingerprints() -> dict[str, str]:
-    """Return what shapes the figures of a run, beside its parameters and its data."""
-    return {"code": _code(_MEASURING_CODE, _COMMAND_LINE), "libraries": _libraries()}
+    """Return what shapes the figures of a run besides its parameters and its data."""
+    return {
+        "code": f"recipe {RECIPE_VERSION}, package {__version__}",
+        "libraries": _libraries(),
+    }
 
 
 def _libraries() -> str:
     return json_fingerprint({name: version(name) for name in _LIBRARIES})
-
-
-def _code(names: tuple[str, ...], without: set[str]) -> str:
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    paths = {path.relative_to(package).as_posix() for name in names for path in package.glob(name)}
-    for name in sorted(paths - without):
-        digest.update(name.encode() + b"\0" + (package / name).read_bytes())
-    return digest.hexdigest()[:16]

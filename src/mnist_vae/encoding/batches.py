@@ -44,7 +44,7 @@ class Identity(NamedTuple):
     """Names of what embeddings follow from besides the images: equal names, equal embeddings."""
 
     code: str
-    """Of the sources of this package."""
+    """Of the versions of this package and of its recipe."""
     libraries: str
     """Of the versions of Keras, TensorFlow and NumPy."""
     model: str

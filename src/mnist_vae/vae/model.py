@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -14,6 +13,9 @@ from numpy.typing import NDArray
 from mnist_vae.vae.inference import refine_in_training
 from mnist_vae.vae.losses import RECONSTRUCTIONS, kl_divergence
 from mnist_vae.vae.networks import logits_model, reparameterize
+
+if TYPE_CHECKING:
+    from mnist_vae.params import TrainingParams
 
 
 class ElboTerms(NamedTuple):
@@ -61,38 +63,18 @@ def elbo_terms(
     )
 
 
-@dataclass(frozen=True)
-class Objective:
-    """What training minimises. The defaults are −ELBO itself, which `evaluate` always reports."""
-
-    kl_weight: float = 1.0
-    """β of Higgins et al., β-VAE (2017): above 1 less rate and more distortion, below 1 the
-    reverse."""
-    resample_input: bool = False
-    """Show the encoder each image as Bernoulli draws of its grey values, others at every step.
-    The decoder's target stays the grey image."""
-    refine_steps: int = 0
-    """Steps that refine the encoder's q of each image before the decoder learns from it, by the
-    grey image: Kim et al., Semi-Amortized Variational Autoencoders (2018), in a light form, as no
-    gradient flows through the steps. 0 for the encoder's q alone."""
-    refined_share: float = 0.9
-    """Share of the loss that is −ELBO with the refined q, from which the decoder alone learns; the
-    rest is −ELBO with the encoder's."""
-
-
 class VariationalAutoencoder(keras.Model):
     """Encoder and decoder under their common loss, for `compile`, `fit` and `evaluate`.
 
     `evaluate`, and validation within `fit`, report −ELBO: the mean over the images of
-    reconstruction + KL, in nats, on the images as they are. `fit` minimises `objective`, which by
-    default is the same. Both take the images alone, float32 `[n, 784]` in [0, 1], and report
-    `loss`, `reconstruction` and `kl`, each the mean over the images seen.
+    reconstruction + KL, in nats, on the images as they are. `fit` minimises the objective that
+    `compile` was given, by default the same. Both take the images alone, float32 `[n, 784]` in
+    [0, 1], and report `loss`, `reconstruction` and `kl`, each the mean over the images seen.
 
     Args:
         encoder: Maps `[batch, 784]` to μ, log σ² and a draw z by its layer `z`.
         decoder: Maps z to pixels, the sigmoid of its layer `logits`.
         reconstruction: `binary_crossentropy` or `mse`.
-        objective: What training minimises.
         seed: Seed of the encoder's input when it is resampled, and of the noise of the refinement.
         **kwargs: Passed to `keras.Model`.
 
@@ -108,7 +90,6 @@ class VariationalAutoencoder(keras.Model):
         encoder: keras.Model,
         decoder: keras.Model,
         reconstruction: str = "binary_crossentropy",
-        objective: Objective = Objective(),
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -122,7 +103,7 @@ class VariationalAutoencoder(keras.Model):
         self.decoder = decoder
         self.decoder_logits = logits_model(decoder)
         self.reconstruction = reconstruction
-        self.objective = objective
+        self.objective: TrainingParams | None = None
         self.kl_warmup = self.add_weight(
             shape=(), initializer="ones", trainable=False, name="kl_warmup"
         )
@@ -130,17 +111,31 @@ class VariationalAutoencoder(keras.Model):
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction")
         self.kl_tracker = keras.metrics.Mean(name="kl")
 
+    def compile(
+        self, *arguments: Any, objective: TrainingParams | None = None, **named: Any
+    ) -> None:
+        """Set what training minimises, and do as `keras.Model.compile`.
+
+        Args:
+            objective: Its `kl_weight`, `resample_input`, `refine_steps` and `refined_share` say how
+                the loss differs from −ELBO; None for −ELBO.
+            *arguments: Passed to `keras.Model.compile`.
+            **named: Likewise.
+        """
+        super().compile(*arguments, **named)
+        self.objective = objective
+
     def build(self, input_shape: Any) -> None:
         """Do nothing: encoder and decoder come built."""
         self.built = True
 
     def call(self, pixels: Any, training: bool = False) -> ElboTerms:
         """Return the terms of −ELBO for each image, and add the mean loss."""
-        if not training:
+        objective, term = self.objective, RECONSTRUCTIONS[self.reconstruction]
+        if not training or objective is None:
             terms = elbo_terms(self.encoder, self.decoder_logits, pixels, self.reconstruction)
             self.add_loss(ops.mean(terms.reconstruction + terms.kl))
             return terms
-        objective, term = self.objective, RECONSTRUCTIONS[self.reconstruction]
         seen = resample(pixels, self.seed_generator.next()) if objective.resample_input else pixels
         z_mean, z_log_var, z = self.encoder(seen)
         weight = objective.kl_weight * self.kl_warmup

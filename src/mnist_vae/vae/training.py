@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 from numpy.typing import NDArray
@@ -18,43 +17,14 @@ from mnist_vae.vae.callbacks import (
     TrainingFailedError,
     WarmUpKl,
 )
-from mnist_vae.vae.feeding import SHUFFLE_IMAGES, batches_of
+from mnist_vae.vae.feeding import batches_of
 from mnist_vae.vae.model import VariationalAutoencoder
 from mnist_vae.vae.networks import hidden_layers_of
 
+if TYPE_CHECKING:
+    from mnist_vae.params import TrainingParams
+
 _VALIDATION_BATCH = 4096
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a model is trained."""
-
-    epochs: int
-    """Epochs, at most."""
-    batch_size: int
-    """Images a step."""
-    learning_rate: float
-    """The learning rate at the first step, of Adam and of Muon."""
-    learning_rate_schedule: str
-    """`constant`, or `linear` or `cosine` to 0 over all epochs."""
-    beta_2: float
-    """Adam's decay of the squared gradients' mean."""
-    kl_warmup_epochs: int
-    """Epochs over which the weight of the KL term rises to its full value."""
-    early_stopping_patience: int | None
-    """Epochs without a better validation loss before training stops; None for all epochs."""
-    jit_compile: bool
-    """Compile the step with XLA."""
-    steps_per_execution: int
-    """Steps between two returns to Python."""
-    seed: int
-    """Seed of the shuffling."""
-    optimizer: str = "adam"
-    """`adam`, or `muon` for the kernels of the decoder's hidden layers, with Adam for all else."""
-    shuffle_images: int = SHUFFLE_IMAGES
-    """Images that are shuffled at a time, where they are streamed from disk."""
-    warm_start: bool = False
-    """The model comes trained, so that a validation loss that does not improve is no failure."""
 
 
 class TrainingRun(NamedTuple):
@@ -71,8 +41,11 @@ def fit(
     vae: VariationalAutoencoder,
     train: NDArray[Any] | StreamedImages,
     validation: NDArray[Any] | StreamedImages,
-    config: TrainingConfig,
+    params: TrainingParams,
+    *,
+    seed: int,
     backup: BackupStore | None = None,
+    warm_start: bool = False,
 ) -> TrainingRun:
     """Train `vae` in place and return how it went.
 
@@ -84,48 +57,50 @@ def fit(
     Args:
         vae: The model to train.
         train: Training images `[n, 784]`, uint8 or float32 in [0, 1], or on disk.
-        validation: Validation images `[m, 784]`, alike.
-        config: Epochs, batch size, learning rate and so on.
+        validation: Validation images `[m, 784]`, likewise.
+        params: What is minimised, epochs, batch size, learning rate and so on.
+        seed: Seed of the shuffling.
         backup: Where the state is kept, and an interrupted training resumes from; None for
             neither.
+        warm_start: The model comes trained, so that a validation loss that does not improve is no
+            failure.
 
     Returns:
         History and duration, those of earlier processes included.
 
     Raises:
         TrainingFailedError: The loss became NaN or infinite, the KL term exploded, or the
-            validation loss never improved; the last is no failure where `config` says that the
-            model comes trained.
+            validation loss of a model that is not `warm_start` never improved.
     """
-    keras.utils.set_random_seed(config.seed)
-    batch_size = min(config.batch_size, len(train))
-    batches = batches_of(train, batch_size, config.seed, config.shuffle_images)
+    keras.utils.set_random_seed(seed)
+    batch_size = min(params.batch_size, len(train))
+    batches = batches_of(train, batch_size, seed, params.shuffle_images)
     # As few batches as memory is no matter for, and of one size if possible: each is compiled.
     n_batches = -(-len(validation) // _VALIDATION_BATCH)
     validation_batches = batches_of(validation, -(-len(validation) // n_batches)).dataset()
-    _compile(vae, config, len(batches))
+    _compile(vae, params, len(batches))
     early_stopping = keras.callbacks.EarlyStopping(
         monitor="val_loss",
         mode="min",
-        patience=config.early_stopping_patience or config.epochs,
-        restore_best_weights=config.early_stopping_patience is not None,
+        patience=params.early_stopping_patience or params.epochs,
+        restore_best_weights=params.early_stopping_patience is not None,
     )
     state = Backup(backup, early_stopping)
     if not state.restore(vae):
         state.untrained = vae.evaluate(validation_batches, verbose=0, return_dict=True)["loss"]
-    progress = Progress(batch_size * len(batches), config.epochs, state.epoch)
+    progress = Progress(batch_size * len(batches), params.epochs, state.epoch)
     try:
         vae.fit(
             batches.dataset(),
             shuffle=False,
-            epochs=config.epochs,
-            initial_epoch=config.epochs if state.stopped else state.epoch,
+            epochs=params.epochs,
+            initial_epoch=params.epochs if state.stopped else state.epoch,
             validation_data=validation_batches,
             callbacks=[
                 keras.callbacks.LambdaCallback(
                     on_epoch_begin=lambda epoch, _: batches.shuffle(epoch)
                 ),
-                WarmUpKl(config.kl_warmup_epochs),
+                WarmUpKl(params.kl_warmup_epochs),
                 StopOnDivergence(),
                 RecordLearningRate(),
                 early_stopping,
@@ -137,22 +112,23 @@ def fit(
     finally:
         progress.close()
         state.flush()  # also where the training was interrupted
-    if not config.warm_start:
+    if not warm_start:
         _check_improvement(state.untrained, state.history["val_loss"], state.stopped)
     return TrainingRun(state.history, state.seconds)
 
 
-def _compile(vae: VariationalAutoencoder, config: TrainingConfig, steps_per_epoch: int) -> None:
-    learning_rate = _schedule(config, config.epochs * steps_per_epoch)
-    if config.optimizer == "muon":
-        optimizer = _MuonInDecoder(vae.decoder, learning_rate, config.beta_2)
+def _compile(vae: VariationalAutoencoder, params: TrainingParams, steps_per_epoch: int) -> None:
+    learning_rate = _schedule(params, params.epochs * steps_per_epoch)
+    if params.optimizer == "muon":
+        optimizer = _MuonInDecoder(vae.decoder, learning_rate, params.beta_2)
     else:
-        optimizer = keras.optimizers.Adam(learning_rate, beta_2=config.beta_2)
+        optimizer = keras.optimizers.Adam(learning_rate, beta_2=params.beta_2)
     optimizer.build(vae.trainable_variables)
     vae.compile(
+        objective=params,
         optimizer=optimizer,
-        jit_compile=config.jit_compile,
-        steps_per_execution=min(config.steps_per_execution, steps_per_epoch),
+        jit_compile=params.jit_compile,
+        steps_per_execution=min(params.steps_per_execution, steps_per_epoch),
     )
 
 
@@ -178,15 +154,15 @@ class _MuonInDecoder(keras.optimizers.Muon):
         return id(variable) not in self._kernels
 
 
-def _schedule(config: TrainingConfig, steps: int) -> Any:
+def _schedule(params: TrainingParams, steps: int) -> Any:
     """Return the learning rate: a number, or a schedule that reaches 0 after `steps`."""
-    if config.learning_rate_schedule == "linear":
+    if params.learning_rate_schedule == "linear":
         return keras.optimizers.schedules.PolynomialDecay(
-            config.learning_rate, decay_steps=steps, end_learning_rate=0.0, power=1.0
+            params.learning_rate, decay_steps=steps, end_learning_rate=0.0, power=1.0
         )
-    if config.learning_rate_schedule == "cosine":
-        return keras.optimizers.schedules.CosineDecay(config.learning_rate, decay_steps=steps)
-    return config.learning_rate
+    if params.learning_rate_schedule == "cosine":
+        return keras.optimizers.schedules.CosineDecay(params.learning_rate, decay_steps=steps)
+    return params.learning_rate
 
 
 def _check_improvement(untrained: float, losses: list[float], stopped: bool) -> None:

@@ -1,14 +1,12 @@
 """The training node: what it returns, and what it resumes from."""
 
 import logging
-from dataclasses import asdict
 
 import pytest
 
 from mnist_vae.data.backup import TrainingBackupDataset
 from mnist_vae.params import ModelParams, TrainingParams
 from mnist_vae.pipelines.training.nodes import train_vae
-from mnist_vae.recipe import config_of, objective_of
 
 MODEL = ModelParams(hidden_units=(16,))
 TRAINING = TrainingParams(epochs=2, batch_size=8, jit_compile=False)
@@ -100,8 +98,3 @@ def test_only_a_start_from_a_release_need_not_improve(start, monkeypatch, releas
     else:
         with pytest.raises(TrainingFailedError, match="did not improve"):
             start(manifest=manifest)
-
-
-def test_every_parameter_of_training_reaches_the_objective_or_the_configuration():
-    values = asdict(objective_of(TRAINING)) | asdict(config_of(TRAINING, 5, warm_start=True))
-    assert values == {**TRAINING.model_dump(), "seed": 5, "warm_start": True}

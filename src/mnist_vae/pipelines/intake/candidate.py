@@ -1,7 +1,4 @@
-"""What a candidate is made of: its images, and the networks that it starts from.
-
-A change here changes the models, so that this module is part of their fingerprint.
-"""
+"""What a candidate is made of: its images, and the networks that it starts from."""
 
 from __future__ import annotations
 
