@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import functools
 import json
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+import mnist_vae
 from mnist_vae.data.images import N_PIXELS, latent_columns, normalize
+
+if TYPE_CHECKING:
+    from mnist_vae.jobs.release_files import Release
+
+_NEEDED = ("mlflow", "keras", "numpy", "pandas", "tensorflow")
+_EXAMPLES = 4
 
 
 class EmbeddingModel:
@@ -148,6 +156,43 @@ def check_pixels(pixels: NDArray[Any]) -> None:
             "The pixels have the wrong range: expected values in [0, 1], received values from "
             f"{pixels.min():g} to {pixels.max():g}; divide bytes by 255."
         )
+
+
+def save_model(release: Release, folder: Path) -> None:
+    """Save a release as a model of MLflow, with this package and all its files.
+
+    Args:
+        release: The release.
+        folder: Where; it must not be there yet.
+    """
+    from mlflow import pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+    from mnist_vae.data.image_table import ImagesDataset
+
+    columns = output_columns(release.load("metrics.json")["latent_dim"])
+    outputs = [ColSpec(DataType.float, name) for name in columns]
+    images = ImagesDataset(filepath=str(release.folder / "test_images.parquet"), pixels="float32")
+    pyfunc.save_model(
+        folder,
+        loader_module=__name__,
+        data_path=str(release.folder),
+        code_paths=[str(Path(mnist_vae.__file__).parent)],
+        # Without these MLflow would load the model in a process of its own to find them.
+        pip_requirements=[f"{package}=={version(package)}" for package in _NEEDED],
+        signature=ModelSignature(
+            Schema([TensorSpec(np.dtype(np.float32), (-1, N_PIXELS))]),
+            Schema([*outputs, ColSpec(DataType.string, "model_version")]),
+        ),
+        input_example=images.load().take(slice(0, _EXAMPLES)).model_input(),
+        metadata=facts_of(release),
+    )
+
+
+def facts_of(release: Release) -> dict[str, str]:
+    """Return what a version of the registered model says about itself."""
+    return {"release": release.name, "model_version": release.manifest["model_version"]}
 
 
 def _load_pyfunc(data_path: str) -> EmbeddingModel:

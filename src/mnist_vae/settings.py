@@ -10,15 +10,16 @@ from mnist_vae.hooks.run_lock import RunLock
 from mnist_vae.hooks.tracking import Tracking
 from mnist_vae.hooks.training_backup import TrainingBackups
 
+_tracking = Tracking()
 HOOKS = (
     Result(),
     TrainingBackups(),
     ParameterCheck(),
-    Tracking(),
+    _tracking,
     InputCheck(),
     ModelInUse(),
     RunLock(),
-    Jobs(),
+    Jobs(_tracking.end),
 )
 
 # Its own file `.telemetry` says no, which a packaged project does not have.
@@ -28,6 +29,7 @@ CONFIG_LOADER_CLASS = LayeredConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
+    "config_patterns": {"mlflow": ["mlflow*"]},
     # An environment, or --params, overrides single keys instead of a whole group.
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
 }

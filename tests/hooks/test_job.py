@@ -15,11 +15,10 @@ import click
 import pytest
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.framework.hooks import hook_impl
-from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
+from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DatasetError
 
 from mnist_vae.hooks.job import Jobs
-from mnist_vae.hooks.tracking import Tracking
 from mnist_vae.jobs import batch_files
 from mnist_vae.jobs.job import JobLock, Terminated
 from mnist_vae.jobs.records import (
@@ -810,22 +809,16 @@ def test_the_commands_in_a_reason_name_the_environment_of_the_run(begin, capsys)
 
 
 @pytest.mark.parametrize(
-    ("hook", "arguments"),
-    [
-        ("before_node_run", {"inputs": {}, "is_async": False, "run_id": "", "catalog": None}),
-        ("after_dataset_loaded", {"dataset_name": "champion", "data": None}),
-    ],
+    ("error", "status"), [(ValueError("no"), "FAILED"), (Terminated("SIGTERM"), "KILLED")]
 )
-def test_asked_to_end_while_mlflow_is_told_a_job_begins_no_more_work(
-    begin, monkeypatch, hook, arguments
-):
-    def asked_to_end(*_):
-        signal.raise_signal(signal.SIGTERM)
+def test_mlflow_hears_of_it_when_the_lock_is_free(begin, error, status):
+    job, heard = begin(), []
 
-    tracking = Tracking()
-    monkeypatch.setattr(tracking, "_run", SimpleNamespace(log_parameters=asked_to_end))
-    monkeypatch.setattr(tracking, "_follow", asked_to_end)
-    hooks = _create_hook_manager()
-    _register_hooks(hooks, (tracking, begin()))
-    with pytest.raises(Terminated):
-        getattr(hooks.hook, hook)(node=None, **arguments)
+    def end_tracking(status):
+        JobLock(job._data / "06_models/retraining.lock").take("now")
+        heard.append(status)
+
+    job._end_tracking = end_tracking
+    with pytest.raises(SystemExit):
+        job.on_pipeline_error(error)
+    assert heard == [status]

@@ -47,10 +47,12 @@ from mnist_vae.jobs.records import (
 from mnist_vae.params import PREVIOUS, check_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from kedro.framework.context import KedroContext
     from kedro.io import CatalogProtocol
+
+    from mnist_vae.tracking import Status
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +70,10 @@ class Jobs:
     line to the webhook; then the exit code of the outcome.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, end_tracking: Callable[[Status], None] = lambda _: None) -> None:
+        """Have this called, with how the run ended, when the lock is free."""
         self._record: dict[str, Any] | None = None
+        self._end_tracking = end_tracking
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -255,11 +259,13 @@ class Jobs:
 
     def _fail(self, error: Exception) -> None:
         self._journal.log_traceback(error)
-        error = asked_to_end(error) or error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        self._end(Outcome.FAILED, reason, stop=True)
+        ended = asked_to_end(error)
+        reason = " ".join(str(ended or error).split()) or type(error).__name__
+        self._end(Outcome.FAILED, reason, stop=True, status="KILLED" if ended else "FAILED")
 
-    def _end(self, outcome: Outcome, reason: str, *, stop: bool = False) -> None:
+    def _end(
+        self, outcome: Outcome, reason: str, *, stop: bool = False, status: Status = "FINISHED"
+    ) -> None:
         """End the job, and the process where its exit code is not 0 or `stop` says so."""
         self._signals.ignore()  # the line that tells of the end must be whole
         record, self._record = self._record, None
@@ -268,8 +274,9 @@ class Jobs:
             reason = with_environment(printable(reason), self._env)
             self._tell(record, outcome, reason)
             self._lock.free()
-            self._signals.stop()  # whoever ends the process now loses the webhook's word alone
+            self._signals.stop()  # whoever ends the process now loses the webhook and MLflow
             notify(self._webhook, record, self._webhook_timeout)
+            self._end_tracking(status)
         finally:
             self._let_go()
         if outcome.exit_code or stop:
