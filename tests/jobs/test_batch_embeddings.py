@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import duckdb
 import numpy as np
@@ -11,8 +11,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from kedro.io.core import DatasetError
 
+from mnist_vae.data.atomic import partial_beside
 from mnist_vae.data.contracts import BatchEmbeddingsContract, embedding_schema
 from mnist_vae.data.images import latent_columns
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
@@ -155,9 +157,9 @@ def test_a_reader_of_a_pattern_never_sees_half_a_file(embeddings, folder):
 
 def test_what_a_killed_process_left_is_removed_by_the_next_batch(embeddings, folder):
     embed(embeddings, OLD, "monday")
-    stale = folder / ".partial-unknown.host-1-00000000-batch.parquet"
+    with partial_beside(LocalFileSystem(), PurePosixPath(folder / "batch.parquet")) as partial:
+        stale = Path(partial)
     stale.write_text("half")
-    os.utime(stale, (0, 0))
     embed(embeddings, OLD, "tuesday")
     assert not stale.exists()
 

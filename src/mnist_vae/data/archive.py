@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import numpy as np
 from kedro.io.core import DatasetError
-from kedro_datasets._typing import ImagePreview
 
 from mnist_vae.data import sheets
 from mnist_vae.data.archive_parts import (
@@ -32,6 +31,7 @@ from mnist_vae.data.deadline import within
 from mnist_vae.data.folders import at_home
 from mnist_vae.data.idx import MAX_BYTES, IdxError, read_first_images, read_idx
 from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, evenly
+from mnist_vae.data.previews import ImagePreview
 from mnist_vae.data.read_only import ReadOnlyDataset
 
 SOURCES = ("folder", "mirrors", "sample")

@@ -1,44 +1,32 @@
 """A saved file is either the old one or the new one, never a part of one.
 
-Kedro takes a file that exists for a finished one (`--only-missing-outputs`), so a run that
-is killed while it saves must not leave half a file under the final name. Nor must a computer
-that loses its power: on a local disk the file is there before its name is, and the name before the
+Kedro takes a file that exists for a finished one (`--only-missing-outputs`), so a run that is
+killed while it saves must not leave half a file under the final name. What is `durable` outlasts a
+power failure too: on a local disk the file is there before its name is, and the name before the
 save ends.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
-import re
-import secrets
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import deepcopy
-from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NewType, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from kedro.io.core import AbstractDataset, get_protocol_and_path
-from kedro_datasets._typing import JSONPreview, PlotlyPreview
+
+from mnist_vae.data.previews import JSONPreview, PlotlyPreview, TextPreview
 
 T = TypeVar("T")
 
-# Kedro-Viz tells how to show a preview by the name of its type.
-TextPreview = NewType("TextPreview", str)
-
-# A temporary name: `.partial-<host>-<process>-<token>-<end of the final name>`.
-_PARTIAL = re.compile(r"\.partial-(?P<host>[^-]*)-(?P<pid>\d{1,9})-(?P<token>[0-9a-f]{8})-.+")
-_HOST_BYTES, _END_BYTES = 64, 160  # so that a name has 255 at most, as disks want it
-_ABANDONED_AFTER = timedelta(days=1)
-
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-_in_progress: set[str] = set()
 
 
 class DiskFullError(OSError):
@@ -47,24 +35,21 @@ class DiskFullError(OSError):
 
 @contextmanager
 def partial_beside(filesystem: Any, path: PurePosixPath) -> Iterator[PurePosixPath]:
-    """Yield a temporary path beside `path`, and remove what is there when the block ends.
+    """Yield a temporary path in the folder of `path`, and remove what is there at the end.
 
-    What killed processes left beside `path` is removed too.
+    It is always the same one, so that what a killed process left goes with the next save. Only one
+    process at a time may write to `path`: a run has the lock of its data folder.
 
     Args:
         filesystem: The fsspec file system that holds `path`.
         path: Where the finished file or folder belongs.
 
-    Yields:
-        The path to write to. It keeps the suffix, by which Keras and Pillow choose the format.
-
     Raises:
         DiskFullError: What the block raises, where the disk is full.
     """
-    _remove_leftovers(filesystem, path)
-    name = f".partial-{_host()}-{os.getpid()}-{secrets.token_hex(4)}-{_end(path.name)}"
-    partial = path.with_name(name)
-    _in_progress.add(name)
+    digest = hashlib.blake2b(os.fsencode(path.name), digest_size=8).hexdigest()
+    partial = path.with_name(f".partial-{digest}")  # as short as any disk wants it
+    _remove(filesystem, partial)
     try:
         yield partial
     except Exception as error:
@@ -75,9 +60,12 @@ def partial_beside(filesystem: Any, path: PurePosixPath) -> Iterator[PurePosixPa
             ) from error
         raise
     finally:
-        if filesystem.exists(str(partial)):
-            filesystem.rm(str(partial), recursive=True)
-        _in_progress.discard(name)
+        _remove(filesystem, partial)
+
+
+def _remove(filesystem: Any, path: PurePosixPath) -> None:
+    if filesystem.exists(str(path)):
+        filesystem.rm(str(path), recursive=True)
 
 
 def full_disk(error: BaseException | None) -> int | None:
@@ -89,59 +77,11 @@ def full_disk(error: BaseException | None) -> int | None:
     return None
 
 
-def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())[:_HOST_BYTES]
-
-
-def _end(name: str) -> str:
-    """Return as much of the end of `name` as a temporary name has room for."""
-    end = os.fsencode(name)[-_END_BYTES:]
-    return os.fsdecode(end.lstrip(bytes(range(0x80, 0xC0))))  # no half of a character in UTF-8
-
-
-def _remove_leftovers(filesystem: Any, path: PurePosixPath) -> None:
-    try:
-        others = filesystem.ls(str(path.parent), detail=False)
-    except OSError:  # there is no such folder yet
-        return
-    for name in (PurePosixPath(other).name for other in others):
-        if name.startswith(".partial-") and name.endswith(f"-{_end(path.name)}"):
-            leftover = str(path.with_name(name))
-            if _is_abandoned(filesystem, leftover):
-                # Another process may have removed it; and no leftover is a reason not to save.
-                with suppress(OSError):
-                    filesystem.rm(leftover, recursive=True)
-
-
-def _is_abandoned(filesystem: Any, leftover: str) -> bool:
-    name = PurePosixPath(leftover).name
-    writer = _PARTIAL.fullmatch(name)
-    if writer and writer["host"] == _host():
-        pid = int(writer["pid"])
-        return name not in _in_progress if pid == os.getpid() else not _is_running(pid)
-    # The processes of another host, or container, cannot be seen from here.
-    try:
-        modified: datetime = filesystem.modified(leftover)
-    except (NotImplementedError, OSError):
-        return False
-    return datetime.now(UTC) - modified.astimezone(UTC) > _ABANDONED_AFTER
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's, so it runs
-        return True
-    return True
-
-
 @contextmanager
 def replacing(
     filesystem: Any, path: PurePosixPath, *, durable: bool = False
 ) -> Iterator[PurePosixPath]:
-    """Yield a temporary path beside `path`, and rename it to `path` when the block succeeds.
+    """Yield a temporary path, and rename it to `path` when the block succeeds.
 
     When the block raises, the temporary file is removed and `path` stays as it was. On a local
     disk the rename is atomic; on an object store the move is a copy, and the object appears whole.
@@ -149,11 +89,7 @@ def replacing(
     Args:
         filesystem: The fsspec file system that holds `path`.
         path: Where the finished file belongs.
-        durable: Whether the file is to outlast a power failure too: on a local disk it is there
-            before its name is, and the name before the block ends.
-
-    Yields:
-        The path to write to.
+        durable: Whether the file is to outlast a power failure, on a local disk.
     """
     synced = durable and isinstance(filesystem, LocalFileSystem)
     with partial_beside(filesystem, path) as partial:
@@ -183,7 +119,7 @@ def move(
 ) -> None:
     """Rename a file, or with `recursive` a folder; on a local disk it replaces what is there."""
     if isinstance(filesystem, LocalFileSystem):
-        Path(source).replace(target)
+        Path(source).replace(target)  # `mv` would put a file into a folder of that name
     else:
         filesystem.mv(str(source), str(target), recursive=recursive)
 
@@ -206,7 +142,7 @@ def make_folder(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the disk keep the file, or the names in the folder, before anything goes on."""
+    """Wait until the disk has the file, or the names in the folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -242,13 +178,6 @@ class FileDataset(AbstractDataset[T, T]):
         self._durable = durable
         self._fs = fsspec.filesystem(self._protocol, **deepcopy(credentials or {}))
         self.metadata = metadata
-
-    def _init_config(self) -> dict[str, Any]:
-        # Kedro notes the arguments by the names in the subclass's signature, `kwargs` among them.
-        self._init_args: dict[str, Any]
-        self._init_args |= self._init_args.pop("kwargs", {})
-        config: dict[str, Any] = super()._init_config()
-        return config
 
     def _read(self) -> bytes:
         content: bytes = self._fs.cat_file(str(self._filepath))
@@ -308,7 +237,7 @@ class AtomicMarkdownDataset(AtomicTextDataset):
 
     def preview(self) -> TextPreview:
         """Return the whole text."""
-        return TextPreview(self._read().decode())
+        return TextPreview(self.load())
 
 
 class AtomicPlotlyDataset(FileDataset[Any]):

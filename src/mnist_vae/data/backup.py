@@ -131,17 +131,29 @@ class TrainingBackupDataset(FileDataset[TrainingBackup]):
         ```
     """
 
-    def __init__(self, *, filepath: str, interval: float = 60.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        interval: float = 60.0,
+        durable: bool = False,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         """Create the dataset.
 
         Args:
             filepath: Path or fsspec URL of the file.
             interval: Seconds between two saves, at least: a run that is killed loses the epochs of
                 so many seconds at most, and one that is interrupted loses none.
-            **kwargs: Those of `FileDataset`.
+            durable: Whether what was saved outlasts a power failure.
+            credentials: Passed to the fsspec file system.
+            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
         self._interval = interval
-        super().__init__(filepath=filepath, **kwargs)
+        super().__init__(
+            filepath=filepath, durable=durable, credentials=credentials, metadata=metadata
+        )
 
     def load(self) -> TrainingBackup:
         """Return the backup, whether its file is there or not."""

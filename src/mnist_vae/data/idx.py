@@ -17,11 +17,11 @@ from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 from kedro.io.core import DatasetError
-from kedro_datasets._typing import ImagePreview
 from numpy.typing import NDArray
 
 from mnist_vae.data import sheets
 from mnist_vae.data.atomic import FileDataset
+from mnist_vae.data.previews import ImagePreview
 
 MAX_BYTES = 1 << 30
 
@@ -197,7 +197,9 @@ class IdxDataset(FileDataset[NDArray[Any]]):
         value_range: Sequence[float] | None = None,
         max_bytes: int = MAX_BYTES,
         sha256: str | None = None,
-        **kwargs: Any,
+        durable: bool = False,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         """Create the dataset.
 
@@ -207,13 +209,17 @@ class IdxDataset(FileDataset[NDArray[Any]]):
             value_range: The lowest and the highest value allowed, or None.
             max_bytes: Refuse a header that announces more bytes of values than this.
             sha256: Hex digest that `load` insists on, of the whole unpacked file, or None.
-            **kwargs: Those of `FileDataset`.
+            durable: Whether what was saved outlasts a power failure.
+            credentials: Passed to the fsspec file system.
+            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
         self._rank = rank
         self._value_range = value_range
         self._max_bytes = max_bytes
         self._sha256 = sha256
-        super().__init__(filepath=filepath, **kwargs)
+        super().__init__(
+            filepath=filepath, durable=durable, credentials=credentials, metadata=metadata
+        )
 
     def load(self) -> NDArray[Any]:
         """Read and check the whole file.

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro.io.core import DatasetError
-from kedro_datasets._typing import ImagePreview
 from numpy.typing import NDArray
 
 from mnist_vae.data import sheets
@@ -27,6 +26,7 @@ from mnist_vae.data.images import (
     latent_columns,
 )
 from mnist_vae.data.parquet_blocks import PIXELS, ParquetBlocks, bytes_of
+from mnist_vae.data.previews import ImagePreview
 from mnist_vae.data.streamed import StreamedImages
 
 _METADATA_KEY = b"mnist_vae.pixels"
@@ -74,7 +74,9 @@ class ImagesDataset(FileDataset[ImageSet]):
         filepath: str,
         pixels: Literal["uint8", "float32"] = "uint8",
         memory_images: int | None = None,
-        **kwargs: Any,
+        durable: bool = False,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         """Create the dataset.
 
@@ -83,7 +85,9 @@ class ImagesDataset(FileDataset[ImageSet]):
             pixels: What `load` returns: `uint8`, `[n, 28, 28]` in 0-255, or `float32`,
                 `[n, 784]` in [0, 1].
             memory_images: Images that are read into memory at most, 784 bytes each; None for all.
-            **kwargs: Those of `FileDataset`.
+            durable: Whether what was saved outlasts a power failure.
+            credentials: Passed to the fsspec file system.
+            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
 
         Raises:
             DatasetError: `pixels` is neither `uint8` nor `float32`.
@@ -95,7 +99,9 @@ class ImagesDataset(FileDataset[ImageSet]):
             )
         self._pixels = pixels
         self._memory_images = memory_images
-        super().__init__(filepath=filepath, **kwargs)
+        super().__init__(
+            filepath=filepath, durable=durable, credentials=credentials, metadata=metadata
+        )
 
     def load(self) -> ImageSet:
         """Read the whole table, or all but the pixels where there are too many.

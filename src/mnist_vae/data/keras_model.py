@@ -6,17 +6,15 @@ import json
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any, NewType, TypeAlias
+from typing import Any, TypeAlias
 
 from kedro.io.core import DatasetError
 
 from mnist_vae.data.atomic import FileDataset, replacing
+from mnist_vae.data.previews import MermaidPreview
 
 # Kedro resolves the annotations of every node, so `keras.Model` in one would import TensorFlow.
 KerasModel: TypeAlias = Any
-
-# Kedro-Viz tells how to show a preview by the name of its type.
-MermaidPreview = NewType("MermaidPreview", str)
 
 
 class KerasModelDataset(FileDataset[KerasModel]):
@@ -35,12 +33,21 @@ class KerasModelDataset(FileDataset[KerasModel]):
         ```
     """
 
-    def __init__(self, *, filepath: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        durable: bool = False,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         """Create the dataset.
 
         Args:
             filepath: Path or fsspec URL, ending in `.keras`.
-            **kwargs: Those of `FileDataset`.
+            durable: Whether what was saved outlasts a power failure.
+            credentials: Passed to the fsspec file system.
+            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
 
         Raises:
             DatasetError: `filepath` does not end in `.keras`.
@@ -50,7 +57,9 @@ class KerasModelDataset(FileDataset[KerasModel]):
                 f"A Keras model is saved in Keras' own format: expected a path that ends in "
                 f"'.keras', received '{filepath}'; rename it in the catalog entry."
             )
-        super().__init__(filepath=filepath, **kwargs)
+        super().__init__(
+            filepath=filepath, durable=durable, credentials=credentials, metadata=metadata
+        )
 
     def load(self) -> KerasModel:
         """Read the model, not compiled, with `safe_mode` on.

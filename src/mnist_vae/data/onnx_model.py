@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from kedro.io.core import DatasetError
 
 from mnist_vae.data.atomic import FileDataset
-from mnist_vae.data.keras_model import MermaidPreview
+from mnist_vae.data.previews import MermaidPreview
 
 # Kedro resolves the annotations of every node, so `onnx.ModelProto` in one would import onnx.
 OnnxModel: TypeAlias = Any

@@ -14,13 +14,13 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 from kedro.io.core import DatasetError, get_protocol_and_path
-from kedro_datasets._typing import ImagePreview
 from numpy.typing import NDArray
 
 from mnist_vae.data import sheets
 from mnist_vae.data.folders import at_home
 from mnist_vae.data.images import IMAGE_SHAPE
 from mnist_vae.data.parquet_blocks import PIXELS, ParquetBlocks
+from mnist_vae.data.previews import ImagePreview
 from mnist_vae.data.read_only import ReadOnlyDataset
 from mnist_vae.data.streamed import StreamedImages
 

@@ -12,12 +12,12 @@ from typing import Any, BinaryIO, TypeAlias
 import fsspec
 import numpy as np
 from kedro.io.core import AbstractDataset, get_protocol_and_path
-from kedro_datasets._typing import ImagePreview
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mnist_vae.data import sheets
 from mnist_vae.data.atomic import FileDataset, move, partial_beside
+from mnist_vae.data.previews import ImagePreview
 
 Picture: TypeAlias = Callable[[], Image.Image]
 
@@ -92,14 +92,14 @@ class PictureFolderDataset(AbstractDataset[dict[str, Image.Image], dict[str, Pic
         """Write the pictures; when one cannot be written, the earlier folder stays as it was."""
         with (
             partial_beside(self._fs, self._path) as new,
-            partial_beside(self._fs, self._path) as replaced,
+            partial_beside(self._fs, self._path.with_name(f"{self._path.name} old")) as old,
         ):
             self._fs.makedirs(str(new), exist_ok=True)
             for name, picture in data.items():
                 with self._fs.open(f"{new}/{name}{_SUFFIX}", "wb") as file:
                     _write(picture, file)
             if self._fs.exists(str(self._path)):
-                move(self._fs, self._path, replaced, recursive=True)
+                move(self._fs, self._path, old, recursive=True)
             move(self._fs, new, self._path, recursive=True)
         self._fs.invalidate_cache(str(self._path.parent))
 

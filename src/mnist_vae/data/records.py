@@ -6,10 +6,10 @@ from typing import Any
 
 from kedro.io.core import DatasetError
 from kedro.utils import load_obj
-from kedro_datasets._typing import JSONPreview
 from pydantic import BaseModel, ValidationError
 
 from mnist_vae.data.atomic import AtomicJSONDataset
+from mnist_vae.data.previews import JSONPreview
 
 
 class RecordDataset(AtomicJSONDataset):
@@ -25,7 +25,14 @@ class RecordDataset(AtomicJSONDataset):
     """
 
     def __init__(
-        self, *, record: str, filepath: str, optional: bool = False, **kwargs: Any
+        self,
+        *,
+        record: str,
+        filepath: str,
+        optional: bool = False,
+        durable: bool = False,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         """Create the dataset.
 
@@ -33,11 +40,15 @@ class RecordDataset(AtomicJSONDataset):
             record: Path of the class, a pydantic model.
             filepath: Path or fsspec URL of the JSON file.
             optional: Load None where there is no file: a run need not have it made first.
-            **kwargs: Those of `FileDataset`.
+            durable: Whether what was saved outlasts a power failure.
+            credentials: Passed to the fsspec file system.
+            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
         self._record: type[BaseModel] = load_obj(record)
         self.optional = optional
-        super().__init__(filepath=filepath, **kwargs)
+        super().__init__(
+            filepath=filepath, durable=durable, credentials=credentials, metadata=metadata
+        )
 
     def load(self) -> BaseModel | None:
         """Return the record, or None where it is optional and not there.

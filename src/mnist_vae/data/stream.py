@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from kedro_datasets._typing import TablePreview
 
 from mnist_vae.data.atomic import FileDataset
+from mnist_vae.data.previews import TablePreview
 
 _ROWS = 1 << 16  # of a streamed table, at a time
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+import secrets
 import socket
 import tempfile
 import time
@@ -136,15 +137,14 @@ def _on_dask(
 def scratch_folder(parent: str | None) -> Iterator[str]:
     """Yield a new folder in `parent`, and remove it with all that is in it.
 
-    What a killed run left there is removed too.
-
     Args:
         parent: A path or an fsspec URL that every worker can read; None for the temporary folder
             of this machine.
     """
     place = parent or tempfile.gettempdir()
     filesystem, path = fsspec.core.url_to_fs(place)
-    with partial_beside(filesystem, PurePosixPath(path) / "mnist_vae_encoding") as folder:
+    name = f"mnist_vae_encoding_{secrets.token_hex(4)}"  # other runs may have the same parent
+    with partial_beside(filesystem, PurePosixPath(path) / name) as folder:
         filesystem.makedirs(str(folder), exist_ok=True)
         if parent is None:
             Path(folder).chmod(0o700)  # everyone can read the temporary folder of a machine
