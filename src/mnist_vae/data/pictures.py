@@ -91,8 +91,8 @@ class PictureFolderDataset(AbstractDataset[dict[str, Image.Image], dict[str, Pic
     def save(self, data: dict[str, Image.Image]) -> None:
         """Write the pictures; when one cannot be written, the earlier folder stays as it was."""
         with (
-            partial_beside(self._fs, self._path) as new,
             partial_beside(self._fs, self._path.with_name(f"{self._path.name} old")) as old,
+            partial_beside(self._fs, self._path) as new,
         ):
             self._fs.makedirs(str(new), exist_ok=True)
             for name, picture in data.items():
