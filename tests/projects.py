@@ -9,6 +9,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,6 +33,23 @@ def copy_project(folder: Path) -> Path:
     for name in ("pyproject.toml", ".telemetry"):
         shutil.copy(ROOT / name, folder)
     return folder
+
+
+def change_base(project: Path, kind: str, values: dict[str, Any]) -> None:
+    """Change entries of `conf/base`, which every environment reads; those of parameters key by key.
+
+    Args:
+        project: The project.
+        kind: `parameters` or `catalog`.
+        values: The entries.
+    """
+    for path in (project / "conf/base").glob(f"{kind}*.yml"):
+        content = yaml.safe_load(path.read_text())
+        for name in values.keys() & content.keys():
+            soft = kind == "parameters" and isinstance(content[name], dict)
+            content[name] = content[name] | values[name] if soft else values[name]
+        if values.keys() & content.keys():
+            path.write_text(yaml.safe_dump(content))
 
 
 def kedro(

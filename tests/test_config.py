@@ -1,140 +1,103 @@
-"""The layers of the configuration: base, what is a user's own, the environment."""
+"""Where the configuration is, and what it says about the data and the log."""
 
+import shutil
 import tarfile
-from pathlib import Path
 
+import click
 import pytest
 import yaml
-from kedro.config import MissingConfigException
-from kedro.framework.session import KedroSession
+from kedro.framework.project import LOGGING
 from kedro.framework.startup import bootstrap_project
 
-from mnist_vae.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
+from mnist_vae.config import check_environment, data_folder, environments, loader_of, use_logging
+from tests.projects import ROOT
 
 
-def write(project, env, name, content):
-    path = project / "conf" / env / f"{name}.yml"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump(content))
+@pytest.fixture
+def conf(project, monkeypatch):
+    bootstrap_project(project)
+    monkeypatch.chdir(project)
+    return project / "conf"
 
 
-def loader(conf, env=None, **params):
-    return CONFIG_LOADER_CLASS(str(conf), env=env, runtime_params=params, **CONFIG_LOADER_ARGS)
+def write(conf, name, content):
+    (conf / f"{name}.yml").write_text(yaml.safe_dump(content))
 
 
-def config(project, env=None, **params):
-    return loader(project / "conf", env, **params)
-
-
-@pytest.mark.parametrize("env", [None, "prod", "mlflow"])
-def test_what_is_a_users_own_holds_in_every_environment(project, env):
-    write(project, "local", "parameters", {"training": {"epochs": 7}})
-    write(project, "local", "globals", {"source": {"folder": "my/images"}})
-    parameters = config(project, env)["parameters"]
-    assert parameters["training"]["epochs"] == 7
-    assert parameters["training"]["batch_size"] == 256  # the rest of the group is the base's
-    assert config(project, env)["catalog"]["raw_images"]["path"] == "my/images"
-    assert config(project, env)["globals"]["source"]["folder"] == "my/images"
-
-
-def test_what_an_environment_says_itself_goes_before_it(project):
-    write(project, "local", "parameters", {"training": {"epochs": 7, "batch_size": 64}})
-    write(project, "local", "globals", {"source": {"order": ["folder"]}, "data": "mine"})
-    found = config(project, "test")
-    assert found["parameters"]["training"]["epochs"] == 2
-    assert found["parameters"]["training"]["batch_size"] == 64
-    assert found["globals"]["source"]["order"] == ["sample"]
-    assert found["globals"]["data"] == "data/test"
+@pytest.mark.parametrize("env", ["prod", "mlflow", "test"])
+def test_what_is_a_users_own_reaches_no_environment_that_is_named(conf, env):
+    before = loader_of(str(conf), env)
+    expected = {kind: before[kind] for kind in ("parameters", "globals", "catalog")}
+    write(conf, "local/parameters", {"split": {"max_images": 400}})
+    write(conf, "local/globals", {"data": "mine", "source": {"folder": "mine"}})
+    write(conf, "local/catalog", {"raw_images": {"type": "mine"}})
+    after = loader_of(str(conf), env)
+    for kind, content in expected.items():
+        assert after[kind] == content, kind
+    own = loader_of(str(conf), None)
+    assert own["parameters"]["split"]["max_images"] == 400
+    assert own["parameters"]["training"]["batch_size"] == 256, "the rest is the base's"
+    assert own["catalog"]["images"]["filepath"].startswith("mine/")
+    assert own["catalog"]["raw_images"] == {"type": "mine"}
 
 
 @pytest.mark.parametrize("env", [None, "prod", "test"])
-def test_what_is_given_for_one_run_goes_before_all(project, env):
-    write(project, "local", "parameters", {"training": {"epochs": 7}})
-    assert config(project, env, training={"epochs": 3})["parameters"]["training"]["epochs"] == 3
+def test_what_is_given_for_one_run_goes_before_all(conf, env):
+    write(conf, "local/parameters", {"training": {"epochs": 7}})
+    write(conf, "local/globals", {"data": "/mnt/data"})
+    loader = loader_of(str(conf), env, {"training": {"epochs": 3}, "data_folder": "/one"})
+    assert loader["parameters"]["training"]["epochs"] == 3
+    assert loader["globals"]["data"] == "/one"
+    assert loader["catalog"]["images"]["filepath"].startswith("/one/")
 
 
-@pytest.mark.parametrize("env", ["prod", "test"])
-def test_an_entry_of_ones_own_takes_the_place_of_the_whole_entry(project, env):
-    entry = {
-        "type": "mnist_vae.data.idx.IdxDataset",
-        "filepath": "${globals:data}/${runtime_params:mine, own}.gz",
-    }
-    write(project, "local", "catalog", {"raw_images": entry, "_anchor": {"type": "x"}})
-    assert config(project, env)["catalog"]["raw_images"]["filepath"] in (
-        "data/own.gz",
-        "data/test/own.gz",
-    )
-    catalog = config(project, env, mine="other")["catalog"]
-    assert catalog["raw_images"]["filepath"].endswith("/other.gz")
-    assert "order" not in catalog["raw_images"]
-    assert "_anchor" not in catalog
+def archived(folder, suffix):
+    if suffix == "zip":
+        return shutil.make_archive(str(folder / "conf"), "zip", ROOT, "conf")
+    with tarfile.open(folder / "conf.tar.gz", "w:gz") as file:
+        file.add(ROOT / "conf", "conf")
+    return str(folder / "conf.tar.gz")
 
 
-def test_globals_of_ones_own_are_seen_by_the_entries_of_the_base(project):
-    write(project, "local", "globals", {"data": "/mnt/data"})
-    assert config(project, "prod")["catalog"]["metrics"]["filepath"].startswith("/mnt/data/")
+@pytest.mark.parametrize("suffix", [None, "tar.gz", "zip"])
+def test_the_environments_are_the_folders_also_of_an_archive(conf, tmp_path, suffix):
+    source = str(conf) if suffix is None else archived(tmp_path, suffix)
+    known = ["base", "best", "fast", "gpu", "local", "mlflow", "prod", "refined", "test"]
+    assert environments(source) == known
+    assert check_environment(source, "prod") == "prod"
+    assert check_environment(source, None) is None
+    for wrong in ("prd", ""):
+        with pytest.raises(
+            click.BadParameter, match=f"environment `{wrong}`: expected one of base"
+        ):
+            check_environment(source, wrong)
+    assert loader_of(source, "test")["globals"]["data"] == "data/test"
 
 
-@pytest.mark.parametrize("env", [None, "prod", "test", "base"])
-def test_a_data_folder_that_is_given_for_one_run_goes_before_all_globals(project, env):
-    write(project, "local", "globals", {"data": "/mnt/data", "mine": "${data}/mine"})
-    found = config(project, env, data_folder="/one/run")
-    assert found["globals"]["data"] == "/one/run"
-    assert found["catalog"]["metrics"]["filepath"] == "/one/run/08_reporting/metrics.json"
-    if env != "base":
-        assert found["globals"]["mine"] == "/one/run/mine"
-    assert found["globals"]["source"] == config(project, env)["globals"]["source"]
+def test_without_a_local_environment_the_base_is_the_usual_one(conf):
+    (conf / "local").rmdir()
+    assert check_environment(str(conf), None) == "base"
 
 
-def test_a_secret_is_said_once(project, monkeypatch):
-    monkeypatch.setenv("MY_ADDRESS", "https://example.org/hook")
-    write(project, "local", "credentials", {"webhook": {"url": "${oc.env:MY_ADDRESS}"}})
-    assert config(project, "prod")["credentials"]["webhook"]["url"] == "https://example.org/hook"
-    write(project, "prod", "credentials", {"webhook": {"url": "https://example.org/prod"}})
-    assert config(project, "prod")["credentials"]["webhook"]["url"] == "https://example.org/prod"
+def test_the_data_are_where_the_globals_of_the_environment_say(conf, project):
+    assert data_folder(None, "test") == project / "data/test"
+    assert data_folder(None, "prod") == project / "data"
+    assert str(data_folder(None, "test", {"data_folder": "/mine"})) == "/mine"
+    for unreadable in ("data: [", "data: ${nothing}"):
+        (conf / "test/globals.yml").write_text(unreadable)
+        assert data_folder(str(conf), "test") == project / "data"
 
 
-def test_kinds_of_configuration_that_the_base_has_not_follow_too(project):
-    def mlflow(env):
-        read = config(project, env)
-        read.config_patterns["mlflow"] = ["mlflow*"]
-        return read["mlflow"]
-
-    with pytest.raises(MissingConfigException):
-        mlflow("prod")
-    of_the_environment = mlflow("mlflow")
-    write(project, "local", "mlflow", {"mine": 1})
-    assert mlflow("prod") == {"mine": 1}
-    assert mlflow("mlflow") == {"mine": 1, **of_the_environment}
-
-
-def test_without_such_a_folder_the_rest_is_read(project):
-    expected = config(project, "prod")["parameters"]
-    (project / "conf/local").rmdir()
-    assert config(project, "prod")["parameters"] == expected
-
-
-def test_an_archive_of_the_configuration_has_its_layers_too(project, tmp_path):
-    write(project, "local", "parameters_mine", {"training": {"epochs": 7}})
-    archive = tmp_path / "conf.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(project / "conf", "conf")
-    assert loader(archive, "prod")["parameters"]["training"]["epochs"] == 7
-
-
-def test_a_session_reads_it_so(project: Path):
-    write(project, "local", "parameters", {"seed": 7})
-    bootstrap_project(project)
-    with KedroSession.create(project, env="prod") as session:
-        assert session.load_context().params["seed"] == 7
-
-
-def test_a_kind_is_read_once_a_run_and_each_reader_has_a_copy(project):
-    write(project, "local", "parameters", {"training": {"epochs": 7}})
-    found = config(project)
-    found["parameters"]["training"]["epochs"] = 8
-    write(project, "local", "parameters", {"training": {"epochs": 9}})
-    assert found["parameters"]["training"]["epochs"] == 7
-    assert config(project)["parameters"]["training"]["epochs"] == 9
-    found["parameters"] = {"training": {"epochs": 10}}
-    assert found["parameters"]["training"]["epochs"] == 10
+def test_the_logging_file_of_the_configuration_is_used_unless_the_shell_names_one(
+    conf, monkeypatch
+):
+    used = []
+    monkeypatch.setattr(LOGGING, "configure", used.append)
+    use_logging(str(conf))
+    assert used[0]["handlers"]["console"]["stream"] == "ext://sys.stderr"
+    monkeypatch.setenv("KEDRO_LOGGING_CONFIG", "mine.yml")
+    use_logging(str(conf))
+    monkeypatch.delenv("KEDRO_LOGGING_CONFIG")
+    (conf / "logging.yml").unlink()
+    use_logging(str(conf))
+    assert len(used) == 1

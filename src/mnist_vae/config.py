@@ -1,90 +1,161 @@
-"""The project's config loader: what a user says in `conf/local` holds in every environment."""
+"""Where a run's configuration is, and what it says about the data and the log."""
 
 from __future__ import annotations
 
-import copy
-from itertools import chain
-from pathlib import Path
+import mimetypes
+import os
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kedro.config import MissingConfigException, OmegaConfigLoader
-from omegaconf import DictConfig
+import click
+import fsspec
+from kedro.config import OmegaConfigLoader
+from kedro.framework.project import LOGGING, settings
+from kedro.utils import find_kedro_project
 
-LOCAL = "local"
+from mnist_vae.params import ParameterError, Parameters, check_parameters
+
 DATA_FOLDER = "data_folder"
 """The parameter, given for one run, that takes the place of `data` in every `globals.yml`."""
 
+_ARCHIVES = {"application/x-tar": "tar", "application/zip": "zip"}
 
-class LayeredConfigLoader(OmegaConfigLoader):
-    """`OmegaConfigLoader` of three layers: `base`, then `local`, then the environment.
 
-    Kedro itself has two, so that `local` is left out where another environment is named, as every
-    scheduler does. Here an environment overrides only what it says itself. Where there is no
-    folder `local`, as in packaged configuration, there are two layers.
+_OF_THE_CATALOG = ("source", "streaming")
+_HOMES = {
+    **dict.fromkeys(_OF_THE_CATALOG, "conf/*/globals.yml or in --params"),
+    "data_folder": "--params, or as `data` in conf/*/globals.yml",
+}
+_OPEN = [("folder", None)]
 
-    `--params data_folder=PATH` has a run write all its data there: Kedro's resolver of such
-    parameters is not for globals.
 
-    Each kind is read once a run: many hooks ask for the same, and a file that is changed meanwhile
-    is for the next run.
+class ProjectConfigLoader(OmegaConfigLoader):
+    """Kedro's loader; `--params data_folder=PATH` has a run write all its data there.
+
+    Kedro's own resolver of such parameters is not for globals.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._read: dict[str, dict[str, Any]] = {}
         super().__init__(*arguments, **options)
-
-    def __getitem__(self, key: str) -> dict[str, Any]:
-        """Return the configuration of a kind, a copy for the caller to change.
-
-        Args:
-            key: Such as `parameters`, `catalog` or `globals`.
-
-        Raises:
-            KeyError: There is no such kind.
-            MissingConfigException: No file holds any.
-        """
-        if key in self:  # set by code
-            given: dict[str, Any] = super().__getitem__(key)
-            return given
-        if key not in self._read:
-            self._read[key] = super().__getitem__(key)
-        return copy.deepcopy(self._read[key])
-
-    def _resolve_from_raw_config(
-        self,
-        key: str,
-        base_configs: dict[Path, DictConfig],
-        env_configs: dict[Path, DictConfig],
-        base_path: str,
-        env_path: str,
-        processed_files: set[Path],
-    ) -> dict[str, Any]:
-        """Merge and resolve the files of `key`: the environment's over those of base and local."""
-        resolve = super()._resolve_from_raw_config
-        local_path = self._get_conf_env_path(LOCAL)
-        local_configs: dict[Path, DictConfig] = {}
-        if env_path not in (base_path, local_path):
-            local_configs = self._read_local(key, local_path, processed_files)
         folder = (self.runtime_params or {}).get(DATA_FOLDER)
-        if key == "globals" and folder is not None:
-            for config in chain(*(c.values() for c in (base_configs, local_configs, env_configs))):
-                if "data" in config:
-                    config["data"] = folder
-        if not local_configs:
-            return resolve(key, base_configs, env_configs, base_path, env_path, processed_files)
-        users = resolve(key, base_configs, local_configs, base_path, local_path, processed_files)
-        own = resolve(key, {}, env_configs, base_path, env_path, processed_files)
-        merged: dict[str, Any] = self._merge_configs(users, own, key, env_path)
-        return merged
+        if folder is not None:
+            self["globals"] = {**self["globals"], "data": folder}
 
-    def _read_local(
-        self, key: str, local_path: str, processed_files: set[Path]
-    ) -> dict[Path, DictConfig]:
-        patterns, secret = self.config_patterns[key], key == "credentials"
-        try:
-            configs: dict[Path, DictConfig] = self._read_dir_configs(
-                local_path, patterns, key, processed_files, secret
+
+def project_folder() -> Path:
+    """Return the folder in which relative paths of the data begin, as Kedro chooses it."""
+    return Path(find_kedro_project(Path.cwd()) or Path.cwd())
+
+
+def located(conf_source: str | None) -> str:
+    """Return where the configuration is: what was given, or the project's own folder."""
+    return conf_source or str(project_folder() / settings.CONF_SOURCE)
+
+
+def environments(conf_source: str) -> list[str]:
+    """Return the names of the environments that a folder or an archive of `kedro package` has.
+
+    What is neither, or on another machine, has none.
+
+    Raises:
+        click.UsageError: The archive cannot be read.
+    """
+    kind = _ARCHIVES.get(mimetypes.guess_type(conf_source)[0] or "")
+    if kind is None or "://" in conf_source:
+        return sorted(path.name for path in Path(conf_source).glob("*") if path.is_dir())
+    try:
+        archive = fsspec.filesystem(kind, fo=conf_source)
+        root = archive.ls("", detail=False)[-1]  # as Kedro chooses it
+        entries = archive.ls(root, detail=True)
+    except Exception as error:  # an archive may be broken in many ways
+        raise click.UsageError(
+            f"There is no configuration at {conf_source}: expected an archive that `kedro package` "
+            f"made, received another file ({type(error).__name__}); name it with --conf-source."
+        ) from error
+    return sorted(PurePosixPath(e["name"]).name for e in entries if e["type"] == "directory")
+
+
+def check_environment(conf_source: str, env: str | None) -> str | None:
+    """Return the environment to use; where none was asked for, `local` need not be there.
+
+    Raises:
+        click.BadParameter: The environment is not there.
+    """
+    known = environments(conf_source)
+    if not known:  # Kedro says what is wrong
+        return env
+    if env is None:
+        return None if settings.CONFIG_LOADER_ARGS["default_run_env"] in known else "base"
+    if env.split("/")[0] not in known:
+        raise click.BadParameter(
+            f"there is no environment `{env}`: expected one of {', '.join(known)}, received "
+            f"{env}; name a folder of {conf_source}.",
+            click.get_current_context(silent=True),
+            param_hint="'--env'",
+        )
+    return env
+
+
+def use_logging(conf_source: str) -> None:
+    """Log as `logging.yml` in there says, if there is one and the shell names no other.
+
+    Kedro reads `conf/logging.yml` of the current folder alone, where a packaged project has none.
+    """
+    if os.environ.get("KEDRO_LOGGING_CONFIG"):
+        return
+    loader = OmegaConfigLoader(conf_source, config_patterns={"logging": ["logging.yml"]})
+    if config := loader["logging"]:
+        LOGGING.configure(config)
+
+
+def loader_of(conf_source: str, env: str | None, params: dict[str, Any] | None = None) -> Any:
+    """Return the config loader that a run with these options has."""
+    loader: Any = settings.CONFIG_LOADER_CLASS
+    return loader(conf_source, env, params, **settings.CONFIG_LOADER_ARGS)
+
+
+def data_folder(conf_source: str | None, env: str | None, params: Any = None) -> Path:
+    """Return the folder of a run's data; `data` where its name cannot be read.
+
+    Args:
+        conf_source: Where the configuration is; None for the project's own.
+        env: Its environment.
+        params: What was given for this run alone.
+    """
+    try:
+        data = loader_of(located(conf_source), env, params)["globals"]["data"]
+    except Exception:
+        data = "data"
+    return project_folder() / str(data)
+
+
+def check_configuration(loader: Any) -> Parameters:
+    """Return the parameters of a run, as they are after environment and `--params`.
+
+    Raises:
+        ParameterError: A parameter is wrong, or where the catalog does not see it.
+    """
+    parameters = loader["parameters"]
+    given = loader.runtime_params or {}
+    typed = check_parameters(parameters)
+    for name, home in _HOMES.items():
+        if name in parameters and name not in given:
+            raise ParameterError(
+                f"Parameter `{name}` is in a parameter file, where the catalog does not see it: "
+                f"expected it in {home}, received {parameters[name]!r}; move it there."
             )
-        except MissingConfigException:  # there is no such folder
-            return {}
-        return configs
+    check_parameters({**parameters, **_of_the_catalog(loader["globals"], given)})
+    return typed
+
+
+def _of_the_catalog(globals_: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return what the catalog reads, without the order of sources that an environment has."""
+    found = {}
+    for name in _OF_THE_CATALOG:
+        named = globals_.get(name) or {}
+        if isinstance(named, dict):  # another thing is refused
+            # A key without a value is there to be filled in.
+            named = {k: v for k, v in named.items() if (k, v) not in _OPEN and k != "order"}
+            named |= given.get(name, {})
+        found[name] = named
+    return found

@@ -1,66 +1,112 @@
-"""How a run that failed is told: one sentence, and the traceback in a log that rotates."""
+"""Commands that end in one sentence, whatever they end with; the traceback is in a log."""
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import textwrap
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import click
 from kedro.io import DatasetError
 
+from mnist_vae import config
 from mnist_vae.data.atomic import full_disk
-from mnist_vae.jobs.job import rotating_log
-from mnist_vae.jobs.names import printable
+from mnist_vae.jobs.names import printable, with_environment
 
 _MOST_CHARACTERS = 1_000
-
-# Their messages tell a programmer, and only beside the type, what happened.
-_FAULTS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    MemoryError,
-    NameError,
-    NotImplementedError,
-    SyntaxError,
-    TypeError,
-)
 _FEWEST_WORDS = 4  # of what may be a sentence
+_LOG_BYTES = 1_000_000
+_INTERRUPTED = 130  # what a shell has for a process that Ctrl-C ended
 
-_PACKAGE = Path(__file__).parent
+
+class Command(click.Command):
+    """A command that ends in one sentence on stderr.
+
+    Wrong usage has the exit code 2, Ctrl-C and SIGTERM have 130, anything else 1; `SystemExit`
+    passes. The traceback is added to `08_reporting/errors.log` of the data, and with the option
+    `--traceback`, where the command has it, to the terminal.
+    """
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Read the options, which may be in a file."""
+        with _ending_in_a_sentence({}, show="--traceback" in args):
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command."""
+        show = ctx.params.pop("traceback", False)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+        try:
+            with _ending_in_a_sentence(ctx.params, show=show):
+                return super().invoke(ctx)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _ending_in_a_sentence(options: Mapping[str, Any], *, show: bool) -> Iterator[None]:
+    env = options.get("env") or os.environ.get("KEDRO_ENV")
+    try:
+        yield
+    except (click.UsageError, click.exceptions.Exit, click.Abort):
+        raise
+    except click.ClickException as error:  # Kedro's own would be shown on stdout
+        raise click.ClickException(with_environment(one_line(error.message), env)) from error
+    except KeyboardInterrupt:
+        click.echo("Error: Interrupted; run the same command to resume.", err=True)
+        raise click.exceptions.Exit(_INTERRUPTED) from None
+    except Exception as error:
+        folder = config.data_folder(options.get("conf_source"), env, options.get("params"))
+        log = folder / "08_reporting/errors.log"
+        try:
+            write_traceback(error, log)
+            where = f"The traceback is in {log}."
+        except OSError as problem:
+            where, show = f"The traceback is not in {log} ({problem}), and so above.", True
+        if show:
+            click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+        click.echo(where, err=True)
+        raise click.ClickException(with_environment(sentence(error), env)) from error
 
 
 def sentence(error: BaseException) -> str:
     """Return what happened in one printable line.
 
     What Kedro says around the words of a dataset is left out, but for the dataset's name. An error
-    that is no sentence of its own has its type before it, and after it, if it is a fault of the
-    program, where it was raised.
+    whose message is no sentence of its own has its type before it.
     """
     cause = error.__cause__
     if isinstance(error, DatasetError) and cause and str(error).endswith(str(cause)):
         around = str(error).removesuffix(str(cause))
         return one_line(("" if "Failed while" in around else around) + sentence(cause))
     words = " ".join(str(error).split())
-    name = type(error).__name__
-    if isinstance(error, _FAULTS) or len(words.split()) < _FEWEST_WORDS:
-        return one_line(": ".join(filter(None, [name, words])) + _place(error))
-    if isinstance(error, OSError) and error.errno is not None:
-        words = f"{name}: {words}"
-        if full_disk(error):
-            words += (
-                f"; make room on the disk of the data and on that of {tempfile.gettempdir()}, and "
-                "run the same command again"
-            )
+    builtin = type(error).__module__ == "builtins"
+    if isinstance(error, OSError):
+        builtin = error.errno is not None  # else it was raised with a message
+    if isinstance(error, ValueError | RuntimeError):
+        builtin = False
+    if builtin or len(words.split()) < _FEWEST_WORDS:
+        words = ": ".join(filter(None, [type(error).__name__, words]))
+    if isinstance(error, OSError) and full_disk(error):
+        words += (
+            f"; make room on the disk of the data and on that of {tempfile.gettempdir()}, and "
+            "run the same command again"
+        )
     return one_line(words)
 
 
@@ -69,58 +115,17 @@ def one_line(words: str) -> str:
     return printable(textwrap.shorten(words, _MOST_CHARACTERS, placeholder=" …"))
 
 
-def write_traceback(error: BaseException, path: Path) -> None:
-    """Add the traceback to the log, with the command that failed.
+def write_traceback(error: BaseException, log: Path) -> None:
+    """Add the traceback to the log, with the command that failed; a log that is full is renamed.
 
     Raises:
         OSError: The log cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = rotating_log(path, "%(asctime)s %(process)d %(message)s")
-    handler.handleError = _raise_again  # type: ignore[method-assign]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.is_file() and log.stat().st_size >= _LOG_BYTES:
+        log.replace(log.with_name(f"{log.name}.1"))
     command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])  # noqa: PTH119 - it may be empty
-    trace = (type(error), error, error.__traceback__)
-    try:
-        handler.handle(logging.makeLogRecord({"msg": command, "exc_info": trace}))
-    finally:
-        handler.close()
-
-
-def as_text(error: BaseException) -> str:
-    """Return the traceback as Python prints it."""
-    return "".join(traceback.format_exception(error)).rstrip()
-
-
-@contextmanager
-def said_once() -> Iterator[None]:
-    """Have Kedro log which node failed, and not what is going to be the last line, too."""
-    nodes = logging.getLogger("kedro.pipeline.node")
-    nodes.addFilter(_name_alone)
-    try:
-        yield
-    finally:
-        nodes.removeFilter(_name_alone)
-
-
-def _name_alone(record: logging.LogRecord) -> bool:
-    if str(record.msg).startswith("Node %s failed with error") and isinstance(record.args, tuple):
-        node = str(record.args[0]).split(":", 1)[0]
-        record.msg, record.args = "Node %s failed.", (node,)
-    return True
-
-
-def _place(error: BaseException) -> str:
-    """Return where in this package it was raised, or else where at all."""
-    places = [(Path(at.filename), at.lineno) for at in traceback.extract_tb(error.__traceback__)]
-    ours = [
-        (path.relative_to(_PACKAGE), line)
-        for path, line in places
-        if _PACKAGE in path.parents and path != _PACKAGE / "cli.py"
-    ]
-    if ours:
-        return " ({}, line {})".format(*ours[-1])
-    return "".join(f" ({path.name}, line {line})" for path, line in places[-1:])
-
-
-def _raise_again(record: logging.LogRecord) -> None:  # noqa: ARG001
-    raise  # noqa: PLE0704 - the handler is dealing with an exception when it calls this
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(f"{when} {os.getpid()} {command}\n")
+        file.writelines(traceback.format_exception(error))

@@ -1,10 +1,9 @@
 """Settings of the Kedro project."""
 
-from mnist_vae.config import LayeredConfigLoader
-from mnist_vae.hooks.inputs import InputCheck
+from mnist_vae.config import ProjectConfigLoader
 from mnist_vae.hooks.job import Jobs
 from mnist_vae.hooks.model_in_use import ModelInUse
-from mnist_vae.hooks.parameters import ParameterCheck
+from mnist_vae.hooks.preflight import Preflight
 from mnist_vae.hooks.result import Result
 from mnist_vae.hooks.run_lock import RunLock
 from mnist_vae.hooks.tracking import Tracking
@@ -14,9 +13,8 @@ _tracking = Tracking()
 HOOKS = (
     Result(),
     TrainingBackups(),
-    ParameterCheck(),
     _tracking,
-    InputCheck(),
+    Preflight(),
     ModelInUse(),
     RunLock(),
     Jobs(_tracking.end),
@@ -25,7 +23,7 @@ HOOKS = (
 # Its own file `.telemetry` says no, which a packaged project does not have.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)
 
-CONFIG_LOADER_CLASS = LayeredConfigLoader
+CONFIG_LOADER_CLASS = ProjectConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

@@ -10,12 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from mnist_vae.data.archive_parts import read_sample
 from mnist_vae.data.idx import IdxDataset
 from mnist_vae.explorer.runtime import runtime_files, user_cache
-from tests.projects import NO_NETWORK, ROOT, copy_project, kedro
+from tests.projects import NO_NETWORK, ROOT, change_base, copy_project, kedro
 
 TYPED = ("bash", "python")
 """The languages of fences that are run; `yaml` with a title is written to the file of that name."""
@@ -156,7 +154,7 @@ def served_project(folder: Path) -> Path:
     """Return a small project of a user: trained, with two releases, a batch in use, and more to do.
 
     What is fetched once for all projects of a user has been. What makes it small is in
-    `conf/local`, so that every command runs as the page has it; what an environment says goes
+    `conf/base`, so that every command runs as the page has it; what an environment says goes
     before that, so that the recipes have fewer epochs here.
     """
     runtime_files(user_cache())
@@ -164,8 +162,8 @@ def served_project(folder: Path) -> Path:
     for recipe in ("best", "fast"):
         path = project / f"conf/{recipe}/parameters.yml"
         path.write_text(re.sub(r"epochs: \d+", "epochs: 3", path.read_text()))
-    (project / "conf/local/catalog.yml").write_text(yaml.safe_dump(_ARCHIVE))
-    (project / "conf/local/parameters.yml").write_text(yaml.safe_dump(_SMALL))
+    change_base(project, "catalog", _ARCHIVE)
+    change_base(project, "parameters", _SMALL)
     for name in ("mnist", "fashion"):
         write_archive(project / "data/01_raw" / name)
     write_batch(project / "data/01_raw/to_embed/monday", slice(2, None, 100))

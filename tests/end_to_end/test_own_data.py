@@ -17,7 +17,7 @@ from mnist_vae.cli import cli
 from mnist_vae.data.archive_parts import FILE_KEYS
 from mnist_vae.data.idx import IdxDataset
 from tests.documentation.pages import fences
-from tests.projects import copy_project, kedro
+from tests.projects import change_base, copy_project, kedro
 
 GARMENTS = Path("/usr/share/datasets/fashion-mnist")
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
@@ -51,10 +51,11 @@ def stripes(n, random):
 
 @pytest.fixture(scope="module", params=["made here", "Fashion-MNIST"])
 def own(request, tmp_path_factory):
-    """A project with that recipe in `conf/local`, and nothing else said anywhere."""
+    """A project with that recipe in `conf/local` and `conf/prod`, as the page says."""
     project = copy_project(tmp_path_factory.mktemp("own") / "project")
     (project / "conf/local/catalog.yml").write_text(recipe())
-    (project / "conf/local/parameters.yml").write_text(yaml.safe_dump(SMALL))
+    (project / "conf/prod/catalog_own.yml").write_text(recipe())
+    change_base(project, "parameters", SMALL)
     folder = project / yaml.safe_load(recipe())["raw_images"]["path"].split(", ")[1].rstrip("}")
     folder.mkdir(parents=True)
     if request.param == "made here":

@@ -55,7 +55,7 @@ def new_project(folder, table, **catalog):
         half = len(table) // 2
         pq.write_table(table[:half], raw / "a.parquet", row_group_size=100)
         pq.write_table(table[half:], raw / "b.parquet")
-    (project / "conf/local/catalog.yml").write_text(yaml.safe_dump(entry))
+    (project / "conf/test/catalog_own.yml").write_text(yaml.safe_dump(entry))
     return project
 
 
@@ -107,7 +107,7 @@ def test_the_raw_images_may_be_in_a_store(tmp_path):
         project = new_project(tmp_path, None, path=entry["path"], credentials=entry["credentials"])
         mine = recipe("s3")
         assert set(mine["s3"]) <= set(credentials)
-        (project / "conf/local/credentials.yml").write_text(yaml.safe_dump({"s3": credentials}))
+        (project / "conf/test/credentials.yml").write_text(yaml.safe_dump({"s3": credentials}))
         run(project, "--pipelines=training", STREAMED)
     manifest = json.loads((project / "data/test/02_intermediate/data_manifest.json").read_text())
     assert manifest["files"]["a.parquet"]["origin"].startswith("s3://")

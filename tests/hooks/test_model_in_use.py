@@ -186,5 +186,5 @@ def test_kedros_own_commands_work_without_a_champion(project):
 
 def test_nothing_is_tracked_before_the_model_is_found_and_the_inputs_are_there():
     names = [type(hook).__name__ for hook in HOOKS]
-    order = ["Tracking", "InputCheck", "ModelInUse", "Jobs"]  # Kedro calls the last first
+    order = ["Tracking", "Preflight", "ModelInUse", "Jobs"]  # Kedro calls the last first
     assert [name for name in names if name in order] == order

@@ -191,7 +191,7 @@ def test_an_interrupted_sweep_stops_its_members_starts_none_and_resumes(sweep, p
     code, output = sweep(RATES, "--seeds=1,2", "--jobs=1", act=waits)
     assert code == 130
     assert time.monotonic() - started < 60
-    assert "run the same command to go on" in output
+    assert "run the same command to resume" in output
     ((_, _, process),) = members_in(project)
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.framework.project import settings
 
-from mnist_vae import conf_source, failures
+from mnist_vae import config, failures
 from mnist_vae.explorer import server
-from mnist_vae.jobs.names import with_environment
 
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
@@ -27,20 +26,7 @@ if TYPE_CHECKING:
 _LARGEST_PORT = 65535
 
 
-class _ExploreCommand(click.Command):
-    """A command that ends in one sentence where something is wrong."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            words = with_environment(failures.sentence(error), ctx.params["env"])
-            raise click.ClickException(words) from error
-
-
-@click.command(cls=_ExploreCommand)
+@click.command(cls=failures.Command)
 @click.option(
     "--env", envvar="KEDRO_ENV", help="Kedro's environment: `prod` for the release in service."
 )
@@ -85,7 +71,7 @@ def explore(
     archive: Path | None,
 ) -> None:
     """Explore the latent space of the model in use, in a browser."""
-    env = conf_source.check_environment(str(project.project_path / settings.CONF_SOURCE), env)
+    env = config.check_environment(str(project.project_path / settings.CONF_SOURCE), env)
     # All commands of the project are imported to list one: what takes a moment waits.
     from mnist_vae.explorer.runtime import runtime_files, user_cache
     from mnist_vae.explorer.site import build_site, check_target

@@ -10,6 +10,7 @@ import tempfile
 from base64 import b64encode
 from pathlib import Path
 
+import click
 import pooch
 
 from mnist_vae.data.folders import unused_path
@@ -28,7 +29,7 @@ FILES = {
 _TIMEOUT = 600  # seconds; the archive has 33 MB
 
 
-class RuntimeUnavailable(Exception):  # noqa: N818 -- it names what is so
+class RuntimeUnavailable(click.ClickException):
     """ONNX Runtime for browsers cannot be had."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path, PurePosixPath
 
+import click
 import fsspec
 
 from mnist_vae.data.atomic import move, partial_beside
@@ -40,7 +41,7 @@ def check_target(folder: Path) -> None:
     """Refuse a folder that holds anything but an earlier page, as its marker lists it.
 
     Raises:
-        FileExistsError: It does, or the command runs in it.
+        click.ClickException: It does, or the command runs in it.
     """
     folder = folder.resolve()
     marker = folder / _MARKER
@@ -51,7 +52,7 @@ def check_target(folder: Path) -> None:
         received = "the one that this command runs in"
     elif other is None:
         return
-    raise FileExistsError(
+    raise click.ClickException(
         f"The page is not written to {folder}: expected a folder that is not there, is empty or "
         f"holds an earlier page alone, received {received}; name another folder."
     )
@@ -78,7 +79,7 @@ def build_site(
         seed: Of the sample, where there are more.
 
     Raises:
-        FileExistsError: The folder holds other files.
+        click.ClickException: The folder holds other files.
     """
     target = folder.resolve()
     disk = fsspec.filesystem("file")

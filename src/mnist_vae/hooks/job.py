@@ -84,7 +84,7 @@ class Jobs:
         """
         loader = context.config_loader
         self._data = Path(context.project_path) / loader["globals"]["data"]
-        self._parameters = loader["parameters"]  # which `ParameterCheck` looks at
+        self._parameters = loader["parameters"]  # which `Preflight` looks at
         try:
             webhook = loader["credentials"].get("webhook") or {}
         except MissingConfigException:

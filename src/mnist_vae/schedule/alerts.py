@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from mnist_vae.params import ParameterError, Parameters, check_parameters
+from mnist_vae import failures
+from mnist_vae.config import loader_of
+from mnist_vae.params import check_parameters
 from mnist_vae.schedule.commands import environment, render
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def _turn(_: click.Context, __: click.Parameter, value: str) -> tuple[str, int]:
     return value, seconds
 
 
-@click.command()
+@click.command(cls=failures.Command)
 @environment
 @click.option(
     "--turn",
@@ -67,7 +69,8 @@ def alerts(
     disk_free: int,
 ) -> None:
     """Print alert rules for Prometheus."""
-    name = _parameters(project, env).monitoring.project
+    conf = str(project.project_path / "conf")
+    name = check_parameters(loader_of(conf, env)["parameters"]).monitoring.project
     turns = {"retraining": turn, "scoring": scoring_turn}
     rules = [render("alerts.yml", project=name, disk_free=str(disk_free))]
     rules += [
@@ -83,19 +86,3 @@ def alerts(
         if seconds
     ]
     click.echo("".join(rules), nl=False)
-
-
-def _parameters(project: ProjectMetadata, env: str) -> Parameters:
-    """Return the parameters of this environment.
-
-    Raises:
-        click.ClickException: They are wrong.
-    """
-    from mnist_vae.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
-
-    arguments: dict[str, Any] = {**CONFIG_LOADER_ARGS, "env": env}
-    loader = CONFIG_LOADER_CLASS(str(project.project_path / "conf"), **arguments)
-    try:
-        return check_parameters(loader["parameters"])
-    except ParameterError as error:
-        raise click.ClickException(str(error)) from error

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from mnist_vae import failures
+from mnist_vae import config, failures
 from mnist_vae.jobs.records import Outcome
 from mnist_vae.schedule import checks
 
@@ -60,33 +60,14 @@ JOBS = {
 }
 
 
-class _ScheduleGroup(click.Group):
-    """Commands that end in one sentence where something is wrong, such as a file or a folder."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            raise click.ClickException(failures.sentence(error)) from error
-
-
-@click.group(cls=_ScheduleGroup)
+@click.group()
 def schedule() -> None:
     """Write what a scheduler needs to run a job, with the paths of this project."""
 
 
-def _existing(context: click.Context, _: click.Parameter, env: str) -> str:
+def _existing(context: click.Context, _: click.Parameter, env: str) -> str | None:
     """Refuse an environment that is not there: else the first run would, at night."""
-    conf = context.obj.project_path / "conf"
-    environments = sorted(path.name for path in conf.iterdir() if path.is_dir())
-    if env not in environments:
-        raise click.BadParameter(
-            f"there is no such environment: expected one of {', '.join(environments)}, received "
-            f"{env}; name a folder of {conf}."
-        )
-    return env
+    return config.check_environment(str(context.obj.project_path / "conf"), env)
 
 
 environment = click.option(
@@ -107,7 +88,7 @@ calendar_of_cron = click.option(
 )
 
 
-@schedule.command()
+@schedule.command(cls=failures.Command)
 @job
 @environment
 @click.option(
@@ -147,7 +128,7 @@ def systemd(
         _write(folder / name, text)
 
 
-@schedule.command()
+@schedule.command(cls=failures.Command)
 @job
 @environment
 @calendar_of_cron
@@ -166,7 +147,7 @@ def cron(project: ProjectMetadata, pipeline: str, env: str, calendar: str | None
     click.echo(line, nl=False)
 
 
-@schedule.command()
+@schedule.command(cls=failures.Command)
 @job
 @environment
 @calendar_of_cron
@@ -200,7 +181,7 @@ def airflow(
     _write(folder / f"mnist_vae_{pipeline}.py", dag)
 
 
-@schedule.command()
+@schedule.command(cls=failures.Command)
 @job
 @environment
 @calendar_of_cron

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import signal
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,29 +16,9 @@ from mnist_vae import failures
 from mnist_vae.data.fingerprints import json_fingerprint
 
 
-class _SweepCommand(click.Command):
-    """A command that ends in one sentence, whatever it ends with."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit):
-            raise
-        except KeyboardInterrupt:
-            click.echo("Error: The sweep was interrupted; run the same command to go on.", err=True)
-            raise click.exceptions.Exit(130) from None
-        except Timeout as error:
-            raise click.ClickException(
-                "Another sweep works in this folder: expected none, received its lock "
-                f"{error.lock_file}; wait for it, or name another folder with --name."
-            ) from error
-        except Exception as error:
-            raise click.ClickException(failures.sentence(error)) from error
-
-
 @click.command(
-    cls=_SweepCommand, params=[each for each in kedro_run.params if each.name in ("env", "params")]
+    cls=failures.Command,
+    params=[each for each in kedro_run.params if each.name in ("env", "params")],
 )
 @click.option(
     "--over",
@@ -87,7 +67,7 @@ def sweep(
     for changes in [{"seed": seed} for seed in numbers] + grid_of(space):
         members.parameters(changes)
     members.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(members.folder / "sweep.lock", timeout=0), contextlib.closing(members):
+    with _lock(members.folder / "sweep.lock"), contextlib.closing(members):
 
         def start(setting: dict[str, Any]) -> list[Any]:
             return [members.start(setting, seed) for seed in numbers]
@@ -109,3 +89,18 @@ def sweep(
     click.echo(f"{to_text(table)}\n\nTable, members and plots are in {members.folder}.")
     if table["failed"].any():
         raise click.exceptions.Exit(1)
+
+
+def _lock(path: Path) -> contextlib.AbstractContextManager[Any]:
+    """Return the lock of the folder, taken.
+
+    Raises:
+        click.ClickException: Another sweep has it.
+    """
+    try:
+        return FileLock(path).acquire(timeout=0)
+    except Timeout as error:
+        raise click.ClickException(
+            "Another sweep works in this folder: expected none, received its lock "
+            f"{path}; wait for it, or name another folder with --name."
+        ) from error

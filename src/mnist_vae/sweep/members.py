@@ -19,11 +19,10 @@ import click
 from kedro.framework.project import settings
 from omegaconf import OmegaConf
 
-from mnist_vae import conf_source, failures
-from mnist_vae.config import DATA_FOLDER
+from mnist_vae import failures
+from mnist_vae.config import DATA_FOLDER, check_configuration, check_environment, loader_of
 from mnist_vae.data.atomic import write_json
 from mnist_vae.data.fingerprints import json_fingerprint, result_fingerprints
-from mnist_vae.hooks.parameters import check_configuration
 from mnist_vae.sweep.table import BASE, FIGURES, LOSS
 
 
@@ -41,7 +40,7 @@ class Sweep:
     def __init__(self, project: Path, name: str, env: str | None, params: Any, jobs: int) -> None:
         self._project, self._params = project, params
         self._conf = str(project / settings.CONF_SOURCE)
-        self._env = conf_source.check_environment(self._conf, env)
+        self._env = check_environment(self._conf, env)
         self._data = project / str(self._loader({})["globals"]["data"])
         self.folder = self._data / "sweeps" / name
         self.base = self.parameters({})
@@ -132,8 +131,7 @@ class Sweep:
         return OmegaConf.to_container(OmegaConf.merge(self._params, changes))
 
     def _loader(self, given: Any) -> Any:
-        loader: Any = settings.CONFIG_LOADER_CLASS
-        return loader(self._conf, self._env, given, **settings.CONFIG_LOADER_ARGS)
+        return loader_of(self._conf, self._env, given)
 
 
 def _pin(threads: itertools.count[int]) -> None:

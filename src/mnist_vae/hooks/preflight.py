@@ -1,4 +1,4 @@
-"""The hook that looks at what a run will read, before any node runs."""
+"""The hook that looks at what a run asks for and will read, before any node runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io.core import AbstractVersionedDataset, DatasetError
 
+from mnist_vae.config import check_configuration
 from mnist_vae.data.idx import IdxDataset
 from mnist_vae.data.keras_model import KerasModelDataset
 from mnist_vae.encoding.batches import EngineError
@@ -17,7 +18,7 @@ from mnist_vae.encoding.engines import check_engine
 from mnist_vae.jobs.in_use import ReleaseFileDataset
 from mnist_vae.jobs.job import JOB_PIPELINES, JOBS
 from mnist_vae.jobs.names import in_environment
-from mnist_vae.params import ModelParams, check_parameters
+from mnist_vae.params import ModelParams, ParameterError, Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,16 +30,26 @@ if TYPE_CHECKING:
 _MODELS = ("encoder", "decoder")
 
 
-class InputCheck:
-    """Refuse a run without its inputs, or with a model that is not the one that was asked for.
+class Preflight:
+    """Refuse a run with wrong parameters, without its inputs, or with another model than it names.
 
-    The jobs about the model in service are left alone: their nodes say what they lack.
+    Kedro checks the groups of parameters that the nodes of the run take; this checks all of them.
+    The jobs about the model in service are asked for no inputs: their nodes say what they lack.
     """
 
-    @hook_impl
+    _parameters: Parameters
+
+    @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Remember the parameters, which `ParameterCheck` looks at."""
-        self._parameters = context.config_loader["parameters"]
+        """Check the parameters as they are after environment and `--params`.
+
+        Raises:
+            click.ClickException: A parameter is wrong.
+        """
+        try:
+            self._parameters = check_configuration(context.config_loader)
+        except ParameterError as error:
+            raise click.ClickException(str(error)) from error
 
     @hook_impl
     def before_pipeline_run(
@@ -60,7 +71,7 @@ class InputCheck:
         _check_versions(run_params["load_versions"] or (), catalog)
         if "params:embedding" in pipeline.inputs():
             try:
-                check_engine(check_parameters(self._parameters).embedding)
+                check_engine(self._parameters.embedding)
             except EngineError as error:
                 raise click.ClickException(str(error)) from error
         names = set(run_params["pipeline_names"] or ())
@@ -74,7 +85,7 @@ class InputCheck:
         asked = (run_params["runtime_params"] or {}).get("model") or {}
         models = [name for name in _MODELS if name in inputs and catalog.exists(name)]
         if models:
-            _check_model(check_parameters(self._parameters).model, asked, models[0], catalog, env)
+            _check_model(self._parameters.model, asked, models[0], catalog, env)
 
 
 def _check_versions(names: Iterable[str], catalog: CatalogProtocol[Any, Any]) -> None:

@@ -1,0 +1,198 @@
+"""What a run is refused for before any node runs: wrong parameters, a missing input."""
+
+import re
+from types import SimpleNamespace
+
+import click
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro.io import DatasetNotFoundError
+
+from mnist_vae.config import loader_of
+from mnist_vae.hooks.preflight import Preflight
+from tests.conftest import run
+from tests.retrainings import retrain
+
+
+def refused(project, pipeline, **params):
+    with pytest.raises(click.ClickException) as error:
+        run(project, pipeline, **params)
+    return error.value.message
+
+
+def test_another_backend_of_keras_is_refused_before_any_work(project, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    message = "expected KERAS_BACKEND to be tensorflow, received torch; leave it out."
+    assert refused(project, "data").endswith(message)
+    assert not list((project / "data/test").rglob("*.parquet"))
+
+
+def test_reporting_without_its_inputs_names_them_their_paths_and_what_to_run_first(project):
+    message = refused(project, "reporting")
+    assert message.startswith("The inputs of the run are not there: expected latent_embeddings (")
+    for path in (
+        "07_model_output/latent_embeddings.parquet",
+        "06_models/training_history.parquet",
+        "06_models/training_summary.json",
+    ):
+        assert str(project / "data/test" / path) in message
+    assert message.endswith("run `kedro run --pipelines training,embedding --env test` first.")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "first"), [("generation", "training"), ("embedding", "training")]
+)
+def test_of_two_pipelines_that_one_is_named_which_does_the_work_of_both(project, pipeline, first):
+    assert refused(project, pipeline).endswith(
+        f"run `kedro run --pipelines {first} --env test` first."
+    )
+
+
+def test_a_version_of_an_entry_that_has_none_is_refused(project):
+    bootstrap_project(project)
+    with (
+        KedroSession.create(project, env="test") as session,
+        pytest.raises(click.ClickException) as error,
+    ):
+        session.run(pipeline_names=["generation"], load_versions={"encoder": "2026"})
+    assert error.value.message.startswith(
+        "`--load-versions` names encoder: expected an entry with `versioned: true`, received one "
+    )
+
+
+def test_new_images_that_nobody_gave_are_asked_for(project):
+    message = refused(project, "embedding_of_new_images")
+    assert message.startswith("There is no file ")
+    assert "new_images.idx3-ubyte.gz: expected an IDX file there" in message
+    assert "save one with `IdxDataset(filepath=...).save(array)`" in message
+
+
+def test_a_scoring_without_a_model_says_in_its_line_what_to_run_first(project):
+    line = retrain(project, "scoring")
+    assert (line["outcome"], line["exit_code"]) == ("failed", 1)
+    assert line["reason"].startswith("The inputs of the run are not there: expected decoder (")
+    assert line["reason"].endswith("run `kedro run --pipelines training --env test` first.")
+
+
+def test_a_scoring_is_not_asked_for_another_model_than_there_is(copied):
+    line = retrain(copied, "scoring", **{"model.latent_dim": 7})
+    assert line["outcome"] == "failed"
+    assert line["reason"].startswith("Parameter `model.latent_dim` contradicts the model")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("latent_dim: 5", "`model.latent_dim` .* expected 2, received 5; take it out of conf"),
+        ("hidden_units: [64]", r"`model.hidden_units` .* expected \[512, 256\], received \[64\]"),
+        ("reconstruction: mse", "`model.reconstruction` .* expected binary_crossentropy"),
+    ],
+)
+@pytest.mark.parametrize("pipeline", ["generation", "embedding", "evaluation"])
+def test_a_model_of_other_parameters_than_those_in_conf_is_refused(copied, given, words, pipeline):
+    (copied / "conf/test/parameters_model.yml").write_text(f"model: {{{given}}}\n")
+    assert re.search(f"^Parameter {words}", refused(copied, pipeline))
+
+
+def test_what_conf_says_of_the_beginning_of_a_training_contradicts_no_model(copied):
+    (copied / "conf/test/parameters_model.yml").write_text(
+        "model: {decoder_initialization: glorot, latent_dim: 2}\n"
+    )
+    run(copied, "generation")
+
+
+def test_a_version_of_an_entry_that_is_not_there_is_refused(project):
+    bootstrap_project(project)
+    with (
+        KedroSession.create(project, env="test") as session,
+        pytest.raises(DatasetNotFoundError, match=r"\[encodr\] are not found in the catalog"),
+    ):
+        session.run(pipeline_names=["generation"], load_versions={"encodr": "2026"})
+
+
+def check(project, globals_="", group="source", **values):
+    (project / "conf/local/globals.yml").write_text(globals_)
+    given = {group: values} if values else {}
+    loader = loader_of(str(project / "conf"), None, given)
+    Preflight().after_context_created(SimpleNamespace(config_loader=loader))
+    return loader
+
+
+@pytest.mark.parametrize(
+    "globals_", ["", "source:", "source: {folder: }", "source: {folder: /mine}"]
+)
+def test_a_folder_in_the_globals_may_be_named_or_left_open(project, globals_):
+    check(project, globals_)
+    check(project, globals_, folder="/other")
+    check(project, globals_, order=["sample", "folder"])
+
+
+@pytest.mark.parametrize(
+    ("globals_", "source", "message"),
+    [
+        ("source: {foldr: /mine}", {}, "`source.foldr` is unknown: allowed are folder, order"),
+        ("source: {folder: ''}", {}, "`source.folder` is wrong: .* at least 1 character"),
+        ("source: {folder: /mine}", {"order": ["sample"]}, "received the folder /mine and the or"),
+        ("", {"folder": "/mine", "order": ["mirrors"]}, "received the folder /mine and the order"),
+        ("", {"folder": None}, "`source.folder` is wrong: .* a valid string, received None"),
+    ],
+)
+def test_a_wrong_or_contradictory_source_is_refused_wherever_it_is_said(
+    project, globals_, source, message
+):
+    with pytest.raises(click.ClickException, match=message):
+        check(project, globals_, **source)
+
+
+@pytest.mark.parametrize(
+    ("globals_", "given", "message"),
+    [
+        ("streaming: {above_images: -1}", {}, "`streaming.above_images` is wrong: .* received -1"),
+        ("streaming: {above: 1}", {}, "`streaming.above` is unknown: allowed are above_images"),
+        ("", {"above_images": "many"}, "`streaming.above_images` is wrong: .* received 'many'"),
+    ],
+)
+def test_a_wrong_limit_of_streaming_is_refused_wherever_it_is_said(
+    project, globals_, given, message
+):
+    with pytest.raises(click.ClickException, match=message):
+        check(project, globals_, "streaming", **given)
+
+
+@pytest.mark.parametrize("limit", [0, 5, None])
+def test_the_limit_of_streaming_reaches_the_catalog_from_globals_and_for_one_run(project, limit):
+    written = "null" if limit is None else limit
+    globals_ = f"streaming: {{above_images: {written}}}"
+    for given in ({}, {"above_images": limit}):
+        loader = check(project, globals_ if not given else "", "streaming", **given)
+        catalog = loader["catalog"]
+        for name in ("images", "train_images", "validation_images", "test_images"):
+            assert catalog[name]["memory_images"] == limit, name
+        assert catalog["latent_embeddings"]["memory_rows"] == limit
+        assert "memory_images" not in catalog["archive_images"]
+
+
+@pytest.mark.parametrize(
+    ("name", "home"), [("source", "globals.yml or in --params"), ("data_folder", "as `data` in")]
+)
+def test_a_place_in_a_parameter_file_is_refused(project, name, home):
+    value = {"source": "{order: [sample]}", "data_folder": "/mine"}[name]
+    (project / "conf/local/parameters.yml").write_text(f"{name}: {value}")
+    with pytest.raises(click.ClickException, match=f"`{name}` is in a parameter file.*{home}"):
+        check(project)
+
+
+@pytest.mark.parametrize("folder", ["", None, 3])
+def test_a_data_folder_is_a_path(project, folder):
+    loader = loader_of(str(project / "conf"), None, {"data_folder": folder})
+    with pytest.raises(click.ClickException, match="`data_folder` is wrong"):
+        Preflight().after_context_created(SimpleNamespace(config_loader=loader))
+
+
+def test_a_job_tells_of_a_named_folder_that_is_not_there(project):
+    line = retrain(project, **{"source.folder": str(project / "typo")})
+    assert (line["outcome"], line["exit_code"]) == ("failed", 1)
+    assert f"received {project}/typo, which is no folder" in line["reason"]
+    assert not list(project.rglob("*.parquet")), "nothing was done"
+    assert not (project / "typo").exists()
