@@ -24,11 +24,9 @@ _DURATION = re.compile("".join(rf"(?:(?P<{unit}>\d{{1,6}}){unit})?" for unit in 
 
 def _turn(_: click.Context, __: click.Parameter, value: str) -> tuple[str, int]:
     """Return the time between two runs as it was given, and its seconds: 0 for `never`."""
-    if value == NEVER:
-        return value, 0
     match = _DURATION.fullmatch(value)
     seconds = sum(int(n) * _UNITS[u] for u, n in match.groupdict("0").items()) if match else 0
-    if not seconds:
+    if not seconds and value != NEVER:
         raise click.BadParameter(
             "it is not the time between two runs: expected a duration as Prometheus writes it, "
             f"such as 7d, 1h or 1d12h, or `{NEVER}` for a job that is not scheduled, received "
@@ -44,14 +42,14 @@ def _turn(_: click.Context, __: click.Parameter, value: str) -> tuple[str, int]:
     callback=_turn,
     default="7d",
     show_default=True,
-    help=f"Time between two runs of the retraining, such as 7d or 1d12h; or `{NEVER}`.",
+    help=f"Time between two runs of the retraining, such as 7d or 1d12h, or `{NEVER}`.",
 )
 @click.option(
     "--scoring-turn",
     callback=_turn,
     default="1h",
     show_default=True,
-    help=f"Time between two runs of the scoring; `{NEVER}` where it is not scheduled.",
+    help=f"Time between two runs of the scoring, or `{NEVER}`.",
 )
 @click.option(
     "--disk-free",
@@ -71,18 +69,15 @@ def alerts(
     """Print alert rules for Prometheus."""
     conf = str(project.project_path / "conf")
     name = check_parameters(loader_of(conf, env)["parameters"]).monitoring.project
-    turns = {"retraining": turn, "scoring": scoring_turn}
-    rules = [render("alerts.yml", project=name, disk_free=str(disk_free))]
-    rules += [
-        render(
-            "alerts_job.yml",
-            project=name,
-            pipeline=pipeline,
-            turn=given,
-            seconds=str(seconds),
-            grace=f"{min(seconds, _HOUR)}s",
-        )
-        for pipeline, (given, seconds) in turns.items()
-        if seconds
-    ]
-    click.echo("".join(rules), nl=False)
+    click.echo(render("alerts.yml", project=name, disk_free=str(disk_free)), nl=False)
+    for pipeline, (given, seconds) in {"retraining": turn, "scoring": scoring_turn}.items():
+        if seconds:
+            rules = render(
+                "alerts_job.yml",
+                project=name,
+                pipeline=pipeline,
+                turn=given,
+                seconds=str(seconds),
+                grace=f"{min(seconds, _HOUR)}s",
+            )
+            click.echo(rules, nl=False)

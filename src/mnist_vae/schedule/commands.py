@@ -1,4 +1,7 @@
-"""The commands of `kedro schedule`, which write what runs a job on a schedule."""
+"""The commands of `kedro schedule`, which write what runs a job on a schedule.
+
+What a scheduler would refuse at night, or take for another path, is refused here.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ import json
 import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +23,6 @@ import click
 
 from mnist_vae import config, failures
 from mnist_vae.jobs.records import Outcome
-from mnist_vae.schedule import checks
 
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
@@ -25,39 +30,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scheduled:
-    """What schedulers are told of one job.
+    """A job as schedulers see it.
 
     Attributes:
         title: What it is, for people.
         systemd: When it runs, as systemd.time(7) has it.
-        cron: Alike, as cron has it.
-        final: The outcomes that the same data would come to again, so that a person should look.
-        final_why: They in words.
+        cron: The same as cron has it.
     """
 
     title: str
     systemd: str
     cron: str
-    final: tuple[Outcome, ...]
-    final_why: str
 
 
 JOBS = {
-    "retraining": Scheduled(
-        title="Retraining of the VAE",
-        systemd="Sun 03:00",
-        cron="0 3 * * 0",
-        final=(Outcome.BAD_DATA, Outcome.STALLED),
-        final_why="Bad data, or candidates that are kept out for the same drifted batches",
-    ),
-    "scoring": Scheduled(
-        title="Embedding of new batches by the VAE",
-        systemd="hourly",
-        cron="0 * * * *",
-        final=(Outcome.BAD_DATA,),
-        final_why="Bad data",
-    ),
+    "retraining": Scheduled("Retraining of the VAE", "Sun 03:00", "0 3 * * 0"),
+    "scoring": Scheduled("Embedding of new batches by the VAE", "hourly", "0 * * * *"),
 }
+
+# Quotes, backslashes and braces are read differently by each scheduler, and a control character or
+# a byte that is not UTF-8 by none.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\"'\\{}]|\s\Z")
+_SHORT = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")  # that all of them know
+_ITEM = r"(\*|\w+(-\w+)?)(/[1-9]\d?)?"
+_FIELD = re.compile(rf"{_ITEM}(,{_ITEM})*", re.ASCII)
+_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))  # minute, hour, day, month, weekday
 
 
 @click.group()
@@ -65,13 +62,42 @@ def schedule() -> None:
     """Write what a scheduler needs to run a job, with the paths of this project."""
 
 
-def _existing(context: click.Context, _: click.Parameter, env: str) -> str | None:
+def _environment(context: click.Context, _: click.Parameter, env: str) -> str | None:
     """Refuse an environment that is not there: else the first run would, at night."""
     return config.check_environment(str(context.obj.project_path / "conf"), env)
 
 
+def _cron_calendar(_: click.Context, __: click.Parameter, calendar: str | None) -> str | None:
+    if calendar is None or calendar in _SHORT:
+        return calendar
+    fields = re.split(" +", calendar)
+    if len(fields) == len(_RANGES) and all(map(_is_field, fields, _RANGES)):
+        return calendar
+    raise click.BadParameter(
+        "it is no calendar: expected minute, hour, day, month and weekday as cron has them, such "
+        f"as `0 3 * * 0`, or one of {', '.join(_SHORT)}, received {calendar!r}; correct it."
+    )
+
+
+def _is_field(text: str, ends: tuple[int, int]) -> bool:
+    numbers = map(int, re.findall(r"(?<![/\w])\d+", text))
+    return bool(_FIELD.fullmatch(text)) and all(ends[0] <= n <= ends[1] for n in numbers)
+
+
+def _systemd_calendar(_: click.Context, __: click.Parameter, calendar: str | None) -> str | None:
+    if calendar is None:
+        return None
+    wrong = _UNSAFE.search(calendar) or not calendar
+    if wrong or _analyzed("calendar", "--", calendar).returncode:
+        raise click.BadParameter(
+            "it is no calendar: expected one as systemd.time(7) has it, such as `Sun 03:00`, "
+            f"received {calendar!r}; try yours with `systemd-analyze calendar`."
+        )
+    return calendar
+
+
 environment = click.option(
-    "--env", default="prod", show_default=True, callback=_existing, help="Kedro's environment."
+    "--env", default="prod", show_default=True, callback=_environment, help="Kedro's environment."
 )
 job = click.option(
     "--pipeline",
@@ -82,7 +108,7 @@ job = click.option(
 )
 calendar_of_cron = click.option(
     "--calendar",
-    callback=checks.cron_calendar,
+    callback=_cron_calendar,
     show_default="0 3 * * 0, and 0 * * * * for scoring",
     help="When: minute, hour, day, month and weekday, as cron has them.",
 )
@@ -93,7 +119,7 @@ calendar_of_cron = click.option(
 @environment
 @click.option(
     "--calendar",
-    callback=checks.systemd_calendar,
+    callback=_systemd_calendar,
     show_default="Sun 03:00, and hourly for scoring",
     help="When, as systemd.time(7) has it.",
 )
@@ -109,21 +135,19 @@ def systemd(
     project: ProjectMetadata, pipeline: str, env: str, calendar: str | None, folder: Path
 ) -> None:
     """Write a service and its timer, as units of your user."""
-    title = JOBS[pipeline].title
-    command = _command(pipeline, env)
-    checks.check_folder_of_unit(str(project.project_path))
-    checks.check_program_of_unit(command[0])
+    job = JOBS[pipeline]
+    program, *arguments = _command(project, pipeline, env)
     service = render(
         "job.service",
-        title=title,
+        title=job.title,
         project=str(project.project_path).replace("%", "%%"),
         # The colon, which systemd takes within the quotes, leaves every $ as it is.
-        command=" ".join(map(_quoted_for_systemd, [f":{command[0]}", *command[1:]])),
+        command=" ".join([f'":{program}"'.replace("%", "%%"), *arguments]),
         locked=str(Outcome.LOCKED.exit_code),
     )
-    timer = render("job.timer", title=title, calendar=calendar or JOBS[pipeline].systemd)
+    timer = render("job.timer", title=job.title, calendar=calendar or job.systemd)
     units = {f"mnist-vae-{pipeline}.service": service, f"mnist-vae-{pipeline}.timer": timer}
-    checks.check_units(units)
+    _verify(units)
     for name, text in units.items():
         _write(folder / name, text)
 
@@ -135,14 +159,14 @@ def systemd(
 @click.pass_obj
 def cron(project: ProjectMetadata, pipeline: str, env: str, calendar: str | None) -> None:
     """Print a line for your crontab."""
-    folder = shlex.quote(str(project.project_path))
-    command = f"cd {folder} && {shlex.join(_command(pipeline, env))}"
-    checks.check_line(command)
+    job = JOBS[pipeline]
+    command = shlex.join(_command(project, pipeline, env))
     line = render(
         "crontab",
-        title=JOBS[pipeline].title,
-        calendar=calendar or JOBS[pipeline].cron,
-        command=command.replace("%", r"\%"),  # a bare % is a line's end to cron
+        title=job.title,
+        calendar=calendar or job.cron,
+        # A bare % is a line's end to cron.
+        command=f"cd {shlex.quote(str(project.project_path))} && {command}".replace("%", r"\%"),
     )
     click.echo(line, nl=False)
 
@@ -163,20 +187,15 @@ def airflow(
     project: ProjectMetadata, pipeline: str, env: str, calendar: str | None, folder: Path
 ) -> None:
     """Write a DAG for Apache Airflow 3."""
-    scheduled = JOBS[pipeline]
-    command = _command(pipeline, env)
-    for path in (str(project.project_path), command[0]):
-        checks.check_line(path)
+    job = JOBS[pipeline]
     dag = render(
         "airflow_dag.py.template",
-        title=scheduled.title,
+        title=job.title,
         pipeline=pipeline,
         project=_literal(str(project.project_path)),
-        command=_literal(command),
-        calendar=_literal(calendar or scheduled.cron),
-        nothing_new=Outcome.NOTHING_NEW,
-        final=_literal(sorted(outcome.exit_code for outcome in scheduled.final)),
-        final_why=scheduled.final_why,
+        command=_literal(shlex.join(_command(project, pipeline, env))),
+        calendar=_literal(calendar or job.cron),
+        locked=str(Outcome.LOCKED.exit_code),
     )
     _write(folder / f"mnist_vae_{pipeline}.py", dag)
 
@@ -199,26 +218,63 @@ def kubernetes(pipeline: str, env: str, calendar: str | None, image: str) -> Non
     click.echo(manifest, nl=False)
 
 
-def _command(pipeline: str, env: str) -> list[str]:
-    """Return the one command that every scheduler runs."""
-    kedro = Path(sys.executable).with_name("kedro")
-    return [str(kedro), *_arguments(pipeline, env)]
+def _command(project: ProjectMetadata, pipeline: str, env: str) -> list[str]:
+    """Return the one command that every scheduler runs.
+
+    Raises:
+        click.ClickException: Its path, or that of the project, is not safe in a scheduler's file.
+    """
+    kedro = str(Path(sys.executable).with_name("kedro"))
+    for path in (kedro, str(project.project_path)):
+        if _UNSAFE.search(path):
+            raise click.ClickException(
+                "A path cannot be scheduled: expected no quote, backslash, brace or control "
+                f"character, no white space at its end, and UTF-8, received {path!r}; move the "
+                "project or its environment."
+            )
+    return [kedro, *_arguments(pipeline, env)]
 
 
 def _arguments(pipeline: str, env: str) -> list[str]:
     return ["run", "--pipelines", pipeline, "--env", env]
 
 
-def _quoted_for_systemd(word: str) -> str:
-    """Return `word` as systemd takes it for one."""
-    word = word.replace("%", "%%")
-    if re.fullmatch(r"[\w./:%$-]+", word):
-        return word
-    escaped = word.replace("\\", r"\\").replace('"', r"\"")
-    return f'"{escaped}"'
+def _verify(units: dict[str, str]) -> None:
+    """Have systemd look at the units, where it is installed.
+
+    Args:
+        units: Their texts, by the names of their files.
+
+    Raises:
+        click.ClickException: It would not start them.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder, name) for name in units]
+        for path, text in zip(paths, units.values(), strict=True):
+            path.write_text(text, encoding="utf-8")
+        finished = _analyzed("--user", "verify", *map(str, paths), XDG_RUNTIME_DIR=folder)
+    lines = (finished.stdout + finished.stderr).replace(f"{folder}/", "").splitlines()
+    problems = [line for line in lines if line.startswith(tuple(units))]  # not of other units
+    if finished.returncode and problems:
+        raise click.ClickException(
+            "systemd would not start the units: expected `systemd-analyze verify` to find nothing "
+            f"wrong, received {'; '.join(problems)}; nothing was written."
+        )
 
 
-def _literal(value: str | list[str] | list[int]) -> str:
+def _analyzed(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Return what `systemd-analyze` says; where it is not installed, nothing is wrong."""
+    command = [shutil.which("systemd-analyze") or "true", *arguments]
+    return subprocess.run(  # noqa: S603 - the system's own program
+        command,
+        env={**os.environ, **variables},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def _literal(value: str | list[str]) -> str:
     """Return `value` as a literal that YAML and Python share."""
     return json.dumps(value, ensure_ascii=False)
 
