@@ -33,13 +33,11 @@ BATCH_SIZE = 1024
 
 def pass_over(folder: Path, count: int) -> Any:
     """Return what yields the rows of `count` images, batch by batch, each time it is called."""
-    from mnist_vae.data.images import StoredModelInput
+    from mnist_vae.data.images import ImageSet
     from mnist_vae.encoding.batches import image_rows
 
     pixels = np.concatenate(read_images(folder))
-    images = StoredModelInput(
-        pixels, image_id=np.arange(len(pixels)), split=np.full(len(pixels), "train")
-    )
+    images = ImageSet(pixels, image_id=np.arange(len(pixels)), split=np.full(len(pixels), "train"))
     rows = list(image_rows(images, BATCH_SIZE, latent_dim=2, seed=1, labelled=False))
 
     def batches() -> Iterator[Any]:

@@ -34,7 +34,7 @@ def files_of(folder: Path, small: bool) -> Any:
         pixels = pixels[:500]
     n = len(pixels)
     images = ImageSet(
-        pixels=pixels.reshape(-1, 28, 28), image_id=np.arange(n), split=np.full(n, "train")
+        pixels=pixels.reshape(-1, 784), image_id=np.arange(n), split=np.full(n, "train")
     )
     return dataclasses.replace(make_files(n), images=[images])
 

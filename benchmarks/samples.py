@@ -63,7 +63,7 @@ def train_classifier(images: Any, seed: int, small: bool) -> Any:
     rate = keras.optimizers.schedules.CosineDecay(0.003, epochs * -(-len(images) // 128))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
-    model.fit(images.grey(), images.label, batch_size=128, epochs=epochs, verbose=0)
+    model.fit(images.pixels, images.label, batch_size=128, epochs=epochs, verbose=0)
     return model
 
 
@@ -109,7 +109,7 @@ def makers_of(model: Any, train_images: Any, n_images: int, seed: int) -> dict[s
         return lambda repeat: decoded(sampler.sample(n_images, seed + repeat).z)
 
     return {
-        "training images": lambda repeat: (None, real(repeat).grey()),
+        "training images": lambda repeat: (None, real(repeat).pixels),
         "posteriors of training images": lambda repeat: decoded(
             posterior_draws(model, real(repeat), (seed, 3, repeat))
         ),
@@ -133,7 +133,7 @@ def measure(folder: Path, seed: int, small: bool) -> tuple[float, dict[str, dict
 
     train, validation, test = read_splits(folder, seed, 1000 if small else None)
     classifier = train_classifier(train, seed, small)
-    _, accuracy = classifier.evaluate(test.grey(), test.label, verbose=0)
+    _, accuracy = classifier.evaluate(test.pixels, test.label, verbose=0)
     hidden = keras.Model(classifier.input, classifier.get_layer("features").output)
 
     def features(grey: NDArray[np.uint8]) -> Floats:
@@ -141,7 +141,7 @@ def measure(folder: Path, seed: int, small: bool) -> tuple[float, dict[str, dict
 
     n_images = min(len(test), len(train) // REPEATS)
     test = test.at_most(n_images, seed)
-    real = features(test.grey())
+    real = features(test.pixels)
     found: dict[str, dict[str, Any]] = {}
     for latent_dim, epochs in MODELS.items():
         model = train_model(train, validation, seed, latent_dim, epochs, small)

@@ -68,12 +68,12 @@ def finished_catalog(finished_project: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def make_images() -> Callable[..., ImageSet]:
-    """A maker of image sets with random pixels, as the model takes them."""
+    """A maker of image sets with random pixels."""
 
     def make(n: int = 20, split: str = "train", first_id: int = 0, labelled: bool = True):
         random = np.random.default_rng(first_id)
         return ImageSet(
-            pixels=(random.integers(0, 256, (n, 784)) / 255).astype(np.float32),
+            pixels=random.integers(0, 256, (n, 784)).astype(np.uint8),
             image_id=np.arange(first_id, first_id + n),
             split=np.full(n, split),
             label=np.arange(n, dtype=np.uint8) % 10 if labelled else None,

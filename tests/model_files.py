@@ -51,7 +51,7 @@ def make_files(
     table["model_version"] = "v1"
     images = [
         ImageSet(
-            pixels=np.repeat((rows % 251).astype(np.uint8), 784).reshape(-1, 28, 28),
+            pixels=np.repeat((rows % 251).astype(np.uint8), 784).reshape(-1, 784),
             image_id=rows,
             split=split[rows],
             label=label[rows] if labelled else None,

@@ -65,12 +65,12 @@ def splits():
     label = np.arange(400, dtype=np.uint8) % 10
     ink = random.random((400, 28, 28)) < (label[:, None, None] + 1) / 20
     pixels = np.where(ink, random.integers(0, 256, ink.shape), 0).astype(np.uint8)
-    images = ImageSet(pixels, np.arange(400), np.full(400, "train"), label)
+    images = ImageSet(pixels.reshape(-1, 784), np.arange(400), np.full(400, "train"), label)
     return split_images(images, SplitParams(), 42)
 
 
 def checksum(images):
-    return f"{zlib.crc32(images.image_id.tobytes() + images.grey().tobytes()):08x}"
+    return f"{zlib.crc32(images.image_id.tobytes() + images.pixels.tobytes()):08x}"
 
 
 def test_the_images_that_a_model_is_made_of_are_those_of_the_recipe_version(splits):

@@ -14,7 +14,6 @@ from mnist_vae.data.backup import TrainingBackup
 from mnist_vae.data.fingerprints import fingerprint, recipe_fingerprints
 from mnist_vae.data.images import ImageSet
 from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.data.streamed import StreamedImages
 from mnist_vae.params import ModelParams, TrainingParams
 
 
@@ -94,17 +93,16 @@ def train(
 
     started_from = data_manifest.get("started_from")
     images = {"train": train_images.digest(), "validation": validation_images.digest()}
-    fed, validated = train_images.feed(), validation_images.feed()
     identity = {
         **recipe_fingerprints(model=model_params, training=training_params, seed=seed),
-        "data": " ".join([*images.values(), *_layout(fed)]),
+        "data": " ".join(images.values()),
         "networks at the start": fingerprint(encoder, decoder),
     }
     vae = VariationalAutoencoder(encoder, decoder, model_params.reconstruction, seed)
     history, seconds = fit(
         vae,
-        fed,
-        validated,
+        train_images.pixels,
+        validation_images.pixels,
         training_params,
         seed=seed,
         backup=None if training_backup is None else training_backup.of(identity),
@@ -128,11 +126,6 @@ def train(
     if started_from is not None:
         summary["started_from"] = started_from
     return TrainedModel(vae.encoder, vae.decoder, epochs, summary)
-
-
-def _layout(fed: Any) -> list[str]:
-    """Return in how many blocks images are read that are streamed: their order follows from it."""
-    return [f"streamed in {fed.n_blocks} blocks"] if isinstance(fed, StreamedImages) else []
 
 
 def _statement(n_images: int, data_manifest: dict[str, Any]) -> str:

@@ -173,7 +173,7 @@ def save_model(release: Release, folder: Path) -> None:
 
     columns = output_columns(release.load("metrics.json")["latent_dim"])
     outputs = [ColSpec(DataType.float, name) for name in columns]
-    images = ImagesDataset(filepath=str(release.folder / "test_images.parquet"), pixels="float32")
+    images = ImagesDataset(filepath=str(release.folder / "test_images.parquet"))
     pyfunc.save_model(
         folder,
         loader_module=__name__,

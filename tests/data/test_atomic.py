@@ -78,7 +78,6 @@ def test_a_catalog_of_the_projects_datasets_can_be_written_as_configuration_agai
         "images": {
             "type": "mnist_vae.data.image_table.ImagesDataset",
             "filepath": str(tmp_path / "images.parquet"),
-            "pixels": "float32",
         }
     }
     catalog = DataCatalog.from_config(config)

@@ -2,16 +2,19 @@
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from kedro.io.core import DatasetError
 from PIL import Image
 
-from mnist_vae.data import image_table as images_module
+from mnist_vae.data import image_table as module
+from mnist_vae.data import maps
 from mnist_vae.data.image_table import ImagesDataset
-from mnist_vae.data.images import ImageSet, StoredModelInput
+from mnist_vae.data.images import UNLABELLED, ImageSet
 
 
 @pytest.fixture
@@ -19,12 +22,22 @@ def path(tmp_path):
     return str(tmp_path / "images.parquet")
 
 
-def scans(n=30):
+@pytest.fixture(params=[None, 10], ids=["in memory", "mapped"])
+def dataset(path, request):
+    return ImagesDataset(filepath=path, memory_images=request.param)
+
+
+def names_beside(path):
+    return sorted(file.name for file in Path(path).parent.iterdir())
+
+
+def scans(n=30, seed=0, **columns):
+    random = np.random.default_rng(seed)
     return ImageSet(
-        pixels=np.random.default_rng(0).integers(0, 256, (n, 28, 28), np.uint8),
-        image_id=np.arange(n),
-        split=np.full(n, "train"),
-        label=np.arange(n, dtype=np.uint8) % 10,
+        pixels=random.integers(0, 256, (n, 784)).astype(np.uint8),
+        image_id=random.permutation(n).astype(np.int64),
+        split=np.resize(["train", "test"], n),
+        **columns,
     )
 
 
@@ -32,84 +45,98 @@ def assert_equal(actual, expected):
     for name in ("pixels", "image_id", "split", "label", "z"):
         a, b = getattr(actual, name), getattr(expected, name)
         assert (a is None and b is None) or np.array_equal(a, b), name
+    assert actual.origin == expected.origin
 
 
-def test_bytes_come_back_as_they_were(path):
-    dataset = ImagesDataset(filepath=path)
-    dataset.save(scans())
-    assert_equal(dataset.load(), scans())
-    assert dataset.load().pixels.dtype == np.uint8
-
-
-def test_a_node_receives_float32_in_0_1_and_every_grey_value_survives(path, make_images):
-    images = make_images(10_000)  # more than a row group
-    dataset = ImagesDataset(filepath=path, pixels="float32")
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {},
+        {"label": np.array([UNLABELLED, *range(29)], np.uint8)},
+        {"z": np.random.default_rng(1).random((30, 3), np.float32), "origin": {"drawn_from": "z"}},
+    ],
+    ids=["unlabelled", "labelled", "generated"],
+)
+def test_images_come_back_as_they_were(dataset, monkeypatch, columns):
+    monkeypatch.setattr(module, "_ROW_GROUP", 7)
+    images = scans(**columns)
     dataset.save(images)
-    loaded = dataset.load()
-    assert loaded.pixels.dtype == np.float32
-    assert loaded.pixels.shape == (10_000, 784)
-    assert len(np.unique(loaded.pixels)) == 256
-    assert_equal(loaded, images)
+    assert_equal(dataset.load(), images)
+    assert_equal(dataset.load(), images)
 
 
 def test_at_rest_the_pixels_are_784_bytes_and_the_schema_says_their_shape(path):
-    ImagesDataset(filepath=path).save(scans())
+    ImagesDataset(filepath=path).save(scans(label=np.zeros(30, np.uint8), z=np.zeros((30, 2))))
     schema = pq.read_schema(path)
     assert str(schema.field("pixels").type) == "fixed_size_binary[784]"
     assert b'"shape": [28, 28]' in schema.metadata[b"mnist_vae.pixels"]
-    assert schema.names == ["image_id", "split", "label", "pixels"]
+    assert schema.names == ["image_id", "split", "label", "z_00", "z_01", "pixels"]
 
 
-def test_latents_and_missing_labels_come_back(path):
-    images = ImageSet(
-        pixels=scans().pixels,
-        image_id=np.arange(30),
-        split=np.full(30, "generated"),
-        z=np.random.default_rng(1).standard_normal((30, 3), np.float32),
-    )
-    dataset = ImagesDataset(filepath=path)
-    dataset.save(images)
-    assert_equal(dataset.load(), images)
-    assert pq.read_schema(path).names[2:5] == ["z_00", "z_01", "z_02"]
+def test_pixels_of_more_images_than_memory_shall_hold_are_mapped_from_a_file(path):
+    dataset = ImagesDataset(filepath=path, memory_images=29)
+    dataset.save(scans())
+    pixels = dataset.load().pixels
+    assert isinstance(pixels, np.memmap)
+    assert not pixels.flags.writeable
+    assert names_beside(path) == ["images.parquet", "images.pixels"]
+    dataset.save(scans(29))
+    assert not isinstance(dataset.load().pixels, np.memmap)
+    assert names_beside(path) == ["images.parquet"]
 
 
-@pytest.mark.parametrize("offset", [0.001, 1.0, -1.0])
-def test_values_that_a_byte_cannot_hold_are_refused_and_the_old_file_stays(
-    path, make_images, offset
-):
-    dataset = ImagesDataset(filepath=path, pixels="float32")
-    good = make_images(5)
-    dataset.save(good)
-    bad = ImageSet(good.pixels + np.float32(offset), good.image_id, good.split, good.label)
-    with pytest.raises(DatasetError, match=r"expected multiples of 1/255 in \[0, 1\], received"):
-        dataset.save(bad)
-    assert_equal(dataset.load(), good)
+@pytest.mark.parametrize("left", [b"", b"x" * 30 * 784, b"x" * (30 * 784 + 64)])
+def test_a_file_that_is_no_map_of_the_table_is_not_taken_for_one(path, left):
+    dataset = ImagesDataset(filepath=path, memory_images=0)
+    dataset.save(scans())
+    Path(path).with_suffix(".pixels").write_bytes(left)
+    assert_equal(dataset.load(), scans())
 
 
-def test_images_of_another_size_are_refused(path):
-    images = ImageSet(np.zeros((2, 32, 32), np.uint8), np.arange(2), np.full(2, "train"))
-    with pytest.raises(DatasetError, match="expected 784 pixels each, received 1024"):
-        ImagesDataset(filepath=path).save(images)
+def test_a_table_that_others_replaced_is_not_mapped_from_the_old_map(path):
+    dataset = ImagesDataset(filepath=path, memory_images=0)
+    dataset.save(scans())
+    ImagesDataset(filepath=f"{path}.new").save(scans(seed=1))
+    Path(f"{path}.new").replace(path)
+    assert_equal(dataset.load(), scans(seed=1))
+
+
+def test_a_map_that_cannot_be_finished_is_not_there_and_the_table_is_whole(path, monkeypatch):
+    def fail(parts, file):
+        file.write(next(parts).data)
+        raise OSError("the disk went away")
+
+    dataset = ImagesDataset(filepath=path, memory_images=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(maps, "_write", fail)
+        with pytest.raises(DatasetError, match="the disk went away"):
+            dataset.save(scans())
+    assert names_beside(path) == ["images.parquet"]
+    assert_equal(dataset.load(), scans())
+
+
+def test_images_that_are_mapped_stay_as_they_are_when_the_table_is_replaced(path):
+    dataset = ImagesDataset(filepath=path, memory_images=0)
+    dataset.save(scans())
+    first = dataset.load()
+    dataset.save(scans(seed=1))
+    assert_equal(first, scans())
+
+
+def test_no_images_at_all_are_a_table_too(dataset):
+    dataset.save(scans().take(slice(0)))
+    assert len(dataset.load()) == 0
 
 
 def test_a_table_without_images_is_refused(path):
-    import pandas as pd
-
     pd.DataFrame({"a": [1]}).to_parquet(path)
     with pytest.raises(DatasetError, match="expected a column `pixels`"):
         ImagesDataset(filepath=path).load()
 
 
-def test_an_unknown_pixel_type_is_refused(path):
-    with pytest.raises(DatasetError, match="must be 'uint8' or 'float32', received 'int4'"):
-        ImagesDataset(filepath=path, pixels="int4")
-
-
-def test_the_preview_shows_images_of_the_whole_table_however_it_is_sorted(path, monkeypatch):
-    monkeypatch.setattr(images_module, "_ROW_GROUP", 7)
+def test_the_preview_shows_images_of_the_whole_table_however_it_is_sorted(dataset):
     labels = np.repeat(np.arange(10, dtype=np.uint8), 10)
-    pixels = np.broadcast_to(25 * labels[:, None, None], (100, 28, 28)).astype(np.uint8)
-    dataset = ImagesDataset(filepath=path)
+    pixels = np.broadcast_to(25 * labels[:, None], (100, 784)).astype(np.uint8)
     dataset.save(ImageSet(pixels, np.arange(100), np.full(100, "train"), labels))
     picture = Image.open(io.BytesIO(base64.b64decode(dataset.preview(n_images=10, columns=10))))
     shown = np.asarray(picture)[4, 4 :: 2 * 29][:10]
@@ -118,37 +145,15 @@ def test_the_preview_shows_images_of_the_whole_table_however_it_is_sorted(path, 
     assert few.height == 2 * (1 + 10 * 29)
 
 
-def test_the_preview_is_a_picture_of_the_digits(path):
-    dataset = ImagesDataset(filepath=path, pixels="float32")
-    dataset.save(scans())
-    picture = Image.open(io.BytesIO(base64.b64decode(dataset.preview(n_images=24))))
-    tile = np.asarray(picture)[2 : 2 + 56 : 2, 2 : 2 + 56 : 2]
-    assert np.array_equal(tile, 255 - scans().pixels[0])
-
-
-def test_any_fsspec_file_system_will_do():
-    dataset = ImagesDataset(filepath="memory://somewhere/images.parquet")
+@pytest.mark.parametrize("memory_images", [None, 0])
+def test_any_fsspec_file_system_will_do(memory_images, monkeypatch):
+    monkeypatch.setattr(maps, "AT_ONCE", 10)
+    dataset = ImagesDataset(
+        filepath=f"memory://tables/{memory_images}/images.parquet", memory_images=memory_images
+    )
     assert not dataset.exists()
     dataset.save(scans())
     assert dataset.exists()
     assert_equal(dataset.load(), scans())
     dataset.release()
     assert "memory" in str(dataset)
-
-
-def test_model_input_stays_bytes_until_somebody_looks(tmp_path):
-    dataset = ImagesDataset(filepath=str(tmp_path / "images.parquet"), pixels="float32")
-    images = scans()
-    floats = ImageSet(images.model_input(), images.image_id, images.split, images.label)
-    dataset.save(floats)
-    loaded = dataset.load()
-    assert loaded.grey().dtype == np.uint8
-    assert np.array_equal(loaded.grey(), images.grey())
-    assert np.array_equal(loaded.pixels, floats.pixels)
-    assert loaded.digest() == floats.digest()
-    some = loaded.take(np.array([3, 1]))
-    assert np.array_equal(some.pixels, floats.pixels[[3, 1]])
-    assert np.array_equal(some.image_id, images.image_id[[3, 1]])
-    assert sum(len(batch) for batch in loaded.batches(7)) == len(loaded) == len(images)
-    with pytest.raises(ValueError, match=r"ImageSet.split has the wrong length"):
-        StoredModelInput(loaded.grey(), image_id=images.image_id, split=images.split[1:])

@@ -1,39 +1,104 @@
-"""Image sets in memory, and the draw of some of their rows."""
+"""Image sets, and the draw of some of their rows."""
+
+import errno
+import os
 
 import numpy as np
 import pytest
 
-from mnist_vae.data.images import ImageSet, draw_rows
+from mnist_vae.data import images as module
+from mnist_vae.data import maps
+from mnist_vae.data.atomic import DiskFullError
+from mnist_vae.data.images import UNLABELLED, ImageSet, concatenate, draw_rows
+
+RANDOM = np.random.default_rng(1)
 
 
-def images_of(pixels):
-    return ImageSet(pixels, np.arange(len(pixels)), np.full(len(pixels), "train"))
+def images_of(n=100, label=None, **columns):
+    pixels = RANDOM.integers(0, 256, (n, 784)).astype(np.uint8)
+    return ImageSet(pixels, np.arange(n), np.full(n, "train"), label, **columns)
+
+
+@pytest.fixture(params=[maps.AT_ONCE, 10], ids=["in memory", "more than at once"])
+def at_once(request, monkeypatch):
+    """Whether a selection is in memory, or in a temporary file."""
+    monkeypatch.setattr(maps, "AT_ONCE", request.param)
+    return request.param
 
 
 def test_columns_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match=r"label has the wrong length: expected 30.*received 3"):
-        ImageSet(np.zeros((30, 784)), np.arange(30), np.full(30, "train"), np.zeros(3, np.uint8))
+        images_of(30, np.zeros(3, np.uint8))
 
 
-@pytest.mark.parametrize("value", [256 / 255, 2.0, 510 / 255, -1 / 255, np.nan, np.inf])
-def test_a_pixel_out_of_range_is_refused_though_it_be_a_multiple_of_1_255(value):
-    pixels = np.full((3, 784), 0.2, np.float32)
-    pixels[1, 5] = value
-    with pytest.raises(ValueError, match=r"expected multiples of 1/255 in \[0, 1\], received"):
-        images_of(pixels).grey()
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((2, 784)), np.zeros((2, 28, 28), np.uint8), np.zeros((2, 1024), np.uint8)]
+)
+def test_pixels_of_another_form_are_refused(pixels):
+    with pytest.raises(ValueError, match=r"expected uint8 \[n, 784\], received (float64|uint8) \["):
+        ImageSet(pixels, np.arange(2), np.full(2, "train"))
 
 
-def test_every_grey_value_survives_as_a_byte():
-    pixels = np.tile(np.arange(256, dtype=np.uint8), 49)[: 784 * 16].reshape(16, 784)
-    floats = images_of(pixels.astype(np.float32) / np.float32(255))
-    assert np.array_equal(floats.grey(), pixels)
+def test_a_network_takes_grey_values_in_0_1():
+    images = images_of()
+    assert images.model_input().dtype == np.float32
+    np.testing.assert_array_equal(images.model_input(), images.pixels / np.float32(255))
 
 
-def test_equal_images_have_equal_names_as_bytes_and_as_floats():
-    pixels = np.random.default_rng(1).integers(0, 256, (4, 28, 28), np.uint8)
-    images = images_of(pixels)
-    assert images.digest() == images_of(images.model_input()).digest()
-    assert images.digest() != images_of(pixels[::-1].copy()).digest()
+def test_too_many_pixels_at_once_are_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(module, "AT_ONCE", 99)
+    with pytest.raises(ValueError, match=r"pixels of 100 .* at once: expected 99 at most; set a"):
+        images_of(100).model_input()
+
+
+def test_the_name_of_images_follows_from_ids_and_pixels():
+    images = images_of()
+    same = ImageSet(images.pixels.copy(), np.arange(100), np.full(100, "test"))
+    assert images.digest() == same.digest()
+    assert images.digest() != images.take(np.arange(100)[::-1]).digest()
+    assert images.digest() != images_of().digest()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [slice(3, 90), np.arange(0, 100, 3), np.array([70, 3, 3, 99, 0] * 5), np.array([], int)],
+    ids=["slice", "every third", "in any order", "none"],
+)
+def test_a_selection_has_its_rows_of_every_column(at_once, monkeypatch, rows):
+    monkeypatch.setattr(module, "_BLOCK", 7)
+    images = images_of(label=RANDOM.integers(0, 9, 100).astype(np.uint8), z=RANDOM.random((100, 2)))
+    taken = images.take(rows, "test")
+    for name in ("pixels", "image_id", "label", "z"):
+        np.testing.assert_array_equal(getattr(taken, name), getattr(images, name)[rows])
+    assert taken.split.tolist() == ["test"] * len(taken)
+    assert images.take(rows).split.tolist() == ["train"] * len(taken)
+    is_mapped = not isinstance(rows, slice) and len(taken) > at_once
+    assert isinstance(taken.pixels, np.memmap) == is_mapped
+
+
+def test_parts_that_are_put_together_are_unlabelled_where_one_has_no_labels(at_once):
+    parts = images_of(8), images_of(7, np.arange(7, dtype=np.uint8))
+    whole = concatenate(parts)
+    np.testing.assert_array_equal(whole.pixels, np.concatenate([part.pixels for part in parts]))
+    assert whole.label.tolist() == [UNLABELLED] * 8 + list(range(7))
+    assert concatenate([images_of(3), images_of(2)]).label is None
+
+
+def test_a_temporary_file_without_room_is_one_sentence(monkeypatch):
+    class Full:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def write(self, content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(maps, "AT_ONCE", 10)
+    monkeypatch.setattr(maps.tempfile, "TemporaryFile", Full)
+    with pytest.raises(DiskFullError, match=r"expected 9,408 bytes for 12 images.*set TMPDIR"):
+        images_of().take(np.arange(12))
 
 
 def test_a_draw_keeps_the_share_of_every_class_and_depends_on_its_seed_alone():

@@ -13,7 +13,6 @@ from kedro.io.core import DatasetError
 from mnist_vae.data.image_table import ImagesDataset
 from mnist_vae.data.images import UNLABELLED
 from mnist_vae.data.parquet_archive import ParquetArchiveDataset
-from mnist_vae.data.streamed import StreamedImages
 from mnist_vae.pipelines.data.nodes import ingest_images
 
 RANDOM = np.random.default_rng(0)
@@ -59,8 +58,7 @@ def test_a_folder_of_files_is_read_in_the_order_of_their_names(folder):
     (folder / "_part.parquet").write_text("nothing")
     (folder / "notes.txt").write_text("nothing")
     images, manifest = ingest_images(dataset(folder).load())
-    assert isinstance(images, StreamedImages)
-    np.testing.assert_array_equal(images.grey(), PIXELS)
+    np.testing.assert_array_equal(images.pixels, PIXELS)
     np.testing.assert_array_equal(images.image_id, np.arange(100) + 7)
     np.testing.assert_array_equal(images.label, np.arange(100) % 10)
     np.testing.assert_array_equal(images.split, np.where(np.arange(100) % 4, "train", "test"))
@@ -94,7 +92,7 @@ def test_a_folder_by_partition_has_split_and_label_in_its_paths(tmp_path, place,
     found = archive.images.take(np.argsort(archive.images.image_id))
     np.testing.assert_array_equal(found.label, np.arange(100) % 10)
     np.testing.assert_array_equal(found.split, np.where(np.arange(100) % 4, "train", "test"))
-    np.testing.assert_array_equal(found.grey(), PIXELS)
+    np.testing.assert_array_equal(found.pixels, PIXELS)
     assert (archive.manifest["n_train"], archive.manifest["n_test"]) == (75, 25)
     assert "split=test/label=0/part-0.parquet" in archive.manifest["files"]
 
@@ -158,7 +156,7 @@ def corrupt(path, column, **options):
 def test_a_page_that_is_damaged_is_refused_with_the_name_of_the_file(folder, column, options):
     corrupt(folder / "a.parquet", column, **options)
     with pytest.raises(DatasetError, match=r"a.parquet is damaged: expected .*; write it anew"):
-        dataset(folder).load().images.grey()
+        dataset(folder).load()
 
 
 def test_a_file_that_the_disk_does_not_hand_over_is_not_said_to_be_damaged(folder, monkeypatch):
@@ -195,7 +193,7 @@ def test_a_tilde_is_the_home_of_the_user(folder, monkeypatch):
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
 def test_bytes_of_any_length_are_read_where_they_are_784(folder, kind):
     write(folder, pixels=pa.array(TEXT, kind))
-    np.testing.assert_array_equal(dataset(folder).load().images.grey(), PIXELS)
+    np.testing.assert_array_equal(dataset(folder).load().images.pixels, PIXELS)
 
 
 def test_an_image_without_a_label_is_unlabelled_and_all_of_them_are_without_labels(folder):
@@ -226,7 +224,7 @@ def test_what_was_ingested_is_what_is_at_rest(folder, tmp_path):
     at_rest = ImagesDataset(filepath=str(tmp_path / "images.parquet"))
     at_rest.save(images)
     assert at_rest.load().digest() == images.digest()
-    assert at_rest.load().grey().tobytes() == PIXELS.tobytes()
+    assert at_rest.load().pixels.tobytes() == PIXELS.tobytes()
 
 
 def test_the_first_images_are_pictured(folder):

@@ -10,11 +10,11 @@ import pytest
 from kedro.io.core import DatasetError
 
 from mnist_vae.data.image_table import ImagesDataset
+from mnist_vae.data.images import ImageSet
 from mnist_vae.data.parquet_archive import ParquetArchiveDataset
-from mnist_vae.data.streamed import StreamedImages
 from mnist_vae.params import SplitParams
 from mnist_vae.pipelines.data.nodes import split_images
-from mnist_vae.vae.feeding import batches_of
+from mnist_vae.vae.feeding import Batches
 from tests.s3 import s3_server
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3000, 784), np.uint8)
@@ -55,19 +55,17 @@ def test_images_go_from_a_store_to_splits_in_a_store(bucket, credentials):
     def stored(name):
         return ImagesDataset(
             filepath=f"s3://{bucket}/{name}.parquet",
-            pixels="float32",
             memory_images=0,
             credentials=credentials,
         )
 
     stored("images").save(archive.image_set())
     images = stored("images").load()
-    assert isinstance(images, StreamedImages)
     assert images.digest() == archive.image_set().digest()
-    np.testing.assert_array_equal(images.grey(), PIXELS)
+    np.testing.assert_array_equal(images.pixels, PIXELS)
     train, *_ = split_images(images, SplitParams(), 42)
     stored("train").save(train)
-    batches = batches_of(stored("train").load().feed(), 256, seed=1, shuffle_images=1024)
+    batches = Batches(stored("train").load().pixels, 256, seed=1, shuffle_images=1024)
     fed = np.concatenate([batches[index] for index in range(len(batches))])
     known = {row.tobytes() for row in PIXELS}
     assert len({row.tobytes() for row in fed}) == len(fed) == 256 * (len(train) // 256)
@@ -102,14 +100,12 @@ def test_a_table_that_cannot_be_finished_is_not_there_at_all(bucket, credentials
         path=f"s3://{bucket}/raw", name="mine", credentials=credentials
     ).load()
     table = ImagesDataset(filepath=f"s3://{bucket}/images.parquet", credentials=credentials)
-    pieces = archive.images._blocks.pieces
 
-    def fail(block):
-        if block == 1:
-            raise OSError("the store went away")
-        return pieces(block)
+    def fail(images, batch_size):
+        yield images.take(slice(batch_size))
+        raise OSError("the store went away")
 
-    monkeypatch.setattr(archive.images._blocks, "pieces", fail)
+    monkeypatch.setattr(ImageSet, "batches", fail)
     with pytest.raises(DatasetError, match="the store went away"):
         table.save(archive.images)
     assert not table.exists()

@@ -37,7 +37,7 @@ def work():
 
     def images(n, first_id, split):
         return ImageSet(
-            pixels=random.integers(0, 256, (n, 28, 28), np.uint8),
+            pixels=random.integers(0, 256, (n, 784), np.uint8),
             image_id=np.arange(first_id, first_id + n),
             split=np.full(n, split),
             label=np.where(np.arange(n) % 7 == 0, 255, np.arange(n) % 10).astype(np.uint8),

@@ -124,14 +124,14 @@ def test_a_model_is_calibrated_on_its_validation_images(networks, make_images):
     train, validation = make_images(60), make_images(40, "validation", 60)
     calibration = calibrated(networks, train, validation, false_positive_rate=0.1)
     (terms,) = score_batches(
-        *networks, [validation.pixels], reconstruction="binary_crossentropy", seed=1
+        *networks, [validation.model_input()], reconstruction="binary_crossentropy", seed=1
     )
-    scores = score_of(calibration, validation.pixels, terms)
+    scores = score_of(calibration, validation.model_input(), terms)
     assert calibration.flags(scores).sum() == 4
     assert calibration.n_validation == 40
-    entropies = entropy_floor(validation.pixels)
+    entropies = entropy_floor(validation.model_input())
     assert calibration.entropy_cap == pytest.approx(np.quantile(entropies, 0.99))
-    z_mean = np.asarray(networks[0](train.pixels)[0], np.float64)
+    z_mean = np.asarray(networks[0](train.model_input())[0], np.float64)
     means = [z_mean[train.label == label].mean(axis=0) for label in range(10)]
     assert np.array(calibration.latent_means) == pytest.approx(np.array(means), abs=1e-5)
     around = z_mean - np.array(means)[train.label]
@@ -177,7 +177,7 @@ def test_models_that_were_not_trained_together_are_refused(networks, make_images
 
 def test_a_white_image_has_a_finite_score(networks):
     black_and_white = ImageSet(
-        pixels=np.repeat(np.eye(2, 784, dtype=np.float32), 10, axis=0),
+        pixels=np.repeat(255 * np.eye(2, 784, dtype=np.uint8), 10, axis=0),
         image_id=np.arange(20),
         split=np.full(20, "train"),
     )

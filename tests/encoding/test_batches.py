@@ -104,15 +104,6 @@ def test_other_columns_go_through_as_they_are_and_those_of_the_pixels_are_gone(w
         assert result.column(name).equals(more.column(name))
 
 
-def test_grey_values_that_no_byte_holds_are_not_rounded(work, models):
-    images = work.splits[0].take(slice(N))
-    darker = type(images)(images.model_input() * np.float32(0.3), images.image_id, images.split)
-    (batch,) = image_rows(darker, N, latent_dim=2, seed=1, labelled=False)
-    (result,) = encode([batch], models, how(work), identity_of(models))
-    expected = work.networks[0](darker.pixels)[0].numpy()
-    np.testing.assert_allclose(result.column("z_mean_01"), expected[:, 1], atol=1e-6)
-
-
 def test_the_scores_of_anomalies_are_those_of_the_encoder_itself_refined_or_not(work, rows, models):
     images, threshold = work.splits[0].take(slice(N)), calibration(work)
     (of,) = batches_of_terms(*work.networks, images, "binary_crossentropy", 1)

@@ -109,7 +109,7 @@ def test_generated_png_files_are_the_generated_images(copied):
     images = catalog_of(copied).load("generated_images")
     files = sorted((copied / "data/test/07_model_output/generated_images").glob("*.png"))
     assert len(files) == len(images) == 12
-    assert np.array_equal(np.asarray(Image.open(files[3])), images.pixels[3])
+    assert np.array_equal(np.asarray(Image.open(files[3])), images.pictures[3])
 
 
 def test_embedding_alone_uses_the_last_model_and_gives_the_same_bytes(copied):

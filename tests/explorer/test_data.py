@@ -71,7 +71,7 @@ def test_every_image_is_there_with_its_code_and_its_picture(make_images, tmp_pat
     place = 2555  # on the second sheet: row 1, column 5
     sheet = np.asarray(Image.open(tmp_path / "sheet-001.png").convert("L"))
     shown = sheet[28:56, 28 * 5 : 28 * 6].reshape(-1) / 255
-    assert np.abs(shown - images.pixels[rows[place]]).max() <= 0.5 / 15 + 1e-6
+    assert np.abs(shown - images.model_input()[rows[place]]).max() <= 0.5 / 15 + 1e-6
 
 
 def test_ids_are_any_that_64_bits_hold(make_images, tmp_path):

@@ -287,7 +287,7 @@ def test_incoming_batches_are_not_saved_to(incoming):
         dataset(incoming).save({"a": 1})
 
 
-IMAGES = ImageSet(images_of(2), np.arange(2), np.full(2, "train"))
+IMAGES = ImageSet(images_of(2).reshape(-1, 784), np.arange(2), np.full(2, "train"))
 
 
 def accepted(tmp_path):

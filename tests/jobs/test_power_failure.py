@@ -69,7 +69,7 @@ def save_candidate(folder, version):
 def images_of(version, split):
     """Images that are other ones for every model."""
     random = np.random.default_rng([*version.encode(), *split.encode()])
-    pixels = random.integers(0, 256, (30, 28, 28), dtype=np.uint8)
+    pixels = random.integers(0, 256, (30, 784), dtype=np.uint8)
     return ImageSet(pixels, np.arange(30), np.full(30, split), np.arange(30, dtype=np.uint8) % 10)
 
 
@@ -89,7 +89,7 @@ def calibration_of(version):
 
 def images_at(folder, split):
     path = f"{folder}/{split}_images.parquet"
-    return ImagesDataset(filepath=path, pixels="float32")
+    return ImagesDataset(filepath=path)
 
 
 def calibration_at(folder):
@@ -324,7 +324,7 @@ def test_of_a_repair_a_whole_release_is_in_service_in_the_end(three, power_failu
 
 def batches():
     labels = np.arange(20, dtype=np.uint8) % 10
-    rows = np.random.default_rng(7).integers(0, 256, (2, 20, 28, 28), dtype=np.uint8)
+    rows = np.random.default_rng(7).integers(0, 256, (2, 20, 784), dtype=np.uint8)
     return {
         name: ImageSet(pixels, np.arange(20), np.full(20, name), labels)
         for name, pixels in zip(("monday", "tuesday"), rows, strict=True)

@@ -45,7 +45,8 @@ def in_use(incoming):
 
 def use(incoming, name, batch):
     """Put a batch in use, as the intake does, and say how often that was done before."""
-    images = ImageSet(batch.images, np.arange(len(batch.images)), np.full(len(batch.images), "t"))
+    pixels = batch.images.reshape(-1, 784)
+    images = ImageSet(pixels, np.arange(len(pixels)), np.full(len(pixels), "t"))
     key = file_key(name, batch.digest())
     before = key in in_use(incoming).load()
     in_use(incoming).save({key: images})

@@ -3,12 +3,12 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mnist_vae.data import stream
-from mnist_vae.data.image_table import ImagesDataset, ImagesOfModel
+from mnist_vae.data.image_table import ImagesDataset
 from mnist_vae.data.stream import StreamedParquetDataset, StreamedTable
-from mnist_vae.data.streamed import StreamedImages
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings, Section, Text
 from mnist_vae.report.model import model_page
@@ -92,7 +92,7 @@ def test_a_picture_that_another_model_made_is_refused(make_files, name):
 def test_generated_images_of_another_model_are_refused(make_files):
     files = make_files()
     made = files.generated_images
-    other = ImagesOfModel(made.pixels, made.image_id, made.split, origin={"model_version": "v0"})
+    other = replace(made, origin={"model_version": "v0"})
     with pytest.raises(ValueError, match=r"The generated images are not of the model"):
         page_of(replace(files, generated_images=other))
 
@@ -153,8 +153,8 @@ def test_what_memory_does_not_hold_gives_the_same_report(
     for place, images in enumerate(files.images):
         config = {"filepath": str(tmp_path / f"{place}.parquet")}
         ImagesDataset(**config).save(images)
-        on_disk.append(ImagesDataset(**config, pixels="float32", memory_images=10).load())
-    assert isinstance(on_disk[0], StreamedImages)
+        on_disk.append(ImagesDataset(**config, memory_images=10).load())
+    assert isinstance(on_disk[0].pixels, np.memmap)
     params = ReportingParams(report_points=max_points)
     streamed = make_files(300, latent_embeddings=table, images=on_disk)
     pages = [render(model_page(one, params, 1)) for one in (files, streamed)]

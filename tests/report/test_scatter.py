@@ -116,7 +116,7 @@ def test_some_labels_missing_is_a_group_of_its_own(make_files):
 
 def noisy(files, n):
     random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (n, 28, 28), np.uint8)
+    pixels = random.integers(0, 256, (n, 784), np.uint8)
     image_id = np.arange(n)
     return [ImageSet(pixels=pixels, image_id=image_id, split=np.full(n, "train"))]
 

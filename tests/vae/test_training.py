@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import pytest
 
-from mnist_vae.data.images import ImageSet
 from mnist_vae.params import TrainingParams
 from mnist_vae.vae import callbacks, feeding
 from mnist_vae.vae import training as training_module
@@ -19,7 +18,6 @@ from mnist_vae.vae.callbacks import TrainingFailedError
 from mnist_vae.vae.model import VariationalAutoencoder
 from mnist_vae.vae.networks import build_decoder, build_encoder
 from mnist_vae.vae.training import fit
-from tests.streamed_sets import on_disk
 
 PARAMS = {
     "epochs": 4,
@@ -283,15 +281,18 @@ def test_an_interruption_saves_the_last_whole_epoch_however_short_ago_the_last_s
     assert store.state["epoch"] == 4, "the last one is there until the model is saved"
 
 
-def test_a_streamed_training_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path):
-    def streamed(n, name):
+def test_a_training_on_shuffled_blocks_that_was_interrupted_ends_as_if_it_had_not_been(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(feeding, "BLOCK", 32)
+
+    def mapped(n):
         pattern = np.random.default_rng(5).random(784)
         ink = np.random.default_rng(n).random((n, 784)) < pattern
-        pixels = (255 * ink).astype(np.uint8).reshape(n, 28, 28)
-        images = ImageSet(pixels, np.arange(n), np.full(n, name))
-        return on_disk(images, tmp_path / f"{name}.parquet", 32).feed()
+        (255 * ink).astype(np.uint8).tofile(tmp_path / f"{n}.pixels")
+        return np.memmap(tmp_path / f"{n}.pixels", np.uint8, "r", shape=(n, 784))
 
-    images = streamed(200, "train"), streamed(50, "validation")
+    images = mapped(200), mapped(50)
     params = PARAMS | {"batch_size": 48, "epochs": 2, "shuffle_images": 64}
     whole = new_vae()
     history = train(whole, *images, **params)

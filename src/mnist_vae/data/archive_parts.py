@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mnist_vae.data.deadline import within
 from mnist_vae.data.folders import files_of
 from mnist_vae.data.idx import IdxError, check_pair
-from mnist_vae.data.images import IMAGE_SHAPE, ImageSet
+from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, ImageSet
 
 FILE_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -56,7 +56,7 @@ class ImageArchive:
         if self.test_images is not None and self.test_labels is not None:
             parts.append(("test", self.test_images, self.test_labels))
         return ImageSet(
-            pixels=np.concatenate([pixels for _, pixels, _ in parts]),
+            pixels=np.concatenate([pixels for _, pixels, _ in parts]).reshape(-1, N_PIXELS),
             image_id=np.arange(sum(len(pixels) for _, pixels, _ in parts), dtype=np.int64),
             split=np.concatenate([np.full(len(pixels), split) for split, pixels, _ in parts]),
             label=np.concatenate([labels for _, _, labels in parts]),

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_vae.data.maps import AT_ONCE, gathered, slices
+
 IMAGE_SHAPE = (28, 28)
 N_PIXELS = 784
-UNLABELLED = 255  # the label of an image that has none, beside others that have one
-AT_ONCE = 100_000
-"""Images whose pixels a node may ask for at once; where there are more, it asks for a part."""
+UNLABELLED = 255  # the label of an image without one, in a set where others have one
 
+_BLOCK = 8192  # rows that are copied at a time
 _COLUMNS = ("image_id", "split", "label", "z")
-_BLOCK = 8192  # rows that are made bytes at a time
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,29 @@ class ImageSet:
     """Images and what is known of each, row by row.
 
     Attributes:
-        pixels: Grey values, 0 the background: uint8 `[n, 28, 28]` in 0-255 as in the archive, or
-            float32 `[n, 784]` in [0, 1] as a network takes them.
+        pixels: Grey values in 0-255, 0 the background, uint8 `[n, 784]`, row after row of the
+            image: an array, or a read-only memory map of a file.
         image_id: int64 `[n]`, unique.
         split: `[n]` of str, such as `train`.
-        label: uint8 `[n]`, 255 (`UNLABELLED`) where an image has none, or None when nobody
-            labelled any of them.
+        label: uint8 `[n]`, 255 (`UNLABELLED`) where an image has none, or None when none has one.
         z: float32 `[n, latent_dim]`, the latents that the images were decoded from, or None.
+        origin: Of images that a model made: `model_version` and, of a release, `release`;
+            `drawn_from`, what their z were drawn from, and `class` where they are of one.
     """
 
-    pixels: NDArray[Any]
+    pixels: NDArray[np.uint8]
     image_id: NDArray[np.int64]
     split: NDArray[np.str_]
     label: NDArray[np.uint8] | None = None
     z: NDArray[np.float32] | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.shape[1:] != (N_PIXELS,):
+            raise ValueError(
+                f"ImageSet.pixels has the wrong form: expected uint8 [n, {N_PIXELS}], received "
+                f"{self.pixels.dtype} {list(self.pixels.shape)}; convert the images before."
+            )
         for name in _COLUMNS:
             column = getattr(self, name)
             if column is not None and len(column) != len(self):
@@ -53,52 +60,52 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def digest(self) -> str:
-        """Return 16 hex digits that name these images: equal ids and pixels, equal name."""
-        return self._digest_of([self.grey()])
-
-    def grey(self) -> NDArray[np.uint8]:
-        """Return the pixels as bytes, uint8 `[n, 784]` in 0-255; without a copy if they are so.
-
-        Raises:
-            ValueError: The pixels are neither bytes nor multiples of 1/255 in [0, 1].
-        """
-        return flatten(self.pixels) if self.pixels.dtype == np.uint8 else _quantise(self.pixels)
+    @property
+    def pictures(self) -> NDArray[np.uint8]:
+        """The images as uint8 `[n, 28, 28]`, without a copy."""
+        return self.pixels.reshape(-1, *IMAGE_SHAPE)
 
     def model_input(self) -> NDArray[np.float32]:
-        """Return the pixels as a network takes them: float32 `[n, 784]` in [0, 1]."""
-        pixels = self.pixels
-        return flatten(normalize(pixels)) if pixels.dtype == np.uint8 else pixels
+        """Return the pixels as a network takes them: float32 `[n, 784]` in [0, 1].
 
-    def feed(self) -> Any:
-        """Return what training reads: the bytes, or the images themselves where they stay on disk.
-
-        See `vae.feeding.batches_of`.
+        Raises:
+            ValueError: There are more than `AT_ONCE`: ask a batch at a time.
         """
-        return self.grey()
+        if len(self) > AT_ONCE:
+            raise ValueError(
+                f"The pixels of {len(self):,} images were asked for at once: expected {AT_ONCE:,} "
+                "at most; set a limit, such as `denoising.max_images`."
+            )
+        return normalize(self.pixels)
 
-    def rows_of(self, split: str) -> NDArray[np.intp]:
-        """Return the rows of the images that are in this split."""
-        return np.flatnonzero(self.split == split)
-
-    def as_split(self, rows: NDArray[np.intp], split: str) -> ImageSet:
-        """Return the images at `rows` as a network takes them, all in this split."""
-        chosen = self.take(rows)
-        return ImageSet(
-            pixels=chosen.model_input(),
-            image_id=chosen.image_id,
-            split=np.full(len(rows), split),
-            label=chosen.label,
-        )
+    def digest(self) -> str:
+        """Return 16 hex digits that name these images: equal ids and pixels, equal name."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.image_id, np.int64).data)
+        digest.update(np.ascontiguousarray(self.pixels).data)
+        return digest.hexdigest()[:16]
 
     def batches(self, batch_size: int) -> Iterator[ImageSet]:
         """Yield the images in order, `batch_size` at a time, the last batch with the rest."""
-        for start in range(0, len(self), batch_size):
-            yield self.take(slice(start, start + batch_size))
+        for rows in slices(len(self), batch_size):
+            yield self.take(rows)
 
-    def take(self, rows: NDArray[np.intp] | slice) -> ImageSet:
-        """Return the images at `rows`, in that order."""
-        return ImageSet(self.pixels[rows], **self._columns(rows))
+    def take(self, rows: NDArray[np.intp] | slice, split: str | None = None) -> ImageSet:
+        """Return the images at `rows`, in that order, all in `split` if it is given.
+
+        A slice is a view. More than `AT_ONCE` rows are copied to a temporary file (`gathered`).
+        """
+        if isinstance(rows, slice):
+            pixels = self.pixels[rows]
+        else:
+            parts = (self.pixels[rows[part]] for part in slices(len(rows), _BLOCK))
+            pixels = gathered(parts, (len(rows), N_PIXELS))
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        taken: dict[str, Any] = {
+            name: None if value is None else value[rows] for name, value in columns.items()
+        }
+        if split is not None:
+            taken["split"] = one_split(split, len(pixels))
+        return dataclasses.replace(self, pixels=pixels, **taken)
 
     def at_most(self, count: int | None, seed: int) -> ImageSet:
         """Return `count` of the images, drawn class by class, or all of them; None for all."""
@@ -113,65 +120,15 @@ class ImageSet:
         known = self.label != UNLABELLED
         return self if known.all() else self.take(np.flatnonzero(known))
 
-    def _digest_of(self, parts: Iterable[NDArray[np.uint8]]) -> str:
-        """Return the digest of these images, whose bytes come in parts."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.image_id, np.int64).data)
-        for grey in parts:
-            digest.update(np.ascontiguousarray(grey).data)
-        return digest.hexdigest()[:16]
-
-    def _columns(self, rows: NDArray[np.intp] | slice) -> dict[str, Any]:
-        columns = {name: getattr(self, name) for name in _COLUMNS}
-        return {name: None if value is None else value[rows] for name, value in columns.items()}
-
-
-class StoredModelInput(ImageSet):
-    """Images as a network takes them, kept as the bytes that they are at rest.
-
-    `pixels` is float32 `[n, 784]` in [0, 1], made anew whenever it is asked for: ask a batch at a
-    time. `grey()` are the bytes.
-    """
-
-    _grey: NDArray[np.uint8]
-
-    def __init__(self, grey: NDArray[np.uint8], **columns: Any) -> None:
-        """Create the set.
-
-        Args:
-            grey: uint8 `[n, 784]`.
-            **columns: The attributes of `ImageSet` but `pixels`.
-        """
-        for name in _COLUMNS:
-            object.__setattr__(self, name, columns.get(name))
-        object.__setattr__(self, "_grey", grey)
-        self.__post_init__()
-
-    def __len__(self) -> int:
-        return len(self._grey)
-
-    @property
-    def pixels(self) -> NDArray[np.float32]:
-        """The grey values, float32 `[n, 784]` in [0, 1], a new array each time."""
-        return normalize(self._grey)
-
-    def grey(self) -> NDArray[np.uint8]:
-        """Return the pixels as bytes, uint8 `[n, 784]` in 0-255, without a copy."""
-        return self._grey
-
-    def take(self, rows: NDArray[np.intp] | slice) -> StoredModelInput:
-        """Return the images at `rows`, in that order."""
-        return StoredModelInput(self._grey[rows], **self._columns(rows))
-
 
 def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
-    """Return the images of all parts, uint8 `[n, 28, 28]`, one part after the other."""
+    """Return the images of all parts, one part after the other."""
     labels = [
         np.full(len(part), UNLABELLED, np.uint8) if part.label is None else part.label
         for part in parts
     ]
-    grey = np.concatenate([part.grey() for part in parts])
     return ImageSet(
-        pixels=grey.reshape(-1, *IMAGE_SHAPE),
+        pixels=gathered((part.pixels for part in parts), (sum(map(len, parts)), N_PIXELS)),
         image_id=np.concatenate([part.image_id for part in parts]),
         split=np.concatenate([part.split for part in parts]),
         label=None if all(part.label is None for part in parts) else np.concatenate(labels),
@@ -183,9 +140,9 @@ def normalize(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.divide(pixels, np.float32(255), dtype=np.float32)
 
 
-def flatten(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return `[n, 28, 28]` as `[n, 784]`, row after row, without a copy."""
-    return pixels.reshape(len(pixels), math.prod(pixels.shape[1:]))
+def one_split(name: str, count: int) -> NDArray[np.str_]:
+    """Return the column of images that are all in one split, in the memory of one name."""
+    return np.broadcast_to(np.array(name), count)
 
 
 def evenly(count: int, wanted: int) -> NDArray[np.intp]:
@@ -215,20 +172,3 @@ def draw_rows(
         place[members] = (np.arange(len(members)) + 0.5) / len(members)
     count = size if isinstance(size, int) else round(size * len(rows))
     return np.sort(shuffled[np.argsort(place, kind="stable")][:count])
-
-
-def _quantise(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the bytes of pixels that are multiples of 1/255, a block of rows at a time."""
-    quantised = np.empty(pixels.shape, np.uint8)
-    for start in range(0, len(pixels), _BLOCK):
-        block = pixels[start : start + _BLOCK]
-        scaled = np.rint(block * np.float32(255))
-        in_range = scaled.min() >= 0 and scaled.max() <= np.iinfo(np.uint8).max
-        if not in_range or not np.array_equal(scaled / np.float32(255), block):
-            raise ValueError(
-                f"Pixels do not fit in a byte: expected multiples of 1/255 in [0, 1], "
-                f"received values from {block.min()} to {block.max()} between them; "
-                "divide bytes by 255, or round first."
-            )
-        quantised[start : start + _BLOCK] = scaled
-    return quantised

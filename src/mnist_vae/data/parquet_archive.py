@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from mnist_vae.data import sheets
 from mnist_vae.data.folders import at_home
-from mnist_vae.data.images import IMAGE_SHAPE
-from mnist_vae.data.parquet_blocks import PIXELS, ParquetBlocks
+from mnist_vae.data.images import IMAGE_SHAPE, ImageSet
+from mnist_vae.data.parquet_files import PIXELS, ParquetFiles
 from mnist_vae.data.previews import ImagePreview
 from mnist_vae.data.read_only import ReadOnlyDataset
-from mnist_vae.data.streamed import StreamedImages
 
 _SPLITS = ("train", "test")
 _CHUNK = 8 << 20  # bytes of a file whose checksum is taken
@@ -30,17 +29,17 @@ _CHUNK = 8 << 20  # bytes of a file whose checksum is taken
 
 @dataclass(frozen=True)
 class ParquetArchive:
-    """Images that stay in their Parquet files until they are asked for.
+    """Images of a user's own.
 
     Attributes:
-        images: All of them, uint8 `[n, 28, 28]`.
+        images: All of them.
         manifest: Where they came from, as that of an `ImageArchive`.
     """
 
-    images: StreamedImages
+    images: ImageSet
     manifest: dict[str, Any]
 
-    def image_set(self) -> StreamedImages:
+    def image_set(self) -> ImageSet:
         """Return all images as one table."""
         return self.images
 
@@ -55,8 +54,8 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
     and `label` may also be in the names of folders, as in `split=train/label=3/part-0.parquet`,
     which then hold for all of the file, whatever it has in a column of that name.
 
-    Loading reads every column but the pixels, and takes the checksum of each file. The pixels are
-    streamed, so that there may be more images than memory holds.
+    Loading takes the checksum of each file too. The pixels of more images than 100,000 are copied
+    to a temporary file, so that there may be more than memory holds.
 
     Examples:
         ```yaml
@@ -95,24 +94,24 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
         self.metadata = metadata
 
     def load(self) -> ParquetArchive:
-        """Return the images, of which the pixels are not read yet, and their manifest.
+        """Return the images and their manifest.
 
         Raises:
             DatasetError: There are no images, a file is not of the form that the class tells of,
                 two images have one id, or a label or a split is another than is allowed.
         """
-        files = self._files()
-        blocks = self._blocks(files)
-        images = blocks.images(floats=False)
+        paths = self._paths()
+        files = self._open(paths)
+        images = files.images()
         self._check_unique(images.image_id)
-        counts = {split: len(images.rows_of(split)) for split in _SPLITS}
+        counts = {split: int((images.split == split).sum()) for split in _SPLITS}
         if sum(counts.values()) < len(images):
             unknown = sorted(set(np.unique(images.split)) - set(_SPLITS))
             raise DatasetError(
                 f"{self._url} has images in unknown splits: expected `split` to be train or test, "
                 f"received {', '.join(unknown)}; name one of the two, or leave the column out."
             )
-        return ParquetArchive(images, self._manifest(files, blocks, counts))
+        return ParquetArchive(images, self._manifest(paths, files, counts))
 
     def check(self) -> None:
         """Look at the footers of the files.
@@ -120,22 +119,20 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
         Raises:
             DatasetError: There is no file, or one is not of the form that the class tells of.
         """
-        self._blocks(self._files())
+        self._open(self._paths())
 
     def preview(self, n_images: int = 60, columns: int = 12) -> ImagePreview:
         """Return the first `n_images` as one PNG, base64, for Kedro-Viz."""
-        blocks = self._blocks(self._files())
-        first = int(np.flatnonzero(blocks.sizes)[0])
-        pixels = next(blocks.pieces(first))[:n_images]
+        pixels = next(filter(len, self._open(self._paths()).pieces()))[:n_images]
         return ImagePreview(sheets.thumbnails(pixels.reshape(-1, *IMAGE_SHAPE), columns))
 
     def _exists(self) -> bool:
-        return bool(self._files())
+        return bool(self._paths())
 
     def _describe(self) -> dict[str, Any]:
         return {"name": self._name, "path": self._url}
 
-    def _files(self) -> dict[str, str]:
+    def _paths(self) -> dict[str, str]:
         """Return the paths of the files, and for each its path below the folder."""
         self._filesystem.invalidate_cache()
         if not self._filesystem.isdir(self._path):
@@ -150,27 +147,27 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
             if name.endswith(".parquet") and not re.search(r"(^|/)[_.]", name)
         }
 
-    def _blocks(self, files: Mapping[str, str]) -> ParquetBlocks:
-        if not files:
+    def _open(self, paths: Mapping[str, str]) -> ParquetFiles:
+        if not paths:
             raise DatasetError(
                 f"{self._name} was not found: expected a Parquet file, or a folder of some, at "
                 f"{self._url}, received none; put the images there, or correct the catalog entry."
             )
-        blocks = ParquetBlocks(self._filesystem, files)
-        first, expected = next(iter(files)), _columns(next(iter(files)), blocks.schemas[0])
-        for path, schema in zip(files, blocks.schemas, strict=True):
+        files = ParquetFiles(self._filesystem, paths)
+        first, expected = next(iter(paths)), _columns(next(iter(paths)), files.schemas[0])
+        for path, schema in zip(paths, files.schemas, strict=True):
             if (received := _columns(path, schema)) != expected:
                 raise DatasetError(
                     f"{self._url} has files of different columns: expected those of {first}, "
                     f"{', '.join(expected)}, received {', '.join(received)} in {path}; write them "
                     "with the same columns."
                 )
-        if not blocks.sizes.sum():
+        if not sum(files.rows):
             raise DatasetError(
                 f"{self._url} has no images: expected at least one row, received none in "
-                f"{len(files)} files; put images there."
+                f"{len(paths)} files; put images there."
             )
-        return blocks
+        return files
 
     def _check_unique(self, image_id: NDArray[np.int64]) -> None:
         ordered = np.sort(image_id)
@@ -183,7 +180,7 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
             )
 
     def _manifest(
-        self, files: Mapping[str, str], blocks: ParquetBlocks, counts: Mapping[str, int]
+        self, paths: Mapping[str, str], files: ParquetFiles, counts: Mapping[str, int]
     ) -> dict[str, Any]:
         n_train, n_test = counts["train"], counts["test"]
         counted = f"{n_train:,} training and {n_test:,} test images" if n_test else f"{n_train:,}"
@@ -191,7 +188,7 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
             "name": self._name,
             "source": "parquet",
             "statement": f"Data: {self._name}, {counted}{'' if n_test else ' images'}, in "
-            f"{len(files)} Parquet file{'s' * (len(files) > 1)}.",
+            f"{len(paths)} Parquet file{'s' * (len(paths) > 1)}.",
             "n_train": n_train,
             "n_test": n_test,
             "files": {
@@ -201,7 +198,7 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
                     "items": rows,
                     "verified": False,
                 }
-                for (path, name), rows in zip(files.items(), blocks.rows, strict=True)
+                for (path, name), rows in zip(paths.items(), files.rows, strict=True)
             },
         }
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from mnist_vae.data.contracts import check_models
-from mnist_vae.data.images import AT_ONCE, UNLABELLED, ImageSet
+from mnist_vae.data.images import UNLABELLED, ImageSet
 from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.maps import AT_ONCE
 from mnist_vae.params import AnomalyParams, AnomalyScore
 
 if TYPE_CHECKING:  # it imports TensorFlow

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mnist_vae.data.fingerprints import result_fingerprints
 from mnist_vae.data.image_table import nullable_labels
-from mnist_vae.data.images import N_PIXELS, ImageSet, flatten, latent_columns, normalize
+from mnist_vae.data.images import ImageSet, latent_columns, normalize
 from mnist_vae.data.keras_model import KerasModel, KerasModelDataset
 from mnist_vae.encoding.anomalies import Calibration, score_of
 
@@ -82,15 +82,15 @@ def image_rows(
     an image alone.
 
     Args:
-        images: Any that has `batches`.
+        images: The images.
         batch_size: Rows a batch.
         latent_dim: Length of z.
         seed: Seed of the draws of z.
         labelled: Whether there is a column `label`.
 
     Yields:
-        `image_id`, `split`, `label`, `pixels` (784 bytes, or float32 where the grey values are no
-        multiples of 1/255) and `noise` (float32 `[latent_dim]`, as bytes).
+        `image_id`, `split`, `label`, `pixels` (784 bytes) and `noise` (float32
+        `[latent_dim]`, as bytes).
     """
     noise = np.random.default_rng(seed)
     for rows in images.batches(batch_size):
@@ -100,7 +100,7 @@ def image_rows(
         }
         if labelled and rows.label is not None:
             columns["label"] = nullable_labels(rows.label)
-        columns[PIXELS] = _binary(_smallest(rows))
+        columns[PIXELS] = _binary(rows.pixels)
         columns[NOISE] = _binary(noise.standard_normal((len(rows), latent_dim), np.float32))
         yield pa.record_batch(columns)
 
@@ -187,8 +187,7 @@ class BatchEncoder:
             `kl` (float32, nats); `model_version`; with a calibration `anomaly_score` (float32) and
             `is_anomaly` (bool).
         """
-        values = _matrix(batch.column(PIXELS))
-        pixels = normalize(values) if values.shape[1] == N_PIXELS else values.view(np.float32)
+        pixels = normalize(_matrix(batch.column(PIXELS)))
         noise = _matrix(batch.column(NOISE)).view(np.float32)
         names = [name for name in batch.schema.names if name not in (PIXELS, NOISE)]
         columns = {name: batch.column(name) for name in names}
@@ -276,14 +275,6 @@ def _limit_threads(threads: int) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:  # TensorFlow has run something in this process
         return
-
-
-def _smallest(rows: ImageSet) -> NDArray[Any]:
-    """Return the pixels as bytes, uint8 `[n, 784]`, or as float32 where a byte cannot hold them."""
-    try:
-        return rows.grey()
-    except ValueError:
-        return flatten(rows.model_input())
 
 
 def _binary(matrix: NDArray[Any]) -> pa.Array:

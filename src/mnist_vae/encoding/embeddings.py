@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mnist_vae.data.contracts import check_models, embedding_schema, with_anomalies
-from mnist_vae.data.images import IMAGE_SHAPE, ImageSet
+from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, ImageSet, one_split
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import origin
 from mnist_vae.encoding.anomalies import Calibration
@@ -35,9 +35,9 @@ def new_image_set(pixels: NDArray[np.uint8], label: NDArray[np.uint8] | None = N
             f"{list(pixels.shape)}; convert them before you save the IDX file."
         )
     return ImageSet(
-        pixels=pixels,
+        pixels=pixels.reshape(-1, N_PIXELS),
         image_id=np.arange(len(pixels), dtype=np.int64),
-        split=np.full(len(pixels), "new"),
+        split=one_split("new", len(pixels)),
         label=label,
     )
 
@@ -82,7 +82,7 @@ def embed(
     Args:
         encoder: The trained encoder.
         decoder: The trained decoder.
-        splits: Images, bytes or as the model takes them.
+        splits: Images.
         training_summary: Names the model, and its reconstruction term.
         params: Images a batch, steps that refine the encoder's q of each image, and the engine.
         seed: Seed of the draws of z, with which `reconstruction` is computed.
@@ -123,7 +123,7 @@ def embed_on(
     Args:
         engine: The engine, to which `encoding_of` told the calibration.
         encoder: The trained encoder.
-        images: Of any kind.
+        images: The images.
         training_summary: Names the model.
         params: Images a batch.
         seed: Seed of the draws of z.

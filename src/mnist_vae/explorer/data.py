@@ -204,7 +204,7 @@ def _write_sheets(images: ImageSet, folder: Path) -> list[str]:
     names, height, width = [], *IMAGE_SHAPE
     for number, batch in enumerate(images.batches(SHEET_COLUMNS**2)):
         sheet = np.zeros((SHEET_COLUMNS**2, height, width), np.uint8)
-        levels = np.rint(batch.grey().astype(np.float32) * (_GREY_LEVELS / 255))
+        levels = np.rint(batch.pixels.astype(np.float32) * (_GREY_LEVELS / 255))
         sheet[: len(batch)] = levels.reshape(-1, height, width)
         side = sheet.reshape(SHEET_COLUMNS, SHEET_COLUMNS, height, width).transpose(0, 2, 1, 3)
         picture = Image.fromarray(side.reshape(SHEET_COLUMNS * height, -1), mode="P")

@@ -32,10 +32,11 @@ class SourceParams(Group):
 
 
 class StreamingParams(Group):
-    """Which images stay on disk (`--params streaming...`; its home is `globals.yml`)."""
+    """Which images are mapped into memory (`--params streaming...`; its home is `globals.yml`)."""
 
     above_images: NonNegativeInt | None = None
-    """Sets of more images than this are streamed; 0 for all of them, None for none."""
+    """The pixels of sets of more images than this are mapped from a file, which the system reads as
+    need be; 0 for all sets, None for none."""
 
 
 class SplitParams(Group):
@@ -99,5 +100,4 @@ class TrainingParams(Group):
     steps_per_execution: PositiveInt = 16
     """Steps between two returns to Python: more cost less, fewer move the progress bar sooner."""
     shuffle_images: PositiveInt = 65_536
-    """Images that are shuffled at a time, where they are streamed from disk. Twice as many are in
-    memory, 784 bytes each."""
+    """Images that are shuffled at a time, where there are more: 784 bytes of memory each."""

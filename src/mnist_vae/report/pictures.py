@@ -7,7 +7,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.image_table import ImagesOfModel
 from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import Measure
@@ -60,14 +59,14 @@ def reconstruction_section(
 
 def generated_section(generated_images: ImageSet) -> Section:
     """Return images that the model made, with what their file says of them."""
-    origin = generated_images.origin if isinstance(generated_images, ImagesOfModel) else {}
+    origin = generated_images.origin
     title = "Generated images"
     if "class" in origin:
         title += f" of class {origin['class']}"
     z = f"z {origin['drawn_from']}" if "drawn_from" in origin else "draws of z"
     shown = generated_images.take(slice(_MOST_GENERATED))
     picture = Picture.of(
-        tile(shown.pixels, columns=min(_GENERATED_COLUMNS, len(shown)), scale=2),
+        tile(shown.pictures, columns=min(_GENERATED_COLUMNS, len(shown)), scale=2),
         f"{len(shown)} images, decoded from {z}",
         f"A grid of {len(shown)} images that the model made.",
     )
@@ -89,7 +88,7 @@ def _grey_by_id(images: list[ImageSet], wanted: list[int]) -> dict[int, NDArray[
     found: dict[int, NDArray[np.uint8]] = {}
     for of_split in images:
         rows = np.flatnonzero(np.isin(of_split.image_id, wanted))
-        grey = of_split.take(rows).grey()
+        grey = of_split.take(rows).pixels
         found.update(zip(of_split.image_id[rows].tolist(), grey, strict=True))
     return found
 

@@ -118,7 +118,7 @@ def _sprites(
         rows = place.reindex(images_of_split.image_id)
         there = np.flatnonzero(rows.notna())
         at = rows.iloc[there].to_numpy(int)
-        thumbnails[at] = _halved(images_of_split.take(there).grey())
+        thumbnails[at] = _halved(images_of_split.take(there).pixels)
         has_picture[at] = True
     if not has_picture.any():
         return has_picture, []

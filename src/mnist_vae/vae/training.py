@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import keras
 from numpy.typing import NDArray
 
-from mnist_vae.data.streamed import StreamedImages
 from mnist_vae.vae.callbacks import (
     Backup,
     BackupStore,
@@ -17,7 +16,7 @@ from mnist_vae.vae.callbacks import (
     TrainingFailedError,
     WarmUpKl,
 )
-from mnist_vae.vae.feeding import batches_of
+from mnist_vae.vae.feeding import Batches
 from mnist_vae.vae.model import VariationalAutoencoder
 from mnist_vae.vae.networks import hidden_layers_of
 
@@ -39,8 +38,8 @@ class TrainingRun(NamedTuple):
 
 def fit(
     vae: VariationalAutoencoder,
-    train: NDArray[Any] | StreamedImages,
-    validation: NDArray[Any] | StreamedImages,
+    train: NDArray[Any],
+    validation: NDArray[Any],
     params: TrainingParams,
     *,
     seed: int,
@@ -56,7 +55,7 @@ def fit(
 
     Args:
         vae: The model to train.
-        train: Training images `[n, 784]`, uint8 or float32 in [0, 1], or on disk.
+        train: Training images `[n, 784]`, uint8 or float32 in [0, 1], an array or a memory map.
         validation: Validation images `[m, 784]`, likewise.
         params: What is minimised, epochs, batch size, learning rate and so on.
         seed: Seed of the shuffling.
@@ -74,10 +73,10 @@ def fit(
     """
     keras.utils.set_random_seed(seed)
     batch_size = min(params.batch_size, len(train))
-    batches = batches_of(train, batch_size, seed, params.shuffle_images)
+    batches = Batches(train, batch_size, seed, params.shuffle_images)
     # As few batches as memory is no matter for, and of one size if possible: each is compiled.
     n_batches = -(-len(validation) // _VALIDATION_BATCH)
-    validation_batches = batches_of(validation, -(-len(validation) // n_batches)).dataset()
+    validation_batches = Batches(validation, -(-len(validation) // n_batches)).dataset()
     _compile(vae, params, len(batches))
     early_stopping = keras.callbacks.EarlyStopping(
         monitor="val_loss",

@@ -42,7 +42,7 @@ def test_the_sheet_has_both_ends_in_order(make_images, drawn):
     params = AnomalyParams(sheet_images=24)
     draw_anomaly_sheet(scores_of(images, scores), images, calibration_of(), SUMMARY, params)
     order = np.argsort(-scores)
-    grey = images.grey().reshape(-1, 28, 28)
+    grey = images.pictures
     assert len(drawn["pixels"]) == 40, "two rows of ten for twelve images, twice"
     assert np.array_equal(drawn["pixels"][:12], grey[order[:12]])
     assert not drawn["pixels"][12:20].any()

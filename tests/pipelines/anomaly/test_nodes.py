@@ -95,7 +95,7 @@ def test_the_batches_change_nothing(networks, parts, summary, calibration, monke
 
 def test_the_distance_is_that_to_the_nearest_training_image(networks, parts, summary, calibration):
     table = scored(networks, parts, summary, calibration, neighbours=1).read_pandas()
-    train, test = (np.asarray(networks[0](part.pixels)[0]) for part in (parts[0], parts[2]))
+    train, test = (np.asarray(networks[0](part.model_input())[0]) for part in (parts[0], parts[2]))
     distances = np.linalg.norm(test[:, np.newaxis] - train, axis=2).min(axis=1)
     assert table["knn_distance"].to_numpy() == pytest.approx(distances, rel=1e-3, abs=1e-5)
 
@@ -107,8 +107,8 @@ def test_the_regret_is_what_the_refinement_gains(networks, parts, summary, calib
     table = scored(networks, parts, summary, calibration, refine_steps=5).read_pandas()
     refiner = Refiner(networks[1], steps=5, seed=1)
     term = {"reconstruction": "binary_crossentropy", "seed": 1}
-    (own,) = score_batches(*networks, [parts[2].pixels], **term)
-    (refined,) = score_batches(*networks, [parts[2].pixels], **term, refine=refiner)
+    (own,) = score_batches(*networks, [parts[2].model_input()], **term)
+    (refined,) = score_batches(*networks, [parts[2].model_input()], **term, refine=refiner)
     gain = own.reconstruction + own.kl - refined.reconstruction - refined.kl
     assert table["likelihood_regret"].to_numpy() == pytest.approx(gain, abs=2e-3)
     assert gain.mean() > 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mnist_vae.data.archive import ImageArchive
-from mnist_vae.data.images import ImageSet, flatten, normalize
+from mnist_vae.data.images import ImageSet
 from mnist_vae.params import SplitParams
 from mnist_vae.pipelines.data.nodes import ingest_images, split_images
 
@@ -30,24 +30,9 @@ def test_ids_are_positions_in_the_archive_test_after_train():
     assert images.image_id.tolist() == list(range(400))
     assert (images.split[:300] == "train").all()
     assert (images.split[300:] == "test").all()
-    assert np.array_equal(images.pixels[300:], source.test_images)
+    assert np.array_equal(images.pictures[300:], source.test_images)
     assert np.array_equal(images.label[:300], source.train_labels)
     assert manifest == source.manifest
-
-
-def test_normalised_pixels_are_grey_values_over_255():
-    grey = np.arange(256, dtype=np.uint8)
-    normalized = normalize(grey)
-    assert normalized.dtype == np.float32
-    assert normalized == pytest.approx(grey / 255)
-
-
-def test_flattening_goes_row_after_row_and_copies_nothing():
-    pixels = np.arange(2 * 784).reshape(2, 28, 28)
-    flat = flatten(pixels)
-    assert flat.shape == (2, 784)
-    assert flat[1, 28] == pixels[1, 1, 0]
-    assert np.shares_memory(flat, pixels)
 
 
 def test_the_official_test_split_is_the_test_split_and_nothing_else():
@@ -60,8 +45,7 @@ def test_the_official_test_split_is_the_test_split_and_nothing_else():
 def test_every_image_keeps_its_pixels_id_and_label():
     images, parts = splits()
     for part, name in zip(parts, ("train", "validation", "test"), strict=True):
-        assert part.pixels.dtype == np.float32
-        assert part.pixels == pytest.approx(images.pixels[part.image_id].reshape(-1, 784) / 255)
+        assert np.array_equal(part.pixels, images.pixels[part.image_id])
         assert np.array_equal(part.label, images.label[part.image_id])
         assert (part.split == name).all()
 
@@ -93,14 +77,14 @@ def test_max_images_limits_each_part_class_by_class():
 
 
 def test_images_without_labels_are_split_at_random():
-    images = ImageSet(np.zeros((50, 28, 28), np.uint8), np.arange(50), np.full(50, "train"))
+    images = ImageSet(np.zeros((50, 784), np.uint8), np.arange(50), np.full(50, "train"))
     parts = split_images(images, SplitParams(), 1)
     assert [len(part) for part in parts] == [43, 2, 5]
     assert all(part.label is None for part in parts)
 
 
 def test_too_few_images_are_an_error_that_says_so():
-    images = ImageSet(np.zeros((5, 28, 28), np.uint8), np.arange(5), np.full(5, "train"))
+    images = ImageSet(np.zeros((5, 784), np.uint8), np.arange(5), np.full(5, "train"))
     with pytest.raises(ValueError, match="too few images to split: expected at least one in each"):
         split_images(images, SplitParams(), 1)
 
@@ -115,7 +99,7 @@ def test_any_number_of_images_can_be_drawn_and_every_class_keeps_its_share(max_i
 
 def test_classes_of_different_sizes_are_drawn_in_proportion():
     label = np.repeat([0, 1, 2], [300, 60, 40]).astype(np.uint8)
-    pixels = np.zeros((400, 28, 28), np.uint8)
+    pixels = np.zeros((400, 784), np.uint8)
     images = ImageSet(pixels, np.arange(400), np.full(400, "train"), label)
     _, _, test = split_images(images, SplitParams(test_fraction=0.1), 1)
     assert np.bincount(test.label).tolist() == [30, 6, 4]

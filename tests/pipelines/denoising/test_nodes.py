@@ -63,10 +63,11 @@ def test_the_scores_of_the_noise_and_of_the_median_are_those_of_the_images(
 ):
     params = PARAMS.model_copy(update={"max_images": None})
     scores, _ = nodes.denoise_images(*networks, test_images, summary, params, 1)
-    noisy = corrupt(test_images.pixels, "gaussian", 0.5, seed=1)
+    pixels = test_images.model_input()
+    noisy = corrupt(pixels, "gaussian", 0.5, seed=1)
     first = scores.iloc[:2].set_index("method")
-    assert first.loc["noisy", "psnr"] == pytest.approx(psnr(test_images.pixels, noisy).mean())
-    filtered = psnr(test_images.pixels, median(noisy)).mean()
+    assert first.loc["noisy", "psnr"] == pytest.approx(psnr(pixels, noisy).mean())
+    filtered = psnr(pixels, median(noisy)).mean()
     assert first.loc["median", "psnr"] == pytest.approx(filtered)
     assert set(scores["n_images"]) == {30}
 
@@ -121,7 +122,7 @@ def test_inpainting_leaves_the_pixels_that_are_there_and_scores_the_others(inpai
     DenoisingContract().validate(scores)
     assert scores["method"].tolist() == ["black", "biharmonic", "amortised", "refined"] * 2
     clean, whole = (
-        examples.pixels[examples.split == row] for row in ("clean", "lower half, refined")
+        examples.pictures[examples.split == row] for row in ("clean", "lower half, refined")
     )
     assert np.array_equal(whole[:, :14], clean[:, :14])
     assert not np.array_equal(whole[:, 14:], clean[:, 14:])

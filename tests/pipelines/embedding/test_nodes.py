@@ -56,7 +56,7 @@ def test_there_is_one_row_an_image_of_every_split_in_order(networks, parts):
 
 def test_latents_are_those_of_the_encoder_and_kl_is_theirs(networks, parts):
     table = embed(networks, parts)
-    pixels = np.concatenate([part.pixels for part in parts])
+    pixels = np.concatenate([part.model_input() for part in parts])
     z_mean, z_log_var, _ = (output.numpy() for output in networks[0](pixels))
     actual = table[[f"z_mean_{d:02d}" for d in range(3)]].to_numpy()
     assert actual == pytest.approx(z_mean, abs=1e-5)

@@ -67,9 +67,10 @@ def test_minus_elbo_is_reconstruction_plus_kl_on_every_split(networks, make_imag
 
 def test_z_is_sampled_and_never_the_mean(networks, make_images):
     test = make_images(20, "test", 50)
-    z_mean = networks[0](test.pixels)[0].numpy()
+    x = test.model_input()
+    z_mean = networks[0](x)[0].numpy()
     p = networks[1](z_mean).numpy()
-    at_the_mean = -(test.pixels * np.log(p) + (1 - test.pixels) * np.log(1 - p)).sum(axis=1).mean()
+    at_the_mean = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum(axis=1).mean()
     sampled = [
         evaluate(networks, make_images, seed=seed)["splits"]["test"]["reconstruction"]
         for seed in (1, 2)
@@ -81,7 +82,7 @@ def test_z_is_sampled_and_never_the_mean(networks, make_images):
 def test_a_collapsed_dimension_is_not_active_and_has_no_kl(networks, make_images):
     test = evaluate(networks, make_images)["splits"]["test"]
     assert test["kl_per_dimension"][2] == pytest.approx(0, abs=1e-6)
-    z_mean = networks[0](make_images(20, "test", 50).pixels)[0].numpy()
+    z_mean = networks[0](make_images(20, "test", 50).model_input())[0].numpy()
     assert test["active_units"] == (z_mean.var(axis=0) > 0.01).sum() <= 2
 
 

@@ -21,22 +21,21 @@ def bar(lean, width=1.0):
 def bars(leans, widths=None, label=None):
     widths = np.ones(len(leans)) if widths is None else widths
     pixels = np.array([bar(*one) for one in zip(leans, widths, strict=True)], np.float32)
-    pixels = np.rint(pixels * 255).astype(np.float32) / np.float32(255)
-    n = len(pixels)
+    pixels, n = np.rint(pixels * 255).astype(np.uint8), len(pixels)
     return ImageSet(pixels, np.arange(n), np.full(n, "test"), label)
 
 
 @pytest.mark.parametrize("lean", [-0.5, 0.0, 0.25, 1.0])
 def test_the_slant_of_a_bar_is_how_far_it_leans(lean):
-    assert arithmetic.slant(bars([lean]).pixels) == pytest.approx([lean], abs=0.02)
+    assert arithmetic.slant(bars([lean]).model_input()) == pytest.approx([lean], abs=0.02)
 
 
 def test_ink_is_the_mean_of_the_pixels_and_slant_does_not_depend_on_it():
     images = bars([0.5, 0.5], [2, 4])
-    thin, thick = arithmetic.ink(images.pixels)
+    thin, thick = arithmetic.ink(images.model_input())
     assert thick == pytest.approx(2 * thin, rel=0.05)
-    assert thick == pytest.approx(images.pixels[1].mean())
-    assert arithmetic.slant(images.pixels) == pytest.approx([0.5, 0.5], abs=0.02)
+    assert thick == pytest.approx(images.model_input()[1].mean())
+    assert arithmetic.slant(images.model_input()) == pytest.approx([0.5, 0.5], abs=0.02)
 
 
 def test_what_has_no_height_has_no_slant():

@@ -99,14 +99,14 @@ def to_bytes(pixels):
 def test_generated_images_are_decoded_from_the_z_that_is_kept_with_them(latent_dim):
     decoder = FakeDecoder(latent_dim)
     images = generate(latent_dim, GenerationParams(n_images=7))
-    assert images.pixels.shape == (7, 28, 28)
+    assert images.pixels.shape == (7, 784)
     assert images.pixels.dtype == np.uint8
     assert images.z.shape == (7, latent_dim)
     assert images.z.dtype == np.float32
     assert images.image_id.tolist() == list(range(7))
     assert set(images.split) == {"generated"}
     assert images.label is None
-    assert np.array_equal(images.pixels[3], decoder.bytes_of(*images.z[3]))
+    assert np.array_equal(images.pictures[3], decoder.bytes_of(*images.z[3]))
 
 
 def test_z_is_drawn_from_the_prior():
@@ -129,7 +129,7 @@ def test_the_prior_gives_the_z_that_it_always_gave():
 @pytest.mark.parametrize("sampler", ["mixture", "class_mixture"])
 def test_a_mixture_is_fitted_on_the_training_images(sampler, make_images):
     train_images = make_images(60)
-    train_images.pixels[:, 0] = train_images.label * np.float32(20) / 255
+    train_images.pixels[:, 0] = train_images.label * 20
     encoder, decoder = FakeEncoder([255, 1]), FakeDecoder(2)  # z_00 is 20 times the label
     summary = SUMMARY | {"images": {"train": train_images.digest()}}
     params = GenerationParams(n_images=400, sampler=sampler, temperature=0.01)
@@ -220,12 +220,12 @@ def test_the_files_hold_the_images_white_on_black_as_mnist():
     pictures = nodes.to_pictures(images, SUMMARY | {"model_version": "v1"})
     assert list(pictures) == ["0000", "0001", "0002"]
     assert pictures["0001"].mode == "L"
-    assert np.array_equal(np.asarray(pictures["0001"]), images.pixels[1])
+    assert np.array_equal(np.asarray(pictures["0001"]), images.pictures[1])
     assert pictures["0001"].info == {"model_version": "v1"}
 
 
 def test_names_of_many_files_sort_as_their_ids():
-    many = ImageSet(np.zeros((2, 28, 28), np.uint8), np.array([9999, 12345]), np.full(2, "x"))
+    many = ImageSet(np.zeros((2, 784), np.uint8), np.array([9999, 12345]), np.full(2, "x"))
     assert list(nodes.to_pictures(many, SUMMARY)) == ["09999", "12345"]
 
 
@@ -233,7 +233,7 @@ def test_the_generated_sheet_shows_every_image(drawn):
     images = generate(2, GenerationParams(n_images=25))
     nodes.draw_generated_sheet(images, SUMMARY, PARAMS)
     pixels, captions, columns = drawn[-1]
-    assert np.array_equal(pixels, images.pixels)
+    assert np.array_equal(pixels, images.pictures)
     assert columns == 10
     assert captions.note.startswith("25 images")
 
@@ -286,13 +286,13 @@ def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, test_image
     pixels, captions, columns = drawn[-1]
     assert columns == 7
     rows = pixels.reshape(3, columns, 28, 28)
-    originals = to_bytes(test_images.pixels)
+    originals = test_images.pictures
     for row, name in zip(rows, captions.rows, strict=True):
         first, second = (
             next(i for i, original in enumerate(originals) if np.array_equal(original, edge))
             for edge in (row[0], row[-1])
         )
-        start, end = encoder(test_images.pixels[[first, second]])[0]
+        start, end = encoder(test_images.model_input()[[first, second]])[0]
         assert np.array_equal(row[1], decoder.bytes_of(*start))
         assert np.array_equal(row[-2], decoder.bytes_of(*end))
         assert np.abs(row[3].astype(int) - decoder.bytes_of(*(start + end) / 2)).max() <= 1
@@ -318,10 +318,10 @@ def test_a_spherical_interpolation_goes_along_the_arc(test_images, drawn):
     nodes.draw_interpolations(encoder, decoder, test_images, SUMMARY, params, 42)
     pixels, captions, columns = drawn[-1]
     assert "arc" in captions.note
-    originals = to_bytes(test_images.pixels)
+    originals, inputs = test_images.pictures, test_images.model_input()
     row = pixels.reshape(3, columns, 28, 28)[0]
     z = [
-        encoder(test_images.pixels[[np.flatnonzero((originals == edge).all((1, 2)))[0]]])[0][0]
+        encoder(inputs[[np.flatnonzero((originals == edge).all((1, 2)))[0]]])[0][0]
         for edge in (row[0], row[-1])
     ]
     middle = sum(end / np.linalg.norm(end) for end in z)
@@ -363,11 +363,11 @@ def test_reconstructions_stand_under_their_originals_class_by_class(test_images,
     nodes.draw_reconstruction_sheet(encoder, decoder, test_images, SUMMARY, PARAMS)
     pixels, captions, columns = drawn[-1]
     grid = pixels.reshape(4, columns, 28, 28)
-    originals = to_bytes(test_images.pixels)
+    originals = test_images.pictures
     assert captions.columns == [str(label) for label in range(10)]
     assert captions.rows == ["original", "reconstruction"] * 2
     assert np.array_equal(grid[2, 7], originals[17])
-    z_mean = encoder(test_images.pixels[17:18])[0][0]
+    z_mean = encoder(test_images.model_input()[17:18])[0][0]
     assert np.array_equal(grid[3, 7], decoder.bytes_of(*z_mean))
 
 
@@ -395,7 +395,7 @@ def test_without_labels_the_first_images_are_reconstructed(
     assert drawn_columns == columns
     assert len(pixels) == columns * rows
     assert not captions.columns
-    assert np.array_equal(pixels[:columns], to_bytes(images.pixels)[:columns])
+    assert np.array_equal(pixels[:columns], images.pictures[:columns])
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])
@@ -431,7 +431,7 @@ def test_keras_models_are_taken_as_they_are(make_images):
     )
     assert images.z.shape == (2, 3)
     predicted = to_bytes(decoder.predict_on_batch(images.z))
-    assert np.abs(images.pixels.astype(int) - predicted).max() <= 1
+    assert np.abs(images.pictures.astype(int) - predicted).max() <= 1
     arguments = (encoder, decoder, make_images(4), summary, PARAMS)
     first, second = (nodes.draw_latent_manifold(*arguments) for _ in range(2))
     assert first == second

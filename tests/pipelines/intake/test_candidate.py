@@ -67,7 +67,7 @@ def test_training_images_are_those_of_the_archive_and_of_all_batches(make_images
     )
     assert len(train) + len(extended) == 20 + 5 + 22
     assert len(set(train.image_id) | set(extended.image_id)) == 47
-    assert np.array_equal(train.grey()[:20], archive.grey())
+    assert np.array_equal(train.pixels[:20], archive.pixels)
     unlabelled = batches["b.0"]()
     assert (train.label == UNLABELLED).sum() == (unlabelled.split == "train").sum()
     assert manifest["batches"] == {"a.0": 10, "b.0": 12}
@@ -76,7 +76,7 @@ def test_training_images_are_those_of_the_archive_and_of_all_batches(make_images
 
 
 def test_a_batch_may_be_all_of_one_split_and_labels_may_be_missing_everywhere(make_images, pixels):
-    batch = ImageSet(pixels(3, 1), np.arange(1000, 1003), np.full(3, "train"))
+    batch = ImageSet(pixels(3, 1).reshape(-1, 784), np.arange(1000, 1003), np.full(3, "train"))
     train, validation, _ = candidate.extend_splits(
         plan(),
         make_images(20, labelled=False),

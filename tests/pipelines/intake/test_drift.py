@@ -12,7 +12,7 @@ from mnist_vae.pipelines.intake.drift import DriftMeter
 def measure(champion, pixels):
     def run(n, change=lambda images: images, **params):
         return DriftMeter(champion, RetrainingParams(**params), 1).measure(
-            ImageSet(change(pixels(n, 5)), np.arange(n), np.full(n, "new"))
+            ImageSet(change(pixels(n, 5)).reshape(-1, 784), np.arange(n), np.full(n, "new"))
         )
 
     return run
@@ -53,6 +53,6 @@ def test_images_of_the_same_kind_have_not_drifted_from_embeddings_that_were_refi
     refined = serving(
         {**champion.contents, "latent_embeddings.parquet": known, "run_manifest.json": run},
     )
-    new = ImageSet(pixels(60, 5), np.arange(60), np.full(60, "new"))
+    new = ImageSet(pixels(60, 5).reshape(-1, 784), np.arange(60), np.full(60, "new"))
     drift = DriftMeter(refined, RetrainingParams(), 1).measure(new)
     assert not drift.drifted, drift.distances

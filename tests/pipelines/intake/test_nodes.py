@@ -188,14 +188,12 @@ def test_no_id_of_the_archive_is_given_to_a_batch(splits, pixels, highest):
         (lambda images, splits: images.__setitem__(2, 9), "1 of 6 images are constant"),
         (
             lambda images, splits: images.__setitem__(
-                slice(0, 2), splits["test_images"].grey()[:2].reshape(-1, 28, 28)
+                slice(0, 2), splits["test_images"].pictures[:2]
             ),
             "2 of 6 images are in the test split: expected none, received the images at 0, 1",
         ),
         (
-            lambda images, splits: images.__setitem__(
-                3, splits["validation_images"].grey()[0].reshape(28, 28)
-            ),
+            lambda images, splits: images.__setitem__(3, splits["validation_images"].pictures[0]),
             "1 of 6 images are in use already",
         ),
         (
@@ -245,7 +243,7 @@ def test_all_that_is_wrong_with_a_batch_is_said_of_its_files_and_of_what_could_b
     images = pixels(60, 5) // 8
     images[2] = 9
     images[3] = images[4]
-    images[5:7] = splits["test_images"].grey()[:2].reshape(-1, 28, 28)
+    images[5:7] = splits["test_images"].pictures[:2]
     batch = Batch(
         problems=("y.png is too large", "z.png is not a PNG file"),
         readable=images,

@@ -27,12 +27,12 @@ def in_two_classes(n=60, first_id=0):
             "z_mean_00": labels + 0.01 * np.arange(n) / n,
         }
     )
-    return ImageSet(np.zeros((n, 784)), ids, np.full(n, "train"), labels), frame
+    return ImageSet(np.zeros((n, 784), np.uint8), ids, np.full(n, "train"), labels), frame
 
 
 def judge_of(labels):
     n = len(labels)
-    return ImageSet(np.zeros((n, 784)), np.arange(n), np.full(n, "judge"), labels)
+    return ImageSet(np.zeros((n, 784), np.uint8), np.arange(n), np.full(n, "judge"), labels)
 
 
 def test_labels_of_neighbours_are_those_that_are_known():

@@ -252,7 +252,7 @@ def test_a_training_with_another_seed_that_was_killed_resumes(judge, poor, tmp_p
 def test_drifted_batches_of_a_candidate_kept_out_are_noted_and_the_third_raises_an_alarm(
     judge, champion, pixels
 ):
-    dark = pixels(60, 5) // 8
+    dark = pixels(60, 5).reshape(-1, 784) // 8
     images = ImageSet(dark, np.arange(60), np.full(60, "train"))
     batches = {"dark.0": lambda: images}
     first = judge(batches=batches)

@@ -105,7 +105,7 @@ def draw_anomaly_sheet(
     grid = np.stack(cells)
     pixels = np.zeros((*grid.shape, *IMAGE_SHAPE), np.uint8)  # a cell of -1 stays blank
     shown = test_images.take(grid[grid >= 0])
-    pixels[grid >= 0] = shown.grey().reshape(-1, *IMAGE_SHAPE)
+    pixels[grid >= 0] = shown.pictures
     captions = Captions(
         title="The most and the least anomalous test images",
         note=f"An image is an anomaly where its {anomaly_calibration.score} is above "
@@ -139,14 +139,14 @@ def _check(
 
 def _gallery(caption: str, rows: pd.DataFrame, images: ImageSet, score: str) -> Gallery:
     place = pd.Series(np.arange(len(images)), index=images.image_id)[rows["image_id"]].to_numpy()
-    grey = images.take(place).grey()
+    pictures_of = images.take(place).pictures
     pictures = []
     for number, row in enumerate(rows.to_dict("records")):
         label = row.get("label")
         of = (
             "" if label is None or pd.isna(label) or label == UNLABELLED else f", label {label:.0f}"
         )
-        picture = tile(grey[number].reshape(1, *IMAGE_SHAPE), columns=1, scale=_SCALE)
+        picture = tile(pictures_of[number : number + 1], columns=1, scale=_SCALE)
         name, value = f"image {row['image_id']}", f"{row[score]:.2f}"
         pictures.append(Picture.of(picture, f"{value}, {name}", f"{name}{of}; {score}: {value}"))
     return Gallery(caption=caption, pictures=tuple(pictures))

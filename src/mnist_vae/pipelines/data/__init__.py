@@ -1,4 +1,4 @@
-"""Raw IDX files to model input: ingest, normalise, flatten, split."""
+"""Raw images to model input: ingest, split."""
 
 from mnist_vae.pipelines.data.pipeline import create_pipeline
 

@@ -20,8 +20,7 @@ def ingest_images(archive: ImageArchive | ParquetArchive) -> tuple[ImageSet, dic
         archive: The images as published, or a table of images.
 
     Returns:
-        Images, uint8 `[n, 28, 28]`, with their `image_id`; and the manifest. Those of a Parquet
-        archive stay on disk until they are asked for.
+        Images with their `image_id`, and the manifest.
     """
     return archive.image_set(), archive.manifest
 
@@ -29,24 +28,23 @@ def ingest_images(archive: ImageArchive | ParquetArchive) -> tuple[ImageSet, dic
 def split_images(
     images: ImageSet, params: SplitParams, seed: int
 ) -> tuple[ImageSet, ImageSet, ImageSet]:
-    """Normalise and flatten the images, and split them into train, validation and test.
+    """Split the images into train, validation and test.
 
     Validation is drawn from the training part alone, class by class. The archive's own test
     part stays the test split; when it has none, a share of the images becomes one.
 
     Args:
-        images: Images, uint8 `[n, 28, 28]`, split `train` or `test`.
+        images: Images, split `train` or `test`.
         params: Shares of the splits.
         seed: Seed of the draw.
 
     Returns:
-        Train, validation and test images, each float32 `[n, 784]` in [0, 1], in the order of
-        the archive.
+        Train, validation and test images, each in the order of the archive.
 
     Raises:
         ValueError: There are too few images for three splits.
     """
-    train, test = images.rows_of("train"), images.rows_of("test")
+    train, test = (np.flatnonzero(images.split == split) for split in ("train", "test"))
     if params.max_images is not None:
         train = draw_rows(train, images.label, params.max_images, seed)
         test = draw_rows(test, images.label, params.max_images, seed)
@@ -62,9 +60,9 @@ def split_images(
             f"{sizes}; add images, or change the fractions in the `split` parameters."
         )
     return (
-        images.as_split(train, "train"),
-        images.as_split(validation, "validation"),
-        images.as_split(test, "test"),
+        images.take(train, "train"),
+        images.take(validation, "validation"),
+        images.take(test, "test"),
     )
 
 

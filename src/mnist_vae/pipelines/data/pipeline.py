@@ -6,7 +6,7 @@ from mnist_vae.pipelines.data.nodes import ingest_images, split_images
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline from the raw IDX files to normalised, flattened, split images."""
+    """Return the pipeline from the raw IDX files to split images."""
     return Pipeline(
         [
             Node(

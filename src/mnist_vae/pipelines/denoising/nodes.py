@@ -16,7 +16,6 @@ from PIL import Image
 
 from mnist_vae.corruptions import Kind, corrupt, missing_pixels
 from mnist_vae.data.contracts import check_models, check_versions
-from mnist_vae.data.image_table import ImagesOfModel
 from mnist_vae.data.images import N_PIXELS, ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import origin, statement
@@ -61,7 +60,7 @@ def denoise_images(
     training_summary: dict[str, Any],
     denoising_params: DenoisingParams,
     seed: int,
-) -> tuple[pd.DataFrame, ImagesOfModel]:
+) -> tuple[pd.DataFrame, ImageSet]:
     """Return the scores of each method at each corruption, and examples of the images.
 
     The methods are `noisy`, the image as it is; the 3 x 3 `median`; `non-local means` of the
@@ -96,7 +95,7 @@ def inpaint_images(
     training_summary: dict[str, Any],
     denoising_params: DenoisingParams,
     seed: int,
-) -> tuple[pd.DataFrame, ImagesOfModel]:
+) -> tuple[pd.DataFrame, ImageSet]:
     """Return the scores of each method where known pixels are missing, and examples.
 
     Missing is the lower half of each image, or half of its pixels, drawn once for all images. The
@@ -264,11 +263,11 @@ def _words(kind: str) -> str:
     return kind.replace("_", " ")
 
 
-def _as_images(pictures: dict[str, Floats], about: dict[str, str]) -> ImagesOfModel:
+def _as_images(pictures: dict[str, Floats], about: dict[str, str]) -> ImageSet:
     """Return images by the caption of their row, as bytes; the caption is their `split`."""
     pixels = np.concatenate(list(pictures.values()))
-    return ImagesOfModel(
-        pixels=to_bytes(pixels),
+    return ImageSet(
+        pixels=to_bytes(pixels).reshape(-1, N_PIXELS),
         image_id=np.arange(len(pixels)),
         split=np.repeat(list(pictures), [len(images) for images in pictures.values()]),
         origin=about,
@@ -287,4 +286,4 @@ def _sheet(
         rows=rows,
     )
     breaks = [row for row in range(1, len(rows)) if rows[row].endswith((", noisy", ", given"))]
-    return sheet(examples.pixels, captions, columns=len(examples) // len(rows), row_breaks=breaks)
+    return sheet(examples.pictures, captions, columns=len(examples) // len(rows), row_breaks=breaks)

@@ -30,9 +30,9 @@ def embed_splits(
     Args:
         encoder: The trained encoder.
         decoder: The trained decoder.
-        train_images: float32 `[n, 784]` in [0, 1].
-        validation_images: Alike.
-        test_images: Alike.
+        train_images: The first rows.
+        validation_images: The rows after them.
+        test_images: The last rows.
         training_summary: What the model was trained on, and its reconstruction term.
         embedding_params: Images a batch.
         seed: Seed of the draws of z, with which `reconstruction` is computed.

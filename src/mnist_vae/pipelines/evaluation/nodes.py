@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.data.contracts import check_images, check_models
-from mnist_vae.data.images import AT_ONCE, ImageSet
+from mnist_vae.data.images import ImageSet
 from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.maps import AT_ONCE
 from mnist_vae.data.origin import measure, origin
 from mnist_vae.data.provenance import provenance
 from mnist_vae.encoding.scores import Moments
@@ -47,7 +48,7 @@ def evaluate_vae(
     Args:
         encoder: The trained encoder.
         decoder: The trained decoder.
-        train_images: float32 `[n, 784]` in [0, 1].
+        train_images: Images.
         validation_images: Likewise.
         test_images: Likewise.
         training_summary: What the model was trained on, and its reconstruction term.

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_vae.data.contracts import check_models
-from mnist_vae.data.images import AT_ONCE, IMAGE_SHAPE, UNLABELLED, ImageSet
+from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet
 from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.maps import AT_ONCE
 from mnist_vae.data.origin import origin, statement
 from mnist_vae.data.sheets import Captions, sheet
-from mnist_vae.pipelines.generation.coding import decode, encode, to_bytes
+from mnist_vae.pipelines.generation.coding import decode, encode
 
 _SHARE = 10  # of the images, one in so many is at each end of an attribute
 _STEPS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -108,7 +109,7 @@ def draw_latent_arithmetic(
         way = direction(z_mean, attribute(pixels), images.label)
         z = z_mean[shown][:, np.newaxis] + t * way  # [rows, steps, latent_dim]
         decoded = decode(decoder, z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], *IMAGE_SHAPE)
-        cells.append(np.concatenate([to_bytes(pixels[shown])[:, np.newaxis], decoded], axis=1))
+        cells.append(np.concatenate([images.pictures[shown][:, np.newaxis], decoded], axis=1))
         names += [name] * len(shown)
         ends = [attribute(decoded[:, end].reshape(len(shown), -1) / 255).mean() for end in (0, -1)]
         changes.append(f"{name} from {ends[0]:.2f} to {ends[1]:.2f}")

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_vae.data.contracts import check_images, check_models
-from mnist_vae.data.image_table import ImagesOfModel
-from mnist_vae.data.images import AT_ONCE, IMAGE_SHAPE, ImageSet
+from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, ImageSet
 from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.maps import AT_ONCE
 from mnist_vae.data.origin import origin, statement
 from mnist_vae.data.sheets import Captions, sheet
 from mnist_vae.params import GenerationParams
-from mnist_vae.pipelines.generation.coding import decode, encode, to_bytes
+from mnist_vae.pipelines.generation.coding import decode, encode
 from mnist_vae.pipelines.generation.samplers import fit_sampler, interpolate
 
 _SHEET_ROWS = 30  # of generated images at most; a longer sheet is no longer looked at
@@ -41,8 +41,8 @@ def generate_images(
     training_summary: dict[str, Any],
     generation_params: GenerationParams,
     seed: int,
-) -> ImagesOfModel:
-    """Return images decoded from z of the sampler: uint8 `[n, 28, 28]`, with their z.
+) -> ImageSet:
+    """Return images decoded from z of the sampler, with their z.
 
     The training images are encoded only where a mixture is fitted on their z. A class mixture gives
     each image the label that it was drawn for.
@@ -63,8 +63,8 @@ def generate_images(
         seed=seed,
     )
     draws = sampler.sample(generation_params.n_images, seed, generation_params.label)
-    return ImagesOfModel(
-        pixels=decode(decoder, draws.z),
+    return ImageSet(
+        pixels=decode(decoder, draws.z).reshape(-1, N_PIXELS),
         image_id=np.arange(len(draws.z)),
         split=np.full(len(draws.z), "generated"),
         label=draws.label,
@@ -74,13 +74,13 @@ def generate_images(
 
 
 def to_pictures(images: ImageSet, training_summary: dict[str, Any]) -> dict[str, Image.Image]:
-    """Return `images`, uint8 `[n, 28, 28]`, as pictures by image id: "0000", "0001", ...
+    """Return `images` as pictures by image id: "0000", "0001", ...
 
     They are white on black, as MNIST itself, so that the files can stand in for its images.
     """
     digits = max(4, len(str(images.image_id.max())))
     pictures = {}
-    for image_id, image in zip(images.image_id, images.pixels, strict=True):
+    for image_id, image in zip(images.image_id, images.pictures, strict=True):
         picture = Image.fromarray(image)
         picture.info.update(origin(training_summary))
         pictures[f"{image_id:0{digits}d}"] = picture
@@ -108,7 +108,7 @@ def draw_generated_sheet(
         statement=statement(training_summary),
         origin=origin(training_summary),
     )
-    return sheet(shown.pixels, captions, columns=columns)
+    return sheet(shown.pictures, captions, columns=columns)
 
 
 def _described(params: GenerationParams) -> dict[str, str]:
@@ -160,7 +160,7 @@ def draw_latent_manifold(
     title = "Latent manifold"
     x, y = 0, 1
     if latent_dim > _SHEET_DIMENSIONS:
-        z_mean = encode(encoder, test_images.at_most(AT_ONCE, seed=0).pixels)
+        z_mean = encode(encoder, test_images.at_most(AT_ONCE, seed=0).model_input())
         x, y = sorted(np.argsort(-z_mean.var(axis=0), kind="stable")[:_SHEET_DIMENSIONS])
         title += f": the plane of z_{x:02d} and z_{y:02d}"
         note += (
@@ -200,10 +200,10 @@ def draw_interpolations(
     pairs = _choose_pairs(test_images, generation_params.interpolation_pairs, seed)
     first, second = test_images.take(pairs[:, 0]), test_images.take(pairs[:, 1])
     t = np.linspace(0, 1, generation_params.interpolation_steps, dtype=np.float32)
-    start, end = (encode(encoder, images.pixels) for images in (first, second))
+    start, end = (encode(encoder, images.model_input()) for images in (first, second))
     z = interpolate(start, end, t, generation_params.interpolation)  # [pairs, steps, latent_dim]
     decoded = decode(decoder, z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], *IMAGE_SHAPE)
-    edges = [to_bytes(images.pixels)[:, np.newaxis] for images in (first, second)]
+    edges = [images.pictures[:, np.newaxis] for images in (first, second)]
     rows = np.concatenate([edges[0], decoded, edges[1]], axis=1)  # [pairs, steps + 2, 28, 28]
     names = [f"pair {number}" for number in range(1, len(pairs) + 1)]
     if first.label is not None and second.label is not None:
@@ -241,11 +241,11 @@ def draw_reconstruction_sheet(
     check_models(training_summary, encoder, decoder)
     cells, classes = _choose_by_class(test_images, generation_params.reconstructions)
     columns = cells.shape[1]
-    shown = test_images.take(cells[cells >= 0]).pixels
-    decoded = decode(decoder, encode(encoder, shown))
+    shown = test_images.take(cells[cells >= 0])
+    decoded = decode(decoder, encode(encoder, shown.model_input()))
     # [rows of cells, original or reconstruction, columns, 28, 28]; a cell of -1 stays blank
     pixels = np.zeros((len(cells), 2, columns, *IMAGE_SHAPE), np.uint8)
-    pixels[:, 0][cells >= 0] = to_bytes(shown)
+    pixels[:, 0][cells >= 0] = shown.pictures
     pixels[:, 1][cells >= 0] = decoded
     captions = Captions(
         title="Reconstructions of test images",

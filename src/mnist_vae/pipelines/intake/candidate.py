@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.data.images import ImageSet, StoredModelInput, concatenate, draw_rows
+from mnist_vae.data.images import N_PIXELS, ImageSet, concatenate, draw_rows
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.jobs.batch_files import Batch
 from mnist_vae.jobs.records import Plan
@@ -34,7 +34,7 @@ def set_judge_apart(
     say in a promotion.
 
     Args:
-        train_images: Those of the archive, float32 `[n, 784]` in [0, 1].
+        train_images: Those of the archive.
         retraining_params: `judge_fraction` is the share of the judge.
         seed: Seed of the draw.
 
@@ -50,7 +50,7 @@ def set_judge_apart(
             f"one on either side, received {len(others)} and {len(chosen)}; add images, or change "
             "`retraining.judge_fraction`."
         )
-    return _stored(train_images, others, "train"), _stored(train_images, chosen, "judge")
+    return train_images.take(others, "train"), train_images.take(chosen, "judge")
 
 
 def hold_out(judge_images: ImageSet, test_images: ImageSet) -> ImageSet:
@@ -71,7 +71,7 @@ def split_batch(
     assert batch.images is not None  # noqa: S101 - the caller has looked
     shares = np.array([int.from_bytes(value[:4], "big") / 2**32 for value in hashes])
     return ImageSet(
-        pixels=batch.images,
+        pixels=batch.images.reshape(-1, N_PIXELS),
         image_id=image_id,
         split=np.where(shares < validation_fraction, "validation", "train"),
         label=batch.labels,
@@ -89,9 +89,9 @@ def extend_splits(
 
     Args:
         retraining_plan: Its fingerprint and what the candidate starts from go into the manifest.
-        learning_images: Those of the archive less the judge's, float32 `[n, 784]` in [0, 1].
-        validation_images: Those of the archive, alike.
-        batches_in_use: uint8 images, split `train` or `validation`.
+        learning_images: Those of the archive less the judge's.
+        validation_images: Those of the archive.
+        batches_in_use: Images, split `train` or `validation`.
         data_manifest: Where the archive's images came from.
 
     Raises:
@@ -148,15 +148,6 @@ def start_networks(
             for weight, value in zip(network.trainable_weights, weights, strict=True):
                 weight.assign(value)
     return encoder, decoder
-
-
-def _stored(images: ImageSet, rows: NDArray[np.intp], split: str) -> StoredModelInput:
-    return StoredModelInput(
-        images.grey()[rows],
-        image_id=images.image_id[rows],
-        split=np.full(len(rows), split),
-        label=None if images.label is None else images.label[rows],
-    )
 
 
 def _check_unique(image_id: NDArray[np.int64]) -> None:

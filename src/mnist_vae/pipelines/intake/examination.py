@@ -140,4 +140,4 @@ def _few(rows: NDArray[np.intp], names: tuple[str, ...], most: int = 5) -> str:
 
 
 def _hashes_of(sets: list[ImageSet]) -> set[bytes]:
-    return {value for images in sets for value in image_hashes(images.grey())}
+    return {value for images in sets for value in image_hashes(images.pixels)}

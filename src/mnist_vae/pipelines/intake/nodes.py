@@ -68,7 +68,7 @@ def check_batches(
         withdrawn_batches: The images of those that a person took out of use.
         unreported_quarantine: Reasons by name of the batches that an earlier run had put in
             quarantine when it was killed.
-        train_images: Those of the archive, the judge's among them, float32 `[n, 784]` in [0, 1].
+        train_images: Those of the archive, the judge's among them.
         validation_images: Alike.
         test_images: Alike.
         champion: The model that drift is measured with.

@@ -97,7 +97,7 @@ def judge_candidate(
         train_images: The candidate's, for trainings with other seeds.
         validation_images: Alike.
         data_manifest: Alike.
-        judge_images: float32 `[n, 784]` in [0, 1]; neither model was trained on them.
+        judge_images: Neither model was trained on them.
         model_params: The architecture.
         training_params: How it was trained.
         evaluation_params: The threshold of an active unit.

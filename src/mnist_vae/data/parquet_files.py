@@ -1,7 +1,7 @@
-"""Images in Parquet files, read in bounded memory: the columns beside the pixels, then the pixels.
+"""Images in Parquet files: first the columns next to the pixels, then the pixels, in pieces.
 
-A block is a row group. How much of it is in memory at a time does not depend on its size: others
-write row groups of a million rows, which a scanner of `pyarrow.dataset` would hold whole.
+How much is in memory at a time does not depend on the size of the row groups: others write some of
+a million rows, which a scanner of `pyarrow.dataset` would hold whole.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from fsspec.implementations.local import LocalFileSystem
 from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
-from mnist_vae.data.fingerprints import json_fingerprint
-from mnist_vae.data.images import N_PIXELS, UNLABELLED
-from mnist_vae.data.streamed import SplitColumn, StreamedImages
+from mnist_vae.data.images import N_PIXELS, UNLABELLED, ImageSet, one_split
+from mnist_vae.data.maps import gathered
 
 PIXELS = pa.binary(N_PIXELS)
 """The type of the pixels at rest."""
@@ -36,12 +35,10 @@ _NO_BYTES = np.empty((0, N_PIXELS), np.uint8)
 _DAMAGED = "is damaged: expected pages that can be read"
 
 
-class ParquetBlocks:
-    """The row groups of Parquet files, as `streamed.Blocks`.
+class ParquetFiles:
+    """Parquet files of images.
 
     Attributes:
-        sizes: Rows of each row group, int64 `[blocks]`.
-        key: Names the files as they are now.
         schemas: The columns of each file, those that its path has (`split=train/label=3`) too.
         rows: The number of each file's rows.
     """
@@ -60,10 +57,8 @@ class ParquetBlocks:
         self._filesystem = filesystem
         self._partitions: dict[str, pa.RecordBatch] = {}  # of a row each
         self._file: tuple[str, pq.ParquetFile] | None = None
-        self._places: list[tuple[str, int]] = []
         self.schemas: list[pa.Schema] = []
         self.rows: list[int] = []
-        sizes: list[int] = []
         for path, end in files.items():
             with _reading(path, "is in a folder of no label: expected `label=` and a whole number"):
                 named = ds.get_partition_keys(_PARTITIONS.parse(end))
@@ -73,39 +68,31 @@ class ParquetBlocks:
             own = [field for field in file.schema_arrow if field.name not in named]
             self.schemas.append(pa.schema([*own, *fields]))
             self.rows.append(file.metadata.num_rows)
-            groups = range(file.num_row_groups)
-            self._places += [(path, group) for group in groups]
-            sizes += [file.metadata.row_group(group).num_rows for group in groups]
-        self.sizes = np.array(sizes, np.int64)
-        self.key = json_fingerprint([str(filesystem.ukey(path)) for path in files])
 
-    def pieces(self, block: int) -> Iterator[NDArray[np.uint8]]:
-        """Yield the rows of a block in order, uint8 `[m, 784]`, some at a time.
+    def pieces(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield the pixels in order, uint8 `[m, 784]`, some images at a time.
 
         Raises:
             DatasetError: A page is damaged, or an image has no pixels, or another number than 784.
         """
-        path, group = self._places[block]
-        with _reading(path, _DAMAGED):
-            for batch in self._open(path).iter_batches(
-                _PIECE, row_groups=[group], columns=["pixels"], use_threads=False
-            ):
-                yield bytes_of(_fixed(batch.column(0), path))
+        for path in self._partitions:
+            with _reading(path, _DAMAGED):
+                for batch in self._open(path).iter_batches(
+                    _PIECE, columns=["pixels"], use_threads=False
+                ):
+                    yield bytes_of(_fixed(batch.column(0), path))
 
-    def images(self, *, floats: bool) -> StreamedImages:
-        """Return the images, of which all but the pixels is read now.
+    def images(self) -> ImageSet:
+        """Return the images; more of them than memory shall hold are in a temporary file.
 
         Those without `image_id` are numbered in their order, those without `split` are `train`, and
         where no image has a label, there are none.
-
-        Args:
-            floats: Whether their `pixels` are float32 in [0, 1], or uint8.
 
         Raises:
             DatasetError: A page is damaged, an id is missing or too large, there are too many
                 splits, or a label is no number from 0 to 254.
         """
-        count = int(self.sizes.sum())
+        count = sum(self.rows)
         splits: dict[str | None, int] = {}
         read: dict[str, Callable[[pa.Array, str], NDArray[Any]]]
         read = {"image_id": _ids, "split": partial(_codes, splits), "label": _labels}
@@ -123,14 +110,12 @@ class ParquetBlocks:
                         column = (batch if name in own else named)[name]
                         found[name][rows] = read[name](column, path)
         label = found.get("label")
-        return StreamedImages(
-            self,
+        codes = found.get("split", np.zeros(count, np.uint8))
+        return ImageSet(
+            pixels=gathered(self.pieces(), (count, N_PIXELS)),
             image_id=found.get("image_id", np.arange(count)),
-            split=SplitColumn(tuple(map(str, splits)), found["split"])
-            if "split" in found
-            else SplitColumn.of("train", count),
+            split=_named(codes, list(map(str, splits or ["train"]))),
             label=None if label is None or (label == UNLABELLED).all() else label,
-            floats=floats,
         )
 
     def _open(self, path: str) -> pq.ParquetFile:
@@ -162,6 +147,16 @@ def _reading(path: str, problem: str) -> Iterator[None]:
         raise DatasetError(
             f"{path} {problem}, received {' '.join(str(error).split())}; {advice}."
         ) from error
+
+
+def split_names(column: pa.ChunkedArray) -> NDArray[np.str_]:
+    """Return the split of each image, `[n]` of str."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return _named(encoded.indices.to_numpy(), encoded.dictionary.to_pylist())
+
+
+def _named(codes: NDArray[Any], names: list[str]) -> NDArray[np.str_]:
+    return one_split(names[0], len(codes)) if len(names) == 1 else np.array(names, np.str_)[codes]
 
 
 def bytes_of(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
