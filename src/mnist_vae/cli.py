@@ -16,7 +16,7 @@ from mnist_vae.explorer.commands import explore
 from mnist_vae.jobs.job import JOB_PIPELINES
 from mnist_vae.schedule.alerts import alerts
 from mnist_vae.schedule.commands import schedule
-from mnist_vae.sweep.commands import sweep
+from mnist_vae.sweep import sweep
 
 _SEQUENTIAL = "SequentialRunner"
 

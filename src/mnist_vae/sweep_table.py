@@ -1,10 +1,12 @@
-"""What the members of a sweep say together: a row a setting, each compared with the base."""
+"""The table of a sweep: a row for each setting, compared with the base."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 BASE = "base"  # the name of the setting that changes nothing
 LOSS = "validation_negative_elbo"  # nats an image, by which settings are ranked
@@ -43,6 +45,7 @@ def p_values(differences: pd.DataFrame) -> pd.Series:
     Student's t with n − 1 degrees of freedom for n values (one has none), corrected by Holm (1979):
     where no difference is real, at most one table in twenty has any p-value below 0.05.
     """
+    import pandas as pd
     from scipy.stats import t
 
     n = differences.count()
@@ -73,8 +76,8 @@ def to_text(table: pd.DataFrame) -> str:
     return "\n".join([*lines, "", f"{note}the test figure is only to report."])
 
 
-def _shown(value: Any, error: Any = None, sign: str = "") -> str:
-    if pd.isna(value):
+def _shown(value: float, error: float = math.nan, sign: str = "") -> str:
+    if math.isnan(value):
         return ""
-    shown = f"{value:{sign}.2f}" + ("" if pd.isna(error) else f" ± {error:.2f}")
+    shown = f"{value:{sign}.2f}" + ("" if math.isnan(error) else f" ± {error:.2f}")
     return shown.replace("-", "−")

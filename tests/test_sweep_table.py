@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_vae.sweep.table import BASE, FIGURES, LOSS, compared, p_values, to_text
+from mnist_vae.sweep_table import BASE, FIGURES, LOSS, compared, p_values, to_text
 
 
 def results_of(losses):

@@ -1,1 +1,0 @@
-"""`kedro sweep`: models over parameters and seeds, compared in one table."""
