@@ -40,7 +40,8 @@ def train(folder: Path, latent_dim: int, small: bool) -> tuple[Any, Any]:
 
 def measure(encoder: Any, decoder: Any, pixels: Any, steps: list[int]) -> dict[str, Any]:
     """Return the figures of one model."""
-    from mnist_vae.vae.inference import FEW_DIMENSIONS, Refiner, encode, negative_elbo
+    from mnist_vae.vae.elbo import encode, negative_elbo
+    from mnist_vae.vae.inference import FEW_DIMENSIONS, Refiner
     from mnist_vae.vae.likelihood import exact_log_likelihood
 
     start = encode(encoder, pixels)

@@ -101,7 +101,8 @@ def figures_of(run: Run, environment: str) -> dict[str, Any]:
 def refined_losses(data: Path) -> dict[str, float]:
     """Return −ELBO of validation and test images in a data folder, with refined q."""
     from mnist_vae.data.image_table import ImagesDataset
-    from mnist_vae.vae.inference import Refiner, encode, negative_elbo
+    from mnist_vae.vae.elbo import encode, negative_elbo
+    from mnist_vae.vae.inference import Refiner
 
     encoder, decoder = trained_models(data)
     refiner, losses = Refiner(decoder, steps=REFINE_STEPS, seed=0), {}

@@ -119,7 +119,7 @@ def makers_of(model: Any, train_images: Any, n_images: int, seed: int) -> dict[s
 
 def posterior_draws(model: Any, images: Any, seed: Any) -> NDArray[np.float32]:
     """Return a draw of q(z | x) of each image, `[n, latent_dim]`."""
-    from mnist_vae.vae.inference import encode
+    from mnist_vae.vae.elbo import encode
 
     z_mean, z_log_var = encode(model.encoder, images.model_input())
     noise = np.random.default_rng(seed).standard_normal(z_mean.shape, np.float32)

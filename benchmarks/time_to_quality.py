@@ -32,7 +32,7 @@ def clock(encoder: Any, decoder: Any, test: Any, target: float) -> Any:
     import keras
     import numpy as np
 
-    from mnist_vae.vae.model import score_batches
+    from mnist_vae.vae.elbo import score_batches
 
     class Clock(keras.callbacks.Callback):
         seconds = 0.0

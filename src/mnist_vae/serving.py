@@ -70,7 +70,7 @@ class EmbeddingModel:
         Raises:
             ValueError: The pixels are of another type or shape, NaN, or outside [0, 1].
         """
-        from mnist_vae.vae.model import score_batches
+        from mnist_vae.vae.elbo import score_batches
 
         check_pixels(pixels)
         starts = range(0, max(len(pixels), 1), self._batch_size)

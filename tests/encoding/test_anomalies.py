@@ -9,7 +9,7 @@ from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.data.images import UNLABELLED, ImageSet
 from mnist_vae.encoding.anomalies import Calibration, calibrate, score_of, scores_of, threshold_of
 from mnist_vae.params import AnomalyParams
-from mnist_vae.vae.model import ElboTerms
+from mnist_vae.vae.elbo import ElboTerms
 
 
 def calibration_of(score="relative_excess", threshold=1.0, **changes):
@@ -118,8 +118,8 @@ def calibrated(networks, train, validation, **params):
 
 
 def test_a_model_is_calibrated_on_its_validation_images(networks, make_images):
+    from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.losses import entropy_floor
-    from mnist_vae.vae.model import score_batches
 
     train, validation = make_images(60), make_images(40, "validation", 60)
     calibration = calibrated(networks, train, validation, false_positive_rate=0.1)

@@ -342,8 +342,8 @@ def test_it_draws_by_keys(explored):
 
 @pytest.mark.parametrize("name", sorted(_SCORES))
 def test_every_score_is_that_of_the_project(explored, model, name):
+    from mnist_vae.vae.elbo import ElboTerms
     from mnist_vae.vae.losses import entropy_floor, kl_divergence
-    from mnist_vae.vae.model import ElboTerms
 
     explored.draw()
     pixels = np.array(explored.ask("e => [...e.drawn.pixels]"), np.float32)[None]
@@ -365,8 +365,8 @@ def test_every_score_is_that_of_the_project(explored, model, name):
 
 
 def test_elbo_and_posterior_of_a_drawing_are_those_of_the_project(explored, model):
+    from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.likelihood import exact_log_likelihood
-    from mnist_vae.vae.model import score_batches
 
     explored.draw()
     explored.wait("document.querySelector('#posterior-facts').children.length > 0")

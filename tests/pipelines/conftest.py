@@ -31,8 +31,8 @@ class Serving(Release):
 
 def embeddings_of(encoder, decoder, images, split, refine_steps=0):
     """The columns of `latent_embeddings` that the nodes read."""
+    from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.inference import Refiner
-    from mnist_vae.vae.model import score_batches
 
     (terms,) = score_batches(
         encoder,

@@ -7,7 +7,8 @@ import pytest
 from keras import ops
 from scipy.special import logsumexp
 
-from mnist_vae.vae.inference import Posterior, Refiner, encode, negative_elbo
+from mnist_vae.vae.elbo import Posterior, encode, negative_elbo
+from mnist_vae.vae.inference import Refiner
 from mnist_vae.vae.likelihood import binarize, exact_log_likelihood, importance_weighted_bounds
 from mnist_vae.vae.losses import bernoulli_reconstruction
 from mnist_vae.vae.networks import build_decoder, build_encoder, logits_model

@@ -111,11 +111,6 @@ def test_sampling_survives_its_config():
     assert layer.compute_output_shape([(None, 3), (None, 3)]) == (None, 3)
 
 
-def test_sampling_refuses_shapes_that_differ():
-    with pytest.raises(ValueError, match=r"pair .* equal shapes"):
-        Sampling()([np.zeros((4, 2), "float32"), np.zeros((4, 3), "float32")])
-
-
 def test_equal_weights_have_an_equal_name_and_a_changed_weight_changes_it():
     encoder, decoder = build_encoder(seed=1), build_decoder(seed=1)
     name = fingerprint(encoder, decoder)

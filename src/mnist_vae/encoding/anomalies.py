@@ -20,7 +20,7 @@ from mnist_vae.data.maps import AT_ONCE
 from mnist_vae.params import AnomalyParams, AnomalyScore
 
 if TYPE_CHECKING:  # it imports TensorFlow
-    from mnist_vae.vae.model import ElboTerms
+    from mnist_vae.vae.elbo import ElboTerms
 
 _SOFTENING = 5.0  # nats, so that black-and-white images, whose entropy is 0, have a finite score
 _ENTROPY_CAP = 0.99  # quantile of the validation images' entropies
@@ -78,7 +78,7 @@ def score_of(calibration: Calibration, pixels: Column, terms: ElboTerms) -> Colu
     Args:
         calibration: That of the model.
         pixels: Grey values in [0, 1], float32 `[n, 784]`.
-        terms: Those of −ELBO of these images, as `vae.model.score_batches` yields them.
+        terms: Those of −ELBO of these images, as `vae.elbo.score_batches` yields them.
     """
     from mnist_vae.vae.losses import entropy_floor
 
@@ -190,8 +190,8 @@ def batches_of_terms(
     seed: int,
     refine: Callable[[Any, Any], Any] | None = None,
 ) -> Iterator[tuple[Column, ElboTerms]]:
-    """Yield pixels and terms of −ELBO, a batch of images at a time (`model.score_batches`)."""
-    from mnist_vae.vae.model import score_batches
+    """Yield pixels and terms of −ELBO, a batch of images at a time (`elbo.score_batches`)."""
+    from mnist_vae.vae.elbo import score_batches
 
     terms = score_batches(
         encoder,

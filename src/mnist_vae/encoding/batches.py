@@ -78,7 +78,7 @@ def image_rows(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the images as rows for `encode`, `batch_size` at a time.
 
-    The noise is that of `vae.model.score_batches`: it depends on the seed and on the position of
+    The noise is that of `vae.elbo.score_batches`: it depends on the seed and on the position of
     an image alone.
 
     Args:
@@ -217,13 +217,12 @@ class BatchEncoder:
         return {name: pa.array(column) for name, column in columns.items()}
 
     def _terms(self, pixels: Any, noise: Any, refine: Any) -> Any:
-        from keras import ops
+        from mnist_vae.vae.elbo import measure
 
-        from mnist_vae.vae.model import ElboTerms, elbo_terms
-
-        term = self._how.reconstruction
-        terms = elbo_terms(self._encoder, self._logits, pixels, term, noise, refine)
-        return ElboTerms(*(ops.convert_to_numpy(value) for value in terms))
+        posterior = self._encoder(pixels)[:2]
+        if refine is not None:
+            posterior = refine(pixels, posterior)
+        return measure(self._logits, pixels, posterior, self._how.reconstruction, [noise])
 
 
 _loading = threading.Lock()

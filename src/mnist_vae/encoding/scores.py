@@ -88,18 +88,18 @@ def score(
     They are of the encoder's q or, with steps, of the refined one (`inference.Refiner`): models are
     compared by the q that their embeddings have.
     """
-    from mnist_vae.vae.inference import Refiner, encode, mean_reconstruction
-    from mnist_vae.vae.losses import kl_divergence
-    from mnist_vae.vae.networks import logits_model
+    from mnist_vae.vae.elbo import score_batches
+    from mnist_vae.vae.inference import Refiner
 
     refine = Refiner(decoder, steps=refine_steps, reconstruction=reconstruction, seed=seed)
-    logits = logits_model(decoder)
-    noises = [np.random.default_rng(seed + draw) for draw in range(draws)]
-    losses, means = [], []
-    for batch in images.batches(_BATCH_SIZE):
-        pixels = batch.model_input()
-        posterior = refine(pixels, encode(encoder, pixels))
-        distortion = mean_reconstruction(logits, pixels, posterior, reconstruction, noises)
-        losses.append(distortion + np.asarray(kl_divergence(*posterior), np.float64))
-        means.append(posterior.z_mean)
-    return Scores(np.concatenate(losses), np.concatenate(means))
+    found = score_batches(
+        encoder,
+        decoder,
+        (batch.model_input() for batch in images.batches(_BATCH_SIZE)),
+        reconstruction=reconstruction,
+        seed=seed,
+        draws=draws,
+        refine=refine,
+    )
+    distortion, kl, z_mean, _ = map(np.concatenate, zip(*found, strict=True))
+    return Scores(distortion + kl.astype(np.float64), z_mean)

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
-from numpy.typing import NDArray
 
+from mnist_vae.vae.elbo import Floats, Posterior
 from mnist_vae.vae.losses import RECONSTRUCTIONS, kl_divergence
 from mnist_vae.vae.networks import logits_model, reparameterize
-
-Floats = NDArray[np.float32]
 
 FEW_DIMENSIONS = 2
 """Latent dimensions that a grid of z can cover."""
@@ -36,15 +34,6 @@ _GRID_POINTS = {1: 1024, 2: 64}  # per dimension
 _GRID_SPREAD = 1.5  # standard deviations of the prior: quantiles of N(0, 1.5²) reach ± 3.6
 
 
-class Posterior(NamedTuple):
-    """The Gaussian q(z | x) of each image, with a diagonal covariance."""
-
-    z_mean: Floats
-    """μ, `[n, latent_dim]`."""
-    z_log_var: Floats
-    """log σ², `[n, latent_dim]`."""
-
-
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function compiled by XLA, anew for each shape of its arguments."""
     # A partial each: TensorFlow would take several for one that it compiles too often. Nothing
@@ -53,75 +42,6 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         functools.partial(function), jit_compile=True, autograph=False
     )
     return by_xla
-
-
-def encode(encoder: keras.Model, pixels: Floats) -> Posterior:
-    """Return the encoder's q of images.
-
-    Args:
-        encoder: Maps `[batch, 784]` to μ, log σ² and a draw z.
-        pixels: Grey values in [0, 1], float32 `[n, 784]`.
-    """
-    parts = [encoder(pixels[rows])[:2] for rows in _rows(len(pixels))]
-    return Posterior(*(np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1)))
-
-
-def negative_elbo(
-    decoder: keras.Model,
-    pixels: Floats,
-    posterior: tuple[Any, Any],
-    *,
-    reconstruction: str,
-    draws: int,
-    seed: int,
-) -> NDArray[np.float64]:
-    """Return −ELBO of images under any q, the mean over draws of z, nats `[n]`.
-
-    Two that are computed with the same seed have the same noise.
-
-    Args:
-        decoder: Maps z to pixels, the sigmoid of its layer `logits`.
-        pixels: Grey values in [0, 1], float32 `[n, 784]`.
-        posterior: μ and log σ² of each, `[n, latent_dim]`.
-        reconstruction: `binary_crossentropy` or `mse`.
-        draws: Draws of z an image.
-        seed: Seed of the draws.
-    """
-    logits, kl = logits_model(decoder), np.asarray(kl_divergence(*posterior), np.float64)
-    noises = [np.random.default_rng(seed + draw) for draw in range(draws)]
-    parts = [
-        mean_reconstruction(
-            logits, pixels[rows], [term[rows] for term in posterior], reconstruction, noises
-        )
-        for rows in _rows(len(pixels))
-    ]
-    return np.concatenate(parts) + kl
-
-
-def mean_reconstruction(
-    logits: keras.Model,
-    pixels: Floats,
-    posterior: Sequence[Any],
-    reconstruction: str,
-    noises: Sequence[np.random.Generator],
-) -> NDArray[np.float64]:
-    """Return the mean of −log p(x | z) over draws of z, nats `[n]`, for as many images as given.
-
-    Args:
-        logits: Maps z to the logits of the pixels.
-        pixels: float32 `[n, 784]`.
-        posterior: μ and log σ² of each, `[n, latent_dim]`.
-        reconstruction: `binary_crossentropy` or `mse`.
-        noises: A generator for each draw; whoever goes on with them for the next images has noise
-            that depends on an image's place alone.
-    """
-    z_mean, z_log_var = posterior
-    total = np.zeros(len(pixels))
-    for noise in noises:
-        epsilon = noise.standard_normal(z_mean.shape, np.float32)
-        z = reparameterize(z_mean, z_log_var, epsilon)
-        total += np.asarray(RECONSTRUCTIONS[reconstruction](pixels, logits(z)))
-    return total / len(noises)
 
 
 class Refiner:
@@ -145,9 +65,6 @@ class Refiner:
             pixels and logits, `[batch, 784]` each, to −log p(x | z), nats `[batch]`: the pixels are
             those that the refiner is called with, which may be noisy, or not all there.
         seed: Seed of the signs.
-
-    Raises:
-        ValueError: `reconstruction` is no term's name.
     """
 
     def __init__(
@@ -158,11 +75,6 @@ class Refiner:
         reconstruction: str | Callable[[Any, Any], Any] = "binary_crossentropy",
         seed: int,
     ) -> None:
-        if isinstance(reconstruction, str) and reconstruction not in RECONSTRUCTIONS:
-            raise ValueError(
-                f"Unknown reconstruction term: expected one of {', '.join(RECONSTRUCTIONS)} or a "
-                f"function, received {reconstruction!r}; choose one of them."
-            )
         self._logits = logits_model(decoder)
         self._steps, self._seed = steps, seed
         self._term: Callable[[Any, Any], Any] = (
@@ -184,9 +96,10 @@ class Refiner:
         posterior = Posterior(*map(np.asarray, posterior))
         if self._steps == 0 or len(pixels) == 0:
             return posterior
+        batches = (slice(start, start + _BATCH) for start in range(0, len(pixels), _BATCH))
         found = [
             self._refine(pixels[rows], Posterior(*(term[rows] for term in posterior)))
-            for rows in _rows(len(pixels))
+            for rows in batches
         ]
         return Posterior(*map(np.concatenate, zip(*found, strict=True)))
 
@@ -356,8 +269,3 @@ def _linear_joint(z: Any, logits: Any, reconstruction: str) -> tuple[Any, Any]:
         means = ops.sigmoid(logits)
         return 2 * means, prior - ops.sum(ops.square(means), axis=-1)
     return logits, prior - ops.sum(ops.softplus(logits), axis=-1)
-
-
-def _rows(count: int) -> Iterator[slice]:
-    for start in range(0, max(count, 1), _BATCH):
-        yield slice(start, start + _BATCH)

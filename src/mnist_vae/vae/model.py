@@ -1,66 +1,18 @@
-"""The variational autoencoder as one Keras model: what `fit` trains and what scores images."""
+"""The variational autoencoder as one Keras model: what `fit` trains."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 from keras import ops
-from numpy.typing import NDArray
 
+from mnist_vae.vae.elbo import ElboTerms, elbo_terms
 from mnist_vae.vae.inference import refine_in_training
-from mnist_vae.vae.losses import RECONSTRUCTIONS, kl_divergence
 from mnist_vae.vae.networks import logits_model, reparameterize
 
 if TYPE_CHECKING:
     from mnist_vae.params import TrainingParams
-
-
-class ElboTerms(NamedTuple):
-    """The two terms of −ELBO for each image, and the posterior that they come from."""
-
-    reconstruction: Any
-    """−log p(x | z), nats, `[batch]`."""
-    kl: Any
-    """KL of the posterior to the prior, nats, `[batch]`."""
-    z_mean: Any
-    """μ, `[batch, latent_dim]`."""
-    z_log_var: Any
-    """log σ², `[batch, latent_dim]`."""
-
-
-def elbo_terms(
-    encoder: keras.Model,
-    decoder_logits: Callable[[Any], Any],
-    pixels: Any,
-    reconstruction: str,
-    epsilon: Any = None,
-    refine: Callable[[Any, Any], Any] | None = None,
-) -> ElboTerms:
-    """Return the terms of −ELBO at one draw of z an image; their sum is −ELBO.
-
-    Args:
-        encoder: Maps `[batch, 784]` to μ, log σ² and a draw z.
-        decoder_logits: Maps z to the logits of the pixels, such as a `networks.logits_model`.
-        pixels: Grey values in [0, 1], `[batch, 784]`.
-        reconstruction: `binary_crossentropy` or `mse`.
-        epsilon: The noise of the draw, `[batch, latent_dim]`; None for the encoder's own.
-        refine: Maps pixels and (μ, log σ²) to another μ and log σ², from which z is drawn; it needs
-            `epsilon`.
-    """
-    z_mean, z_log_var, z = encoder(pixels)
-    if refine is not None:
-        z_mean, z_log_var = refine(pixels, (z_mean, z_log_var))
-    if epsilon is not None:
-        z = reparameterize(z_mean, z_log_var, epsilon)
-    return ElboTerms(
-        reconstruction=RECONSTRUCTIONS[reconstruction](pixels, decoder_logits(z)),
-        kl=kl_divergence(z_mean, z_log_var),
-        z_mean=z_mean,
-        z_log_var=z_log_var,
-    )
 
 
 class VariationalAutoencoder(keras.Model):
@@ -80,9 +32,6 @@ class VariationalAutoencoder(keras.Model):
 
     Attributes:
         kl_warmup: Factor of the KL term in training, 1 unless a callback warms it up.
-
-    Raises:
-        ValueError: `reconstruction` is neither.
     """
 
     def __init__(
@@ -94,11 +43,6 @@ class VariationalAutoencoder(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"name": "vae", **kwargs})
-        if reconstruction not in RECONSTRUCTIONS:
-            raise ValueError(
-                f"Unknown reconstruction term: expected one of {', '.join(RECONSTRUCTIONS)}, "
-                f"received {reconstruction!r}; choose one of them."
-            )
         self.encoder = encoder
         self.decoder = decoder
         self.decoder_logits = logits_model(decoder)
@@ -131,31 +75,37 @@ class VariationalAutoencoder(keras.Model):
 
     def call(self, pixels: Any, training: bool = False) -> ElboTerms:
         """Return the terms of −ELBO for each image, and add the mean loss."""
-        objective, term = self.objective, RECONSTRUCTIONS[self.reconstruction]
+        objective = self.objective
         if not training or objective is None:
-            terms = elbo_terms(self.encoder, self.decoder_logits, pixels, self.reconstruction)
+            terms = self._terms(pixels, *self.encoder(pixels))
             self.add_loss(ops.mean(terms.reconstruction + terms.kl))
             return terms
         seen = resample(pixels, self.seed_generator.next()) if objective.resample_input else pixels
-        z_mean, z_log_var, z = self.encoder(seen)
+        terms = self._terms(pixels, *self.encoder(seen))
         weight = objective.kl_weight * self.kl_warmup
-        reconstruction, kl = term(pixels, self.decoder_logits(z)), kl_divergence(z_mean, z_log_var)
         if objective.refine_steps:
-            refined = refine_in_training(
+            z_mean, z_log_var = refine_in_training(
                 self.decoder_logits,
                 pixels,
-                (z_mean, z_log_var),
+                (terms.z_mean, terms.z_log_var),
                 reconstruction=self.reconstruction,
                 steps=objective.refine_steps,
                 kl_weight=weight,
                 seed_generator=self.seed_generator,
             )
-            z = reparameterize(*refined, self.encoder.get_layer("z").noise(z_mean))
-            share, best = objective.refined_share, term(pixels, self.decoder_logits(z))
-            reconstruction = (1 - share) * reconstruction + share * best
-            kl = (1 - share) * kl + share * kl_divergence(*refined)
-        self.add_loss(ops.mean(reconstruction) + weight * ops.mean(kl))
-        return ElboTerms(reconstruction, kl, z_mean, z_log_var)
+            epsilon = self.encoder.get_layer("z").noise(z_mean)
+            z = reparameterize(z_mean, z_log_var, epsilon)
+            best, share = self._terms(pixels, z_mean, z_log_var, z), objective.refined_share
+            terms = terms._replace(
+                reconstruction=(1 - share) * terms.reconstruction + share * best.reconstruction,
+                kl=(1 - share) * terms.kl + share * best.kl,
+            )
+        self.add_loss(ops.mean(terms.reconstruction) + weight * ops.mean(terms.kl))
+        return terms
+
+    def _terms(self, pixels: Any, z_mean: Any, z_log_var: Any, z: Any) -> ElboTerms:
+        posterior = z_mean, z_log_var
+        return elbo_terms(self.decoder_logits, pixels, posterior, z, self.reconstruction)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: ElboTerms, sample_weight: Any = None
@@ -165,38 +115,6 @@ class VariationalAutoencoder(keras.Model):
         self.kl_tracker.update_state(y_pred.kl)
         metrics: dict[str, Any] = self.get_metrics_result()
         return metrics
-
-
-def score_batches(
-    encoder: keras.Model,
-    decoder: keras.Model,
-    batches: Iterable[NDArray[np.float32]],
-    *,
-    reconstruction: str,
-    seed: int,
-    refine: Callable[[Any, Any], Any] | None = None,
-) -> Iterator[ElboTerms]:
-    """Yield the terms of −ELBO for each batch of images, as NumPy arrays.
-
-    The noise depends on the seed and on the position of an image alone, not on the batches:
-    two models that score the same images with the same seed do so with the same noise.
-
-    Args:
-        encoder: Maps `[batch, 784]` to μ, log σ² and a draw z.
-        decoder: Maps z to pixels, the sigmoid of its layer `logits`.
-        batches: Grey values in [0, 1], each float32 `[batch, 784]`.
-        reconstruction: `binary_crossentropy` or `mse`.
-        seed: Seed of the noise.
-        refine: Maps pixels and the encoder's q to another q, such as an `inference.Refiner`; None
-            for the encoder's.
-    """
-    noise = np.random.default_rng(seed)
-    latent_dim = encoder.output_shape[0][-1]
-    decoder_logits = logits_model(decoder)
-    for batch in batches:
-        epsilon = noise.standard_normal((len(batch), latent_dim), np.float32)
-        terms = elbo_terms(encoder, decoder_logits, batch, reconstruction, epsilon, refine)
-        yield ElboTerms(*(ops.convert_to_numpy(term) for term in terms))
 
 
 def resample(pixels: Any, state: Any) -> Any:

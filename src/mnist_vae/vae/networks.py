@@ -31,25 +31,12 @@ class Sampling(keras.layers.Layer):
 
     Returns:
         z, `[batch, latent_dim]`.
-
-    Raises:
-        ValueError: The inputs are not a pair of tensors of equal shape.
     """
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-
-    def build(self, input_shape: Any) -> None:
-        """Check that μ and log σ² have the same shape; there are no weights."""
-        z_mean, *z_log_var = (tuple(shape) for shape in input_shape)
-        if z_log_var != [z_mean]:
-            raise ValueError(
-                "Sampling takes a pair (z_mean, z_log_var) of equal shapes, "
-                f"received the shapes {input_shape}; call it as layer([z_mean, z_log_var])."
-            )
-        super().build(input_shape)
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Return one draw of z for each row."""

@@ -101,8 +101,8 @@ def test_the_distance_is_that_to_the_nearest_training_image(networks, parts, sum
 
 
 def test_the_regret_is_what_the_refinement_gains(networks, parts, summary, calibration):
+    from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.inference import Refiner
-    from mnist_vae.vae.model import score_batches
 
     table = scored(networks, parts, summary, calibration, refine_steps=5).read_pandas()
     refiner = Refiner(networks[1], steps=5, seed=1)

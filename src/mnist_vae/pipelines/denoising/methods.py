@@ -15,7 +15,7 @@ from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.params import DenoisingParams
 
 if TYPE_CHECKING:  # they import Keras
-    from mnist_vae.vae.inference import Posterior
+    from mnist_vae.vae.elbo import Posterior
     from mnist_vae.vae.noisy_images import Observation
 
 Floats = NDArray[np.float32]
@@ -101,7 +101,7 @@ class Autoencoder:
 
     def amortised(self, noisy: Floats) -> Floats:
         """Return what is decoded from the encoder's mean of noisy images, `[n, 784]`."""
-        from mnist_vae.vae.inference import encode
+        from mnist_vae.vae.elbo import encode
 
         z_mean = encode(self._encoder, noisy).z_mean
         return np.concatenate([np.asarray(self._decoder(z_mean[rows])) for rows in _rows(noisy)])
@@ -117,6 +117,7 @@ class Autoencoder:
             observation: How they came about.
         """
         from mnist_vae.vae.inference import Refiner
+        from mnist_vae.vae.networks import reparameterize
 
         refiner = Refiner(
             self._decoder,
@@ -129,7 +130,7 @@ class Autoencoder:
         for draw in range(self._params.draws):
             random = np.random.default_rng((self._seed, draw))  # whatever the number of images
             epsilon = random.standard_normal(q.z_mean.shape, np.float32)
-            z = q.z_mean + np.exp(0.5 * q.z_log_var) * epsilon
+            z = reparameterize(*q, epsilon)
             for rows in _rows(noisy):
                 logits = self._logits(z[rows])
                 evidence = self._params.evidence
@@ -143,7 +144,8 @@ class Autoencoder:
         or a line, has many places from where no gradient leads out; there the mean is the best, by
         log p(y, z), of the encoder's and a grid over the prior.
         """
-        from mnist_vae.vae.inference import FEW_DIMENSIONS, Posterior, encode
+        from mnist_vae.vae.elbo import Posterior, encode
+        from mnist_vae.vae.inference import FEW_DIMENSIONS
 
         z_mean, z_log_var = encode(self._encoder, np.maximum(noisy, 0))
         if z_mean.shape[1] > FEW_DIMENSIONS:

@@ -19,7 +19,7 @@ from mnist_vae.encoding.scores import standard_error
 from mnist_vae.params import EvaluationParams
 
 if TYPE_CHECKING:
-    from mnist_vae.vae.inference import Posterior
+    from mnist_vae.vae.elbo import Posterior
 
 _FAR = 0.5  # between two means: the encoder's is in another place than the best
 
@@ -52,7 +52,8 @@ def decompose(
         amortisation that the tenth of the images holds that lose most; `misplaced`, the share of
         images whose refined mean is more than half a unit from the encoder's.
     """
-    from mnist_vae.vae.inference import Refiner, encode, negative_elbo
+    from mnist_vae.vae.elbo import encode, negative_elbo
+    from mnist_vae.vae.inference import Refiner
 
     refiner = Refiner(decoder, steps=params.refine_steps, reconstruction=reconstruction, seed=seed)
     amortised = {name: encode(encoder, pixels) for name, pixels in sets.items()}

@@ -144,26 +144,24 @@ def _figures(
     seed: int,
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield what is known of each image, by name, `_PART` images at a time."""
-    from mnist_vae.vae.inference import encode, mean_reconstruction
+    from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.losses import entropy_floor, kl_divergence_per_dimension
-    from mnist_vae.vae.networks import logits_model
 
-    logits = logits_model(decoder)
-    noises = [np.random.default_rng(seed + draw) for draw in range(params.z_samples)]
-    batches = images.batches(params.batch_size)
+    terms = score_batches(
+        encoder,
+        decoder,
+        (batch.model_input() for batch in images.batches(params.batch_size)),
+        reconstruction=reconstruction,
+        seed=seed,
+        draws=params.z_samples,
+    )
+    batches = zip(images.batches(params.batch_size), terms, strict=True)
     while first := next(batches, None):
-        posteriors, distortions, floors = [], [], []
-        for batch in chain([first], islice(batches, _PART // params.batch_size)):
-            pixels = batch.model_input()
-            posterior = encode(encoder, pixels)
-            posteriors.append(posterior)
-            distortions.append(
-                mean_reconstruction(logits, pixels, posterior, reconstruction, noises)
-            )
-            floors.append(entropy_floor(pixels))
-        z_mean, z_log_var = map(np.concatenate, zip(*posteriors, strict=True))
+        part = list(chain([first], islice(batches, _PART // params.batch_size)))
+        floor = np.concatenate([entropy_floor(batch.model_input()) for batch, _ in part])
+        of_images = (of_batch for _, of_batch in part)
+        distortion, _, z_mean, z_log_var = map(np.concatenate, zip(*of_images, strict=True))
         kl_of_images = np.asarray(kl_divergence_per_dimension(z_mean, z_log_var), np.float64)
-        distortion, floor = np.concatenate(distortions), np.concatenate(floors)
         negative_elbo = distortion + kl_of_images.sum(axis=1)
         yield {
             "negative_elbo": negative_elbo,
@@ -267,7 +265,7 @@ def measure_label_accuracy(
 def _z_mean(
     encoder: KerasModel, refiner: Refiner, images: ImageSet, batch_size: int
 ) -> NDArray[np.float32]:
-    from mnist_vae.vae.inference import encode
+    from mnist_vae.vae.elbo import encode
 
     batches = (batch.model_input() for batch in images.batches(batch_size))
     return np.concatenate([refiner(pixels, encode(encoder, pixels)).z_mean for pixels in batches])

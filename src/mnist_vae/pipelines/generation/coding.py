@@ -13,9 +13,9 @@ _BATCH_SIZE = 1024
 
 def encode(encoder: KerasModel, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return `z_mean`, `[n, latent_dim]`."""
-    from mnist_vae.vae import inference
+    from mnist_vae.vae import elbo
 
-    return inference.encode(encoder, pixels).z_mean
+    return elbo.encode(encoder, pixels).z_mean
 
 
 def decode(decoder: KerasModel, z: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -228,7 +228,7 @@ def fit_sampler(
     """
     if kind == "prior":
         return PriorSampler(encoder.output_shape[0][-1], temperature)
-    from mnist_vae.vae.inference import encode
+    from mnist_vae.vae.elbo import encode
 
     random = np.random.default_rng((seed, 1))
     rows = np.resize(random.permutation(len(images)), _ROWS)

@@ -1,0 +1,172 @@
+"""−ELBO of images: the encoder's q, or another one, and what the decoder makes of draws from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_vae.vae.losses import RECONSTRUCTIONS, kl_divergence
+from mnist_vae.vae.networks import logits_model, reparameterize
+
+Floats = NDArray[np.float32]
+Refine = Callable[[Floats, tuple[Any, Any]], tuple[Any, Any]]
+"""Maps pixels and (μ, log σ²) to another q, as `inference.Refiner` does."""
+
+_BATCH = 512
+
+
+class Posterior(NamedTuple):
+    """The Gaussian q(z | x) of each image, with a diagonal covariance."""
+
+    z_mean: Floats
+    """μ, `[n, latent_dim]`."""
+    z_log_var: Floats
+    """log σ², `[n, latent_dim]`."""
+
+
+class ElboTerms(NamedTuple):
+    """The two terms of −ELBO for each image, and the posterior that they come from."""
+
+    reconstruction: Any
+    """−log p(x | z), nats, `[batch]`."""
+    kl: Any
+    """KL of the posterior to the prior, nats, `[batch]`."""
+    z_mean: Any
+    """μ, `[batch, latent_dim]`."""
+    z_log_var: Any
+    """log σ², `[batch, latent_dim]`."""
+
+
+def elbo_terms(
+    decoder_logits: Callable[[Any], Any],
+    pixels: Any,
+    posterior: tuple[Any, Any],
+    z: Any,
+    reconstruction: str,
+) -> ElboTerms:
+    """Return the terms of −ELBO at one draw of z an image; their sum is −ELBO.
+
+    Args:
+        decoder_logits: Maps z to the logits of the pixels, such as a `networks.logits_model`.
+        pixels: Grey values in [0, 1], `[batch, 784]`.
+        posterior: μ and log σ² of each, `[batch, latent_dim]`.
+        z: A draw from it, `[batch, latent_dim]`.
+        reconstruction: `binary_crossentropy` or `mse`.
+    """
+    distortion = RECONSTRUCTIONS[reconstruction](pixels, decoder_logits(z))
+    return ElboTerms(distortion, kl_divergence(*posterior), *posterior)
+
+
+def encode(encoder: keras.Model, pixels: Floats) -> Posterior:
+    """Return the encoder's q of images.
+
+    Args:
+        encoder: Maps `[batch, 784]` to μ, log σ² and a draw z.
+        pixels: Grey values in [0, 1], float32 `[n, 784]`.
+    """
+    parts = [encoder(pixels[rows])[:2] for rows in _rows(len(pixels))]
+    return Posterior(*(np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1)))
+
+
+def measure(
+    decoder_logits: Callable[[Any], Any],
+    pixels: Floats,
+    posterior: tuple[Any, Any],
+    reconstruction: str,
+    epsilons: Sequence[Floats],
+) -> ElboTerms:
+    """Return the terms of −ELBO of one batch, the mean over draws of z, as NumPy arrays.
+
+    Args:
+        decoder_logits: Maps z to the logits of the pixels.
+        pixels: Grey values in [0, 1], float32 `[batch, 784]`.
+        posterior: μ and log σ² of each, `[batch, latent_dim]`.
+        reconstruction: `binary_crossentropy` or `mse`.
+        epsilons: The noise of each draw, `[batch, latent_dim]`.
+
+    Returns:
+        float32; with several draws `reconstruction` is float64.
+    """
+    draws = [reparameterize(*posterior, epsilon) for epsilon in epsilons]
+    found = [elbo_terms(decoder_logits, pixels, posterior, z, reconstruction) for z in draws]
+    terms = ElboTerms(*map(np.asarray, found[0]))
+    if len(found) == 1:
+        return terms
+    distortions = [np.asarray(one.reconstruction) for one in found]
+    return terms._replace(reconstruction=np.mean(distortions, axis=0, dtype=np.float64))
+
+
+def score_batches(
+    encoder: keras.Model,
+    decoder: keras.Model,
+    batches: Iterable[Floats],
+    *,
+    reconstruction: str,
+    seed: int,
+    draws: int = 1,
+    refine: Refine | None = None,
+) -> Iterator[ElboTerms]:
+    """Yield the terms of −ELBO for each batch of images (`measure`).
+
+    The noise depends on the seed and on the position of an image alone, not on the batches:
+    two models that score the same images with the same seed do so with the same noise.
+
+    Args:
+        encoder: Maps `[batch, 784]` to μ, log σ² and a draw z.
+        decoder: Maps z to pixels, the sigmoid of its layer `logits`.
+        batches: Grey values in [0, 1], each float32 `[batch, 784]`.
+        reconstruction: `binary_crossentropy` or `mse`.
+        seed: Seed of the noise.
+        draws: Draws of z an image.
+        refine: Makes another q of the encoder's; None for the encoder's.
+    """
+    noises = [np.random.default_rng(seed + draw) for draw in range(draws)]
+    logits = logits_model(decoder)
+    for pixels in batches:
+        posterior = encoder(pixels)[:2]
+        if refine is not None:
+            posterior = refine(pixels, posterior)
+        shape = tuple(posterior[0].shape)
+        epsilons = [noise.standard_normal(shape, np.float32) for noise in noises]
+        yield measure(logits, pixels, posterior, reconstruction, epsilons)
+
+
+def negative_elbo(
+    decoder: keras.Model,
+    pixels: Floats,
+    posterior: tuple[Floats, Floats],
+    *,
+    reconstruction: str,
+    draws: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Return −ELBO of images under any q, the mean over draws of z, nats `[n]`.
+
+    Two that are computed with the same seed have the same noise.
+
+    Args:
+        decoder: Maps z to pixels, the sigmoid of its layer `logits`.
+        pixels: Grey values in [0, 1], float32 `[n, 784]`.
+        posterior: μ and log σ² of each, `[n, latent_dim]`.
+        reconstruction: `binary_crossentropy` or `mse`.
+        draws: Draws of z an image.
+        seed: Seed of the draws.
+    """
+    logits = logits_model(decoder)
+    noises = [np.random.default_rng(seed + draw) for draw in range(draws)]
+    found = []
+    for rows in _rows(len(pixels)):
+        q = [term[rows] for term in posterior]
+        epsilons = [noise.standard_normal(q[0].shape, np.float32) for noise in noises]
+        terms = measure(logits, pixels[rows], (q[0], q[1]), reconstruction, epsilons)
+        found.append(terms.reconstruction + terms.kl.astype(np.float64))
+    return np.concatenate(found)
+
+
+def _rows(count: int) -> Iterator[slice]:
+    for start in range(0, max(count, 1), _BATCH):
+        yield slice(start, start + _BATCH)
