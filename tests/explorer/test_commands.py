@@ -62,7 +62,7 @@ def test_the_site_has_the_page_the_runtime_and_the_model(finished_project, explo
     assert finished.exit_code == 0, finished.output
     assert finished.output.splitlines()[-1] == f"Wrote {site}"
     page = Path(commands.__file__).parent / "page"
-    for path in page.iterdir():
+    for path in page.glob("*.*"):
         assert (site / path.name).read_bytes() == path.read_bytes()
     assert (site / "vendor/ort.js").read_text() == "ort.js"
     assert "MIT License" in (site / "vendor/NOTICE.txt").read_text()

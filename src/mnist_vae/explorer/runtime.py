@@ -13,8 +13,6 @@ from pathlib import Path
 import click
 import pooch
 
-from mnist_vae.data.folders import unused_path
-
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 # As the npm registry has it (`npm view onnxruntime-web@1.30.0 dist.integrity`).
 INTEGRITY = "sha512-" + (
@@ -89,7 +87,7 @@ def _pack(folder: Path) -> Path:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Check the archive, and put the page's files in `folder`, all of them or none."""
+    """Check the archive, and put the page's files in `folder`, each of them whole."""
     with archive.open("rb") as file:
         digest = hashlib.file_digest(file, "sha512").digest()
     received = f"sha512-{b64encode(digest).decode()}"
@@ -98,16 +96,8 @@ def _unpack(archive: Path, folder: Path) -> None:
             f"{archive} is not {PACKAGE} {VERSION}: expected the checksum {INTEGRITY}, received "
             f"{received}; fetch it again with `npm pack {PACKAGE}@{VERSION}`."
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as temporary,
-        tarfile.open(archive) as packed,
-    ):
-        whole = Path(temporary) / "whole"
-        whole.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive) as packed:
         for member, name in FILES.items():
-            packed.extract(member, temporary, filter="data")
-            (Path(temporary) / member).rename(whole / name)
-        if folder.exists():  # a part of it, which somebody removed the rest of
-            folder.rename(unused_path(folder.with_name(f"{folder.name}.old")))
-        whole.rename(folder)
+            packed.extract(packed.getmember(member).replace(name=f".{name}"), folder, filter="data")
+            (folder / f".{name}").replace(folder / name)

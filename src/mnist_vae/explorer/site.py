@@ -12,29 +12,9 @@ import fsspec
 
 from mnist_vae.data.atomic import move, partial_beside
 from mnist_vae.explorer.data import ExploredModel, write_data
-from mnist_vae.explorer.runtime import PACKAGE, VERSION
 
 _MARKER = "made-by-kedro-explore.txt"
 _MARKED = "`kedro explore --build` wrote these files, and replaces them as a whole:"
-_NOTICE = f"""{PACKAGE} {VERSION}, https://github.com/microsoft/onnxruntime
-
-MIT License. Copyright (c) Microsoft Corporation.
-
-Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
-associated documentation files (the "Software"), to deal in the Software without restriction,
-including without limitation the rights to use, copy, modify, merge, publish, distribute,
-sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
-furnished to do so, subject to the following conditions:
-
-The above copyright notice and this permission notice shall be included in all copies or
-substantial portions of the Software.
-
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
-NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
-NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
-DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT
-OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
-"""
 
 
 def check_target(folder: Path) -> None:
@@ -88,10 +68,8 @@ def build_site(
         site = Path(partial)
         with as_file(files("mnist_vae").joinpath("explorer", "page")) as page:
             shutil.copytree(page, site)
-        (site / "vendor").mkdir()
         for name, path in runtime.items():
             shutil.copyfile(path, site / "vendor" / name)
-        (site / "vendor" / "NOTICE.txt").write_text(_NOTICE, encoding="utf-8")
         (site / "data").mkdir()
         write_data(model, site / "data", most_images, seed)
         # Some hosts would pass over folders that they take for their own.
