@@ -14,9 +14,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
+import yaml
 from prometheus_client import CollectorRegistry, write_to_textfile
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -30,50 +32,12 @@ from mnist_vae.params import MonitoringParams
 
 logger = logging.getLogger(__name__)
 
-HELP = {
-    "mnist_vae_last_run_timestamp_seconds": "When the last run ended, since 1970.",
-    "mnist_vae_last_success_timestamp_seconds": (
-        "When the last run that succeeded ended, since 1970; 0 for never."
-    ),
-    "mnist_vae_last_run_outcome": "1 for the outcome of the last run, 0 for the others.",
-    "mnist_vae_last_run_duration_seconds": "How long the last run took.",
-    "mnist_vae_last_run_peak_memory_bytes": "The most memory that the last run had at a time.",
-    "mnist_vae_last_run_batches": (
-        "Batches by their outcome, in the last run that looked at batches."
-    ),
-    "mnist_vae_batches": "Batches that are waiting, in use, withdrawn or in quarantine.",
-    "mnist_vae_drift_effect": (
-        "Largest Kolmogorov-Smirnov distance of a batch that was looked at last, from 0 to 1; "
-        "0 where there was none."
-    ),
-    "mnist_vae_drifted_batches": "Batches that have drifted, of those that were looked at last.",
-    "mnist_vae_negative_elbo_nats": (
-        "Negative ELBO an image of the champion and of the last candidate, "
-        "on the judge's and on the test images."
-    ),
-    "mnist_vae_candidate_gain_nats": (
-        "By how much the negative ELBO of the last candidate was lower than that of the champion, "
-        "in nats an image (of squared errors with the term mse)."
-    ),
-    "mnist_vae_candidates_kept_in_a_row": (
-        "Candidates that were not better, since the last promotion or rollback."
-    ),
-    "mnist_vae_release_number": "Number of the release in service; 0 where there is none.",
-    "mnist_vae_release_info": (
-        "Name and model version of the release that the last run left in service, or scored with."
-    ),
-    "mnist_vae_images_scored_total": "Images scored in all runs that the journal has.",
-    "mnist_vae_last_run_images": "Images scored in the last run.",
-    "mnist_vae_anomalous_images_total": (
-        "Images scored that are anomalies, in all runs that the journal has."
-    ),
-    "mnist_vae_last_run_anomalous_images": (
-        "Images scored in the last run that are anomalies; none where its model has no threshold."
-    ),
-    "mnist_vae_disk_free_bytes": "Free space of the disk that has the data folder.",
-    "mnist_vae_disk_size_bytes": "Size of the disk that has the data folder.",
-}
+HELP: dict[str, str] = yaml.safe_load(
+    files("mnist_vae").joinpath("monitoring.yml").read_text(encoding="utf-8")
+)
 """What each figure is, by its name."""
+
+_NEGATIVE_ELBO = "mnist_vae_negative_elbo_nats"
 
 
 def write_metrics(data: Path, job: str, record: dict[str, Any], params: MonitoringParams) -> None:
@@ -125,9 +89,9 @@ class _Figures(Collector):
         self._journal = data / "08_reporting" / job / "journal.jsonl"
         self._families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         scoring = (self._scored, self._batches_to_embed)
-        retraining = (self._candidates, self._batches, self._drift, self._champion)
+        retraining = (self._batches, self._drift, self._champion)
         of_job = scoring if job == "scoring" else retraining
-        self.sources = (self._last_run, self._successes, self._disk, *of_job)
+        self.sources = (self._last_run, self._history, self._disk, *of_job)
 
     def collect(self) -> Iterator[Metric]:
         yield from self._families.values()
@@ -158,32 +122,32 @@ class _Figures(Collector):
         self._add("mnist_vae_last_run_duration_seconds", run["seconds"])
         self._add("mnist_vae_last_run_peak_memory_bytes", run["peak_memory_mb"] * 2**20)
 
-    def _successes(self) -> None:
-        last_success: float = 0
+    def _history(self) -> None:
+        """Add what the last success, the last batches and the last candidates were."""
+        last_success, kept = 0.0, 0
         batches: dict[str, str] = {}
+        judged: dict[str, Any] = {}
         for run in self._runs():
             if _succeeded(run):
                 last_success = _ended(run)
             if run.get("batches") or _succeeded(run):
                 batches = run.get("batches", batches)
-        self._add("mnist_vae_last_success_timestamp_seconds", last_success)
-        counts = Counter(batches.values())
-        for outcome in get_args(BatchRecord.model_fields["outcome"].annotation):
-            self._add("mnist_vae_last_run_batches", counts[outcome], outcome=outcome)
-
-    def _candidates(self) -> None:
-        kept, judged = 0, None
-        for run in self._runs():
             if run.get("candidate"):
                 judged = run
                 kept += run["outcome"] in (Outcome.KEPT, Outcome.STALLED)
             if run["outcome"] in (Outcome.PROMOTED, Outcome.ROLLED_BACK):
                 kept = 0
-        self._add("mnist_vae_candidates_kept_in_a_row", kept)
-        if judged is not None:
-            self._add_negative_elbo(judged["candidate"], "candidate", "judge")
-            if judged["gain"] is not None:
-                self._add("mnist_vae_candidate_gain_nats", judged["gain"])
+        self._add("mnist_vae_last_success_timestamp_seconds", last_success)
+        counts = Counter(batches.values())
+        for outcome in get_args(BatchRecord.model_fields["outcome"].annotation):
+            self._add("mnist_vae_last_run_batches", counts[outcome], outcome=outcome)
+        if self._labels["pipeline"] == "retraining":
+            self._add("mnist_vae_candidates_kept_in_a_row", kept)
+        if judged:
+            value = judged["candidate"]["negative_elbo"]
+            self._add(_NEGATIVE_ELBO, value, model="candidate", images="judge")
+        if judged.get("gain") is not None:
+            self._add("mnist_vae_candidate_gain_nats", judged["gain"])
 
     def _scored(self) -> None:
         runs = list(self._runs())
@@ -193,8 +157,9 @@ class _Figures(Collector):
             self._add(f"mnist_vae_{total}_total", sum(number or 0 for number in numbers))
             if numbers[-1] is not None:
                 self._add(f"mnist_vae_last_run_{name}", numbers[-1])
-        if self._run.get("release"):
-            self._add_release(self._run["release"], self._run["model_version"] or "")
+        if release := self._run.get("release"):
+            version = self._run["model_version"] or ""
+            self._add("mnist_vae_release_info", 1, release=release, model_version=version)
 
     def _batches(self) -> None:
         tables = self._data / "02_intermediate"
@@ -231,22 +196,18 @@ class _Figures(Collector):
             return
         release = read_release(Path(os.path.realpath(link)))
         self._add("mnist_vae_release_number", number_of(release.name))
-        self._add_release(release.name, release.manifest["model_version"])
-        self._add_negative_elbo(release.manifest["candidate"], "champion", "judge")
-        self._add_negative_elbo(release.load("metrics.json")["splits"]["test"], "champion", "test")
+        version = release.manifest["model_version"]
+        self._add("mnist_vae_release_info", 1, release=release.name, model_version=version)
+        value = release.manifest["candidate"]["negative_elbo"]
+        self._add(_NEGATIVE_ELBO, value, model="champion", images="judge")
+        value = release.load("metrics.json")["splits"]["test"]["negative_elbo"]
+        self._add(_NEGATIVE_ELBO, value, model="champion", images="test")
 
     def _disk(self) -> None:
         there = next(path for path in (self._data, *self._data.parents) if path.exists())
         usage = shutil.disk_usage(there)
         self._add("mnist_vae_disk_free_bytes", usage.free)
         self._add("mnist_vae_disk_size_bytes", usage.total)
-
-    def _add_negative_elbo(self, figures: Mapping[str, Any], model: str, images: str) -> None:
-        value = figures["negative_elbo"]
-        self._add("mnist_vae_negative_elbo_nats", value, model=model, images=images)
-
-    def _add_release(self, release: str, model_version: str) -> None:
-        self._add("mnist_vae_release_info", 1, release=release, model_version=model_version)
 
 
 def _ended(run: Mapping[str, Any]) -> float:
