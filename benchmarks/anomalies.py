@@ -107,7 +107,7 @@ def of_label(splits: Splits, label: int, *, equal: bool) -> Any:
 
 def corrupted(splits: Splits, kind: Any, level: float, seed: int) -> Any:
     """Return the images with noise, holes or blur, but for those of the training."""
-    from mnist_vae.corruptions import corrupt
+    from mnist_vae.pipelines.denoising.corruptions import corrupt
 
     train, *others = splits
     noisy = [corrupt(part.model_input(), kind, level, seed) for part in others]

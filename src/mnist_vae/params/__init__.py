@@ -29,8 +29,10 @@ from mnist_vae.params.shaping import (
     TrainingParams,
 )
 from mnist_vae.params.use import (
+    CORRUPTIONS,
     AnomalyParams,
     AnomalyScore,
+    Corruption,
     DenoisingParams,
     EmbeddingParams,
     EvaluationParams,
@@ -39,9 +41,11 @@ from mnist_vae.params.use import (
 )
 
 __all__ = [
+    "CORRUPTIONS",
     "PREVIOUS",
     "AnomalyParams",
     "AnomalyScore",
+    "Corruption",
     "DenoisingParams",
     "EmbeddingParams",
     "EvaluationParams",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, PositiveInt, model_validator
 
-from mnist_vae.corruptions import KINDS, Kind, check_level
 from mnist_vae.params.group import Fraction, Group
 
-Levels = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, max_length=20)]
+Corruption = Literal["gaussian", "salt_and_pepper", "masking", "blur"]
+"""What `pipelines.denoising.corruptions` makes of an image."""
+CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
+
+_SOME = Field(strict=False, max_length=20)
+Shares = Annotated[tuple[Fraction, ...], _SOME]
 AnomalyScore = Literal["negative_elbo", "excess", "relative_excess", "mahalanobis"]
 
 
@@ -151,30 +155,23 @@ class DenoisingParams(Group):
     evidence: Annotated[float, Field(ge=0, le=1)] = 0.4
     """Weight of what the noisy pixel itself tells of the clean one, beside the decoder: 1 if
     pixels were black or white, 0 for the decoder alone."""
-    gaussian: Levels = (0.25, 0.5, 0.75)
+    gaussian: Annotated[tuple[Annotated[float, Field(gt=0, le=10)], ...], _SOME] = (0.25, 0.5, 0.75)
     """Levels of Gaussian noise: its σ, in grey values of 0 to 1."""
-    salt_and_pepper: Levels = (0.1, 0.25, 0.5)
+    salt_and_pepper: Shares = (0.1, 0.25, 0.5)
     """Shares of pixels that are made black or white."""
-    masking: Levels = (0.25, 0.5)
+    masking: Shares = (0.25, 0.5)
     """Shares of pixels that are made black."""
-    blur: Levels = (1.0, 2.0)
+    blur: Annotated[tuple[Annotated[float, Field(gt=0, le=28)], ...], _SOME] = (1.0, 2.0)
     """σ of the blur, in pixels."""
 
     @model_validator(mode="after")
     def _levels_of_noise(self) -> DenoisingParams:
-        for kind in KINDS:
+        for kind in CORRUPTIONS:
             levels = getattr(self, kind)
             if len(set(levels)) < len(levels):
                 raise ValueError(
                     f"each level is restored once: expected different ones of `{kind}`, received "
                     f"{list(levels)}"
-                )
-            for level in levels:
-                check_level(kind, level)
-            if kind in ("salt_and_pepper", "masking") and 1 in levels:
-                raise ValueError(
-                    f"nothing is left of an image at the level 1 of `{kind}`: expected levels "
-                    f"below it, received {list(levels)}"
                 )
         if not self.corruptions():
             raise ValueError(
@@ -182,11 +179,11 @@ class DenoisingParams(Group):
             )
         return self
 
-    def corruptions(self) -> list[tuple[Kind, float]]:
+    def corruptions(self) -> list[tuple[Corruption, float]]:
         """Return each kind with each of its levels."""
-        return [(kind, level) for kind in KINDS for level in getattr(self, kind)]
+        return [(kind, level) for kind in CORRUPTIONS for level in getattr(self, kind)]
 
-    def shown(self, kind: Kind) -> float:
+    def shown(self, kind: Corruption) -> float:
         """Return the level of a kind that is drawn: the one in the middle."""
         levels: tuple[float, ...] = getattr(self, kind)
         return sorted(levels)[(len(levels) - 1) // 2]

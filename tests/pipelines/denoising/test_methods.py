@@ -4,17 +4,17 @@ import keras
 import numpy as np
 import pytest
 
-from mnist_vae.corruptions import corrupt
 from mnist_vae.params import DenoisingParams
+from mnist_vae.pipelines.denoising.corruptions import corrupt
 from mnist_vae.pipelines.denoising.methods import (
     Autoencoder,
     biharmonic,
     median,
     non_local_means,
 )
+from mnist_vae.pipelines.denoising.observation import MISSING, Observation
 from mnist_vae.pipelines.denoising.scores import psnr
 from mnist_vae.vae.networks import build_encoder
-from mnist_vae.vae.noisy_images import MISSING, Observation
 
 
 def test_the_median_removes_a_single_impulse_and_takes_black_for_what_is_beyond_the_edge():

@@ -5,10 +5,10 @@ import logging
 import numpy as np
 import pytest
 
-from mnist_vae.corruptions import corrupt
 from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.params import DenoisingParams
 from mnist_vae.pipelines.denoising import nodes
+from mnist_vae.pipelines.denoising.corruptions import corrupt
 from mnist_vae.pipelines.denoising.methods import median
 from mnist_vae.pipelines.denoising.scores import DenoisingContract, psnr
 

@@ -15,8 +15,8 @@ from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.params import DenoisingParams
 
 if TYPE_CHECKING:  # they import Keras
+    from mnist_vae.pipelines.denoising.observation import Observation
     from mnist_vae.vae.elbo import Posterior
-    from mnist_vae.vae.noisy_images import Observation
 
 Floats = NDArray[np.float32]
 

@@ -14,13 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.corruptions import Kind, corrupt, missing_pixels
 from mnist_vae.data.contracts import check_models, check_versions
 from mnist_vae.data.images import N_PIXELS, ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import origin, statement
 from mnist_vae.data.sheets import Captions, sheet
-from mnist_vae.params import DenoisingParams
+from mnist_vae.params import Corruption, DenoisingParams
+from mnist_vae.pipelines.denoising.corruptions import corrupt, missing_pixels
 from mnist_vae.pipelines.denoising.methods import (
     Autoencoder,
     biharmonic,
@@ -107,7 +107,7 @@ def inpaint_images(
         A row a method of each kind: the mean PSNR of the missing pixels over the images, dB, with
         its standard error, and the mean SSIM of the whole images; and a row of images a method.
     """
-    from mnist_vae.vae.noisy_images import MISSING, Observation
+    from mnist_vae.pipelines.denoising.observation import MISSING, Observation
 
     check_models(training_summary, encoder, decoder)
     clean, shown = _choose(test_images, denoising_params.max_images, seed, "inpainted")
@@ -204,10 +204,10 @@ def draw_denoising_psnr(denoising_scores: pd.DataFrame, training_summary: dict[s
 
 
 def _denoised(
-    model: Autoencoder, clean: Floats, noisy: Floats, kind: Kind, level: float
+    model: Autoencoder, clean: Floats, noisy: Floats, kind: Corruption, level: float
 ) -> dict[str, Floats]:
     """Return what each method makes of noisy images; of clean ones one is told, its strength."""
-    from mnist_vae.vae.noisy_images import Observation
+    from mnist_vae.pipelines.denoising.observation import Observation
 
     return {
         "noisy": noisy,

@@ -6,9 +6,9 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from mnist_vae.corruptions import blur, corrupt
+from mnist_vae.pipelines.denoising.corruptions import blur, corrupt
+from mnist_vae.pipelines.denoising.observation import MISSING, Observation
 from mnist_vae.vae.losses import bernoulli_reconstruction
-from mnist_vae.vae.noisy_images import MISSING, Observation
 
 LOGITS = np.float32([[-2.0, 0.0, 1.5, 4.0]])
 M = 1 / (1 + np.exp(-LOGITS))

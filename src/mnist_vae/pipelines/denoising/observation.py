@@ -1,4 +1,4 @@
-"""What a noisy image tells of z and of its clean pixels, where the corruption is known.
+"""What a noisy image says about z and of its clean pixels, where the corruption is known.
 
 A clean pixel x is 1 with the probability m = sigmoid(l) that the decoder gives it, else 0. With
 p(y | x) of the corruption the likelihood of the noisy pixel y is
@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 from keras import ops
 
-from mnist_vae.corruptions import Kind, blur_matrix
 from mnist_vae.data.images import IMAGE_SHAPE
+from mnist_vae.params import Corruption
+from mnist_vae.pipelines.denoising.corruptions import blur_matrix
 from mnist_vae.vae.losses import bernoulli_reconstruction
 
 MISSING = -1.0
@@ -31,13 +32,13 @@ class Observation:
     """How noisy images came about.
 
     Attributes:
-        kind: A corruption of `corruptions`, whose noise is unknown; or `inpainting`, where the
+        kind: A corruption whose noise is unknown; or `inpainting`, where the
             pixels that are `MISSING` are known, and the others are as they were.
         level: `level` of `corruptions.corrupt`, above 0, and below 1 where it is a share; for
             `inpainting` none.
     """
 
-    kind: Kind | Literal["inpainting"]
+    kind: Corruption | Literal["inpainting"]
     level: float = 0.0
 
     def negative_log_likelihood(self, noisy: Any, logits: Any) -> Any:
@@ -68,7 +69,7 @@ class Observation:
             noisy: y, `[batch, 784]`.
             logits: l of z, `[batch, 784]`.
             evidence: Weight of λ, 1 if pixels were black or white. Grey ones are nearer to their
-                mean m than draws are, so that y tells less of them.
+                mean m than draws are, so that y says less about them.
         """
         if self.kind == "blur":
             return ops.sigmoid(logits)
