@@ -311,9 +311,12 @@ class Members:
                 process.kill()
         if process.returncode < 0:
             return f"killed by signal {-process.returncode}"
-        lines = ["it said nothing", *log.read_text(encoding="utf-8", errors="replace").splitlines()]
-        said = next(line for line in reversed(lines) if line.strip()).removeprefix("Error: ")
-        return failures.one_line(said) if process.returncode else None
+        lines = [
+            "it ended without a word",
+            *log.read_text(encoding="utf-8", errors="replace").splitlines(),
+        ]
+        last = next(line for line in reversed(lines) if line.strip()).removeprefix("Error: ")
+        return failures.one_line(last) if process.returncode else None
 
     def _given(self, setting: dict[str, Any]) -> Any:
         changes = OmegaConf.from_dotlist([f"{name}={text}" for name, text in setting.items()])

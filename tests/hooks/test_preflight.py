@@ -61,7 +61,7 @@ def test_a_version_of_an_entry_that_has_none_is_refused(project):
     )
 
 
-def test_new_images_that_nobody_gave_are_asked_for(project):
+def test_new_images_that_are_missing_are_asked_for(project):
     message = refused(project, "embedding_of_new_images")
     assert message.startswith("There is no file ")
     assert "new_images.idx3-ubyte.gz: expected an IDX file there" in message

@@ -201,7 +201,7 @@ def test_a_job_that_never_ran_is_an_alert(alerts, fired):
         series("last_success_timestamp_seconds", project="theirs"): always(1),
     }
     expected = alert(
-        "There are no figures of the retraining of mnist_vae: it has never run, or nobody "
+        "There are no figures of the retraining of mnist_vae: it has never run, or no one "
         "collects them.",
         said(alerts(), "MnistVaeNoFigures"),
         "critical",

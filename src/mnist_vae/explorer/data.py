@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ExploredModel:
-    """A trained model with all that the page tells of it.
+    """A trained model with all that the page shows of it.
 
     Attributes:
         encoder: ONNX.

@@ -77,10 +77,10 @@ def _pack(folder: Path) -> Path:
     )
     archives = list(folder.glob("*.tgz"))
     if finished.returncode != 0 or len(archives) != 1:
-        said = " ".join((finished.stderr or finished.stdout).split())[-300:]
+        words = " ".join((finished.stderr or finished.stdout).split())[-300:]
         raise RuntimeUnavailable(
             f"{PACKAGE} {VERSION} could not be fetched: expected one archive from `npm pack`, "
-            f"received exit code {finished.returncode} ({said}); look at the network and at npm's "
+            f"received exit code {finished.returncode} ({words}); look at the network and at npm's "
             "configuration, or name the archive with --onnxruntime-web."
         )
     return archives[0]

@@ -53,7 +53,7 @@ def build_site(
 
     Args:
         model: What it shows.
-        folder: Where it goes; a path to which nobody else writes.
+        folder: Where it goes; a path that no one else writes to.
         runtime: The files of ONNX Runtime, by their names in the page.
         most_images: Images that it shows at most.
         seed: Of the sample, where there are more.
