@@ -1,21 +1,19 @@
 # Build: docker build -t mnist-vae --build-arg COMMIT=$(git rev-parse HEAD) .
 # Run:   docker run --rm -v mnist-vae-data:/app/data mnist-vae
-#        docker run --rm -v mnist-vae-data:/app/data mnist-vae --pipelines rollback --env prod
+#        docker run --rm -v mnist-vae-data:/app/data mnist-vae roll-back --env prod
 FROM python:3.13-slim AS build
 WORKDIR /build
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY src src
 COPY conf conf
-# The wheel and the archive that `kedro package` makes, which would need Kedro here too.
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir dist . \
-    && tar --exclude='local/*.yml' -czf dist/conf-mnist_vae.tar.gz conf
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir dist . && rm -rf conf/local
 RUN python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv install --no-cache-dir -c constraints.txt dist/*.whl
 
 FROM python:3.13-slim
 RUN useradd --uid 10001 --create-home kedro
 COPY --from=build /opt/venv /opt/venv
-COPY --from=build /build/dist/conf-mnist_vae.tar.gz /app/
+COPY --from=build /build/conf /app/conf
 WORKDIR /app
 RUN mkdir data && chown kedro:kedro data
 # There is no git in the image; manifests name the commit all the same.
@@ -23,5 +21,5 @@ ARG COMMIT
 ENV PATH=/opt/venv/bin:$PATH MNIST_VAE_COMMIT=$COMMIT
 USER 10001:10001
 VOLUME /app/data
-ENTRYPOINT ["mnist-vae", "--conf-source", "/app/conf-mnist_vae.tar.gz"]
-CMD ["--pipelines", "retraining", "--env", "prod"]
+ENTRYPOINT ["mnist-vae"]
+CMD ["retrain", "--env", "prod"]

@@ -5,8 +5,8 @@
 Every week a batch comes, or none: good (some under names of 250 bytes, or names that are not
 UTF-8), drifted, bad (truncated, constant, of another size, with test images in it, a PNG that
 claims to be huge, another format under the name .png, a link that leads nowhere, a small file that
-unpacks to a gigabyte) or a duplicate of an earlier one. The scheduler runs `kedro run --pipelines
-retraining` in a process of its own, on a handful of the embedded sample; one run in three is
+unpacks to a gigabyte) or a duplicate of an earlier one. The scheduler runs `kedro retrain` in
+a process of its own, on a handful of the embedded sample; one run in three is
 killed (`kill -9`) at a random moment, and started again. Now and then a batch in use is withdrawn,
 and one of these runs may be killed too. All the while a reader reads the model in service, file by
 file.
@@ -52,10 +52,9 @@ BATCH = 40
 PARAMS = "split.max_images=400,training.epochs=2,training.jit_compile=false,retraining.min_gain=0"
 
 
-def command(pipeline: str, **params: str) -> list[str]:
-    """Return the arguments of `kedro` that run the pipeline."""
-    text = ",".join([PARAMS, *(f"retraining.{key}={value}" for key, value in params.items())])
-    return ["run", f"--pipelines={pipeline}", "--env=test", f"--params={text}"]
+def command(*words: str) -> list[str]:
+    """Return the arguments of `kedro`."""
+    return [*words, "--env=test", f"--params={PARAMS}"]
 
 
 class Year:
@@ -139,7 +138,7 @@ class Year:
         # A name as the journal has it may hold what the command line gives a meaning to.
         if not key.replace("-", "").replace(".", "").isalnum():
             return None
-        arguments = command("withdrawal", withdraw=key)
+        arguments = command("withdraw", key)
         moment = self.random.uniform(0.5, 6) if self.random.random() < 1 / 2 else None
         result = self.run(moment, arguments) or self.run(None, arguments)
         assert result is not None
@@ -155,7 +154,7 @@ class Year:
     ) -> dict[str, Any] | None:
         """Run the job; return its last line, or None when it was killed before it said it."""
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("kedro"), *(arguments or command("retraining"))],
+            [Path(sys.executable).with_name("kedro"), *(arguments or command("retrain"))],
             cwd=self.project,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.data.idx import IdxDataset
-from mnist_vae.jobs.batches import Batch, IncomingBatchesDataset
+from mnist_vae.jobs.batch_files import Batch
+from mnist_vae.jobs.batches import BatchFoldersDataset
 
 
 def images_of(n: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -26,10 +27,10 @@ def put(
     return incoming / name
 
 
-def dataset(incoming: Path, settle_seconds: float = 0.0, **kwargs: Any) -> IncomingBatchesDataset:
-    return IncomingBatchesDataset(path=str(incoming), settle_seconds=settle_seconds, **kwargs)
+def dataset(incoming: Path, settle_seconds: float = 0.0, **kwargs: Any) -> BatchFoldersDataset:
+    return BatchFoldersDataset(path=str(incoming), settle_seconds=settle_seconds, **kwargs)
 
 
-def read_all(batches: IncomingBatchesDataset) -> dict[str, Batch]:
+def read_all(batches: BatchFoldersDataset) -> dict[str, Batch]:
     """Read every batch, in order."""
-    return {name: read() for name, read in batches.load().items()}
+    return {name: folder.read() for name, folder in batches.load().items()}

@@ -152,14 +152,9 @@ def tracking_server(python, folder):
     return started(python, folder, "server", store, artifacts, health="health")
 
 
-def arguments(pipeline, params):
+def arguments(command, params):
     given = ",".join(f"{key}={value}" for key, value in params.items())
-    return [
-        "run",
-        f"--pipelines={pipeline}",
-        "--env=mlflow",
-        *([f"--params={given}"] * bool(given)),
-    ]
+    return [command, "--env=mlflow", *([f"--params={given}"] * bool(given))]
 
 
 def small_project(folder):

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from kedro.framework.session import KedroSession
+from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 
+from mnist_vae.cli import cli
 from mnist_vae.data.archive_parts import read_sample
 from mnist_vae.data.idx import IdxDataset
 from mnist_vae.jobs.release_datasets import ReleaseDataset
@@ -30,39 +31,29 @@ def last_line(stdout: str) -> dict[str, Any]:
     return json.loads(stdout.splitlines()[-1])
 
 
-def retrain(project: Path, pipeline: str = "retraining", **params: Any) -> dict[str, Any]:
-    """Run the job in this process and return its last line, with its log as `log`.
+def retrain(project: Path, *command: str, **params: Any) -> dict[str, Any]:
+    """Run a command in this process, by default `retrain`; return its last line, and its `log`.
 
     That it ends as the line says is checked.
     """
-    printed, log = io.StringIO(), io.StringIO()
+    log = io.StringIO()
     handler = logging.StreamHandler(log)
     bootstrap_project(project)
-    code = 0
-    with contextlib.redirect_stdout(printed):
+    with contextlib.chdir(project):
+        logging.getLogger().addHandler(handler)
         try:
-            values = _nested({**PARAMS, **params})
-            with KedroSession.create(project, env="test", runtime_params=values) as session:
-                logging.getLogger().addHandler(handler)
-                session.run(pipeline_names=[pipeline])
-        except SystemExit as end:
-            code = end.code
+            result = CliRunner().invoke(cli, arguments(*command, **params), catch_exceptions=False)
         finally:
             logging.getLogger().removeHandler(handler)
-    line = last_line(printed.getvalue())
-    assert code == line["exit_code"], log.getvalue()
+    line = last_line(result.stdout)
+    assert result.exit_code == line["exit_code"], log.getvalue()
     return {**line, "log": log.getvalue()}
 
 
-def _nested(values: dict[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        group, _, name = key.partition(".")
-        if name:
-            result.setdefault(group, {})[name] = value
-        else:
-            result[group] = value
-    return result
+def arguments(*command: str, **params: Any) -> list[str]:
+    """Return what is typed after `kedro`."""
+    text = ",".join(f"{key}={value}" for key, value in {**PARAMS, **params}.items())
+    return [*(command or ("retrain",)), "--env=test", f"--params={text}"]
 
 
 def models(project):

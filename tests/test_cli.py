@@ -188,7 +188,7 @@ def test_ctrl_c_ends_the_run_with_the_shells_code(run, project, node_that_raises
 def test_an_unknown_pipeline_is_asked_about(run, project, option):
     sentence = check_failure(run(option, "trainig"), project)
     assert sentence.startswith("Failed to find the pipeline named 'trainig'.")
-    assert sentence.endswith("Did you mean one of these instead? training retraining")
+    assert sentence.endswith("Did you mean one of these instead? training")
 
 
 def test_an_unknown_environment_names_the_folders_of_conf(run, project):
@@ -321,24 +321,3 @@ def test_what_is_given_for_a_list_again_is_added_to_it(monkeypatch):
 
 def test_an_option_that_ends_the_command_is_said_to_lack_its_value(run, project):
     assert "'--params' requires an argument" in check_refusal(run("--params"), project)
-
-
-@pytest.mark.parametrize("pipeline", ["retraining", "scoring", "rollback", "withdrawal"])
-@pytest.mark.parametrize(
-    ("given", "received"),
-    [
-        (["--async"], "--async"),
-        (["--runner-params", "is_async=True"], "--async"),
-        (["--runner", "ThreadRunner"], "--runner ThreadRunner"),
-        (["-r", "ParallelRunner"], "--runner ParallelRunner"),
-    ],
-)
-def test_a_job_runs_its_nodes_one_after_the_other(run, project, pipeline, given, received):
-    sentence = check_refusal(run("--pipelines", pipeline, *given), project)
-    assert "expected the sequential runner" in sentence
-    assert f"received {received};" in sentence
-
-
-@pytest.mark.parametrize("given", [["-r", "SequentialRunner"], ["--runner-params", "is_async=0"]])
-def test_a_job_may_be_told_to_run_in_sequence(monkeypatch, given):
-    assert options_of(monkeypatch, "--pipelines", "rollback", *given)["pipelines"] == ["rollback"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from kedro.config import OmegaConfigLoader
 
-from mnist_vae.params import ParameterError, RetrainingParams, check_parameters
+from mnist_vae.params import ParameterError, check_parameters
 from mnist_vae.settings import CONFIG_LOADER_ARGS
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -186,32 +186,3 @@ def test_a_missing_group_is_named():
     del raw["training"]
     with pytest.raises(ParameterError, match="Parameter `training` is missing"):
         check_parameters(raw)
-
-
-@pytest.mark.parametrize(
-    ("given", "names"),
-    [
-        ("monday", ("monday",)),
-        (20240601, ("20240601",)),  # what --params makes of such a name
-        ([20240601, "b"], ("20240601", "b")),
-        (None, ()),
-    ],
-)
-def test_batches_to_withdraw_may_be_one_name_or_many(given, names):
-    assert RetrainingParams(withdraw=given).withdraw == names
-
-
-@pytest.mark.parametrize("given", [1000.0, True, {"a": 1}])
-def test_what_is_no_name_of_a_batch_is_refused(given):
-    with pytest.raises(ValueError, match="withdraw"):
-        RetrainingParams(withdraw=given)
-
-
-@pytest.mark.parametrize("given", [True, ["000001-a"]])
-def test_what_is_no_name_of_a_release_is_refused(given):
-    with pytest.raises(ValueError, match="roll_back_to"):
-        RetrainingParams(roll_back_to=given)
-
-
-def test_a_release_to_go_back_to_that_is_left_empty_is_not_the_previous_one():
-    assert RetrainingParams(roll_back_to=None).roll_back_to == ""

@@ -18,28 +18,21 @@ IN_THE_LOOP = {
     "batch_embeddings",
     "batch_intake",
     "batches_in_use",
-    "earlier_image_ids",
-    "image_ids",
     "champion",
     "declined_candidates",
     "earlier_batch_embeddings",
+    "earlier_batch_intake",
     "earlier_batches",
-    "earlier_withdrawn_batches",
-    "previous_release",
-    "release_names",
-    "quarantine",
-    "release_order",
+    "earlier_image_ids",
+    "earlier_scoring_intake",
+    "image_ids",
     "retraining_plan",
     "scoring_intake",
-    "scoring_order",
     "scoring_plan",
-    "to_embed_quarantine",
-    "unreported_quarantine",
-    "unreported_to_embed_quarantine",
-    "withdrawal",
+    "scoring_result",
     "withdrawn_batches",
 }
-JOBS = ("retraining", "rollback", "withdrawal", "scoring")
+JOBS = ("intake", "candidate", "promotion", "scoring")
 CONF = Path(__file__).parents[1] / "conf"
 
 
@@ -69,9 +62,9 @@ def test_the_named_pipelines_are_there():
         "generation",
         "model_report",
         "reporting",
-        "retraining",
-        "rollback",
-        "withdrawal",
+        "intake",
+        "candidate",
+        "promotion",
         "scoring",
     }
 
@@ -87,7 +80,7 @@ def test_an_evaluation_alone_makes_no_record_of_a_training():
     assert "metrics" in PIPELINES["evaluation"].all_outputs()
     assert "run_manifest" not in PIPELINES["evaluation"].all_outputs()
     assert "run_manifest" in PIPELINES["training"].all_outputs()
-    assert "candidate_run_manifest" in PIPELINES["retraining"].all_outputs()
+    assert "candidate_run_manifest" in PIPELINES["candidate"].all_outputs()
 
 
 def test_the_images_of_a_candidate_are_among_the_files_of_its_release(entry_of):
@@ -97,9 +90,7 @@ def test_the_images_of_a_candidate_are_among_the_files_of_its_release(entry_of):
 
 
 def test_a_release_has_the_calibration_that_the_scoring_applies(entry_of):
-    assert "candidate_anomaly_calibration" in PIPELINES["retraining"].all_outputs()
-    last = next(node for node in PIPELINES["retraining"].nodes if node.name == "promotion.finalise")
-    assert "candidate_anomaly_calibration" in last.inputs, "it is there before it goes in service"
+    assert "candidate_anomaly_calibration" in PIPELINES["candidate"].all_outputs()
     path = entry_of("candidate_anomaly_calibration")["filepath"]
     assert path == "data/06_models/candidate/anomaly_calibration.json"
     # In `base` the scoring reads what the pipeline `anomaly` has made, and works without.
@@ -108,8 +99,6 @@ def test_a_release_has_the_calibration_that_the_scoring_applies(entry_of):
 
 
 def test_a_release_has_its_report_and_its_card_before_it_goes_in_service(entry_of):
-    last = next(node for node in PIPELINES["retraining"].nodes if node.name == "promotion.finalise")
-    assert {"retraining_report", "candidate_model_card"} <= set(last.inputs)
     assert entry_of("retraining_report")["filepath"] == "data/06_models/candidate/report.html"
     assert entry_of("candidate_model_card")["filepath"] == "data/06_models/candidate/README.md"
 
@@ -178,13 +167,6 @@ def test_a_job_shares_no_file_that_is_written_with_the_other_pipelines(name, ent
     assert not written & paths(set().union(*(pipeline.datasets() for pipeline in others)))
 
 
-def test_a_batch_counts_as_used_after_the_last_node_alone():
-    nodes = PIPELINES["retraining"].nodes
-    assert (
-        [node.name for node in nodes if node.confirms] == [nodes[-1].name] == ["promotion.finalise"]
-    )
-
-
 def test_every_random_node_takes_the_seed():
     nodes = PIPELINES["__default__"].nodes
     seeded = {node.name.split(".")[-1] for node in nodes if "params:seed" in node.inputs}
@@ -195,5 +177,6 @@ def test_every_random_node_takes_the_seed():
 def test_every_stage_of_the_default_run_is_one_box_of_kedro_viz():
     boxes = {node.namespace for node in PIPELINES["__default__"].nodes}
     assert boxes == {"data", "training", "embedding", "generation", "reporting"}
-    retraining = {node.namespace.split(".")[0] for node in PIPELINES["retraining"].nodes}
-    assert retraining == {"archive", "intake", "candidate", "promotion"}
+    retraining = PIPELINES["intake"] + PIPELINES["candidate"] + PIPELINES["promotion"]
+    boxes = {node.namespace.split(".")[0] for node in retraining.nodes}
+    assert boxes == {"archive", "intake", "candidate", "promotion"}

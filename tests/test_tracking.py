@@ -15,7 +15,7 @@ from PIL import Image
 
 from mnist_vae import tracking
 from mnist_vae.hooks.tracking import Tracking
-from mnist_vae.jobs.records import Decision, Decline, Figures, Outcome
+from mnist_vae.jobs.records import Decision, Figures, Outcome
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import RetrainingParams
 from mnist_vae.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
@@ -266,11 +266,11 @@ def context_of(env, project=ROOT):
     return SimpleNamespace(config_loader=loader, project_path=project)
 
 
-def begun(env="mlflow", names=("retraining",), catalog=None):
+def begun(env="mlflow", names=("training",)):
     hook = Tracking()
     hook.after_context_created(context_of(env))
     run_params = RUN | {"pipeline_names": list(names)}
-    hook.before_pipeline_run(run_params=run_params, catalog=catalog)
+    hook.before_pipeline_run(run_params=run_params)
     return hook
 
 
@@ -300,7 +300,7 @@ def test_its_environment_is_otherwise_that_of_an_unattended_job():
 
 @pytest.mark.parametrize(
     ("names", "name"),
-    [(["retraining"], "retraining"), (["data", "training"], "data,training"), ([], "__default__")],
+    [(["training"], "training"), (["data", "training"], "data,training"), ([], "__default__")],
 )
 def test_a_run_is_named_by_its_pipelines(client, names, name):
     begun(names=names).after_pipeline_run()
@@ -321,13 +321,30 @@ def test_a_run_that_fails_is_sent_once_with_what_it_has_made(client):
     assert client.files == ["metrics.json"], "under the name that the other runs have"
 
 
-def test_the_alias_follows_the_release_that_is_in_service_at_the_end(client):
+def test_the_runs_of_a_command_are_one_with_its_outcome_and_the_release_in_service(client):
     releases = [Release(Path(name), {"model_version": name}) for name in ("000001-a", "000002-b")]
-    hook = begun(catalog=SimpleNamespace(load=lambda _: releases[1]))
-    for champion in (None, releases[0]):
+    hook = Tracking()
+    hook.begin_command("retrain")
+    for pipelines, champion in ((["intake"], None), (["candidate"], releases[0])):
+        hook.after_context_created(context_of("mlflow"))
+        hook.before_pipeline_run(run_params=RUN | {"pipeline_names": pipelines})
+        hook.before_node_run(inputs={f"params:{pipelines[0]}": 1})
         hook.after_dataset_loaded(dataset_name="champion", data=champion)
-    order = Decline(reason="so it is", model_version="new", fingerprint="f", keep=5)
-    hook.after_dataset_saved(dataset_name="release_order", data=order)
-    hook.end("FINISHED")
+        hook.after_pipeline_run()
+    assert client.closed == []
+    hook.end_command("FINISHED", {"outcome": "promoted", "reason": "so it is"}, releases[1])
+    assert (client.name, client.closed) == ("retrain", ["FINISHED"])
+    assert client.params == {"intake": "1", "candidate": "1"}
+    assert client.tags["outcome"] == "promoted"
     assert [version.tags["release"] for version in client.versions] == ["000001-a", "000002-b"]
     assert client.alias == "2"
+
+
+def test_a_command_that_runs_no_pipeline_is_a_run_too(client):
+    hook = Tracking()
+    hook.begin_command("roll-back")
+    hook.after_context_created(context_of("mlflow"))
+    hook.end_command("FINISHED", {"outcome": "rolled_back", "reason": "so it is"}, None)
+    assert (client.name, client.closed) == ("roll-back", ["FINISHED"])
+    begun(names=["data"]).after_pipeline_run()
+    assert client.name == "data"

@@ -6,11 +6,14 @@ import logging
 import sys
 from typing import Any
 
+_JOBS = ("retrain", "score", "roll-back", "withdraw")
+
 
 def main(*args: Any, **kwargs: Any) -> Any:
-    """Run a pipeline, as `kedro run` does, with its options.
+    """Run a pipeline as `kedro run` does, or the command of a job, which is then the first word.
 
-    The data are in the current folder; `--conf-source` names the configuration.
+    The data are in the current folder, and the configuration in `conf`, or in what `--conf-source`
+    names.
     """
     # It would say on stdout, which is for the last line of a job, which logging file it reads.
     reader = logging.getLogger("kedro.framework.project")
@@ -19,10 +22,12 @@ def main(*args: Any, **kwargs: Any) -> Any:
 
     reader.disabled = False
     configure_project("mnist_vae")
-    from mnist_vae.cli import run
+    from mnist_vae.cli import cli, run
 
     kwargs.setdefault("standalone_mode", not hasattr(sys, "ps1"))
-    return run(*args, **kwargs)
+    words = args[0] if args and args[0] is not None else sys.argv[1:]
+    command = cli if words and words[0] in _JOBS else run
+    return command(*args, **kwargs)
 
 
 if __name__ == "__main__":

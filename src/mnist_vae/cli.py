@@ -5,20 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
 
 from mnist_vae import config, failures
+from mnist_vae.commands.jobs import retrain, roll_back, score, withdraw
 from mnist_vae.explorer.commands import explore
-from mnist_vae.jobs.job import JOB_PIPELINES
 from mnist_vae.schedule.alerts import alerts
 from mnist_vae.schedule.commands import schedule
 from mnist_vae.sweep import sweep
-
-_SEQUENTIAL = "SequentialRunner"
 
 
 class _RunCommand(failures.Command):
@@ -34,29 +31,12 @@ class _RunCommand(failures.Command):
 
 
 def _run(**options: Any) -> Any:
-    """Run the pipelines as Kedro does, after the environment and the runner were looked at."""
-    env, given = options["env"], options["conf_source"]
-    conf = config.located(given)
+    """Run the pipelines as Kedro does, in an environment that is there."""
+    env = options["env"]
     if env is None:
         env = os.environ.get("KEDRO_ENV") or None  # as Kedro has it
-    options["env"] = config.check_environment(conf, env)
-    if given or config.project_folder() != Path.cwd():
-        config.use_logging(conf)
-    _check_runner(options)
+    options["env"] = config.enter(options["conf_source"], env)
     return kedro_run.callback(**options)  # type: ignore[misc]
-
-
-def _check_runner(options: dict[str, Any]) -> None:
-    """Refuse to run the nodes of a job at the same time: it ends between two of them."""
-    runner = options["runner"]
-    concurrent = options["is_async"] or options["runner_params"].get("is_async")
-    if not {options["pipeline"], *options["pipelines"]} & JOB_PIPELINES:
-        return
-    if concurrent or (runner or _SEQUENTIAL).rpartition(".")[2] != _SEQUENTIAL:
-        raise click.UsageError(
-            "A job runs its nodes one after the other: expected the sequential runner, received "
-            f"{'--async' if concurrent else f'--runner {runner}'}; leave it out."
-        )
 
 
 def _with_lists_joined(options: Sequence[click.Parameter], args: Sequence[str]) -> list[str]:
@@ -98,8 +78,7 @@ def cli() -> None:
     """Commands of this project."""
 
 
-cli.add_command(run)
+for command in (run, retrain, score, roll_back, withdraw, explore, sweep):
+    cli.add_command(command)
 schedule.add_command(alerts)
 cli.add_command(schedule)
-cli.add_command(explore)
-cli.add_command(sweep)

@@ -96,6 +96,23 @@ def check_environment(conf_source: str, env: str | None) -> str | None:
     return env
 
 
+def enter(conf_source: str | None, env: str | None) -> str | None:
+    """Log as the configuration of a command says, and return its environment, which is there.
+
+    Args:
+        conf_source: Where the configuration is; None for the project's own.
+        env: Its environment; None for the usual one.
+
+    Raises:
+        click.UsageError: There is no such environment or configuration.
+    """
+    conf = located(conf_source)
+    env = check_environment(conf, env)
+    if conf_source or project_folder() != Path.cwd():
+        use_logging(conf)
+    return env
+
+
 def use_logging(conf_source: str) -> None:
     """Log as `logging.yml` in there says, if there is one and the shell names no other.
 

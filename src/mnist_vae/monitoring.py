@@ -24,7 +24,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from mnist_vae.failures import one_line
-from mnist_vae.jobs.batches import IncomingBatchesDataset
+from mnist_vae.jobs.batches import finished_folders
 from mnist_vae.jobs.names import file_name, printable
 from mnist_vae.jobs.records import BatchRecord, Intake, Outcome
 from mnist_vae.jobs.release_files import number_of, read_release
@@ -163,7 +163,7 @@ class _Figures(Collector):
 
     def _batches(self) -> None:
         tables = self._data / "02_intermediate"
-        waiting = len(_delivered(self._data / "01_raw/incoming"))
+        waiting = len(finished_folders(self._data / "01_raw/incoming"))
         self._add("mnist_vae_batches", waiting, state="waiting")
         for state, folder in (("in_use", "batches"), ("withdrawn", "withdrawn_batches")):
             found = list((tables / folder).glob("[!.]*.parquet"))
@@ -175,7 +175,8 @@ class _Figures(Collector):
         # A run that ended before it knew its model is as far as the one whose embeddings are shown.
         model = self._run.get("release") or self._run.get("model_version") or "current"
         embedded = self._data / "07_model_output/batch_embeddings" / model
-        names = map(file_name, _delivered(self._data / "01_raw/to_embed"))
+        batches = finished_folders(self._data / "01_raw/to_embed")
+        names = [file_name(batch.name) for batch in batches]
         waiting = [name for name in names if not (embedded / f"{name}.parquet").is_file()]
         self._add("mnist_vae_batches", len(waiting), state="waiting")
         quarantined = _folders(self._data / "01_raw/to_embed_quarantine")
@@ -220,11 +221,6 @@ def _succeeded(run: Mapping[str, Any]) -> bool:
     if run["outcome"] == Outcome.KEPT:
         return "candidate" in run
     return run["outcome"] in (Outcome.PROMOTED, Outcome.NOTHING_NEW, Outcome.SCORED)
-
-
-def _delivered(folder: Path) -> list[str]:
-    """Return the batches that are whole and that no run has confirmed."""
-    return list(IncomingBatchesDataset(path=str(folder)).load())
 
 
 def _folders(folder: Path) -> int:

@@ -10,7 +10,6 @@ from mnist_vae.pipelines import (
     evaluation,
     export,
     generation,
-    intake,
     model_report,
     promotion,
     reporting,
@@ -53,8 +52,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "model_report": card_pipeline
         + _stage("reporting", model_report.create_pipeline(findings=True)),
         "reporting": reporting_pipeline,
-        "retraining": retraining.create_pipeline(
-            data_pipeline,
+        "intake": retraining.create_intake_pipeline(data_pipeline),
+        "candidate": retraining.create_candidate_pipeline(
             _stage("training", training.create_start_pipeline())
             + evaluation_pipeline
             + record_pipeline
@@ -66,8 +65,7 @@ def register_pipelines() -> dict[str, Pipeline]:
             + card_pipeline,
             embedding_pipeline,
         ),
-        "rollback": promotion.create_rollback_pipeline(),
-        "withdrawal": intake.create_withdrawal_pipeline(),
+        "promotion": _stage("promotion", promotion.create_pipeline()),
         "scoring": scoring.create_pipeline(),
         "__default__": trained
         + embedding_pipeline

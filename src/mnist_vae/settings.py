@@ -1,7 +1,6 @@
 """Settings of the Kedro project."""
 
 from mnist_vae.config import ProjectConfigLoader
-from mnist_vae.hooks.job import Jobs
 from mnist_vae.hooks.model_in_use import ModelInUse
 from mnist_vae.hooks.preflight import Preflight
 from mnist_vae.hooks.result import Result
@@ -9,15 +8,16 @@ from mnist_vae.hooks.run_lock import RunLock
 from mnist_vae.hooks.tracking import Tracking
 from mnist_vae.hooks.training_backup import TrainingBackups
 
-_tracking = Tracking()
+tracking = Tracking()
+"""The commands of jobs end it when their locks are free."""
+
 HOOKS = (
     Result(),
     TrainingBackups(),
-    _tracking,
+    tracking,
     Preflight(),
     ModelInUse(),
     RunLock(),
-    Jobs(_tracking.end),
 )
 
 # Its own file `.telemetry` says no, which a packaged project does not have.

@@ -167,7 +167,7 @@ def served_project(folder: Path) -> Path:
     for name in ("mnist", "fashion"):
         write_archive(project / "data/01_raw" / name)
     write_batch(project / "data/01_raw/to_embed/monday", slice(2, None, 100))
-    retraining = ("run", "--pipelines", "retraining", "--env", "prod")
+    retraining = ("retrain", "--env", "prod")
     _checked(kedro(project, "run"))
     _checked(kedro(project, *retraining, "--params", "training.epochs=1"))
     write_batch(project / "data/01_raw/incoming/batch-1", slice(3, None, 50))

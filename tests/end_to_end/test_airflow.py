@@ -118,7 +118,7 @@ def test_an_exit_code_becomes_a_state(airflow, scheduled, end, exit_code, state)
     turn = airflow.test()
     assert (turn.exit_code, turn.state, turn.tries) == (exit_code, state, 1), turn.log
     assert turn.returned == [{"outcome": "as told"}] * (state == "success")
-    arguments = "run --pipelines retraining --env test"
+    arguments = "retrain --env test"
     assert (scheduled / "turn").read_text().splitlines() == [str(scheduled), arguments]
 
 

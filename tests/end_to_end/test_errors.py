@@ -73,7 +73,7 @@ def test_a_failed_training_says_its_sentence_once(project):
 def test_the_job_ends_as_it_did_with_its_own_line_and_code(project):
     (project / "data/test/06_models/champion").mkdir(parents=True)
     (project / "data/test/06_models/champion/encoder.keras").write_text("restored")
-    finished = run(project, KEDRO, "--pipelines", "rollback")
+    finished = run(project, [KEDRO[0], "roll-back"])
     (line,) = finished.stdout.splitlines()
     assert json.loads(line)["outcome"] == "failed"
     assert finished.returncode == json.loads(line)["exit_code"] == 1

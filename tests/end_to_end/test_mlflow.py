@@ -128,7 +128,7 @@ def tracked(run, read, predict, tracking_uri, tmp_path_factory):
     """Two promotions and a rollback: their last lines, and what the server has after each."""
     project = small_project(tmp_path_factory.mktemp("tracked_project") / "project")
     steps = []
-    for pipeline, params in (("retraining", FIRST), ("retraining", SECOND), ("rollback", {})):
+    for pipeline, params in (("retrain", FIRST), ("retrain", SECOND), ("roll-back", {})):
         result, log = run(project, pipeline, params, tracking_uri)
         assert LOST not in log, log
         found = read(tracking_uri)
@@ -140,9 +140,9 @@ def tracked(run, read, predict, tracking_uri, tmp_path_factory):
 def test_parameters_are_there_one_by_one(tracked):
     runs = tracked[-1][2]["runs"]
     assert [(run["name"], run["status"]) for run in runs] == [
-        ("retraining", "FINISHED"),
-        ("retraining", "FINISHED"),
-        ("rollback", "FINISHED"),
+        ("retrain", "FINISHED"),
+        ("retrain", "FINISHED"),
+        ("roll-back", "FINISHED"),
     ]
     assert [run["params"].get("training.epochs") for run in runs] == ["2", "6", None]
     assert runs[0]["params"]["model.hidden_units"] == "[512, 256]"
@@ -294,7 +294,7 @@ def test_mlflow_serves_the_champion_over_http(python, tracked, tracking_uri, tmp
 def untracked(run, tmp_path_factory):
     """A project whose first retraining found no server."""
     project = small_project(tmp_path_factory.mktemp("untracked") / "project")
-    return project, *run(project, "retraining", FIRST, "http://127.0.0.1:9")
+    return project, *run(project, "retrain", FIRST, "http://127.0.0.1:9")
 
 
 def test_a_server_that_is_away_changes_nothing_but_one_sentence(tracked, untracked):
@@ -318,7 +318,7 @@ def training(python, folder, uri):
     with (
         log.open("w") as stderr,
         subprocess.Popen(
-            [python, "-m", "kedro", *arguments("retraining", FIRST)],
+            [python, "-m", "kedro", *arguments("retrain", FIRST)],
             cwd=small_project(folder / "project"),
             env={**os.environ, "MLFLOW_TRACKING_URI": uri},
             stdout=subprocess.PIPE,
@@ -363,7 +363,7 @@ def test_a_server_that_never_answers_is_not_waited_for_long(run, untracked):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        result, log = run(project, "retraining", FIRST, uri)
+        result, log = run(project, "retrain", FIRST, uri)
     assert result["outcome"] == "nothing_new"
     assert log.count(LOST) == 1
     assert time.monotonic() - started < 90
@@ -375,7 +375,7 @@ def test_without_a_server_it_is_a_file_that_survives_kills_and_catches_up(
     project, first, _ = untracked
     folder = project / "data/mlflow"
     with subprocess.Popen(
-        [python, "-m", "kedro", *arguments("retraining", FIRST)],
+        [python, "-m", "kedro", *arguments("retrain", FIRST)],
         cwd=project,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -386,7 +386,7 @@ def test_without_a_server_it_is_a_file_that_survives_kills_and_catches_up(
         time.sleep(0.3)  # it is making its tables
         process.kill()
     assert not (folder / "mlflow.db").exists()
-    result, log = run(project, "retraining", FIRST)
+    result, log = run(project, "retrain", FIRST)
     assert (result["outcome"], log.count(LOST)) == ("nothing_new", 0)
     found = read(f"sqlite:///{folder}/mlflow.db")
     assert found["runs"][-1]["tags"]["outcome"] == "nothing_new"
@@ -394,7 +394,7 @@ def test_without_a_server_it_is_a_file_that_survives_kills_and_catches_up(
     assert not [path for name in ("mlruns", "mlflow.db") for path in project.glob(name)]
     assert found["versions"][str(found["champion"])]["model_version"] == first["champion"]
     (folder / "mlflow.db").write_bytes(b"no database")
-    result, log = run(project, "retraining", FIRST)
+    result, log = run(project, "retrain", FIRST)
     assert (result["outcome"], log.count(LOST)) == ("nothing_new", 1)
 
 

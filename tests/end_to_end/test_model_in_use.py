@@ -120,7 +120,7 @@ def test_a_consumer_uses_the_model_that_is_in_use_or_says_why_not(project_in, st
             run(project, pipeline, **params)
             assert said_by_outputs(project, pipeline) == (last_trained(project), None)
         elif state in ("none", "damaged"):
-            with pytest.raises(click.ClickException, match="pipelines retraining --env test`"):
+            with pytest.raises(click.ClickException, match="kedro retrain --env test`"):
                 run(project, pipeline, **params)
             # What was there is left as it was.
             assert said_by_outputs(project, pipeline) == (last_trained(project), None)
@@ -242,7 +242,7 @@ def test_a_machine_that_only_retrains_has_a_model_for_everybody(served_copy):
         said = drawn["layout"]["annotations"][-1]["text"].replace("<br>", " ")
         assert said.endswith(f"Release {release.name}.")
     assert not (served_copy / "data/test/06_models/encoder.keras").exists()
-    line = retrain(served_copy, "rollback")
+    line = retrain(served_copy, "roll-back")
     run(served_copy, "generation")
     assert said_by_outputs(served_copy, "generation")[0] == line["champion"]
     damage(served_copy, "test_images.parquet")

@@ -64,7 +64,7 @@ def test_what_the_next_runs_find_and_do_is_told_of(project, fresh):
     assert success > first
 
     deliver(project, "wednesday", fresh[60:120])
-    line = retrain(project, "withdrawal", **{"retraining.withdraw": "nobody"})
+    line = retrain(project, "withdraw", "nobody")
     assert line["outcome"] == "failed"
     values = figures_of(project)
     assert values["mnist_vae_last_run_outcome", "failed"] == 1

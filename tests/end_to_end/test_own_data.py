@@ -93,7 +93,7 @@ def test_every_way_to_run_trains_on_the_users_own_data(own, tmp_path):
     embeddings = pd.read_parquet(project / "data/07_model_output/latent_embeddings.parquet")
     assert len(embeddings) == manifest_images(manifest)
 
-    finished = kedro(project, "run", "--pipelines", "retraining", "--env", "prod")
+    finished = kedro(project, "retrain", "--env", "prod")
     assert finished.returncode == 0, finished.stderr
     (line,) = finished.stdout.splitlines()
     assert_in_service(project, folder, "promoted", line)

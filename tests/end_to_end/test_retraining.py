@@ -16,7 +16,7 @@ from kedro.framework.hooks import hook_impl
 from mnist_vae import settings
 from mnist_vae.jobs import releases
 from tests.projects import copy_project, kedro
-from tests.retrainings import PARAMS, deliver, ids_in_use, in_service, in_use, last_line, models
+from tests.retrainings import arguments, deliver, ids_in_use, in_service, in_use, last_line, models
 from tests.retrainings import retrain as retrain_here
 
 pytestmark = pytest.mark.slow
@@ -25,14 +25,9 @@ pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("RETRAINING_KILLS", "2"))
 
 
-def command(pipeline="retraining", **params):
-    text = ",".join(f"{key}={value}" for key, value in {**PARAMS, **params}.items())
-    return ["run", f"--pipelines={pipeline}", "--env=test", f"--params={text}"]
-
-
-def retrain(project, pipeline="retraining", **params):
+def retrain(project, *command, **params):
     """Run the job and return its last line; that it ends as that says is checked."""
-    finished = kedro(project, *command(pipeline, **params))
+    finished = kedro(project, *arguments(*command, **params))
     line = last_line(finished.stdout)
     assert finished.returncode == line["exit_code"], finished.stderr
     return {**line, "stderr": finished.stderr}
@@ -40,7 +35,7 @@ def retrain(project, pipeline="retraining", **params):
 
 def start(project, **params):
     return subprocess.Popen(
-        [Path(sys.executable).with_name("kedro"), *command(**params)],
+        [Path(sys.executable).with_name("kedro"), *arguments(**params)],
         cwd=project,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -52,7 +47,7 @@ def scripted(project, before, after="", **params):
     """Run the job in a process that does something of its own before, or after."""
     script = (
         f"import sys\n{before}\nfrom kedro.framework.cli.cli import main\n"
-        f"sys.argv = ['kedro', *{command(**params)!r}]\n"
+        f"sys.argv = ['kedro', *{arguments(**params)!r}]\n"
         f"try:\n    main()\nfinally:\n    pass; {after}\n"
     )
     return subprocess.run(
@@ -128,7 +123,7 @@ def test_a_job_killed_at_random_moments_ends_as_if_it_had_not_been(project, fres
         else:  # it was done sooner: from the start again
             shutil.rmtree(project)
             shutil.copytree(twin, project, symlinks=True)
-            assert retrain(project, "rollback")["outcome"] == "rolled_back"
+            assert retrain(project, "roll-back")["outcome"] == "rolled_back"
             continue
         assert in_service(project) in (before, expected["champion"])
     line = retrain(project, **{**params, "retraining.force": True})
@@ -158,7 +153,7 @@ def test_a_rollback_does_not_wait_for_a_training_which_then_promotes_nothing(pro
     run = start(project, **{"retraining.force": True})
     read_until(run, "Running node: write_report")  # it has been judged
     run.send_signal(signal.SIGSTOP)
-    line = retrain(project, "rollback")
+    line = retrain(project, "roll-back")
     run.send_signal(signal.SIGCONT)
     assert (line["outcome"], releases.champion(folder).name) == ("rolled_back", first.name)
     stdout, stderr = run.communicate(timeout=300)
@@ -275,7 +270,7 @@ def test_a_rollback_works_on_a_full_disk(small_disk):
     bad = in_service(small_disk)
     ballast = small_disk / "data/test/ballast"
     fill(ballast, 0)
-    line = retrain(small_disk, "rollback")
+    line = retrain(small_disk, "roll-back")
     assert (line["outcome"], line["exit_code"]) == ("rolled_back", 0), line
     assert in_service(small_disk) == line["champion"] != bad
     ballast.unlink()
@@ -387,8 +382,9 @@ def test_a_kill_between_two_accepted_batches_gives_no_id_twice(project, fresh):
 def test_a_batch_put_in_quarantine_by_a_run_that_was_killed_is_reported_once(project, fresh):
     cut = deliver(project, "cut", fresh[:10]) / "images-idx3-ubyte.gz"
     cut.write_bytes(cut.read_bytes()[:-50])
-    killed = scripted(project, die_after("quarantine"))
+    killed = scripted(project, die_after("candidate_train_images"), **{"training.epochs": 3})
     assert killed.returncode == 9, killed.stderr
+    assert (project / "data/test/01_raw/quarantine/cut").is_dir()
     line = retrain(project)
     assert (line["outcome"], line["exit_code"]) == ("bad_data", 65)
     assert line["batches"] == {"cut": "bad"}

@@ -72,7 +72,9 @@ def test_good_batches_are_used_once_and_bad_ones_go_to_quarantine(project, fresh
     ]
     assert "expected uint8 values up to 254" in reasons[1]
     assert (quarantine / "truncated/labels-idx1-ubyte.gz").is_file()
-    assert good.is_dir(), "nothing is deleted"
+    taken = project / "data/test/01_raw/taken"
+    assert sorted(path.name for path in taken.iterdir()) == ["good", "unlabelled"]
+    assert not any(good.parent.iterdir()), "where a folder is says what it is"
     in_service(project)
     # The same images under another name are bad, and there is nothing else.
     deliver(project, "again", fresh[:60])
@@ -93,13 +95,13 @@ def test_a_better_candidate_is_promoted_and_rolled_back_and_not_promoted_again(p
     assert f"Candidate {after} is in service" in page
     sheets = re.findall(r'<img class="ink" alt="[^"]* of the (champion|candidate)"', page)
     assert sorted(sheets) == 4 * ["candidate"] + 4 * ["champion"]
-    line = retrain(project, "rollback")
+    line = retrain(project, "roll-back")
     assert (line["outcome"], line["champion"]) == ("rolled_back", before)
     assert in_service(project) == before
     line = retrain(project, **{"training.epochs": 3})
     assert line["outcome"] == "nothing_new"
     assert f"the release 000002-{after}, which a person took out of service" in line["reason"]
-    line = retrain(project, "rollback")
+    line = retrain(project, "roll-back")
     assert (line["outcome"], line["exit_code"]) == ("failed", 1)
     assert "There is no release to go back to" in line["reason"]
     assert f"(000002-{after})" in line["reason"]
@@ -109,19 +111,19 @@ def test_a_better_candidate_is_promoted_and_rolled_back_and_not_promoted_again(p
 def test_a_rollback_is_undone_by_the_name_of_the_release_and_may_be_repeated(project):
     before, better = in_service(project), {"training.epochs": 3}
     after = retrain(project, **better)["champion"]
-    undo = {"retraining.roll_back_to": f"000002-{after}"}
+    undo = f"000002-{after}"
     for _ in range(2):
-        assert retrain(project, "rollback")["champion"] == before
-        line = retrain(project, "rollback", **undo)
+        assert retrain(project, "roll-back")["champion"] == before
+        line = retrain(project, "roll-back", undo)
         assert (line["outcome"], line["exit_code"], line["champion"]) == ("rolled_back", 0, after)
         assert line["reason"] == f"000002-{after} is in service again, instead of 000001-{before}"
         assert in_service(project) == after
     line = retrain(project, **better)
     assert (line["outcome"], line["champion"]) == ("nothing_new", after)
     assert line["reason"] == "code, parameters and data are those in service"
-    assert "already" in retrain(project, "rollback", **undo)["reason"]
-    retrain(project, "rollback")
-    line = retrain(project, "rollback", **{"retraining.roll_back_to": "2"})
+    assert "already" in retrain(project, "roll-back", undo)["reason"]
+    retrain(project, "roll-back")
+    line = retrain(project, "roll-back", "2")
     assert (line["outcome"], line["champion"]) == ("failed", before)
     assert f"one of 000002-{after}, or of the one in service, 000001-{before}" in line["reason"]
 
@@ -132,7 +134,7 @@ def test_a_rollback_by_name_from_a_damaged_release_goes_where_it_was_told_to(pro
     third = retrain(project, **{"training.epochs": 4})
     assert third["outcome"] == "promoted", third
     damage(project)
-    line = retrain(project, "rollback", **{"retraining.roll_back_to": f"000001-{first}"})
+    line = retrain(project, "roll-back", f"000001-{first}")
     assert (line["outcome"], line["champion"]) == ("rolled_back", first)
     assert f"000002-{second} is in service instead" in line["repaired"]
     assert in_service(project) == first
@@ -171,7 +173,7 @@ def test_an_unreachable_webhook_changes_nothing_and_its_address_is_written_nowhe
 def test_a_rolled_back_release_serves_when_the_other_is_damaged(project):
     better = {"training.epochs": 3}
     second = retrain(project, **better)["champion"]
-    retrain(project, "rollback")
+    retrain(project, "roll-back")
     damage(project)
     line = retrain(project, **better)
     assert line["champion"] == second, line
@@ -204,7 +206,7 @@ def test_a_rollback_from_a_damaged_release_goes_one_back_and_declines_nothing(pr
     better = {"training.epochs": 3}
     second = retrain(project, **better)["champion"]
     damage(project)
-    line = retrain(project, "rollback")
+    line = retrain(project, "roll-back")
     assert (line["outcome"], line["champion"]) == ("rolled_back", first)
     assert in_service(project) == first
     line = retrain(project, **better)
@@ -233,8 +235,8 @@ def test_a_champion_that_is_a_folder_ends_the_run_before_any_work(project):
     folder = link.resolve()
     link.unlink()
     shutil.copytree(folder, link)
-    for pipeline in ("retraining", "rollback"):
-        line = retrain(project, pipeline)
+    for command in ("retrain", "roll-back"):
+        line = retrain(project, command)
         assert (line["outcome"], line["exit_code"]) == ("failed", 1)
         assert "ln -s" in line["reason"]
         assert "Running node" not in line["log"]
@@ -252,7 +254,7 @@ def test_what_could_not_be_compared_is_not_trained(project):
     line = retrain(project, **{"model.reconstruction": "mse", "retraining.judge_as_first": True})
     assert line["outcome"] == "promoted", line
     assert in_service(project) != before
-    assert retrain(project, "rollback", **{"model.reconstruction": "mse"})["champion"] == before
+    assert retrain(project, "roll-back", **{"model.reconstruction": "mse"})["champion"] == before
 
 
 def test_no_batch_whatever_its_name_or_content_stops_the_others(project, fresh):
@@ -285,7 +287,7 @@ def test_a_withdrawn_batch_is_not_trained_on_and_does_not_come_back(project, fre
     deliver(project, "tuesday", fresh[40:80])
     assert set(retrain(project)["batches"].values()) == {"accepted"}
     before = ids_in_use(project)
-    line = retrain(project, "withdrawal", **{"retraining.withdraw": "monday"})
+    line = retrain(project, "withdraw", "monday")
     assert (line["outcome"], line["exit_code"]) == ("withdrawn", 0)
     assert in_use(project) == ["tuesday"]
     deliver(project, "again", fresh[:40])
@@ -295,9 +297,9 @@ def test_a_withdrawn_batch_is_not_trained_on_and_does_not_come_back(project, fre
     assert line["outcome"] in ("promoted", "kept")
     new = set(ids_in_use(project)) - set(before)
     assert min(new) > max(before), "the ids of what left are not given again"
-    line = retrain(project, "withdrawal", **{"retraining.withdraw": "friday"})
+    line = retrain(project, "withdraw", "friday")
     assert (line["outcome"], line["exit_code"]) == ("failed", 1)
-    assert "a batch in use (tuesday." in line["reason"]
+    assert "batches in use (tuesday." in line["reason"]
 
 
 def test_drifted_batches_that_keep_candidates_out_raise_an_alarm_the_third_time(project, fresh):
@@ -317,7 +319,7 @@ def test_drifted_batches_that_keep_candidates_out_raise_an_alarm_the_third_time(
     assert "dark." in line["reason"]
     line = retrain(project, **recipes[2])
     assert line["outcome"] == "stalled", "until somebody looks"
-    retrain(project, "withdrawal", **{"retraining.withdraw": "dark"})
+    retrain(project, "withdraw", "dark")
     assert retrain(project, **recipes[2])["outcome"] == "kept"
 
 
@@ -340,19 +342,17 @@ def test_a_good_batch_that_was_being_read_when_the_job_was_asked_to_end_is_used_
     assert line["batches"] == {"good": "accepted"}
 
 
-def test_batches_in_use_leave_the_folder_where_new_ones_come(project, fresh):
-    settings = project / "conf/test/globals.yml"
-    settings.write_text(settings.read_text() + "\nbatches_taken_to: data/test/01_raw/taken\n")
+def test_a_batch_that_is_put_back_is_not_used_twice_and_its_name_may_come_again(project, fresh):
     first = deliver(project, "first", fresh[:40])
-    deliver(project, "broken", fresh[40:50])
-    (first.parent / "broken/images-idx3-ubyte.gz").write_bytes(b"no images")
+    retrain(project)
     taken = first.parents[1] / "taken"
-    assert retrain(project)["batches"] == {"broken": "bad", "first": "accepted"}
-    assert [path.name for path in taken.iterdir()] == ["first"]
     ids = ids_in_use(project)
-    # Whoever puts it back has it moved again, and its images are not used twice.
     (taken / "first").rename(first)
     line = retrain(project)
-    assert (line["outcome"], line["batches"]) == ("nothing_new", {})
+    assert (line["outcome"], line["batches"]) == ("nothing_new", {"first": "in use"})
     assert [path.name for path in taken.iterdir()] == ["first"]
     assert ids_in_use(project) == ids
+    deliver(project, "first", fresh[40:60])
+    assert retrain(project)["batches"] == {"first": "accepted"}
+    assert sorted(path.name for path in taken.iterdir()) == ["first", "first-2"]
+    assert len(set(ids_in_use(project))) == 60

@@ -19,7 +19,6 @@ from filelock import FileLock
 from mnist_vae.data.archive_parts import read_sample
 from mnist_vae.data.idx import IdxDataset
 from tests.conftest import run
-from tests.projects import kedro
 from tests.releases import releases_of, use
 from tests.retrainings import retrain
 
@@ -44,7 +43,7 @@ def deliver(project, name, rows, labelled=True):
 
 
 def score(project, **params):
-    return retrain(project, "scoring", **params)
+    return retrain(project, "score", **params)
 
 
 def output(project):
@@ -170,10 +169,6 @@ def test_it_waits_for_no_other_and_runs_beside_a_retraining(copied):
     with FileLock(data / "07_model_output/scoring.lock"):
         line = score(copied)
     assert (line["outcome"], line["exit_code"]) == ("locked", 75)
-    both = kedro(copied, "run", "--env", "test", "--pipelines", "retraining,scoring")
-    assert both.returncode == 1
-    assert "Error: A job ends its run as soon as it is done: expected its pipeline" in both.stderr
-    assert "Traceback" not in both.stderr
     assert not (data / "08_reporting/retraining").exists()
 
 
@@ -186,9 +181,8 @@ def test_a_run_that_is_killed_leaves_readers_the_old_model_and_the_next_one_goes
     old = versions(copied)
     run(copied, "training", seed=7, training={"epochs": 1})
     folder = output(copied) / version(copied)
-    command = [Path(sys.executable).with_name("kedro"), "run", "--env", "test"]
     process = subprocess.Popen(
-        [*command, "--pipelines", "scoring"],
+        [Path(sys.executable).with_name("kedro"), "score", "--env", "test"],
         cwd=copied,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -204,7 +198,7 @@ def test_a_run_that_is_killed_leaves_readers_the_old_model_and_the_next_one_goes
     if number == signal.SIGTERM:
         assert process.returncode == 1
         line = json.loads(stdout.splitlines()[-1])
-        assert (line["outcome"], line["release"]) == ("failed", None)
+        assert line["outcome"] == "failed"
         assert "asked to end (SIGTERM)" in line["reason"]
         assert set(line["batches"]) <= done
     line = score(copied)

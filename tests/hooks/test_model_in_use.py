@@ -66,7 +66,7 @@ def test_the_environments_of_the_job_use_the_champion_and_the_others_what_was_tr
 def test_without_a_model_in_service_a_consumer_ends_with_one_sentence(project, pipeline):
     message = refused(project, pipeline)
     assert message.startswith("There is no model in service: expected a release in ")
-    assert message.endswith("run `kedro run --pipelines retraining --env test`.")
+    assert message.endswith("run `kedro retrain --env test`.")
 
 
 @pytest.mark.parametrize("filename", ["metrics.json", "release.json"])
@@ -76,16 +76,16 @@ def test_a_damaged_release_is_not_used(project, filename):
     message = refused(project, "generation")
     assert message.startswith("The release in service cannot be used: ")
     assert filename in message
-    assert "`kedro run --pipelines retraining --env test`, which first puts" in message
+    assert "`kedro retrain --env test`, which first puts" in message
 
 
 def test_a_scoring_says_in_its_line_that_no_whole_release_is_in_service(project):
-    line = retrain(project, "scoring")
+    line = retrain(project, "score")
     assert (line["outcome"], line["exit_code"]) == ("failed", 1)
     assert line["reason"].startswith("There is no model in service: ")
     release = put_in_service(project, "one")
     (release.folder / "metrics.json").write_text("{")
-    assert retrain(project, "scoring")["reason"].startswith("The release in service cannot be used")
+    assert retrain(project, "score")["reason"].startswith("The release in service cannot be used")
 
 
 def test_a_champion_that_is_a_folder_is_said_with_what_mends_it(project):
@@ -186,5 +186,5 @@ def test_kedros_own_commands_work_without_a_champion(project):
 
 def test_nothing_is_tracked_before_the_model_is_found_and_the_inputs_are_there():
     names = [type(hook).__name__ for hook in HOOKS]
-    order = ["Tracking", "Preflight", "ModelInUse", "Jobs"]  # Kedro calls the last first
+    order = ["Tracking", "Preflight", "ModelInUse"]  # Kedro calls the last first
     assert [name for name in names if name in order] == order

@@ -12,6 +12,7 @@ from kedro.io import DatasetNotFoundError
 from mnist_vae.config import loader_of
 from mnist_vae.hooks.preflight import Preflight
 from tests.conftest import run
+from tests.incoming import images_of, put
 from tests.retrainings import retrain
 
 
@@ -69,14 +70,17 @@ def test_new_images_that_are_missing_are_asked_for(project):
 
 
 def test_a_scoring_without_a_model_says_in_its_line_what_to_run_first(project):
-    line = retrain(project, "scoring")
+    line = retrain(project, "score")
     assert (line["outcome"], line["exit_code"]) == ("failed", 1)
-    assert line["reason"].startswith("The inputs of the run are not there: expected decoder (")
+    assert line["reason"].startswith(
+        "The inputs of the run are not there: expected training_summary ("
+    )
     assert line["reason"].endswith("run `kedro run --pipelines training --env test` first.")
 
 
 def test_a_scoring_is_not_asked_for_another_model_than_there_is(copied):
-    line = retrain(copied, "scoring", **{"model.latent_dim": 7})
+    put(copied / "data/test/01_raw/to_embed", "monday", images_of(2))
+    line = retrain(copied, "score", **{"model.latent_dim": 7})
     assert line["outcome"] == "failed"
     assert line["reason"].startswith("Parameter `model.latent_dim` contradicts the model")
 

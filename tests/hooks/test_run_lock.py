@@ -49,7 +49,7 @@ def test_a_run_that_another_hook_refused_does_not_stand_in_its_own_way(make_hook
 def test_runs_in_two_folders_and_jobs_go_by(make_hook, tmp_path):
     begin(make_hook())
     begin(make_hook("data/test"))
-    begin(make_hook(), "retraining")
+    begin(make_hook(), "candidate")
     assert sorted(path.parent.name for path in tmp_path.rglob(".run.lock")) == ["data", "test"]
 
 

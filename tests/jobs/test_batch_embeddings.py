@@ -17,8 +17,7 @@ from kedro.io.core import DatasetError
 from mnist_vae.data.atomic import partial_beside
 from mnist_vae.data.contracts import BatchEmbeddingsContract, embedding_schema
 from mnist_vae.data.images import latent_columns
-from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
-from mnist_vae.jobs.records import Outcome, Scored
+from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset, finish
 
 OLD, NEW = "000001-old", "000002-new"
 
@@ -44,8 +43,8 @@ def rows(model, batch="monday", n=3, declared=None, signature="s", release=True)
     return pa.RecordBatchReader.from_batches(schema, map(part, ([0], list(range(1, n)))))
 
 
-def order(model, complete=True, keep=3):
-    return Scored(outcome=Outcome.SCORED, reason="r", model=model, complete=complete, keep=keep)
+def end(embeddings, model, complete=True, keep=3):
+    finish(embeddings.load().folder, model, complete=complete, keep=keep)
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ def embed(embeddings, model, *batches, show=True, keep=3, **kwargs):
     for batch in batches:
         embeddings.save({f"{model}/{batch}": rows(model, batch, **kwargs)})
     if show:
-        embeddings.save(order(model, keep=keep))
+        end(embeddings, model, keep=keep)
 
 
 def found(folder):
@@ -75,7 +74,7 @@ def test_that_nothing_is_embedded_yet_is_no_error(embeddings):
     loaded = embeddings.load()
     assert loaded.current is None
     assert loaded.done(OLD) == {}
-    embeddings.save(order(OLD))
+    end(embeddings, OLD)
     embeddings.save({})
     assert embeddings.load().current is None, "there is nothing to lead to"
 
@@ -128,12 +127,12 @@ def test_a_file_that_does_not_hold_what_it_should_is_not_done(embeddings, folder
 def test_the_link_leads_to_a_model_that_has_embedded_all_and_to_no_other(embeddings, folder):
     embed(embeddings, OLD, "monday", "tuesday")
     embed(embeddings, NEW, "monday", show=False)
-    embeddings.save(order(NEW, complete=False))
+    end(embeddings, NEW, complete=False)
     assert found(folder) == {"monday": {"old"}, "tuesday": {"old"}}
     embed(embeddings, NEW, "tuesday")
     assert found(folder) == {"monday": {"new"}, "tuesday": {"new"}}
     assert (folder / "current").readlink() == Path(NEW), "so that the folder can be moved"
-    embeddings.save(order(OLD))
+    end(embeddings, OLD)
     assert found(folder) == {"monday": {"old"}, "tuesday": {"old"}}
 
 
@@ -176,11 +175,11 @@ def test_the_last_models_stay_on_disk_and_the_one_in_use_always_does(embeddings,
         embed(embeddings, model, "monday")
         os.utime(folder / model, (number, number))
     assert left() == models[2:]
-    embeddings.save(order(models[2]))  # a rollback: the oldest is in use again
+    end(embeddings, models[2])  # a rollback: the oldest is in use again
     embed(embeddings, NEW, "monday", show=False)
-    embeddings.save(order(NEW, complete=False, keep=1))
+    end(embeddings, NEW, complete=False, keep=1)
     assert left() == [NEW, models[2]], "the one in use, and the one that is under way"
-    embeddings.save(order(NEW, keep=1))
+    end(embeddings, NEW, keep=1)
     assert left() == [NEW]
     assert (folder / "of a person/notes.txt").exists()
     assert not list(folder.glob(".*"))
@@ -191,9 +190,9 @@ def test_a_folder_that_cannot_be_removed_at_once_is_out_of_sight(embeddings, fol
     with monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", lambda *_, **__: None)
         embed(embeddings, NEW, "monday")
-        embeddings.save(order(NEW, keep=1))
+        end(embeddings, NEW, keep=1)
     assert sorted(path.name for path in folder.iterdir()) == [f".removed-{OLD}", NEW, "current"]
-    embeddings.save(order(NEW, keep=1))
+    end(embeddings, NEW, keep=1)
     assert sorted(path.name for path in folder.iterdir()) == [NEW, "current"]
 
 
@@ -220,5 +219,5 @@ def test_a_link_that_is_none_ends_with_the_command_that_mends_it(
     command = sentence.split("`")[1]
     subprocess.run(["/bin/sh", "-c", command], check=True)
     assert embeddings.load().current is None
-    embeddings.save(order(OLD))
+    end(embeddings, OLD)
     assert found(folder) == {"monday": {"old"}}

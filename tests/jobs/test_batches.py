@@ -1,5 +1,7 @@
-"""Batches of new images: taken in once, left alone while they are written, withdrawn again."""
+"""Batches of new images: left alone while they are written, put away, withdrawn again."""
 
+import json
+import logging
 import os
 import time
 
@@ -11,8 +13,9 @@ from PIL import Image
 from mnist_vae.data.image_table import ImagesDataset
 from mnist_vae.data.images import ImageSet
 from mnist_vae.jobs.batch_files import Batch, read_batch
-from mnist_vae.jobs.batches import AcceptedBatchesDataset, WithdrawnBatchesDataset
-from mnist_vae.jobs.names import file_key
+from mnist_vae.jobs.batches import AcceptedBatchesDataset, put_away, withdraw
+from mnist_vae.jobs.names import file_key, printable
+from mnist_vae.jobs.records import BatchRecord, Intake
 from tests.incoming import dataset, images_of, put, read_all
 
 
@@ -47,58 +50,10 @@ def test_png_files_are_a_batch_in_the_order_of_their_names(incoming):
     assert np.array_equal(read_all(dataset(incoming))["pictures"].images, images)
 
 
-def test_a_confirmed_batch_is_not_loaded_again_in_a_later_process(incoming):
-    put(incoming, "first", images_of(2))
-    batches = dataset(incoming)
-    assert list(read_all(batches)) == ["first"]
-    assert list(dataset(incoming).load()) == ["first"], "not confirmed yet"
-    batches.confirm()
-    assert dataset(incoming).load() == {}
-
-
-def test_a_batch_whose_name_sorts_before_a_confirmed_one_is_seen(incoming):
-    put(incoming, "b", images_of(2))
-    batches = dataset(incoming)
-    read_all(batches)
-    batches.confirm()
-    put(incoming, "a", images_of(2, seed=1))
-    assert list(dataset(incoming).load()) == ["a"]
-
-
-def test_a_batch_that_came_after_the_load_is_not_confirmed_with_the_others(incoming):
-    put(incoming, "early", images_of(2))
-    batches = dataset(incoming)
-    read_all(batches)
-    put(incoming, "late", images_of(2, seed=1))
-    batches.release()  # as Kedro does when nobody needs the dataset any more
-    batches.confirm()
-    assert list(dataset(incoming).load()) == ["late"]
-
-
-def test_a_name_that_is_used_again_for_other_files_is_a_new_batch(incoming):
-    put(incoming, "monday", images_of(2))
-    batches = dataset(incoming)
-    read_all(batches)
-    batches.confirm()
-    put(incoming, "monday", images_of(3, seed=1))
-    assert len(read_all(dataset(incoming))["monday"].images) == 3
-
-
 @pytest.mark.parametrize("name", [".hidden", "copying.part", "copying.partial", "copying.tmp"])
 def test_a_folder_with_the_name_of_an_unfinished_one_is_left_alone(incoming, name):
     put(incoming, name, images_of(2))
     assert dataset(incoming).load() == {}
-
-
-def test_a_batch_that_a_person_moves_back_from_quarantine_is_looked_at_again(incoming):
-    put(incoming, "good", images_of(3, 1))
-    put(incoming, "bad", images_of(3))
-    batches = dataset(incoming)
-    read_all(batches)
-    aside = (incoming / "bad").rename(incoming.parent / "bad")
-    batches.confirm()
-    aside.rename(incoming / "bad")
-    assert list(dataset(incoming).load()) == ["bad"]
 
 
 @pytest.mark.parametrize("ahead", [-10_000, 0, 10_000])
@@ -125,9 +80,9 @@ def test_several_batches_are_waited_for_once_and_no_list_waits(incoming, monkeyp
     waited = []
     monkeypatch.setattr("mnist_vae.jobs.batches.time.monotonic", lambda: 5.0 + sum(waited))
     monkeypatch.setattr("mnist_vae.jobs.batches.time.sleep", waited.append)
-    functions = dataset(incoming, settle_seconds=30).load()
+    folders = dataset(incoming, settle_seconds=30).load()
     assert waited == []
-    assert not any(read().unfinished for read in functions.values())
+    assert not any(folder.read().unfinished for folder in folders.values())
     assert waited == [30.0, 0.0]
 
 
@@ -174,51 +129,14 @@ def test_a_batch_that_changes_while_it_is_read_is_left_for_the_next_run(
     assert received["growing"] == Batch(unfinished=True)
     assert not received["still"].unfinished
     assert "Batch growing is still being written" in caplog.text
-    batches.confirm()
-    monkeypatch.undo()
-    assert list(dataset(incoming).load()) == ([] if change is vanish else ["growing"])
 
 
 def test_a_batch_that_changed_since_it_was_listed_is_unfinished(incoming):
     folder = put(incoming, "growing", images_of(2))
-    batches = dataset(incoming)
-    read = batches.load()["growing"]
+    listed = dataset(incoming).load()["growing"]
     grow(folder)
-    assert read().unfinished
-    assert read().unfinished, "until it is listed anew"
-    batches.confirm()
-    assert list(dataset(incoming).load()) == ["growing"]
-
-
-def test_batches_are_read_one_at_a_time_and_only_those_that_were_read_are_confirmed(
-    incoming, monkeypatch
-):
-    for name in ("c", "a", "b"):
-        put(incoming, name, images_of(1))
-    read = []
-
-    def note(path, **kwargs):
-        read.append(path.name)
-        return read_batch(path, **kwargs)
-
-    monkeypatch.setattr("mnist_vae.jobs.batches.read_batch", note)
-    batches = dataset(incoming)
-    functions = batches.load()
-    assert list(functions) == ["a", "b", "c"]
-    assert read == []
-    functions["b"]()
-    assert read == ["b"]
-    batches.confirm()
-    assert list(dataset(incoming).load()) == ["a", "c"]
-
-
-def test_a_batch_that_changes_after_it_was_read_is_not_lost_when_it_is_confirmed(incoming):
-    put(incoming, "monday", images_of(2))
-    batches = dataset(incoming)
-    read_all(batches)
-    put(incoming, "monday", images_of(3, seed=1))
-    batches.confirm()
-    assert len(read_all(dataset(incoming))["monday"].images) == 3
+    assert listed.read().unfinished
+    assert listed.read().unfinished, "until it is listed anew"
 
 
 NAMES = {
@@ -237,49 +155,125 @@ NAMES = {
 }
 
 
+def folders(incoming):
+    return incoming, incoming.with_name("taken"), incoming.with_name("quarantine")
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def records(incoming, **outcomes):
+    """An intake of what is there, accepted unless another outcome is given by name."""
+    records = {}
+    for name, folder in dataset(incoming).load().items():
+        outcome = outcomes.get(printable(name), "accepted")
+        reasons = ("one.", "two.") if outcome == "bad" else ()
+        record = BatchRecord(outcome=outcome, reasons=reasons, signature=folder.signature)
+        records[printable(name)] = record
+    return Intake(batches=records)
+
+
+def test_where_a_folder_is_says_what_became_of_it(incoming, caplog):
+    for name in ("bad", "good", "known", "left", "growing", "later"):
+        put(incoming, name, images_of(1))
+    outcomes = {"bad": "bad", "known": "in use", "left": "withdrawn", "growing": "unfinished"}
+    intake = records(incoming, **outcomes)
+    del intake.batches["later"]  # it came when the others had been looked at
+    put_away(intake, *folders(incoming))
+    _, taken, quarantine = folders(incoming)
+    assert names_in(incoming) == ["growing", "later"]
+    assert names_in(taken) == ["good", "known", "left"]
+    assert names_in(quarantine) == ["bad", "bad.json"]
+    reasons = json.loads((quarantine / "bad.json").read_text())
+    assert reasons == {"batch": "bad", "reasons": ["one.", "two."], "drift": None}
+    assert "Batch bad is bad: one. two." in caplog.text
+    put_away(intake, *folders(incoming))
+    assert names_in(incoming) == ["growing", "later"]
+
+
+def test_of_batches_to_embed_the_good_ones_stay(incoming):
+    put(incoming, "good", images_of(1))
+    put(incoming, "bad", images_of(1))
+    put_away(records(incoming, bad="bad"), incoming, None, incoming.with_name("quarantine"))
+    assert names_in(incoming) == ["good"]
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "bad"])
+def test_a_batch_that_changed_since_it_was_read_is_not_moved(incoming, outcome):
+    folder = put(incoming, "monday", images_of(1))
+    intake = records(incoming, monday=outcome)
+    grow(folder)
+    put_away(intake, *folders(incoming))
+    assert names_in(incoming) == ["monday"]
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "bad"])
+@pytest.mark.parametrize("names", [("a", "a.json"), ("a.json", "a"), ("a-2", "a", "a.json-2")])
+def test_names_may_come_again_and_nothing_is_overwritten(incoming, names, outcome):
+    for _ in range(2):
+        for name in names:
+            put(incoming, name, images_of(1))
+            (incoming / name / "name").write_text(name)
+        put_away(records(incoming, **dict.fromkeys(names, outcome)), *folders(incoming))
+    found = incoming.parent.glob("[tq]*/*/name")
+    assert sorted(path.read_text() for path in found) == sorted(names * 2)
+    written = incoming.with_name("quarantine").glob("*.json")
+    assert sum(path.is_file() for path in written) == (2 * len(names) if outcome == "bad" else 0)
+
+
+def test_what_cannot_be_moved_stays_without_reasons_and_is_said(incoming, monkeypatch, caplog):
+    put(incoming, "good", images_of(1))
+    put(incoming, "bad", images_of(1))
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("mnist_vae.jobs.batches.move", refuse)
+    put_away(records(incoming, bad="bad"), *folders(incoming))
+    assert names_in(incoming) == ["bad", "good"]
+    assert names_in(incoming.with_name("quarantine")) == []
+    assert caplog.text.count("cannot be moved to") == 2
+
+
+def test_a_dangling_link_is_moved_like_a_folder(incoming):
+    incoming.mkdir()
+    (incoming / "bad").symlink_to("nowhere")
+    put_away(records(incoming, bad="bad"), *folders(incoming))
+    assert names_in(incoming) == []
+    assert (incoming.with_name("quarantine") / "bad").is_symlink()
+
+
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
-def test_a_batch_of_any_name_is_read_once_and_used(incoming, tmp_path, name, caplog):
+@pytest.mark.parametrize("outcome", ["accepted", "bad"])
+def test_a_batch_of_any_name_is_read_used_and_moved(incoming, tmp_path, name, outcome, caplog):
     (incoming / name).mkdir(parents=True)
     Image.fromarray(images_of(1)[0]).save(incoming / name / "a.png")
-    batches = dataset(incoming)
-    batch = read_all(batches)[name]
+    batch = read_all(dataset(incoming))[name]
     assert batch.problem is None
-    batches.confirm()
-    assert dataset(incoming).load() == {}
-    grow(incoming / name)
-    assert "labels-idx1-ubyte" in read_all(batches)[name].problem
-
-    in_use = accepted(tmp_path)
     key = file_key(name, batch.digest())
-    in_use.save({key: IMAGES})
-    assert list(in_use.load()) == [key]
-    withdrawn = WithdrawnBatchesDataset(path=str(tmp_path))
-    withdrawn.save([key])
-    assert in_use.load() == {}
-    assert list(withdrawn.load()) == [key]
     key.encode()
+    accepted(tmp_path).save({key: IMAGES})
+    assert list(accepted(tmp_path).load()) == [key]
+    withdraw(tmp_path, [key])
+    assert list(accepted(tmp_path, "withdrawn_batches").load()) == [key]
+    caplog.set_level(logging.INFO)
+    put_away(records(incoming, **{printable(name): outcome}), *folders(incoming))
+    assert names_in(incoming) == []
+    moved = names_in(incoming.with_name("taken")) + names_in(incoming.with_name("quarantine"))
+    assert all(printable(each) == each and len(each.encode()) < 150 for each in moved)
+    assert len(caplog.text.encode().splitlines()) == (1 if outcome == "accepted" else 2)
 
 
 def test_a_warning_of_a_batch_takes_one_line_that_can_be_printed(incoming, caplog):
     name = os.fsdecode(b"a\nb\xff")
     (incoming / name).mkdir(parents=True)
     Image.fromarray(images_of(1)[0]).save(incoming / name / "a.png")
-    read = dataset(incoming).load()[name]
+    listed = dataset(incoming).load()[name]
     grow(incoming / name)
-    assert read().unfinished
+    assert listed.read().unfinished
     assert r"Batch a\x0ab\xff is still being written" in caplog.text
     assert len(caplog.text.encode().splitlines()) == 1
-
-
-@pytest.mark.parametrize("content", [b"", b"[1]", b"{half", b"\xff"])
-def test_a_damaged_list_of_batches_has_them_all_looked_at_again(incoming, content, caplog):
-    put(incoming, "a", images_of(1))
-    (incoming / ".consumed.json").write_bytes(content)
-    batches = dataset(incoming)
-    assert list(read_all(batches)) == ["a"]
-    assert "is damaged" in caplog.text
-    batches.confirm()
-    assert dataset(incoming).load() == {}
 
 
 def test_incoming_batches_are_not_saved_to(incoming):
@@ -290,9 +284,9 @@ def test_incoming_batches_are_not_saved_to(incoming):
 IMAGES = ImageSet(images_of(2).reshape(-1, 784), np.arange(2), np.full(2, "train"))
 
 
-def accepted(tmp_path):
+def accepted(tmp_path, folder="batches"):
     return AcceptedBatchesDataset(
-        path=str(tmp_path / "batches"), dataset=ImagesDataset, filename_suffix=".parquet"
+        path=str(tmp_path / folder), dataset=ImagesDataset, filename_suffix=".parquet"
     )
 
 
@@ -309,38 +303,32 @@ def test_batches_in_use_are_none_at_first_and_an_unfinished_file_is_not_one(tmp_
 
 
 def test_a_withdrawn_batch_is_kept_and_no_longer_in_use(tmp_path):
-    withdrawn = WithdrawnBatchesDataset(path=str(tmp_path))
+    accepted(tmp_path).save({"monday.01": IMAGES, "tuesday.23": IMAGES, "tuesday.45": IMAGES})
+    withdrawn = accepted(tmp_path, "withdrawn_batches")
     assert withdrawn.load() == {}
-    accepted(tmp_path).save({"monday.01": IMAGES, "tuesday.23": IMAGES})
-    withdrawn.save(["monday.01"])
-    assert list(accepted(tmp_path).load()) == ["tuesday.23"]
+    assert withdraw(tmp_path, ["monday"]) == ["monday.01"]
+    assert list(accepted(tmp_path).load()) == ["tuesday.23", "tuesday.45"]
     assert np.array_equal(withdrawn.load()["monday.01"]().pixels, IMAGES.pixels)
-    withdrawn.save(["monday.01", "tuesday.23"])  # a run that was killed between them, again
+    withdraw(tmp_path, ["monday", "tuesday.23"])  # a run that was killed between them, again
+    assert list(accepted(tmp_path).load()) == ["tuesday.45"]
+    accepted(tmp_path).save({"monday.01": IMAGES})  # it came again
+    assert withdraw(tmp_path, ["monday", "tuesday"]) == ["monday.01", "tuesday.23", "tuesday.45"]
     assert accepted(tmp_path).load() == {}
-    assert list(withdrawn.load()) == ["monday.01", "tuesday.23"]
+    assert len(withdrawn.load()) == 3
 
 
-def test_a_batch_that_came_again_can_be_withdrawn_again(tmp_path):
-    withdrawn = WithdrawnBatchesDataset(path=str(tmp_path))
-    for _ in range(2):
-        accepted(tmp_path).save({"monday.01": IMAGES})
-        withdrawn.save(["monday.01"])
-    assert accepted(tmp_path).load() == {}
-    assert list(withdrawn.load()) == ["monday.01"]
-
-
-@pytest.mark.parametrize("key", ["friday.45", "../outside", ".hidden", "", "a\0b", "\udcff"])
-def test_an_unknown_batch_is_not_withdrawn_and_nothing_is_moved(tmp_path, key):
+@pytest.mark.parametrize("name", ["friday.45", "../outside", ".hidden", "", "a\0b", "\udcff"])
+def test_an_unknown_batch_is_not_withdrawn_and_nothing_is_moved(tmp_path, name):
     accepted(tmp_path).save({"monday.01": IMAGES})
     (tmp_path / "outside.parquet").touch()
     (tmp_path / "batches/.hidden.parquet").touch()
-    with pytest.raises(DatasetError, match="cannot be withdrawn: expected the key of a batch"):
-        WithdrawnBatchesDataset(path=str(tmp_path)).save(["monday.01", key])
+    with pytest.raises(ValueError, match=r"names of batches in use \(monday.01\), received"):
+        withdraw(tmp_path, ["monday.01", name])
     assert list(accepted(tmp_path).load()) == ["monday.01"]
     assert (tmp_path / "outside.parquet").exists()
 
 
-def test_a_folder_that_may_not_be_read_is_told_and_taken_once_it_may(incoming, monkeypatch):
+def test_a_folder_that_may_not_be_read_is_bad_and_the_others_are_read(incoming, monkeypatch):
     put(incoming, "good", images_of(1))
     put(incoming, "secret", images_of(1, seed=1))
     scandir = os.scandir
@@ -350,12 +338,7 @@ def test_a_folder_that_may_not_be_read_is_told_and_taken_once_it_may(incoming, m
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
-    batches = dataset(incoming)
-    with monkeypatch.context() as patch:
-        patch.setattr("os.scandir", refuse)
-        read = read_all(batches)
-        assert read["good"].problem is None
-        assert "cannot be read: expected a folder of images" in read["secret"].problem
-        batches.confirm()
-        assert dataset(incoming).load() == {}
-    assert read_all(dataset(incoming))["secret"].problem is None
+    monkeypatch.setattr("os.scandir", refuse)
+    read = read_all(dataset(incoming))
+    assert read["good"].problem is None
+    assert "cannot be read: expected a folder of images" in read["secret"].problem

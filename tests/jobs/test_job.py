@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import os
-import signal
 import sys
 
 import pytest
@@ -12,9 +11,10 @@ from filelock import FileLock
 
 from mnist_vae.jobs.job import (
     JobLock,
-    Journal,
     LockedError,
-    SignalWatch,
+    add_line,
+    log_traceback,
+    logged_to,
     notify,
     peak_memory_mb,
     say,
@@ -35,8 +35,8 @@ def test_a_lock_that_a_dead_process_left_is_taken_over(tmp_path):
     lock.take("now")
     holder = json.loads((tmp_path / "job.lock.json").read_text())
     assert holder == {"pid": os.getpid(), "started": "now"}
-    lock.free()
-    lock.free()  # once more is no error
+    lock.release()
+    lock.release()  # once more is no error
     JobLock(tmp_path / "job.lock").take("later")
 
 
@@ -44,45 +44,27 @@ def test_the_log_is_written_until_it_is_closed_and_has_what_no_terminal_can_show
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # no report could hold this text
-    journal = Journal(tmp_path, "retraining")
-    journal.open_log()
-    logging.getLogger("mnist_vae").warning("a name: \udcff")
-    journal.log_traceback(ValueError("the cause"))
-    journal.close_log()
+    with logged_to(tmp_path / "deep/retraining.log") as log:
+        logging.getLogger("mnist_vae").warning("a name: \udcff")
+        log_traceback(log, ValueError("the cause"))
     logging.getLogger("mnist_vae").warning("after")
-    text = (tmp_path / "retraining.log").read_text()
+    text = (tmp_path / "deep/retraining.log").read_text()
     assert "WARNING a name: \\udcff" in text
     assert "ValueError: the cause" in text
     assert "after" not in text
 
 
 def test_a_journal_that_cannot_be_written_says_so(tmp_path, caplog):
-    (tmp_path / "journal.jsonl").mkdir()
-    assert not Journal(tmp_path, "retraining").add("{}")
+    assert not add_line(tmp_path, "{}")
     assert "was not written" in caplog.text
 
 
 def test_half_a_line_in_the_journal_does_not_spoil_the_next_one(tmp_path):
-    (tmp_path / "journal.jsonl").write_text('{"a": 1}\n{"b": ')
-    journal = Journal(tmp_path, "retraining")
-    journal.add('{"c": 2}')
-    journal.add('{"d": 3}')
-    lines = (tmp_path / "journal.jsonl").read_text().splitlines()
-    assert lines == ['{"a": 1}', '{"b": ', '{"c": 2}', '{"d": 3}']
-
-
-def test_a_signal_after_the_watch_goes_to_whoever_had_it_before():
-    received = []
-    before = signal.signal(signal.SIGTERM, lambda *_: received.append("mine"))
-    try:
-        watch = SignalWatch()
-        watch.start()
-        watch.stop()
-        signal.raise_signal(signal.SIGTERM)
-        watch.check()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert received == ["mine"]
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text('{"a": 1}\n{"b": ')
+    add_line(journal, '{"c": 2}')
+    add_line(journal, '{"d": 3}')
+    assert journal.read_text().splitlines() == ['{"a": 1}', '{"b": ', '{"c": 2}', '{"d": 3}']
 
 
 def test_without_a_webhook_nobody_is_told(monkeypatch):

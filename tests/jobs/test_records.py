@@ -7,7 +7,6 @@ from mnist_vae.jobs.records import (
     Declined,
     Drift,
     Intake,
-    Promote,
     kept_in_a_row,
 )
 
@@ -44,8 +43,6 @@ def test_a_record_does_not_change_and_has_no_other_fields():
         intake.batches = {}
     with pytest.raises(ValidationError):
         Intake(other=1)
-    with pytest.raises(ValidationError):
-        Promote(reason="", model_version="", fingerprint="", beside=None, keep=0)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from click.testing import CliRunner
 from mnist_vae.cli import cli
 from tests.projects import ROOT, copy_project, kedro
 
-RETRAINING = ["run", "--pipelines", "retraining", "--env", "prod"]
+RETRAINING = ["retrain", "--env", "prod"]
+COMMANDS = {"retraining": "retrain", "scoring": "score"}
 PIPELINES = ["retraining", "scoring"]
 
 
@@ -102,7 +103,7 @@ def test_kedro_lists_and_runs_the_command_beside_its_own(project):
     assert printed.returncode == 0, printed.stderr
     comment, line = printed.stdout.splitlines()
     assert comment.startswith("#")
-    assert line.endswith("kedro run --pipelines retraining --env test")
+    assert line.endswith("kedro retrain --env test")
 
 
 ALL = ["systemd", "cron", "airflow", "kubernetes --image vae"]
@@ -139,7 +140,7 @@ def test_the_scoring_runs_hourly_where_the_retraining_does_once_a_week(schedule,
     }
     _, line = schedule("cron", "--pipeline", "scoring", "--calendar", "5 * * * *").splitlines()
     assert line.startswith("5 * * * * cd ")
-    assert line.endswith(" run --pipelines scoring --env prod")
+    assert line.endswith(" score --env prod")
 
 
 def test_a_job_that_there_is_not_is_refused(project):
@@ -152,7 +153,7 @@ def test_systemd_leaves_a_dollar_in_a_path_as_it_is(schedule, command, project, 
     schedule("systemd", "--folder", tmp_path / "units")
     service = (tmp_path / "units/mnist-vae-retraining.service").read_text()
     escaped = str(command).replace("%", "%%")
-    assert f'\nExecStart=":{escaped}" run' in service  # systemd.service(5): no substitution
+    assert f'\nExecStart=":{escaped}" retrain' in service  # systemd.service(5): no substitution
     assert str(project).replace("%", "%%") in service
 
 
@@ -293,7 +294,7 @@ def test_the_dag_runs_the_command_in_the_project(schedule, project, command, tmp
     assert ast.literal_eval(operator["cwd"]) == str(project)
     assert ast.literal_eval(operator["skip_on_exit_code"]) == 75
     words = shlex.split(ast.literal_eval(operator["bash_command"]))
-    assert words == [str(command), "run", "--pipelines", pipeline, "--env", "prod"]
+    assert words == [str(command), COMMANDS[pipeline], "--env", "prod"]
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
@@ -348,7 +349,7 @@ def test_the_cron_job_runs_one_pod_at_a_time_without_privileges(schedule):
     assert volumes["data"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     (container,) = pod["containers"]
     assert container["image"] == "vae"
-    assert container["args"] == [*RETRAINING[1:-1], "test"]
+    assert container["args"] == [*RETRAINING[:-1], "test"]
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert set(container["resources"]["requests"]) == {"cpu", "memory"}
@@ -365,7 +366,7 @@ def test_the_two_cron_jobs_share_the_claim_and_so_the_node(schedule):
         pods.append(template["spec"])
         (container,) = template["spec"]["containers"]
         assert container["name"] == pipeline
-        assert container["args"] == ["--pipelines", pipeline, "--env", "prod"]
+        assert container["args"] == [COMMANDS[pipeline], "--env", "prod"]
         affinity = template["spec"]["affinity"]["podAffinity"]
         (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
         # The first pod of all is let through, as it has the labels that it asks for itself.
@@ -390,7 +391,7 @@ def test_the_image_runs_the_command_as_no_root_and_the_manifest_fits_it(schedule
     assert not any(re.search(r"\b(pip|apt-get)\b", arguments) for _, arguments in last)
     settings = dict(last)
     assert json.loads(settings["ENTRYPOINT"])[0] == "mnist-vae"
-    assert json.loads(settings["CMD"]) == RETRAINING[1:]
+    assert json.loads(settings["CMD"]) == RETRAINING
     _, cron_job = yaml.safe_load_all(schedule("kubernetes", "--image", "vae"))
     pod = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     identity = pod["securityContext"]

@@ -58,7 +58,7 @@ class ModelInUse:
                 "conf/*/globals.yml."
             )
         self._champion = choice == "champion"
-        self._retraining = "kedro run --pipelines retraining" + in_environment(context.env)
+        self._retraining = "kedro retrain" + in_environment(context.env)
 
     @hook_impl
     def after_catalog_created(

@@ -16,7 +16,7 @@ from mnist_vae.data.keras_model import KerasModelDataset
 from mnist_vae.encoding.batches import EngineError
 from mnist_vae.encoding.engines import check_engine
 from mnist_vae.jobs.in_use import ReleaseFileDataset
-from mnist_vae.jobs.job import JOB_PIPELINES, JOBS
+from mnist_vae.jobs.job import JOB_PIPELINES
 from mnist_vae.jobs.names import in_environment
 from mnist_vae.params import ModelParams, ParameterError, Parameters
 
@@ -34,7 +34,7 @@ class Preflight:
     """Refuse a run with wrong parameters, without its inputs, or with another model than it names.
 
     Kedro checks the groups of parameters that the nodes of the run take; this checks all of them.
-    The jobs about the model in service are asked for no inputs: their nodes say what they lack.
+    What a retraining runs is asked for no inputs: its nodes say what they lack.
     """
 
     _parameters: Parameters
@@ -74,8 +74,7 @@ class Preflight:
                 check_engine(self._parameters.embedding)
             except EngineError as error:
                 raise click.ClickException(str(error)) from error
-        names = set(run_params["pipeline_names"] or ())
-        if any(job.repairs and job.pipelines & names for job in JOBS):
+        if (JOB_PIPELINES - {"scoring"}) & set(run_params["pipeline_names"] or ()):
             return
         env = in_environment(run_params["env"])
         inputs = sorted(pipeline.inputs())
@@ -176,10 +175,10 @@ def _check_model(
         catalog: The catalog of the run.
         env: The option of the environment, for commands.
     """
-    dataset, maker = catalog[model], "training"
+    dataset, maker = catalog[model], f"run --pipelines training{env}"
     in_service = isinstance(dataset, ReleaseFileDataset)
     if in_service:
-        dataset, maker = dataset.file(), "retraining"
+        dataset, maker = dataset.file(), f"retrain{env}"
     if not isinstance(dataset, KerasModelDataset):
         return
     loaded: dict[str, Any] = dataset.architecture()
@@ -197,5 +196,5 @@ def _check_model(
                 f"Parameter `model.{key}` contradicts the model that the run loads, "
                 f"{_path_of(dataset)}: expected {expected}, received {value}; take it out of "
                 f"{'--params' if key in given else 'conf'}, or make such a model first, with "
-                f"`kedro run --pipelines {maker}{env} --params model.{key}={value}`."
+                f"`kedro {maker} --params model.{key}={value}`."
             )

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class RunLock:
     """Refuse a run while another one is under way in its data folder.
 
-    Else one would go on with the model of the other. The jobs have locks of their own, and files of
-    their own.
+    Else one would continue with the model of the other. What jobs run has locks and files of its
+    own.
     """
 
     _lock: JobLock | None = None
@@ -36,7 +36,7 @@ class RunLock:
         Raises:
             click.ClickException: Another run has it, or the folder cannot be written to.
         """
-        self._free()  # of a run that another hook refused, in the same process
+        self._release()  # of a run that another hook refused, in the same process
         if JOB_PIPELINES & set(run_params["pipeline_names"] or ()):
             return
         lock = JobLock(self._data / ".run.lock")
@@ -58,14 +58,14 @@ class RunLock:
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
         """Give the lock back."""
-        self._free()
+        self._release()
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self) -> None:
         """Give the lock back."""
-        self._free()
+        self._release()
 
-    def _free(self) -> None:
+    def _release(self) -> None:
         if self._lock is not None:
-            self._lock.free()
+            self._lock.release()
             self._lock = None

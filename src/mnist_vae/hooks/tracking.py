@@ -9,13 +9,12 @@ import click
 from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 
-from mnist_vae.jobs.records import Decline, Promote, RollBack
 from mnist_vae.tracking import RunLog, TrackingConfig, read_config
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
-    from kedro.io import CatalogProtocol
 
+    from mnist_vae.jobs.release_files import Release
     from mnist_vae.tracking import Status
 
 # Of what Kedro says about a run, that which is no tag: the parameters are logged one by one, and a
@@ -26,12 +25,28 @@ _NO_TAGS = ("runtime_params", "project_path", "runner")
 class Tracking:
     """Track a run in MLflow: parameters, metrics, pictures, and the model in service.
 
-    All of it is sent when the run is over; a job, which may end sooner, calls `end`.
+    All of it is sent when the run is over. The runs that a command makes between `begin_command`
+    and `end_command` are one run of MLflow.
     """
 
     def __init__(self) -> None:
         self._config: TrackingConfig | None = None
         self._log: RunLog | None = None
+        self._command: str | None = None
+
+    def begin_command(self, name: str) -> None:
+        """Take what the next runs log as that of one run of this name."""
+        self._command, self._log = name, None
+
+    def end_command(self, status: Status, line: dict[str, Any], release: Release | None) -> None:
+        """Send what the runs of the command have logged, its outcome, and the model in service."""
+        name, self._command = self._command, None
+        if self._config is not None and name is not None:
+            self._log = self._log or RunLog(self._config, name, {})
+            self._log.add_data(name, line)
+            if release is not None:
+                self._log.add_release(release)
+            self.end(status)
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -40,7 +55,9 @@ class Tracking:
         Raises:
             click.ClickException: The file is wrong.
         """
-        self._config = self._log = None
+        self._config = None
+        if self._command is None:
+            self._log = None
         try:
             found = context.config_loader["mlflow"]
         except MissingConfigException:
@@ -53,17 +70,15 @@ class Tracking:
             raise click.ClickException(str(error)) from error
 
     @hook_impl
-    def before_pipeline_run(
-        self, run_params: dict[str, Any], catalog: CatalogProtocol[Any, Any]
-    ) -> None:
+    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
         """Begin."""
-        if self._config is None:
+        if self._config is None or (self._command and self._log):
             return
-        names = ",".join(run_params["pipeline_names"] or ["__default__"])
+        names = self._command or ",".join(run_params["pipeline_names"] or ["__default__"])
         tags = {key: str(value) for key, value in run_params.items() if value}
         for key in _NO_TAGS:
             tags.pop(key, None)
-        self._catalog, self._log = catalog, RunLog(self._config, names, tags)
+        self._log = RunLog(self._config, names, tags)
 
     @hook_impl
     def before_node_run(self, inputs: dict[str, Any]) -> None:
@@ -77,23 +92,23 @@ class Tracking:
         if self._log is not None and dataset_name == "champion" and data is not None:
             self._log.add_release(data)
 
-    @hook_impl(tryfirst=True)  # a job may end here
+    @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Log what the run has made."""
         if self._log is not None:
             self._log.add_data(dataset_name.removeprefix("candidate_"), data)
-            if isinstance(data, Promote | Decline | RollBack):
-                self.after_dataset_loaded("champion", self._catalog.load("champion"))
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
         """Send it as that of a run that has finished."""
-        self.end("FINISHED")
+        if self._command is None:
+            self.end("FINISHED")
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self) -> None:
         """Send it as that of a run that failed."""
-        self.end("FAILED")
+        if self._command is None:
+            self.end("FAILED")
 
     def end(self, status: Status) -> None:
         """Send what the run has logged, if it was not sent yet."""

@@ -29,7 +29,6 @@ from kedro.io.core import AbstractDataset, DatasetError
 from mnist_vae.data.atomic import make_folder, partial_beside, sync
 from mnist_vae.data.stream import write_stream
 from mnist_vae.jobs.linked_folders import LinkedFolders, NotALinkError, remove
-from mnist_vae.jobs.records import Scored
 
 BATCH, SIGNATURE = "batch", "batch_signature"
 """What the metadata of a file's schema has beside that of all embeddings."""
@@ -64,16 +63,11 @@ class BatchEmbeddings:
         }
 
 
-class BatchEmbeddingsDataset(
-    AbstractDataset[dict[str, pa.RecordBatchReader] | Scored, BatchEmbeddings]
-):
-    """`BatchEmbeddingsDataset` writes the embeddings of batches, and moves the link to them.
+class BatchEmbeddingsDataset(AbstractDataset[dict[str, pa.RecordBatchReader], BatchEmbeddings]):
+    """`BatchEmbeddingsDataset` writes the embeddings of batches, as streams by `<model>/<batch>`.
 
-    `save` takes streams of rows by `<model>/<batch>`, or the order that ends a run: it moves the
-    link, if the model has embedded all batches, and removes old folders but for the last `keep`.
-
-    A reader sees all of the old model or all of the new one, also when the process is killed at
-    any moment, the disk is full, or the computer loses its power.
+    `finish` has readers find them. They find all of the old model or all of the new one, also when
+    the process is killed at any moment, the disk is full, or the computer loses its power.
 
     Examples:
         ```yaml
@@ -101,14 +95,8 @@ class BatchEmbeddingsDataset(
         """
         return BatchEmbeddings(self._path, current(self._path))
 
-    def save(self, data: dict[str, pa.RecordBatchReader] | Scored) -> None:
-        """Write the embeddings of batches, a file each, or carry out an order.
-
-        Where a stream raises, there is nothing of that file.
-        """
-        if isinstance(data, Scored):
-            finish(self._path, data.model, complete=data.complete, keep=data.keep)
-            return
+    def save(self, data: dict[str, pa.RecordBatchReader]) -> None:
+        """Write the embeddings of batches, a file each; where a stream raises, there is none."""
         for name, rows in data.items():
             self._write(self._path / f"{name}{_SUFFIX}", rows)
 

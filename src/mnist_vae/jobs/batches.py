@@ -1,52 +1,61 @@
-"""Batches of new images: a folder each, taken in once; a file each while they are in use."""
+"""Batches of new images: a folder each while they arrive, a file each while they are in use.
+
+Where a folder is says what it is: batches arrive in `incoming`, and one rename moves each to
+`taken` when it is in use, or to `quarantine` when it is bad, with the reasons in `<name>.json`.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
-from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets.partitions import PartitionedDataset
 
-from mnist_vae.data.atomic import AtomicJSONDataset
-from mnist_vae.data.folders import files_of, is_hidden, move, signature
-from mnist_vae.data.image_table import ImagesDataset
+from mnist_vae.data.atomic import make_folder, write_json
+from mnist_vae.data.folders import files_of, is_hidden, move, signature, unused_path
 from mnist_vae.data.images import ImageSet
 from mnist_vae.data.read_only import ReadOnlyDataset
 from mnist_vae.jobs.batch_files import MAX_BYTES, Batch, read_batch
-from mnist_vae.jobs.names import printable
-from mnist_vae.jobs.quarantine import QuarantineDataset
-from mnist_vae.jobs.taken import Shed
-
-__all__ = [
-    "AcceptedBatchesDataset",
-    "Batch",
-    "BatchFolder",
-    "BatchesToEmbedDataset",
-    "IncomingBatchesDataset",
-    "QuarantineDataset",
-    "WithdrawnBatchesDataset",
-]
+from mnist_vae.jobs.names import file_name, printable
+from mnist_vae.jobs.records import BatchRecord, Intake
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-_CHECKPOINT = ".consumed.json"
 _UNFINISHED = (".part", ".partial", ".tmp")
 
 
-class BatchFoldersDataset(ReadOnlyDataset[T]):
-    """What datasets share that have a partition a folder of new images, which others put there.
+@dataclass(frozen=True)
+class BatchFolder:
+    """A folder of new images that was not read yet.
+
+    Attributes:
+        signature: 16 hex digits of the names, sizes and times of its files.
+        read: Reads it and raises nothing: a batch that cannot be read has `problems`, and one
+            that has another signature by now is `unfinished`.
+    """
+
+    signature: str
+    read: Callable[[], Batch]
+
+
+class BatchFoldersDataset(ReadOnlyDataset[dict[str, BatchFolder]]):
+    """`BatchFoldersDataset` has a partition a folder of new images, which others put there.
 
     A folder is left alone while its name starts with a dot or ends in .part, .partial or .tmp, and
     while its files still change.
+
+    Examples:
+        ```yaml
+        incoming_batches:
+          type: mnist_vae.jobs.batches.BatchFoldersDataset
+          path: data/01_raw/incoming
+        ```
     """
 
     def __init__(
@@ -62,8 +71,8 @@ class BatchFoldersDataset(ReadOnlyDataset[T]):
         Args:
             path: The folder of the folders, on a local disk.
             settle_seconds: How long after `load` its files must be as they were then, by name, size
-                and time. Reading a batch waits for it. No clock is asked, which a file server has
-                another of.
+                and time. Reading a batch waits for it. No clock is asked, as a file server has
+                another one.
             max_bytes: What the images and labels of one batch may take in memory. A batch that
                 takes more, or says so, is a bad one.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
@@ -73,177 +82,124 @@ class BatchFoldersDataset(ReadOnlyDataset[T]):
         self._settle_seconds = settle_seconds
         self._max_bytes = max_bytes
         self.metadata = metadata
-        self._taken: dict[str, str] = {}
-        self._looked = 0.0
 
-    def _signatures(self) -> dict[str, str]:
-        """Return the names, sizes and times of the files of each batch, as 16 hex digits."""
-        self._looked = time.monotonic()
-        return {name: signature(self._path / name) for name in self._names()}
+    def load(self) -> dict[str, BatchFolder]:
+        """Return every batch that is there and finished, by its name; none is no error."""
+        looked = time.monotonic()
+        folders = {folder.name: signature(folder) for folder in finished_folders(self._path)}
+        return {
+            name: BatchFolder(state, partial(self._read, name, state, looked))
+            for name, state in folders.items()
+        }
 
-    def _take(self, name: str, state: str) -> Batch:
+    def _read(self, name: str, state: str, looked: float) -> Batch:
         """Read a batch that had the signature `state` when it was listed."""
-        time.sleep(max(0.0, self._looked + self._settle_seconds - time.monotonic()))
+        time.sleep(max(0.0, looked + self._settle_seconds - time.monotonic()))
         batch = read_batch(self._path / name, max_bytes=self._max_bytes)
         if signature(self._path / name) != state:
-            self._taken.pop(name, None)
             logger.warning(
                 "Batch %s is still being written: it is left for the next run.", printable(name)
             )
             return Batch(unfinished=True)
-        self._taken[name] = state
         return batch
-
-    def _names(self) -> list[str]:
-        """Return the folders that are there and finished, consumed or not."""
-        if not self._path.is_dir():
-            return []
-        return sorted(
-            path.name
-            for path in self._path.iterdir()
-            if not is_hidden(path.name) and not path.name.endswith(_UNFINISHED) and _is_batch(path)
-        )
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path), "settle_seconds": self._settle_seconds}
 
     def _exists(self) -> bool:
-        return True  # no batch is a state like any other
+        return True  # there may be no batch
 
 
-class IncomingBatchesDataset(BatchFoldersDataset[dict[str, Callable[[], Batch]]]):
-    """`IncomingBatchesDataset` has a partition a folder, and a checkpoint of those taken in.
+def finished_folders(path: Path) -> list[Path]:
+    """Return the batches in `path` that others have finished, in the order of their names."""
+    if not path.is_dir():
+        return []
+    return sorted(
+        folder
+        for folder in path.iterdir()
+        if not is_hidden(folder.name)
+        and not folder.name.endswith(_UNFINISHED)
+        and _is_batch(folder)
+    )
 
-    The checkpoint of Kedro's `IncrementalDataset` is the name of the last partition: a folder that
-    sorts before it would never be seen, and one that came while the run was under way would be
-    confirmed with the others. Here `confirm` adds just the folders that were read, each with the
-    names, sizes and times of its files, so that a name that is used again is a new batch. A folder
-    that is gone is forgotten, so that a batch which a person moves back from quarantine is new too.
 
-    Where `taken` has a path, `confirm` then moves the batches in use there (`taken.Shed`).
+def put_away(intake: Intake, incoming: Path, taken: Path | None, quarantine: Path) -> None:
+    """Move each batch that was looked at out of `incoming`, whole, by one rename.
 
-    Examples:
-        ```yaml
-        incoming_batches:
-          type: mnist_vae.jobs.batches.IncomingBatchesDataset
-          path: data/01_raw/incoming
-          taken:
-            path: data/01_raw/taken
-            in_use: {path: data/02_intermediate/batches}
-        ```
+    One that has changed since then stays, and one that cannot be moved, of which an error is
+    logged: the next run looks at it again.
+
+    Args:
+        intake: What became of the batches.
+        incoming: Where they arrive.
+        taken: Where those go that are, or were, in use; None: they stay.
+        quarantine: Where bad ones go, on the same disk too, with the reasons in `<name>.json`.
     """
-
-    def __init__(self, *, path: str, taken: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        """Create the dataset.
-
-        Args:
-            path: The folder of the folders, on a local disk.
-            taken: `path`, the folder on the same disk to which batches in use are moved, or null
-                for none; and `in_use`, whose `path` has the batches in use. Kedro makes what is
-                called `path` start at the project.
-            **kwargs: Those of `BatchFoldersDataset`.
-
-        Raises:
-            DatasetError: Batches would be moved to a place where they arrive.
-        """
-        super().__init__(path=path, **kwargs)
-        self._shed: Shed | None = None
-        if taken and taken["path"] is not None:
-            place = Path(taken["path"])
-            if place.resolve().is_relative_to(self._path.resolve()):
-                raise DatasetError(
-                    f"Batches in use cannot be moved to {place}: expected a folder outside of "
-                    f"{self._path}, where new ones arrive, received one in it; correct "
-                    "`batches_taken_to` in conf/*/globals.yml."
-                )
-            self._shed = Shed(self._path, Path(taken["in_use"]["path"]), place, self._max_bytes)
-
-    def load(self) -> dict[str, Callable[[], Batch]]:
-        """Return a function for each batch not yet confirmed that reads it; none is no error.
-
-        The functions raise nothing: a batch that cannot be read has `problems`, and one that
-        changed since `load` was called is `unfinished`, and is left for the next run.
-        """
-        self._taken = {}
-        consumed = self._consumed()
-        found = self._signatures()
-        new = {name: state for name, state in found.items() if consumed.get(name) != state}
-        return {name: partial(self._take, name, state) for name, state in new.items()}
-
-    def confirm(self) -> None:
-        """Remember the batches that were read, as they were, so that no later run takes them.
-
-        Then move those in use out of the way, where that was asked for: also those that an earlier
-        run remembered and did not live to move.
-        """
-        if not self._taken and self._shed is None:
-            return
-        there = set(self._names())
-        consumed = {**self._consumed(), **self._taken}
-        consumed = {name: consumed[name] for name in consumed if name in there}
-        if self._taken:
-            self._checkpoint.save(consumed)
-        if self._shed is not None:
-            self._shed.move_in_use(consumed)
-
-    @property
-    def _checkpoint(self) -> AtomicJSONDataset:
-        return AtomicJSONDataset(filepath=str(self._path / _CHECKPOINT), durable=True)
-
-    def _consumed(self) -> dict[str, str]:
-        """Return the signatures of the batches that were confirmed, by name."""
-        if not self._checkpoint.exists():
-            return {}
-        try:
-            consumed = self._checkpoint.load()
-        except DatasetError:
-            consumed = None
-        if isinstance(consumed, dict):
-            return consumed
-        # Those in use are known by their content, so that none is trained on twice.
-        logger.warning(
-            "The list of the batches taken in, %s, is damaged: expected JSON, received something "
-            "else; all batches are looked at again.",
-            printable(str(self._path / _CHECKPOINT)),
-        )
-        return {}
+    for folder in finished_folders(incoming):
+        record = intake.batches.get(printable(folder.name))
+        if record is None or record.signature != signature(folder):
+            continue
+        if record.outcome == "bad":
+            _put_in_quarantine(folder, record, quarantine)
+        elif taken is not None and record.outcome in ("accepted", "in use", "withdrawn"):
+            _move(folder, unused_path(taken / file_name(folder.name)), record.outcome)
 
 
-@dataclass(frozen=True)
-class BatchFolder:
-    """A folder of new images that nobody has looked into yet.
+def _put_in_quarantine(folder: Path, record: BatchRecord, quarantine: Path) -> None:
+    target = quarantine / file_name(folder.name)
+    number = 1
+    while os.path.lexists(target) or _reasons_of(target).is_dir():
+        number += 1
+        target = quarantine / f"{file_name(folder.name)}-{number}"
+    reasons = record.model_dump(mode="json", include={"reasons", "drift"})
+    try:
+        # First the reasons: a run that is killed here finds the batch again, and the name unused.
+        write_json(_reasons_of(target), {"batch": printable(folder.name), **reasons})
+    except OSError as error:
+        _log_that_it_stays(folder, target, "bad", error)
+        return
+    if _move(folder, target, "bad"):
+        logger.warning("Batch %s is bad: %s", printable(folder.name), " ".join(record.reasons))
+    else:
+        _reasons_of(target).unlink(missing_ok=True)
 
-    Attributes:
-        signature: 16 hex digits of the names, sizes and times of its files.
-        read: Reads it and raises nothing: a batch that cannot be read has `problems`, and one
-            that has another signature by now is `unfinished`.
-    """
 
-    signature: str
-    read: Callable[[], Batch]
+def _move(folder: Path, target: Path, outcome: str) -> bool:
+    try:
+        make_folder(target.parent)
+        move(folder, target)
+    except OSError as error:
+        _log_that_it_stays(folder, target, outcome, error)
+        return False
+    names = (printable(folder.name), outcome, printable(str(target)))
+    logger.info("Batch %s (%s) was moved to %s.", *names)
+    return True
 
 
-class BatchesToEmbedDataset(BatchFoldersDataset[dict[str, BatchFolder]]):
-    """`BatchesToEmbedDataset` has a partition a folder, and no list of what was done with it.
+def _log_that_it_stays(folder: Path, target: Path, outcome: str, error: OSError) -> None:
+    logger.error(
+        "Batch %s (%s) cannot be moved to %s: expected to be allowed to, received %s; move it by "
+        "hand.",
+        *map(printable, (folder.name, outcome, str(target), str(error))),
+    )
 
-    Examples:
-        ```yaml
-        batches_to_embed:
-          type: mnist_vae.jobs.batches.BatchesToEmbedDataset
-          path: data/01_raw/to_embed
-        ```
-    """
 
-    def load(self) -> dict[str, BatchFolder]:
-        """Return every batch that is there, by its name; none is no error."""
-        return {
-            name: BatchFolder(state, partial(self._take, name, state))
-            for name, state in self._signatures().items()
-        }
+def _reasons_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _is_batch(path: Path) -> bool:
+    """Return whether there is a folder with something in it, or one that cannot be read."""
+    if not os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, it never raises)
+        return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114
+    try:
+        return bool(files_of(path))
+    except OSError:
+        return True
 
 
 class AcceptedBatchesDataset(PartitionedDataset):
-    """`PartitionedDataset` of the batches in use; that there is none yet is no error."""
+    """`PartitionedDataset` of batches that were accepted; that there is none yet is no error."""
 
     def load(self) -> dict[str, Callable[[], ImageSet]]:
         """Return a function for each batch that loads its images."""
@@ -265,74 +221,38 @@ class AcceptedBatchesDataset(PartitionedDataset):
         return True
 
 
-class WithdrawnBatchesDataset(AbstractDataset[list[str], dict[str, Callable[[], ImageSet]]]):
-    """`WithdrawnBatchesDataset` takes batches out of use, and keeps their files.
+def withdraw(tables: Path, names: Sequence[str]) -> list[str]:
+    """Take batches out of use: their files are kept in another folder.
 
-    `save` takes the keys of batches in use. The file of each goes from the folder `batches` to
-    the folder `withdrawn_batches`; to move it back by hand puts the batch in use again.
+    Args:
+        tables: The folder that has both, `batches` and `withdrawn_batches`.
+        names: Of the batches, with or without the digest. One that is withdrawn already stays so.
 
-    Examples:
-        ```yaml
-        withdrawn_batches:
-          type: mnist_vae.jobs.batches.WithdrawnBatchesDataset
-          path: data/02_intermediate
-        ```
+    Returns:
+        Their keys, `<name>.<digest>`.
+
+    Raises:
+        ValueError: One of them is neither in use nor withdrawn; nothing was moved.
     """
-
-    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
-        """Create the dataset.
-
-        Args:
-            path: The folder, on a local disk, that has both folders.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-        """
-        self._in_use = Path(path) / "batches"
-        self._withdrawn = Path(path) / "withdrawn_batches"
-        self.metadata = metadata
-
-    def load(self) -> dict[str, Callable[[], ImageSet]]:
-        """Return a function for each withdrawn batch that loads its images; none is no error."""
-        batches: dict[str, Callable[[], ImageSet]] = AcceptedBatchesDataset(
-            path=str(self._withdrawn), dataset=ImagesDataset, filename_suffix=".parquet"
-        ).load()
-        return batches
-
-    def save(self, data: list[str]) -> None:
-        """Withdraw the batches with these keys. One that is withdrawn already stays so.
-
-        Raises:
-            DatasetError: There is no such batch; nothing was moved.
-        """
-        files = [f"{key}.parquet" for key in data if self._is_in_use(key)]
-        self._withdrawn.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            move(self._in_use / file, self._withdrawn / file)
-
-    def _is_in_use(self, key: str) -> bool:
-        """Return whether the batch is in use, and not withdrawn by a run that was killed."""
-        file = f"{key}.parquet"
-        known = "/" not in key and not key.startswith(".")
-        if known and (self._in_use / file).is_file():
-            return True
-        if known and (self._withdrawn / file).is_file():
-            return False
-        raise DatasetError(
-            f"Batch {printable(key)} cannot be withdrawn: expected the key of a batch in use, one "
-            f"of the files in {self._in_use} without `.parquet`, received another; correct it."
+    in_use, withdrawn = tables / "batches", tables / "withdrawn_batches"
+    used = _keys(in_use)
+    known = sorted({*used, *_keys(withdrawn)})
+    found = {
+        name: [key for key in known if name in (key, key.rpartition(".")[0])] for name in names
+    }
+    if missing := [printable(name) for name, keys in found.items() if not keys]:
+        raise ValueError(
+            "There is nothing to withdraw: expected the names of batches in use "
+            f"({', '.join(used) or 'there is none'}), received {', '.join(missing)}; name one of "
+            "them."
         )
+    keys = sorted({key for keys in found.values() for key in keys})
+    make_folder(withdrawn)
+    for key in keys:
+        if key in used:
+            move(in_use / f"{key}.parquet", withdrawn / f"{key}.parquet")
+    return keys
 
-    def _describe(self) -> dict[str, Any]:
-        return {"path": str(self._in_use.parent)}
 
-    def _exists(self) -> bool:
-        return True
-
-
-def _is_batch(path: Path) -> bool:
-    """Return whether there is a folder with something in it, or a link or folder to complain of."""
-    if not os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, it never raises)
-        return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114
-    try:
-        return bool(files_of(path))
-    except OSError:
-        return True
+def _keys(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("[!.]*.parquet"))

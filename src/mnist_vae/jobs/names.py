@@ -11,7 +11,9 @@ _UNPRINTABLE = re.compile(
     "\u200e\u200f\u202a-\u202e\u2066-\u2069"  # these turn the direction of what follows
     "\ud800-\udfff]"  # surrogates: UTF-8 has none
 )
-_COMMAND = re.compile(r"(kedro run --pipelines [\w,]*\w)(?! --env)(?![\w,])")
+_COMMAND = re.compile(
+    r"(kedro (?:run --pipelines [\w,]*\w|retrain|score|roll-back|withdraw))(?! --env)(?![\w,-])"
+)
 _ODD_IN_A_FILE_NAME = re.compile(r"^\.|[/\\*?\[\]]")  # hidden, in a folder, or a pattern
 _RAW_BYTES = range(0xDC80, 0xDD00)  # what Python makes of bytes that are not UTF-8
 _ASCII_END = 0x80
@@ -31,7 +33,7 @@ def printable(name: str) -> str:
 
 
 def with_environment(words: str, env: str | None) -> str:
-    """Return `words`, each command to run a pipeline in this environment, if it names none."""
+    """Return `words`, each command of a pipeline or job in this environment, if it names none."""
     return _COMMAND.sub(rf"\1{in_environment(env)}", words)
 
 

@@ -1,15 +1,12 @@
-"""What the nodes, datasets and hooks of a job tell one another: frozen, typed, JSON at rest.
-
-A hook knows what it looks at by the type of the record, and not by the name of a catalog entry.
-"""
+"""What the nodes and commands of the jobs tell one another: frozen, typed, JSON at rest."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict
 
 from mnist_vae.jobs.names import printable
 
@@ -93,15 +90,29 @@ class BatchRecord(Record):
     """Of those that were embedded; None where the model has no threshold."""
     drift: Drift | None = None
     reasons: tuple[str, ...] = ()
+    signature: str = ""
+    """That of its folder when it was read: a folder that changes after that is not moved."""
 
 
 class Intake(Record):
-    """What became of the incoming batches of this run, by name, and of those put aside before.
-
-    A batch that an earlier run put in quarantine and did not live to report is among them.
-    """
+    """What became of the batches that a run has looked at, by name."""
 
     batches: dict[str, BatchRecord] = {}
+    reported: bool = False
+    """Whether the line of a run has told of them."""
+
+    def not_reported(self, delivered: Collection[str]) -> dict[str, BatchRecord]:
+        """Return the records of bad batches that no line has told of, for the next run's line.
+
+        Args:
+            delivered: The names of its own batches, whose records are going to be other ones.
+        """
+        names = {printable(name) for name in delivered}
+        return {
+            name: record
+            for name, record in self.batches.items()
+            if record.outcome == "bad" and not self.reported and name not in names
+        }
 
     def effects(self) -> dict[str, float]:
         """Return how far the batches are that have drifted, by name."""
@@ -123,24 +134,6 @@ class Intake(Record):
         told = [one.anomalous_images for one in self.batches.values()]
         numbers = [number for number in told if number is not None]
         return sum(numbers) if numbers else None
-
-
-def put_aside_before(
-    unreported: dict[str, Any], delivered: Collection[str]
-) -> dict[str, BatchRecord]:
-    """Return the records of bad batches that an earlier run did not live to tell of.
-
-    Args:
-        unreported: What the quarantine has of them, by name.
-        delivered: The batches of this run, one of which may have the same name.
-    """
-    names = {printable(name) for name in delivered}
-    return {
-        f"{name} (before)" if name in names else name: BatchRecord(
-            outcome="bad", reasons=record["reasons"]
-        )
-        for name, record in unreported.items()
-    }
 
 
 class Plan(Record):
@@ -173,15 +166,16 @@ class ScoringPlan(Record):
 
 
 class Scored(Record):
-    """The order that ends a scoring: whether readers find the embeddings of this model."""
+    """How a scoring ended."""
 
     outcome: Literal[Outcome.SCORED, Outcome.NOTHING_NEW, Outcome.BAD_DATA]
     reason: str
     model: str
+    """As in `ScoringPlan`."""
+    release: str | None
+    model_version: str
     complete: bool
     """Whether it has embedded all batches that are there, so that readers may find it."""
-    keep: PositiveInt
-    """Folders of models that stay on disk."""
 
 
 class Check(Record):
@@ -236,59 +230,6 @@ class Decision(Record):
         """Return how far they are, by the name that each of them came under."""
         names = [key.rpartition(".")[0] for key in self.drifted]
         return dict(zip(names, self.drift_effects, strict=True))
-
-
-class Withdrawal(Record):
-    """Batches that a person took out of use."""
-
-    outcome: Literal[Outcome.WITHDRAWN] = Outcome.WITHDRAWN
-    reason: str
-    batches: tuple[str, ...]
-
-
-class Promote(Record):
-    """The order to put the candidate in service."""
-
-    outcome: Literal[Outcome.PROMOTED] = Outcome.PROMOTED
-    reason: str
-    model_version: str
-    fingerprint: str
-    """Of the recipe and the data that the candidate was trained with."""
-    beside: str | None
-    """The release in service when it was judged, or None: another one would not be replaced."""
-    keep: PositiveInt
-    """Releases, and candidates declined, that stay on disk."""
-    facts: dict[str, Any] = {}
-    """What else its `release.json` tells."""
-
-
-class Decline(Record):
-    """The order to put the candidate aside; the model in service stays."""
-
-    outcome: Literal[Outcome.KEPT, Outcome.STALLED, Outcome.FAILED] = Outcome.KEPT
-    reason: str
-    model_version: str
-    fingerprint: str
-    keep: PositiveInt
-    gate: str | None = None
-    """Fingerprint of the rules that it did not pass: under other rules it may be tried again."""
-    drifted: tuple[str, ...] = ()
-    """Batches that it was trained on, that drifted, and that the model in service is without."""
-    judged: bool = True
-    """Whether the same need not be tried again: it was judged beside the model in service."""
-    facts: dict[str, Any] = {}
-
-
-class RollBack(Record):
-    """The order to put another release in service; if it is an older one, the other is declined."""
-
-    outcome: Literal[Outcome.ROLLED_BACK] = Outcome.ROLLED_BACK
-    reason: str
-    to: str
-    """Name of the release to put in service."""
-
-
-Order = Promote | Decline | RollBack
 
 
 class Declined(Record):

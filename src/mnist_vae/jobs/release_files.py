@@ -38,8 +38,7 @@ class DamagedRelease(ReleaseError):  # noqa: N818
     def __init__(self, problem: str) -> None:
         self.problem = problem
         super().__init__(
-            f"{problem}; run `kedro run --pipelines retraining`, which first puts the newest whole "
-            "release in service."
+            f"{problem}; run `kedro retrain`, which first puts the newest whole release in service."
         )
 
 

@@ -119,7 +119,7 @@ def promote(models: Path, candidate: Candidate, beside: str | None, keep: int) -
             raise ReleaseError(
                 f"The candidate {candidate.model_version} was not put in service: expected "
                 f"{beside or 'no release'} in service, with which it was compared, received "
-                f"{in_service or 'none'}; run `kedro run --pipelines retraining` again."
+                f"{in_service or 'none'}; run `kedro retrain` again."
             )
         name = _add(models, candidate, models / RELEASES)
         links(models).show(name)
@@ -226,30 +226,24 @@ def _known(models: Path, to: str, in_service: Release | None) -> str:
         before = previous(models)
         if in_service is None or before is None:
             received = "no release" if in_service is None else f"{in_service.name} alone"
-            named = f"name another one, `{_ROLL_BACK_TO}NAME` ({others}), or " if others else ""
+            named = f"name another one, `kedro roll-back NAME` ({others}), or " if others else ""
             raise ReleaseError(
                 "There is no release to go back to: expected a whole one before that in service, "
-                f"received {received}; {named}run `kedro run --pipelines retraining` to train "
-                "another."
+                f"received {received}; {named}run `kedro retrain` to train another."
             )
         return before.name
     if to not in names:
         raise ReleaseError(
-            f"There is no release of that name to go back to: expected "
-            f"`{_ROLL_BACK_TO}NAME` with the whole name of one of {others or 'none'}, or of the "
-            f"one in service, {_name(in_service) or 'none'}, received {to or 'no name'}; correct "
-            "the name."
+            "There is no release of that name to go back to: expected the whole name of one of "
+            f"{others or 'none'}, or of the one in service, {_name(in_service) or 'none'}, "
+            f"received {to or 'no name'}; correct the name."
         )
     if whole_release(models / RELEASES, to) is None:
         raise ReleaseError(
             f"{to} cannot be gone back to: expected a whole release in {models / RELEASES}, "
-            "received one that is damaged; name another one, or train one with `kedro run "
-            "--pipelines retraining`."
+            "received one that is damaged; name another one, or train one with `kedro retrain`."
         )
     return to
-
-
-_ROLL_BACK_TO = "--params retraining.roll_back_to="
 
 
 def repair(models: Path) -> Repair | None:
@@ -363,7 +357,7 @@ def _add(models: Path, candidate: Candidate, folder: Path) -> str:
     if not files:
         raise ReleaseError(
             f"There is no candidate to decide about: expected its files in {source}, received "
-            "none; run `kedro run --pipelines retraining`."
+            "none; run `kedro retrain`."
         )
     names = [
         name

@@ -16,7 +16,6 @@ from pydantic.fields import FieldInfo
 
 from mnist_vae.params.group import Group
 from mnist_vae.params.jobs import (
-    PREVIOUS,
     MonitoringParams,
     RetrainingParams,
     ScoringParams,
@@ -42,7 +41,6 @@ from mnist_vae.params.use import (
 
 __all__ = [
     "CORRUPTIONS",
-    "PREVIOUS",
     "AnomalyParams",
     "AnomalyScore",
     "Corruption",

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mnist_vae.params.group import Fraction, Group
-
-PREVIOUS = "previous"
-"""Of `retraining.roll_back_to`: the release before the one in service."""
 
 
 class ScoringParams(Group):
@@ -62,30 +59,8 @@ class RetrainingParams(Group):
     keep_releases: PositiveInt = 5
     """Releases that stay on disk; the one in service, the one before it and the one that a person
     took out of service last always do."""
-    roll_back_to: str = PREVIOUS
-    """The release that the pipeline `rollback` puts in service: its whole name, or `previous`."""
-    withdraw: tuple[str, ...] = Field(default=(), strict=False)
-    """The batches that the pipeline `withdrawal` takes out of use, by name."""
     webhook_timeout: Annotated[float, Field(gt=0)] = 10.0
     """Seconds that telling the webhook may take; its address is a credential."""
-
-    @field_validator("withdraw", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        """Take one name for a list, and a number for the name: 20240601 is one to YAML."""
-        many = value if isinstance(value, list | tuple) else (value,) if value is not None else ()
-        return tuple(str(one) if type(one) is int else one for one in many)
-
-    @field_validator("roll_back_to", mode="before")
-    @classmethod
-    def _number_as_text(cls, value: Any) -> Any:
-        """Leave a number to the node, which names the releases: 000010 is 8 to YAML.
-
-        Nothing at all is left to it too, so that the journal has what is wrong.
-        """
-        if value is None:
-            return ""
-        return str(value) if type(value) in (int, float) else value
 
     def gate(self) -> dict[str, Any]:
         """Return the rules that a candidate is judged by: under others it may be tried again."""

@@ -33,19 +33,21 @@ class Scheduled:
     """A job as schedulers see it.
 
     Attributes:
+        command: That of `kedro`.
         title: What it is, for people.
         systemd: When it runs, as systemd.time(7) has it.
         cron: The same as cron has it.
     """
 
+    command: str
     title: str
     systemd: str
     cron: str
 
 
 JOBS = {
-    "retraining": Scheduled("Retraining of the VAE", "Sun 03:00", "0 3 * * 0"),
-    "scoring": Scheduled("Embedding of new batches by the VAE", "hourly", "0 * * * *"),
+    "retraining": Scheduled("retrain", "Retraining of the VAE", "Sun 03:00", "0 3 * * 0"),
+    "scoring": Scheduled("score", "Embedding of new batches by the VAE", "hourly", "0 * * * *"),
 }
 
 # Quotes, backslashes and braces are read differently by each scheduler, and a control character or
@@ -211,8 +213,7 @@ def kubernetes(pipeline: str, env: str, calendar: str | None, image: str) -> Non
         "cronjob.yaml",
         pipeline=pipeline,
         image=_literal(image),
-        # The image runs `mnist-vae`, which is `kedro run`.
-        arguments=_literal(_arguments(pipeline, env)[1:]),
+        arguments=_literal(_arguments(pipeline, env)),
         calendar=_literal(calendar or JOBS[pipeline].cron),
     )
     click.echo(manifest, nl=False)
@@ -236,7 +237,7 @@ def _command(project: ProjectMetadata, pipeline: str, env: str) -> list[str]:
 
 
 def _arguments(pipeline: str, env: str) -> list[str]:
-    return ["run", "--pipelines", pipeline, "--env", env]
+    return [JOBS[pipeline].command, "--env", env]
 
 
 def _verify(units: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mnist_vae.jobs.batch_files import Batch
+from mnist_vae.jobs.batches import BatchFolder
 from mnist_vae.jobs.records import BatchRecord, Declined, ImageIds, Intake, Outcome
 from mnist_vae.params import (
     EvaluationParams,
@@ -27,27 +28,29 @@ def splits(make_images):
     }
 
 
+def folders(batches):
+    return {name: BatchFolder("", lambda batch=batch: batch) for name, batch in batches.items()}
+
+
 def functions(batches):
     return {name: (lambda batch=batch: batch) for name, batch in (batches or {}).items()}
 
 
-def check(incoming, splits, in_use=None, champion=None, withdrawn=None, unreported=None, **params):
+def check(incoming, splits, *arguments, **params):
     """Run the node to its end, and return what it saved in all."""
-    return check_after(None, incoming, splits, in_use, champion, withdrawn, unreported, **params)[
-        1:
-    ]
+    return check_after(None, incoming, splits, *arguments, **params)[1:]
 
 
 def check_after(
-    ids, incoming, splits, in_use=None, champion=None, withdrawn=None, unreported=None, **params
+    ids, incoming, splits, in_use=None, champion=None, withdrawn=None, earlier=None, **params
 ):
     """Do so after a run that saved these ids, and return those that this run saved too."""
-    accepted, bad, saved_ids, intakes = {}, {}, [], []
-    for next_ids, new, intake, worse in nodes.check_batches(
-        functions(incoming),
+    accepted, saved_ids, intakes = {}, [], []
+    for next_ids, new, intake in nodes.check_batches(
+        folders(incoming),
         functions(in_use),
         functions(withdrawn),
-        unreported or {},
+        earlier,
         **splits,
         champion=champion,
         earlier_image_ids=ids,
@@ -56,10 +59,15 @@ def check_after(
         seed=1,
     ):
         accepted |= new
-        bad |= worse
         saved_ids.append(next_ids)
         intakes.append(intake)
-    return saved_ids[-1], accepted, bad, intakes[-1].batches
+    records = intakes[-1].batches
+    bad = {
+        name: record.model_dump(mode="json", include={"reasons", "drift"})
+        for name, record in records.items()
+        if record.outcome == "bad"
+    }
+    return saved_ids[-1], accepted, bad, records
 
 
 def test_a_good_batch_is_accepted_with_ids_of_its_own_and_its_images_parted(splits, pixels):
@@ -103,10 +111,10 @@ def test_one_batch_is_in_memory_at_a_time(splits, pixels):
         return load
 
     stream = nodes.check_batches(
-        {"a": reader("a", 1), "b": reader("b", 2)},
+        {name: BatchFolder("", reader(name, seed)) for name, seed in {"a": 1, "b": 2}.items()},
         {},
         {},
-        {},
+        None,
         **splits,
         champion=None,
         earlier_image_ids=None,
@@ -114,7 +122,7 @@ def test_one_batch_is_in_memory_at_a_time(splits, pixels):
         retraining_params=RetrainingParams(),
         seed=1,
     )
-    _, accepted, _, _ = next(stream)
+    _, accepted, _ = next(stream)
     assert [name.split(".")[0] for name in accepted] == ["a"]
     assert read == ["a"]
 
@@ -277,22 +285,15 @@ def test_a_batch_that_a_killed_run_had_accepted_is_neither_bad_nor_new(splits, p
     assert again == ({}, {}, {"monday": BatchRecord(outcome="in use", images=6)})
 
 
-def test_a_batch_that_a_killed_run_had_put_in_quarantine_is_told_of(splits):
-    _, bad, records = check({}, splits, unreported={"a": {"batch": "a", "reasons": ["cut"]}})
-    assert bad == {}, "it is there already"
-    assert records["a"] == BatchRecord(outcome="bad", reasons=("cut",))
-
-
-def test_a_bad_batch_is_reported_beside_a_good_one_that_came_since_under_its_name(splits, pixels):
-    unreported = {"a": {"batch": "a", "reasons": ["cut"]}}
-    _, _, records = check({"a": Batch(pixels(6, 1))}, splits, unreported=unreported)
-    assert records["a"].outcome == "accepted"
-    assert records["a (before)"] == BatchRecord(outcome="bad", reasons=("cut",))
-
-
-def test_the_intake_tells_of_a_bad_batch_before_it_goes_to_quarantine():
-    (node,) = create_pipeline().filter(node_names=["check_batches"]).nodes
-    assert node.outputs.index("batch_intake") < node.outputs.index("quarantine")
+def test_a_bad_batch_that_a_killed_run_has_not_reported_is_reported_by_the_next(splits, pixels):
+    cut = BatchRecord(outcome="bad", reasons=("cut",))
+    good = BatchRecord(outcome="accepted", images=3)
+    intake = Intake(batches={"a": cut, "b": good})
+    assert check({}, splits, earlier=intake)[2] == {"a": cut}
+    reported = intake.model_copy(update={"reported": True})
+    assert check({}, splits, earlier=reported)[2] == {}
+    _, _, records = check({"a": Batch(pixels(6, 1))}, splits, earlier=intake)
+    assert records["a"].outcome == "accepted", "it came again"
 
 
 def test_a_name_that_cannot_be_printed_is_told_of_in_letters_that_can(splits, pixels):
@@ -329,7 +330,7 @@ def test_a_batch_that_was_accepted_though_it_drifted_is_said_with_what_to_do(
     assert f"−ELBO of {drift.negative_elbo:.1f} nats an image" in message
     assert "`retraining.drift_blocks`" in message
     (key,) = [key for key in accepted if key.startswith("my dark.")]
-    assert f"--pipelines withdrawal --params 'retraining.withdraw={key}'`" in message
+    assert f"`kedro withdraw '{key}'`" in message
     caplog.clear()
     with caplog.at_level("WARNING"):
         check({"my dark": dark}, splits, champion=champion, drift_blocks=True)
@@ -429,7 +430,7 @@ def test_what_a_person_took_out_of_service_is_called_that_with_the_way_to_put_it
     ]
     reason = plan("other", declined).reason
     assert "those of the release 000002-mine, which a person took out of service" in reason
-    assert "`kedro run --pipelines rollback --params retraining.roll_back_to=000002-mine`" in reason
+    assert "`kedro roll-back 000002-mine`" in reason
     assert "declined" not in reason
     reason = plan("other", declined[1:]).reason
     assert reason == "code, parameters and data are those of a candidate declined"
@@ -492,24 +493,3 @@ def test_a_warm_start_says_which_release_it_starts_from(plan):
     assert plan("other", start="champion").started_from == "000001-old"
     assert plan("other").started_from is None
     assert plan(None, start="champion").started_from is None
-
-
-def withdraw(in_use, *names, withdrawn=()):
-    return nodes.withdraw_batches(
-        dict.fromkeys(in_use), dict.fromkeys(withdrawn), RetrainingParams(withdraw=names)
-    )
-
-
-def test_batches_are_withdrawn_by_name_with_or_without_the_digest():
-    in_use = ["monday.01", "monday.x.02", "tuesday.03"]
-    assert withdraw(in_use, "monday")[0] == ["monday.01"]
-    keys, record = withdraw(in_use, "monday.x", "tuesday.03")
-    assert keys == ["monday.x.02", "tuesday.03"]
-    assert record.outcome is Outcome.WITHDRAWN
-    assert withdraw([], "monday", withdrawn=["monday.01"])[0] == ["monday.01"], "once more"
-
-
-def test_to_withdraw_what_is_not_in_use_is_refused_with_what_is():
-    for names in ((), ("friday",), ("monday", "friday")):
-        with pytest.raises(ValueError, match=r"a batch in use \(monday.01\), received"):
-            withdraw(["monday.01"], *names)

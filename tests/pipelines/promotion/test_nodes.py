@@ -10,15 +10,7 @@ import pytest
 from mnist_vae.data.backup import TrainingBackup
 from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.data.images import ImageSet
-from mnist_vae.jobs.records import (
-    Decision,
-    Decline,
-    Declined,
-    Figures,
-    Outcome,
-    Plan,
-    Promote,
-)
+from mnist_vae.jobs.records import Declined, Outcome, Plan
 from mnist_vae.params import (
     EmbeddingParams,
     EvaluationParams,
@@ -269,93 +261,3 @@ def test_drifted_batches_of_a_candidate_kept_out_are_noted_and_the_third_raises_
     assert "withdraw them" in third.reason
     champion.manifest["batches"] = ["dark.0"]
     assert judge(batches=batches, declined=before).drifted == (), "the champion knows it"
-
-
-def decision(outcome):
-    return Decision(
-        outcome=outcome,
-        reason="so it is",
-        checks=(),
-        candidate=Figures(negative_elbo=1.0, active_units=2),
-        judge_images=20,
-        judge_digest="d",
-        model_version="new",
-        fingerprint="f",
-        gate="g",
-        drifted=("a.0",),
-    )
-
-
-def finalise(decision, manifest, champion=None, batches=("a", "b")):
-    params = RetrainingParams(keep_releases=3)
-    in_use = dict.fromkeys(batches)
-    return nodes.finalise(decision, PLAN, manifest, champion, in_use, params, "report")
-
-
-@pytest.mark.parametrize("outcome", [Outcome.PROMOTED, Outcome.KEPT])
-def test_a_candidate_judged_beside_another_release_than_that_in_service_is_not_promoted(
-    champion, outcome
-):
-    manifest = {"git_commit": "abc", "data": {"batches": {}}}
-    order = finalise(decision(outcome), manifest, champion)
-    assert isinstance(order, Decline)
-    assert (order.outcome, order.judged) == (Outcome.KEPT, False)
-    assert "judged beside no release, and meanwhile 000001-old is in service" in order.reason
-
-
-def test_a_candidate_trained_on_a_batch_that_was_withdrawn_meanwhile_is_not_promoted():
-    manifest = {"git_commit": "abc", "data": {"batches": {"b": 2, "a": 1}}}
-    order = finalise(decision(Outcome.PROMOTED), manifest, batches=["a"])
-    assert isinstance(order, Decline)
-    assert (order.outcome, order.judged) == (Outcome.KEPT, False)
-    assert "trained on b, withdrawn meanwhile" in order.reason
-
-
-@pytest.mark.parametrize("outcome", [Outcome.PROMOTED, Outcome.KEPT, Outcome.STALLED])
-def test_a_decision_leads_to_an_order_that_says_what_the_release_must_tell(outcome):
-    manifest = {"git_commit": "abc", "data": {"batches": {"b": 2, "a": 1}}}
-    order = finalise(decision(outcome), manifest)
-    assert isinstance(order, Promote if outcome is Outcome.PROMOTED else Decline)
-    assert order.outcome is outcome
-    assert order.keep == 3
-    assert order.facts["judge_images"] == "d"
-    assert order.facts["batches"] == ["a", "b"]
-    assert order.facts["git_commit"] == "abc"
-    if isinstance(order, Decline):
-        assert (order.gate, order.drifted) == ("g", ("a.0",))
-
-
-def roll_back(champion, previous=None, names=(), **params):
-    return nodes.roll_back(champion, previous, list(names), RetrainingParams(**params))
-
-
-def test_rolling_back_needs_a_whole_release_before(champion, serving):
-    order = roll_back(champion, serving(name="000000-x"))
-    assert order.to == "000000-x"
-    assert "instead of 000001-old" in order.reason
-    for one in (None, champion):
-        with pytest.raises(ValueError, match=r"There is no release to go back to: .*; run `kedro"):
-            roll_back(one, names=["000001-old"] if one else [])
-    with pytest.raises(ValueError, match=r"roll_back_to=NAME` \(000002-b\), or run `kedro"):
-        roll_back(champion, names=["000002-b", "000001-old"])
-
-
-def test_a_release_is_gone_to_by_its_name_whether_it_is_older_or_newer(champion, serving):
-    names = ["000002-b", "000001-old", "000000-x"]
-    for name in ("000002-b", "000000-x"):
-        order = roll_back(champion, serving(name="000000-x"), names, roll_back_to=name)
-        assert order.to == name
-        assert order.reason == f"{name} is in service again, instead of 000001-old"
-    assert "where there was none" in roll_back(None, None, names, roll_back_to="000002-b").reason
-    order = roll_back(champion, None, names, roll_back_to="000001-old")
-    assert (order.to, order.reason) == ("000001-old", "000001-old is in service already, and stays")
-
-
-@pytest.mark.parametrize("name", ["000009-z", "2", 2, 8, 1e5, "000002", "", "../000002-b"])
-def test_a_name_that_no_release_has_is_refused_with_those_that_there_are(champion, name):
-    names = ["000002-b", "000001-old", "000000-x"]
-    with pytest.raises(ValueError, match="There is no release of that name") as refusal:
-        roll_back(champion, None, names, roll_back_to=name)
-    assert "one of 000002-b, 000000-x, or of the one in service, 000001-old" in str(refusal.value)
-    assert f"received {name or 'no name'};" in str(refusal.value)
-    assert "expected `--params retraining.roll_back_to=NAME`" in str(refusal.value)

@@ -18,11 +18,11 @@ from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.data.records import RecordDataset
 from mnist_vae.encoding.anomalies import Calibration
 from mnist_vae.jobs import batches as batches_module
-from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
-from mnist_vae.jobs.batches import BatchesToEmbedDataset, QuarantineDataset
+from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset, finish
+from mnist_vae.jobs.batches import BatchFoldersDataset, put_away
 from mnist_vae.jobs.linked_folders import LinkedFolders
-from mnist_vae.jobs.records import Outcome, Scored
-from mnist_vae.params import EmbeddingParams, ScoringParams
+from mnist_vae.jobs.records import Outcome
+from mnist_vae.params import EmbeddingParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images
 from mnist_vae.pipelines.scoring import create_pipeline
 from mnist_vae.vae.networks import build_decoder, build_encoder
@@ -66,21 +66,18 @@ class Place:
         self.to_embed = root / "to_embed"
         self.folder = root / "embeddings"
 
-    def record(self, name):
-        return RecordDataset(
-            record=f"mnist_vae.jobs.records.{name}", filepath=str(self.root / f"{name}.json")
-        )
+    def record(self, name, **options):
+        path = str(self.root / f"{name}.json")
+        return RecordDataset(record=f"mnist_vae.jobs.records.{name}", filepath=path, **options)
 
-    def catalog(self, release, named=True, keep=3):
+    def catalog(self, release, named=True):
         encoder, decoder, summary = self.models[release]
-        quarantine = {"path": str(self.root / "quarantine"), "incoming": "to_embed"}
         embeddings = str(self.folder)
         values = {
             "encoder": encoder,
             "decoder": decoder,
             "training_summary": {**summary, "release": release} if named else summary,
             "params:embedding": self.params,
-            "params:scoring": ScoringParams(keep=keep),
             "scoring_calibration": self.calibration,
             "params:seed": 1,
         }
@@ -91,29 +88,32 @@ class Place:
                 },
                 "scoring_plan": self.record("ScoringPlan"),
                 "scoring_intake": self.record("Intake"),
-                "batches_to_embed": BatchesToEmbedDataset(
+                "earlier_scoring_intake": self.record("Intake", optional=True),
+                "scoring_result": self.record("Scored"),
+                "batches_to_embed": BatchFoldersDataset(
                     path=str(self.to_embed), settle_seconds=0.0
                 ),
-                "to_embed_quarantine": QuarantineDataset(**quarantine),
-                "unreported_to_embed_quarantine": QuarantineDataset(**quarantine),
                 "earlier_batch_embeddings": BatchEmbeddingsDataset(path=embeddings),
                 "batch_embeddings": BatchEmbeddingsDataset(path=embeddings),
-                "scoring_order": (order := Order(path=embeddings)),
             }
-        ), order
+        )
 
-    def score(self, release=OLD, **kwargs):
-        """Run the pipeline, and return the plan, the intake and the order; None if it ended."""
-        catalog, order = self.catalog(release, **kwargs)
-        pipeline = create_pipeline()
-        SequentialRunner().run(pipeline.only_nodes("plan_scoring"), catalog)
+    def score(self, release=OLD, keep=3, report=True, **kwargs):
+        """Do what `kedro score` does, and return the plan, how it ended and the records."""
+        catalog = self.catalog(release, **kwargs)
+        SequentialRunner().run(create_pipeline().to_outputs("scoring_plan"), catalog)
         plan = catalog.load("scoring_plan")
-        if plan.outcome is not None:  # where the job ends the run
+        if plan.outcome is not None:
             return SimpleNamespace(plan=plan, outcome=plan.outcome, reason=plan.reason, records={})
-        SequentialRunner().run(pipeline.only_nodes("embed_batches", "finish_scoring"), catalog)
-        records = catalog.load("scoring_intake").batches
+        SequentialRunner().run(create_pipeline(), catalog)
+        intake = catalog.load("scoring_intake")
+        put_away(intake, self.to_embed, None, self.root / "quarantine")
+        scored = catalog.load("scoring_result")
+        finish(self.folder, scored.model, complete=scored.complete, keep=keep)
+        if report:
+            catalog.save("scoring_intake", intake.model_copy(update={"reported": True}))
         return SimpleNamespace(
-            plan=plan, records=records, outcome=order.last.outcome, reason=order.last.reason
+            plan=plan, records=intake.batches, outcome=scored.outcome, reason=scored.reason
         )
 
     def found(self):
@@ -131,17 +131,6 @@ class Place:
 
     def times(self):
         return {str(path): path.stat().st_mtime_ns for path in self.folder.rglob("*.parquet")}
-
-
-class Order(BatchEmbeddingsDataset):
-    """It remembers the order."""
-
-    last = None
-
-    def save(self, data):
-        assert isinstance(data, Scored)
-        self.last = data
-        super().save(data)
 
 
 @pytest.fixture
@@ -448,12 +437,11 @@ def test_a_bad_batch_is_put_aside_whole_and_the_others_are_embedded(place, kind)
 
 def test_a_bad_batch_that_no_run_lived_to_tell_of_is_told_of_by_the_next(place):
     stranger(place.to_embed / "bad", "text")
-    assert place.score().outcome == Outcome.BAD_DATA
-    again = place.score()  # nobody confirmed that it was reported
+    assert place.score(report=False).outcome == Outcome.BAD_DATA
+    again = place.score()
     assert (again.outcome, outcomes(again)) == (Outcome.BAD_DATA, {"bad": "bad"})
     assert not (place.folder / "current").exists()
-    stranger(place.to_embed / "bad", "text")
-    assert set(place.score().records) == {"bad (before)", "bad"}
+    assert place.score().outcome == Outcome.NOTHING_NEW
 
 
 def test_readers_go_on_with_the_old_model_while_a_batch_is_written(place, monkeypatch):

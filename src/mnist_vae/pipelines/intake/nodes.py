@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from mnist_vae.data.fingerprints import json_fingerprint, recipe_fingerprints
 from mnist_vae.data.images import ImageSet
 from mnist_vae.data.origin import Measure, measure
-from mnist_vae.jobs.batch_files import Batch
+from mnist_vae.jobs.batches import BatchFolder
 from mnist_vae.jobs.names import file_key, printable
 from mnist_vae.jobs.records import (
     Declined,
@@ -23,9 +23,7 @@ from mnist_vae.jobs.records import (
     Intake,
     Outcome,
     Plan,
-    Withdrawal,
     kept_in_a_row,
-    put_aside_before,
 )
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import (
@@ -43,10 +41,10 @@ logger = logging.getLogger(__name__)
 
 
 def check_batches(
-    incoming_batches: dict[str, Callable[[], Batch]],
+    incoming_batches: dict[str, BatchFolder],
     batches_in_use: Batches,
     withdrawn_batches: Batches,
-    unreported_quarantine: dict[str, Any],
+    earlier_intake: Intake | None,
     train_images: ImageSet,
     validation_images: ImageSet,
     test_images: ImageSet,
@@ -55,7 +53,7 @@ def check_batches(
     split_params: SplitParams,
     retraining_params: RetrainingParams,
     seed: int,
-) -> Iterator[tuple[ImageIds, dict[str, ImageSet], Intake, dict[str, Any]]]:
+) -> Iterator[tuple[ImageIds, dict[str, ImageSet], Intake]]:
     """Part good batches from bad ones, one at a time.
 
     A batch is bad when it cannot be read, holds a constant image, an image of the test split, the
@@ -63,11 +61,10 @@ def check_batches(
     drifted. Images are the same when their bytes are: near-duplicates are not found.
 
     Args:
-        incoming_batches: A function that reads it for each batch that no successful run has used.
+        incoming_batches: All batches that are there.
         batches_in_use: The images of earlier batches.
         withdrawn_batches: The images of those that a person took out of use.
-        unreported_quarantine: Reasons by name of the batches that an earlier run had put in
-            quarantine when it was killed.
+        earlier_intake: What became of the batches of the run before; None before the first one.
         train_images: Those of the archive, the judge's among them.
         validation_images: Alike.
         test_images: Alike.
@@ -83,11 +80,11 @@ def check_batches(
         `validation` by their content; the intake so far; and its reasons if it is bad. An image's
         id never changes, and no id is given twice.
     """
-    records = put_aside_before(unreported_quarantine, incoming_batches)
+    records = earlier_intake.not_reported(incoming_batches) if earlier_intake else {}
     meter = DriftMeter(champion, retraining_params, seed) if champion else None
     known = None
     ids = earlier_image_ids or ImageIds(next_id=FIRST_BATCH_ID)
-    for name, read in sorted(incoming_batches.items()):
+    for name, folder in sorted(incoming_batches.items()):
         if known is None:  # read only when there is something to compare
             known = Known(
                 batches_in_use,
@@ -96,34 +93,28 @@ def check_batches(
                 test_images,
                 earlier_image_ids,
             )
-        batch = read()
+        batch = folder.read()
         key = file_key(name, batch.digest())
         record, accepted = examine(batch, key, known, meter, split_params, retraining_params)
+        record = record.model_copy(update={"signature": folder.signature})
         records[printable(name)] = record
         logger.info("Batch %s: %s.", printable(name), record.outcome)
         if champion and accepted is not None and record.drift and record.drift.drifted:
             loss = measure(champion.load("training_summary.json")["reconstruction"])
             _warn_of_drift(name, key, record.drift, retraining_params, loss)
-        bad = record.model_dump(mode="json", include={"reasons", "drift"})
         ids = ImageIds(next_id=known.next_id)
-        yield (
-            ids,
-            {} if accepted is None else {key: accepted},
-            Intake(batches=records),
-            {name: bad} if record.outcome == "bad" else {},
-        )
-    yield ids, {}, Intake(batches=records), {}
+        yield ids, {} if accepted is None else {key: accepted}, Intake(batches=records)
+    yield ids, {}, Intake(batches=records)
 
 
 def _warn_of_drift(
     name: str, key: str, drift: Drift, params: RetrainingParams, loss: Measure
 ) -> None:
-    withdraw = shlex.quote(f"retraining.withdraw={key}")
     logger.warning(
         "Batch %s has drifted, and is used all the same: expected a distance below %s "
         "(`retraining.drift_effect`) from the images that the model in service was validated on, "
         "received %s, with a mean %s of %.1f%s; look at it, take it out of use with "
-        "`kedro run --pipelines withdrawal --params %s` if it should not be trained on, and set "
+        "`kedro withdraw %s` if it should not be trained on, and set "
         "`retraining.drift_blocks` if such batches should go to quarantine.",
         printable(name),
         params.drift_effect,
@@ -131,38 +122,8 @@ def _warn_of_drift(
         loss.name,
         drift.negative_elbo,
         f" {loss.unit} an image" if loss.unit else " an image",
-        withdraw,
+        shlex.quote(key),
     )
-
-
-def withdraw_batches(
-    batches_in_use: Batches, withdrawn_batches: Batches, retraining_params: RetrainingParams
-) -> tuple[list[str], Withdrawal]:
-    """Return the batches to take out of use, and the record of it.
-
-    Args:
-        batches_in_use: By `<name>.<digest>`.
-        withdrawn_batches: Those that left before; to name one of them again is no error.
-        retraining_params: `withdraw` has the names, with or without the digest.
-
-    Raises:
-        ValueError: No batch was named, or one that is not in use.
-    """
-    names = retraining_params.withdraw
-    known = sorted({*batches_in_use, *withdrawn_batches})
-    found = {
-        name: [key for key in known if name in (key, key.rpartition(".")[0])] for name in names
-    }
-    missing = [name for name, keys in found.items() if not keys]
-    if missing or not names:
-        raise ValueError(
-            "There is nothing to withdraw: expected `--params retraining.withdraw=NAME` with a "
-            f"batch in use ({', '.join(sorted(batches_in_use)) or 'there is none'}), received "
-            f"{', '.join(missing) or 'no name'}; name one of them."
-        )
-    keys = sorted({key for keys in found.values() for key in keys})
-    reason = f"{', '.join(keys)} will not be trained on any more"
-    return keys, Withdrawal(batches=tuple(keys), reason=reason)
 
 
 def plan_retraining(
@@ -274,8 +235,7 @@ def _whose(earlier: list[Declined]) -> str:
     if taken_out:
         return (
             f"those of the release {taken_out[-1]}, which a person took out of service (to put it "
-            "back: `kedro run --pipelines rollback --params retraining.roll_back_to="
-            f"{taken_out[-1]}`)"
+            f"back: `kedro roll-back {taken_out[-1]}`)"
         )
     return "those of a candidate declined" if earlier else "those in service"
 

@@ -8,7 +8,7 @@ from mnist_vae.pipelines.intake import candidate, nodes
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline from incoming batches and the archive to what a candidate is made of."""
+    """Return the pipeline from incoming batches and the archive to a plan."""
     return Pipeline(
         [
             Node(
@@ -17,7 +17,7 @@ def create_pipeline() -> Pipeline:
                     "incoming_batches",
                     "earlier_batches",
                     "withdrawn_batches",
-                    "unreported_quarantine",
+                    "earlier_batch_intake",
                     "archive_train_images",
                     "archive_validation_images",
                     "archive_test_images",
@@ -27,9 +27,9 @@ def create_pipeline() -> Pipeline:
                     "params:retraining",
                     "params:seed",
                 ],
-                # In this order: no batch is saved before its ids are counted as given, and what
-                # goes to quarantine is in the intake of this run.
-                outputs=["image_ids", "batches_in_use", "batch_intake", "quarantine"],
+                # In this order: no batch is saved before its ids are counted as given, and none is
+                # said to be accepted before it is saved.
+                outputs=["image_ids", "batches_in_use", "batch_intake"],
                 name="check_batches",
             ),
             Node(
@@ -57,6 +57,14 @@ def create_pipeline() -> Pipeline:
                 outputs="retraining_plan",
                 name="plan_retraining",
             ),
+        ]
+    )
+
+
+def create_candidate_pipeline() -> Pipeline:
+    """Return the pipeline from the plan to the images and networks of a candidate."""
+    return Pipeline(
+        [
             Node(
                 candidate.extend_splits,
                 inputs=[
@@ -93,14 +101,3 @@ def create_pipeline() -> Pipeline:
             ),
         ]
     )
-
-
-def create_withdrawal_pipeline() -> Pipeline:
-    """Return the pipeline that takes batches out of use."""
-    node = Node(
-        nodes.withdraw_batches,
-        inputs=["batches_in_use", "earlier_withdrawn_batches", "params:retraining"],
-        outputs=["withdrawn_batches", "withdrawal"],
-        name="withdraw_batches",
-    )
-    return Pipeline([node])

@@ -1,5 +1,5 @@
-"""Which model is in service: judge, report, promote or decline, roll back."""
+"""Whether a candidate is better than the model in service, and the report on it."""
 
-from mnist_vae.pipelines.promotion.pipeline import create_pipeline, create_rollback_pipeline
+from mnist_vae.pipelines.promotion.pipeline import create_pipeline
 
-__all__ = ["create_pipeline", "create_rollback_pipeline"]
+__all__ = ["create_pipeline"]

@@ -21,20 +21,15 @@ from mnist_vae.data.origin import measure
 from mnist_vae.encoding.scores import Scores, score
 from mnist_vae.jobs.records import (
     Decision,
-    Decline,
     Declined,
     Figures,
     Intake,
-    Order,
     Outcome,
     Plan,
-    Promote,
-    RollBack,
     kept_in_a_row,
 )
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import (
-    PREVIOUS,
     EmbeddingParams,
     EvaluationParams,
     ModelParams,
@@ -52,7 +47,6 @@ from mnist_vae.report.page import render
 
 logger = logging.getLogger(__name__)
 
-_ROLL_BACK_TO = "--params retraining.roll_back_to="
 _NEXT_SEED = 1000  # between two trainings of a candidate: each layer takes a seed of its own
 
 
@@ -118,7 +112,7 @@ def judge_candidate(
         raise ValueError(
             "The candidate is not the one that was planned, as it is where a part of the pipeline "
             f"is run: expected data of the plan {retraining_plan.fingerprint}, received those of "
-            f"{data_manifest['fingerprint']}; run `kedro run --pipelines retraining`."
+            f"{data_manifest['fingerprint']}; run `kedro retrain`."
         )
 
     def look(encoder: KerasModel, decoder: KerasModel, refine_steps: int) -> Scores:
@@ -225,8 +219,8 @@ def _decide(
     if with_batches and outcome is Outcome.STALLED:
         reason += (
             "; it is not the first candidate in a row that was kept out with the drifted batches "
-            f"{', '.join(with_batches)}: look at them, and withdraw them with `kedro run "
-            "--pipelines withdrawal --params retraining.withdraw=NAME` if they should not be used"
+            f"{', '.join(with_batches)}: look at them, and withdraw them with `kedro "
+            "withdraw NAME` if they should not be used"
         )
     logger.info(
         "Candidate %s: %s, as %s. %s",
@@ -304,110 +298,3 @@ def write_report(
             seed,
         )
     )
-
-
-def finalise(
-    retraining_decision: Decision,
-    retraining_plan: Plan,
-    run_manifest: dict[str, Any],
-    champion: Release | None,
-    batches_in_use: Batches,
-    retraining_params: RetrainingParams,
-    *_files: Any,
-) -> Order:
-    """Return the order that the decision leads to, now that all files of the release are saved.
-
-    A person may have put another release in service while the candidate was trained, or withdrawn a
-    batch of it: then it is not promoted, and the next run tries again.
-
-    Args:
-        retraining_decision: Whether it is better.
-        retraining_plan: What it was trained with.
-        run_manifest: What it was trained on.
-        champion: The model that is in service now.
-        batches_in_use: Those that are in use now.
-        retraining_params: How many releases stay on disk.
-    """
-    decision = retraining_decision
-    facts = {
-        "git_commit": run_manifest["git_commit"],
-        "judge_images": decision.judge_digest,
-        "batches": sorted(run_manifest["data"]["batches"]),
-        "parts": retraining_plan.parts,
-        **decision.model_dump(
-            mode="json", include={"candidate", "champion", "gain", "gain_interval", "gains"}
-        ),
-    }
-    common: dict[str, Any] = {
-        "model_version": decision.model_version,
-        "fingerprint": decision.fingerprint,
-        "keep": retraining_params.keep_releases,
-        "facts": facts,
-    }
-    if meanwhile := _changed_meanwhile(decision, facts["batches"], champion, batches_in_use):
-        return Decline(reason=meanwhile, judged=False, **common)
-    common["reason"] = decision.reason
-    if decision.outcome is Outcome.PROMOTED:
-        return Promote(beside=decision.previous, **common)
-    return Decline(outcome=decision.outcome, gate=decision.gate, drifted=decision.drifted, **common)
-
-
-def _changed_meanwhile(
-    decision: Decision, batches: list[str], champion: Release | None, batches_in_use: Batches
-) -> str | None:
-    """Return why a candidate cannot go in service any more, whatever the decision was."""
-    in_service = champion.name if champion else None
-    if in_service != decision.previous:
-        return (
-            f"it was judged beside {decision.previous or 'no release'}, and meanwhile "
-            f"{in_service or 'none'} is in service; the next run judges anew"
-        )
-    if withdrawn := sorted(set(batches) - set(batches_in_use)):
-        return (
-            f"it was trained on {', '.join(withdrawn)}, withdrawn meanwhile; the next run trains "
-            "without"
-        )
-    return None
-
-
-def roll_back(
-    champion: Release | None,
-    previous_release: Release | None,
-    release_names: list[str],
-    retraining_params: RetrainingParams,
-) -> RollBack:
-    """Return the order to put the release before `champion`, or the one named, back in service.
-
-    Args:
-        champion: The release in service. To name it is no error, so that a run that was killed
-            may be run again.
-        previous_release: The one that it took the place of, or one before that.
-        release_names: All that are on disk, newest first.
-        retraining_params: `roll_back_to` says which.
-
-    Raises:
-        ValueError: There is no release of that name, or no whole one before the champion.
-    """
-    in_service = champion.name if champion else None
-    others = ", ".join(name for name in release_names if name != in_service)
-    to = retraining_params.roll_back_to
-    if to == PREVIOUS:
-        if champion is None or previous_release is None:
-            received = "no release" if champion is None else f"{champion.name} alone"
-            named = f"name another one, `{_ROLL_BACK_TO}NAME` ({others}), or " if others else ""
-            raise ValueError(
-                "There is no release to go back to: expected a whole one before that in service, "
-                f"received {received}; {named}run `kedro run --pipelines retraining` to train "
-                "another."
-            )
-        to = previous_release.name
-    elif to not in release_names:
-        raise ValueError(
-            f"There is no release of that name to go back to: expected "
-            f"`{_ROLL_BACK_TO}NAME` with the whole name of one of {others or 'none'}, or of the "
-            f"one in service, {in_service or 'none'}, received {to or 'no name'}; correct the name."
-        )
-    if to == in_service:
-        return RollBack(to=to, reason=f"{to} is in service already, and stays")
-    instead = f"instead of {in_service}" if in_service else "where there was none"
-    return RollBack(to=to, reason=f"{to} is in service again, {instead}")

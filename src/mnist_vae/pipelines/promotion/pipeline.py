@@ -1,4 +1,4 @@
-"""Wiring: a trained candidate to a decision, and the decision to the model in service."""
+"""Wiring: a trained candidate to a decision, and the report on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mnist_vae.pipelines.promotion import nodes
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline from a candidate to the model in service."""
+    """Return the pipeline from a candidate and the model in service to a decision."""
     return Pipeline(
         [
             Node(
@@ -64,41 +64,5 @@ def create_pipeline() -> Pipeline:
                 outputs="retraining_report",
                 name="write_report",
             ),
-            # The batches count as used only now, and every file of the release is there: the last
-            # inputs are those that no other node waits for.
-            Node(
-                nodes.finalise,
-                inputs=[
-                    "retraining_decision",
-                    "retraining_plan",
-                    "candidate_run_manifest",
-                    "champion",
-                    "batches_in_use",
-                    "params:retraining",
-                    "retraining_report",
-                    "candidate_model_card",
-                    "candidate_test_images",
-                    "candidate_anomaly_calibration",
-                    "candidate_inference_encoder",
-                    "candidate_encoder_onnx",
-                    "candidate_decoder_onnx",
-                    "candidate_learning_curves",
-                    "candidate_latent_scatter",
-                ],
-                outputs="release_order",
-                confirms="incoming_batches",
-                name="finalise",
-            ),
         ]
     )
-
-
-def create_rollback_pipeline() -> Pipeline:
-    """Return the pipeline that puts the release before, or one named, back in service."""
-    node = Node(
-        nodes.roll_back,
-        inputs=["champion", "previous_release", "release_names", "params:retraining"],
-        outputs="release_order",
-        name="roll_back",
-    )
-    return Pipeline([node])

@@ -1,5 +1,8 @@
-"""An unattended retraining: take in, train a candidate, judge it, put it in service or not."""
+"""An unattended retraining: what comes before its decision, from the stages of the default run."""
 
-from mnist_vae.pipelines.retraining.pipeline import create_pipeline
+from mnist_vae.pipelines.retraining.pipeline import (
+    create_candidate_pipeline,
+    create_intake_pipeline,
+)
 
-__all__ = ["create_pipeline"]
+__all__ = ["create_candidate_pipeline", "create_intake_pipeline"]

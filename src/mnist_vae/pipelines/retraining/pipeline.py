@@ -1,33 +1,40 @@
-"""Composition: intake, the default run's pipelines under other names, promotion."""
+"""Composition: the stages of the default run under the names of an archive and of a candidate."""
 
 from __future__ import annotations
 
 from kedro.pipeline import Pipeline
 
-from mnist_vae.pipelines import intake, promotion
+from mnist_vae.pipelines import intake
 
 
-def create_pipeline(data: Pipeline, model: Pipeline, embedding: Pipeline) -> Pipeline:
-    """Return the pipeline from raw images and new batches to the model in service.
+def create_intake_pipeline(data: Pipeline) -> Pipeline:
+    """Return the pipeline from raw images and new batches to a plan.
 
     Args:
         data: Raw images to splits; its outputs are called `archive_...` here.
+    """
+    stage = Pipeline(
+        intake.create_pipeline(), namespace="intake", prefix_datasets_with_namespace=False
+    )
+    return _named(data, "archive", raw_images="raw_images") + stage
+
+
+def create_candidate_pipeline(model: Pipeline, embedding: Pipeline) -> Pipeline:
+    """Return the pipeline from a plan to all files of a candidate but the decision.
+
+    Args:
         model: Splits to a trained, evaluated and calibrated model with pictures; its outputs are
             called `candidate_...` here.
-        embedding: Splits to embeddings, alike; here the judge's images are among them.
+        embedding: Splits to embeddings, likewise; here the judge's images are among them.
     """
     return (
-        _named(data, "archive", raw_images="raw_images")
-        + Pipeline(
-            intake.create_pipeline(), namespace="intake", prefix_datasets_with_namespace=False
+        Pipeline(
+            intake.create_candidate_pipeline(),
+            namespace="candidate",
+            prefix_datasets_with_namespace=False,
         )
         + _named(model, "candidate", test_images="archive_test_images")
         + _named(embedding, "candidate", test_images="held_out_images")
-        + Pipeline(
-            promotion.create_pipeline(),
-            namespace="promotion",
-            prefix_datasets_with_namespace=False,
-        )
     )
 
 

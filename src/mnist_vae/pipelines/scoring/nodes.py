@@ -23,7 +23,8 @@ from mnist_vae.encoding.anomalies import Calibration
 from mnist_vae.encoding.embeddings import embed_on, encoding_of, new_image_set, refine_steps_of
 from mnist_vae.encoding.engines import running
 from mnist_vae.jobs.batch_embeddings import BATCH, SIGNATURE, BatchEmbeddings
-from mnist_vae.jobs.batches import Batch, BatchFolder
+from mnist_vae.jobs.batch_files import Batch
+from mnist_vae.jobs.batches import BatchFolder
 from mnist_vae.jobs.names import file_name, printable
 from mnist_vae.jobs.records import (
     BatchRecord,
@@ -31,9 +32,8 @@ from mnist_vae.jobs.records import (
     Outcome,
     Scored,
     ScoringPlan,
-    put_aside_before,
 )
-from mnist_vae.params import EmbeddingParams, ScoringParams
+from mnist_vae.params import EmbeddingParams
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 def plan_scoring(
     batches_to_embed: dict[str, BatchFolder],
     earlier_batch_embeddings: BatchEmbeddings,
-    unreported_quarantine: dict[str, Any],
+    earlier_intake: Intake | None,
     training_summary: dict[str, Any],
     scoring_calibration: Calibration | None,
     embedding_params: EmbeddingParams,
@@ -53,7 +53,7 @@ def plan_scoring(
     Args:
         batches_to_embed: All batches that are there.
         earlier_batch_embeddings: What is embedded already.
-        unreported_quarantine: Bad batches that no run has told of yet.
+        earlier_intake: What became of the batches of the run before; None before the first one.
         training_summary: Names the model, and its `release` if it is one.
         scoring_calibration: The threshold of anomalies, if there is one.
         embedding_params: How embeddings are refined, where the model is no release.
@@ -67,7 +67,7 @@ def plan_scoring(
     sign = _signer(calibration, refine_steps_of(training_summary, embedding_params))
     new = _not_done(batches_to_embed, done, sign)
     shown = not done or earlier_batch_embeddings.current == model
-    rest = not new and not unreported_quarantine and shown
+    rest = not new and not _not_reported(earlier_intake, batches_to_embed) and shown
     if rest:
         reason = f"{model} has embedded all {len(batches_to_embed)} batches that are there"
     else:
@@ -86,14 +86,14 @@ def embed_batches(
     scoring_plan: ScoringPlan,
     batches_to_embed: dict[str, BatchFolder],
     earlier_batch_embeddings: BatchEmbeddings,
-    unreported_quarantine: dict[str, Any],
+    earlier_intake: Intake | None,
     encoder: KerasModel,
     decoder: KerasModel,
     training_summary: dict[str, Any],
     scoring_calibration: Calibration | None,
     embedding_params: EmbeddingParams,
     seed: int,
-) -> Iterator[tuple[dict[str, pa.RecordBatchReader], Intake, dict[str, Any]]]:
+) -> Iterator[tuple[dict[str, pa.RecordBatchReader], Intake]]:
     """Embed the batches that the model has not embedded yet, one at a time.
 
     A batch is bad when it cannot be read. Its images are numbered from 0.
@@ -102,8 +102,7 @@ def embed_batches(
         scoring_plan: The folder of the model.
         batches_to_embed: All batches that are there.
         earlier_batch_embeddings: What is embedded already.
-        unreported_quarantine: Reasons by name of the batches that an earlier run had put in
-            quarantine when it was killed.
+        earlier_intake: As for `plan_scoring`.
         encoder: The trained encoder.
         decoder: The trained decoder.
         training_summary: Names the model, and its reconstruction term.
@@ -115,7 +114,7 @@ def embed_batches(
         Once a batch, so that one at a time is in memory, and once at the end: its embeddings, as a
         stream by `<model>/<batch>`, in the columns of `embed_new_images` and `label`, null where
         an image has none, and, where the model has a calibration, `anomaly_score` (float32) and
-        `is_anomaly` (bool); the intake so far; and its reasons if it is bad.
+        `is_anomaly` (bool); and the intake so far.
 
     Raises:
         ValueError: Models and summary do not belong together.
@@ -125,10 +124,10 @@ def embed_batches(
     calibration = _calibration_of(training_summary, scoring_calibration)
     sign = _signer(calibration, refine_steps_of(training_summary, embedding_params))
     new = _not_done(batches_to_embed, earlier_batch_embeddings.done(scoring_plan.model), sign)
-    records = put_aside_before(unreported_quarantine, new)
+    records = _not_reported(earlier_intake, batches_to_embed)
     how = encoding_of(training_summary, embedding_params, seed, calibration)
     if not new:
-        yield {}, Intake(batches=records), {}
+        yield {}, Intake(batches=records)
         return
     with running(embedding_params, encoder, decoder, how) as engine:
         for name, folder in new.items():
@@ -151,18 +150,17 @@ def embed_batches(
                     record = record.model_copy(update={"anomalous_images": anomalous})
                 streams[f"{scoring_plan.model}/{file_name(name)}"] = rows.to_reader()
                 images = rows = None  # the stream has the rows, until they have been written
+            record = record.model_copy(update={"signature": folder.signature})
             records[printable(name)] = record
             logger.info("Batch %s: %s.", printable(name), record.outcome)
-            bad = {name: {"reasons": list(record.reasons)}} if record.outcome == "bad" else {}
-            yield streams, Intake(batches=records), bad
-    yield {}, Intake(batches=records), {}
+            yield streams, Intake(batches=records)
+    yield {}, Intake(batches=records)
 
 
 def finish_scoring(
     scoring_plan: ScoringPlan,
     scoring_intake: Intake,
     earlier_batch_embeddings: BatchEmbeddings,
-    scoring_params: ScoringParams,
 ) -> Scored:
     """Return how the run ended, and whether readers find the embeddings of this model from now on.
 
@@ -172,7 +170,6 @@ def finish_scoring(
         scoring_plan: The folder of the model.
         scoring_intake: What became of the batches of this run.
         earlier_batch_embeddings: Those that readers find now.
-        scoring_params: How many models' embeddings stay on disk.
     """
     model, shown = scoring_plan.model, earlier_batch_embeddings.current
     of = {
@@ -203,9 +200,16 @@ def finish_scoring(
         outcome=outcome,
         reason="; ".join(said),
         model=model,
+        release=scoring_plan.release,
+        model_version=scoring_plan.model_version,
         complete=complete,
-        keep=scoring_params.keep,
     )
+
+
+def _not_reported(
+    earlier: Intake | None, batches: dict[str, BatchFolder]
+) -> dict[str, BatchRecord]:
+    return earlier.not_reported(batches) if earlier else {}
 
 
 def _calibration_of(

@@ -1,4 +1,4 @@
-"""Wiring: batches and the model in use to embeddings, and to the link that readers follow."""
+"""Wiring: batches and the model in use to embeddings."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -14,7 +14,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "batches_to_embed",
                     "earlier_batch_embeddings",
-                    "unreported_to_embed_quarantine",
+                    "earlier_scoring_intake",
                     "training_summary",
                     "scoring_calibration",
                     "params:embedding",
@@ -28,7 +28,7 @@ def create_pipeline() -> Pipeline:
                     "scoring_plan",
                     "batches_to_embed",
                     "earlier_batch_embeddings",
-                    "unreported_to_embed_quarantine",
+                    "earlier_scoring_intake",
                     "encoder",
                     "decoder",
                     "training_summary",
@@ -36,8 +36,8 @@ def create_pipeline() -> Pipeline:
                     "params:embedding",
                     "params:seed",
                 ],
-                # The embeddings first: what the intake tells is on the disk.
-                outputs=["batch_embeddings", "scoring_intake", "to_embed_quarantine"],
+                # The embeddings first: what the intake has is on the disk.
+                outputs=["batch_embeddings", "scoring_intake"],
                 name="embed_batches",
             ),
             Node(
@@ -46,9 +46,8 @@ def create_pipeline() -> Pipeline:
                     "scoring_plan",
                     "scoring_intake",
                     "earlier_batch_embeddings",
-                    "params:scoring",
                 ],
-                outputs="scoring_order",
+                outputs="scoring_result",
                 name="finish_scoring",
             ),
         ]

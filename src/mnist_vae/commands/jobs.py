@@ -1,0 +1,229 @@
+"""The commands of the jobs: `kedro retrain`, `score`, `roll-back` and `withdraw`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+
+from mnist_vae import config, failures
+from mnist_vae.commands.run import Ending, Job, JobRun
+from mnist_vae.jobs import batch_embeddings, batches, releases
+from mnist_vae.jobs.names import printable
+from mnist_vae.jobs.records import Decision, Outcome, Plan
+from mnist_vae.jobs.release_files import champion
+
+logger = logging.getLogger(__name__)
+
+RETRAIN = Job(
+    command="retrain",
+    name="retraining",
+    lock="06_models/retraining.lock",
+    intake="batch_intake",
+    folders=("incoming", "taken", "quarantine"),
+)
+# What a person does in a hurry waits for no training.
+ROLL_BACK = Job(command="roll-back", name="retraining", lock="06_models/rollback.lock")
+WITHDRAW = Job(command="withdraw", name="retraining", lock="06_models/rollback.lock")
+SCORE = Job(
+    command="score",
+    name="scoring",
+    lock="07_model_output/scoring.lock",
+    intake="scoring_intake",
+    folders=("to_embed", None, "to_embed_quarantine"),
+    line={
+        "release": None,
+        "model_version": None,
+        "batches": {},
+        "images": 0,
+        "anomalous_images": None,
+    },
+)
+
+# Of a decision, what the last line has.
+_FIGURES = {"gain", "gain_interval", "gains", "candidate", "champion", "model_version"}
+
+
+def _merged(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
+    """Return what all `--params` give together, as Kedro reads one."""
+    (params,) = (each for each in kedro_run.params if each.name == "params")
+    assert params.callback is not None  # noqa: S101 - `kedro run` has one
+    return params.callback(context, option, ",".join(texts))
+
+
+def _job_command(name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Return a decorator that makes a command of a function, with the options of all jobs."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        for option in (
+            click.option(
+                "--conf-source", help="Folder or archive of the configuration.", metavar="PATH"
+            ),
+            click.option(
+                "--params",
+                multiple=True,
+                callback=_merged,
+                metavar="KEY=VALUE,...",
+                help="Parameters for this run alone.",
+            ),
+            click.option("--env", "-e", envvar="KEDRO_ENV", help="Kedro's environment."),
+        ):
+            function = option(function)
+        return click.command(name, cls=failures.Command)(function)
+
+    return decorate
+
+
+def _execute(job: Job, work: Callable[[JobRun], Ending], options: dict[str, Any]) -> None:
+    """Do the work, and end with the exit code of its outcome."""
+    options["env"] = config.enter(options["conf_source"], options["env"])
+    run = JobRun(job, config.project_folder(), **options)
+    raise click.exceptions.Exit(run.execute(work).exit_code)
+
+
+@_job_command("retrain")
+def retrain(**options: Any) -> None:
+    """Train a candidate on what is new, and put it in service if it is better.
+
+    Batches arrive in data/01_raw/incoming. Without anything new it ends in seconds.
+    """
+    _execute(RETRAIN, _retrain, options)
+
+
+@_job_command("roll-back")
+@click.argument("release", default=releases.PREVIOUS)
+def roll_back(release: str, **options: Any) -> None:
+    """Put RELEASE back in service: its whole name, or by default the one before.
+
+    It waits for no training, and works on a full disk.
+    """
+    _execute(ROLL_BACK, partial(_roll_back, to=release), options)
+
+
+@_job_command("withdraw")
+@click.argument("batch", nargs=-1, required=True)
+def withdraw(batch: tuple[str, ...], **options: Any) -> None:
+    """Take each BATCH out of use; the next retraining trains without it."""
+    _execute(WITHDRAW, partial(_withdraw, names=batch), options)
+
+
+@_job_command("score")
+def score(**options: Any) -> None:
+    """Embed the batches in data/01_raw/to_embed with the model in use, each once."""
+    _execute(SCORE, _score, options)
+
+
+def _retrain(run: JobRun) -> Ending:
+    models = run.data / "06_models"
+    _repair(run)
+    if adopted := releases.adopt(models):
+        logger.warning("%s is in service: its promotion was killed half way.", adopted)
+        run.line["adopted"] = adopted
+    run.run("intake")
+    run.put_batches_away()
+    plan: Plan = run.load("retraining_plan")
+    run.line["fingerprint"] = plan.fingerprint
+    if plan.outcome is not None:
+        return plan.outcome, plan.reason
+    run.run("candidate", "promotion")
+    return _decide(run, models, plan, run.load("retraining_decision"))
+
+
+def _decide(run: JobRun, models: Path, plan: Plan, decision: Decision) -> Ending:
+    """Promote or decline the candidate, all of whose files have been saved."""
+    figures = decision.model_dump(mode="json", include=_FIGURES)
+    if beside := figures.pop("champion"):
+        figures["beside"] = beside
+    run.line |= figures
+    run.note_drift(decision.effects())
+    manifest = run.load("candidate_run_manifest")
+    facts = {
+        "git_commit": manifest["git_commit"],
+        "judge_images": decision.judge_digest,
+        "batches": sorted(manifest["data"]["batches"]),
+        "parts": plan.parts,
+        **decision.model_dump(
+            mode="json", include={"candidate", "champion", "gain", "gain_interval", "gains"}
+        ),
+    }
+    candidate = releases.Candidate(decision.model_version, decision.fingerprint, facts)
+    keep = run.parameters.retraining.keep_releases
+    in_use = set(run.load("batches_in_use"))
+    if meanwhile := _changed_meanwhile(decision, facts["batches"], models, in_use):
+        releases.decline(models, candidate, keep, judged=False)
+        return Outcome.KEPT, meanwhile
+    if decision.outcome is Outcome.PROMOTED:
+        releases.promote(models, candidate, decision.previous, keep)
+    else:
+        releases.decline(models, candidate, keep, gate=decision.gate, drifted=decision.drifted)
+    return decision.outcome, decision.reason
+
+
+def _changed_meanwhile(
+    decision: Decision, batches: list[str], models: Path, in_use: set[str]
+) -> str | None:
+    """Return why a candidate cannot go in service any more, whatever the decision was.
+
+    A person may have rolled back, or withdrawn a batch, while it was trained.
+    """
+    release = champion(models)
+    in_service = release.name if release else None
+    if in_service != decision.previous:
+        return (
+            f"it was compared with {decision.previous or 'no release'}, and meanwhile "
+            f"{in_service or 'none'} is in service; the next run judges anew"
+        )
+    if withdrawn := sorted(set(batches) - in_use):
+        return (
+            f"it was trained on {', '.join(withdrawn)}, withdrawn meanwhile; the next run trains "
+            "without"
+        )
+    return None
+
+
+def _roll_back(run: JobRun, to: str) -> Ending:
+    repaired = _repair(run)
+    # What was asked for is done, unless a release was named: once more would be too far.
+    if repaired is not None and to == releases.PREVIOUS:
+        back = repaired.in_service is not None
+        return Outcome.ROLLED_BACK if back else Outcome.FAILED, repaired.sentence
+    return Outcome.ROLLED_BACK, releases.roll_back(run.data / "06_models", to)
+
+
+def _withdraw(run: JobRun, names: tuple[str, ...]) -> Ending:
+    _repair(run)
+    keys = batches.withdraw(run.data / "02_intermediate", names)
+    return Outcome.WITHDRAWN, f"{', '.join(keys)} will not be trained on any more"
+
+
+def _repair(run: JobRun) -> Any:
+    """Replace a damaged release in service, and return what was done, or None."""
+    repaired = releases.repair(run.data / "06_models")
+    if repaired is not None:
+        logger.error("%s", repaired.sentence)
+        run.line["repaired"] = printable(repaired.sentence)
+    return repaired
+
+
+def _score(run: JobRun) -> Ending:
+    run.run("scoring", to_outputs=["scoring_plan"])  # before any model is loaded
+    plan = run.load("scoring_plan")
+    run.line |= {"release": plan.release, "model_version": plan.model_version}
+    if plan.outcome is not None:
+        return plan.outcome, plan.reason
+    run.run("scoring")  # with a plan of its own, as another release may be in service by now
+    run.put_batches_away()
+    scored = run.load("scoring_result")
+    run.line |= {"release": scored.release, "model_version": scored.model_version}
+    batch_embeddings.finish(
+        run.data / "07_model_output/batch_embeddings",
+        scored.model,
+        complete=scored.complete,
+        keep=run.parameters.scoring.keep,
+    )
+    return scored.outcome, scored.reason

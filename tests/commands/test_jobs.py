@@ -1,0 +1,206 @@
+"""The commands of the jobs: what a person types, and what a decision leads to."""
+
+import contextlib
+import json
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+from kedro.framework.startup import bootstrap_project
+
+from mnist_vae.cli import cli
+from mnist_vae.commands import jobs as commands
+from mnist_vae.jobs import releases
+from mnist_vae.jobs.declined import read_declined
+from mnist_vae.jobs.records import Decision, Figures, Outcome, Plan
+from mnist_vae.jobs.release_files import champion
+from tests.jobs.test_releases import damage, make, promote
+
+PLAN = Plan(fingerprint="f", parts={"code": "c"}, gate="g", outcome=None, reason="data are new")
+
+
+def decision(outcome, **more):
+    return Decision(
+        outcome=outcome,
+        reason="so it is",
+        checks=(),
+        candidate=Figures(negative_elbo=1.0, active_units=2),
+        judge_images=20,
+        judge_digest="d",
+        model_version="new",
+        fingerprint="f",
+        gate="g",
+        drifted=("a.0",),
+        drift_effects=(0.5,),
+        **more,
+    )
+
+
+class Run:
+    """What a decision needs of the run of a job."""
+
+    def __init__(self, data, in_use=("a.0", "b.1")):
+        self.data, self.line, self.drifted = data, {}, {}
+        self.parameters = SimpleNamespace(retraining=SimpleNamespace(keep_releases=3))
+        manifest = {"git_commit": "abc", "data": {"batches": {"b.1": 2, "a.0": 1}}}
+        self.entries = {"candidate_run_manifest": manifest, "batches_in_use": dict.fromkeys(in_use)}
+
+    def load(self, name):
+        return self.entries[name]
+
+    def note_drift(self, effects):
+        self.drifted |= effects
+
+
+@pytest.fixture
+def models(tmp_path):
+    folder = tmp_path / "06_models"
+    folder.mkdir()
+    return folder
+
+
+def decide(models, decision, **more):
+    make(models, "new")
+    run = Run(models.parent, **more)
+    return commands._decide(run, models, PLAN, decision), run
+
+
+def test_a_better_candidate_is_promoted_and_its_release_has_the_facts(models):
+    ending, run = decide(models, decision(Outcome.PROMOTED))
+    assert ending == (Outcome.PROMOTED, "so it is")
+    manifest = champion(models).manifest
+    assert (manifest["judge_images"], manifest["git_commit"]) == ("d", "abc")
+    assert manifest["batches"] == ["a.0", "b.1"]
+    assert manifest["parts"] == {"code": "c"}
+    assert run.line["candidate"]["negative_elbo"] == 1.0
+    assert run.drifted == {"a": 0.5}
+
+
+@pytest.mark.parametrize("outcome", [Outcome.KEPT, Outcome.STALLED, Outcome.FAILED])
+def test_another_one_is_declined_with_its_rules_and_drifted_batches(models, outcome):
+    assert decide(models, decision(outcome))[0] == (outcome, "so it is")
+    assert champion(models) is None
+    (entry,) = read_declined(models)
+    assert (entry.gate, entry.drifted) == ("g", ("a.0",))
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PROMOTED, Outcome.KEPT])
+def test_a_candidate_compared_with_another_release_than_that_in_service_is_not_promoted(
+    models, outcome
+):
+    promote(models, "old")
+    (ended, reason), _ = decide(models, decision(outcome))
+    assert ended is Outcome.KEPT
+    assert "compared with no release, and meanwhile 000001-old is in service" in reason
+    assert champion(models).name == "000001-old"
+    assert read_declined(models) == [], "the next run tries again"
+
+
+def test_a_candidate_trained_on_a_batch_that_was_withdrawn_meanwhile_is_not_promoted(models):
+    (ended, reason), _ = decide(models, decision(Outcome.PROMOTED), in_use=["a.0"])
+    assert ended is Outcome.KEPT
+    assert "trained on b.1, withdrawn meanwhile" in reason
+    assert champion(models) is None
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    from tests.projects import copy_project
+
+    return copy_project(tmp_path_factory.mktemp("commands") / "project")
+
+
+@pytest.fixture
+def kedro(copy, tmp_path):
+    """A function that types a command with data of its own, and returns what came of it."""
+    bootstrap_project(copy)
+
+    def run(*words):
+        with contextlib.chdir(copy):
+            data = f"--params=data_folder={tmp_path}"
+            words = [words[0], "--env=test", data, *words[1:]]
+            return CliRunner().invoke(cli, words, catch_exceptions=False)
+
+    return run
+
+
+def line_of(result):
+    line = json.loads(result.stdout.splitlines()[-1])
+    assert line["exit_code"] == result.exit_code
+    return line
+
+
+def test_a_rollback_goes_to_the_release_before_or_to_the_one_that_was_named(kedro, models):
+    promote(models, "a", "b")
+    line = line_of(kedro("roll-back"))
+    assert (line["outcome"], line["champion"]) == ("rolled_back", "a")
+    line = line_of(kedro("roll-back", "000002-b"))
+    assert (line["outcome"], line["champion"]) == ("rolled_back", "b")
+    line = line_of(kedro("roll-back", "2"))
+    assert (line["outcome"], line["champion"]) == ("failed", "b")
+    assert "one of 000001-a, or of the one in service, 000002-b, received 2" in line["reason"]
+
+
+def test_a_rollback_from_a_damaged_release_is_done_when_it_is_repaired(kedro, models):
+    promote(models, "a", "b", "c")
+    damage(models)
+    line = line_of(kedro("roll-back"))
+    assert (line["outcome"], line["champion"]) == ("rolled_back", "b")
+    assert line["reason"] == line["repaired"]
+    damage(models)
+    line = line_of(kedro("roll-back", "000001-a"))
+    assert (line["outcome"], line["champion"]) == ("rolled_back", "a")
+    assert "000001-a is in service instead" in line["repaired"]
+    damage(models)
+    line = line_of(kedro("roll-back"))
+    assert (line["outcome"], line["champion"]) == ("failed", None)
+
+
+def test_a_champion_that_is_a_folder_ends_a_job_before_any_work(kedro, models):
+    (models / "champion").mkdir()
+    for words in (["retrain"], ["roll-back"], ["withdraw", "monday"]):
+        line = line_of(kedro(*words))
+        assert line["outcome"] == "failed"
+        assert "ln -s" in line["reason"]
+
+
+def test_a_promotion_that_was_killed_is_completed_by_a_retraining_alone(models, monkeypatch):
+    monkeypatch.setattr(releases, "adopt", lambda _: "000002-b")
+    run = Run(models.parent)
+    run.run = run.put_batches_away = lambda *_: None
+    run.entries["retraining_plan"] = PLAN.model_copy(update={"outcome": Outcome.NOTHING_NEW})
+    assert commands._retrain(run)[0] is Outcome.NOTHING_NEW
+    assert run.line["adopted"] == "000002-b"
+
+
+def test_a_batch_is_withdrawn_by_its_name(kedro, tmp_path):
+    (tmp_path / "02_intermediate/batches").mkdir(parents=True)
+    (tmp_path / "02_intermediate/batches/20240601.0123.parquet").touch()
+    line = line_of(kedro("withdraw", "20240601"))
+    assert (line["outcome"], line["exit_code"]) == ("withdrawn", 0)
+    assert (tmp_path / "02_intermediate/withdrawn_batches/20240601.0123.parquet").exists()
+    line = line_of(kedro("withdraw", "friday"))
+    assert "names of batches in use (there is none), received friday" in line["reason"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["retrain", "--async"], "No such option"),
+        (["withdraw"], "Missing argument"),
+        (["roll-back", "--env=nope"], "there is no environment `nope`"),
+        (["score", "--params", "seed=x"], "Parameter `seed`"),
+        (["retrain", "--params", "training.epoch=1"], "Parameter `training.epoch` is unknown"),
+    ],
+)
+def test_what_is_typed_wrong_is_one_sentence_and_no_run(kedro, tmp_path, words, expected):
+    result = kedro(*words)
+    assert expected in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "08_reporting").exists()
+
+
+def test_lists_of_parameters_add_up(kedro, tmp_path):
+    words = ["--params", "monitoring.project=one", "--params", f"data_folder={tmp_path}"]
+    line_of(kedro("withdraw", "monday", *words))
+    assert (tmp_path / "08_reporting/prometheus/one_retraining.prom").exists()

@@ -1,0 +1,387 @@
+"""One run of a job: its last line, its exit code, and who is told."""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+
+import click
+import pytest
+from kedro.config import OmegaConfigLoader
+from kedro.framework.startup import bootstrap_project
+
+from mnist_vae.commands.jobs import RETRAIN, ROLL_BACK, SCORE, WITHDRAW
+from mnist_vae.commands.run import JobRun
+from mnist_vae.jobs.batch_files import read_batch
+from mnist_vae.jobs.job import JobLock
+from mnist_vae.jobs.records import BatchRecord, Drift, Intake, Outcome
+from mnist_vae.settings import CONFIG_LOADER_ARGS
+from tests.incoming import images_of, put
+from tests.loopback import dripping_server
+from tests.projects import ROOT, copy_project
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    project = copy_project(tmp_path_factory.mktemp("job") / "project")
+    bootstrap_project(project)
+    return project
+
+
+@pytest.fixture
+def data(tmp_path):
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def job_run(copy, data):
+    """A maker of runs with data of their own."""
+
+    def make(job=RETRAIN, env="test", **params):
+        return JobRun(job, copy, env, {"data_folder": str(data), **params}, None)
+
+    return make
+
+
+def ended(outcome=Outcome.KEPT, reason="so it is"):
+    return lambda _: (outcome, reason)
+
+
+def raising(error):
+    def work(_):
+        raise error
+
+    return work
+
+
+def last_line(capsys):
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def journal(data, name="retraining"):
+    path = data / f"08_reporting/{name}/journal.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PROMOTED, Outcome.BAD_DATA, Outcome.STALLED])
+def test_how_the_work_ended_is_in_the_line_in_the_journal_and_in_the_figures(
+    job_run, data, capsys, outcome
+):
+    before = signal.getsignal(signal.SIGTERM)
+    assert job_run().execute(ended(outcome)) is outcome
+    line = last_line(capsys)
+    assert (line["outcome"], line["exit_code"]) == (outcome, outcome.exit_code)
+    assert (line["reason"], line["champion"]) == ("so it is", None)
+    assert line["peak_memory_mb"] > 10
+    assert journal(data) == [line]
+    figures = (data / "08_reporting/prometheus/mnist_vae_retraining.prom").read_text()
+    assert f'outcome="{outcome}"' in figures
+    assert signal.getsignal(signal.SIGTERM) is before
+    job_run().execute(ended())  # the lock is free again
+
+
+@pytest.mark.parametrize("error", [ValueError("The disk\nis full of \udcff"), ValueError()])
+def test_a_failure_is_said_in_one_line_and_logged_whole(job_run, data, capsys, error):
+    handlers = list(logging.getLogger().handlers)
+    assert job_run().execute(raising(error)) is Outcome.FAILED
+    line = last_line(capsys)
+    assert line["reason"] == ("The disk is full of \\xff" if error.args else "ValueError")
+    log = (data / "08_reporting/retraining/retraining.log").read_text()
+    assert "Traceback" in log
+    assert "ValueError" in log
+    assert logging.getLogger().handlers == handlers
+
+
+def test_a_second_job_says_who_holds_the_lock(job_run, data, capsys):
+    def meanwhile(_):
+        assert job_run().execute(ended()) is Outcome.LOCKED
+        line = last_line(capsys)
+        assert line["exit_code"] == 75
+        assert f"process {os.getpid()}, since 20" in line["reason"]
+        # A person does not wait for a training, nor a training for a scoring.
+        assert job_run(ROLL_BACK).execute(ended()) is Outcome.KEPT
+        assert job_run(WITHDRAW).execute(ended()) is Outcome.KEPT
+        assert job_run(SCORE).execute(ended()) is Outcome.KEPT
+        return Outcome.KEPT, "so it is"
+
+    assert job_run().execute(meanwhile) is Outcome.KEPT
+    assert (data / "06_models/retraining.lock").exists()
+    assert (data / "07_model_output/scoring.lock").exists()
+
+
+def test_data_that_cannot_be_written_to_are_said(job_run, data, capsys):
+    data.write_text("a file where the folder should be")
+    assert job_run().execute(ended()) is Outcome.FAILED
+    assert "cannot be written to" in last_line(capsys)["reason"]
+
+
+def test_the_commands_in_a_reason_name_the_environment_of_the_run(job_run, capsys):
+    words = "There is none; run `kedro retrain`, or `kedro roll-back NAME`."
+    job_run().execute(raising(ValueError(words)))
+    reason = last_line(capsys)["reason"]
+    assert "`kedro retrain --env test`, or `kedro roll-back --env test NAME`" in reason
+
+
+DRIFT = {"drifted": True, "p_value": 0.0, "distances": {}, "negative_elbo": 200.0}
+
+
+def test_batches_are_reported_once_when_the_journal_has_them(job_run, data, capsys, monkeypatch):
+    drift = Drift(effect=0.31234, **DRIFT)
+    intake = Intake(
+        batches={
+            "monday": BatchRecord(outcome="accepted", drift=drift),
+            "bad": BatchRecord(outcome="bad", reasons=("it cannot be read",)),
+        }
+    )
+
+    def work(run):
+        run._catalog.save("batch_intake", intake)
+        run.note_drift({"last.week": 0.2})
+        raise ValueError("after the intake")
+
+    (data / "08_reporting/retraining/journal.jsonl").mkdir(parents=True)  # it cannot be written
+    job_run().execute(work)
+    (data / "08_reporting/retraining/journal.jsonl").rmdir()
+    for _ in range(3):
+        job_run().execute(raising(ValueError("before the intake")))
+    first, second, _ = journal(data)
+    assert first["batches"] == {"bad": "bad", "monday": "accepted"}
+    assert first["drifted"] == {"monday": 0.3123}
+    assert "batches" not in second
+    assert "drifted" not in second
+
+
+def test_a_scoring_tells_what_it_embedded_by_which_model(job_run, data, capsys):
+    records = {
+        name: BatchRecord(outcome="embedded", images=3, anomalous_images=number)
+        for name, number in {"monday": 2, "tuesday": 0}.items()
+    }
+
+    def work(run):
+        run._catalog.save("scoring_intake", Intake(batches=records))
+        run.line |= {"release": "000001-a", "model_version": "a"}
+        return Outcome.SCORED, "all"
+
+    job_run(SCORE).execute(work)
+    line = last_line(capsys)
+    assert list(line) == [
+        "outcome",
+        "exit_code",
+        "run_id",
+        "started",
+        "release",
+        "model_version",
+        "batches",
+        "images",
+        "anomalous_images",
+        "reason",
+        "seconds",
+        "peak_memory_mb",
+    ]
+    assert (line["release"], line["images"], line["anomalous_images"]) == ("000001-a", 6, 2)
+    assert journal(data, "scoring") == [line]
+    assert not (data / "08_reporting/retraining").exists()
+    job_run(SCORE).execute(raising(ValueError("there is no model")))
+    line = last_line(capsys)
+    assert (line["release"], line["batches"], line["images"]) == (None, {}, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_that_is_asked_to_end_says_so_and_gives_the_handlers_back(job_run, capsys, number):
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+
+    def work(_):
+        try:
+            signal.raise_signal(number)
+        except Exception:  # what libraries catch
+            pytest.fail("it is no Exception")
+        finally:
+            signal.raise_signal(signal.SIGTERM)  # it is on its way already
+            with pytest.raises(KeyboardInterrupt):  # pressed again
+                signal.raise_signal(signal.SIGINT)
+
+    assert job_run().execute(work) is Outcome.FAILED
+    assert last_line(capsys)["reason"] == f"it was asked to end ({signal.Signals(number).name})"
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+    job_run().execute(ended())  # the lock is free again
+
+
+def test_a_batch_that_is_being_read_then_is_not_a_bad_one(job_run, tmp_path, monkeypatch, capsys):
+    put(tmp_path, "monday", images_of(3))
+    monkeypatch.setattr(
+        "mnist_vae.jobs.batch_files.read_idx", lambda *_, **__: signal.raise_signal(signal.SIGTERM)
+    )
+    job_run().execute(lambda _: read_batch(tmp_path / "monday"))
+    assert "asked to end" in last_line(capsys)["reason"]
+
+
+def test_a_signal_during_the_end_changes_nothing_of_what_is_told(
+    job_run, data, monkeypatch, capsys
+):
+    def late(_):
+        signal.raise_signal(signal.SIGTERM)
+        return SimpleNamespace(manifest={"model_version": "new"})
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mnist_vae.commands.run.champion", late)
+        patch.setattr("mnist_vae.commands.run.notify", lambda *_: patch.undo())
+        job_run().execute(ended(Outcome.PROMOTED))
+    line = last_line(capsys)
+    assert (line["outcome"], line["champion"]) == ("promoted", "new")
+    assert journal(data) == [line]
+
+
+@contextlib.contextmanager
+def served(handler):
+    """Yield the address of a server on loopback."""
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/secret"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def webhook(monkeypatch):
+    """A server on loopback that keeps what it is sent, and answers as it is told."""
+    received = []
+
+    class Handler(BaseHTTPRequestHandler):
+        status, location = 200, None
+
+        def do_POST(self):
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.answer()
+
+        def do_GET(self):
+            received.append(None)
+            self.answer()
+
+        def answer(self):
+            self.send_response(self.status)
+            if self.location:
+                self.send_header("Location", self.location)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with served(Handler) as url:
+        monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", url)
+        yield SimpleNamespace(received=received, handler=Handler)
+
+
+def test_the_webhook_gets_the_last_line(job_run, webhook, capsys):
+    job_run().execute(ended())
+    assert webhook.received == [last_line(capsys)]
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"], ids=["head", "body"]
+)
+def test_a_webhook_that_never_ends_its_answer_holds_up_nothing(
+    job_run, data, monkeypatch, capsys, answer
+):
+    with dripping_server(answer) as url:
+        monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", url)
+        run = job_run(retraining={"webhook_timeout": 1.0})
+        began = time.monotonic()
+        run.execute(ended())
+    assert time.monotonic() - began < 3
+    assert journal(data) == [last_line(capsys)]
+
+
+def test_the_webhook_is_told_when_the_lock_is_free_and_the_figures_are_written(
+    job_run, data, monkeypatch
+):
+    handler = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def look(*_):
+        lock = JobLock(data / "06_models/retraining.lock")
+        lock.take("now")
+        lock.release()
+        seen.append((data / "08_reporting/prometheus/mnist_vae_retraining.prom").exists())
+        seen.append(signal.getsignal(signal.SIGTERM) is handler)
+
+    monkeypatch.setattr("mnist_vae.commands.run.notify", look)
+    job_run().execute(ended())
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_webhook_is_not_followed_elsewhere(job_run, webhook, caplog, status):
+    class Elsewhere(webhook.handler):
+        pass
+
+    with served(Elsewhere) as elsewhere:
+        webhook.handler.status = status
+        webhook.handler.location = elsewhere
+        Elsewhere.status = 200
+        job_run().execute(ended())
+    assert len(webhook.received) == 1, "it was asked, and no other address"
+    assert f"The webhook was not told (HTTP {status}" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["answers 500", "none there", "no address", "not a URL"])
+def test_a_webhook_that_fails_loses_nothing_and_its_address_is_written_nowhere(
+    job_run, webhook, data, monkeypatch, capsys, caplog, kind
+):
+    webhook.handler.status = 500
+    others = {
+        "none there": "http://127.0.0.1:9/secret",
+        "no address": "https://secret..b/",
+        "not a URL": "secret",
+    }
+    if kind in others:
+        monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", others[kind])
+    for name in ("mnist_vae", "urllib3"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    job_run(retraining={"webhook_timeout": 2.0}).execute(ended())
+    printed = capsys.readouterr().out
+    assert json.loads(printed.splitlines()[-1])["outcome"] == "kept"
+    assert "The webhook was not told" in caplog.text
+    written = [path.read_text() for path in data.rglob("*") if path.is_file()]
+    for text in (printed, caplog.text, *written):
+        assert "secret" not in text
+
+
+def test_a_webhook_that_is_no_mapping_is_refused_and_not_repeated(tmp_path):
+    project = copy_project(tmp_path / "project")
+    (project / "conf/test/credentials.yml").write_text("webhook: secret\n")
+    bootstrap_project(project)
+    with pytest.raises(click.ClickException, match="expected a mapping") as error:
+        JobRun(RETRAIN, project, "test", {}, None)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("env", ["prod", "test", "mlflow"])
+def test_the_webhook_is_a_credential_and_comes_from_the_environment(env, monkeypatch):
+    def url():
+        loader = OmegaConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)
+        return loader["credentials"]["webhook"]["url"]
+
+    monkeypatch.delenv("MNIST_VAE_WEBHOOK_URL", raising=False)
+    assert url() is None
+    monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", "https://hooks.example/a,b=c")
+    assert url() == "https://hooks.example/a,b=c"
+
+
+def test_without_the_library_for_prometheus_the_job_ends_as_its_line_says(
+    job_run, monkeypatch, capsys, caplog
+):
+    monkeypatch.delitem(sys.modules, "mnist_vae.monitoring", raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)  # to import it raises
+    job_run().execute(ended())
+    assert last_line(capsys)["exit_code"] == 0
+    (warning,) = (entry.message for entry in caplog.records if "Prometheus" in entry.message)
+    assert "run `pip install -c constraints.txt -e .`" in warning
