@@ -1,5 +1,6 @@
 """The project's own `run`: whatever ends it, the last line of stderr is one sentence."""
 
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -133,6 +134,15 @@ def test_a_fault_in_a_node_is_named_by_its_type(run, project, node_that_raises, 
     node_that_raises(error)
     sentence = check_failure(run("--pipelines", "data"), project)
     assert sentence.startswith(words)
+
+
+def test_the_error_of_a_node_is_said_once(run, project, node_that_raises, caplog):
+    node_that_raises(ValueError("The figure is wrong."))
+    logging.getLogger().addHandler(caplog.handler)
+    run("--pipelines", "data")
+    logging.getLogger().removeHandler(caplog.handler)
+    assert not [record for record in caplog.records if "is wrong" in record.getMessage()]
+    assert not logging.getLogger("kedro.pipeline.node").filters
 
 
 def test_with_the_flag_the_traceback_is_on_the_terminal_too(run, project, node_that_raises):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import signal
@@ -27,6 +28,8 @@ _FEWEST_WORDS = 4  # of what may be a sentence
 _LOG_BYTES = 1_000_000
 _INTERRUPTED = 130  # what a shell has for a process that Ctrl-C ended
 
+_NODES = logging.getLogger("kedro.pipeline.node")
+
 
 class Command(click.Command):
     """A command that ends in one sentence on stderr.
@@ -51,11 +54,18 @@ class Command(click.Command):
         """Call the command."""
         show = ctx.params.pop("traceback", False)
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+        _NODES.addFilter(_is_no_error)
         try:
             with _ending_in_a_sentence(ctx.params, show=show):
                 return super().invoke(ctx)
         finally:
+            _NODES.removeFilter(_is_no_error)
             signal.signal(signal.SIGTERM, before)
+
+
+def _is_no_error(record: logging.LogRecord) -> bool:
+    """Leave out that a node failed, and why: the last line of the command says it."""
+    return record.levelno < logging.ERROR
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def test_an_interrupted_sweep_resumes_inside_a_training(tmp_path):
         os.kill(member, signal.SIGCONT)
         said = process.stderr.read()
     assert process.returncode == 130
-    assert "run the same command to go on" in said
+    assert "run the same command to resume" in said
     assert not Path(f"/proc/{member}").exists()
     finished = kedro(project, *LONG)
     assert finished.returncode == 0, finished.stderr
