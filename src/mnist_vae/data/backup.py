@@ -104,15 +104,10 @@ class TrainingBackup:
             file.write(content.getbuffer())
 
     def clear(self) -> None:
-        """Remove the file: the training is finished, and its model saved."""
-        if self.filesystem.exists(str(self.path)):
-            self.filesystem.rm(str(self.path))
-
-    def clear_numbered(self) -> None:
-        """Remove all files of `numbered`, also those that were of more trainings than now."""
+        """Remove the file, and all of `numbered`: the training is finished, and its model saved."""
         if not self.filesystem.exists(str(self.path.parent)):
             return
-        name = re.compile(rf"{re.escape(self.path.stem)}_\d+{re.escape(self.path.suffix)}")
+        name = re.compile(rf"{re.escape(self.path.stem)}(_\d+)?{re.escape(self.path.suffix)}")
         for found in self.filesystem.ls(str(self.path.parent), detail=False, refresh=True):
             if name.fullmatch(PurePosixPath(found).name):
                 self.filesystem.rm(found)

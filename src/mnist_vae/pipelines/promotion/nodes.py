@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,7 @@ def judge_candidate(
     retraining_params: RetrainingParams,
     seed: int,
     repeats_backup: TrainingBackup,
-) -> Iterator[Decision]:
+) -> Decision:
     """Compare candidate and champion on the judge's images, with the same noise.
 
     Each is judged by the q that its embeddings have: the encoder's, or refined.
@@ -100,8 +99,8 @@ def judge_candidate(
         seed: Of the candidate's training, and of the draws of z, which are the same for all.
         repeats_backup: Where trainings with other seeds keep their state.
 
-    Yields:
-        Once: the decision. `gain` is the mean over images and seeds of the champion's −ELBO less
+    Returns:
+        The decision. `gain` is the mean over images and seeds of the champion's −ELBO less
         the candidate's, in nats.
 
     Raises:
@@ -152,9 +151,7 @@ def judge_candidate(
     if champion is None or retraining_params.judge_as_first:
         checks = judgement.first_checks(candidate, retraining_params, loss)
         otherwise = Outcome.FAILED if champion is None else Outcome.KEPT
-        yield _decide(checks, otherwise, previous=champion.name if champion else None, **common)
-        repeats_backup.clear_numbered()
-        return
+        return _decide(checks, otherwise, previous=champion.name if champion else None, **common)
 
     networks = champion.load("encoder.keras"), champion.load("decoder.keras")
     before = look(*networks, champion.refine_steps)
@@ -191,7 +188,7 @@ def judge_candidate(
     drifted = _drifted(champion, batches_in_use, retraining_params, seed)
     times, batches = kept_in_a_row(declined, champion.name, drifted)
     stalled = times + 1 >= retraining_params.stall_after
-    yield _decide(
+    return _decide(
         checks,
         Outcome.STALLED if stalled else Outcome.KEPT,
         with_batches=batches if stalled else [],
@@ -204,7 +201,6 @@ def judge_candidate(
         drift_effects=tuple(drifted.values()),
         **common,
     )
-    repeats_backup.clear_numbered()  # Kedro saved the decision before it asked for more
 
 
 def _decide(
