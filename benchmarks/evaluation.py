@@ -120,7 +120,7 @@ def of_evaluation(reports: dict[str, Path]) -> Iterator[tuple[str, float]]:
     binarized = test["20"]["binarized"]["negative_log_likelihood"]
     yield "importance-weighted bound, latent 20, binarised, nats", binarized
     for dim, folder in reports.items():
-        accuracy = read(folder, "label_accuracy")
+        accuracy = read(folder, "metrics")["label_accuracy"]
         for kind, words in (("amortised", "z_mean"), ("refined", "refined z_mean")):
             if accuracy[kind] is not None:  # it is where the evaluation is not thorough
                 yield f"15-NN accuracy of {words}, latent {dim}", accuracy[kind]["value"]

@@ -92,7 +92,7 @@ def mmd(x: Floats, y: Floats, kernel: Callable[[Floats, Floats], Floats]) -> flo
 def makers_of(model: Any, train_images: Any, n_images: int, seed: int) -> dict[str, Maker]:
     """Return by name what makes a set: the number of a repeat to z, `[n, d]`, and images."""
     from mnist_vae.data.images import flatten
-    from mnist_vae.pipelines.generation.coding import decode
+    from mnist_vae.pipelines.generation.nodes import decode
     from mnist_vae.pipelines.generation.samplers import fit_sampler
 
     order = np.random.default_rng((seed, 2)).permutation(len(train_images))

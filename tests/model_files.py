@@ -80,6 +80,12 @@ def make_files(
             "latent_dim": latent_dim,
             "reconstruction_term": term,
             "splits": {name: split_metrics(n) for name in ("train", "validation", "test")},
+            "label_accuracy": {
+                "neighbours": 15,
+                "n_images": n,
+                "amortised": {"value": 0.9, "standard_error": 0.01},
+                "refined": None,
+            },
             "skipped": "It takes minutes.",
         },
         latent_embeddings=table,

@@ -10,7 +10,6 @@ from mnist_vae.pipelines import (
     evaluation,
     export,
     generation,
-    model_report,
     promotion,
     reporting,
     retraining,
@@ -33,7 +32,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     record_pipeline = _stage("training", evaluation.create_record_pipeline())
     sheets_pipeline = _stage("generation", generation.create_sheets_pipeline())
     reporting_pipeline = _stage("reporting", reporting.create_pipeline())
-    card_pipeline = _stage("reporting", model_report.create_card_pipeline())
+    card_pipeline = _stage("reporting", reporting.create_card_pipeline())
     export_pipeline = _stage("export", export.create_pipeline())
     trained = data_pipeline + training_pipeline + evaluation_pipeline + record_pipeline
     return {
@@ -43,14 +42,14 @@ def register_pipelines() -> dict[str, Pipeline]:
         "embedding_of_new_images": _stage("embedding", embedding.create_new_images_pipeline()),
         "anomaly": _stage("anomaly", anomaly.create_pipeline()),
         "anomaly_of_new_images": _stage("anomaly", anomaly.create_new_images_pipeline()),
-        "evaluation": evaluation_pipeline + _stage("training", evaluation.create_report_pipeline()),
+        "evaluation": evaluation_pipeline,
         "export": export_pipeline,
         "generation": generation_pipeline
         + sheets_pipeline
         + _stage("generation", generation.create_more_pipeline()),
         "denoising": _stage("denoising", denoising.create_pipeline()),
         "model_report": card_pipeline
-        + _stage("reporting", model_report.create_pipeline(findings=True)),
+        + _stage("reporting", reporting.create_report_pipeline(findings=True)),
         "reporting": reporting_pipeline,
         "intake": retraining.create_intake_pipeline(data_pipeline),
         "candidate": retraining.create_candidate_pipeline(
@@ -72,7 +71,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         + generation_pipeline
         + sheets_pipeline
         + reporting_pipeline
-        + _stage("reporting", model_report.create_pipeline(findings=False)),
+        + _stage("reporting", reporting.create_report_pipeline(findings=False)),
     }
 
 

@@ -67,18 +67,13 @@ PREVIEWS_BY_PIPELINE = {
     "model_report": {"model_card": "TextPreview"},
     "evaluation": {
         "metrics": "JSONPreview",
-        "label_accuracy": "JSONPreview",
-        "evaluation_table": "TablePreview",
     },
     "anomaly": MADE_BY_ANOMALY,
     "denoising": {
         "denoising_scores": "TablePreview",
         "inpainting_scores": "TablePreview",
-        "denoised_examples": "ImagePreview",
-        "inpainted_examples": "ImagePreview",
         "denoising_sheet": "ImagePreview",
         "inpainting_sheet": "ImagePreview",
-        "denoising_psnr": "PlotlyPreview",
     },
 }
 

@@ -6,10 +6,14 @@ import base64
 import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from mnist_vae.data.images import IMAGE_SHAPE
+from mnist_vae.data.origin import origin, statement
 
 _GAP = 1  # white pixels between images, before the enlargement
 _BREAK = 4  # more of them, where a sheet parts what belongs together from what does not
@@ -54,6 +58,21 @@ class Captions:
     y_axis: str = ""
 
 
+def captions(training_summary: dict[str, Any], title: str, **texts: Any) -> Captions:
+    """Return the captions of a sheet that the model of this summary made."""
+    return Captions(
+        title=title,
+        statement=statement(training_summary),
+        origin=origin(training_summary),
+        **texts,
+    )
+
+
+def to_bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return pixels in [0, 1], `[n, 784]`, as uint8 `[n, 28, 28]`."""
+    return np.rint(pixels * 255).astype(np.uint8).reshape(-1, *IMAGE_SHAPE)
+
+
 def tile(pixels: NDArray[np.uint8], *, columns: int, scale: int = 3, gap: int = 1) -> Image.Image:
     """Return `pixels`, uint8 `[n, 28, 28]`, as one picture of `columns` images a row.
 
@@ -68,7 +87,7 @@ def tile(pixels: NDArray[np.uint8], *, columns: int, scale: int = 3, gap: int = 
 
 def sheet(
     pixels: NDArray[np.uint8],
-    captions: Captions,
+    text: Captions,
     *,
     columns: int,
     column_breaks: Collection[int] = (),
@@ -80,7 +99,7 @@ def sheet(
 
     Args:
         pixels: The images, 0 the background.
-        captions: The text around them.
+        text: What is written around them.
         columns: Images a row.
         column_breaks: Columns that stand a little apart from the one before.
         row_breaks: Rows that stand a little apart from the one before.
@@ -94,40 +113,40 @@ def sheet(
 
     title_font, text_font, font = _font(_TITLE_SIZE), _font(_TEXT_SIZE), _font(_CAPTION_SIZE)
     line = _line_height(font)
-    above = line if captions.columns and not captions.x_axis else 0
-    below = 2 * line if captions.x_axis else 0
-    beside = max((_length(font, row) + _PADDING for row in captions.rows), default=0)
-    x = _MARGIN + (line if captions.y_axis else 0) + beside
+    above = line if text.columns and not text.x_axis else 0
+    below = 2 * line if text.x_axis else 0
+    beside = max((_length(font, row) + _PADDING for row in text.rows), default=0)
+    x = _MARGIN + (line if text.y_axis else 0) + beside
     sheet_width = max(x + grid.width + _MARGIN, _MIN_WIDTH)
-    title = _wrapped(captions.title, title_font, sheet_width - 2 * _MARGIN)
-    note = _wrapped(captions.note, text_font, sheet_width - 2 * _MARGIN)
-    statement = _wrapped(captions.statement, text_font, sheet_width - 2 * _MARGIN)
+    title = _wrapped(text.title, title_font, sheet_width - 2 * _MARGIN)
+    note = _wrapped(text.note, text_font, sheet_width - 2 * _MARGIN)
+    last = _wrapped(text.statement, text_font, sheet_width - 2 * _MARGIN)
     y_note = _MARGIN + len(title) * _line_height(title_font)
     y = y_note + len(note) * _line_height(text_font) + 2 * _PADDING + above
     y_statement = y + grid.height + below + 2 * _PADDING
-    sheet_height = y_statement + len(statement) * _line_height(text_font) + _MARGIN
+    sheet_height = y_statement + len(last) * _line_height(text_font) + _MARGIN
 
     picture = Image.new("L", (sheet_width, sheet_height), 255)
     picture.paste(grid, (x, y))
     draw = ImageDraw.Draw(picture)
     _write(draw, title, (_MARGIN, _MARGIN), title_font, _BLACK)
     _write(draw, note, (_MARGIN, y_note), text_font, _GREY)
-    _write(draw, statement, (_MARGIN, y_statement), text_font, _GREY)
-    for text, left in zip(captions.columns, lefts, strict=False):
+    _write(draw, last, (_MARGIN, y_statement), text_font, _GREY)
+    for caption, left in zip(text.columns, lefts, strict=False):
         centre = x + scale * (int(left) + width / 2)
-        middle = y + grid.height + line // 2 if captions.x_axis else y - line // 2
-        draw.text((centre, middle), _ascii(text), _BLACK, font, anchor="mm")
-    for text, top in zip(captions.rows, tops, strict=False):
+        middle = y + grid.height + line // 2 if text.x_axis else y - line // 2
+        draw.text((centre, middle), _ascii(caption), _BLACK, font, anchor="mm")
+    for caption, top in zip(text.rows, tops, strict=False):
         middle = y + scale * (int(top) + height / 2)
-        draw.text((x - _PADDING, middle), _ascii(text), _BLACK, font, anchor="rm")
-    if captions.x_axis:
+        draw.text((x - _PADDING, middle), _ascii(caption), _BLACK, font, anchor="rm")
+    if text.x_axis:
         centre = x + grid.width / 2
         middle = y + grid.height + below - line // 2
-        draw.text((centre, middle), _ascii(captions.x_axis), _GREY, font, anchor="mm")
-    if captions.y_axis:
-        label = _upright(captions.y_axis, font)
+        draw.text((centre, middle), _ascii(text.x_axis), _GREY, font, anchor="mm")
+    if text.y_axis:
+        label = _upright(text.y_axis, font)
         picture.paste(label, (_MARGIN, y + (grid.height - label.height) // 2))
-    picture.info.update(captions.origin)
+    picture.info.update(text.origin)
     return picture
 
 

@@ -9,12 +9,7 @@ import re
 from typing import Any
 
 from mnist_vae.data.origin import measure, statement
-from mnist_vae.report.evaluation import (
-    figure_cells,
-    is_mnist,
-    rows_of_metrics,
-    with_references,
-)
+from mnist_vae.report.evaluation import figures_of, is_mnist
 from mnist_vae.report.model import sample_warning
 from mnist_vae.report.page import template
 from mnist_vae.report.training import in_words
@@ -38,7 +33,6 @@ def render_card(
     """
     import yaml
 
-    rows = with_references(rows_of_metrics(metrics), metrics["data"])
     content: str = template("model_card.md.j2").render(
         metadata=yaml.safe_dump(
             card_metadata(training_summary, metrics, run_manifest),
@@ -55,7 +49,7 @@ def render_card(
         n_test=f"{metrics['splits']['test']['n_images']:,}",
         mnist=is_mnist(metrics["data"]),
         note=measure(metrics["reconstruction_term"]).note,
-        rows=[[_plain(cell) for cell in figure_cells(row)] for row in rows],
+        rows=[[_plain(cell) for cell in (*one.cells(), one.source)] for one in figures_of(metrics)],
         manifest=run_manifest,
         versions=_plain(", ".join(f"{k} {v}" for k, v in run_manifest["versions"].items())),
     )

@@ -1,4 +1,4 @@
-"""What the report shows of embeddings, of which there may be more than memory holds."""
+"""What is shown of embeddings, of which there may be more than memory holds."""
 
 from __future__ import annotations
 
@@ -18,69 +18,109 @@ Table = pd.DataFrame | StreamedTable
 
 
 @dataclass(frozen=True)
+class Overview:
+    """What is known of all rows of the embeddings: 15 bytes a row.
+
+    Attributes:
+        versions: The models that the rows are of.
+        z_means: The columns of the latent means.
+        variances: Of each of them, `[latent_dim]`.
+        image_id: `[n]`.
+        loss: Reconstruction + KL, `[n]`.
+        label: 255 where an image has none, `[n]`; None where there is no such column.
+        is_test: Whether a row is of the test split, `[n]`.
+    """
+
+    versions: list[str]
+    z_means: list[str]
+    variances: NDArray[np.float64]
+    image_id: NDArray[np.int64]
+    loss: NDArray[np.float32]
+    label: NDArray[np.uint8] | None
+    is_test: NDArray[np.bool_]
+
+    def widest(self) -> list[str]:
+        """Return the columns of the two dimensions whose mean varies most, in their order."""
+        order = np.argsort(-self.variances, kind="stable")[:2]
+        return [self.z_means[dimension] for dimension in sorted(order)]
+
+
+def look_through(table: Table) -> Overview:
+    """Return what is known of all rows, in one pass.
+
+    Args:
+        table: A row an image, as `contracts.embedding_schema` has it.
+    """
+    versions: dict[str, None] = {}
+    moments, ids, losses, labels, of_test = [], [], [], [], []
+    for part in parts_of(table):
+        versions |= dict.fromkeys(part["model_version"].unique())
+        z_means = z_means_of(part)
+        moments.append(Moments.of(part[z_means].to_numpy(np.float64)))
+        ids.append(part["image_id"].to_numpy(np.int64))
+        losses.append(loss_of(part))
+        labels.append(labels_of(part))
+        of_test.append((part["split"] == "test").to_numpy())
+    known = [label for label in labels if label is not None]
+    return Overview(
+        versions=list(versions),
+        z_means=z_means,
+        variances=np.asarray(reduce(add, moments).variance),
+        image_id=np.concatenate(ids),
+        loss=np.concatenate(losses),
+        label=np.concatenate(known) if len(known) == len(labels) else None,
+        is_test=np.concatenate(of_test),
+    )
+
+
+@dataclass(frozen=True)
 class Shown:
-    """Rows of the embeddings that are shown.
+    """Rows of the embeddings that the report shows.
 
     Attributes:
         points: Those of the latent plane, drawn class by class from more.
         ranked: Test images from the best reconstructed to the worst, at equal steps; of all splits
             where there are none. They are among the images that were kept.
-        n_images: Rows of the table.
         n_ranked: Images that were ranked.
         ranked_are: What these are called.
-        versions: The models that the rows are of.
-        variances: Of each column `z_mean_...`, `[latent_dim]`.
+        overview: What is known of all rows.
     """
 
     points: pd.DataFrame
     ranked: pd.DataFrame
-    n_images: int
     n_ranked: int
     ranked_are: str
-    versions: list[str]
-    variances: NDArray[np.float64]
+    overview: Overview
 
 
 def choose(table: Table, images: list[ImageSet], max_points: int, count: int, seed: int) -> Shown:
-    """Return what is shown, in two passes that keep six bytes a row.
+    """Return what the report shows.
 
     Args:
-        table: A row an image, as `contracts.embedding_schema` has it.
+        table: The embeddings.
         images: The images that were kept.
         max_points: Points of the latent plane, at most.
         count: Images that are ranked, at most.
         seed: Of the draw of points.
     """
-    kept = np.concatenate([np.empty(0, np.int64), *(one.image_id for one in images)])
-    versions: dict[str, None] = {}
-    moments, losses, labels, of_test, has_picture = [], [], [], [], []
-    for part in parts_of(table):
-        versions |= dict.fromkeys(part["model_version"].unique())
-        moments.append(Moments.of(part[z_means_of(part)].to_numpy(np.float64)))
-        losses.append(loss_of(part))
-        labels.append(labels_of(part))
-        of_test.append((part["split"] == "test").to_numpy())
-        has_picture.append(np.isin(part["image_id"].to_numpy(), kept))
-    test, known = np.concatenate(of_test), np.concatenate(has_picture)
-    ranked_are = "test images" if test.any() else "images"
-    ranked = np.flatnonzero(known & test if test.any() else known)
-    order = ranked[np.argsort(np.concatenate(losses)[ranked], kind="stable")]
+    overview = look_through(table)
+    test = overview.is_test
+    ids = [np.empty(0, np.int64), *(one.image_id for one in images)]  # there may be none
+    kept = np.isin(overview.image_id, np.concatenate(ids))
+    ranked = np.flatnonzero(kept & test if test.any() else kept)
+    order = ranked[np.argsort(overview.loss[ranked], kind="stable")]
     steps = np.unique(np.linspace(0, max(len(order) - 1, 0), count).astype(int))
     worst_last = order[steps] if len(order) else order
     points = np.arange(len(test))
     if len(points) > max_points:
-        known_labels = [label for label in labels if label is not None]
-        of_all = np.concatenate(known_labels) if len(known_labels) == len(labels) else None
-        points = draw_rows(points, of_all, max_points, seed)
-    rows = _take(table, np.union1d(points, worst_last))
+        points = draw_rows(points, overview.label, max_points, seed)
+    rows = take(table, np.union1d(points, worst_last))
     return Shown(
         points=rows.loc[points],
         ranked=rows.loc[worst_last],
-        n_images=len(test),
         n_ranked=len(ranked),
-        ranked_are=ranked_are,
-        versions=list(versions),
-        variances=np.asarray(reduce(add, moments).variance),
+        ranked_are="test images" if test.any() else "images",
+        overview=overview,
     )
 
 
@@ -101,7 +141,7 @@ def labels_of(table: pd.DataFrame) -> NDArray[np.uint8] | None:
     return table["label"].fillna(UNLABELLED).to_numpy(np.uint8)
 
 
-def _take(table: Table, rows: NDArray[np.intp]) -> pd.DataFrame:
+def take(table: Table, rows: NDArray[np.intp]) -> pd.DataFrame:
     """Return the rows, which ascend, under their numbers as the index."""
     passed, found = 0, []
     for part in parts_of(table):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from mnist_vae.data.origin import measure
-from mnist_vae.report.blocks import Section, Table, Text
+from mnist_vae.data.origin import Measure, measure
+from mnist_vae.report.blocks import Chart, Section, Table, Text
 
 # Of the statement about the data: another data set may be called MNIST, but not with its checksums.
 _OF_MNIST = re.compile(r"Data: MNIST, .* checksums verified\.")
@@ -26,7 +27,32 @@ REFERENCES = {
         "layer of 50 units, MNIST drawn as 0 and 1, bound of 5,000 draws",
     ),
 }
-"""Published figures of MNIST by the row that they are compared with, each with its source."""
+"""Published figures of MNIST by the figure that they are compared with, each with its source."""
+
+_GAPS = {
+    "amortisation": ("amortisation: q is the encoder's", "#d55e00"),
+    "approximation": ("approximation: q is a Gaussian", "#2a86c8"),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the test images, with its standard error, its unit, and a published one."""
+
+    name: str
+    value: float
+    error: float | None = None
+    unit: str = ""
+    reference: float | None = None
+    source: str = ""
+
+    def cells(self) -> tuple[str, str, str]:
+        """Return the row of a table: the figure, what was obtained, the reference."""
+        return (
+            f"{self.name}, {self.unit}" if self.unit else self.name,
+            with_error(self.value, self.error),
+            "" if self.reference is None else f"{self.reference:g}",
+        )
 
 
 def is_mnist(statement: str) -> bool:
@@ -34,93 +60,66 @@ def is_mnist(statement: str) -> bool:
     return bool(_OF_MNIST.search(statement))
 
 
-def row(
-    figure: str, obtained: float | None, error: float | None, unit: str, n_images: int
-) -> list[dict[str, Any]]:
-    """Return the row of a figure, or none where it was not measured."""
-    if obtained is None:
-        return []
-    values = {"figure": figure, "obtained": obtained, "standard_error": error, "unit": unit}
-    return [values | {"n_images": n_images}]
+def figures_of(metrics: dict[str, Any]) -> list[Figure]:
+    """Return the figures of the test images that `evaluate_vae` has measured.
+
+    Where the data are MNIST they have references; a bound has that of what it is a bound of.
+    """
+    references = REFERENCES if is_mnist(metrics["data"]) else {}
+    figures = []
+    for name, value, error, unit in _measured(metrics):
+        if value is not None:
+            known = next((known for known in references if name.startswith(known)), "")
+            figures.append(Figure(name, value, error, unit, *references.get(known, ())))
+    return figures
 
 
-def rows_of_metrics(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the figures of the test images that `evaluate_vae` has measured."""
+def _measured(metrics: dict[str, Any]) -> Iterator[tuple[str, float | None, float | None, str]]:
+    """Yield name, value, standard error and unit of each figure."""
     test = metrics["splits"]["test"]
     loss = measure(metrics["reconstruction_term"])
-    n_images = test["n_images"]
-    error = test["negative_elbo_standard_error"]
+    yield loss.name, test["negative_elbo"], test["negative_elbo_standard_error"], loss.unit
     distortion = "distortion (reconstruction)" if loss.unit else "squared error (reconstruction)"
-    rows = [
-        *row(loss.name, test["negative_elbo"], error, loss.unit, n_images),
-        *row(distortion, test["reconstruction"], None, loss.unit, n_images),
-        *row("rate (KL)", test["kl"], None, "nats", n_images),
-        *row("entropy floor", test["entropy_floor"], None, loss.unit, n_images),
-        *row("−ELBO above the floor", test["excess_over_floor"], None, loss.unit, n_images),
-        *row("active units", test["active_units"], None, "", n_images),
-    ]
-    for kind, suffix in (("decomposition", ""), ("binarized", ", binarised")):
-        part = test.get(kind)
+    yield distortion, test["reconstruction"], None, loss.unit
+    yield "rate (KL)", test["kl"], None, "nats"
+    yield "entropy floor", test["entropy_floor"], None, loss.unit
+    yield "−ELBO above the floor", test["excess_over_floor"], None, loss.unit
+    yield "active units", test["active_units"], None, ""
+    for part, suffix in ((test["decomposition"], ""), (test["binarized"], ", binarised")):
         if part is None:
             continue
         exact = part["likelihood"] == "exact"
-        for name, text, of_a_bound in (
+        for name, words, of_a_bound in (
             ("refined_negative_elbo", f"{loss.name}, refined q", ""),
             ("negative_log_likelihood", "−log p(x)", f", {part['likelihood']}"),
             ("amortisation", "amortisation gap", ""),
             ("approximation", "approximation gap", ", at least"),
         ):
-            error = part[f"{name}_standard_error"]
-            figure = text + suffix + ("" if exact else of_a_bound)
-            rows += row(figure, part[name], error, loss.unit, part["n_images"])
-        error = part["quadrature_error"]
-        rows += row("error of the quadrature" + suffix, error, None, loss.unit, part["n_images"])
-    return rows
+            figure = words + suffix + ("" if exact else of_a_bound)
+            yield figure, part[name], part[f"{name}_standard_error"], loss.unit
+        yield "error of the quadrature" + suffix, part["quadrature_error"], None, loss.unit
+    accuracy = metrics["label_accuracy"]
+    for kind in ("amortised", "refined"):
+        if (found := accuracy[kind]) is not None:
+            name = f"{accuracy['neighbours']}-NN accuracy of z, {kind}"
+            yield name, found["value"], found["standard_error"], ""
 
 
-def with_references(rows: list[dict[str, Any]], statement: str) -> list[dict[str, Any]]:
-    """Return the rows with `reference` and its `source`, where the data are MNIST.
-
-    A bound has the reference of the figure that it is a bound of.
-    """
-    references = REFERENCES if is_mnist(statement) else {}
-    found = []
-    for one in rows:
-        matching = (known for name, known in references.items() if one["figure"].startswith(name))
-        value, source = next(matching, (None, None))
-        found.append(one | {"reference": value, "source": source})
-    return found
-
-
-def figure_cells(one: Mapping[Any, Any]) -> tuple[str, str, str, str]:
-    """Return a row for people: the figure, what was obtained, the reference and its source."""
-    known = one["reference"] is not None
-    return (
-        f"{one['figure']}, {one['unit']}" if one["unit"] else one["figure"],
-        with_error(one["obtained"], one["standard_error"]),
-        f"{one['reference']:g}" if known else "",
-        one["source"] if known else "",
-    )
-
-
-def evaluation_section(
-    rows: Iterable[Mapping[Any, Any]], metrics: dict[str, Any], *, complete: bool
-) -> Section:
-    """Return the figures with their references, and how they have to be read.
-
-    Args:
-        rows: Those of the table, with `reference` and `source`.
-        metrics: Those of `evaluate_vae`, of which all splits are shown.
-        complete: Whether the pipeline `evaluation` has made the rows.
-    """
+def evaluation_section(metrics: dict[str, Any]) -> Section:
+    """Return the figures with their references, and how they have to be read."""
     loss = measure(metrics["reconstruction_term"])
-    cells = [figure_cells(one) for one in rows]
+    figures = figures_of(metrics)
     notes = [] if is_mnist(metrics["data"]) else [_ELSEWHERE]
-    notes += [f"The reference of {figure}: {source}." for figure, _, _, source in cells if source]
+    notes += [f"The reference of {one.cells()[0]}: {one.source}." for one in figures if one.source]
     if loss.note:
         notes.append(loss.note)
-    if not complete:
-        notes.append("The pipeline `evaluation` adds how well z tells the labels apart.")
+    referred = any(one.reference is not None for one in figures)
+    columns = ("figure", "obtained", "reference")[: 3 if referred else 2]
+    of_test = Table(
+        caption="Figures of the test images, ± the standard error",
+        columns=columns,
+        rows=tuple(one.cells()[: len(columns)] for one in figures),
+    )
     splits = [
         (
             name,
@@ -136,19 +135,77 @@ def evaluation_section(
         columns=("split", "images", loss.words, "reconstruction", "KL, nats"),
         rows=tuple(splits),
     )
-    referred = any(known for _, _, known, _ in cells)
-    columns = ("figure", "obtained", "reference")[: 3 if referred else 2]
-    of_test = Table(
-        caption="Figures of the test images, ± the standard error",
-        columns=columns,
-        rows=tuple(one[: len(columns)] for one in cells),
-    )
     blocks = (of_test, *(Text(text=note, note=True) for note in notes), of_splits)
     return Section(key="evaluation", title="Evaluation", blocks=blocks)
 
 
+def loss_section(metrics: dict[str, Any]) -> Section:
+    """Return the parts of the loss on each split, which a thorough evaluation has measured."""
+    loss = measure(metrics["reconstruction_term"])
+    parts = {name: split["decomposition"] for name, split in metrics["splits"].items()}
+    bars = tuple(
+        {
+            "type": "bar",
+            "orientation": "h",
+            "y": list(parts),
+            "x": [round(of_split[part], 4) for of_split in parts.values()],
+            "name": words,
+            "marker": {"color": colour},
+            "hovertemplate": f"%{{y}}: %{{x:.2f}} {loss.unit}<extra>{words}</extra>",
+        }
+        for part, (words, colour) in _GAPS.items()
+    )
+    layout = {
+        "barmode": "stack",
+        "xaxis": {"title": {"text": f"above −log p(x){loss.an_image}"}},
+        "yaxis": {"autorange": "reversed"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+    }
+    of_test = parts["test"]
+    sentence = (
+        f"{loss.name} = −log p(x) + approximation + amortisation. −log p(x) is what the decoder "
+        f"leaves; the likelihood is {of_test['likelihood']}. The approximation is lost as q of an "
+        "image is a Gaussian, the amortisation as it is the encoder's and not the best one."
+    )
+    where = (
+        f"{of_test['misplaced']:.1%} of the test images have their best mean of z more than half a "
+        "unit from the encoder's."
+    )
+    if of_test["worst_tenth"] is not None:
+        tenth = f"{of_test['worst_tenth']:.0%}"
+        where = f"A tenth of the test images holds {tenth} of the amortisation. {where}"
+    chart = Chart(
+        caption=f"What is lost above the likelihood{loss.an_image}",
+        data=bars,
+        layout=layout,
+        height=260,
+        table=_parts_table(parts, loss),
+    )
+    blocks = (Text(text=sentence), Text(text=where), chart)
+    return Section(key="loss", title="Where the loss is", blocks=blocks)
+
+
+def _parts_table(parts: dict[str, dict[str, Any]], loss: Measure) -> Table:
+    columns = {
+        "negative_elbo": loss.name,
+        "amortisation": "amortisation",
+        "refined_negative_elbo": f"{loss.name}, refined q",
+        "approximation": "approximation",
+        "negative_log_likelihood": "−log p(x)",
+    }
+    rows = [
+        (split, *(with_error(part[name], part[f"{name}_standard_error"]) for name in columns))
+        for split, part in parts.items()
+    ]
+    return Table(
+        caption=f"The parts of the loss{loss.an_image}, ± the standard error",
+        columns=("split", *columns.values()),
+        rows=tuple(rows),
+    )
+
+
 def with_error(value: float, error: float | None) -> str:
-    """Return a figure, with its standard error to two digits and no more digits than that tells."""
+    """Return a figure with its standard error to two digits, and with no more digits than that."""
     if error is None or not error > 0:  # or NaN
         text = f"{value:g}" if value == round(value) else f"{value:.2f}"
         text = f"{value:.2g}" if 0 < abs(value) < _SMALL else text

@@ -18,12 +18,7 @@ from mnist_vae.data.stream import StreamedTable
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Fact, Findings, Page, Picture, Raw, Section, Table, Text
 from mnist_vae.report.embeddings import Shown, choose
-from mnist_vae.report.evaluation import (
-    evaluation_section,
-    rows_of_metrics,
-    with_error,
-    with_references,
-)
+from mnist_vae.report.evaluation import evaluation_section, loss_section, with_error
 from mnist_vae.report.pictures import (
     RECONSTRUCTIONS,
     SHEET_SCALE,
@@ -32,7 +27,7 @@ from mnist_vae.report.pictures import (
     reconstruction_section,
 )
 from mnist_vae.report.scatter import pack
-from mnist_vae.report.training import in_words, learning_section, timing_section
+from mnist_vae.report.training import in_words, learning_section
 
 _ORDER = (
     "evaluation",
@@ -44,7 +39,6 @@ _ORDER = (
     "interpolations",
     "anomalies",
     "denoising",
-    "timing",
     "manifest",
 )
 _ABSENT = {
@@ -97,7 +91,7 @@ def check_files(files: ModelFiles, shown: Shown) -> None:
     """
     versions: dict[str, list[str]] = {
         "metrics": [files.metrics["model_version"]],
-        "embeddings": shown.versions,
+        "embeddings": shown.overview.versions,
         "run manifest": [files.run_manifest["model_version"]],
     }
     made: dict[str, Mapping[Any, Any]] = {
@@ -149,6 +143,7 @@ def facts(files: ModelFiles) -> tuple[Fact, ...]:
     gap = test["negative_elbo"] - splits["train"]["negative_elbo"]
     latents, epochs = files.metrics["latent_dim"], summary["epochs"]
     duration = in_words(summary["duration_seconds"])
+    speed = f"{summary['images_per_second']:,.0f} images a second"
     return (
         Fact(name=f"{loss.words}, test", value=shown, note="an image, ± the standard error"),
         Fact(name="Reconstruction", value=f"{test['reconstruction']:.2f}", note=loss.unit),
@@ -159,7 +154,11 @@ def facts(files: ModelFiles) -> tuple[Fact, ...]:
             note="what it loses on unseen images",
         ),
         Fact(name="Latent dimensions", value=f"{latents}", note=f"{test['active_units']} in use"),
-        Fact(name="Trained for", value=f"{epochs} epoch{'s' * (epochs != 1)}", note=duration),
+        Fact(
+            name="Trained for",
+            value=f"{epochs} epoch{'s' * (epochs != 1)}",
+            note=f"{duration}, {speed}",
+        ),
     )
 
 
@@ -171,19 +170,16 @@ def model_sections(files: ModelFiles, params: ReportingParams, seed: int) -> tup
     check_files(files, shown)
     loss = measure(files.training_summary["reconstruction"])
     own = [
-        evaluation_section(
-            with_references(rows_of_metrics(files.metrics), files.metrics["data"]),
-            files.metrics,
-            complete=False,
-        ),
+        evaluation_section(files.metrics),
         _latent(files, shown, seed),
         reconstruction_section(shown, files.images, files.decoder, loss),
-        timing_section(files.training_summary),
         learning_section(files.training_history, files.training_summary),
         generated_section(files.generated_images),
         interpolation_section(files.interpolations),
         _manifest(files.run_manifest, files.training_summary),
     ]
+    if files.metrics["skipped"] is None:
+        own.append(loss_section(files.metrics))
     version = files.training_summary["model_version"]
     found = [
         section

@@ -18,7 +18,7 @@ from PIL import Image
 from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet
 from mnist_vae.data.origin import measure
 from mnist_vae.report.blocks import Scatter, Table
-from mnist_vae.report.embeddings import Shown, labels_of, loss_of, z_means_of
+from mnist_vae.report.embeddings import Overview, Shown, labels_of, loss_of
 from mnist_vae.report.page import packed
 
 _SIDE = IMAGE_SHAPE[0] // 2  # pixels of a thumbnail, half an image
@@ -45,7 +45,7 @@ def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -
     if known is not None:
         order = np.argsort(known, kind="stable")
         points, known = points.iloc[order], known[order]
-    names, x, y = _plane(shown.variances, points, seed)
+    names, x, y = _plane(shown.overview, points, seed)
     groups, counts = ([None], [len(points)])
     if known is not None:
         found, sizes = np.unique(known, return_counts=True)
@@ -62,8 +62,8 @@ def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -
         (split.astype(np.uint8), "split"),
         (has_picture.astype(np.uint8), "picture"),
     ]
-    of = f" of {shown.n_images:,}" if len(points) < shown.n_images else ""
-    n_latents = len(shown.variances)
+    n_images, n_latents = len(shown.overview.image_id), len(shown.overview.z_means)
+    of = f" of {n_images:,}" if len(points) < n_images else ""
     plane = "" if n_latents <= _DIMENSIONS else f", the 2 of {n_latents} dimensions that vary most"
     return Scatter(
         caption=f"Latent means of {len(points):,}{of} images{plane}",
@@ -88,16 +88,15 @@ def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -
 
 
 def _plane(
-    variances: NDArray[np.float64], points: pd.DataFrame, seed: int
+    overview: Overview, points: pd.DataFrame, seed: int
 ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
     """Return the names and the values of the two dimensions whose mean varies most."""
-    z_means = z_means_of(points)
-    if len(z_means) == 1:
+    names = overview.widest()
+    x = points[names[0]].to_numpy(float)
+    if len(names) == 1:
         height = np.random.default_rng(seed).uniform(-1, 1, len(points))
-        return [*z_means, "drawn at random"], points[z_means[0]].to_numpy(float), height
-    first, second = sorted(np.argsort(-variances, kind="stable")[:_DIMENSIONS])
-    names = [z_means[first], z_means[second]]
-    return names, points[names[0]].to_numpy(float), points[names[1]].to_numpy(float)
+        return [*names, "drawn at random"], x, height
+    return names, x, points[names[1]].to_numpy(float)
 
 
 def _quantised(values: NDArray[np.float64]) -> tuple[NDArray[np.uint16], list[float]]:

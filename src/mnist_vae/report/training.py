@@ -1,4 +1,4 @@
-"""How a model was trained: its learning curves, and how long that took."""
+"""How a model was trained: its learning curves."""
 
 from __future__ import annotations
 
@@ -78,22 +78,6 @@ def _layout(x_title: str) -> dict[str, Any]:
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "hovermode": "x",
     }
-
-
-def timing_section(training_summary: dict[str, Any]) -> Section:
-    """Return how long the training took."""
-    summary = training_summary
-    seconds = summary["duration_seconds"]
-    rows = [
-        ("training", in_words(seconds)),
-        ("epochs", f"{summary['epochs']}"),
-        ("an epoch", in_words(seconds / max(summary["epochs"], 1))),
-        ("images a second", f"{summary['images_per_second']:,.0f}"),
-    ]
-    table = Table(
-        caption="How long the training took", columns=("what", "obtained"), rows=tuple(rows)
-    )
-    return Section(key="timing", title="Timing", blocks=(table,))
 
 
 def in_words(seconds: float) -> str:

@@ -1,16 +1,20 @@
 """Nodes of the pipeline `anomaly` on models and images that are made for them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.params import AnomalyParams
+from mnist_vae.pipelines.anomaly import nodes
 from mnist_vae.pipelines.anomaly.nodes import (
     SCORES,
     calibrate_anomalies,
+    describe_anomalies,
     score_anomalies,
     score_new_anomalies,
 )
+from tests.encoding.test_anomalies import calibration_of
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +160,53 @@ def test_images_of_another_shape_are_refused(networks, parts, summary, calibrati
     scans = np.zeros((4, 784), np.uint8)
     with pytest.raises(ValueError, match=r"must be uint8 \[n, 28, 28\]"):
         score_new_anomalies(*networks, parts[0], scans, summary, calibration, AnomalyParams(), 1)
+
+
+SUMMARY = {"model_version": "m", "statement": "Trained on 40 images.", "release": "000001-m"}
+
+
+def described(images, values, **params):
+    values = np.asarray(values, np.float32)
+    scores = pd.DataFrame({"relative_excess": values, "is_anomaly": values > 1})
+    return describe_anomalies(scores, images, calibration_of(), SUMMARY, AnomalyParams(**params))
+
+
+def test_the_sheet_has_both_ends_in_order(make_images, monkeypatch):
+    drawn = {}
+
+    def draw(pixels, text, **options):
+        drawn.update(pixels=pixels, text=text, **options)
+        return sheet(pixels, text, **options)
+
+    sheet = nodes.sheet
+    monkeypatch.setattr(nodes, "sheet", draw)
+    images = make_images(30)
+    scores = np.random.default_rng(0).permutation(30) / 10
+    metrics, picture, findings = described(images, scores, sheet_images=24)
+    order = np.argsort(-scores)
+    grey = images.pictures
+    assert len(drawn["pixels"]) == 40, "two rows of ten for twelve images, twice"
+    assert np.array_equal(drawn["pixels"][:12], grey[order[:12]])
+    assert not drawn["pixels"][12:20].any()
+    assert np.array_equal(drawn["pixels"][20:32], grey[order[18:]])
+    assert drawn["row_breaks"] == (2,)
+    assert drawn["text"].rows == [
+        *("most: 2.90 to 2.00", "most: 1.90 to 1.80"),
+        *("least: 1.10 to 0.20", "least: 0.10 to 0.00"),
+    ]
+    assert drawn["text"].statement.endswith("Release 000001-m.")
+    assert metrics["test"] == {"n_images": 30, "flagged": 19 / 30}
+    assert (metrics["model_version"], metrics["threshold"]) == ("m", 1.0)
+    text, shown = findings.sections[0].blocks
+    assert text.text == (
+        "An image is an anomaly where its relative_excess is above 1.00, which was chosen so that "
+        "5.0% of the validation images are: 19 of 30 test images (63.3%)."
+    )
+    assert shown.width == round(0.6 * picture.width)
+    assert findings.release == "000001-m"
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_few_images_are_drawn_too(n, make_images):
+    _, picture, _ = described(make_images(n), np.arange(n))
+    assert picture.size[0] > 500

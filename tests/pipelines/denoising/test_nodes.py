@@ -1,16 +1,17 @@
-"""What the nodes of `denoising` return: scores, examples, sheets and the figure."""
+"""What the nodes of `denoising` return: scores, sheets, and the section of the report."""
 
 import logging
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.params import DenoisingParams
 from mnist_vae.pipelines.denoising import nodes
 from mnist_vae.pipelines.denoising.corruptions import corrupt
 from mnist_vae.pipelines.denoising.methods import median
-from mnist_vae.pipelines.denoising.scores import DenoisingContract, psnr
+from mnist_vae.pipelines.denoising.nodes import score
 
 PARAMS = DenoisingParams(
     max_images=12,
@@ -22,6 +23,29 @@ PARAMS = DenoisingParams(
     blur=[],
 )
 METHODS = ["noisy", "median", "non-local means", "amortised", "refined"]
+BLACK = np.zeros((2, 784), "float32")
+
+
+@pytest.mark.parametrize(
+    ("restored", "where", "psnr"),
+    [
+        (BLACK + np.float32(0.1), None, 20.0),
+        (BLACK, None, 100.0),  # and not infinite
+        (np.where(np.arange(784) < 100, [[0.1]] * 2, 0.9), np.arange(784) < 100, 20.0),
+    ],
+)
+def test_an_error_of_a_tenth_is_20_db_over_the_pixels_that_count(restored, where, psnr):
+    assert score(BLACK, restored, where)["psnr"] == pytest.approx(psnr, abs=1e-4)
+
+
+def test_the_scores_are_means_over_the_images():
+    restored = BLACK + np.array([[0.1], [0.01]], "float32")
+    scores = score(BLACK, restored)
+    assert scores["psnr"] == pytest.approx(30.0, abs=1e-4)
+    assert scores["psnr_se"] == pytest.approx(10.0, abs=1e-4)
+    each = [score(BLACK[:1], restored[row : row + 1]) for row in range(2)]
+    assert scores["ssim"] == pytest.approx(np.mean([one["ssim"] for one in each]))
+    assert (each[0]["psnr_se"], scores["n_images"]) == (0.0, 2)
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +67,27 @@ def denoised(networks, summary, test_images):
     return nodes.denoise_images(*networks, test_images, summary, PARAMS, 1)
 
 
-@pytest.fixture(scope="module")
-def inpainted(networks, summary, test_images):
-    return nodes.inpaint_images(*networks, test_images, summary, PARAMS, 1)
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is handed to `sheet`."""
+    seen = {}
+
+    def sheet(pixels, text, **options):
+        seen.update(pixels=pixels, text=text, **options)
+
+    monkeypatch.setattr(nodes, "sheet", sheet)
+    return seen
 
 
 def test_there_is_a_row_a_method_of_each_level_of_each_kind(denoised):
-    scores, _ = denoised
-    DenoisingContract().validate(scores)
+    scores, sheet = denoised
     received = [tuple(row) for row in scores[["kind", "level", "method"]].to_numpy()]
     levels = [("gaussian", 0.5), ("gaussian", 0.25), ("salt_and_pepper", 0.25)]
     assert received == [(*level, method) for level in levels for method in METHODS]
     assert set(scores["n_images"]) == {12}
     assert set(scores["model_version"]) == {"abc"}
+    assert np.isfinite(scores[["psnr", "psnr_se", "ssim"]]).all(axis=None)
+    assert sheet.info["model_version"] == "abc"
 
 
 def test_the_scores_of_the_noise_and_of_the_median_are_those_of_the_images(
@@ -65,96 +97,58 @@ def test_the_scores_of_the_noise_and_of_the_median_are_those_of_the_images(
     scores, _ = nodes.denoise_images(*networks, test_images, summary, params, 1)
     pixels = test_images.model_input()
     noisy = corrupt(pixels, "gaussian", 0.5, seed=1)
-    first = scores.iloc[:2].set_index("method")
-    assert first.loc["noisy", "psnr"] == pytest.approx(psnr(pixels, noisy).mean())
-    filtered = psnr(pixels, median(noisy)).mean()
-    assert first.loc["median", "psnr"] == pytest.approx(filtered)
+    for method, restored in (("noisy", noisy), ("median", median(noisy))):
+        row = scores[(scores["level"] == 0.5) & (scores["method"] == method)].iloc[0]
+        assert row["psnr"] == pytest.approx(score(pixels, restored)["psnr"])
     assert set(scores["n_images"]) == {30}
 
 
-def test_the_same_seed_gives_the_same_scores(networks, summary, test_images, denoised):
-    again, _ = nodes.denoise_images(*networks, test_images, summary, PARAMS, 1)
-    assert again.equals(denoised[0])
-
-
-def test_that_not_all_images_are_restored_is_said_in_one_line(
-    networks, summary, test_images, caplog
+def test_the_same_seed_gives_the_same_scores_which_are_said_in_one_line(
+    networks, summary, test_images, denoised, caplog
 ):
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
-        nodes.inpaint_images(*networks, test_images, summary, PARAMS, 1)
-    (line,) = [record.message for record in caplog.records]
-    assert line == (
-        "12 of 30 test images are inpainted; `--params denoising.max_images=null` takes all."
-    )
-
-
-def test_what_was_gained_is_said_in_one_line(networks, summary, test_images, caplog):
-    with caplog.at_level(logging.INFO, logger="mnist_vae"):
         scores, _ = nodes.denoise_images(*networks, test_images, summary, PARAMS, 1)
+    assert scores.equals(denoised[0])
     psnr = scores.set_index(["kind", "level", "method"])["psnr"].round(1).sort_index()
     noise = psnr["gaussian", 0.25]
-    assert caplog.messages[-1].startswith(
+    not_all, gained = caplog.messages
+    assert not_all == (
+        "12 of 30 test images are denoised; `--params denoising.max_images=null` takes all."
+    )
+    assert gained.startswith(
         "Denoised by refinement (by a median, and as it was): gaussian 0.25 "
         f"{noise['refined']} dB ({noise['median']}, {noise['noisy']}), salt and pepper 0.25 "
     )
-    assert caplog.messages[-1].endswith(" Trained on noise.")
+    assert gained.endswith(" Trained on noise.")
 
 
-def test_the_examples_are_a_row_of_images_for_each_line_of_the_sheet(denoised, inpainted):
-    rows = list(dict.fromkeys(denoised[1].split.tolist()))
-    assert rows == ["clean"] + [
+def test_the_sheet_of_denoised_images_has_a_row_a_method(networks, summary, test_images, drawn):
+    nodes.denoise_images(*networks, test_images, summary, PARAMS, 1)
+    assert drawn["text"].rows == ["clean"] + [
         f"{level}, {method}"
         for level in ("gaussian 0.25", "salt and pepper 0.25")
         for method in ("noisy", "median", "refined")
     ]
-    assert len(denoised[1]) == 10 * len(rows)
-    rows = list(dict.fromkeys(inpainted[1].split.tolist()))
-    assert rows == ["clean"] + [
-        f"{kind}, {row}"
-        for kind in ("lower half", "random pixels")
-        for row in ("given", "biharmonic", "refined")
-    ]
-    assert denoised[1].origin == {"model_version": "abc"}
+    assert drawn["pixels"].shape == (7 * 10, 28, 28)
+    assert (drawn["columns"], drawn["row_breaks"]) == (10, [1, 4])
+    assert drawn["text"].statement == "Trained on noise."
 
 
-def test_inpainting_leaves_the_pixels_that_are_there_and_scores_the_others(inpainted):
-    scores, examples = inpainted
-    DenoisingContract().validate(scores)
+def test_inpainting_leaves_the_pixels_that_are_there(networks, summary, test_images, drawn):
+    scores, _ = nodes.inpaint_images(*networks, test_images, summary, PARAMS, 1)
     assert scores["method"].tolist() == ["black", "biharmonic", "amortised", "refined"] * 2
-    clean, whole = (
-        examples.pictures[examples.split == row] for row in ("clean", "lower half, refined")
-    )
+    rows = dict(zip(drawn["text"].rows, drawn["pixels"].reshape(-1, 10, 28, 28), strict=True))
+    clean, whole = rows["clean"], rows["lower half, refined"]
     assert np.array_equal(whole[:, :14], clean[:, :14])
     assert not np.array_equal(whole[:, 14:], clean[:, 14:])
+    assert {"lower half, given", "random pixels, biharmonic"} <= set(rows)
 
 
-def test_few_unlabelled_images_do(networks, summary, make_images):
+def test_few_unlabelled_images_do(networks, summary, make_images, drawn):
     images = make_images(3, "test", labelled=False)
-    scores, examples = nodes.denoise_images(*networks, images, summary, PARAMS, 1)
+    scores, _ = nodes.denoise_images(*networks, images, summary, PARAMS, 1)
     assert set(scores["n_images"]) == {3}
-    assert (examples.split == "clean").sum() == 3
-    assert nodes.draw_denoising_sheet(examples, summary).size[0] > 100
-
-
-def test_the_sheets_say_what_the_model_was_trained_on(denoised, inpainted, summary):
-    for draw, (_, examples) in (
-        (nodes.draw_denoising_sheet, denoised),
-        (nodes.draw_inpainting_sheet, inpainted),
-    ):
-        other = draw(examples, summary | {"statement": "Trained on other noise."})
-        assert other.tobytes() != draw(examples, summary).tobytes()
-
-
-def test_the_figure_has_a_curve_a_method_over_the_levels(denoised, summary):
-    figure = nodes.draw_denoising_psnr(denoised[0], summary)
-    assert [trace.name for trace in figure.data] == METHODS * 2
-    assert figure.data[0].x == (0.25, 0.5)
-    axes = figure.layout.xaxis.title.text, figure.layout.xaxis2.title.text
-    assert axes == ("σ, in grey values", "share of pixels")
-    assert "twice the standard error" in figure.layout.yaxis.title.text
-    assert "Trained on noise." in figure.layout.annotations[-1].text
-    with pytest.raises(ValueError, match="expected those of other, received those of abc"):
-        nodes.draw_denoising_psnr(denoised[0], summary | {"model_version": "other"})
+    assert drawn["columns"] == 3
 
 
 def test_models_of_another_training_are_refused(networks, summary, test_images):
@@ -162,3 +156,19 @@ def test_models_of_another_training_are_refused(networks, summary, test_images):
     for node in (nodes.denoise_images, nodes.inpaint_images):
         with pytest.raises(ValueError, match="does not belong to the training summary"):
             node(*networks, test_images, others, PARAMS, 1)
+
+
+def test_the_report_has_a_row_a_corruption_and_a_column_a_method(denoised, summary):
+    scores, sheet = denoised
+    findings = nodes.describe_denoising(scores, scores, sheet, Image.new("L", (9, 9)), summary)
+    assert findings.model_version == "abc"
+    picture, table, *_, note = findings.sections[0].blocks
+    assert table.columns == ("corruption", *METHODS)
+    assert [row[0] for row in table.rows] == [
+        "gaussian 0.5",
+        "gaussian 0.25",
+        "salt and pepper 0.25",
+    ]
+    assert "±" in table.rows[0][1]
+    assert picture.alt
+    assert "12 test images" in note.text

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mnist_vae.params import EvaluationParams
-from mnist_vae.pipelines.evaluation.decomposition import decompose, standard_error
+from mnist_vae.pipelines.evaluation.decomposition import decompose
 from mnist_vae.vae.networks import build_decoder, build_encoder
 
 PARAMS = EvaluationParams(thorough=True, refine_steps=20, importance_samples=200, z_samples=5)
@@ -78,12 +78,6 @@ def test_an_encoder_that_knows_nothing_of_x_where_the_decoder_needs_no_z_loses_n
     assert parts["amortisation"] == pytest.approx(0, abs=1e-3)
     assert parts["approximation"] == pytest.approx(0, abs=1e-3)
     assert parts["negative_elbo"] == pytest.approx(784 * np.log(2), abs=1e-2)
-
-
-def test_the_standard_error_is_that_of_the_mean():
-    values = np.random.default_rng(0).normal(5, 2, 10_000)
-    assert standard_error(values) == pytest.approx(0.02, rel=0.05)
-    assert standard_error(np.array([3.0])) == 0.0
 
 
 def test_what_is_skipped_is_said_in_one_line(caplog, small_model):

@@ -8,9 +8,7 @@ import pytest
 
 from mnist_vae.data.images import UNLABELLED
 from mnist_vae.params import EvaluationParams
-from mnist_vae.pipelines.evaluation.nodes import measure_label_accuracy, neighbour_accuracy
-
-QUICK = EvaluationParams()
+from mnist_vae.pipelines.evaluation.nodes import evaluate_vae, neighbour_accuracy
 
 
 def clouds(n, seed, distance=10.0):
@@ -40,27 +38,28 @@ def test_the_majority_of_the_neighbours_decides():
     assert right["value"] == 0.5, "the first one has two neighbours of class 0, the second one too"
 
 
+def accuracy_of(small_model, **params):
+    return evaluate_vae(*small_model, EvaluationParams(z_samples=1, **params), 1)["label_accuracy"]
+
+
 def test_refined_codes_are_measured_where_the_evaluation_is_thorough(small_model):
-    quick = measure_label_accuracy(*small_model, QUICK, 1)
+    quick = accuracy_of(small_model)
     assert quick["refined"] is None
     assert (quick["n_images"], quick["neighbours"]) == (20, 15)
-    params = EvaluationParams(thorough=True, refine_steps=2)
-    found = measure_label_accuracy(*small_model, params, 1)
+    few = {"refine_steps": 2, "likelihood_images": 5, "importance_samples": 2}
+    found = accuracy_of(small_model, thorough=True, **few)
     assert found["amortised"] == quick["amortised"]
     assert 0 <= found["refined"]["value"] <= 1
 
 
 def test_images_without_a_label_are_left_out(small_model):
-    *models, train, validation, test, summary = small_model
-    test.label[:5] = UNLABELLED
-    found = measure_label_accuracy(*models, train, validation, test, summary, QUICK, 1)
-    assert found["n_images"] == 15
+    small_model[4].label[:5] = UNLABELLED
+    assert accuracy_of(small_model)["n_images"] == 15
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_without_labels_nothing_is_measured(small_model, split):
-    *models, train, validation, test, summary = small_model
-    {"train": train, "test": test}[split].label[:] = UNLABELLED
-    found = measure_label_accuracy(*models, train, validation, test, summary, QUICK, 1)
+@pytest.mark.parametrize("place", [2, 4])
+def test_without_labels_nothing_is_measured(small_model, place):
+    small_model[place].label[:] = UNLABELLED
+    found = accuracy_of(small_model)
     assert found["amortised"] is found["refined"] is None
     json.dumps(found, allow_nan=False)

@@ -112,12 +112,6 @@ def test_a_class_that_the_data_do_not_have_is_refused():
         sampler.sample(5, seed=1, label=7)
 
 
-@pytest.mark.parametrize("kind", ["prior", "mixture"])
-def test_a_sampler_that_knows_no_classes_refuses_a_label(kind):
-    with pytest.raises(ValueError, match=r"Only a class_mixture knows classes: .* received 7"):
-        fitted(kind, components=2).sample(5, seed=1, label=7)
-
-
 def test_few_rows_have_fewer_components():
     few = RANDOM.normal(size=(20, 4))
     assert len(MixtureSampler.fit(few, components=50).weights) == 2

@@ -7,18 +7,22 @@ Images are float32 `[n, 784]` in [0, 1], but new ones, uint8 `[n, 28, 28]`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from mnist_vae.data.contracts import check_images, check_models
 from mnist_vae.data.image_table import nullable_labels
-from mnist_vae.data.images import ImageSet
+from mnist_vae.data.images import IMAGE_SHAPE, ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import origin
+from mnist_vae.data.sheets import captions, sheet
 from mnist_vae.encoding.anomalies import (
     BATCH_SIZE,
     Calibration,
@@ -31,6 +35,10 @@ from mnist_vae.encoding.anomalies import (
 )
 from mnist_vae.encoding.embeddings import new_image_set
 from mnist_vae.params import AnomalyParams
+from mnist_vae.report.blocks import Findings, Picture, Section, Text
+from mnist_vae.report.pictures import SHEET_SCALE
+
+logger = logging.getLogger(__name__)
 
 SCORES = (
     "negative_elbo",
@@ -45,6 +53,7 @@ SCORES = (
 
 _EXACT = "negative_log_likelihood"
 _EXACT_BATCHES = 8  # that share a grid of z
+_COLUMNS = 10  # of the sheet
 
 
 def calibrate_anomalies(
@@ -133,6 +142,95 @@ def score_new_anomalies(
         anomaly_calibration,
         anomaly_params,
         seed,
+    )
+
+
+def describe_anomalies(
+    anomaly_scores: pd.DataFrame,
+    test_images: ImageSet,
+    anomaly_calibration: Calibration,
+    training_summary: dict[str, Any],
+    anomaly_params: AnomalyParams,
+) -> tuple[dict[str, Any], Image.Image, Findings]:
+    """Return what the threshold does on the test images, a sheet, and the report's section.
+
+    Returns:
+        The model's name and data; `score`, `threshold` and `false_positive_rate` as they were
+        chosen; `test` with `n_images` and the share that is called an anomaly, `flagged`. The sheet
+        of the most and the least anomalous images. And the section that shows both.
+    """
+    score, threshold = anomaly_calibration.score, anomaly_calibration.threshold
+    flagged, n_images = int(anomaly_scores["is_anomaly"].sum()), len(anomaly_scores)
+    metrics = {
+        **origin(training_summary),
+        "data": training_summary["statement"],
+        "score": score,
+        "threshold": threshold,
+        "false_positive_rate": anomaly_calibration.false_positive_rate,
+        "test": {"n_images": n_images, "flagged": flagged / n_images},
+    }
+    sentence = (
+        f"An image is an anomaly where its {score} is above {threshold:.2f}, which was chosen so "
+        f"that {anomaly_calibration.false_positive_rate:.1%} of the validation images are: "
+        f"{flagged:,} of {n_images:,} test images ({flagged / n_images:.1%})."
+    )
+    logger.info("%s %s", sentence, training_summary["statement"])
+    picture = _sheet(
+        anomaly_scores[score].to_numpy(),
+        test_images,
+        sentence.rstrip("."),
+        training_summary,
+        anomaly_params.sheet_images,
+    )
+    shown = Picture.of(
+        picture,
+        "The most and the least anomalous test images",
+        "Test images in rows, with the scores of the first and the last image of each row.",
+        scale=SHEET_SCALE,
+    )
+    section = Section(
+        key="anomalies",
+        title="Most and least anomalous images",
+        blocks=(Text(text=sentence), shown),
+    )
+    return metrics, picture, Findings.of(training_summary, section)
+
+
+def _sheet(
+    scores: Column,
+    images: ImageSet,
+    note: str,
+    training_summary: dict[str, Any],
+    sheet_images: int,
+) -> Image.Image:
+    """Return a sheet of the images with the greatest scores, and below them with the least.
+
+    In both parts the more anomalous come first; next to each row are the scores of its first and
+    last image.
+    """
+    order = np.argsort(-scores, kind="stable")
+    half = min(sheet_images, len(order)) // 2
+    most, least = order[: max(half, 1)], order[len(order) - half :]
+    cells, names = [], []
+    for name, rows in (("most", most), ("least", least)):
+        for start in range(0, len(rows), _COLUMNS):
+            row = rows[start : start + _COLUMNS]
+            names.append(f"{name}: {scores[row[0]]:.2f} to {scores[row[-1]]:.2f}")
+            cells.append(np.pad(row, (0, _COLUMNS - len(row)), constant_values=-1))
+    grid = np.stack(cells)
+    pixels = np.zeros((*grid.shape, *IMAGE_SHAPE), np.uint8)  # a cell of -1 stays blank
+    pixels[grid >= 0] = images.take(grid[grid >= 0]).pictures
+    text = captions(
+        training_summary,
+        "The most and the least anomalous test images",
+        note=note,
+        rows=names,
+    )
+    return sheet(
+        pixels.reshape(-1, *IMAGE_SHAPE),
+        text,
+        columns=_COLUMNS,
+        row_breaks=(-(-len(most) // _COLUMNS),),
     )
 
 

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mnist_vae.pipelines.anomaly import findings, nodes
+from mnist_vae.pipelines.anomaly import nodes
 
 _MODEL = ["encoder", "decoder", "train_images"]
 _SCORED = ["training_summary", "anomaly_calibration", "params:anomaly", "params:seed"]
@@ -53,13 +53,7 @@ def create_pipeline() -> Pipeline:
                 name="score_anomalies",
             ),
             Node(
-                findings.describe_anomalies,
-                inputs=["anomaly_scores", "test_images", "anomaly_calibration", "training_summary"],
-                outputs=["anomaly_metrics", "anomaly_findings"],
-                name="describe_anomalies",
-            ),
-            Node(
-                findings.draw_anomaly_sheet,
+                nodes.describe_anomalies,
                 inputs=[
                     "anomaly_scores",
                     "test_images",
@@ -67,8 +61,8 @@ def create_pipeline() -> Pipeline:
                     "training_summary",
                     "params:anomaly",
                 ],
-                outputs="anomaly_sheet",
-                name="draw_anomaly_sheet",
+                outputs=["anomaly_metrics", "anomaly_sheet", "anomaly_findings"],
+                name="describe_anomalies",
             ),
         ]
     )

@@ -1,4 +1,4 @@
-"""Nodes of the pipeline `denoising`. The figures are `plotly.graph_objects.Figure`.
+"""Nodes of the pipeline `denoising`: noisy and incomplete test images, restored and compared.
 
 `encoder` and `decoder` are Keras models, `training_summary` is that of their training: a node
 refuses models that are not of it, with a ValueError.
@@ -14,43 +14,31 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.contracts import check_models, check_versions
-from mnist_vae.data.images import N_PIXELS, ImageSet
+from mnist_vae.data.contracts import check_models
+from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, ImageSet
 from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.data.origin import origin, statement
-from mnist_vae.data.sheets import Captions, sheet
+from mnist_vae.data.origin import origin
+from mnist_vae.data.sheets import captions, sheet, to_bytes
+from mnist_vae.encoding.scores import standard_error
 from mnist_vae.params import Corruption, DenoisingParams
 from mnist_vae.pipelines.denoising.corruptions import corrupt, missing_pixels
 from mnist_vae.pipelines.denoising.methods import (
     Autoencoder,
+    Floats,
     biharmonic,
     median,
     non_local_means,
 )
-from mnist_vae.pipelines.denoising.scores import row_of, table_of
-from mnist_vae.pipelines.generation.coding import to_bytes
-from mnist_vae.report.figures import entitle
+from mnist_vae.report.blocks import Findings, Picture, Section, Table, Text
+from mnist_vae.report.evaluation import with_error
+from mnist_vae.report.pictures import SHEET_SCALE
 
 logger = logging.getLogger(__name__)
-
-Floats = NDArray[np.float32]
 
 _EXAMPLES = 10  # images on a sheet
 _SHOWN = ("noisy", "median", "refined")  # methods on the sheet of denoised images
 _GREY = 0.3  # of a missing pixel, on a sheet
-_LEVELS = {
-    "gaussian": "σ, in grey values",
-    "salt_and_pepper": "share of pixels",
-    "masking": "share of pixels",
-    "blur": "σ, in pixels",
-}
-_COLOURS = {
-    "noisy": "#888888",
-    "median": "#e69f00",
-    "non-local means": "#009e73",
-    "amortised": "#56b4e9",
-    "refined": "#d55e00",
-}
+_MOST_DB = 100.0  # the PSNR of an image without any error would be infinite
 
 
 def denoise_images(
@@ -60,8 +48,8 @@ def denoise_images(
     training_summary: dict[str, Any],
     denoising_params: DenoisingParams,
     seed: int,
-) -> tuple[pd.DataFrame, ImageSet]:
-    """Return the scores of each method at each corruption, and examples of the images.
+) -> tuple[pd.DataFrame, Image.Image]:
+    """Return the scores of each method at each corruption, and a sheet of examples.
 
     The methods are `noisy`, the image as it is; the 3 x 3 `median`; `non-local means` of the
     strength that is best; `amortised`, decoded from the encoder's mean of the noisy
@@ -70,7 +58,7 @@ def denoise_images(
 
     Returns:
         A row a method of each kind and level: the mean PSNR over the images, dB, with its standard
-        error, and the mean SSIM; and a row of images a method of the middle level of each kind.
+        error, and the mean SSIM; and a sheet with a row a method of the middle level of each kind.
     """
     check_models(training_summary, encoder, decoder)
     clean, shown = _choose(test_images, denoising_params.max_images, seed, "denoised")
@@ -79,13 +67,13 @@ def denoise_images(
     for kind, level in denoising_params.corruptions():
         noisy = corrupt(clean, kind, level, seed)
         for method, restored in _denoised(model, clean, noisy, kind, level).items():
-            rows.append({"kind": kind, "level": level, "method": method, **row_of(clean, restored)})
+            rows.append({"kind": kind, "level": level, "method": method, **score(clean, restored)})
             if level == denoising_params.shown(kind) and method in _SHOWN:
                 pictures[f"{_words(kind)} {level:g}, {method}"] = restored[shown]
-    about = origin(training_summary)
-    scores = table_of(rows, about)
+    scores = pd.DataFrame(rows).assign(**origin(training_summary))
     logger.info("%s %s", _in_words(scores, denoising_params), training_summary["statement"])
-    return scores, _as_images(pictures, about)
+    note = "Refined: the mean of the clean image under a q(z) of its own, fitted to the noisy one"
+    return scores, _sheet(pictures, "Denoised test images", note, training_summary)
 
 
 def inpaint_images(
@@ -95,8 +83,8 @@ def inpaint_images(
     training_summary: dict[str, Any],
     denoising_params: DenoisingParams,
     seed: int,
-) -> tuple[pd.DataFrame, ImageSet]:
-    """Return the scores of each method where known pixels are missing, and examples.
+) -> tuple[pd.DataFrame, Image.Image]:
+    """Return the scores of each method where known pixels are missing, and a sheet of examples.
 
     Missing is the lower half of each image, or half of its pixels, drawn once for all images. The
     methods are `black`, nothing filled in; `biharmonic`; `amortised`, by the encoder's mean of the
@@ -105,7 +93,7 @@ def inpaint_images(
 
     Returns:
         A row a method of each kind: the mean PSNR of the missing pixels over the images, dB, with
-        its standard error, and the mean SSIM of the whole images; and a row of images a method.
+        its standard error, and the mean SSIM of the whole images; and a sheet with a row a method.
     """
     from mnist_vae.pipelines.denoising.observation import MISSING, Observation
 
@@ -114,7 +102,8 @@ def inpaint_images(
     model = Autoencoder(encoder, decoder, denoising_params, seed)
     rows, pictures = [], {"clean": clean[shown]}
     (random,) = missing_pixels(1, 0.5, seed)
-    for kind, missing in {"lower_half": _lower_half(), "random_pixels": random}.items():
+    lower_half = np.arange(N_PIXELS) >= N_PIXELS // 2
+    for kind, missing in {"lower_half": lower_half, "random_pixels": random}.items():
         black = np.where(missing, np.float32(0), clean)
         given = np.where(missing, np.float32(MISSING), clean)
         restored = {
@@ -125,82 +114,80 @@ def inpaint_images(
         }
         pictures[f"{_words(kind)}, given"] = np.where(missing, np.float32(_GREY), clean)[shown]
         for method, images in restored.items():
-            scores = row_of(clean, images, where=missing)
+            scores = score(clean, images, where=missing)
             rows.append({"kind": kind, "level": 0.5, "method": method, **scores})
             if method in ("biharmonic", "refined"):
                 pictures[f"{_words(kind)}, {method}"] = images[shown]
-    about = origin(training_summary)
-    return table_of(rows, about), _as_images(pictures, about)
+    note = "Grey is missing. Refined: under a q(z) that is fitted to the pixels that are there"
+    table = pd.DataFrame(rows).assign(**origin(training_summary))
+    return table, _sheet(pictures, "Inpainted test images", note, training_summary)
 
 
-def draw_denoising_sheet(
-    denoised_examples: ImageSet, training_summary: dict[str, Any]
-) -> Image.Image:
-    """Return a sheet of test images, each above the noisy ones and what was made of them."""
-    return _sheet(
-        denoised_examples,
-        "Denoised test images",
-        "Refined: the mean of the clean image under a q(z) of its own, fitted to the noisy one",
-        training_summary,
+def describe_denoising(
+    denoising_scores: pd.DataFrame,
+    inpainting_scores: pd.DataFrame,
+    denoising_sheet: Image.Image,
+    inpainting_sheet: Image.Image,
+    training_summary: dict[str, Any],
+) -> Findings:
+    """Return the section of the report: the sheets, and how near the images are to clean ones."""
+    section = Section(
+        key="denoising",
+        title="Denoised images",
+        blocks=(
+            Picture.of(
+                denoising_sheet,
+                "Noisy test images, and what was made of them",
+                "Test images in columns: clean, noisy, through a median filter, and refined.",
+                scale=SHEET_SCALE,
+            ),
+            _table(denoising_scores, "Noisy images restored"),
+            Picture.of(
+                inpainting_sheet,
+                "Incomplete test images, and what was filled in",
+                "Test images in columns: clean, what was given of them, and what was filled in.",
+                scale=SHEET_SCALE,
+            ),
+            _table(inpainting_scores, "Missing pixels filled in"),
+            Text(
+                text="PSNR in dB, ± the standard error, over "
+                f"{denoising_scores['n_images'].iloc[0]:,} test images; more is better.",
+                note=True,
+            ),
+        ),
     )
+    return Findings.of(training_summary, section)
 
 
-def draw_inpainting_sheet(
-    inpainted_examples: ImageSet, training_summary: dict[str, Any]
-) -> Image.Image:
-    """Return a sheet of test images, each above what was given of it and what was filled in."""
-    return _sheet(
-        inpainted_examples,
-        "Inpainted test images",
-        "Grey is missing. Refined: under a q(z) that is fitted to the pixels that are there",
-        training_summary,
-    )
+def score(
+    clean: Floats, restored: Floats, where: NDArray[np.bool_] | None = None
+) -> dict[str, float | int]:
+    """Return the mean PSNR of images, dB, with its standard error, and their mean SSIM.
 
+    An image without any error has 100 dB.
 
-def draw_denoising_psnr(denoising_scores: pd.DataFrame, training_summary: dict[str, Any]) -> Any:
-    """Return a figure of the PSNR of each method over the level of each corruption.
-
-    Raises:
-        ValueError: The scores are not of the model that the summary tells of.
+    Args:
+        clean: Grey values in [0, 1], `[n, 784]`.
+        restored: Likewise.
+        where: The pixels that count for the PSNR, `[784]`; None for all.
     """
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-    check_versions(
-        "The scores are not of the model in use",
-        denoising_scores["model_version"].unique(),
-        training_summary,
-        "run `kedro run --pipelines denoising` as a whole",
-    )
-    kinds = denoising_scores["kind"].unique().tolist()
-    titles = [_words(kind) for kind in kinds]
-    figure = make_subplots(rows=1, cols=len(kinds), shared_yaxes=True, subplot_titles=titles)
-    for column, kind in enumerate(kinds, start=1):
-        of_kind = denoising_scores[denoising_scores["kind"] == kind]
-        for method, colour in _COLOURS.items():
-            rows = of_kind[of_kind["method"] == method].sort_values("level")
-            curve = go.Scatter(
-                x=rows["level"].tolist(),
-                y=rows["psnr"].round(3).tolist(),
-                error_y={"array": (2 * rows["psnr_se"]).round(3).tolist()},
-                name=method,
-                legendgroup=method,
-                showlegend=column == 1,
-                mode="lines+markers",
-                line={"color": colour, "width": 2},
-                hovertemplate="level %{x}: %{y:.2f} dB",
-            )
-            figure.add_trace(curve, row=1, col=column)
-        figure.update_xaxes(title_text=_LEVELS[kind], row=1, col=column)
-    figure.update_yaxes(title_text="PSNR, dB, ± twice the standard error", row=1, col=1)
-    entitle(
-        figure,
-        f"Denoising of {denoising_scores['n_images'].iloc[0]:,} test images",
-        statement(training_summary),
-        height=520,
-    )
-    figure.update_layout(meta=origin(training_summary))
-    return figure
+    x, y = clean.astype(np.float64), restored.astype(np.float64)
+    counted = slice(None) if where is None else where
+    with np.errstate(divide="ignore"):
+        ratios = [
+            peak_signal_noise_ratio(one[counted], other[counted], data_range=1)
+            for one, other in zip(x, y, strict=True)
+        ]
+    psnr = np.minimum(ratios, _MOST_DB)
+    images, others = (values.reshape(-1, *IMAGE_SHAPE) for values in (x, y))
+    return {
+        "psnr": float(psnr.mean()),
+        "psnr_se": standard_error(psnr),
+        "ssim": float(structural_similarity(images, others, channel_axis=0, data_range=1)),
+        "n_images": len(clean),
+    }
 
 
 def _denoised(
@@ -221,9 +208,9 @@ def _denoised(
 def _choose(
     images: ImageSet, count: int | None, seed: int, verb: str
 ) -> tuple[Floats, NDArray[np.intp]]:
-    """Return at most `count` images, class by class, `[n, 784]`, and which of them are examples.
+    """Return at most `count` images, class by class, `[n, 784]`, and which ten are examples.
 
-    It is said if they are not all.
+    The examples have one of each class first. The log says if the images are not all.
     """
     chosen = images.at_most(count, seed)
     if len(chosen) < len(images):
@@ -231,59 +218,51 @@ def _choose(
             f"{count:,} of {len(images):,} test images are {verb}; `--params "
             "denoising.max_images=null` takes all."
         )
-    return chosen.model_input(), _examples(chosen)
-
-
-def _examples(images: ImageSet) -> NDArray[np.intp]:
-    """Return rows of at most ten images, one of each class first."""
-    if images.label is None:
-        return np.arange(min(_EXAMPLES, len(images)))
-    _, first = np.unique(images.label, return_index=True)
-    others = np.setdiff1d(np.arange(len(images)), first)
-    return np.concatenate([first, others])[:_EXAMPLES]
+    first = np.empty(0, np.intp)
+    if chosen.label is not None:
+        _, first = np.unique(chosen.label, return_index=True)
+    others = np.setdiff1d(np.arange(len(chosen)), first)
+    return chosen.model_input(), np.concatenate([first, others])[:_EXAMPLES]
 
 
 def _in_words(scores: pd.DataFrame, params: DenoisingParams) -> str:
     """Return the PSNR of refinement at the level that is drawn of each kind."""
     psnr = scores.set_index(["kind", "level", "method"])["psnr"]
-    told = [
+    figures = [
         f"{_words(kind)} {level:g} {psnr[kind, level, 'refined']:.1f} dB "
         f"({psnr[kind, level, 'median']:.1f}, {psnr[kind, level, 'noisy']:.1f})"
         for kind, level in params.corruptions()
         if level == params.shown(kind)
     ]
-    return f"Denoised by refinement (by a median, and as it was): {', '.join(told)}."
-
-
-def _lower_half() -> NDArray[np.bool_]:
-    return np.arange(N_PIXELS) >= N_PIXELS // 2
+    return f"Denoised by refinement (by a median, and as it was): {', '.join(figures)}."
 
 
 def _words(kind: str) -> str:
     return kind.replace("_", " ")
 
 
-def _as_images(pictures: dict[str, Floats], about: dict[str, str]) -> ImageSet:
-    """Return images by the caption of their row, as bytes; the caption is their `split`."""
-    pixels = np.concatenate(list(pictures.values()))
-    return ImageSet(
-        pixels=to_bytes(pixels).reshape(-1, N_PIXELS),
-        image_id=np.arange(len(pixels)),
-        split=np.repeat(list(pictures), [len(images) for images in pictures.values()]),
-        origin=about,
-    )
-
-
 def _sheet(
-    examples: ImageSet, title: str, note: str, training_summary: dict[str, Any]
+    pictures: dict[str, Floats], title: str, note: str, training_summary: dict[str, Any]
 ) -> Image.Image:
-    rows = list(dict.fromkeys(examples.split.tolist()))
-    captions = Captions(
-        title=title,
-        statement=statement(training_summary),
-        origin=origin(training_summary),
+    """Return a sheet with a row of images `[n, 784]` under each caption."""
+    rows = list(pictures)
+    text = captions(
+        training_summary,
+        title,
         note=note,
         rows=rows,
     )
     breaks = [row for row in range(1, len(rows)) if rows[row].endswith((", noisy", ", given"))]
-    return sheet(examples.pictures, captions, columns=len(examples) // len(rows), row_breaks=breaks)
+    pixels = to_bytes(np.concatenate(list(pictures.values())))
+    return sheet(pixels, text, columns=len(pictures["clean"]), row_breaks=breaks)
+
+
+def _table(scores: pd.DataFrame, caption: str) -> Table:
+    """Return the PSNR, a row a corruption and a column a method."""
+    methods = scores["method"].unique().tolist()
+    rows = []
+    for (kind, level), group in scores.groupby(["kind", "level"], sort=False):
+        values = group.set_index("method")[["psnr", "psnr_se"]].to_dict("index")
+        cells = (with_error(values[name]["psnr"], values[name]["psnr_se"]) for name in methods)
+        rows.append((f"{_words(str(kind))} {level:g}", *cells))
+    return Table(caption=caption, columns=("corruption", *methods), rows=tuple(rows))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +24,6 @@ if TYPE_CHECKING:  # it imports TensorFlow
 logger = logging.getLogger(__name__)
 
 _LEAST_CLASSES = 2  # to be told apart
-_PART = 1 << 18  # images whose figures are in memory at a time, some 100 bytes each
 SKIPPED = (
     "Where the loss is, and what refined inference gains, is not measured: it takes minutes on the "
     "full data; run `kedro run --pipelines evaluation --params evaluation.thorough=true`."
@@ -68,6 +65,9 @@ def evaluate_vae(
         `negative_elbo` compares with that of the same term alone. Floor and excess are None then.
         `decomposition` is that of `decomposition.decompose`, and `binarized` the same of the test
         images with each pixel drawn as 0 or 1; both are None where `skipped` says why.
+        `label_accuracy` is the share of the labelled test images whose label is that of most of
+        their nearest training images in z, for the `amortised` q of the encoder and, in a thorough
+        evaluation, for the `refined` one, each with its `standard_error`; None without labels.
 
     Raises:
         ValueError: Models, images and summary do not belong together.
@@ -95,6 +95,9 @@ def evaluate_vae(
             }
             for name, images in splits.items()
         },
+        "label_accuracy": _label_accuracy(
+            encoder, decoder, train_images, test_images, reconstruction, evaluation_params, seed
+        ),
         "skipped": None if evaluation_params.thorough else SKIPPED,
     }
     test, loss = metrics["splits"]["test"], measure(reconstruction)
@@ -117,10 +120,36 @@ def _evaluate_split(
     params: EvaluationParams,
     seed: int,
 ) -> dict[str, Any]:
+    from mnist_vae.vae.elbo import score_batches
+    from mnist_vae.vae.losses import entropy_floor, kl_divergence_per_dimension
+
+    terms = score_batches(
+        encoder,
+        decoder,
+        (batch.model_input() for batch in images.batches(params.batch_size)),
+        reconstruction=reconstruction,
+        seed=seed,
+        draws=params.z_samples,
+    )
     found: dict[str, Moments] = {}
-    for figures in _figures(encoder, decoder, images, reconstruction, params, seed):
-        of_part = {name: Moments.of(values) for name, values in figures.items()}
-        found = {name: found[name] + part for name, part in of_part.items()} if found else of_part
+    for batch, scored in zip(images.batches(params.batch_size), terms, strict=True):
+        floor = entropy_floor(batch.model_input())
+        kl_per_dimension = np.asarray(
+            kl_divergence_per_dimension(scored.z_mean, scored.z_log_var), np.float64
+        )
+        kl = kl_per_dimension.sum(axis=1)
+        negative_elbo = scored.reconstruction + kl
+        figures = {
+            "negative_elbo": negative_elbo,
+            "reconstruction": scored.reconstruction,
+            "kl": kl,
+            "floor": floor,
+            "excess": negative_elbo - floor,
+            "kl_per_dimension": kl_per_dimension,
+            "z_mean": scored.z_mean,
+        }
+        parts = {name: Moments.of(values) for name, values in figures.items()}
+        found = {name: found[name] + part for name, part in parts.items()} if found else parts
     has_floor = reconstruction == "binary_crossentropy"
     return {
         "n_images": len(images),
@@ -133,45 +162,6 @@ def _evaluate_split(
         "kl_per_dimension": [float(value) for value in found["kl_per_dimension"].mean],
         "active_units": int((found["z_mean"].variance > params.active_unit_threshold).sum()),
     }
-
-
-def _figures(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    images: ImageSet,
-    reconstruction: str,
-    params: EvaluationParams,
-    seed: int,
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield what is known of each image, by name, `_PART` images at a time."""
-    from mnist_vae.vae.elbo import score_batches
-    from mnist_vae.vae.losses import entropy_floor, kl_divergence_per_dimension
-
-    terms = score_batches(
-        encoder,
-        decoder,
-        (batch.model_input() for batch in images.batches(params.batch_size)),
-        reconstruction=reconstruction,
-        seed=seed,
-        draws=params.z_samples,
-    )
-    batches = zip(images.batches(params.batch_size), terms, strict=True)
-    while first := next(batches, None):
-        part = list(chain([first], islice(batches, _PART // params.batch_size)))
-        floor = np.concatenate([entropy_floor(batch.model_input()) for batch, _ in part])
-        of_images = (of_batch for _, of_batch in part)
-        distortion, _, z_mean, z_log_var = map(np.concatenate, zip(*of_images, strict=True))
-        kl_of_images = np.asarray(kl_divergence_per_dimension(z_mean, z_log_var), np.float64)
-        negative_elbo = distortion + kl_of_images.sum(axis=1)
-        yield {
-            "negative_elbo": negative_elbo,
-            "reconstruction": distortion,
-            "kl": kl_of_images.sum(axis=1),
-            "floor": floor,
-            "excess": negative_elbo - floor,
-            "kl_per_dimension": kl_of_images,
-            "z_mean": z_mean,
-        }
 
 
 def _take_apart(
@@ -197,48 +187,26 @@ def _take_apart(
     return decompose(encoder, decoder, sets, reconstruction, params, seed)
 
 
-def measure_label_accuracy(
+def _label_accuracy(
     encoder: KerasModel,
     decoder: KerasModel,
     train_images: ImageSet,
-    validation_images: ImageSet,
     test_images: ImageSet,
-    training_summary: dict[str, Any],
-    evaluation_params: EvaluationParams,
+    reconstruction: str,
+    params: EvaluationParams,
     seed: int,
 ) -> dict[str, Any]:
     """Return how often the nearest training images in z mostly have a test image's label.
 
-    Args:
-        encoder: The trained encoder.
-        decoder: The trained decoder.
-        train_images: The neighbours. Of more than 100,000 images of a split as many are drawn,
-            class by class.
-        validation_images: They must be those of the model, as all images.
-        test_images: What is measured.
-        training_summary: What the model was trained on.
-        evaluation_params: Neighbours, steps of the refinement, whether to refine at all.
-        seed: Of the choice of images.
-
-    Returns:
-        Which model it is, `neighbours`, the labelled test images `n_images`, and for the
-        `amortised` q of the encoder and for the `refined` one the share, `value`, with its
-        `standard_error`. Both are None without labels, `refined` where the evaluation is not
-        thorough.
-
-    Raises:
-        ValueError: Models, images and summary do not belong together.
+    Of more than 100,000 images of a split as many are drawn, class by class.
     """
-    check_models(training_summary, encoder, decoder)
-    check_images(training_summary, train_images, validation_images)
     from mnist_vae.vae.inference import Refiner
 
     train, test = (
         images.at_most(AT_ONCE, seed).labelled() for images in (train_images, test_images)
     )
     accuracy: dict[str, Any] = {
-        **origin(training_summary),
-        "neighbours": evaluation_params.neighbours,
+        "neighbours": params.neighbours,
         "n_images": len(test),
         "amortised": None,
         "refined": None,
@@ -246,18 +214,13 @@ def measure_label_accuracy(
     if not len(test) or len(np.unique(np.asarray(train.label))) < _LEAST_CLASSES:
         logger.info("How well z tells the labels apart is not measured: it takes two labels.")
         return accuracy
-    kinds = {"amortised": 0}
-    if evaluation_params.thorough:
-        kinds["refined"] = evaluation_params.refine_steps
-    for kind, steps in kinds.items():
-        refiner = Refiner(
-            decoder, steps=steps, reconstruction=training_summary["reconstruction"], seed=seed
-        )
+    steps_of = {"amortised": 0} | ({"refined": params.refine_steps} if params.thorough else {})
+    for kind, steps in steps_of.items():
+        refiner = Refiner(decoder, steps=steps, reconstruction=reconstruction, seed=seed)
         known, asked = (
-            _z_mean(encoder, refiner, images, evaluation_params.batch_size)
-            for images in (train, test)
+            _z_mean(encoder, refiner, images, params.batch_size) for images in (train, test)
         )
-        neighbours = min(evaluation_params.neighbours, len(train))
+        neighbours = min(params.neighbours, len(train))
         accuracy[kind] = neighbour_accuracy(known, train.label, asked, test.label, neighbours)
     return accuracy
 

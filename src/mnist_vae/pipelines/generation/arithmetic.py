@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.contracts import check_models
 from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.maps import AT_ONCE
-from mnist_vae.data.origin import origin, statement
-from mnist_vae.data.sheets import Captions, sheet
-from mnist_vae.pipelines.generation.coding import decode, encode
+from mnist_vae.data.sheets import captions, sheet
+from mnist_vae.pipelines.generation.nodes import decode, encode
 
 _SHARE = 10  # of the images, one in so many is at each end of an attribute
 _STEPS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -98,7 +96,6 @@ def draw_latent_arithmetic(
     Each row is an image and what is decoded from its `z_mean` + t d, d being the `direction` of
     the attribute.
     """
-    check_models(training_summary, encoder, decoder)
     images = test_images.at_most(AT_ONCE, seed)
     pixels = images.model_input()
     z_mean = encode(encoder, pixels)
@@ -113,25 +110,24 @@ def draw_latent_arithmetic(
         names += [name] * len(shown)
         ends = [attribute(decoded[:, end].reshape(len(shown), -1) / 255).mean() for end in (0, -1)]
         changes.append(f"{name} from {ends[0]:.2f} to {ends[1]:.2f}")
-    them = "the test images"
+    shown_images = "the test images"
     if len(images) < len(test_images):
-        them = f"{len(images):,} of the {len(test_images):,} test images"
+        shown_images = f"{len(images):,} of the {len(test_images):,} test images"
     grid = np.concatenate(cells)  # [rows of both attributes, original and steps, 28, 28]
-    captions = Captions(
-        title="Arithmetic with z: more ink, and more slant",
-        note=f"Decoded from z_mean + t d; d leads from the tenth of {them} with the least "
+    text = captions(
+        training_summary,
+        "Arithmetic with z: more ink, and more slant",
+        note=f"Decoded from z_mean + t d; d leads from the tenth of {shown_images} with the least "
         "of it to the tenth with the most"
         f"{'' if images.label is None else ', class by class'}. Mean over the rows: "
         f"{', '.join(changes)}",
-        statement=statement(training_summary),
-        origin=origin(training_summary),
         columns=["original", *(f"{step:.1f}" for step in _STEPS)],
         rows=names,
         x_axis="t",
     )
     return sheet(
         grid.reshape(-1, *IMAGE_SHAPE),
-        captions,
+        text,
         columns=grid.shape[1],
         column_breaks=(1,),
         row_breaks=range(len(shown), len(grid), len(shown)),

@@ -2,7 +2,7 @@
 
 `encoder` and `decoder` are Keras models: pixels float32 `[n, 784]` in [0, 1] to `z_mean`,
 `z_log_var` and `z`, each `[n, latent_dim]`, and `[n, latent_dim]` to pixels. `training_summary` is
-that of their training: a node refuses models that are not of it, with a ValueError.
+that of their training.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from mnist_vae.data.contracts import check_images, check_models
 from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.maps import AT_ONCE
-from mnist_vae.data.origin import origin, statement
-from mnist_vae.data.sheets import Captions, sheet
+from mnist_vae.data.origin import origin
+from mnist_vae.data.sheets import captions, sheet, to_bytes
 from mnist_vae.params import GenerationParams
-from mnist_vae.pipelines.generation.coding import decode, encode
 from mnist_vae.pipelines.generation.samplers import fit_sampler, interpolate
 
 _SHEET_ROWS = 30  # of generated images at most; a longer sheet is no longer looked at
 _RECONSTRUCTION_COLUMNS = 10
 _SHEET_DIMENSIONS = 2
+_BATCH_SIZE = 1024
 _WAYS = {
     "linear": "Decoded from (1 - t) z_mean of the left original + t z_mean of the right one",
     "spherical": "Decoded from z on the arc from z_mean of the left original to that of the right "
@@ -101,14 +101,13 @@ def draw_generated_sheet(
     title = "Generated images"
     if generation_params.label is not None:
         title = f"Generated images of class {generation_params.label}"
-    captions = Captions(
-        title=title,
+    text = captions(
+        training_summary,
+        title,
         note=f"{count} image{'s' * (len(generated_images) > 1)}, decoded from z "
         f"{_drawn_from(generation_params)}",
-        statement=statement(training_summary),
-        origin=origin(training_summary),
     )
-    return sheet(shown.pictures, captions, columns=columns)
+    return sheet(shown.pictures, text, columns=columns)
 
 
 def _described(params: GenerationParams) -> dict[str, str]:
@@ -140,7 +139,6 @@ def draw_latent_manifold(
     an equal share of the prior. z rises to the right and upwards. With more than two latent
     dimensions the grid is the plane of the two whose mean varies most over the test images.
     """
-    check_models(training_summary, encoder, decoder)
     latent_dim = decoder.input_shape[-1]
     steps = generation_params.manifold_steps
     quantiles = [NormalDist().inv_cdf((step + 0.5) / steps) for step in range(steps)]
@@ -148,15 +146,14 @@ def draw_latent_manifold(
     note = "Decoded from z at equidistant quantiles of the prior N(0, I)"
     if latent_dim == 1:
         z = np.array(quantiles, np.float32)[:, np.newaxis]
-        captions = Captions(
-            title="Latent manifold",
+        text = captions(
+            training_summary,
+            "Latent manifold",
             note=note,
-            statement=statement(training_summary),
-            origin=origin(training_summary),
             columns=values,
             x_axis="z_00",
         )
-        return sheet(decode(decoder, z), captions, columns=steps)
+        return sheet(decode(decoder, z), text, columns=steps)
     title = "Latent manifold"
     x, y = 0, 1
     if latent_dim > _SHEET_DIMENSIONS:
@@ -170,17 +167,16 @@ def draw_latent_manifold(
     z = np.zeros((steps * steps, latent_dim), np.float32)
     z[:, x] = np.tile(quantiles, steps)
     z[:, y] = np.repeat(quantiles[::-1], steps)
-    captions = Captions(
-        title=title,
+    text = captions(
+        training_summary,
+        title,
         note=note,
-        statement=statement(training_summary),
-        origin=origin(training_summary),
         columns=values,
         rows=values[::-1],
         x_axis=f"z_{x:02d}",
         y_axis=f"z_{y:02d}",
     )
-    return sheet(decode(decoder, z), captions, columns=steps)
+    return sheet(decode(decoder, z), text, columns=steps)
 
 
 def draw_interpolations(
@@ -196,7 +192,6 @@ def draw_interpolations(
     The originals stand at both edges. No image is in two pairs, so that few test images give
     few rows.
     """
-    check_models(training_summary, encoder, decoder)
     pairs = _choose_pairs(test_images, generation_params.interpolation_pairs, seed)
     first, second = test_images.take(pairs[:, 0]), test_images.take(pairs[:, 1])
     t = np.linspace(0, 1, generation_params.interpolation_steps, dtype=np.float32)
@@ -210,18 +205,17 @@ def draw_interpolations(
         labels = zip(names, first.label, second.label, strict=True)
         names = [f"{name}: {label} to {other}" for name, label, other in labels]
     columns = rows.shape[1]
-    captions = Captions(
-        title="Interpolations between test images",
+    text = captions(
+        training_summary,
+        "Interpolations between test images",
         note=_WAYS[generation_params.interpolation],
-        statement=statement(training_summary),
-        origin=origin(training_summary),
         columns=["original", *(f"{value:.2f}" for value in t), "original"],
         rows=names,
         x_axis="t",
     )
     return sheet(
         rows.reshape(-1, *IMAGE_SHAPE),
-        captions,
+        text,
         columns=columns,
         column_breaks=(1, columns - 1),
     )
@@ -238,7 +232,6 @@ def draw_reconstruction_sheet(
 
     With labels each column holds images of one class; without, the first images are shown.
     """
-    check_models(training_summary, encoder, decoder)
     cells, classes = _choose_by_class(test_images, generation_params.reconstructions)
     columns = cells.shape[1]
     shown = test_images.take(cells[cells >= 0])
@@ -247,17 +240,16 @@ def draw_reconstruction_sheet(
     pixels = np.zeros((len(cells), 2, columns, *IMAGE_SHAPE), np.uint8)
     pixels[:, 0][cells >= 0] = shown.pictures
     pixels[:, 1][cells >= 0] = decoded
-    captions = Captions(
-        title="Reconstructions of test images",
+    text = captions(
+        training_summary,
+        "Reconstructions of test images",
         note="Decoded from z_mean, without noise",
-        statement=statement(training_summary),
-        origin=origin(training_summary),
         columns=classes,
         rows=["original", "reconstruction"] * len(cells),
     )
     return sheet(
         pixels.reshape(-1, *IMAGE_SHAPE),
-        captions,
+        text,
         columns=columns,
         row_breaks=range(2, 2 * len(cells), 2),
     )
@@ -300,3 +292,19 @@ def _choose_by_class(images: ImageSet, count: int) -> tuple[NDArray[np.intp], li
         rows = np.flatnonzero(images.label == label)[:height]
         cells[: len(rows), column] = rows
     return cells[(cells >= 0).any(axis=1)], [str(label) for label in classes]
+
+
+def encode(encoder: KerasModel, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `z_mean`, `[n, latent_dim]`."""
+    from mnist_vae.vae import elbo
+
+    return elbo.encode(encoder, pixels).z_mean
+
+
+def decode(decoder: KerasModel, z: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the images of `z`, uint8 `[n, 28, 28]`."""
+    # Called, not `predict`: on so few images tracing a graph would take longer than the work.
+    starts = range(0, len(z), _BATCH_SIZE)
+    return np.concatenate(
+        [to_bytes(np.asarray(decoder(z[start : start + _BATCH_SIZE]))) for start in starts]
+    )

@@ -40,11 +40,7 @@ class Sampler(Protocol):
     """What all samplers do."""
 
     def sample(self, n: int, seed: int, label: int | None = None) -> Draws:
-        """Return `n` draws; with `label` all are of that class.
-
-        Raises:
-            ValueError: The sampler knows no classes, or not this one.
-        """
+        """Return `n` draws; a `label` is for those that know classes, and all draws are of it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,6 @@ class PriorSampler:
 
     def sample(self, n: int, seed: int, label: int | None = None) -> Draws:
         """Return `n` draws."""
-        _refuse(label)
         z = np.random.default_rng(seed).standard_normal((n, self.latent_dim), dtype=np.float32)
         return Draws(z * np.float32(self.temperature), None)
 
@@ -102,7 +97,6 @@ class MixtureSampler:
 
     def sample(self, n: int, seed: int, label: int | None = None) -> Draws:
         """Return `n` draws."""
-        _refuse(label)
         return Draws(self._draw(n, np.random.default_rng(seed)), None)
 
     def _draw(self, n: int, random: np.random.Generator) -> NDArray[np.float32]:
@@ -190,14 +184,6 @@ class ClassMixtureSampler:
             rows = drawn == known
             z[rows] = mixture._draw(int(rows.sum()), random)
         return Draws(z, drawn)
-
-
-def _refuse(label: int | None) -> None:
-    if label is not None:
-        raise ValueError(
-            "Only a class_mixture knows classes: expected `generation.label` to be null, received "
-            f"{label}; set `generation.sampler` to class_mixture, or leave the label out."
-        )
 
 
 def fit_sampler(

@@ -1,22 +1,25 @@
-"""Nodes of the pipeline `reporting`. The figures are `plotly.graph_objects.Figure`."""
+"""Nodes of `reporting` and `model_report`. The figures are `plotly.graph_objects.Figure`."""
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import add
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from PIL import Image
 
-from mnist_vae.data.contracts import check_versions
-from mnist_vae.data.images import UNLABELLED
+from mnist_vae.data.contracts import check_images, check_models, check_versions
+from mnist_vae.data.images import UNLABELLED, ImageSet
+from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import origin, statement
-from mnist_vae.data.stream import StreamedTable, parts_of
-from mnist_vae.encoding.scores import Moments
+from mnist_vae.data.stream import StreamedTable
 from mnist_vae.params import ReportingParams
+from mnist_vae.report.blocks import Findings
+from mnist_vae.report.card import render_card
+from mnist_vae.report.embeddings import labels_of, look_through, take
 from mnist_vae.report.figures import entitle
+from mnist_vae.report.model import ModelFiles, model_page
+from mnist_vae.report.page import render
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#888888"
 _FEW_EPOCHS = 10
@@ -100,30 +103,27 @@ def draw_latent_scatter(
     import plotly.graph_objects as go
     from plotly.colors import qualitative
 
-    found = _look_through(latent_embeddings)
+    found = look_through(latent_embeddings)
     check_versions(
         "The embeddings are not of the last model",
         found.versions,
         training_summary,
         "run `kedro run --pipelines embedding` first",
     )
-    what = "images" if found.of_test is None else "test images"
-    shown_of = found.of_all if found.of_test is None else found.of_test
-    order = np.argsort(-shown_of.variance, kind="stable")
-    z_means = found.z_means
-    shown = [z_means[dimension] for dimension in sorted(order[:2])]
-    title = f"Latent means of {shown_of.n:,} {what}"
+    what = "test images" if found.is_test.any() else "images"
+    rows = np.flatnonzero(found.is_test if found.is_test.any() else ~found.is_test)
+    shown = found.widest()
+    title = f"Latent means of {len(rows):,} {what}"
     generator = np.random.default_rng(seed)
-    rows = np.arange(shown_of.n)
-    if shown_of.n > reporting_params.max_points:
-        title = f"Latent means of {reporting_params.max_points:,} of {shown_of.n:,} {what}"
-        rows = np.sort(generator.choice(shown_of.n, reporting_params.max_points, replace=False))
-    points = _take(latent_embeddings, rows, test_only=found.of_test is not None)
-    if len(z_means) > len(shown):
-        title += f", the 2 of {len(z_means)} dimensions that vary most"
-    if "label" in points.columns:  # missing for some, they are floats
-        points = points.assign(label=points["label"].fillna(UNLABELLED).astype("uint8"))
-    labels = points["label"].to_numpy() if "label" in points.columns else None
+    if len(rows) > reporting_params.max_points:
+        title = f"Latent means of {reporting_params.max_points:,} of {len(rows):,} {what}"
+        rows = np.sort(generator.choice(rows, reporting_params.max_points, replace=False))
+    points = take(latent_embeddings, rows)
+    if len(found.z_means) > len(shown):
+        title += f", the 2 of {len(found.z_means)} dimensions that vary most"
+    labels = labels_of(points)
+    if labels is not None:  # missing for some, they are floats
+        points = points.assign(label=labels)
     x = points[shown[0]].to_numpy(float)
     if len(shown) == 1:
         y = generator.uniform(-_JITTER, _JITTER, len(points)) + (0 if labels is None else labels)
@@ -165,44 +165,56 @@ def draw_latent_scatter(
     return figure
 
 
-class _Found(NamedTuple):
-    """What embeddings are of: models, latent columns, and the moments of these."""
+def write_model_report(
+    training_summary: dict[str, Any],
+    metrics: dict[str, Any],
+    latent_embeddings: pd.DataFrame | StreamedTable,
+    decoder: KerasModel,
+    train_images: ImageSet,
+    validation_images: ImageSet,
+    test_images: ImageSet,
+    training_history: pd.DataFrame,
+    run_manifest: dict[str, Any],
+    generated_images: ImageSet,
+    latent_manifold: Image.Image,
+    interpolations: Image.Image,
+    reporting_params: ReportingParams,
+    seed: int,
+    *findings: Findings | None,
+) -> str:
+    """Return the report on the model in use: one HTML file that needs no other.
 
-    versions: list[str]
-    z_means: list[str]
-    of_all: Moments
-    of_test: Moments | None
+    Findings of other models are left out, as those that are not there: the page says which
+    pipeline makes them.
 
-
-def _look_through(table: pd.DataFrame | StreamedTable) -> _Found:
-    versions: dict[str, None] = {}
-    of_all: list[Moments] = []
-    of_test: list[Moments] = []
-    for part in parts_of(table):
-        versions |= dict.fromkeys(part["model_version"].unique())
-        z_means = [name for name in part.columns if name.startswith("z_mean_")]
-        z = part[z_means].to_numpy(np.float64)
-        is_test = (part["split"] == "test").to_numpy()
-        of_all.append(Moments.of(z))
-        if is_test.any():
-            of_test.append(Moments.of(z[is_test]))
-    return _Found(
-        list(versions), z_means, reduce(add, of_all), reduce(add, of_test) if of_test else None
+    Raises:
+        ValueError: Decoder, images, metrics or embeddings are not of the model of the summary.
+    """
+    check_models(training_summary, decoder)
+    check_images(training_summary, train_images, validation_images)
+    files = ModelFiles(
+        training_summary=training_summary,
+        metrics=metrics,
+        latent_embeddings=latent_embeddings,
+        decoder=decoder,
+        images=[train_images, validation_images, test_images],
+        training_history=training_history,
+        run_manifest=run_manifest,
+        generated_images=generated_images,
+        latent_manifold=latent_manifold,
+        interpolations=interpolations,
+        findings=findings,
     )
+    return render(model_page(files, reporting_params, seed))
 
 
-def _take(
-    table: pd.DataFrame | StreamedTable, rows: NDArray[np.intp], *, test_only: bool
-) -> pd.DataFrame:
-    """Return rows of the embeddings, or of those of test images, which ascend."""
-    passed = 0
-    found = []
-    for whole in parts_of(table):
-        part = whole[whole["split"] == "test"] if test_only else whole
-        first, last = np.searchsorted(rows, (passed, passed + len(part)))
-        found.append(part.iloc[rows[first:last] - passed])
-        passed += len(part)
-    return pd.concat(found)
+def write_model_card(
+    training_summary: dict[str, Any],
+    metrics: dict[str, Any],
+    run_manifest: dict[str, Any],
+) -> str:
+    """Return the model card: Markdown with the metadata that the Hugging Face hub reads."""
+    return render_card(training_summary, metrics, run_manifest)
 
 
 def _name_of(label: int) -> str:

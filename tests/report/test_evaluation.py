@@ -1,0 +1,118 @@
+"""The figures of a model, with what is known from elsewhere, and where its loss is."""
+
+import pytest
+
+from mnist_vae.report.evaluation import (
+    REFERENCES,
+    evaluation_section,
+    figures_of,
+    loss_section,
+    with_error,
+)
+from tests.model_files import MNIST, SAMPLE, make_files
+
+PARTS = {
+    "negative_elbo": 140.0,
+    "refined_negative_elbo": 135.0,
+    "negative_log_likelihood": 133.0,
+    "amortisation": 5.0,
+    "approximation": 2.0,
+}
+PART = {
+    **PARTS,
+    **{f"{name}_standard_error": 0.5 for name in PARTS},
+    "n_images": 20,
+    "likelihood": "exact",
+    "quadrature_error": 0.001,
+    "worst_tenth": 0.69,
+    "misplaced": 0.06,
+}
+
+
+def metrics_of(part=None, term="binary_crossentropy", data=MNIST):
+    """The metrics of a model, which a thorough evaluation took apart."""
+    metrics = make_files(term=term).metrics | {"data": data}
+    if part is not None:
+        metrics["skipped"] = None
+        for split in metrics["splits"].values():
+            split["decomposition"] = part
+        metrics["splits"]["test"]["binarized"] = part
+    return metrics
+
+
+def figures(*arguments, **options):
+    return {one.name: one for one in figures_of(metrics_of(*arguments, **options))}
+
+
+def test_what_was_not_measured_has_no_row():
+    quick = figures()
+    assert {"−ELBO", "−ELBO above the floor", "rate (KL)"} <= set(quick)
+    assert quick["15-NN accuracy of z, amortised"].cells()[1] == "0.900 ± 0.010"
+    assert not any("refined" in name for name in quick)
+    thorough = figures(PART)
+    assert thorough["−log p(x)"].value == 133.0
+    assert thorough["−log p(x), binarised"].error == 0.5
+
+
+def test_a_bound_is_called_one_and_has_the_same_reference():
+    bound = {**PART, "likelihood": "importance-weighted bound, 9 draws", "quadrature_error": None}
+    found = figures(bound)
+    assert "−log p(x), importance-weighted bound, 9 draws" in found
+    assert "approximation gap, at least" in found, "as −log p(x) is below its bound"
+    binarised = found["−log p(x), binarised, importance-weighted bound, 9 draws"]
+    assert (binarised.reference, binarised.source) == REFERENCES["−log p(x), binarised"]
+    assert "error of the quadrature" not in found
+
+
+@pytest.mark.parametrize(
+    ("data", "reference"),
+    [
+        (MNIST, 45.534),
+        (SAMPLE, None),
+        ("Data: Fashion-MNIST, 1 image, checksums verified.", None),
+        (MNIST[:-9] + "...", None),
+    ],
+)
+def test_published_figures_are_compared_with_those_of_mnist_alone(data, reference):
+    found = figures(data=data)
+    assert found["entropy floor"].reference == reference
+    assert found["−ELBO"].reference is None
+    columns = evaluation_section(metrics_of(data=data)).blocks[0].columns
+    assert ("reference" in columns) == (reference is not None)
+
+
+def test_a_thorough_evaluation_says_where_the_loss_is():
+    text, where, chart = loss_section(metrics_of(PART)).blocks
+    assert "the likelihood is exact" in text.text
+    assert "A tenth of the test images holds 69% of the amortisation. 6.0% of" in where.text
+    assert [bar["x"] for bar in chart.data] == [[5.0] * 3, [2.0] * 3]
+    assert chart.table.rows[2][:3] == ("test", "140.00 ± 0.50", "5.00 ± 0.50")
+
+
+def test_nothing_of_squared_errors_is_in_nats_but_the_kl_divergence():
+    metrics = metrics_of(PART, term="mse")
+    sections = evaluation_section(metrics), loss_section(metrics)
+    text = " ".join(section.model_dump_json() for section in sections)
+    assert "squared error + KL" in text
+    for harmless in ("KL, nats", "rate (KL), nats", "and not the nats of Bernoulli"):
+        text = text.replace(harmless, "")
+    assert "nats" not in text.lower()
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (158.2377, 2.144, "158.2 ± 2.1"),
+        (154.5312, 2.0, "154.5 ± 2.0"),
+        (0.08694, 0.01794, "0.087 ± 0.018"),
+        (-0.31649, 0.2259, "−0.32 ± 0.23"),
+        (1234.5, 51.0, "1234 ± 51"),
+        (5.50569, None, "5.51"),
+        (2.0, float("nan"), "2"),
+        (0.0087031, None, "0.0087"),
+        (1.0, 0.0, "1"),
+        (0.0, None, "0"),
+    ],
+)
+def test_a_figure_has_no_more_digits_than_its_standard_error(value, error, text):
+    assert with_error(value, error) == text
