@@ -6,14 +6,16 @@ import shutil
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from mnist_vae.encoding.anomalies import _SCORES, Calibration
+from mnist_vae.encoding.anomalies import Calibration, score_of
 from mnist_vae.explorer.commands import explored as explored_model
 from mnist_vae.explorer.data import write_data
 from mnist_vae.explorer.server import make_server
+from mnist_vae.params.use import AnomalyScore
 from mnist_vae.pipelines.generation.samplers import interpolate
 from tests.browser import Watched, browser, chromium
 from tests.conftest import catalog_of, run
@@ -340,10 +342,10 @@ def test_it_draws_by_keys(explored):
     assert explored.ask("e => e.drawn.drawing.strokes.length") == 1
 
 
-@pytest.mark.parametrize("name", sorted(_SCORES))
+@pytest.mark.parametrize("name", get_args(AnomalyScore))
 def test_every_score_is_that_of_the_project(explored, model, name):
     from mnist_vae.vae.elbo import ElboTerms
-    from mnist_vae.vae.losses import entropy_floor, kl_divergence
+    from mnist_vae.vae.losses import kl_divergence
 
     explored.draw()
     pixels = np.array(explored.ask("e => [...e.drawn.pixels]"), np.float32)[None]
@@ -352,7 +354,7 @@ def test_every_score_is_that_of_the_project(explored, model, name):
     kl = np.asarray(kl_divergence(z_mean, z_log_var))
     terms = ElboTerms(elbo - kl, kl, z_mean, z_log_var)
     calibration = Calibration(**{**model.calibration.model_dump(), "score": name})
-    expected = _SCORES[name](calibration, terms, entropy_floor(pixels))[0]
+    expected = score_of(calibration, pixels, terms)[0]
     received = explored.page.evaluate(
         f"""async () => {{
             const {{ anomalyScore }} = await import("./scores.js");

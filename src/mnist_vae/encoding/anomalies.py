@@ -30,7 +30,6 @@ BATCH_SIZE = 1024
 """Images that are scored at a time."""
 
 Column = NDArray[np.float32]
-Entropy = NDArray[np.float64]
 
 
 class Calibration(BaseModel):
@@ -80,9 +79,7 @@ def score_of(calibration: Calibration, pixels: Column, terms: ElboTerms) -> Colu
         pixels: Grey values in [0, 1], float32 `[n, 784]`.
         terms: Those of −ELBO of these images, as `vae.elbo.score_batches` yields them.
     """
-    from mnist_vae.vae.losses import entropy_floor
-
-    return _SCORES[calibration.score](calibration, terms, entropy_floor(pixels))
+    return scores_of(calibration, pixels, terms)[calibration.score]
 
 
 def scores_of(calibration: Calibration, pixels: Column, terms: ElboTerms) -> dict[str, Column]:
@@ -103,10 +100,17 @@ def scores_of(calibration: Calibration, pixels: Column, terms: ElboTerms) -> dic
     from mnist_vae.vae.losses import entropy_floor
 
     entropy = entropy_floor(pixels)
-    scores: dict[str, Column] = {"entropy": entropy.astype(np.float32)}
-    for name, score in _SCORES.items():
-        scores[name] = score(calibration, terms, entropy)
-    return scores
+    negative_elbo = np.asarray(terms.reconstruction + terms.kl, np.float32)
+    floor = entropy if calibration.reconstruction == "binary_crossentropy" else 0
+    excess = (negative_elbo - floor).astype(np.float32)
+    usual = np.minimum(entropy, calibration.entropy_cap) + _SOFTENING
+    return {
+        "entropy": entropy.astype(np.float32),
+        "negative_elbo": negative_elbo,
+        "excess": excess,
+        "relative_excess": (excess / usual).astype(np.float32),
+        "mahalanobis": _mahalanobis(calibration, terms.z_mean),
+    }
 
 
 def calibrate(
@@ -151,11 +155,8 @@ def calibrate(
         latent_means=means.tolist(),
         latent_precision=precision.tolist(),
     )
-    terms = batches_of_terms(encoder, decoder, validation_images, start.reconstruction, seed)
-    scores = [
-        _SCORES[start.score](start, of_batch, entropy)
-        for (_, of_batch), entropy in zip(terms, entropies, strict=True)
-    ]
+    batches = batches_of_terms(encoder, decoder, validation_images, start.reconstruction, seed)
+    scores = [score_of(start, pixels, terms) for pixels, terms in batches]
     return start.model_copy(
         update={"threshold": threshold_of(np.concatenate(scores), params.false_positive_rate)}
     )
@@ -231,33 +232,12 @@ def _classes(
     return means, np.linalg.inv(covariance + _RIDGE * np.eye(z.shape[1]))
 
 
-def _negative_elbo(_calibration: Calibration, terms: ElboTerms, _entropy: Entropy) -> Column:
-    return np.asarray(terms.reconstruction + terms.kl, np.float32)
-
-
-def _excess(calibration: Calibration, terms: ElboTerms, entropy: Entropy) -> Column:
-    floor = entropy if calibration.reconstruction == "binary_crossentropy" else 0
-    return (_negative_elbo(calibration, terms, entropy) - floor).astype(np.float32)
-
-
-def _relative_excess(calibration: Calibration, terms: ElboTerms, entropy: Entropy) -> Column:
-    usual = np.minimum(entropy, calibration.entropy_cap) + _SOFTENING
-    return (_excess(calibration, terms, entropy) / usual).astype(np.float32)
-
-
-def _mahalanobis(calibration: Calibration, terms: ElboTerms, _entropy: Entropy) -> Column:
+def _mahalanobis(calibration: Calibration, z_mean: Column) -> Column:
+    """Return the least Mahalanobis distance of `z_mean` to the mean of a class."""
     precision = np.array(calibration.latent_precision)
-    squares = np.full(len(terms.z_mean), np.inf)
+    squares = np.full(len(z_mean), np.inf)
     for mean in calibration.latent_means:
-        from_mean = terms.z_mean - np.array(mean)
+        from_mean = z_mean - np.array(mean)
         squares = np.minimum(squares, ((from_mean @ precision) * from_mean).sum(axis=1))
     distances: Column = np.sqrt(squares).astype(np.float32)
     return distances
-
-
-_SCORES: dict[AnomalyScore, Callable[[Calibration, ElboTerms, Entropy], Column]] = {
-    "negative_elbo": _negative_elbo,
-    "excess": _excess,
-    "relative_excess": _relative_excess,
-    "mahalanobis": _mahalanobis,
-}

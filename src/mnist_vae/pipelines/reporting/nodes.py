@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,18 @@ from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings
 from mnist_vae.report.card import render_card
 from mnist_vae.report.embeddings import labels_of, look_through, take
-from mnist_vae.report.figures import entitle
 from mnist_vae.report.model import ModelFiles, model_page
 from mnist_vae.report.page import render
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#888888"
 _FEW_EPOCHS = 10
 _JITTER = 0.35  # half the height of a band of points that share their label
+# Plotly does not wrap, and the side panel of Kedro-Viz is 400 pixels wide.
+_TITLE_LENGTH = 56
+_STATEMENT_LENGTH = 66
+_LINE_SHARE = 0.075  # a line of the statement takes of the height between the margins
+_TEXT = "rgb(128, 128, 128)"
+_FAINT = "rgba(128, 128, 128, 0.25)"  # seen on white and on black
 
 
 def draw_learning_curves(training_history: pd.DataFrame, training_summary: dict[str, Any]) -> Any:
@@ -60,12 +66,11 @@ def draw_learning_curves(training_history: pd.DataFrame, training_summary: dict[
     figure.update_annotations(font_size=11)  # the titles of the subplots
     figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1})
     best = training_history.iloc[training_history["val_loss"].argmin()]
-    entitle(
+    _entitle(
         figure,
         f"Lowest validation loss {best['val_loss']:.1f}{unit}, after epoch {best['epoch']:.0f}",
-        statement(training_summary),
+        training_summary,
     )
-    figure.update_layout(meta=origin(training_summary))
     return figure
 
 
@@ -160,9 +165,60 @@ def draw_latent_scatter(
         figure.update_yaxes(title_text="label", dtick=1, zeroline=False)
     else:
         figure.update_yaxes(visible=False, range=[-1, 1])
-    entitle(figure, title, statement(training_summary))
-    figure.update_layout(meta=origin(training_summary))
+    _entitle(figure, title, training_summary)
     return figure
+
+
+def _entitle(figure: Any, title: str, training_summary: dict[str, Any]) -> None:
+    """Give `figure` its title, and between title and axes the statement of the model.
+
+    Kedro-Viz lays its theme over the layout: margins, the place of the title, and the colours of
+    the first axes. So nothing here depends on these: the title stands in the middle of the margin,
+    the statement is an annotation for which the axes make room, and the lines of all axes are
+    seen on light and on dark.
+
+    Args:
+        figure: A `plotly.graph_objects.Figure`, with all its axes and annotations.
+        title: The first line.
+        training_summary: Has the statement, and names the model in the figure's metadata.
+    """
+    figure.update_layout(
+        template="plotly_white",
+        height=640,
+        margin={"t": 64, "b": 60},
+        meta=origin(training_summary),
+        title={
+            "text": "<br>".join(textwrap.wrap(title, _TITLE_LENGTH)),
+            "font": {"size": 16},
+            "x": 0,
+            "xref": "paper",
+            "xanchor": "left",
+            "yref": "paper",
+            "yanchor": "middle",
+        },
+    )
+    figure.update_xaxes(gridcolor=_FAINT, zerolinecolor=_FAINT, linecolor=_FAINT)
+    figure.update_yaxes(gridcolor=_FAINT, zerolinecolor=_FAINT, linecolor=_FAINT)
+    lines = textwrap.wrap(statement(training_summary), _STATEMENT_LENGTH)
+    rest = 1 - _LINE_SHARE * len(lines)
+    figure.for_each_yaxis(
+        lambda axis: axis.update(domain=[rest * end for end in axis.domain or (0, 1)])
+    )
+    figure.for_each_annotation(
+        lambda annotation: annotation.update(y=rest * annotation.y), selector={"yref": "paper"}
+    )
+    figure.add_annotation(
+        text="<br>".join(lines),
+        font={"size": 10, "color": _TEXT},
+        align="left",
+        showarrow=False,
+        x=0,
+        xref="paper",
+        xanchor="left",
+        y=1,
+        yref="paper",
+        yanchor="top",
+    )
 
 
 def write_model_report(
