@@ -151,9 +151,9 @@ def test_what_memory_does_not_hold_gives_the_same_report(
     assert isinstance(table, StreamedTable)
     on_disk = []
     for place, images in enumerate(files.images):
-        config = {"filepath": str(tmp_path / f"{place}.parquet")}
-        ImagesDataset(**config).save(images)
-        on_disk.append(ImagesDataset(**config, memory_images=10).load())
+        dataset = ImagesDataset(filepath=str(tmp_path / f"{place}.parquet"), memory_images=10)
+        dataset.save(images)
+        on_disk.append(dataset.load())
     assert isinstance(on_disk[0].pixels, np.memmap)
     params = ReportingParams(report_points=max_points)
     streamed = make_files(300, latent_embeddings=table, images=on_disk)
