@@ -56,3 +56,11 @@ def test_only_the_registry_imports_the_pipelines():
         room_of(path) for path in PACKAGE.rglob("*.py") if "pipelines" in rooms_imported(path)
     }
     assert importers <= {"pipelines", "pipeline_registry"}
+
+
+def test_the_model_is_keras_alone():
+    imported = {room for path in (PACKAGE / "vae").glob("*.py") for room in rooms_imported(path)}
+    assert imported == {"vae", "params"}, "of the parameters the types alone"
+    text = "".join(path.read_text() for path in (PACKAGE / "vae").glob("*.py"))
+    assert "kedro" not in text
+    assert text.count("if TYPE_CHECKING:\n    from mnist_vae.params") == text.count("_vae.params")

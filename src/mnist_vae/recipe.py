@@ -105,7 +105,7 @@ def train(
         validation_images.pixels,
         training_params,
         seed=seed,
-        backup=None if training_backup is None else training_backup.of(identity),
+        backup=None if training_backup is None else training_backup.identified(identity),
         warm_start=started_from is not None,
     )
     epochs = pd.DataFrame(history)

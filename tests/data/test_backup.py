@@ -24,10 +24,10 @@ def backup(tmp_path):
 
 
 def test_what_was_saved_comes_back(backup, caplog):
-    assert backup.of(IDENTITY).load() is None
-    backup.of(IDENTITY).save(STATE)
+    assert backup.identified(IDENTITY).load() is None
+    backup.identified(IDENTITY).save(STATE)
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
-        state = backup.of(IDENTITY).load()
+        state = backup.identified(IDENTITY).load()
     assert set(state) == set(STATE)
     for name, value in STATE.items():
         assert np.array_equal(state[name], value)
@@ -39,9 +39,9 @@ def test_what_was_saved_comes_back(backup, caplog):
 
 
 def test_the_backup_of_another_training_is_not_taken_up(backup, caplog):
-    backup.of(IDENTITY).save(STATE)
+    backup.identified(IDENTITY).save(STATE)
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
-        assert backup.of(IDENTITY | {"data": "9", "code": "9"}).load() is None
+        assert backup.identified(IDENTITY | {"data": "9", "code": "9"}).load() is None
     assert [record.message for record in caplog.records] == [
         "The backup of an interrupted training is not taken up, as since then the data and the "
         "code changed: training starts afresh."
@@ -49,30 +49,30 @@ def test_the_backup_of_another_training_is_not_taken_up(backup, caplog):
 
 
 def test_no_flipped_bit_ends_a_run_or_is_taken_up(backup, tmp_path, caplog):
-    backup.of(IDENTITY).save(STATE)
+    backup.identified(IDENTITY).save(STATE)
     path = tmp_path / "backup.npz"
     whole = path.read_bytes()
     for place in range(len(whole)):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)
-        assert backup.of(IDENTITY).load() is None, place
+        assert backup.identified(IDENTITY).load() is None, place
     assert len(caplog.records) == len(whole)
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
 def test_a_damaged_backup_is_not_taken_up(backup, tmp_path, caplog):
-    backup.of(IDENTITY).save(STATE)
+    backup.identified(IDENTITY).save(STATE)
     path = tmp_path / "backup.npz"
     whole = path.read_bytes()
     for size in (0, 10, len(whole) // 2, len(whole) - 5):
         path.write_bytes(whole[:size])
-        assert backup.of(IDENTITY).load() is None
+        assert backup.identified(IDENTITY).load() is None
         assert "cannot be read" in caplog.records[-1].message
 
 
 def test_a_finished_training_leaves_none(backup, tmp_path):
-    backup.of(IDENTITY).save(STATE)
+    backup.identified(IDENTITY).save(STATE)
     for name in ("backup_1.npz", "backup_9.npz", "backup_of_mine.npz"):
         (tmp_path / name).touch()
     for _ in range(2):

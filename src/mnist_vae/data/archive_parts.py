@@ -102,7 +102,7 @@ def archive_of(parts: dict[FileKey, Part], name: str, mirrors: Sequence[str]) ->
     Args:
         parts: The files, by key.
         name: What reports call the data set.
-        mirrors: The base URLs that tell a mirror's file from one of the folder.
+        mirrors: The base URLs of mirrors, by which their files are known.
 
     Raises:
         IdxError: Images and labels do not belong together.

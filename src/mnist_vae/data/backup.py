@@ -1,4 +1,4 @@
-"""The state of a training that is under way, so that one that was killed can go on."""
+"""The state of a training that is under way, so that one that was killed can resume."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class TrainingBackup:
     interval: float = 60.0
     identity: dict[str, str] = field(default_factory=dict)
 
-    def of(self, identity: dict[str, str]) -> TrainingBackup:
+    def identified(self, identity: dict[str, str]) -> TrainingBackup:
         """Return the same file as the backup of a training with this identity."""
         return replace(self, identity=identity)
 
     def numbered(self, number: int) -> TrainingBackup:
-        """Return a backup of its own for one of several trainings, in a file beside this one."""
+        """Return a backup of its own for one of several trainings, in a file next to this one."""
         path = self.path.with_name(f"{self.path.stem}_{number}{self.path.suffix}")
         return replace(self, path=path)
 

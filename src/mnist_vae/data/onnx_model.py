@@ -62,7 +62,7 @@ class OnnxModelDataset(FileDataset[OnnxModel]):
 
 
 def metadata_of(model: OnnxModel) -> dict[str, str]:
-    """Return what an exported model tells of itself, such as `model_version`."""
+    """Return the facts that an exported model holds, such as `model_version`."""
     return {entry.key: entry.value for entry in model.metadata_props}
 
 

@@ -53,7 +53,7 @@ class PictureFolderDataset(AbstractDataset[dict[str, Image.Image], dict[str, Pic
     """`PictureFolderDataset` saves pictures as PNG files: a folder that holds the last save alone.
 
     Kedro takes a folder with one file in it for a finished output. So the files are written to
-    a folder beside it, which replaces the earlier one when the last of them is there. On an
+    a folder next to it, which replaces the earlier one when the last of them is there. On an
     object store, where a folder cannot be renamed, the files are copied one by one.
 
     Examples:

@@ -10,14 +10,14 @@ from mnist_vae.params.group import Fraction, Group
 
 
 class ScoringParams(Group):
-    """How batches are embedded, and how the job tells of it (`scoring`)."""
+    """How batches are embedded, and how many stay on disk (`scoring`)."""
 
     keep: PositiveInt = 3
     """Models whose embeddings stay on disk; those that readers find always do."""
 
 
 class RetrainingParams(Group):
-    """When a candidate goes in service, and how the job tells of it (`retraining`)."""
+    """When a candidate goes in service, and what rolls it back (`retraining`)."""
 
     start: Literal["scratch", "champion"] = "scratch"
     """Train from new weights, or from those in service."""

@@ -98,7 +98,7 @@ class GenerationParams(Group):
     label: Annotated[int, Field(ge=0, lt=255)] | None = None
     """The class to generate; None for all. It takes the class mixture."""
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
-    """Factor of the sampler's standard deviations: below 1 images are more usual and more alike."""
+    """Factor of the sampler's standard deviations: below 1 images are more usual, and vary less."""
     mixture_components: Annotated[int, Field(ge=1, le=500)] = 50
     """Gaussians of the mixture, at most; the classes of a class mixture share them."""
     interpolation: Literal["linear", "spherical"] = "linear"
@@ -153,7 +153,7 @@ class DenoisingParams(Group):
     draws: Annotated[int, Field(ge=1, le=1000)] = 16
     """Draws of z an image; their mean is the restored image."""
     evidence: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """Weight of what the noisy pixel itself tells of the clean one, beside the decoder: 1 if
+    """Weight of what the noisy pixel itself says about the clean one, next to the decoder: 1 if
     pixels were black or white, 0 for the decoder alone."""
     gaussian: Annotated[tuple[Annotated[float, Field(gt=0, le=10)], ...], _SOME] = (0.25, 0.5, 0.75)
     """Levels of Gaussian noise: its σ, in grey values of 0 to 1."""

@@ -287,7 +287,7 @@ class Progress(keras.callbacks.Callback):
             self._bar.set_postfix_str(line)
 
     def _left(self, epoch: int, now: float) -> str:
-        """Return how long the rest takes, which the first epoch, as it compiles, does not tell."""
+        """Return how long the rest takes, unknown in the first epoch, which compiles."""
         epochs = epoch - self._first_epoch
         if not epochs:
             return ""
@@ -305,7 +305,7 @@ class Progress(keras.callbacks.Callback):
 
 
 def _width() -> dict[str, Any]:
-    """Return what tqdm is told of the width: on a terminal that does not know its own, 80."""
+    """Return the width for tqdm: on a terminal that does not know its own, 80."""
     with suppress(OSError, ValueError):  # what stands for a terminal in a test has no number
         if os.get_terminal_size(sys.stderr.fileno()).columns == 0:
             return {"ncols": 80}

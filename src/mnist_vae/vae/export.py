@@ -54,7 +54,7 @@ def encoder_to_onnx(encoder: keras.Model, metadata: dict[str, str]) -> ModelProt
 
     Args:
         encoder: An encoder of `build_encoder` or `load_model`, or its `inference_encoder`.
-        metadata: What the file is to tell of itself, such as `model_version`.
+        metadata: Facts for the file, such as `model_version`.
 
     Returns:
         `pixels`, float32 `[batch, 784]` in [0, 1], to `z_mean` and `z_log_var`, each

@@ -16,7 +16,7 @@ BLOCK = 1024
 
 
 class Batches:
-    """Images, float32 a batch at a time; with a seed, shuffled as seed and epoch say.
+    """Images, float32 a batch at a time; with a seed, shuffled by seed and epoch.
 
     Shuffled, there are whole batches only: another size would be compiled a second time.
 

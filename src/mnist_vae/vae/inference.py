@@ -1,6 +1,6 @@
 """Inference of z with the decoder fixed: a better Gaussian for each image than the encoder's.
 
-The encoder is one function for all images, and what it loses beside the best q of each image is
+The encoder is one function for all images, and what it loses against the best q of each image is
 the amortisation gap (Cremer et al., Inference Suboptimality in Variational Autoencoders, 2018).
 Steps on μ and log σ² of each image, from the encoder's, close it (Kim et al., Semi-Amortized
 Variational Autoencoders, 2018).
@@ -35,7 +35,7 @@ _GRID_SPREAD = 1.5  # standard deviations of the prior: quantiles of N(0, 1.5²)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function compiled by XLA, anew for each shape of its arguments."""
+    """Return the function compiled by XLA, once for each shape of its arguments."""
     # A partial each: TensorFlow would take several for one that it compiles too often. Nothing
     # here branches by Python on a tensor; to look for that is half the time of tracing.
     by_xla: Callable[..., Any] = tf.function(
@@ -51,7 +51,7 @@ class Refiner:
     log σ² by r times its own, where r falls from 0.7 to 0 over the steps, as the gradient is noisy;
     no step moves μ by more than 2 σ, or log σ² by more than 0.3. The gradient is that of two
     opposite draws, z = μ ± σ·ε with ε of random signs, the same ones for all images: what becomes
-    of an image does not depend on those beside it.
+    of an image does not depend on the others.
 
     The encoder puts some images in the wrong place altogether, from where no gradient leads out.
     So with one or two latent dimensions, and a reconstruction term that has a name, an image

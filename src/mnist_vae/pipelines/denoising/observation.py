@@ -1,4 +1,4 @@
-"""What a noisy image says about z and of its clean pixels, where the corruption is known.
+"""What a noisy image says about z and its clean pixels, where the corruption is known.
 
 A clean pixel x is 1 with the probability m = sigmoid(l) that the decoder gives it, else 0. With
 p(y | x) of the corruption the likelihood of the noisy pixel y is
