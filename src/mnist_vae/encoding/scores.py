@@ -103,3 +103,22 @@ def score(
     )
     distortion, kl, z_mean, _ = map(np.concatenate, zip(*found, strict=True))
     return Scores(distortion + kl.astype(np.float64), z_mean)
+
+
+def neighbour_accuracy(
+    known_z: NDArray[Any],
+    known_labels: Any,
+    asked_z: NDArray[Any],
+    asked_labels: Any,
+    neighbours: int,
+) -> dict[str, float]:
+    """Return the share of the asked z, `[n, latent_dim]`, that their neighbours label right.
+
+    Its standard error is that of a share of independent images.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    classifier = KNeighborsClassifier(min(neighbours, len(known_z))).fit(known_z, known_labels)
+    share = classifier.score(asked_z, asked_labels)
+    error = np.sqrt(share * (1 - share) / len(asked_labels))
+    return {"value": float(share), "standard_error": float(error)}

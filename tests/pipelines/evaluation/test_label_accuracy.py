@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from mnist_vae.data.images import UNLABELLED
+from mnist_vae.encoding.scores import neighbour_accuracy
 from mnist_vae.params import EvaluationParams
-from mnist_vae.pipelines.evaluation.nodes import evaluate_vae, neighbour_accuracy
+from mnist_vae.pipelines.evaluation.nodes import evaluate_vae
 
 
 def clouds(n, seed, distance=10.0):

@@ -14,7 +14,7 @@ from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.maps import AT_ONCE
 from mnist_vae.data.origin import measure, origin
 from mnist_vae.data.provenance import provenance
-from mnist_vae.encoding.scores import Moments
+from mnist_vae.encoding.scores import Moments, neighbour_accuracy
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.decomposition import decompose
 
@@ -220,8 +220,9 @@ def _label_accuracy(
         known, asked = (
             _z_mean(encoder, refiner, images, params.batch_size) for images in (train, test)
         )
-        neighbours = min(params.neighbours, len(train))
-        accuracy[kind] = neighbour_accuracy(known, train.label, asked, test.label, neighbours)
+        accuracy[kind] = neighbour_accuracy(
+            known, train.label, asked, test.label, params.neighbours
+        )
     return accuracy
 
 
@@ -232,25 +233,6 @@ def _z_mean(
 
     batches = (batch.model_input() for batch in images.batches(batch_size))
     return np.concatenate([refiner(pixels, encode(encoder, pixels)).z_mean for pixels in batches])
-
-
-def neighbour_accuracy(
-    known_z: NDArray[Any],
-    known_labels: Any,
-    asked_z: NDArray[Any],
-    asked_labels: Any,
-    neighbours: int,
-) -> dict[str, float]:
-    """Return the share of the asked z, `[n, latent_dim]`, that their neighbours label right.
-
-    Its standard error is that of a share of independent images.
-    """
-    from sklearn.neighbors import KNeighborsClassifier
-
-    classifier = KNeighborsClassifier(neighbours).fit(known_z, known_labels)
-    share = classifier.score(asked_z, asked_labels)
-    error = np.sqrt(share * (1 - share) / len(asked_labels))
-    return {"value": float(share), "standard_error": float(error)}
 
 
 def describe_run(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mnist_vae.data.images import UNLABELLED, ImageSet, draw_rows
 from mnist_vae.data.origin import Measure
-from mnist_vae.encoding.scores import Scores
+from mnist_vae.encoding.scores import Scores, neighbour_accuracy
 from mnist_vae.jobs.records import Check, Figures
 from mnist_vae.params import EvaluationParams, RetrainingParams
 from mnist_vae.pipelines.intake.candidate import Batches
@@ -66,8 +66,6 @@ def label_accuracy(
     The neighbours are sought among the training images with `neighbour_ids`. None where these, or
     the judge's images, have no labels.
     """
-    from sklearn.neighbors import KNeighborsClassifier
-
     if judge_images.label is None or "label" not in embeddings.columns:
         return None
     known = judge_images.label != UNLABELLED
@@ -75,9 +73,13 @@ def label_accuracy(
     if train.empty or not known.any():
         return None
     columns = [name for name in embeddings.columns if name.startswith("z_mean_")]
-    classifier = KNeighborsClassifier(min(neighbours, len(train)))
-    classifier.fit(train[columns].to_numpy(), train["label"].to_numpy().astype(int))
-    return float(classifier.score(z_mean[known], judge_images.label[known].astype(int)))
+    return neighbour_accuracy(
+        train[columns].to_numpy(),
+        train["label"].to_numpy().astype(int),
+        z_mean[known],
+        judge_images.label[known].astype(int),
+        neighbours,
+    )["value"]
 
 
 def gain_interval(gains: NDArray[np.float64]) -> tuple[float, float]:
