@@ -32,21 +32,14 @@ BATCH_SIZE = 1024
 
 
 def pass_over(folder: Path, count: int) -> Any:
-    """Return what yields the rows of `count` images, batch by batch, each time it is called."""
-    from mnist_vae.data.images import ImageSet
-    from mnist_vae.encoding.batches import image_rows
-
+    """Return what yields batches of `count` images and noise each time it is called."""
     pixels = np.concatenate(read_images(folder))
-    images = ImageSet(pixels, image_id=np.arange(len(pixels)), split=np.full(len(pixels), "train"))
-    rows = list(image_rows(images, BATCH_SIZE, latent_dim=2, seed=1, labelled=False))
+    noise = np.random.default_rng(1).standard_normal((BATCH_SIZE, 2), np.float32)
 
     def batches() -> Iterator[Any]:
-        left = count
-        while left > 0:
-            for batch in rows:
-                if left > 0:
-                    yield batch.slice(0, left)
-                left -= len(batch)
+        for start in range(0, count, BATCH_SIZE):
+            rows = np.arange(start, min(start + BATCH_SIZE, count)) % len(pixels)
+            yield pixels[rows], noise[: len(rows)]
 
     return batches
 
@@ -59,7 +52,7 @@ def contend(folder: Path, engine: str, workers: int, count: int) -> None:
     from mnist_vae.vae.networks import build_decoder, build_encoder
 
     networks = build_encoder(seed=1), build_decoder(seed=1)
-    how = Encoding("model", "binary_crossentropy", 0, 1, threads=1)
+    how = Encoding("binary_crossentropy", 0, 1, threads=1)
     batches = pass_over(folder, count)
     with ExitStack() as stack:
         models = stack.enter_context(tempfile.TemporaryDirectory())
@@ -77,7 +70,7 @@ def contend(folder: Path, engine: str, workers: int, count: int) -> None:
         answer(time.perf_counter() - began)
         for _ in sys.stdin:
             began = time.perf_counter()
-            rows = sum(len(batch) for batch in encode_all(batches()))
+            rows = sum(len(batch["kl"]) for batch in encode_all(batches()))
             assert rows == count, f"{rows} rows of {count}"
             answer(time.perf_counter() - began)
 

@@ -187,5 +187,5 @@ def embeddings_of(release, images):
         release.load("training_summary.json"),
         EmbeddingParams(),
         release.load("run_manifest.json")["seed"],
-    ).read_pandas()
+    ).to_pandas()
     return table.drop(columns=["image_id", "split"])

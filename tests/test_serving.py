@@ -52,7 +52,7 @@ def test_the_embeddings_are_those_of_the_pipeline_bit_for_bit(
         finished_catalog.load("training_summary"),
         EmbeddingParams(batch_size=3, refine_steps=steps or 0),
         manifest["seed"],
-    ).read_pandas()
+    ).to_pandas()
     expected = expected[[*output_columns(2), "model_version"]]
     pd.testing.assert_frame_equal(received, expected, check_exact=True)
 

@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 import mnist_vae
 from mnist_vae.data.images import N_PIXELS, latent_columns, normalize
+from mnist_vae.data.maps import slices
+from mnist_vae.encoding.batches import BatchEncoder, Encoding
 
 if TYPE_CHECKING:
     from mnist_vae.jobs.release_files import Release
 
 _NEEDED = ("mlflow", "keras", "numpy", "pandas", "tensorflow")
+_NETWORKS = ("encoder.keras", "decoder.keras")
 _EXAMPLES = 4
 
 
@@ -39,23 +42,17 @@ class EmbeddingModel:
         Args:
             release: The folder of the release.
         """
-        from mnist_vae.vae.inference import Refiner
         from mnist_vae.vae.networks import load_model
 
-        self._encoder = load_model(release / "encoder.keras")
-        self._decoder = load_model(release / "decoder.keras")
         run = json.loads((release / "run_manifest.json").read_text(encoding="utf-8"))
         self._model_version: str = run["model_version"]
-        self._reconstruction: str = run["training"]["reconstruction"]
         embedding = run["parameters"]["embedding"]
         self._batch_size: int = embedding["batch_size"]
         self._seed: int = run["seed"]
-        self._refiner = Refiner(
-            self._decoder,
-            steps=embedding["refine_steps"],
-            reconstruction=self._reconstruction,
-            seed=self._seed,
-        )
+        encoder, decoder = (load_model(release / name) for name in _NETWORKS)
+        self._latent_dim: int = decoder.input_shape[-1]
+        how = Encoding(run["training"]["reconstruction"], embedding["refine_steps"], self._seed)
+        self._encoder = BatchEncoder(encoder, decoder, how)
 
     def embed(self, pixels: NDArray[np.float32]) -> pd.DataFrame:
         """Return the embeddings of images.
@@ -70,22 +67,14 @@ class EmbeddingModel:
         Raises:
             ValueError: The pixels are of another type or shape, NaN, or outside [0, 1].
         """
-        from mnist_vae.vae.elbo import score_batches
-
         check_pixels(pixels)
-        starts = range(0, max(len(pixels), 1), self._batch_size)
-        scores = score_batches(
-            self._encoder,
-            self._decoder,
-            (pixels[start : start + self._batch_size] for start in starts),
-            reconstruction=self._reconstruction,
-            seed=self._seed,
-            refine=self._refiner,
-        )
-        reconstruction, kl, z_mean, z_log_var = map(np.concatenate, zip(*scores, strict=True))
-        values = np.column_stack([z_mean, z_log_var, reconstruction, kl])
-        table = pd.DataFrame(values, columns=output_columns(z_mean.shape[1]))
-        return table.assign(model_version=self._model_version)
+        noise = np.random.default_rng(self._seed)
+        parts = []
+        for rows in slices(max(len(pixels), 1), self._batch_size):
+            epsilon = noise.standard_normal((len(pixels[rows]), self._latent_dim), np.float32)
+            parts.append(self._encoder.encode(pixels[rows], epsilon))
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return pd.DataFrame(columns).assign(model_version=self._model_version)
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Do as `embed`, as MLflow asks for it.

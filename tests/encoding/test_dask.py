@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from kedro.io import DatasetError
 
 import mnist_vae
-from mnist_vae.data.stream import StreamedParquetDataset
 from mnist_vae.encoding import engines
 from mnist_vae.encoding.batches import Encoding, EngineError, identity_of, save_models
 from mnist_vae.params import EmbeddingParams
@@ -40,13 +38,13 @@ def cluster():
 
 
 def test_on_a_cluster_that_exists_the_embeddings_are_the_same(work, check_alike, cluster):
-    check_alike(work.stream(engine="dask", address=cluster.scheduler_address).read_all())
+    check_alike(work.table(engine="dask", address=cluster.scheduler_address))
     assert len(cluster.scheduler_info["workers"]) == 2, "it runs on"
 
 
 def test_refined_ones_too(work, check_alike, cluster):
-    table = work.stream(engine="dask", address=cluster.scheduler_address, refine_steps=2)
-    check_alike(table.read_all(), refine_steps=2)
+    table = work.table(engine="dask", address=cluster.scheduler_address, refine_steps=2)
+    check_alike(table, refine_steps=2)
 
 
 def test_what_a_worker_says_is_said_by_the_run(work, cluster, monkeypatch):
@@ -55,7 +53,7 @@ def test_what_a_worker_says_is_said_by_the_run(work, cluster, monkeypatch):
 
     monkeypatch.setattr(engines, "encode", refuse)
     with pytest.raises(EngineError, match=r"^A worker cannot read the model\.$"):
-        work.stream(engine="dask", address=cluster.scheduler_address).read_all()
+        work.table(engine="dask", address=cluster.scheduler_address)
 
 
 def test_a_fault_on_a_worker_is_one_sentence(work, cluster, monkeypatch):
@@ -65,23 +63,28 @@ def test_a_fault_on_a_worker_is_one_sentence(work, cluster, monkeypatch):
     monkeypatch.setattr(engines, "encode", fail)
     message = r"^The Dask cluster at .* did not finish the encoding: .* KeyError: 'encoder'; look"
     with pytest.raises(EngineError, match=message):
-        work.stream(engine="dask", address=cluster.scheduler_address).read_all()
+        work.table(engine="dask", address=cluster.scheduler_address)
 
 
-def test_a_cluster_whose_workers_are_gone_for_long_is_given_up(
-    work, cluster, monkeypatch, tmp_path
-):
-    target = tmp_path / "embeddings.parquet"
-    target.write_bytes(b"the old ones")
+def after_the_first_result(monkeypatch, act):
+    """Have the run call `act` once, when it has the first result and waits for others."""
+    result, calls = engines._result, []
+
+    def then(*given):
+        found = result(*given)
+        if not calls:
+            calls.append(act())
+        return found
+
+    monkeypatch.setattr(engines, "_result", then)
+
+
+def test_a_cluster_whose_workers_are_gone_for_long_is_given_up(work, cluster, monkeypatch):
     monkeypatch.setattr(engines, "_SECONDS_WITHOUT_WORKERS", 1)
     monkeypatch.setattr(engines, "_SECONDS_A_LOOK", 0.2)
-    stream = work.stream(engine="dask", address=cluster.scheduler_address)
-    stream.read_next_batch()
-    cluster.scale(0)
-    with pytest.raises(DatasetError, match="has no workers any more"):
-        StreamedParquetDataset(filepath=str(target)).save(stream)
-    assert target.read_bytes() == b"the old ones"
-    assert [path.name for path in tmp_path.iterdir()] == ["embeddings.parquet"]
+    after_the_first_result(monkeypatch, lambda: cluster.scale(0))
+    with pytest.raises(EngineError, match="has no workers any more"):
+        work.table(engine="dask", address=cluster.scheduler_address)
 
 
 def test_a_result_that_is_lost_before_it_is_fetched_is_not_waited_for_for_ever(
@@ -100,7 +103,7 @@ def test_a_result_that_is_lost_before_it_is_fetched_is_not_waited_for_for_ever(
 
     monkeypatch.setattr(distributed.Future, "result", after_the_workers_left)
     with pytest.raises(EngineError, match="has no workers any more"):
-        work.stream(engine="dask", address=cluster.scheduler_address).read_all()
+        work.table(engine="dask", address=cluster.scheduler_address)
 
 
 def test_a_cluster_without_a_worker_is_refused(work, monkeypatch):
@@ -109,7 +112,7 @@ def test_a_cluster_without_a_worker_is_refused(work, monkeypatch):
         distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
         pytest.raises(EngineError, match="expected a scheduler with a worker within 1 seconds"),
     ):
-        work.stream(engine="dask", address=cluster.scheduler_address).read_all()
+        work.table(engine="dask", address=cluster.scheduler_address)
 
 
 def processes_of_this_run():
@@ -141,7 +144,7 @@ def test_nobody_else_on_the_machine_is_let_into_the_cluster_of_a_run(
 
     monkeypatch.setattr(distributed, "Client", strange_client)
     params = EmbeddingParams(engine="dask", workers=1, scratch=str(tmp_path))
-    how = Encoding("m", "binary_crossentropy", refine_steps=0, seed=1)
+    how = Encoding("binary_crossentropy", refine_steps=0, seed=1)
     with engines.running(params, *work.networks, how):
         assert len(clients) == 1
 
@@ -152,9 +155,11 @@ def test_a_killed_worker_loses_and_repeats_nothing_and_leaves_nothing_behind(
 ):
     """The cluster is the run's own; the worker that takes up a late task dies of it, once."""
     before, flag, encode = processes_of_this_run(), tmp_path / "killed", engines.encode
+    late = work.splits[0].pixels[1600]
 
     def dies_once(batches, **given):
-        if batches[0].column("image_id")[0].as_py() >= 1500 and not flag.exists():
+        has_it = any((pixels == late).all(axis=1).any() for pixels, _ in batches)
+        if has_it and not flag.exists():
             flag.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
         return encode(batches, **given)
@@ -162,7 +167,7 @@ def test_a_killed_worker_loses_and_repeats_nothing_and_leaves_nothing_behind(
     monkeypatch.setattr(engines, "encode", dies_once)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    table = work.stream(engine="dask", workers=2, scratch=str(scratch)).read_all()
+    table = work.table(engine="dask", workers=2, scratch=str(scratch))
     assert int(flag.read_text()) != os.getpid()
     check_alike(table)
     assert list(scratch.iterdir()) == []
@@ -179,61 +184,43 @@ def told(pid):
 
 
 @pytest.mark.slow
-def test_a_task_that_kills_every_worker_ends_the_run_and_the_old_output_stays(
-    work, monkeypatch, tmp_path
-):
-    target = tmp_path / "embeddings.parquet"
-    target.write_bytes(b"the old ones")
-
+def test_a_task_that_kills_every_worker_ends_the_run(work, monkeypatch):
     def deadly(batches, **given):
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(engines, "encode", deadly)
-    with pytest.raises(DatasetError, match=r"did not finish .* received KilledWorker: "):
-        StreamedParquetDataset(filepath=str(target)).save(work.stream(engine="dask", workers=1))
-    assert target.read_bytes() == b"the old ones"
+    with pytest.raises(EngineError, match=r"did not finish .* received KilledWorker: "):
+        work.table(engine="dask", workers=1)
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_dies_ends_the_run_and_the_old_output_stays(work, tmp_path, caplog):
+def test_a_scheduler_that_dies_ends_the_run(work, tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.CRITICAL, logger="distributed")
-    target = tmp_path / "embeddings.parquet"
-    target.write_bytes(b"the old ones")
     with cluster_of_processes(tmp_path) as (address, scheduler):
-        stream = work.stream(engine="dask", address=address)
-        stream.read_next_batch()
-        scheduler.kill()
-        with pytest.raises(DatasetError, match=f"The Dask cluster at {address} did not finish"):
-            StreamedParquetDataset(filepath=str(target)).save(stream)
-    assert target.read_bytes() == b"the old ones"
+        after_the_first_result(monkeypatch, scheduler.kill)
+        with pytest.raises(EngineError, match=f"The Dask cluster at {address} did not finish"):
+            work.table(engine="dask", address=address)
 
 
 @pytest.mark.slow
-def test_a_worker_with_other_code_of_the_package_ends_the_run_and_the_old_output_stays(
-    work, tmp_path
-):
-    """The worker's formula of log σ² differs; everything else of it is that of the run."""
-    target = tmp_path / "embeddings.parquet"
-    target.write_bytes(b"the old ones")
+def test_a_worker_with_another_version_of_the_package_ends_the_run(work, tmp_path):
     package = shutil.copytree(PACKAGE, tmp_path / "other/mnist_vae")
-    formula = package / "encoding.py"
-    changed = formula.read_text().replace("terms.z_log_var.T", "2 * terms.z_log_var.T")
-    assert changed != formula.read_text()
-    formula.write_text(changed)
-    message = r"^A worker on .*: expected its code \w+, received code \w+; install the package"
-    with cluster_of_processes(tmp_path, PYTHONPATH=str(tmp_path / "other")) as (address, _):
-        stream = work.stream(engine="dask", address=address)
-        with pytest.raises(DatasetError, match=message):
-            StreamedParquetDataset(filepath=str(target)).save(stream)
-    assert target.read_bytes() == b"the old ones"
+    names = package / "data/fingerprints.py"
+    changed = names.read_text().replace("RECIPE_VERSION = ", "RECIPE_VERSION = 1000 + ")
+    assert changed != names.read_text()
+    names.write_text(changed)
+    message = (
+        r"^A worker on .*: expected its code recipe \d+, .*, received code recipe 100\d, .*; inst"
+    )
+    with (
+        cluster_of_processes(tmp_path, PYTHONPATH=str(tmp_path / "other")) as (address, _),
+        pytest.raises(EngineError, match=message),
+    ):
+        work.table(engine="dask", address=address)
 
 
-def test_a_worker_with_another_model_ends_the_run_and_the_old_output_stays(
-    work, cluster, monkeypatch, tmp_path
-):
+def test_a_worker_with_another_model_ends_the_run(work, cluster, monkeypatch):
     """As where `embedding.scratch` is not one folder, but one on each machine."""
-    target = tmp_path / "embeddings.parquet"
-    target.write_bytes(b"the old ones")
 
     def then_another(models):
         identity = identity_of(models)
@@ -241,11 +228,8 @@ def test_a_worker_with_another_model_ends_the_run_and_the_old_output_stays(
         return identity
 
     monkeypatch.setattr(engines, "identity_of", then_another)
-    stream = work.stream(engine="dask", address=cluster.scheduler_address)
-    with pytest.raises(DatasetError, match=r"^A worker on .*: expected its model \w+, received"):
-        StreamedParquetDataset(filepath=str(target)).save(stream)
-    assert target.read_bytes() == b"the old ones"
-    assert [path.name for path in tmp_path.iterdir()] == ["embeddings.parquet"]
+    with pytest.raises(EngineError, match=r"^A worker on .*: expected its model \w+, received"):
+        work.table(engine="dask", address=cluster.scheduler_address)
 
 
 @contextmanager

@@ -63,9 +63,7 @@ def evaluate(networks, splits, summary, batch_size=50):
 
 
 def embed(networks, splits, summary):
-    return embedding.embed_splits(
-        *networks, *splits, summary, EmbeddingParams(batch_size=50), SEED
-    ).read_all()
+    return embedding.embed_splits(*networks, *splits, summary, EmbeddingParams(batch_size=50), SEED)
 
 
 def calibrate(networks, splits, summary):
@@ -74,7 +72,7 @@ def calibrate(networks, splits, summary):
 
 def score(networks, splits, summary):
     given = calibrate(networks, splits, summary), ANOMALY, SEED
-    return anomaly.score_anomalies(*networks, splits[0], splits[2], summary, *given).read_all()
+    return anomaly.score_anomalies(*networks, splits[0], splits[2], summary, *given)
 
 
 def draw_anomalies(networks, splits, summary):

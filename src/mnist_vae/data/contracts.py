@@ -5,7 +5,7 @@ The catalog's `validator:` calls the contracts on every save; nodes call the res
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -128,17 +128,13 @@ def with_anomalies(schema: pa.Schema) -> pa.Schema:
 
 
 class EmbeddingContract:
-    """No nulls, no NaN, unique ids, every image, one model, columns that follow `latent_dim`.
+    """No nulls, no NaN, unique ids, every image, one model, columns that follow `latent_dim`."""
 
-    The rows are checked as they stream by, and the whole at the end; a stream that breaks the
-    contract raises, so that nothing of it is saved.
-    """
-
-    def validate(self, data: pa.RecordBatchReader) -> pa.RecordBatchReader:
-        """Return a stream of the same rows that raises where they break the contract.
+    def validate(self, data: pa.Table) -> pa.Table:
+        """Return the table.
 
         Raises:
-            ValueError: At once when the columns are wrong, else from the stream.
+            ValueError: It breaks the contract.
         """
         declared = data.schema.metadata or {}
         if missing := {b"latent_dim", b"n_images", b"model_version"} - set(declared):
@@ -147,11 +143,12 @@ class EmbeddingContract:
                 f"metadata of the schema, received {_words(declared)}; make it with "
                 "`embedding_schema`."
             )
+        n_images, model_version = int(declared[b"n_images"]), declared[b"model_version"].decode()
         expected = embedding_schema(
             int(declared[b"latent_dim"]),
-            int(declared[b"n_images"]),
+            n_images,
             labelled="label" in data.schema.names,
-            model_version=declared[b"model_version"].decode(),
+            model_version=model_version,
             release=declared[b"release"].decode() if b"release" in declared else None,
         )
         if "anomaly_score" in data.schema.names:
@@ -161,57 +158,52 @@ class EmbeddingContract:
                 f"The embeddings have the wrong columns: expected {_columns(expected)}, received "
                 f"{_columns(data.schema)}; make the schema with `embedding_schema`."
             )
-        return pa.RecordBatchReader.from_batches(data.schema, _checked(data))
+        _check_values(data)
+        versions = pc.unique(data.column("model_version")).to_pylist()
+        if versions not in ([model_version], []):
+            raise ValueError(
+                f"The embeddings come from several models: expected {model_version!r} alone, "
+                f"received {versions}; embed all images with one model."
+            )
+        if len(data) != n_images:
+            raise ValueError(
+                f"The embeddings are not complete: expected {n_images} rows, one an image, "
+                f"received {len(data)}; run the pipeline `embedding` again."
+            )
+        n_unique = len(np.unique(data.column("image_id")))
+        if n_unique != n_images:
+            raise ValueError(
+                f"The embeddings name an image more than once: expected {n_images} different "
+                f"`image_id`, received {n_unique}; run the pipeline `data` again."
+            )
+        return data
 
 
 class BatchEmbeddingsContract:
     """What the embeddings of each batch must satisfy: the `EmbeddingContract`."""
 
-    def validate(self, data: dict[str, pa.RecordBatchReader]) -> dict[str, pa.RecordBatchReader]:
-        """Return the streams, each of which raises where its rows break the contract.
+    def validate(self, data: dict[str, pa.Table]) -> dict[str, pa.Table]:
+        """Return the tables.
 
         Raises:
-            ValueError: At once when the columns are wrong, else from the stream.
+            ValueError: One breaks the contract.
         """
-        return {name: EmbeddingContract().validate(rows) for name, rows in data.items()}
+        return {name: EmbeddingContract().validate(table) for name, table in data.items()}
 
 
-def _checked(stream: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    model_version = stream.schema.metadata[b"model_version"].decode()
-    n_images = int(stream.schema.metadata[b"n_images"])
-    ids, n_rows = np.empty(n_images, np.int64), 0
-    for batch in stream:
-        for field, column in zip(batch.schema, batch.columns, strict=True):
-            bad = 0 if field.nullable else column.null_count
-            if pa.types.is_floating(field.type):
-                bad = len(column) - (pc.sum(pc.is_finite(column)).as_py() or 0)
-            if bad:
-                raise ValueError(
-                    f"The embeddings have {bad} null, NaN or infinite values in `{field.name}`: "
-                    "expected a finite value in every row; train the model again with a lower "
-                    "`training.learning_rate`."
-                )
-        versions = pc.unique(batch.column("model_version")).to_pylist()
-        if versions != [model_version]:
+def _check_values(data: pa.Table) -> None:
+    """Refuse null, NaN and infinite values."""
+    for field, column in zip(data.schema, data.columns, strict=True):
+        bad = 0 if field.nullable else column.null_count
+        if pa.types.is_floating(field.type):
+            finite = (pc.sum(pc.is_finite(chunk)).as_py() or 0 for chunk in column.chunks)
+            bad = len(column) - sum(finite)
+        if bad:
             raise ValueError(
-                f"The embeddings come from several models: expected {model_version!r} alone, "
-                f"received {versions}; embed all images with one model."
+                f"The embeddings have {bad} null, NaN or infinite values in `{field.name}`: "
+                "expected a finite value in every row; train the model again with a lower "
+                "`training.learning_rate`."
             )
-        ids[n_rows : n_rows + len(batch)] = batch.column("image_id")[: max(n_images - n_rows, 0)]
-        n_rows += len(batch)
-        yield batch
-    if n_rows != n_images:
-        raise ValueError(
-            f"The embeddings are not complete: expected {n_images} rows, one an image, received "
-            f"{n_rows}; run the pipeline `embedding` again."
-        )
-    ids.sort()  # where they are: eight bytes an image are all that this takes
-    n_unique = n_images - int((ids[1:] == ids[:-1]).sum())
-    if n_unique != n_images:
-        raise ValueError(
-            f"The embeddings name an image more than once: expected {n_images} different "
-            f"`image_id`, received {n_unique}; run the pipeline `data` again."
-        )
 
 
 def _columns(schema: pa.Schema) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -34,11 +35,24 @@ class AtomicParquetDataset(FileDataset[pd.DataFrame]):
         return TablePreview(self.load()[:nrows].to_dict(orient="split"))
 
 
-def write_stream(file: BinaryIO, data: pa.RecordBatchReader) -> None:
-    """Write every batch of `data` to a file that is open, one at a time."""
+def write_table(file: BinaryIO, data: pa.Table) -> None:
+    """Write `data` to a file that is open, a row group a chunk."""
     with pq.ParquetWriter(file, data.schema, compression="zstd") as writer:
-        for batch in data:
+        for batch in data.to_batches():
             writer.write_batch(batch)
+
+
+def mapped_table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """Return the rows of the batches as a table, a chunk each, mapped from a temporary file.
+
+    The file is in `TMPDIR`, and goes with the last use of the table.
+    """
+    with tempfile.NamedTemporaryFile() as file:
+        with pa.ipc.new_file(file, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        file.flush()
+        return pa.ipc.open_file(pa.memory_map(file.name)).read_all()
 
 
 @dataclass(frozen=True)
@@ -69,11 +83,9 @@ def parts_of(table: pd.DataFrame | StreamedTable) -> Iterator[pd.DataFrame]:
 
 
 class StreamedParquetDataset(FileDataset[Any]):
-    """`StreamedParquetDataset` saves a stream of record batches, one at a time.
+    """`StreamedParquetDataset` saves a `pyarrow.Table`, a row group a chunk.
 
-    `save` takes a `pyarrow.RecordBatchReader`, so a node can return more rows than memory
-    holds; nothing is left of the file when the stream raises. `load` gives a pandas DataFrame, or
-    of more than `memory_rows` rows a `StreamedTable`.
+    `load` gives a pandas DataFrame, or of more than `memory_rows` rows a `StreamedTable`.
 
     Examples:
         ```yaml
@@ -105,10 +117,10 @@ class StreamedParquetDataset(FileDataset[Any]):
                     return StreamedTable(self._fs, path)
             return pd.read_parquet(file)
 
-    def save(self, data: pa.RecordBatchReader) -> None:
-        """Write every batch of `data`, atomically."""
+    def save(self, data: pa.Table) -> None:
+        """Write `data`, atomically."""
         with self._replacing() as file:
-            write_stream(file, data)
+            write_table(file, data)
 
     def preview(self, nrows: int = 20) -> TablePreview:
         """Return the first `nrows` rows to 4 decimals, without reading the others."""

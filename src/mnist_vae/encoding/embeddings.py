@@ -1,7 +1,8 @@
-"""Images to rows of embeddings: what the pipelines share that embed."""
+"""Images to a table of embeddings: slices are encoded, and their rows written one by one."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +11,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mnist_vae.data.contracts import check_models, embedding_schema, with_anomalies
+from mnist_vae.data.image_table import nullable_labels
 from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, ImageSet, one_split
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import origin
+from mnist_vae.data.stream import mapped_table
 from mnist_vae.encoding.anomalies import Calibration
-from mnist_vae.encoding.batches import Encoding, image_rows
-from mnist_vae.encoding.engines import Engine, check_engine, running
+from mnist_vae.encoding.batches import Batch, Encoding
+from mnist_vae.encoding.engines import Engine, running
 from mnist_vae.params import EmbeddingParams
 
 
@@ -59,12 +62,34 @@ def encoding_of(
 ) -> Encoding:
     """Return how the images of a model's embeddings are encoded."""
     return Encoding(
-        model_version=training_summary["model_version"],
         reconstruction=training_summary["reconstruction"],
         refine_steps=refine_steps_of(training_summary, params),
         seed=seed,
         calibration=calibration,
     )
+
+
+def schema_of(
+    encoder: KerasModel,
+    splits: list[ImageSet],
+    training_summary: dict[str, Any],
+    calibration: Calibration | None = None,
+) -> pa.Schema:
+    """Return the schema of the embeddings of all `splits`.
+
+    With a calibration it has the columns of anomalies, and in its metadata what they follow from.
+    """
+    schema = embedding_schema(
+        latent_dim=encoder.output_shape[0][-1],
+        n_images=sum(len(images) for images in splits),
+        labelled=all(images.label is not None for images in splits),
+        **origin(training_summary),
+    )
+    if calibration is None:
+        return schema
+    facts = calibration.model_dump(include={"score", "threshold", "false_positive_rate"})
+    about = {name: str(value) for name, value in facts.items()}
+    return with_anomalies(schema).with_metadata({**schema.metadata, **about})
 
 
 def embed(
@@ -74,10 +99,8 @@ def embed(
     training_summary: dict[str, Any],
     params: EmbeddingParams,
     seed: int,
-) -> pa.RecordBatchReader:
-    """Return the embeddings of all `splits`, in their order, as a stream.
-
-    The engine that `params` names starts when the stream is read, and ends with it.
+) -> pa.Table:
+    """Return the embeddings of all `splits`, in their order.
 
     Args:
         encoder: The trained encoder.
@@ -93,78 +116,49 @@ def embed(
 
     Raises:
         ValueError: Models and summary do not belong together.
-        EngineError: The engine is not installed or cannot be reached; from the stream, it ended
-            before all images were encoded.
+        EngineError: Dask is not installed, cannot be reached, or ended before all images were
+            encoded.
     """
     check_models(training_summary, encoder, decoder)
-    check_engine(params)
-    schema = _schema(encoder, splits, training_summary)
-    how = encoding_of(training_summary, params, seed)
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        with running(params, encoder, decoder, how) as engine:
-            yield from _encoded(engine, splits, schema, params, seed)
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
+    schema = schema_of(encoder, splits, training_summary)
+    with running(params, encoder, decoder, encoding_of(training_summary, params, seed)) as engine:
+        return embed_on(engine, splits, schema, params.batch_size, seed)
 
 
 def embed_on(
-    engine: Engine,
-    encoder: KerasModel,
-    images: ImageSet,
-    training_summary: dict[str, Any],
-    params: EmbeddingParams,
-    seed: int,
-    about: dict[str, str],
-    calibration: Calibration | None = None,
+    engine: Engine, splits: list[ImageSet], schema: pa.Schema, batch_size: int, seed: int
 ) -> pa.Table:
-    """Return the embeddings of images, as `embed` does, by an engine that runs.
+    """Return the embeddings of all `splits` by an engine that runs, a chunk a batch.
 
     Args:
-        engine: The engine, to which `encoding_of` told the calibration.
-        encoder: The trained encoder.
-        images: The images.
-        training_summary: Names the model.
-        params: Images a batch.
-        seed: Seed of the draws of z.
-        about: What the metadata of the schema shall tell beside that of all embeddings.
-        calibration: Adds `anomaly_score` (float32) and `is_anomaly` (bool), and to the metadata
-            what they follow.
+        engine: Encodes batches.
+        splits: Images.
+        schema: That of the embeddings (`schema_of`).
+        batch_size: Images a batch.
+        seed: Seed of the draws of z: the noise follows from it and from an image's place in its
+            split.
     """
-    schema = _schema(encoder, [images], training_summary)
-    if calibration is not None:
-        schema = with_anomalies(schema)
-        facts = calibration.model_dump(include={"score", "threshold", "false_positive_rate"})
-        about = {**about, **{name: str(value) for name, value in facts.items()}}
-    schema = schema.with_metadata({**schema.metadata, **about})
-    return pa.Table.from_batches(_encoded(engine, [images], schema, params, seed), schema)
+    latent_dim, version = int(schema.metadata[b"latent_dim"]), schema.metadata[b"model_version"]
+    sent: deque[ImageSet] = deque()
 
+    def batches() -> Iterator[Batch]:
+        for images in splits:
+            noise = np.random.default_rng(seed)
+            for part in images.batches(batch_size):
+                sent.append(part)
+                yield part.pixels, noise.standard_normal((len(part), latent_dim), np.float32)
 
-def _schema(
-    encoder: KerasModel, splits: list[ImageSet], training_summary: dict[str, Any]
-) -> pa.Schema:
-    return embedding_schema(
-        latent_dim=encoder.output_shape[0][-1],
-        n_images=sum(len(images) for images in splits),
-        labelled=all(images.label is not None for images in splits),
-        **origin(training_summary),
-    )
+    def rows() -> Iterator[pa.RecordBatch]:
+        for encoded in engine(batches()):
+            part = sent.popleft()
+            columns = {
+                "image_id": part.image_id,
+                "split": part.split.astype(object),
+                "label": None if part.label is None else nullable_labels(part.label),
+                "model_version": [version.decode()] * len(part),
+                **encoded,
+            }
+            values = [pa.array(columns[field.name], field.type) for field in schema]
+            yield pa.record_batch(values, schema=schema)
 
-
-def _encoded(
-    engine: Engine, splits: list[ImageSet], schema: pa.Schema, params: EmbeddingParams, seed: int
-) -> Iterator[pa.RecordBatch]:
-    rows = (
-        batch
-        for images in splits
-        for batch in image_rows(
-            images,
-            params.batch_size,
-            latent_dim=int(schema.metadata[b"latent_dim"]),
-            seed=seed,
-            labelled="label" in schema.names,
-        )
-    )
-    for batch in engine(rows):
-        columns = [batch.column(field.name).cast(field.type) for field in schema]
-        yield pa.record_batch(columns, schema=schema)
+    return mapped_table(rows(), schema)

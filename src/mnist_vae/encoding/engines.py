@@ -1,14 +1,14 @@
 """Where images are encoded: in the process of the run, or on Dask distributed.
 
-An engine takes batches of rows of images and gives back the batches of their embeddings, one for
-one and in order, with as many in memory as its workers are busy with. So the embeddings do not
-depend on the engine.
+An engine maps batches of images to their embeddings, one for one and in order, with as many in
+memory as its workers are busy with. So the embeddings do not depend on the engine.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import logging
 import secrets
 import socket
@@ -23,16 +23,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
-import pyarrow as pa
 
 from mnist_vae.data.atomic import partial_beside
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.encoding.batches import (
+    Batch,
     BatchEncoder,
+    Columns,
     Encoding,
     EngineError,
     encode,
-    grouped,
     identity_of,
     save_models,
 )
@@ -40,7 +40,7 @@ from mnist_vae.params import EmbeddingParams
 
 logger = logging.getLogger(__name__)
 
-Engine = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+Engine = Callable[[Iterator[Batch]], Iterator[Columns]]
 
 _NEEDED = ("distributed", "cryptography")
 _ROWS_A_TASK = 8192
@@ -95,7 +95,8 @@ def running(
             ended before all images were encoded, or a worker has other code or another model.
     """
     if params.engine == "in_process":
-        return nullcontext(functools.partial(map, BatchEncoder(encoder, decoder, how)))
+        encode_batch = BatchEncoder(encoder, decoder, how)
+        return nullcontext(functools.partial(itertools.starmap, encode_batch))
     check_engine(params)
     return _on_dask(params, encoder, decoder, replace(how, threads=params.threads))
 
@@ -130,7 +131,8 @@ def _on_dask(
             time.monotonic() - began,
         )
         task = functools.partial(encode, models=models, how=how, expected=identity_of(models))
-        yield functools.partial(_encoded, client, where, task)
+        batches_a_task = max(1, _ROWS_A_TASK // params.batch_size)
+        yield functools.partial(_encoded, client, where, task, batches_a_task)
 
 
 @contextmanager
@@ -184,22 +186,22 @@ def _own_cluster(workers: int | None, scratch: str) -> Iterator[tuple[str, Any]]
 
 
 def _encoded(
-    client: Any, where: str, task: Any, batches: Iterator[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
-    """Send tasks of some thousand rows to the workers, and yield the results in order.
+    client: Any, where: str, task: Any, batches_a_task: int, batches: Iterator[Batch]
+) -> Iterator[Columns]:
+    """Send tasks of some thousand images to the workers, and yield the results in order.
 
-    The scheduler has the rows of a task until its result is here: when a worker dies, another one
-    does its task.
+    The scheduler has the images of a task until its result is here: when a worker dies, another
+    one does its task.
     """
     pending: deque[Any] = deque()
     try:
-        for rows in grouped(batches, _ROWS_A_TASK):
+        while given := list(itertools.islice(batches, batches_a_task)):
             with _in_one_sentence(where):
                 most = _TASKS_A_THREAD * sum(client.nthreads().values())
             while len(pending) > most:
                 yield from _result(client, where, pending.popleft())
             with _in_one_sentence(where):
-                pending.append(client.submit(task, rows, pure=False))
+                pending.append(client.submit(task, given, pure=False))
         while pending:
             yield from _result(client, where, pending.popleft())
     finally:
@@ -207,14 +209,14 @@ def _encoded(
             future.release()
 
 
-def _result(client: Any, where: str, future: Any) -> list[pa.RecordBatch]:
+def _result(client: Any, where: str, future: Any) -> list[Columns]:
     """Return what a task gives, however often it moves to another worker until it is here."""
     deadline = time.monotonic() + _SECONDS_WITHOUT_WORKERS
     with _in_one_sentence(where):
         while True:
             # Each look is bounded: a result that is done is lost with the worker that holds it.
             try:
-                result: list[pa.RecordBatch] = future.result(timeout=_SECONDS_A_LOOK)
+                result: list[Columns] = future.result(timeout=_SECONDS_A_LOOK)
                 return result
             except TimeoutError:
                 if future.status == "error":  # it is the task's own

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from kedro.io.core import AbstractDataset, DatasetError
 
 from mnist_vae.data.atomic import make_folder, partial_beside, sync
-from mnist_vae.data.stream import write_stream
+from mnist_vae.data.stream import write_table
 from mnist_vae.jobs.linked_folders import LinkedFolders, NotALinkError, remove
 
 BATCH, SIGNATURE = "batch", "batch_signature"
@@ -63,8 +63,8 @@ class BatchEmbeddings:
         }
 
 
-class BatchEmbeddingsDataset(AbstractDataset[dict[str, pa.RecordBatchReader], BatchEmbeddings]):
-    """`BatchEmbeddingsDataset` writes the embeddings of batches, as streams by `<model>/<batch>`.
+class BatchEmbeddingsDataset(AbstractDataset[dict[str, pa.Table], BatchEmbeddings]):
+    """`BatchEmbeddingsDataset` writes the embeddings of batches, as tables by `<model>/<batch>`.
 
     `finish` has readers find them. They find all of the old model or all of the new one, also when
     the process is killed at any moment, the disk is full, or the computer loses its power.
@@ -95,19 +95,19 @@ class BatchEmbeddingsDataset(AbstractDataset[dict[str, pa.RecordBatchReader], Ba
         """
         return BatchEmbeddings(self._path, current(self._path))
 
-    def save(self, data: dict[str, pa.RecordBatchReader]) -> None:
-        """Write the embeddings of batches, a file each; where a stream raises, there is none."""
+    def save(self, data: dict[str, pa.Table]) -> None:
+        """Write the embeddings of batches, a file each."""
         for name, rows in data.items():
             self._write(self._path / f"{name}{_SUFFIX}", rows)
 
-    def _write(self, target: Path, rows: pa.RecordBatchReader) -> None:
+    def _write(self, target: Path, rows: pa.Table) -> None:
         # A temporary file is not written next to the others: to DuckDB and Polars, the pattern
         # `*.parquet` includes hidden files.
         filesystem = fsspec.filesystem("file")
         make_folder(target.parent)
         with partial_beside(filesystem, PurePosixPath(self._path / _PARTIAL)) as partial:
             with Path(partial).open("wb") as file:
-                write_stream(file, rows)
+                write_table(file, rows)
             sync(Path(partial))
             Path(partial).replace(target)
             sync(target.parent)

@@ -68,7 +68,7 @@ def scored(networks, parts, summary, calibration, images=None, **params):
 
 
 def test_there_is_one_row_an_image_with_every_score(networks, parts, summary, calibration):
-    table = scored(networks, parts, summary, calibration).read_pandas()
+    table = scored(networks, parts, summary, calibration).to_pandas()
     assert table["image_id"].tolist() == parts[2].image_id.tolist()
     assert list(table.columns) == [
         *("image_id", "split", "label"),
@@ -90,15 +90,15 @@ def test_the_table_says_what_its_flags_follow_from(networks, parts, summary, cal
 
 
 def test_the_batches_change_nothing(networks, parts, summary, calibration, monkeypatch):
-    whole = scored(networks, parts, summary, calibration).read_pandas()
+    whole = scored(networks, parts, summary, calibration).to_pandas()
     monkeypatch.setattr("mnist_vae.encoding.anomalies.BATCH_SIZE", 7)
-    in_parts = scored(networks, parts, summary, calibration).read_pandas()
+    in_parts = scored(networks, parts, summary, calibration).to_pandas()
     for name in SCORES:
         assert in_parts[name].to_numpy() == pytest.approx(whole[name].to_numpy(), rel=1e-3)
 
 
 def test_the_distance_is_that_to_the_nearest_training_image(networks, parts, summary, calibration):
-    table = scored(networks, parts, summary, calibration, neighbours=1).read_pandas()
+    table = scored(networks, parts, summary, calibration, neighbours=1).to_pandas()
     train, test = (np.asarray(networks[0](part.model_input())[0]) for part in (parts[0], parts[2]))
     distances = np.linalg.norm(test[:, np.newaxis] - train, axis=2).min(axis=1)
     assert table["knn_distance"].to_numpy() == pytest.approx(distances, rel=1e-3, abs=1e-5)
@@ -108,7 +108,7 @@ def test_the_regret_is_what_the_refinement_gains(networks, parts, summary, calib
     from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.inference import Refiner
 
-    table = scored(networks, parts, summary, calibration, refine_steps=5).read_pandas()
+    table = scored(networks, parts, summary, calibration, refine_steps=5).to_pandas()
     refiner = Refiner(networks[1], steps=5, seed=1)
     term = {"reconstruction": "binary_crossentropy", "seed": 1}
     (own,) = score_batches(*networks, [parts[2].model_input()], **term)
@@ -122,7 +122,7 @@ def test_the_regret_is_what_the_refinement_gains(networks, parts, summary, calib
 def test_the_exact_likelihood_is_a_column_where_it_is_asked_for(
     networks, parts, summary, calibration
 ):
-    table = scored(networks, parts, summary, calibration, exact=True).read_pandas()
+    table = scored(networks, parts, summary, calibration, exact=True).to_pandas()
     # −ELBO at one draw of z; its mean over the draws is above −log p(x).
     gap = table["negative_elbo"] - table["negative_log_likelihood"]
     assert 0 < gap.mean() < 5
@@ -143,7 +143,7 @@ def test_new_images_are_scored_without_labels(networks, parts, summary, calibrat
     scans = np.random.default_rng(0).integers(0, 256, (6, 28, 28), np.uint8)
     table = score_new_anomalies(
         *networks, parts[0], scans, summary, calibration, AnomalyParams(refine_steps=1), 1
-    ).read_pandas()
+    ).to_pandas()
     assert "label" not in table.columns
     assert set(table["split"]) == {"new"}
 

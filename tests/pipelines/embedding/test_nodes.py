@@ -34,7 +34,7 @@ def parts(make_images):
 
 def embed(networks, parts, batch_size=4, seed=1):
     params = EmbeddingParams(batch_size=batch_size)
-    return embed_splits(*networks, *parts, summary_of(networks, parts), params, seed).read_pandas()
+    return embed_splits(*networks, *parts, summary_of(networks, parts), params, seed).to_pandas()
 
 
 def test_there_is_one_row_an_image_of_every_split_in_order(networks, parts):
@@ -81,7 +81,7 @@ def test_the_seed_moves_the_draw_and_not_the_posterior(networks, parts):
 def test_new_images_are_embedded_without_labels(networks, parts):
     scans = np.random.default_rng(0).integers(0, 256, (6, 28, 28), np.uint8)
     summary = summary_of(networks, parts)
-    table = embed_new_images(*networks, scans, summary, EmbeddingParams(), 1).read_pandas()
+    table = embed_new_images(*networks, scans, summary, EmbeddingParams(), 1).to_pandas()
     assert "label" not in table.columns
     assert set(table["split"]) == {"new"}
     expected = networks[0]((scans.reshape(6, 784) / 255).astype("float32"))[0].numpy()

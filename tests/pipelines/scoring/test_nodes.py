@@ -169,7 +169,7 @@ def test_the_rows_are_those_of_embed_new_images(place, models):
     put(place.to_embed, "unlabelled", images)
     place.score()
     encoder, decoder, summary = models[OLD]
-    expected = embed_new_images(encoder, decoder, images, summary, PARAMS, 1).read_pandas()
+    expected = embed_new_images(encoder, decoder, images, summary, PARAMS, 1).to_pandas()
     tables = place.found()
     for table in tables.values():
         pd.testing.assert_frame_equal(table.drop(columns="label"), expected)

@@ -23,6 +23,7 @@ from mnist_vae.data.images import IMAGE_SHAPE, ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import origin
 from mnist_vae.data.sheets import captions, sheet
+from mnist_vae.data.stream import mapped_table
 from mnist_vae.encoding.anomalies import (
     BATCH_SIZE,
     Calibration,
@@ -85,8 +86,8 @@ def score_anomalies(
     anomaly_calibration: Calibration,
     anomaly_params: AnomalyParams,
     seed: int,
-) -> pa.RecordBatchReader:
-    """Return the scores of images as a stream: a row an image, each of `SCORES` a column.
+) -> pa.Table:
+    """Return the scores of images: a row an image, each of `SCORES` a column.
 
     Its metadata names the model, and the score and threshold that `is_anomaly` follows from.
 
@@ -115,7 +116,7 @@ def score_anomalies(
         encoder, decoder, train_images, images, anomaly_calibration, anomaly_params, seed
     )
     rows = _rows(scores, images, anomaly_calibration, schema)
-    return pa.RecordBatchReader.from_batches(schema, rows)
+    return mapped_table(rows, schema)
 
 
 def score_new_anomalies(
@@ -127,7 +128,7 @@ def score_new_anomalies(
     anomaly_calibration: Calibration,
     anomaly_params: AnomalyParams,
     seed: int,
-) -> pa.RecordBatchReader:
+) -> pa.Table:
     """Return the scores of images without labels, as `score_anomalies` does.
 
     Raises:

@@ -24,8 +24,8 @@ def embed_splits(
     training_summary: dict[str, Any],
     embedding_params: EmbeddingParams,
     seed: int,
-) -> pa.RecordBatchReader:
-    """Return the embeddings of all splits, train before validation before test, as a stream.
+) -> pa.Table:
+    """Return the embeddings of all splits, train before validation before test.
 
     Args:
         encoder: The trained encoder.
@@ -57,7 +57,7 @@ def embed_new_images(
     training_summary: dict[str, Any],
     embedding_params: EmbeddingParams,
     seed: int,
-) -> pa.RecordBatchReader:
+) -> pa.Table:
     """Return the embeddings of images that nobody labelled, as `embed_splits` does.
 
     Args:

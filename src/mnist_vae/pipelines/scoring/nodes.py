@@ -20,7 +20,13 @@ from mnist_vae.data.fingerprints import json_fingerprint
 from mnist_vae.data.images import UNLABELLED, ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.encoding.anomalies import Calibration
-from mnist_vae.encoding.embeddings import embed_on, encoding_of, new_image_set, refine_steps_of
+from mnist_vae.encoding.embeddings import (
+    embed_on,
+    encoding_of,
+    new_image_set,
+    refine_steps_of,
+    schema_of,
+)
 from mnist_vae.encoding.engines import running
 from mnist_vae.jobs.batch_embeddings import BATCH, SIGNATURE, BatchEmbeddings
 from mnist_vae.jobs.batch_files import Batch
@@ -93,7 +99,7 @@ def embed_batches(
     scoring_calibration: Calibration | None,
     embedding_params: EmbeddingParams,
     seed: int,
-) -> Iterator[tuple[dict[str, pa.RecordBatchReader], Intake]]:
+) -> Iterator[tuple[dict[str, pa.Table], Intake]]:
     """Embed the batches that the model has not embedded yet, one at a time.
 
     A batch is bad when it cannot be read. Its images are numbered from 0.
@@ -111,8 +117,8 @@ def embed_batches(
         seed: Seed of the draws of z.
 
     Yields:
-        Once a batch, so that one at a time is in memory, and once at the end: its embeddings, as a
-        stream by `<model>/<batch>`, in the columns of `embed_new_images` and `label`, null where
+        Once a batch, so that one at a time is in memory, and once at the end: its embeddings, by
+        `<model>/<batch>`, in the columns of `embed_new_images` and `label`, null where
         an image has none, and, where the model has a calibration, `anomaly_score` (float32) and
         `is_anomaly` (bool); and the intake so far.
 
@@ -132,28 +138,21 @@ def embed_batches(
     with running(embedding_params, encoder, decoder, how) as engine:
         for name, folder in new.items():
             images, record = _look_at(folder.read())
-            streams = {}
+            tables = {}
             if images is not None:
                 about = {BATCH: printable(name), SIGNATURE: sign(folder)}
-                rows = embed_on(
-                    engine,
-                    encoder,
-                    images,
-                    training_summary,
-                    embedding_params,
-                    seed,
-                    about,
-                    calibration,
-                )
+                schema = schema_of(encoder, [images], training_summary, calibration)
+                schema = schema.with_metadata({**schema.metadata, **about})
+                table = embed_on(engine, [images], schema, embedding_params.batch_size, seed)
                 if calibration is not None:
-                    anomalous = pc.sum(rows["is_anomaly"]).as_py() or 0
+                    anomalous = pc.sum(table["is_anomaly"]).as_py() or 0
                     record = record.model_copy(update={"anomalous_images": anomalous})
-                streams[f"{scoring_plan.model}/{file_name(name)}"] = rows.to_reader()
-                images = rows = None  # the stream has the rows, until they have been written
+                tables[f"{scoring_plan.model}/{file_name(name)}"] = table
+                images = None  # they are not needed while the next batch is read
             record = record.model_copy(update={"signature": folder.signature})
             records[printable(name)] = record
             logger.info("Batch %s: %s.", printable(name), record.outcome)
-            yield streams, Intake(batches=records)
+            yield tables, Intake(batches=records)
     yield {}, Intake(batches=records)
 
 
