@@ -212,7 +212,7 @@ def test_a_link_that_is_none_ends_with_the_command_that_mends_it(
             link.symlink_to(NEW)
         case "a link elsewhere":
             link.symlink_to(tmp_path)
-    with pytest.raises(DatasetError, match="expected a link to a folder beside it") as error:
+    with pytest.raises(DatasetError, match="expected a link to a folder next to it") as error:
         embeddings.load()
     sentence = str(error.value.__cause__ or error.value)
     command = sentence.split("`")[1]

@@ -1,4 +1,4 @@
-"""One run of a job: it alone, with a log, runs of Kedro, and an end that is told to others."""
+"""One run of a job: a lock, a log, runs of Kedro, and a last line that says how it ended."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ class JobRun:
             return None
 
     def _unreported(self) -> Intake | None:
-        """Return what became of batches, if no line has told of it yet."""
+        """Return what became of batches, if no line has it yet."""
         if self._job.intake is None:
             return None
         try:

@@ -31,7 +31,7 @@ from mnist_vae.data.stream import write_table
 from mnist_vae.jobs.linked_folders import LinkedFolders, NotALinkError, remove
 
 BATCH, SIGNATURE = "batch", "batch_signature"
-"""What the metadata of a file's schema has beside that of all embeddings."""
+"""What the metadata of a file's schema has in addition to that of all embeddings."""
 
 _PARTIAL, _SUFFIX = "batch.parquet", ".parquet"
 
@@ -195,6 +195,6 @@ def _not_a_link(link: Path) -> DatasetError:
         received = "another thing, as a restore that does not keep links leaves it"
         command = f"mv {here} {aside}"
     return DatasetError(
-        f"{link} is damaged: expected a link to a folder beside it, received {received}; run "
+        f"{link} is damaged: expected a link to a folder next to it, received {received}; run "
         f"`{command}`, and the next run makes the link anew."
     )

@@ -52,7 +52,7 @@ class Batch:
 
     Attributes:
         images: uint8 `[n, 28, 28]`, or None when there is a problem.
-        labels: uint8 `[n]`, or None when nobody labelled them.
+        labels: uint8 `[n]`, or None without labels.
         problems: Why the folder cannot be read as a batch, a sentence on one line each.
         unfinished: The folder changed while it was read, so that there is nothing to say of it.
         readable: Where there is a problem, the images that can be read all the same, uint8
@@ -106,8 +106,8 @@ def read_batch(folder: Path, *, max_bytes: int = MAX_BYTES) -> Batch:
         )
     if not problems:
         return batch
-    told = tuple(printable(problem) for problem in problems)
-    return Batch(problems=told, readable=batch.images, names=batch.names)
+    sentences = tuple(printable(problem) for problem in problems)
+    return Batch(problems=sentences, readable=batch.images, names=batch.names)
 
 
 def _read_files(folder: Path, max_bytes: int, problems: list[str]) -> Batch:

@@ -99,10 +99,10 @@ class Intake(Record):
 
     batches: dict[str, BatchRecord] = {}
     reported: bool = False
-    """Whether the line of a run has told of them."""
+    """Whether the line of a run has them."""
 
     def not_reported(self, delivered: Collection[str]) -> dict[str, BatchRecord]:
-        """Return the records of bad batches that no line has told of, for the next run's line.
+        """Return the records of bad batches that no line has yet, for the next run's line.
 
         Args:
             delivered: The names of its own batches, whose records are going to be other ones.
@@ -131,8 +131,8 @@ class Intake(Record):
     @property
     def anomalous_images(self) -> int | None:
         """Those of them that are anomalies; None where the model has no threshold."""
-        told = [one.anomalous_images for one in self.batches.values()]
-        numbers = [number for number in told if number is not None]
+        found = [one.anomalous_images for one in self.batches.values()]
+        numbers = [number for number in found if number is not None]
         return sum(numbers) if numbers else None
 
 
@@ -258,7 +258,7 @@ class Repair(Record):
 def kept_in_a_row(
     declined: list[Declined], champion: str | None, drifted: Collection[str]
 ) -> tuple[int, list[str]]:
-    """Return how many of the last candidates were kept out beside `champion` with these batches.
+    """Return how many of the last candidates were kept out, with these batches, by `champion`.
 
     Args:
         declined: Oldest first.

@@ -98,13 +98,13 @@ def previous(models: Path) -> Release | None:
     return None
 
 
-def promote(models: Path, candidate: Candidate, beside: str | None, keep: int) -> Release:
+def promote(models: Path, candidate: Candidate, compared_with: str | None, keep: int) -> Release:
     """Put the candidate in service, and return its release.
 
     Args:
         models: The folder of all of it, on a local disk.
         candidate: What is known of it; its fingerprint is declined no longer.
-        beside: The release in service when it was judged, or None.
+        compared_with: The release in service when it was judged, or None.
         keep: How many releases, and how many candidates declined, stay on disk. The release in
             service, the one that a rollback goes to and the one that a person took out of service
             last always stay.
@@ -115,10 +115,10 @@ def promote(models: Path, candidate: Candidate, beside: str | None, keep: int) -
     with _alone(models):
         read_declined(models)  # where it cannot be read, nothing is done
         in_service = _name(champion(models))
-        if in_service != beside:
+        if in_service != compared_with:
             raise ReleaseError(
                 f"The candidate {candidate.model_version} was not put in service: expected "
-                f"{beside or 'no release'} in service, with which it was compared, received "
+                f"{compared_with or 'no release'} in service, with which it was compared, received "
                 f"{in_service or 'none'}; run `kedro retrain` again."
             )
         name = _add(models, candidate, models / RELEASES)

@@ -24,9 +24,9 @@ class DriftMeter:
     tests times their number (Bonferroni), must be below `drift_p_value` too: a few images are far
     from anything by chance.
 
-    The validation images are of the training data, but the model was not fitted to them: beside
-    its training images all new ones would look worse. The q of new images is refined as theirs was
-    (`embedding.refine_steps` of the champion's run).
+    The validation images are of the training data, but the model was not fitted to them:
+    compared with its training images all new ones would look worse. The q of new images is refined
+    as theirs was (`embedding.refine_steps` of the champion's run).
     """
 
     def __init__(self, champion: Release, params: RetrainingParams, seed: int) -> None:

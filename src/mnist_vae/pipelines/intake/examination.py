@@ -1,4 +1,4 @@
-"""What is wrong with a batch, if anything, beside all that is known already."""
+"""What is wrong with a batch, if anything, compared with the images that are known already."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def examine(
     """Return what becomes of a batch, and its images if they are to be used."""
     if batch.unfinished:
         return BatchRecord(outcome="unfinished"), None
-    if key in known.in_use:  # by a run that was killed before it could confirm it
+    if key in known.in_use:  # by a run that was killed before it moved the folder
         return BatchRecord(outcome="in use", images=len(known.in_use[key])), None
-    if key in known.left:  # alike, and a person withdrew it before the next one
+    if key in known.left:  # the same, and a person withdrew it before the next run
         return BatchRecord(outcome="withdrawn", images=len(known.left[key])), None
     reasons = list(batch.problems)
     pixels = batch.readable if batch.images is None else batch.images

@@ -66,8 +66,8 @@ def check_batches(
         withdrawn_batches: The images of those that a person took out of use.
         earlier_intake: What became of the batches of the run before; None before the first one.
         train_images: Those of the archive, the judge's among them.
-        validation_images: Alike.
-        test_images: Alike.
+        validation_images: Those of the archive.
+        test_images: Those of the archive.
         champion: The model that drift is measured with.
         earlier_image_ids: The ids that no image has had; None before the first batch.
         split_params: Its `validation_fraction` is the share of new images for validation.
@@ -147,7 +147,7 @@ def plan_retraining(
         batches_in_use: All batches in use, those just accepted too.
         batch_intake: What became of the batches of this run.
         champion: What it was trained with need not be trained again.
-        declined: Nor need these, under the same rules and beside the same champion.
+        declined: Nor need these, under the same rules and compared with the same champion.
         judge_images: Those that decide; the champion must have been judged by the same.
         split_params: How the archive is split.
         model_params: The candidate's architecture and reconstruction term.
@@ -211,7 +211,7 @@ def _anything_new(
     ]
     if champion is None:
         return _without_champion(earlier)
-    # Beside another one, such as after a rollback or a repair, it may be the better one.
+    # Compared with another one, such as after a rollback or a repair, it may be the better one.
     earlier = [one for one in earlier if one.rolled_back or one.champion == champion.name]
     if champion.manifest["fingerprint"] == fingerprint:
         earlier = []  # of a twin, whatever became of it
@@ -243,7 +243,7 @@ def _whose(earlier: list[Declined]) -> str:
 def _without_champion(earlier: list[Declined]) -> tuple[Outcome | None, str]:
     """Return what to do without a model in service: train, unless that came to nothing before.
 
-    What was declined beside a champion that is gone may be tried again.
+    What was declined in favour of a champion that is gone may be tried again.
     """
     if any(one.champion is None and not one.rolled_back for one in earlier):
         return Outcome.FAILED, (

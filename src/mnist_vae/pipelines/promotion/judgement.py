@@ -119,7 +119,7 @@ def first_checks(candidate: Figures, params: RetrainingParams, loss: Measure) ->
 
 
 def side_checks(candidate: Figures, champion: Figures, params: RetrainingParams) -> list[Check]:
-    """Return what a candidate must do beside the champion, whatever it gains."""
+    """Return what a candidate must do compared with the champion, whatever it gains."""
     checks = [_active_units(candidate, champion, params)]
     if candidate.accuracy is not None and champion.accuracy is not None:
         bound = max(0.0, champion.accuracy - params.max_accuracy_drop)

@@ -81,15 +81,15 @@ def judge_candidate(
     Args:
         retraining_plan: The fingerprint that the candidate is of.
         champion: The model in service.
-        declined: The candidates that it was kept in service beside.
-        batches_in_use: What the candidate was trained on beside the archive.
+        declined: The candidates that were kept out in its favour.
+        batches_in_use: What the candidate was trained on in addition to the archive.
         encoder: The candidate's.
         decoder: The candidate's.
         training_summary: The candidate's.
         latent_embeddings: The candidate's.
         train_images: The candidate's, for trainings with other seeds.
-        validation_images: Alike.
-        data_manifest: Alike.
+        validation_images: The candidate's, for the same.
+        data_manifest: The candidate's, for the same.
         judge_images: Neither model was trained on them.
         model_params: The architecture.
         training_params: How it was trained.

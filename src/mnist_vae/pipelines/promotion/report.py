@@ -1,4 +1,4 @@
-"""The pages of the report that a candidate has beside those of every model: the decision."""
+"""The pages that the report on a candidate has in addition: the decision."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def candidate_page(
     """Return the report on a candidate; `pictures` are its own, by the names of their files."""
     promoted = decision.outcome is Outcome.PROMOTED
     became = "is in service" if promoted else "was not put in service"
-    beside = _beside(champion, pictures) if decision.champion is not None else None
-    own = [_decision(decision, files, champion), beside, _batches(intake)]
+    comparison = _comparison(champion, pictures) if decision.champion is not None else None
+    own = [_decision(decision, files, champion), comparison, _batches(intake)]
     return Page(
         title=f"Candidate {decision.model_version}",
         heading=f"Candidate {decision.model_version} {became}",
@@ -123,7 +123,7 @@ def _test_loss(metrics: dict[str, Any]) -> str:
     return f"{metrics['splits']['test']['negative_elbo']:.2f}"
 
 
-def _beside(champion: Release | None, pictures: dict[str, Image.Image]) -> Section | None:
+def _comparison(champion: Release | None, pictures: dict[str, Image.Image]) -> Section | None:
     """Return the pictures of both models side by side, of each kind."""
     if champion is None:
         return None
