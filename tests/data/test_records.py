@@ -6,7 +6,7 @@ import pytest
 from kedro.io.core import DatasetError
 
 from mnist_vae.data.records import RecordDataset
-from mnist_vae.jobs.records import BatchRecord, Drift, Intake, Withdrawal
+from mnist_vae.jobs.records import BatchRecord, Drift, Intake
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def test_a_record_comes_back_as_it_was(dataset):
 
 def test_another_record_is_refused_and_the_file_stays(dataset):
     dataset.save(Intake())
-    with pytest.raises(DatasetError, match="takes a record Intake: received a Withdrawal"):
-        dataset.save(Withdrawal(reason="", batches=()))
+    with pytest.raises(DatasetError, match="takes a record Intake: received a BatchRecord"):
+        dataset.save(BatchRecord(outcome="accepted"))
     assert dataset.load() == Intake()
 
 

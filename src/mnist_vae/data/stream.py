@@ -5,25 +5,28 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mnist_vae.data.atomic import FileDataset
 from mnist_vae.data.previews import TablePreview
 
+if TYPE_CHECKING:  # a second that the command line does not take
+    import pandas as pd
+
 _ROWS = 1 << 16  # of a streamed table, at a time
 
 
-class AtomicParquetDataset(FileDataset[pd.DataFrame]):
+class AtomicParquetDataset(FileDataset["pd.DataFrame"]):
     """A pandas table as one Parquet file."""
 
     def load(self) -> pd.DataFrame:
         """Return the table."""
         with self._fs.open(str(self._filepath), "rb") as file:
-            return pd.read_parquet(file)
+            table: pd.DataFrame = pq.read_table(file).to_pandas()
+            return table
 
     def save(self, data: pd.DataFrame) -> None:
         """Write the table."""
@@ -47,7 +50,7 @@ def mapped_table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Tab
 
     The file is in `TMPDIR`, and goes with the last use of the table.
     """
-    with tempfile.NamedTemporaryFile() as file:
+    with tempfile.NamedTemporaryFile("wb") as file:
         with pa.ipc.new_file(file, schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
@@ -115,7 +118,8 @@ class StreamedParquetDataset(FileDataset[Any]):
                 n_rows = pq.read_metadata(file).num_rows
                 if n_rows > self._memory_rows:
                     return StreamedTable(self._fs, path)
-            return pd.read_parquet(file)
+            table: pd.DataFrame = pq.read_table(file).to_pandas()
+            return table
 
     def save(self, data: pa.Table) -> None:
         """Write `data`, atomically."""
