@@ -1,4 +1,4 @@
-"""Encoder and decoder, as in Foster, Generative Deep Learning, chapter 5.2, on flat images."""
+"""Encoder and decoder, as in Generative Deep Learning, Updated Edition, section 5.2."""
 
 from __future__ import annotations
 
