@@ -206,7 +206,7 @@ def test_a_clicked_dot_shows_the_image_its_reconstruction_and_its_neighbours(exp
     places = model.embeddings.set_index("image_id")[["z_mean_00", "z_mean_01"]]
     z = places.loc[shown[1]].to_numpy()
     assert np.abs(np.array(explored.ask("e => [...e.z]")) - z).max() < 1e-3
-    of_image = model.images.model_input()[model.images.image_id == shown[1]].reshape(784)
+    of_image = model.images.pixels[model.images.image_id == shown[1]][0].astype(float)
     assert np.abs(explored.painted("#real-image") - of_image).max() <= 255 / 30 + 1
     decoded = 255 * keras_picture(model, z)
     assert np.abs(explored.painted("#real-decoded") - decoded).max() <= 2

@@ -84,7 +84,7 @@ def said_by_outputs(project, pipeline):
     data = project / "data/test"
     output = {
         "anomaly": data / "07_model_output/anomaly_scores.parquet",
-        "denoising": data / "07_model_output/denoised_examples.parquet",
+        "denoising": data / "08_reporting/denoising_scores.parquet",
         "embedding": data / "07_model_output/latent_embeddings.parquet",
         "embedding_of_new_images": data / "07_model_output/new_embeddings.parquet",
         "evaluation": data / "08_reporting/metrics.json",
@@ -92,6 +92,8 @@ def said_by_outputs(project, pipeline):
     }[pipeline]
     if output.suffix == ".json":
         metadata = json.loads(output.read_text())
+    elif pipeline == "denoising":
+        metadata = pd.read_parquet(output).iloc[0].dropna()
     else:
         pairs = pq.read_schema(output).metadata.items()
         metadata = {key.decode(): value.decode() for key, value in pairs}
