@@ -241,7 +241,7 @@ def fill(ballast, room):
         ("candidate_encoder", 8192),
         ("candidate_latent_embeddings", 0),
         ("candidate_anomaly_calibration", 0),
-        ("release_order", 0),
+        ("retraining_decision", 0),
         (None, 0),
     ],
 )
