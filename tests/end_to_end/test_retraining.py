@@ -163,6 +163,22 @@ def test_a_rollback_does_not_wait_for_a_training_which_then_promotes_nothing(pro
     assert releases.champion(folder).name == first.name
 
 
+def test_a_job_that_ends_before_its_promotion_does_not_train_again(project, monkeypatch):
+    before, params = in_service(project), {"training.epochs": 3}
+
+    def fail(*_):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(releases, "promote", fail)
+        assert retrain_here(project, **params)["outcome"] == "failed"
+    assert in_service(project) == before
+    line = retrain_here(project, **params)
+    assert "Training resumes after epoch 3" in line["log"]
+    assert line["outcome"] == "promoted"
+    assert not list((models(project) / "unfinished").glob("*_backup.npz"))
+
+
 def test_a_clock_set_back_confuses_nobody(project, fresh):
     before = in_service(project)
     deliver(project, "monday", fresh[:40])

@@ -8,12 +8,21 @@ from mnist_vae.data.backup import TrainingBackupDataset
 from mnist_vae.hooks.training_backup import TrainingBackups
 
 
-@pytest.mark.parametrize(("inputs", "left"), [(["training_backup"], False), (["images"], True)])
-def test_the_backup_goes_when_a_run_that_trains_has_ended_well(tmp_path, inputs, left):
+@pytest.mark.parametrize(
+    ("inputs", "name", "left"),
+    [
+        (["training_backup"], "training", False),
+        (["images"], "training", True),
+        (["training_backup"], "candidate", True),
+    ],
+)
+def test_the_backup_goes_when_a_run_that_trains_has_ended_well(tmp_path, inputs, name, left):
     path = tmp_path / "backup.npz"
     path.touch()
     backup = TrainingBackupDataset(filepath=str(path))
     catalog = DataCatalog({"training_backup": backup, "images": MemoryDataset()})
     pipeline = Pipeline([Node(lambda _: 1, inputs, "model", name="train")])
-    TrainingBackups().after_pipeline_run(pipeline=pipeline, catalog=catalog)
+    TrainingBackups().after_pipeline_run(
+        run_params={"pipeline_names": [name]}, pipeline=pipeline, catalog=catalog
+    )
     assert path.exists() is left

@@ -131,7 +131,10 @@ def _retrain(run: JobRun) -> Ending:
     if plan.outcome is not None:
         return plan.outcome, plan.reason
     run.run("candidate", "promotion")
-    return _decide(run, models, plan, run.load("retraining_decision"))
+    ending = _decide(run, models, plan, run.load("retraining_decision"))
+    for backup in ("candidate_training_backup", "repeats_backup"):
+        run.load(backup).clear()
+    return ending
 
 
 def _decide(run: JobRun, models: Path, plan: Plan, decision: Decision) -> Ending:
