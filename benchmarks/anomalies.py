@@ -111,9 +111,8 @@ def corrupted(splits: Splits, kind: Any, level: float, seed: int) -> Any:
 
     train, *others = splits
     noisy = [corrupt(part.model_input(), kind, level, seed) for part in others]
-    return train, *(
-        replace(part, pixels=pixels) for part, pixels in zip(others, noisy, strict=True)
-    )
+    grey = [np.rint(255 * pixels).astype(np.uint8) for pixels in noisy]
+    return train, *(replace(part, pixels=pixels) for part, pixels in zip(others, grey, strict=True))
 
 
 def main() -> None:

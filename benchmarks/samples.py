@@ -91,7 +91,6 @@ def mmd(x: Floats, y: Floats, kernel: Callable[[Floats, Floats], Floats]) -> flo
 
 def makers_of(model: Any, train_images: Any, n_images: int, seed: int) -> dict[str, Maker]:
     """Return by name what makes a set: the number of a repeat to z, `[n, d]`, and images."""
-    from mnist_vae.data.images import flatten
     from mnist_vae.pipelines.generation.nodes import decode
     from mnist_vae.pipelines.generation.samplers import fit_sampler
 
@@ -101,7 +100,7 @@ def makers_of(model: Any, train_images: Any, n_images: int, seed: int) -> dict[s
         return train_images.take(order[repeat * n_images :][:n_images])
 
     def decoded(z: Floats) -> tuple[Floats, NDArray[np.uint8]]:
-        return z, flatten(decode(model.decoder, z))
+        return z, decode(model.decoder, z).reshape(len(z), -1)
 
     def sampled(kind: str, temperature: float) -> Maker:
         how: dict[str, Any] = {"components": COMPONENTS, "temperature": temperature, "seed": seed}
