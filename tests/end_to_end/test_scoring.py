@@ -76,7 +76,8 @@ def test_a_job_embeds_each_batch_once_and_all_anew_by_the_next_model(copied):
     assert (first["outcome"], first["exit_code"], first["images"]) == ("bad_data", 65, 30)
     assert (first["release"], first["model_version"]) == (None, version(copied))
     quarantine = copied / "data/test/01_raw/to_embed_quarantine"
-    assert json.loads((quarantine / "bad.json").read_text())["reported"] is True
+    (reason,) = json.loads((quarantine / "bad.json").read_text())["reasons"]
+    assert "read me is not an IDX file" in reason
     old = versions(copied)
     assert old == {name: {version(copied)} for name in ("monday", "tuesday")}
 
