@@ -114,7 +114,8 @@ def test_every_way_to_run_trains_on_the_users_own_data(own, tmp_path):
         for line in (tmp_path / "mnist-vae-retraining.service").read_text().splitlines()
         if "=" in line
     )
-    command = shlex.split(unit["ExecStart"].removeprefix(":"))
+    program, *arguments = shlex.split(unit["ExecStart"])
+    command = [program.removeprefix(":"), *arguments]
     assert command[0] == str(Path(sys.executable).with_name("kedro"))
     finished = subprocess.run(
         command, cwd=unit["WorkingDirectory"], capture_output=True, text=True, timeout=600
