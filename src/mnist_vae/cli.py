@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -19,13 +17,13 @@ from mnist_vae.sweep import sweep
 
 
 class _RunCommand(failures.Command):
-    """Kedro's options; a list that is given again is added to."""
+    """Kedro's options, also from a file."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options, and those of a file in its section `run`, whatever the program is."""
         called, ctx.info_name = ctx.info_name, "run"
         try:
-            return super().parse_args(ctx, _with_lists_joined(self.params, args))
+            return super().parse_args(ctx, args)
         finally:
             ctx.info_name = called
 
@@ -37,25 +35,6 @@ def _run(**options: Any) -> Any:
         env = os.environ.get("KEDRO_ENV") or None  # as Kedro has it
     options["env"] = config.enter(options["conf_source"], env)
     return kedro_run.callback(**options)  # type: ignore[misc]
-
-
-def _with_lists_joined(options: Sequence[click.Parameter], args: Sequence[str]) -> list[str]:
-    """Return the arguments with each list given once: of several click keeps the last alone."""
-    lists = {name: option for option in options if option.default == "" for name in option.opts}
-    given: dict[str, list[str]] = {}
-    others = []
-    words = list(args)
-    while words:
-        word = words.pop(0)
-        name, equals, value = word.partition("=")
-        if name not in lists or (equals and not name.startswith("--")):
-            others.append(word)
-        elif equals or words:
-            given.setdefault(lists[name].opts[0], []).append(value if equals else words.pop(0))
-        else:
-            others.append(word)  # for click to complain of
-    joined = [(name, ",".join(filter(None, values))) for name, values in given.items()]
-    return [*itertools.chain.from_iterable(joined), *others]
 
 
 run = _RunCommand(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shlex
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import textwrap
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,8 @@ class Command(click.Command):
     Wrong usage has the exit code 2, Ctrl-C and SIGTERM have 130, anything else 1; `SystemExit`
     passes. The traceback is added to `08_reporting/errors.log` of the data, and with the option
     `--traceback`, where the command has it, to the terminal.
+
+    A list of Kedro's, such as `--params`, that is given again is added to.
     """
 
     def make_context(
@@ -50,6 +53,10 @@ class Command(click.Command):
         with _ending_in_a_sentence({}, show="--traceback" in args):
             return super().make_context(info_name, args, parent, **extra)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options."""
+        return super().parse_args(ctx, _with_lists_joined(self.params, args))
+
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command."""
         show = ctx.params.pop("traceback", False)
@@ -61,6 +68,25 @@ class Command(click.Command):
         finally:
             _NODES.removeFilter(_is_no_error)
             signal.signal(signal.SIGTERM, before)
+
+
+def _with_lists_joined(options: Sequence[click.Parameter], args: Sequence[str]) -> list[str]:
+    """Return the arguments with each list given once: of several click keeps the last alone."""
+    lists = {name: option for option in options if option.default == "" for name in option.opts}
+    given: dict[str, list[str]] = {}
+    others = []
+    words = list(args)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.partition("=")
+        if name not in lists or (equals and not name.startswith("--")):
+            others.append(word)
+        elif equals or words:
+            given.setdefault(lists[name].opts[0], []).append(value if equals else words.pop(0))
+        else:
+            others.append(word)  # for click to complain of
+    joined = [(name, ",".join(filter(None, values))) for name, values in given.items()]
+    return [*itertools.chain.from_iterable(joined), *others]
 
 
 def _is_no_error(record: logging.LogRecord) -> bool:

@@ -49,13 +49,6 @@ SCORE = Job(
 _FIGURES = {"gain", "gain_interval", "gains", "candidate", "champion", "model_version"}
 
 
-def _merged(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
-    """Return what all `--params` give together, as Kedro reads one."""
-    (params,) = (each for each in kedro_run.params if each.name == "params")
-    assert params.callback is not None  # noqa: S101 - `kedro run` has one
-    return params.callback(context, option, ",".join(texts))
-
-
 def _job_command(name: str) -> Callable[[Callable[..., None]], click.Command]:
     """Return a decorator that makes a command of a function, with the options of all jobs."""
 
@@ -64,17 +57,11 @@ def _job_command(name: str) -> Callable[[Callable[..., None]], click.Command]:
             click.option(
                 "--conf-source", help="Folder or archive of the configuration.", metavar="PATH"
             ),
-            click.option(
-                "--params",
-                multiple=True,
-                callback=_merged,
-                metavar="KEY=VALUE,...",
-                help="Parameters for this run alone.",
-            ),
             click.option("--env", "-e", envvar="KEDRO_ENV", help="Kedro's environment."),
         ):
             function = option(function)
-        return click.command(name, cls=failures.Command)(function)
+        params = [each for each in kedro_run.params if each.name == "params"]
+        return click.command(name, cls=failures.Command, params=params)(function)
 
     return decorate
 
