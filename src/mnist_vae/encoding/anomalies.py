@@ -6,6 +6,7 @@ of −ELBO is in the `Calibration`: encoder, decoder and calibration are enough 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -194,16 +195,11 @@ def batches_of_terms(
     """Yield pixels and terms of −ELBO, a batch of images at a time (`elbo.score_batches`)."""
     from mnist_vae.vae.elbo import score_batches
 
+    pixels, scored = itertools.tee(batch.model_input() for batch in images.batches(BATCH_SIZE))
     terms = score_batches(
-        encoder,
-        decoder,
-        (batch.model_input() for batch in images.batches(BATCH_SIZE)),
-        reconstruction=reconstruction,
-        seed=seed,
-        refine=refine,
+        encoder, decoder, scored, reconstruction=reconstruction, seed=seed, refine=refine
     )
-    for batch, batch_terms in zip(images.batches(BATCH_SIZE), terms, strict=True):
-        yield batch.model_input(), batch_terms
+    yield from zip(pixels, terms, strict=True)
 
 
 def encode(encoder: KerasModel, images: ImageSet) -> Column:
