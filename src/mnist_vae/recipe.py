@@ -5,8 +5,7 @@ The default run and the retraining share it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -17,8 +16,7 @@ from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.params import ModelParams, TrainingParams
 
 
-@dataclass(frozen=True)
-class TrainedModel:
+class TrainedModel(NamedTuple):
     """A trained autoencoder, and how it came to be.
 
     Attributes:

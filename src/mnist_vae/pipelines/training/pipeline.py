@@ -2,7 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mnist_vae.pipelines.training.nodes import train_networks, train_vae
+from mnist_vae import recipe
+from mnist_vae.pipelines.training.nodes import train_vae
 
 _INPUTS = [
     "train_images",
@@ -24,4 +25,4 @@ def create_pipeline() -> Pipeline:
 def create_start_pipeline() -> Pipeline:
     """Return the same of given networks, `encoder_init` and `decoder_init`."""
     inputs = ["encoder_init", "decoder_init", *_INPUTS]
-    return Pipeline([Node(train_networks, inputs=inputs, outputs=_OUTPUTS, name="train_vae")])
+    return Pipeline([Node(recipe.train, inputs=inputs, outputs=_OUTPUTS, name="train_vae")])
