@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import inspect
 import io
 import os
 import sys
@@ -45,9 +46,8 @@ class Calls:
 
     def _count(self, code: CodeType) -> None:
         name = code.co_qualname
-        if "<lambda>" in name or name.endswith(("comp>", "genexpr>")) or name.startswith("<"):
-            return
-        if "." not in name and code.co_flags & 0x2 == 0:  # the body of a class
+        body_of_class = not code.co_flags & inspect.CO_OPTIMIZED
+        if body_of_class or code.co_name.startswith("<"):
             return
         self.functions.add((code.co_filename, name))
         owner, _, method = name.rpartition(".")

@@ -25,8 +25,7 @@ class AtomicParquetDataset(FileDataset["pd.DataFrame"]):
     def load(self) -> pd.DataFrame:
         """Return the table."""
         with self._fs.open(str(self._filepath), "rb") as file:
-            table: pd.DataFrame = pq.read_table(file).to_pandas()
-            return table
+            return _read_table(file)
 
     def save(self, data: pd.DataFrame) -> None:
         """Write the table."""
@@ -43,6 +42,11 @@ def write_table(file: BinaryIO, data: pa.Table) -> None:
     with pq.ParquetWriter(file, data.schema, compression="zstd") as writer:
         for batch in data.to_batches():
             writer.write_batch(batch)
+
+
+def _read_table(file: BinaryIO) -> pd.DataFrame:
+    table: pd.DataFrame = pq.read_table(file).to_pandas()
+    return table
 
 
 def mapped_table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
@@ -118,8 +122,7 @@ class StreamedParquetDataset(FileDataset[Any]):
                 n_rows = pq.read_metadata(file).num_rows
                 if n_rows > self._memory_rows:
                     return StreamedTable(self._fs, path)
-            table: pd.DataFrame = pq.read_table(file).to_pandas()
-            return table
+            return _read_table(file)
 
     def save(self, data: pa.Table) -> None:
         """Write `data`, atomically."""

@@ -80,12 +80,14 @@ class JobLock:
             return "a process that has only just begun"
 
 
-def rotating_log(path: Path, line: str) -> RotatingFileHandler:
-    """Return a handler that writes to a log that rotates, its lines in this format.
+@contextmanager
+def logged_to(path: Path) -> Iterator[RotatingFileHandler]:
+    """Have what is logged written to this file too, which rotates.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: The folder cannot be written to.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     handler = RotatingFileHandler(
         path,
         maxBytes=_LOG_BYTES,
@@ -93,19 +95,7 @@ def rotating_log(path: Path, line: str) -> RotatingFileHandler:
         encoding="utf-8",
         errors="backslashreplace",
     )
-    handler.setFormatter(logging.Formatter(line))
-    return handler
-
-
-@contextmanager
-def logged_to(path: Path) -> Iterator[RotatingFileHandler]:
-    """Have what is logged written to this file too.
-
-    Raises:
-        OSError: The folder cannot be written to.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = rotating_log(path, "%(asctime)s %(process)d %(levelname)s %(message)s")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     # A full disk is reported once, by what failed for it, and not at every line of the log.
     handler.handleError = lambda _: None  # type: ignore[method-assign, assignment]
     logging.getLogger().addHandler(handler)
