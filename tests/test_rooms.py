@@ -11,7 +11,7 @@ PACKAGE = Path(mnist_vae.__file__).parent
 
 # From the ground up. What is on no floor is around a run: it may import all, and no floor it.
 FLOORS = [
-    {"params", "vae", "data"},
+    {"params", "parameter_check", "vae", "data"},
     {"jobs"},
     {"encoding", "recipe"},
     {"report"},

@@ -66,11 +66,11 @@ def parameters() -> str:
         else:
             parts += _of_group(name, group)
     given = yaml.safe_load((BASE / "parameters.yml").read_text(encoding="utf-8"))
-    words, comments = attribute_docstrings(Parameters), _comments("")
+    comments = _comments("")
     rows = []
     for name, field in alone.items():
         default = f"`{given[name]}`" if name in given else _default(field)
-        what = f"{_sentence(words.get(name) or comments.get(name, ''))}<br>*{_range(field)}*"
+        what = f"{_sentence(field.description or comments.get(name, ''))}<br>*{_range(field)}*"
         rows.append([f"`{name}`<br>{default}", what])
     return "\n\n".join([table(_HEAD, rows), *parts])
 
@@ -78,14 +78,14 @@ def parameters() -> str:
 def _of_group(name: str, group: type[BaseModel]) -> Iterator[str]:
     yield f"## `{name}` {{ #{name.replace('.', '-')} }}"
     yield inspect.cleandoc(group.__doc__ or "").replace(f" (`{name}`)", "")
-    words, comments, outcomes = attribute_docstrings(group), _comments(name), _outcomes()
+    comments, outcomes = _comments(name), _outcomes()
     rows, nested = [], []
     for key, field in group.model_fields.items():
         inner = _group(field.annotation)
         if inner is not None:
             nested.append((f"{name}.{key}", inner))
             continue
-        said = words.get(key) or comments.get(key) or outcomes.get(key, "")
+        said = field.description or comments.get(key) or outcomes.get(key, "")
         what = f"{_sentence(said)}<br>*{_range(field)}*"
         rows.append([f"`{key}`<br>{_default(field)}", what])
     if rows:

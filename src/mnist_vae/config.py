@@ -13,7 +13,8 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.project import LOGGING, settings
 from kedro.utils import find_kedro_project
 
-from mnist_vae.params import ParameterError, Parameters, check_parameters
+from mnist_vae.parameter_check import ParameterError, check_parameters
+from mnist_vae.params import Parameters
 
 DATA_FOLDER = "data_folder"
 """The parameter, given for one run, that takes the place of `data` in every `globals.yml`."""

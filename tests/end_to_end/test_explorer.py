@@ -15,7 +15,7 @@ from mnist_vae.encoding.anomalies import Calibration, score_of
 from mnist_vae.explorer.commands import explored as explored_model
 from mnist_vae.explorer.data import write_data
 from mnist_vae.explorer.server import make_server
-from mnist_vae.params.use import AnomalyScore
+from mnist_vae.params import AnomalyScore
 from mnist_vae.pipelines.generation.samplers import interpolate
 from tests.browser import Watched, browser, chromium
 from tests.conftest import catalog_of, run

@@ -33,7 +33,7 @@ from mnist_vae.jobs.job import (
 from mnist_vae.jobs.names import printable, with_environment
 from mnist_vae.jobs.records import Intake, Outcome
 from mnist_vae.jobs.release_files import champion
-from mnist_vae.params import check_parameters
+from mnist_vae.parameter_check import check_parameters
 
 if TYPE_CHECKING:
     from mnist_vae.tracking import Status

@@ -32,7 +32,7 @@ from mnist_vae.data.idx import MAX_BYTES, IdxError, read_first_images, read_idx
 from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, evenly
 from mnist_vae.data.previews import ImagePreview
 from mnist_vae.data.read_only import ReadOnlyDataset
-from mnist_vae.params.shaping import Source
+from mnist_vae.params import Source
 
 Label = Annotated[int, Field(ge=0, lt=UNLABELLED)]
 

@@ -18,7 +18,8 @@ from mnist_vae.encoding.engines import check_engine
 from mnist_vae.jobs.in_use import ReleaseFileDataset
 from mnist_vae.jobs.job import JOB_PIPELINES
 from mnist_vae.jobs.names import in_environment
-from mnist_vae.params import ModelParams, ParameterError, Parameters
+from mnist_vae.parameter_check import ParameterError
+from mnist_vae.params import ModelParams, Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

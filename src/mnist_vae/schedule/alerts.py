@@ -9,7 +9,7 @@ import click
 
 from mnist_vae import failures
 from mnist_vae.config import loader_of
-from mnist_vae.params import check_parameters
+from mnist_vae.parameter_check import check_parameters
 from mnist_vae.schedule.commands import environment, render
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ from mnist_vae.jobs.records import (
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import (
     EvaluationParams,
+    GateParams,
     ModelParams,
     RetrainingParams,
     SplitParams,
@@ -173,7 +174,8 @@ def plan_retraining(
     )
     parts["data"] = json_fingerprint([files, judge_digest, sorted(batches_in_use)])
     fingerprint = json_fingerprint(parts)
-    gate = json_fingerprint([retraining_params.gate(), evaluation_params.active_unit_threshold])
+    rules = retraining_params.model_dump(mode="json", include=set(GateParams.model_fields))
+    gate = json_fingerprint([rules, evaluation_params.active_unit_threshold])
     outcome, reason = _anything_new(
         fingerprint, gate, batch_intake, champion, declined, retraining_params
     )
