@@ -149,7 +149,7 @@ def stages(folder: Path, n_images: int, memory_images: int | None, steps: int) -
     """Be a contestant: take the images of `folder` through all stages, and report the peaks."""
     from mnist_vae.data.image_table import ImagesDataset
     from mnist_vae.data.parquet_archive import ParquetArchiveDataset
-    from mnist_vae.data.stream import StreamedParquetDataset
+    from mnist_vae.data.tables import TableDataset
     from mnist_vae.params import SplitParams
     from mnist_vae.pipelines.data.nodes import ingest_images, split_images
 
@@ -173,9 +173,7 @@ def stages(folder: Path, n_images: int, memory_images: int | None, steps: int) -
             del part
         for file in Path(name).glob("images.*"):
             file.unlink()
-        embeddings = StreamedParquetDataset(
-            filepath=f"{name}/embeddings.parquet", memory_rows=memory_images
-        )
+        embeddings = TableDataset(filepath=f"{name}/embeddings.parquet")
         use(measured, splits, embeddings, manifest, steps)
     common.report(
         {"anonymous_megabytes": measured.peaks, "images_per_second": measured.rates, "steps": steps}

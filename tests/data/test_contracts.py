@@ -1,13 +1,12 @@
 """What a table of embeddings must satisfy before it is saved, and that nothing else is."""
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from mnist_vae.data.contracts import EmbeddingContract, embedding_schema, with_anomalies
-from mnist_vae.data.stream import StreamedParquetDataset, mapped_table, parts_of
+from mnist_vae.data.tables import TableDataset, mapped_table
 
 
 def rows(schema, first_id=0, n=4, **changes):
@@ -31,7 +30,7 @@ def table_of(*batches, labelled=True, anomalies=False):
 
 
 def save(tmp_path, table):
-    dataset = StreamedParquetDataset(filepath=str(tmp_path / "z.parquet"))
+    dataset = TableDataset(filepath=str(tmp_path / "z.parquet"))
     dataset.save(EmbeddingContract().validate(table))
     return dataset
 
@@ -43,18 +42,6 @@ def test_a_good_table_is_saved_row_for_row(tmp_path, labelled):
     assert table["image_id"].tolist() == list(range(8))
     assert ("label" in table.columns) == labelled
     assert len(dataset.preview(nrows=3)["data"]) == 3
-
-
-def test_a_table_of_more_rows_than_memory_may_hold_is_read_in_parts(tmp_path, monkeypatch):
-    save(tmp_path, table_of({}, {"first_id": 4}))
-    monkeypatch.setattr("mnist_vae.data.stream._ROWS", 3)
-    path = str(tmp_path / "z.parquet")
-    whole = StreamedParquetDataset(filepath=path, memory_rows=8).load()
-    parts = list(parts_of(StreamedParquetDataset(filepath=path, memory_rows=7).load()))
-    assert [len(part) for part in parts] == [3, 3, 2]
-    pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), whole)
-    (same,) = parts_of(whole)
-    assert same is whole
 
 
 def test_a_table_may_say_which_images_are_anomalies_and_says_so_of_all(tmp_path):

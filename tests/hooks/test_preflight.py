@@ -173,7 +173,6 @@ def test_the_limit_of_streaming_reaches_the_catalog_from_globals_and_for_one_run
         catalog = loader["catalog"]
         for name in ("images", "train_images", "validation_images", "test_images"):
             assert catalog[name]["memory_images"] == limit, name
-        assert catalog["latent_embeddings"]["memory_rows"] == limit
         assert "memory_images" not in catalog["archive_images"]
 
 

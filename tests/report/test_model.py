@@ -6,9 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mnist_vae.data import stream
 from mnist_vae.data.image_table import ImagesDataset
-from mnist_vae.data.stream import StreamedParquetDataset, StreamedTable
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings, Section, Text
 from mnist_vae.report.model import model_page
@@ -140,15 +138,8 @@ def test_images_without_labels_are_reported_too(make_files):
 
 
 @pytest.mark.parametrize("max_points", [1000, 60])
-def test_what_memory_does_not_hold_gives_the_same_report(
-    make_files, tmp_path, monkeypatch, max_points
-):
-    monkeypatch.setattr(stream, "_ROWS", 64)
+def test_what_memory_does_not_hold_gives_the_same_report(make_files, tmp_path, max_points):
     files = make_files(300)
-    path = tmp_path / "embeddings.parquet"
-    files.latent_embeddings.to_parquet(path, row_group_size=64)
-    table = StreamedParquetDataset(filepath=str(path), memory_rows=10).load()
-    assert isinstance(table, StreamedTable)
     on_disk = []
     for place, images in enumerate(files.images):
         dataset = ImagesDataset(filepath=str(tmp_path / f"{place}.parquet"), memory_images=10)
@@ -156,6 +147,6 @@ def test_what_memory_does_not_hold_gives_the_same_report(
         on_disk.append(dataset.load())
     assert isinstance(on_disk[0].pixels, np.memmap)
     params = ReportingParams(report_points=max_points)
-    streamed = make_files(300, latent_embeddings=table, images=on_disk)
-    pages = [render(model_page(one, params, 1)) for one in (files, streamed)]
+    mapped = make_files(300, images=on_disk)
+    pages = [render(model_page(one, params, 1)) for one in (files, mapped)]
     assert pages[0] == pages[1]

@@ -15,7 +15,7 @@ from mnist_vae.data.image_table import nullable_labels
 from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, ImageSet, one_split
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import origin
-from mnist_vae.data.stream import mapped_table
+from mnist_vae.data.tables import mapped_table
 from mnist_vae.encoding.anomalies import Calibration
 from mnist_vae.encoding.batches import Batch, Encoding
 from mnist_vae.encoding.engines import Engine, running

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from kedro.io.core import AbstractDataset, DatasetError
 
 from mnist_vae.data.atomic import make_folder, partial_beside, sync
-from mnist_vae.data.stream import write_table
+from mnist_vae.data.tables import write_table
 from mnist_vae.jobs.linked_folders import LinkedFolders, NotALinkError, remove
 
 BATCH, SIGNATURE = "batch", "batch_signature"

@@ -14,7 +14,6 @@ from mnist_vae.data.contracts import check_versions
 from mnist_vae.data.images import ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import measure, statement
-from mnist_vae.data.stream import StreamedTable
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Fact, Findings, Page, Picture, Raw, Section, Table, Text
 from mnist_vae.report.embeddings import Shown, choose
@@ -72,7 +71,7 @@ class ModelFiles:
 
     training_summary: dict[str, Any]
     metrics: dict[str, Any]
-    latent_embeddings: pd.DataFrame | StreamedTable
+    latent_embeddings: pd.DataFrame
     decoder: KerasModel
     images: list[ImageSet]
     training_history: pd.DataFrame
@@ -91,7 +90,7 @@ def check_files(files: ModelFiles, shown: Shown) -> None:
     """
     versions: dict[str, list[str]] = {
         "metrics": [files.metrics["model_version"]],
-        "embeddings": shown.overview.versions,
+        "embeddings": list(shown.embeddings["model_version"].unique()),
         "run manifest": [files.run_manifest["model_version"]],
     }
     made: dict[str, Mapping[Any, Any]] = {

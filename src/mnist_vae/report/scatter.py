@@ -18,7 +18,7 @@ from PIL import Image
 from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet
 from mnist_vae.data.origin import measure
 from mnist_vae.report.blocks import Scatter, Table
-from mnist_vae.report.embeddings import Overview, Shown, labels_of, loss_of
+from mnist_vae.report.embeddings import Shown, labels_of, loss_of, widest, z_means_of
 from mnist_vae.report.page import packed
 
 _SIDE = IMAGE_SHAPE[0] // 2  # pixels of a thumbnail, half an image
@@ -45,7 +45,7 @@ def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -
     if known is not None:
         order = np.argsort(known, kind="stable")
         points, known = points.iloc[order], known[order]
-    names, x, y = _plane(shown.overview, points, seed)
+    names, x, y = _plane(widest(shown.embeddings), points, seed)
     groups, counts = ([None], [len(points)])
     if known is not None:
         found, sizes = np.unique(known, return_counts=True)
@@ -62,7 +62,7 @@ def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -
         (split.astype(np.uint8), "split"),
         (has_picture.astype(np.uint8), "picture"),
     ]
-    n_images, n_latents = len(shown.overview.image_id), len(shown.overview.z_means)
+    n_images, n_latents = len(shown.embeddings), len(z_means_of(points))
     of = f" of {n_images:,}" if len(points) < n_images else ""
     plane = "" if n_latents <= _DIMENSIONS else f", the 2 of {n_latents} dimensions that vary most"
     return Scatter(
@@ -88,10 +88,9 @@ def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -
 
 
 def _plane(
-    overview: Overview, points: pd.DataFrame, seed: int
+    names: list[str], points: pd.DataFrame, seed: int
 ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the names and the values of the two dimensions whose mean varies most."""
-    names = overview.widest()
+    """Return the names and the values of the axes of these one or two dimensions."""
     x = points[names[0]].to_numpy(float)
     if len(names) == 1:
         height = np.random.default_rng(seed).uniform(-1, 1, len(points))

@@ -23,7 +23,7 @@ from mnist_vae.data.images import IMAGE_SHAPE, ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import origin
 from mnist_vae.data.sheets import captions, sheet
-from mnist_vae.data.stream import mapped_table
+from mnist_vae.data.tables import mapped_table
 from mnist_vae.encoding.anomalies import (
     BATCH_SIZE,
     Calibration,

@@ -13,11 +13,10 @@ from mnist_vae.data.contracts import check_images, check_models, check_versions
 from mnist_vae.data.images import UNLABELLED, ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import origin, statement
-from mnist_vae.data.stream import StreamedTable
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings
 from mnist_vae.report.card import render_card
-from mnist_vae.report.embeddings import labels_of, look_through, take
+from mnist_vae.report.embeddings import labels_of, widest, z_means_of
 from mnist_vae.report.model import ModelFiles, model_page
 from mnist_vae.report.page import render
 
@@ -90,7 +89,7 @@ def _curve(epoch: pd.Series, values: pd.Series, name: str, colour: str, digits: 
 
 
 def draw_latent_scatter(
-    latent_embeddings: pd.DataFrame | StreamedTable,
+    latent_embeddings: pd.DataFrame,
     training_summary: dict[str, Any],
     reporting_params: ReportingParams,
     seed: int,
@@ -108,24 +107,24 @@ def draw_latent_scatter(
     import plotly.graph_objects as go
     from plotly.colors import qualitative
 
-    found = look_through(latent_embeddings)
     check_versions(
         "The embeddings are not of the last model",
-        found.versions,
+        latent_embeddings["model_version"].unique(),
         training_summary,
         "run `kedro run --pipelines embedding` first",
     )
-    what = "test images" if found.is_test.any() else "images"
-    rows = np.flatnonzero(found.is_test if found.is_test.any() else ~found.is_test)
-    shown = found.widest()
+    is_test = (latent_embeddings["split"] == "test").to_numpy()
+    what = "test images" if is_test.any() else "images"
+    rows = np.flatnonzero(is_test if is_test.any() else ~is_test)
+    shown, n_latents = widest(latent_embeddings), len(z_means_of(latent_embeddings))
     title = f"Latent means of {len(rows):,} {what}"
     generator = np.random.default_rng(seed)
     if len(rows) > reporting_params.max_points:
         title = f"Latent means of {reporting_params.max_points:,} of {len(rows):,} {what}"
         rows = np.sort(generator.choice(rows, reporting_params.max_points, replace=False))
-    points = take(latent_embeddings, rows)
-    if len(found.z_means) > len(shown):
-        title += f", the 2 of {len(found.z_means)} dimensions that vary most"
+    points = latent_embeddings.iloc[rows]
+    if n_latents > len(shown):
+        title += f", the 2 of {n_latents} dimensions that vary most"
     labels = labels_of(points)
     if labels is not None:  # missing for some, they are floats
         points = points.assign(label=labels)
@@ -224,7 +223,7 @@ def _entitle(figure: Any, title: str, training_summary: dict[str, Any]) -> None:
 def write_model_report(
     training_summary: dict[str, Any],
     metrics: dict[str, Any],
-    latent_embeddings: pd.DataFrame | StreamedTable,
+    latent_embeddings: pd.DataFrame,
     decoder: KerasModel,
     train_images: ImageSet,
     validation_images: ImageSet,
