@@ -7,8 +7,7 @@ import shutil
 from pathlib import Path
 
 from mnist_vae.jobs import releases
-from mnist_vae.jobs.release_datasets import ReleaseDataset
-from mnist_vae.jobs.release_files import Release
+from mnist_vae.jobs.release_files import Release, ReleaseDataset
 
 
 def use(project: Path, model: str) -> None:

@@ -17,7 +17,7 @@ from kedro.framework.startup import bootstrap_project
 from mnist_vae.cli import cli
 from mnist_vae.data.archive_parts import read_sample
 from mnist_vae.data.idx import IdxDataset
-from mnist_vae.jobs.release_datasets import ReleaseDataset
+from mnist_vae.jobs.release_files import ReleaseDataset
 
 PARAMS: dict[str, Any] = {
     "split.max_images": 400,

@@ -8,7 +8,7 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from mnist_vae.jobs.release_datasets import ReleaseDataset
+from mnist_vae.jobs.release_files import ReleaseDataset
 from tests.conftest import run
 from tests.projects import ASCII_LOCALE, kedro
 from tests.releases import (

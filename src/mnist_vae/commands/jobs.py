@@ -141,21 +141,20 @@ def _decide(run: JobRun, models: Path, plan: Plan, decision: Decision) -> Ending
             mode="json", include={"candidate", "champion", "gain", "gain_interval", "gains"}
         ),
     }
+    meanwhile = _changed_meanwhile(decision, facts["batches"], models, run)
+    if not meanwhile:
+        facts |= {"gate": decision.gate, "drifted": decision.drifted}
     candidate = releases.Candidate(decision.model_version, decision.fingerprint, facts)
     keep = run.parameters.retraining.keep_releases
-    in_use = set(run.load("batches_in_use"))
-    if meanwhile := _changed_meanwhile(decision, facts["batches"], models, in_use):
-        releases.decline(models, candidate, keep, judged=False)
-        return Outcome.KEPT, meanwhile
-    if decision.outcome is Outcome.PROMOTED:
+    if decision.outcome is Outcome.PROMOTED and not meanwhile:
         releases.promote(models, candidate, decision.previous, keep)
     else:
-        releases.decline(models, candidate, keep, gate=decision.gate, drifted=decision.drifted)
-    return decision.outcome, decision.reason
+        releases.decline(models, candidate, keep)
+    return (Outcome.KEPT, meanwhile) if meanwhile else (decision.outcome, decision.reason)
 
 
 def _changed_meanwhile(
-    decision: Decision, batches: list[str], models: Path, in_use: set[str]
+    decision: Decision, batches: list[str], models: Path, run: JobRun
 ) -> str | None:
     """Return why a candidate cannot go in service any more, whatever the decision was.
 
@@ -168,7 +167,7 @@ def _changed_meanwhile(
             f"it was compared with {decision.previous or 'no release'}, and meanwhile "
             f"{in_service or 'none'} is in service; the next run judges anew"
         )
-    if withdrawn := sorted(set(batches) - in_use):
+    if withdrawn := sorted(set(batches) - set(run.load("batches_in_use"))):
         return (
             f"it was trained on {', '.join(withdrawn)}, withdrawn meanwhile; the next run trains "
             "without"
@@ -180,8 +179,8 @@ def _roll_back(run: JobRun, to: str) -> Ending:
     repaired = _repair(run)
     # What was asked for is done, unless a release was named: once more would be too far.
     if repaired is not None and to == releases.PREVIOUS:
-        back = repaired.in_service is not None
-        return Outcome.ROLLED_BACK if back else Outcome.FAILED, repaired.sentence
+        back = champion(run.data / "06_models") is not None
+        return Outcome.ROLLED_BACK if back else Outcome.FAILED, repaired
     return Outcome.ROLLED_BACK, releases.roll_back(run.data / "06_models", to)
 
 
@@ -191,12 +190,12 @@ def _withdraw(run: JobRun, names: tuple[str, ...]) -> Ending:
     return Outcome.WITHDRAWN, f"{', '.join(keys)} will not be trained on any more"
 
 
-def _repair(run: JobRun) -> Any:
+def _repair(run: JobRun) -> str | None:
     """Replace a damaged release in service, and return what was done, or None."""
     repaired = releases.repair(run.data / "06_models")
     if repaired is not None:
-        logger.error("%s", repaired.sentence)
-        run.line["repaired"] = printable(repaired.sentence)
+        logger.error("%s", repaired)
+        run.line["repaired"] = printable(repaired)
     return repaired
 
 

@@ -15,8 +15,6 @@ later run knows what is done.
 
 from __future__ import annotations
 
-import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,11 +22,11 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from kedro.io.core import AbstractDataset, DatasetError
+from kedro.io.core import AbstractDataset
 
 from mnist_vae.data.atomic import make_folder, partial_beside, sync
 from mnist_vae.data.tables import write_table
-from mnist_vae.jobs.linked_folders import LinkedFolders, NotALinkError, remove
+from mnist_vae.jobs.linked_folders import LinkedFolders, remove
 
 BATCH, SIGNATURE = "batch", "batch_signature"
 """What the metadata of a file's schema has in addition to that of all embeddings."""
@@ -91,7 +89,7 @@ class BatchEmbeddingsDataset(AbstractDataset[dict[str, pa.Table], BatchEmbedding
         """Return what is embedded already; nothing is no error.
 
         Raises:
-            DatasetError: The link is not one, or leads nowhere.
+            DatasetError: The link is not one.
         """
         return BatchEmbeddings(self._path, current(self._path))
 
@@ -124,16 +122,10 @@ def current(folder: Path) -> str | None:
     """Return the model whose embeddings readers find, or None before the first one.
 
     Raises:
-        DatasetError: The link is not one, or leads nowhere.
+        DatasetError: The link is not one.
     """
-    links = _links(folder)
-    try:
-        target = links.target()
-    except NotALinkError:
-        raise _not_a_link(links.link) from None
-    if target is None or (target.is_dir() and target.parent == folder.resolve()):
-        return target.name if target else None
-    raise _not_a_link(links.link)
+    target = _links(folder).target()
+    return target.name if target is not None and target.is_dir() else None
 
 
 def finish(folder: Path, model: str, *, complete: bool, keep: int) -> None:
@@ -143,10 +135,10 @@ def finish(folder: Path, model: str, *, complete: bool, keep: int) -> None:
         folder: Where the folders of the models are.
         model: The name of its folder.
         complete: Whether it has embedded all batches that are there, so that readers may find it.
-        keep: How many folders stay; that of this model and the one that readers find always do.
+        keep: How many folders stay, those written to last; that of this model and the one that
+            readers find always do.
     """
-    if complete and _has_files(folder / model) and current(folder) != model:
-        os.utime(folder / model)  # the order of `_models`
+    if complete and any((folder / model).glob("*")) and current(folder) != model:
         _links(folder).show(model)
     in_use = {current(folder), model} - {None}
     others = [path.name for path in _models(folder) if path.name not in in_use]
@@ -154,7 +146,7 @@ def finish(folder: Path, model: str, *, complete: bool, keep: int) -> None:
 
 
 def _links(folder: Path) -> LinkedFolders:
-    return LinkedFolders(folder, folder / "current")
+    return LinkedFolders(folder, folder / "current", "the next run makes the link anew")
 
 
 def _about(path: Path) -> dict[str, str]:
@@ -166,12 +158,8 @@ def _about(path: Path) -> dict[str, str]:
         return {}
 
 
-def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
-
-
 def _models(folder: Path) -> list[Path]:
-    """Return the folders of models, the one that readers found last first, and no other ones."""
+    """Return the folders of models, the one written to last first, and no other ones."""
     if not folder.is_dir():
         return []
     found = [
@@ -183,18 +171,3 @@ def _models(folder: Path) -> list[Path]:
         and all(inner.is_file() and inner.suffix == _SUFFIX for inner in path.iterdir())
     ]
     return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
-
-
-def _not_a_link(link: Path) -> DatasetError:
-    """Say how to mend what a person or a restore made of the link."""
-    here = shlex.quote(str(link))
-    if link.is_symlink():
-        received, command = f"one to {link.readlink()}", f"rm {here}"
-    else:
-        aside = shlex.quote(str(link.with_name(f".{link.name}.restored")))
-        received = "another thing, as a restore that does not keep links leaves it"
-        command = f"mv {here} {aside}"
-    return DatasetError(
-        f"{link} is damaged: expected a link to a folder next to it, received {received}; run "
-        f"`{command}`, and the next run makes the link anew."
-    )

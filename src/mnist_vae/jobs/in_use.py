@@ -13,8 +13,7 @@ from typing import Any, NoReturn
 
 from kedro.io.core import AbstractDataset, DatasetError
 
-from mnist_vae.jobs.release_datasets import ReleaseDataset
-from mnist_vae.jobs.release_files import DamagedRelease, Release, ReleaseError
+from mnist_vae.jobs.release_files import DamagedRelease, Release, ReleaseDataset, ReleaseError
 
 logger = logging.getLogger(__name__)
 

@@ -8,17 +8,16 @@ did: a computer that loses its power starts again with the old folder or with th
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kedro.io.core import DatasetError
+
 from mnist_vae.data.atomic import make_folder, replace_link, sync
 from mnist_vae.data.folders import unused_path
-
-
-class NotALinkError(Exception):
-    """There is a file or a folder where the link belongs."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +27,28 @@ class LinkedFolders:
     Attributes:
         folder: Where the folders are.
         link: The link, on the same disk.
+        remedy: How the link is made anew.
     """
 
     folder: Path
     link: Path
+    remedy: str
 
     def target(self) -> Path | None:
         """Return the folder that the link leads to, which may be gone, or None without a link.
 
         Raises:
-            NotALinkError: Something else is in its place.
+            DatasetError: Something else is in its place.
         """
         if self.link.is_symlink():
             return Path(os.path.realpath(self.link))
         if self.link.exists():
-            raise NotALinkError
+            aside = self.link.with_name(f".{self.link.name}.restored")
+            raise DatasetError(
+                f"{self.link} is damaged: expected a link to a folder, received something else, as "
+                "a restore that does not keep links leaves it; run "
+                f"`mv {shlex.quote(str(self.link))} {shlex.quote(str(aside))}`, and {self.remedy}."
+            )
         return None
 
     def show(self, name: str) -> None:

@@ -245,16 +245,6 @@ class Declined(Record):
     drifted: tuple[str, ...] = ()
 
 
-class Repair(Record):
-    """What was done about a damaged release in service."""
-
-    damaged: str
-    """Its name."""
-    in_service: str | None
-    """The release that took its place, or None where no other could serve."""
-    sentence: str
-
-
 def kept_in_a_row(
     declined: list[Declined], champion: str | None, drifted: Collection[str]
 ) -> tuple[int, list[str]]:

@@ -1,24 +1,42 @@
-"""The files of one release, and whether they are those that were promoted."""
+"""Releases on disk: the files of each, which one is in service, and what was turned down.
+
+```
+releases/000001-<model_version>/
+releases/000003-<model_version>/
+declined/000002-<model_version>/           a candidate that did not go in service
+releases/.rolled-back-<release>.<fingerprint>  an empty file: a person took it out of service
+champion -> releases/000003-<model_version>
+```
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-import shlex
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NewType, TypeVar
 
 from kedro.io.core import DatasetError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mnist_vae.jobs.linked_folders import LinkedFolders, NotALinkError
+from mnist_vae.data.read_only import ReadOnlyDataset
+from mnist_vae.jobs.linked_folders import LinkedFolders
+from mnist_vae.jobs.records import Declined
 
 MANIFEST = "release.json"
-RELEASES = "releases"
+RELEASES, DECLINED = "releases", "declined"
+ROLLED_BACK = ".rolled-back-"
 
-_NAME = re.compile(r"(?P<number>\d+)-.+?(?P<damaged>\.damaged(-\d+)?)?")
+T = TypeVar("T")
+
+JSONPreview = NewType("JSONPreview", str)
+"""Kedro-Viz chooses how to show a preview by the name of its type."""
+
+_NAME = re.compile(r"(\d+)-.+")
 _RUN = "run_manifest.json"
 # Errors that mean that there is no such file; any other one does not mean damage.
 _MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -60,7 +78,7 @@ class Release:
     Attributes:
         folder: Where they are; not the link that led there, so that it stays the same release.
         manifest: Its `release.json`: `model_version`, `fingerprint` of what it was trained on,
-            `previous` release, SHA-256 of every file, and figures of its promotion.
+            `previous` release in service, SHA-256 of every file, and figures of its promotion.
     """
 
     folder: Path
@@ -118,6 +136,12 @@ class Release:
                 )
 
 
+def sha256(path: Path) -> str:
+    """Return the checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_release(folder: Path) -> Release:
     """Return the release in `folder`, whose files are not looked at yet.
 
@@ -125,25 +149,19 @@ def read_release(folder: Path) -> Release:
         DamagedRelease: It has no manifest, or what is there is none.
         ReleaseError: The manifest cannot be read, which says nothing of it.
     """
+    path = folder / MANIFEST
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
         _Manifest.model_validate(manifest)
-    except ValidationError as error:
-        first = error.errors()[0]
-        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise _without_manifest(folder, problem) from error
     except (*_MISSING, ValueError, RecursionError) as error:
-        raise _without_manifest(folder, str(error)) from error
+        problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise DamagedRelease(
+            f"The release in {folder} is damaged: expected its {MANIFEST}, received none that can "
+            f"be read ({problem})"
+        ) from error
     except OSError as error:
-        raise _unreadable(folder / MANIFEST, error) from error
+        raise _unreadable(path, error) from error
     return Release(folder, manifest)
-
-
-def _without_manifest(folder: Path, problem: str) -> DamagedRelease:
-    return DamagedRelease(
-        f"The release in {folder} is damaged: expected its {MANIFEST}, received none that can be "
-        f"read ({problem})"
-    )
 
 
 def _unreadable(path: Path, error: OSError) -> ReleaseError:
@@ -153,43 +171,32 @@ def _unreadable(path: Path, error: OSError) -> ReleaseError:
     )
 
 
-def sha256(path: Path) -> str:
-    """Return the checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def number_of(name: str) -> int:
+    """Return the number that the name of a release starts with, or 0."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else 0
 
 
-def release_names(folder: Path, *, damaged: bool = False) -> list[str]:
-    """Return the names of the releases in `folder`, newest first: the damaged or the other ones."""
-    found = [
-        match[0]
-        for path in folder.glob("*")
-        if (match := _NAME.fullmatch(path.name)) and bool(match["damaged"]) == damaged
-    ]
-    return sorted(found, key=number_of, reverse=True)
+def release_names(folder: Path) -> list[str]:
+    """Return the names of the releases in `folder`, newest first."""
+    names = [path.name for path in folder.glob("*") if number_of(path.name)]
+    return sorted(names, key=number_of, reverse=True)
 
 
 def whole_release(folder: Path, name: str) -> Release | None:
     """Return the release of this name in `folder`, or None when it is damaged or not there."""
-    if name not in release_names(folder):
-        return None
-    try:
-        release = read_release(folder / name)
-        release.check()
-    except DamagedRelease:
-        return None
-    return release
-
-
-def number_of(name: str) -> int:
-    """Return the number that a name starts with, or 0."""
-    match = _NAME.fullmatch(name)
-    return int(match["number"]) if match else 0
+    with suppress(DamagedRelease):
+        if name in release_names(folder):
+            release = read_release(folder / name)
+            release.check()
+            return release
+    return None
 
 
 def links(models: Path) -> LinkedFolders:
     """Return the releases in this folder, and the link to the one in service."""
-    return LinkedFolders(models / RELEASES, models / "champion")
+    remedy = f"then `kedro roll-back NAME` with the name of a folder in {models / RELEASES}"
+    return LinkedFolders(models / RELEASES, models / "champion", remedy)
 
 
 def in_service_folder(models: Path) -> Path | None:
@@ -198,11 +205,10 @@ def in_service_folder(models: Path) -> Path | None:
     Raises:
         ReleaseError: What is in service is not a link.
     """
-    found = links(models)
     try:
-        return found.target()
-    except NotALinkError:
-        raise _not_a_link(found.link) from None
+        return links(models).target()
+    except DatasetError as error:
+        raise ReleaseError(str(error)) from None
 
 
 def champion(models: Path) -> Release | None:
@@ -216,20 +222,85 @@ def champion(models: Path) -> Release | None:
     return None if folder is None else read_release(folder)
 
 
-def _not_a_link(link: Path) -> ReleaseError:
-    """Return the error where a restore that does not keep links made a folder of the champion."""
-    name, received, aside = "<the release to serve>", "something else", "champion.restored"
-    try:
-        release = json.loads((link / MANIFEST).read_text(encoding="utf-8"))["release"]
-        if _NAME.fullmatch(release):
-            name, received = release, f"a copy of {release}"
-            if not (link.parent / RELEASES / release).is_dir():
-                aside = f"{RELEASES}/{release}"
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # without a manifest the name is not known
-    return ReleaseError(
-        f"{link} is damaged: expected a link to a release, received {received}, as a restore "
-        f"that does not keep links leaves it; run `cd {shlex.quote(str(link.parent))} && "
-        f"mkdir -p {RELEASES} && mv champion {shlex.quote(aside)} && "
-        f"ln -s {shlex.quote(f'{RELEASES}/{name}')} champion`."
-    )
+def rolled_back(models: Path) -> dict[str, Path]:
+    """Return the marks of the releases that a person took out of service, by name, oldest first."""
+    marks = {_marked(mark)[0]: mark for mark in (models / RELEASES).glob(f"{ROLLED_BACK}*")}
+    # Of two of the same moment, as a disk counts them, the older release left later.
+    order = {name: (mark.stat().st_mtime_ns, -number_of(name)) for name, mark in marks.items()}
+    return {name: marks[name] for name in sorted(marks, key=order.__getitem__)}
+
+
+def declined(models: Path) -> list[Declined]:
+    """Return the candidates that were declined, and the releases taken out of service, by age."""
+    entries = [*_candidates_declined(models / DECLINED)]
+    for mark in rolled_back(models).values():
+        release, fingerprint = _marked(mark)
+        entries.append(Declined(fingerprint=fingerprint, release=release, rolled_back=True))
+    return sorted(entries, key=lambda entry: number_of(entry.release))
+
+
+def _marked(mark: Path) -> tuple[str, str]:
+    """Return the name and the fingerprint of the release that was taken out of service."""
+    name, _, fingerprint = mark.name.removeprefix(ROLLED_BACK).rpartition(".")
+    return name, fingerprint
+
+
+def _candidates_declined(folder: Path) -> Iterator[Declined]:
+    """Yield those that were judged to the end: under other rules they may be tried again."""
+    for name in release_names(folder):
+        with suppress(DamagedRelease):
+            manifest = read_release(folder / name).manifest
+            if "gate" in manifest:
+                yield Declined(
+                    fingerprint=manifest["fingerprint"],
+                    release=name,
+                    champion=manifest["previous"],
+                    gate=manifest["gate"],
+                    drifted=manifest["drifted"],
+                )
+
+
+class _ReleasesDataset(ReadOnlyDataset[T]):
+    """The base of datasets that read the folder of all releases."""
+
+    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+        """Create the dataset.
+
+        Args:
+            path: The folder of all releases, on a local disk.
+            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
+        """
+        self._name = f"The folder {path}"
+        self.folder = Path(path)
+        self.metadata = metadata
+
+    def _describe(self) -> dict[str, Any]:
+        return {"path": str(self.folder)}
+
+    def _exists(self) -> bool:
+        return True  # it may hold nothing yet
+
+
+class ReleaseDataset(_ReleasesDataset[Release | None]):
+    """`ReleaseDataset` loads the release in service, or None before the first one."""
+
+    def load(self) -> Release | None:
+        """Return the release.
+
+        Raises:
+            ReleaseError: It has no readable manifest, or what is in service is not a link.
+        """
+        return champion(self.folder)
+
+    def preview(self) -> JSONPreview:
+        """Return its manifest, for Kedro-Viz."""
+        release = self.load()
+        return JSONPreview(json.dumps(release.manifest if release else {}, indent=2))
+
+
+class DeclinedDataset(_ReleasesDataset[list[Declined]]):
+    """`DeclinedDataset` loads what was declined or rolled back, oldest first."""
+
+    def load(self) -> list[Declined]:
+        """Return the records."""
+        return declined(self.folder)

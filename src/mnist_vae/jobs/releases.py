@@ -1,22 +1,12 @@
-"""The models in service: folders that never change, and a link to the one that readers follow.
+"""Changes to the model in service: promote a candidate or decline it, roll back, repair, adopt.
 
-```
-candidate/                       the files of a model that is being trained and judged
-releases/000001-<model_version>/
-releases/000003-<model_version>/
-declined/000002-<model_version>/ a candidate that did not go in service
-declined.json                    what was declined, and what a person took out of service
-champion -> releases/000003-<model_version>
-```
-
-Functions that change it are called one after the other, also from several processes: each takes
-seconds. A reader finds all of the old release or all of the new one, also when the process is
-killed at any moment, the disk is full, or the computer loses its power.
+They are called one after the other, also from several processes: each takes seconds. A reader finds
+all of the old release or all of the new one, also when the process is killed at any moment, the
+disk is full, or the computer loses its power. `release_files` shows the folders.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,18 +17,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mnist_vae.data.atomic import sync, write_json
-from mnist_vae.data.folders import unused_path
-from mnist_vae.jobs.declined import (
-    mark_rolled_back,
-    read_declined,
-    rolled_back,
-    write_declined,
-)
 from mnist_vae.jobs.linked_folders import move_in, remove
-from mnist_vae.jobs.records import Declined, Repair
 from mnist_vae.jobs.release_files import (
+    DECLINED,
     MANIFEST,
     RELEASES,
+    ROLLED_BACK,
     DamagedRelease,
     Release,
     ReleaseError,
@@ -48,17 +32,16 @@ from mnist_vae.jobs.release_files import (
     number_of,
     read_release,
     release_names,
+    rolled_back,
     sha256,
     whole_release,
 )
-
-logger = logging.getLogger(__name__)
 
 PREVIOUS = "previous"
 """What a rollback goes to unless a release is named: the one before that in service."""
 
 _LOCK_SECONDS = 60
-_CANDIDATE, _DECLINED = "candidate", "declined"
+_CANDIDATE = "candidate"
 
 
 @dataclass(frozen=True)
@@ -68,7 +51,8 @@ class Candidate:
     Attributes:
         model_version: Of its weights.
         fingerprint: Of the recipe and the data that it was trained with.
-        facts: What else its `release.json` holds.
+        facts: What else its `release.json` holds: with `gate`, the fingerprint of the rules that
+            it was judged by, and `drifted`, it need not be tried again once it is declined.
     """
 
     model_version: str
@@ -79,23 +63,12 @@ class Candidate:
 def previous(models: Path) -> Release | None:
     """Return the release that a rollback goes to, or None.
 
-    It was in service before, is whole, and no person took it out of service.
+    It is the newest whole one older than that in service, but for those that a person took out.
     """
-    releases, out_of_service = models / RELEASES, rolled_back(models)
     folder = in_service_folder(models)
-    name = folder.name if folder else None
-    passed: set[str] = set()
-    while name is not None and name not in passed:
-        passed.add(name)
-        try:
-            name = read_release(releases / name).manifest["previous"]
-        except DamagedRelease:
-            return _newest_whole(models, out_of_service, below=number_of(name))
-        if name is not None and name not in passed | out_of_service:
-            release = whole_release(releases, name)
-            if release is not None:
-                return release
-    return None
+    if folder is None:
+        return None
+    return _newest_whole(models, but=set(rolled_back(models)), below=number_of(folder.name))
 
 
 def promote(models: Path, candidate: Candidate, compared_with: str | None, keep: int) -> Release:
@@ -103,7 +76,7 @@ def promote(models: Path, candidate: Candidate, compared_with: str | None, keep:
 
     Args:
         models: The folder of all of it, on a local disk.
-        candidate: What is known of it; its fingerprint is declined no longer.
+        candidate: What is known of it.
         compared_with: The release in service when it was judged, or None.
         keep: How many releases, and how many candidates declined, stay on disk. The release in
             service, the one that a rollback goes to and the one that a person took out of service
@@ -113,73 +86,35 @@ def promote(models: Path, candidate: Candidate, compared_with: str | None, keep:
         ReleaseError: There is no candidate, or another release is in service.
     """
     with _alone(models):
-        read_declined(models)  # where it cannot be read, nothing is done
-        in_service = _name(champion(models))
+        in_service = _in_service_name(models)
         if in_service != compared_with:
             raise ReleaseError(
                 f"The candidate {candidate.model_version} was not put in service: expected "
                 f"{compared_with or 'no release'} in service, with which it was compared, received "
                 f"{in_service or 'none'}; run `kedro retrain` again."
             )
-        name = _add(models, candidate, models / RELEASES)
+        name = _store(models, candidate, models / RELEASES)
         links(models).show(name)
-        _end_decline(models, candidate.fingerprint)
         _remove_old(models, keep)
         return read_release(models / RELEASES / name)
 
 
-def decline(
-    models: Path,
-    candidate: Candidate,
-    keep: int,
-    *,
-    judged: bool = True,
-    gate: str | None = None,
-    drifted: tuple[str, ...] = (),
-) -> None:
-    """Put the candidate aside; the release in service stays.
-
-    Its fingerprint is noted, so that it need not be tried again, unless it is that of the release
-    in service.
-
-    Args:
-        models: As for `promote`.
-        candidate: As for `promote`.
-        keep: As for `promote`.
-        judged: Whether it was compared with the release in service; else nothing is noted.
-        gate: Fingerprint of the rules that it did not pass: under others it may be tried again.
-        drifted: Batches that it was trained on, that drifted, and that the champion is without.
+def decline(models: Path, candidate: Candidate, keep: int) -> None:
+    """Put the candidate aside; the release in service stays. The arguments are as for `promote`.
 
     Raises:
         ReleaseError: There is no candidate.
     """
     with _alone(models):
-        in_service = champion(models)
-        name = _add(models, candidate, models / _DECLINED)
-        twin = in_service and in_service.manifest["fingerprint"] == candidate.fingerprint
-        if judged and not twin:
-            entry = Declined(
-                fingerprint=candidate.fingerprint,
-                release=name,
-                champion=_name(in_service),
-                gate=gate,
-                drifted=drifted,
-            )
-            # What a person took out of service stays: two releases may have one fingerprint.
-            others = [
-                other
-                for other in read_declined(models)
-                if other.rolled_back or other.fingerprint != entry.fingerprint
-            ]
-            write_declined(models, [*others, entry])
+        _store(models, candidate, models / DECLINED)
         _remove_old(models, keep)
 
 
 def roll_back(models: Path, to: str = PREVIOUS) -> str:
     """Put another release in service, and return what was done, in words.
 
-    It is no longer declined. The one that leaves is noted as taken out of service if it is the
-    newer of the two; else a rollback is undone.
+    It is not marked as taken out of service any more. The one that leaves is marked if it is the
+    newer of the two; else a rollback is undone. A mark takes no room on a full disk.
 
     Args:
         models: As for `promote`.
@@ -194,25 +129,12 @@ def roll_back(models: Path, to: str = PREVIOUS) -> str:
         to = _known(models, to, in_service)
         if in_service is not None and to == in_service.name:
             return f"{to} is in service already, and stays"
-        entries = [entry for entry in read_declined(models) if entry.release != to]
-        leaving = in_service if in_service and number_of(in_service.name) > number_of(to) else None
-        if leaving is not None:
-            entries = [entry for entry in entries if entry.release != leaving.name]
-            entries.append(
-                Declined(
-                    fingerprint=leaving.manifest["fingerprint"],
-                    release=leaving.name,
-                    champion=to,
-                    rolled_back=True,
-                )
-            )
-        # First the note: no run may promote again what a person is taking out of service.
-        try:
-            write_declined(models, entries)
-        except OSError as error:  # a rollback works on a full disk too
-            logger.warning("The list of those declined was not written (%s).", error)
-            if leaving is not None:
-                mark_rolled_back(models, leaving.name)
+        # First the mark: no run may promote again what a person is taking out of service.
+        if in_service is not None and number_of(in_service.name) > number_of(to):
+            mark = f"{ROLLED_BACK}{in_service.name}.{in_service.manifest['fingerprint']}"
+            (models / RELEASES / mark).touch()
+            sync(models / RELEASES)
+        _unmark(models, to)
         links(models).show(to)
         instead = f"instead of {in_service.name}" if in_service else "where there was none"
         return f"{to} is in service again, {instead}"
@@ -220,12 +142,13 @@ def roll_back(models: Path, to: str = PREVIOUS) -> str:
 
 def _known(models: Path, to: str, in_service: Release | None) -> str:
     """Return the name of a whole release that a rollback may go to."""
+    name = in_service.name if in_service else None
     names = release_names(models / RELEASES)
-    others = ", ".join(name for name in names if in_service is None or name != in_service.name)
+    others = ", ".join(other for other in names if other != name)
     if to == PREVIOUS:
         before = previous(models)
-        if in_service is None or before is None:
-            received = "no release" if in_service is None else f"{in_service.name} alone"
+        if before is None:
+            received = f"{name} alone" if name else "no release"
             named = f"name another one, `kedro roll-back NAME` ({others}), or " if others else ""
             raise ReleaseError(
                 "There is no release to go back to: expected a whole one before that in service, "
@@ -235,7 +158,7 @@ def _known(models: Path, to: str, in_service: Release | None) -> str:
     if to not in names:
         raise ReleaseError(
             "There is no release of that name to go back to: expected the whole name of one of "
-            f"{others or 'none'}, or of the one in service, {_name(in_service) or 'none'}, "
+            f"{others or 'none'}, or of the one in service, {name or 'none'}, "
             f"received {to or 'no name'}; correct the name."
         )
     if whole_release(models / RELEASES, to) is None:
@@ -246,14 +169,14 @@ def _known(models: Path, to: str, in_service: Release | None) -> str:
     return to
 
 
-def repair(models: Path) -> Repair | None:
-    """Take a damaged release out of service, and put a whole one in its place.
+def repair(models: Path) -> str | None:
+    """Put a whole release in the place of a damaged one in service.
 
     That is the newest one which no person took out of service, else the newest one of the others.
-    The damaged one is kept as `<release>.damaged`. Without a whole one there is no champion.
+    Without a whole one there is no champion.
 
     Returns:
-        What was done, or None.
+        What was done, in words, or None.
 
     Raises:
         ReleaseError: What is in service is not a link, or a file of it cannot be read.
@@ -265,32 +188,25 @@ def repair(models: Path) -> Repair | None:
         try:
             read_release(folder).check()
         except DamagedRelease as error:
-            problem = error.problem
-        else:
-            return None
-        name, done = _replace(models, folder.name)
-        if folder.is_dir():
-            folder.rename(unused_path(folder.with_name(f"{folder.name}.damaged")))
-            sync(folder.parent)
-        sentence = f"The release in service was damaged ({problem}); {done}."
-        return Repair(damaged=folder.name, in_service=name, sentence=sentence)
+            done = _replace(models, folder.name)
+            return f"The release in service was damaged ({error.problem}); {done}."
+        return None
 
 
-def _replace(models: Path, damaged: str) -> tuple[str | None, str]:
-    """Put another release in service; return its name, if there is one, and what was done."""
-    if release := _newest_whole(models, {damaged, *rolled_back(models)}):
+def _replace(models: Path, damaged: str) -> str:
+    """Put another release than the damaged one in service, and return what was done."""
+    if release := _newest_whole(models, but={damaged, *rolled_back(models)}):
         links(models).show(release.name)
-        return release.name, f"{release.name} is in service instead"
-    release = _newest_whole(models, {damaged})
+        return f"{release.name} is in service instead"
+    release = _newest_whole(models, but={damaged})
     if release is None:
         links(models).hide()
-        return None, "there is no other, so that the next candidate is judged as a first one"
-    name = release.name
-    write_declined(models, [entry for entry in read_declined(models) if entry.release != name])
-    links(models).show(name)
-    return name, (
-        f"{name}, which a person had taken out of service, is in service instead, as no other "
-        "is whole, and it is no longer declined: look at it, and train another"
+        return "there is no other, so that the next candidate is judged as a first one"
+    _unmark(models, release.name)
+    links(models).show(release.name)
+    return (
+        f"{release.name}, which a person had taken out of service, is in service instead, as no "
+        "other is whole: look at it, and train another"
     )
 
 
@@ -304,17 +220,14 @@ def adopt(models: Path) -> str | None:
         Its name, or None where there is none.
     """
     with _alone(models):
-        names = [*release_names(models / RELEASES), *release_names(models / _DECLINED)]
-        newest = max(names, key=number_of, default="")
-        folder = in_service_folder(models)
-        in_service = folder.name if folder else None
+        newest = next(iter(release_names(models / RELEASES)), "")
+        in_service = _in_service_name(models)
         if newest in {in_service, *rolled_back(models)}:
             return None
         release = whole_release(models / RELEASES, newest)
         if release is None or release.manifest["previous"] != in_service:
             return None
         links(models).show(newest)
-        _end_decline(models, release.manifest["fingerprint"])
         return newest
 
 
@@ -332,8 +245,9 @@ def _alone(models: Path) -> Iterator[None]:
         ) from error
 
 
-def _name(release: Release | None) -> str | None:
-    return None if release is None else release.name
+def _in_service_name(models: Path) -> str | None:
+    folder = in_service_folder(models)
+    return folder.name if folder else None
 
 
 def _newest_whole(models: Path, but: set[str], below: int | None = None) -> Release | None:
@@ -346,32 +260,32 @@ def _newest_whole(models: Path, but: set[str], below: int | None = None) -> Rele
     return None
 
 
-def _add(models: Path, candidate: Candidate, folder: Path) -> str:
+def _unmark(models: Path, name: str) -> None:
+    """Have a release no longer marked as taken out of service."""
+    if mark := rolled_back(models).get(name):
+        mark.unlink()
+        sync(mark.parent)
+
+
+def _store(models: Path, candidate: Candidate, folder: Path) -> str:
     """Move the folder `candidate` to `folder`, with its manifest, and return its new name."""
     source = models / _CANDIDATE
     files = sorted(
-        path
-        for path in source.glob("*")
-        if path.is_file() and path.name != MANIFEST and not path.name.startswith(".")
+        path for path in source.glob("[!.]*") if path.is_file() and path.name != MANIFEST
     )
     if not files:
         raise ReleaseError(
             f"There is no candidate to decide about: expected its files in {source}, received "
             "none; run `kedro retrain`."
         )
-    names = [
-        name
-        for one in (RELEASES, _DECLINED)
-        for damaged in (False, True)
-        for name in release_names(models / one, damaged=damaged)
-    ]
+    names = [name for one in (RELEASES, DECLINED) for name in release_names(models / one)]
     name = f"{max(map(number_of, names), default=0) + 1:06d}-{candidate.model_version}"
     manifest = {
         **candidate.facts,
         "release": name,
         "model_version": candidate.model_version,
         "fingerprint": candidate.fingerprint,
-        "previous": _name(champion(models)),
+        "previous": _in_service_name(models),
         "judged": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": {path.name: sha256(path) for path in files},
     }
@@ -383,16 +297,9 @@ def _add(models: Path, candidate: Candidate, folder: Path) -> str:
     return name
 
 
-def _end_decline(models: Path, fingerprint: str) -> None:
-    """Note that what is in service is not declined."""
-    others = [entry for entry in read_declined(models) if entry.fingerprint != fingerprint]
-    write_declined(models, others)
-
-
 def _remove_old(models: Path, keep: int) -> None:
-    in_use = {release.name for release in (champion(models), previous(models)) if release}
-    in_use.update([e.release for e in read_declined(models) if e.rolled_back][-1:])
-    releases, declined = models / RELEASES, models / _DECLINED
-    whole, damaged = release_names(releases), release_names(releases, damaged=True)
-    remove(releases, {*whole[keep:], *damaged[keep:]} - in_use)
-    remove(declined, release_names(declined)[keep:])
+    before = previous(models)
+    stay = {_in_service_name(models), before.name if before else None}
+    stay.update([*rolled_back(models)][-1:])
+    for folder in (models / RELEASES, models / DECLINED):
+        remove(folder, set(release_names(folder)[keep:]) - stay)
