@@ -103,9 +103,11 @@ def makers_of(model: Any, train_images: Any, n_images: int, seed: int) -> dict[s
         return z, decode(model.decoder, z).reshape(len(z), -1)
 
     def sampled(kind: str, temperature: float) -> Maker:
-        how: dict[str, Any] = {"components": COMPONENTS, "temperature": temperature, "seed": seed}
+        how = {"components": COMPONENTS, "seed": seed}
         sampler = fit_sampler(kind, model.encoder, train_images, **how)
-        return lambda repeat: decoded(sampler.sample(n_images, seed + repeat).z)
+        return lambda repeat: decoded(
+            sampler.sample(n_images, seed + repeat, temperature=temperature).z
+        )
 
     return {
         "training images": lambda repeat: (None, real(repeat).pixels),

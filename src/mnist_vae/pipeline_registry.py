@@ -2,20 +2,16 @@
 
 from kedro.pipeline import Pipeline
 
-from mnist_vae.pipelines import (
-    anomaly,
-    data,
-    denoising,
-    embedding,
-    evaluation,
-    export,
-    generation,
-    promotion,
-    reporting,
-    retraining,
-    scoring,
-    training,
-)
+from mnist_vae.pipelines import promotion, retraining, scoring
+from mnist_vae.pipelines.anomaly import pipeline as anomaly
+from mnist_vae.pipelines.data import pipeline as data
+from mnist_vae.pipelines.denoising import pipeline as denoising
+from mnist_vae.pipelines.embedding import pipeline as embedding
+from mnist_vae.pipelines.evaluation import pipeline as evaluation
+from mnist_vae.pipelines.export import pipeline as export
+from mnist_vae.pipelines.generation import pipeline as generation
+from mnist_vae.pipelines.reporting import pipeline as reporting
+from mnist_vae.pipelines.training import pipeline as training
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -30,7 +26,6 @@ def register_pipelines() -> dict[str, Pipeline]:
     generation_pipeline = _stage("generation", generation.create_pipeline())
     evaluation_pipeline = _stage("training", evaluation.create_pipeline())
     record_pipeline = _stage("training", evaluation.create_record_pipeline())
-    sheets_pipeline = _stage("generation", generation.create_sheets_pipeline())
     reporting_pipeline = _stage("reporting", reporting.create_pipeline())
     card_pipeline = _stage("reporting", reporting.create_card_pipeline())
     export_pipeline = _stage("export", export.create_pipeline())
@@ -44,9 +39,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "anomaly_of_new_images": _stage("anomaly", anomaly.create_new_images_pipeline()),
         "evaluation": evaluation_pipeline,
         "export": export_pipeline,
-        "generation": generation_pipeline
-        + sheets_pipeline
-        + _stage("generation", generation.create_more_pipeline()),
+        "generation": generation_pipeline + _stage("generation", generation.create_more_pipeline()),
         "denoising": _stage("denoising", denoising.create_pipeline()),
         "model_report": card_pipeline
         + _stage("reporting", reporting.create_report_pipeline(findings=True)),
@@ -58,7 +51,6 @@ def register_pipelines() -> dict[str, Pipeline]:
             + record_pipeline
             + export_pipeline
             + generation_pipeline
-            + sheets_pipeline
             + reporting_pipeline
             + _stage("anomaly", anomaly.create_calibration_pipeline())
             + card_pipeline,
@@ -69,7 +61,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "__default__": trained
         + embedding_pipeline
         + generation_pipeline
-        + sheets_pipeline
         + reporting_pipeline
         + _stage("reporting", reporting.create_report_pipeline(findings=False)),
     }

@@ -1,6 +1,6 @@
 """`denoising` after a training: it runs alone, and all that it makes is on disk with a preview."""
 
-from mnist_vae.pipelines.denoising import create_pipeline
+from mnist_vae.pipelines.denoising.pipeline import create_pipeline
 from tests.conftest import catalog_of, run
 
 

@@ -72,6 +72,11 @@ def encode(encoder: keras.Model, pixels: Floats) -> Posterior:
     return Posterior(*(np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1)))
 
 
+def decode(decoder: keras.Model, z: Floats) -> Floats:
+    """Return the means of the pixels of z, `[n, latent_dim]`: `[n, 784]` in [0, 1]."""
+    return np.concatenate([np.asarray(decoder(z[rows])) for rows in _rows(len(z))])
+
+
 def measure(
     decoder_logits: Callable[[Any], Any],
     pixels: Floats,

@@ -1,19 +1,18 @@
 """What the generated images are, and what each sheet shows."""
 
 import hashlib
-from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
 import pytest
-from PIL import Image
 from scipy.special import expit
 
 from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.data.image_table import ImagesDataset
 from mnist_vae.data.images import ImageSet
 from mnist_vae.params import GenerationParams
-from mnist_vae.pipelines.generation import arithmetic, nodes
+from mnist_vae.pipelines.generation import nodes
+from mnist_vae.pipelines.generation.arithmetic import draw_latent_arithmetic
 from mnist_vae.report.pictures import generated_section
 
 # Fakes have no weights, so that every summary of no weights is theirs.
@@ -23,7 +22,8 @@ SUMMARY = {
     "weights": {"encoder": NO_WEIGHTS, "decoder": NO_WEIGHTS},
 }
 PARAMS = GenerationParams(manifold_steps=4, interpolation_pairs=3, interpolation_steps=5)
-ROOT = Path(__file__).parents[2]
+OF_A_CLASS = {"sampler": "class_mixture", "label": 7}
+END = NormalDist().inv_cdf(1 - 0.125)  # of 4 steps: the quantiles 1/8, 3/8, 5/8, 7/8
 
 
 class FakeDecoder:
@@ -70,60 +70,32 @@ def test_images(make_images):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What the nodes hand to `sheet`: (pixels, captions, columns), the last one at the end."""
-    sheets = []
+    """Have `nodes.sheet` return the images as a grid, and the captions."""
 
     def record(pixels, captions, *, columns, **breaks):
-        sheets.append((pixels, captions, columns))
-        return sheet(pixels, captions, columns=columns, **breaks)
+        blank = np.zeros((-len(pixels) % columns, 28, 28), np.uint8)
+        return np.concatenate([pixels, blank]).reshape(-1, columns, 28, 28), captions
 
-    sheet = nodes.sheet
     monkeypatch.setattr(nodes, "sheet", record)
-    monkeypatch.setattr(arithmetic, "sheet", record)
-    return sheets
 
 
-def generate(latent_dim, params, seed=42, train_images=None):
+def generate(latent_dim, seed=42, train_images=None, summary=SUMMARY, **params):
     """Images of fakes; the prior does not look at the training images."""
-    summary = SUMMARY
     if train_images is not None:
-        summary = SUMMARY | {"images": {"train": train_images.digest()}}
+        summary = {"images": {"train": train_images.digest()}, **summary}
+    params = GenerationParams(**params)
     return nodes.generate_images(*models(latent_dim), train_images, summary, params, seed)
-
-
-def to_bytes(pixels):
-    return np.rint(pixels * 255).astype(np.uint8).reshape(-1, 28, 28)
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])
 def test_generated_images_are_decoded_from_the_z_that_is_kept_with_them(latent_dim):
-    decoder = FakeDecoder(latent_dim)
-    images = generate(latent_dim, GenerationParams(n_images=7))
-    assert images.pixels.shape == (7, 784)
-    assert images.pixels.dtype == np.uint8
-    assert images.z.shape == (7, latent_dim)
-    assert images.z.dtype == np.float32
+    images = generate(latent_dim, n_images=7)
+    expected = np.random.default_rng(42).standard_normal((7, latent_dim), dtype=np.float32)
+    assert np.array_equal(images.z, expected), "the prior gives the z that it always gave"
     assert images.image_id.tolist() == list(range(7))
     assert set(images.split) == {"generated"}
     assert images.label is None
-    assert np.array_equal(images.pictures[3], decoder.bytes_of(*images.z[3]))
-
-
-def test_z_is_drawn_from_the_prior():
-    z = generate(2, GenerationParams(n_images=4000)).z
-    assert np.abs(z.mean(axis=0)).max() < 0.1
-    assert np.abs(np.cov(z.T) - np.eye(2)).max() < 0.1
-
-
-def test_the_seed_decides_what_is_generated():
-    first, again, other = (generate(2, PARAMS, seed) for seed in (42, 42, 43))
-    assert np.array_equal(first.pixels, again.pixels)
-    assert not np.array_equal(first.z, other.z)
-
-
-def test_the_prior_gives_the_z_that_it_always_gave():
-    expected = np.random.default_rng(42).standard_normal((7, 2), dtype=np.float32)
-    assert generate(2, GenerationParams(n_images=7)).z.tobytes() == expected.tobytes()
+    assert np.array_equal(images.pictures[3], FakeDecoder(latent_dim).bytes_of(*images.z[3]))
 
 
 @pytest.mark.parametrize("sampler", ["mixture", "class_mixture"])
@@ -137,311 +109,216 @@ def test_a_mixture_is_fitted_on_the_training_images(sampler, make_images):
     classes = np.rint(images.z[:, 0] / 20)
     assert set(classes) == set(range(10))
     assert np.abs(images.z[:, 0] - 20 * classes).max() < 5
-    if sampler == "mixture":
-        assert images.label is None
-    else:
-        assert np.array_equal(images.label, classes)
-
-
-def test_a_class_that_is_asked_for_is_the_only_one_made(make_images):
-    params = GenerationParams(n_images=5, sampler="class_mixture", label=7)
-    images = generate(2, params, train_images=make_images(60))
-    assert images.label.tolist() == [7] * 5
-
-
-def test_classes_of_images_without_labels_are_refused(make_images):
-    params = GenerationParams(sampler="class_mixture")
-    with pytest.raises(ValueError, match="There are no classes to generate from"):
-        generate(2, params, train_images=make_images(60, labelled=False))
+    assert images.label is None if sampler == "mixture" else np.array_equal(images.label, classes)
 
 
 def test_a_mixture_of_images_that_the_model_was_not_trained_on_is_refused(make_images):
-    train_images = make_images(60)
     summary = SUMMARY | {"images": {"train": "others"}}
-    params = GenerationParams(sampler="mixture")
     with pytest.raises(ValueError, match="train images changed after the model was trained"):
-        nodes.generate_images(*models(2), train_images, summary, params, 42)
+        generate(2, train_images=make_images(60), summary=summary, sampler="mixture")
 
 
 @pytest.mark.parametrize(
-    ("params", "title", "words"),
+    ("params", "title", "z"),
     [
-        ({}, "Generated images", "decoded from z ~ N(0, I)"),
-        (
-            {"sampler": "class_mixture", "label": 7, "temperature": 0.8},
-            "Generated images of class 7",
-            "decoded from z of a Gaussian mixture for each class, fitted on z of the training "
-            "images, at the temperature 0.8",
-        ),
-    ],
-)
-def test_the_report_names_class_and_sampler_of_the_images_and_not_what_is_asked_for_later(
-    params, title, words, make_images, tmp_path
-):
-    dataset = ImagesDataset(filepath=str(tmp_path / "generated.parquet"))
-    params = GenerationParams(n_images=3, **params)
-    dataset.save(generate(2, params, train_images=make_images(60)))
-    section = generated_section(dataset.load())
-    assert section.title == title
-    assert section.blocks[0].caption == f"3 images, {words}"
-
-
-@pytest.mark.parametrize(
-    ("params", "title", "note"),
-    [
-        ({}, "Generated images", "3 images, decoded from z ~ N(0, I)"),
-        (
-            {"temperature": 0.8},
-            "Generated images",
-            "3 images, decoded from z ~ N(0, I), at the temperature 0.8",
-        ),
+        ({}, "Generated images", "~ N(0, I)"),
+        ({"temperature": 0.8}, "Generated images", "~ N(0, I), at the temperature 0.8"),
         (
             {"sampler": "mixture"},
             "Generated images",
-            "3 images, decoded from z of a Gaussian mixture fitted on z of the training images",
+            "of a Gaussian mixture fitted on z of the training images",
         ),
         (
-            {"sampler": "class_mixture", "label": 7},
+            OF_A_CLASS,
             "Generated images of class 7",
-            "3 images, decoded from z of a Gaussian mixture for each class, fitted on z of the "
-            "training images",
+            "of a Gaussian mixture for each class, fitted on z of the training images",
         ),
     ],
 )
-def test_the_sheet_says_what_z_was_drawn_from(params, title, note, make_images, drawn):
-    params = GenerationParams(n_images=3, **params)
-    images = generate(2, params, train_images=make_images(60))
-    nodes.draw_generated_sheet(images, SUMMARY, params)
-    assert (drawn[-1][1].title, drawn[-1][1].note) == (title, note)
+def test_sheet_and_report_name_class_and_sampler_of_the_images_and_not_what_is_asked_for_later(
+    params, title, z, make_images, tmp_path, drawn
+):
+    dataset = ImagesDataset(filepath=str(tmp_path / "generated.parquet"))
+    dataset.save(generate(2, train_images=make_images(60), n_images=3, **params))
+    images = dataset.load()
+    _, captions = nodes.draw_generated_sheet(images, SUMMARY, PARAMS)
+    assert (captions.title, captions.note) == (title, f"3 images, decoded from z {z}")
+    section = generated_section(images)
+    assert (section.title, section.blocks[0].caption) == (title, captions.note)
 
 
-def test_the_files_hold_the_images_white_on_black_as_mnist():
-    images = generate(2, GenerationParams(n_images=3))
+def test_the_files_hold_the_images_white_on_black_and_sort_as_their_ids():
+    pixels = np.arange(2 * 784).reshape(2, 784).astype(np.uint8)
+    images = ImageSet(pixels, np.array([9999, 12345]), np.full(2, "x"))
     pictures = nodes.to_pictures(images, SUMMARY | {"model_version": "v1"})
-    assert list(pictures) == ["0000", "0001", "0002"]
-    assert pictures["0001"].mode == "L"
-    assert np.array_equal(np.asarray(pictures["0001"]), images.pictures[1])
-    assert pictures["0001"].info == {"model_version": "v1"}
+    assert list(pictures) == ["09999", "12345"]
+    assert np.array_equal(np.asarray(pictures["12345"]), images.pictures[1])
+    assert pictures["12345"].info == {"model_version": "v1"}
+    assert list(nodes.to_pictures(generate(2, n_images=2), SUMMARY)) == ["0000", "0001"]
 
 
-def test_names_of_many_files_sort_as_their_ids():
-    many = ImageSet(np.zeros((2, 784), np.uint8), np.array([9999, 12345]), np.full(2, "x"))
-    assert list(nodes.to_pictures(many, SUMMARY)) == ["09999", "12345"]
-
-
-def test_the_generated_sheet_shows_every_image(drawn):
-    images = generate(2, GenerationParams(n_images=25))
-    nodes.draw_generated_sheet(images, SUMMARY, PARAMS)
-    pixels, captions, columns = drawn[-1]
-    assert np.array_equal(pixels, images.pictures)
-    assert columns == 10
-    assert captions.note.startswith("25 images")
-
-
-def test_of_very_many_generated_images_the_sheet_says_how_many_it_shows(drawn):
-    params = GenerationParams(n_images=1000, grid_columns=2)
-    images = generate(2, params)
-    nodes.draw_generated_sheet(images, SUMMARY, params)
-    assert len(drawn[-1][0]) == 60
-    assert drawn[-1][1].note.startswith("The first 60 of 1,000 images")
+def test_the_generated_sheet_shows_every_image_or_says_how_many(drawn):
+    images = generate(2, n_images=25)
+    grid, captions = nodes.draw_generated_sheet(images, SUMMARY, PARAMS)
+    assert grid.shape[:2] == (3, 10)
+    assert np.array_equal(grid.reshape(-1, 28, 28)[:25], images.pictures)
+    params = GenerationParams(grid_columns=2)
+    grid, captions = nodes.draw_generated_sheet(generate(2, n_images=1000), SUMMARY, params)
+    assert grid.shape[:2] == (30, 2)
+    assert captions.note.startswith("The first 60 of 1,000 images")
 
 
 def test_two_latents_span_the_manifold_rightwards_and_upwards(test_images, drawn):
-    encoder, decoder = models(2)
-    nodes.draw_latent_manifold(encoder, decoder, test_images, SUMMARY, PARAMS)
-    pixels, captions, columns = drawn[-1]
-    end = NormalDist().inv_cdf(1 - 0.125)  # 4 steps: the quantiles 1/8, 3/8, 5/8, 7/8
-    grid = pixels.reshape(4, columns, 28, 28)
-    assert np.array_equal(grid[-1, 0], decoder.bytes_of(-end, -end))
-    assert np.array_equal(grid[-1, -1], decoder.bytes_of(end, -end))
-    assert np.array_equal(grid[0, 0], decoder.bytes_of(-end, end))
+    _, decoder = models(2)
+    grid, captions = nodes.draw_latent_manifold(*models(2), test_images, SUMMARY, PARAMS)
+    assert np.array_equal(grid[-1, 0], decoder.bytes_of(-END, -END))
+    assert np.array_equal(grid[-1, -1], decoder.bytes_of(END, -END))
+    assert np.array_equal(grid[0, 0], decoder.bytes_of(-END, END))
     assert captions.columns == ["-1.15", "-0.32", "0.32", "1.15"]
     assert captions.rows == ["1.15", "0.32", "-0.32", "-1.15"]
     assert (captions.x_axis, captions.y_axis) == ("z_00", "z_01")
 
 
 def test_one_latent_gives_a_manifold_of_one_row(test_images, drawn):
-    encoder, decoder = models(1)
-    nodes.draw_latent_manifold(encoder, decoder, test_images, SUMMARY, PARAMS)
-    pixels, captions, columns = drawn[-1]
-    assert len(pixels) == columns == 4
-    assert np.array_equal(pixels[-1], decoder.bytes_of(NormalDist().inv_cdf(1 - 0.125)))
+    grid, captions = nodes.draw_latent_manifold(*models(1), test_images, SUMMARY, PARAMS)
+    assert grid.shape[:2] == (1, 4)
+    assert np.array_equal(grid[0, -1], FakeDecoder(1).bytes_of(END))
     assert not captions.rows
 
 
 def test_many_latents_give_the_plane_of_the_two_that_vary_most(test_images, drawn):
-    encoder, decoder = models(5)
-    nodes.draw_latent_manifold(encoder, decoder, test_images, SUMMARY, PARAMS)
-    pixels, captions, _ = drawn[-1]
-    end = NormalDist().inv_cdf(1 - 0.125)
-    assert np.array_equal(pixels[0], decoder.bytes_of(0, 0, -end, 0, end))
+    grid, captions = nodes.draw_latent_manifold(*models(5), test_images, SUMMARY, PARAMS)
+    assert np.array_equal(grid[0, 0], FakeDecoder(5).bytes_of(0, 0, -END, 0, END))
     assert captions.title == "Latent manifold: the plane of z_02 and z_04"
     assert "others at 0" in captions.note
 
 
+def interpolated(images, seed=42, latent_dim=2, **params):
+    params = PARAMS.model_copy(update=params)
+    return nodes.draw_interpolations(*models(latent_dim), images, SUMMARY, params, seed)
+
+
+def ends_of(row, images):
+    """The rows of the images at the edges."""
+    return [np.flatnonzero((images.pictures == row[end]).all((1, 2)))[0] for end in (0, -1)]
+
+
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])
-def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, test_images, drawn):
+@pytest.mark.parametrize("way", ["linear", "spherical"])
+def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, way, test_images, drawn):
     encoder, decoder = models(latent_dim)
-    nodes.draw_interpolations(encoder, decoder, test_images, SUMMARY, PARAMS, 42)
-    pixels, captions, columns = drawn[-1]
-    assert columns == 7
-    rows = pixels.reshape(3, columns, 28, 28)
-    originals = test_images.pictures
-    for row, name in zip(rows, captions.rows, strict=True):
-        first, second = (
-            next(i for i, original in enumerate(originals) if np.array_equal(original, edge))
-            for edge in (row[0], row[-1])
-        )
-        start, end = encoder(test_images.model_input()[[first, second]])[0]
-        assert np.array_equal(row[1], decoder.bytes_of(*start))
-        assert np.array_equal(row[-2], decoder.bytes_of(*end))
-        assert np.abs(row[3].astype(int) - decoder.bytes_of(*(start + end) / 2)).max() <= 1
-        labels = test_images.label[[first, second]]
+    grid, captions = interpolated(test_images, latent_dim=latent_dim, interpolation=way)
+    assert grid.shape[:2] == (3, 7)
+    assert captions.note.startswith("Decoded from")
+    assert ("arc" in captions.note) == (way == "spherical")
+    for row, name in zip(grid, captions.rows, strict=True):
+        rows = ends_of(row, test_images)
+        start, end = encoder(test_images.model_input()[rows])[0]
+        assert np.abs(row[1].astype(int) - decoder.bytes_of(*start)).max() <= 1
+        assert np.abs(row[-2].astype(int) - decoder.bytes_of(*end)).max() <= 1
+        if way == "linear":
+            assert np.abs(row[3].astype(int) - decoder.bytes_of(*(start + end) / 2)).max() <= 1
+        labels = test_images.label[rows]
         assert labels[0] != labels[1]
         assert name.endswith(f": {labels[0]} to {labels[1]}")
-    assert captions.columns[:2] == ["original", "0.00"]
-    assert captions.columns[-2:] == ["1.00", "original"]
+    assert captions.columns == ["original", "0.00", "0.25", "0.50", "0.75", "1.00", "original"]
 
 
-def test_the_seed_decides_which_pairs_are_interpolated(test_images):
-    encoder, decoder = models(2)
-    first, again, other = (
-        nodes.draw_interpolations(encoder, decoder, test_images, SUMMARY, PARAMS, seed).tobytes()
-        for seed in (42, 42, 43)
-    )
+def test_the_seed_decides_which_pairs_are_interpolated(test_images, drawn):
+    first, again, other = (interpolated(test_images, seed)[0].tobytes() for seed in (42, 42, 43))
     assert first == again != other
-
-
-def test_a_spherical_interpolation_goes_along_the_arc(test_images, drawn):
-    encoder, decoder = models(2)
-    params = PARAMS.model_copy(update={"interpolation": "spherical"})
-    nodes.draw_interpolations(encoder, decoder, test_images, SUMMARY, params, 42)
-    pixels, captions, columns = drawn[-1]
-    assert "arc" in captions.note
-    originals, inputs = test_images.pictures, test_images.model_input()
-    row = pixels.reshape(3, columns, 28, 28)[0]
-    z = [
-        encoder(inputs[[np.flatnonzero((originals == edge).all((1, 2)))[0]]])[0][0]
-        for edge in (row[0], row[-1])
-    ]
-    middle = sum(end / np.linalg.norm(end) for end in z)
-    middle *= (np.linalg.norm(z[0]) + np.linalg.norm(z[1])) / 2 / np.linalg.norm(middle)
-    assert np.abs(row[3].astype(int) - decoder.bytes_of(*middle)).max() <= 1
 
 
 @pytest.mark.parametrize(("n_images", "n_rows"), [(1, 1), (2, 1), (3, 1), (5, 2), (6, 3), (9, 3)])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_no_test_image_is_in_two_pairs(n_images, n_rows, labelled, make_images, drawn):
-    encoder, decoder = models(2)
     images = make_images(n_images, labelled=labelled)
-    nodes.draw_interpolations(encoder, decoder, images, SUMMARY, PARAMS, 42)
-    pixels, captions, columns = drawn[-1]
-    assert len(pixels) == n_rows * columns
+    grid, captions = interpolated(images)
+    assert len(grid) == n_rows
     assert captions.rows[0].startswith("pair 1")
-    edges = pixels.reshape(n_rows, columns, 784)[:, [0, -1]].reshape(-1, 784)
-    assert len(np.unique(edges, axis=0)) == min(n_images, 2 * n_rows)
+    ends = {end for row in grid for end in ends_of(row, images)}
+    assert len(ends) == min(n_images, 2 * n_rows)
 
 
-def test_images_of_one_label_are_paired_with_each_other(make_images, drawn):
-    encoder, decoder = models(2)
-    images = make_images(4)
-    images.label[:] = 3
-    nodes.draw_interpolations(encoder, decoder, images, SUMMARY, PARAMS, 42)
-    assert drawn[-1][1].rows == ["pair 1: 3 to 3", "pair 2: 3 to 3"]
+@pytest.mark.parametrize(
+    ("labels", "rows"),
+    [
+        ([3, 3, 3, 3], ["pair 1: 3 to 3", "pair 2: 3 to 3"]),  # there are no others
+        ([3, 3, 3, 3, 3, 8], None),  # one pair, and the rest are left with their own label
+    ],
+)
+def test_images_of_one_label_are_paired_only_where_there_is_no_other(
+    labels, rows, make_images, drawn
+):
+    images = make_images(len(labels))
+    images.label[:] = labels
+    _, captions = interpolated(images)
+    assert captions.rows == rows if rows else len(captions.rows) == 1
 
 
-def test_images_that_are_left_with_their_own_label_are_not_paired(make_images, drawn):
-    encoder, decoder = models(2)
-    images = make_images(6)
-    images.label[:] = [3, 3, 3, 3, 3, 8]
-    nodes.draw_interpolations(encoder, decoder, images, SUMMARY, PARAMS, 42)
-    assert len(drawn[-1][1].rows) == 1
+def reconstructed(images):
+    return nodes.draw_reconstruction_sheet(*models(2), images, SUMMARY, PARAMS)
 
 
 def test_reconstructions_stand_under_their_originals_class_by_class(test_images, drawn):
     encoder, decoder = models(2)
-    nodes.draw_reconstruction_sheet(encoder, decoder, test_images, SUMMARY, PARAMS)
-    pixels, captions, columns = drawn[-1]
-    grid = pixels.reshape(4, columns, 28, 28)
-    originals = test_images.pictures
+    grid, captions = reconstructed(test_images)
     assert captions.columns == [str(label) for label in range(10)]
     assert captions.rows == ["original", "reconstruction"] * 2
-    assert np.array_equal(grid[2, 7], originals[17])
+    assert np.array_equal(grid[2, 7], test_images.pictures[17])
     z_mean = encoder(test_images.model_input()[17:18])[0][0]
     assert np.array_equal(grid[3, 7], decoder.bytes_of(*z_mean))
 
 
 def test_a_class_that_runs_out_leaves_its_cells_blank(make_images, drawn):
-    encoder, decoder = models(2)
     images = make_images(5)
     images.label[:] = [4, 6, 6, 6, 6]
-    nodes.draw_reconstruction_sheet(encoder, decoder, images, SUMMARY, PARAMS)
-    pixels, captions, columns = drawn[-1]
-    grid = pixels.reshape(-1, columns, 28, 28)
+    grid, captions = reconstructed(images)
     assert captions.columns == ["4", "6"]
     assert grid[:2, 0].any()
     assert not grid[2:, 0].any()
     assert grid[2:, 1].any()
 
 
-@pytest.mark.parametrize(("n_images", "columns", "rows"), [(1, 1, 2), (3, 3, 2), (30, 10, 4)])
-def test_without_labels_the_first_images_are_reconstructed(
-    n_images, columns, rows, make_images, drawn
-):
-    encoder, decoder = models(2)
+@pytest.mark.parametrize(("n_images", "shape"), [(1, (2, 1)), (3, (2, 3)), (30, (4, 10))])
+def test_without_labels_the_first_images_are_reconstructed(n_images, shape, make_images, drawn):
     images = make_images(n_images, labelled=False)
-    nodes.draw_reconstruction_sheet(encoder, decoder, images, SUMMARY, PARAMS)
-    pixels, captions, drawn_columns = drawn[-1]
-    assert drawn_columns == columns
-    assert len(pixels) == columns * rows
+    grid, captions = reconstructed(images)
+    assert grid.shape[:2] == shape
     assert not captions.columns
-    assert np.array_equal(pixels[:columns], images.pictures[:columns])
+    assert np.array_equal(grid[0], images.pictures[: shape[1]])
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])
-def test_every_sheet_names_the_data_and_is_the_same_every_time(latent_dim, make_images, drawn):
-    encoder, decoder = models(latent_dim)
-    images = make_images(12)
+def test_every_sheet_names_the_data_and_is_the_same_every_time(latent_dim, make_images):
+    model = *models(latent_dim), make_images(12)
+    summary = SUMMARY | {"model_version": "v1"}
 
     def draw_all():
-        generated = generate(latent_dim, PARAMS)
-        models_and_data = (encoder, decoder, images, SUMMARY, PARAMS)
-        return [
-            nodes.draw_generated_sheet(generated, SUMMARY, PARAMS),
-            nodes.draw_latent_manifold(*models_and_data),
-            nodes.draw_interpolations(*models_and_data, 42),
-            nodes.draw_reconstruction_sheet(*models_and_data),
-            arithmetic.draw_latent_arithmetic(encoder, decoder, images, SUMMARY, 42),
-        ]
+        generated = generate(latent_dim, n_images=4)
+        sheets = nodes.draw_sheets(*model, generated, summary, PARAMS, 42)
+        return [*sheets, draw_latent_arithmetic(*model, summary, 42)]
 
     pictures = draw_all()
-    assert all(isinstance(picture, Image.Image) for picture in pictures)
-    assert [captions.statement for _, captions, _ in drawn] == [SUMMARY["statement"]] * 5
+    assert all(picture.info == {"model_version": "v1"} for picture in pictures)
     assert [a.tobytes() for a in pictures] == [b.tobytes() for b in draw_all()]
 
 
 def test_keras_models_are_taken_as_they_are(make_images):
     from mnist_vae.vae.networks import build_decoder, build_encoder
 
-    encoder, decoder = build_encoder(3, (8,), seed=1), build_decoder(3, (8,), seed=1)
-    weights = {model.name: fingerprint(model) for model in (encoder, decoder)}
-    summary = SUMMARY | {"weights": weights}
-    images = nodes.generate_images(
-        encoder, decoder, None, summary, GenerationParams(n_images=2), 42
-    )
-    assert images.z.shape == (2, 3)
-    predicted = to_bytes(decoder.predict_on_batch(images.z))
-    assert np.abs(images.pictures.astype(int) - predicted).max() <= 1
-    arguments = (encoder, decoder, make_images(4), summary, PARAMS)
-    first, second = (nodes.draw_latent_manifold(*arguments) for _ in range(2))
-    assert first == second
-    assert nodes.draw_interpolations(*arguments, 42).size
-    assert nodes.draw_reconstruction_sheet(*arguments).size
-    assert arithmetic.draw_latent_arithmetic(*arguments[:-1], 42).size
-    of_a_class = GenerationParams(n_images=3, sampler="class_mixture", label=2)
+    model = build_encoder(3, (8,), seed=1), build_decoder(3, (8,), seed=1)
     train_images = make_images(40)
-    summary |= {"images": {"train": train_images.digest()}}
-    arguments = (encoder, decoder, train_images, summary, of_a_class, 42)
-    first, second = (nodes.generate_images(*arguments) for _ in range(2))
-    assert first.label.tolist() == [2, 2, 2]
-    assert np.array_equal(first.z, second.z)
+    summary = SUMMARY | {
+        "weights": {network.name: fingerprint(network) for network in model},
+        "images": {"train": train_images.digest()},
+    }
+    params = GenerationParams(n_images=3, **OF_A_CLASS | {"label": 2})
+    images, again = (
+        nodes.generate_images(*model, train_images, summary, params, 42) for _ in range(2)
+    )
+    assert images.label.tolist() == [2, 2, 2]
+    assert np.array_equal(images.z, again.z)
+    predicted = np.rint(model[1].predict_on_batch(images.z) * 255).reshape(-1, 28, 28)
+    assert np.abs(images.pictures - predicted).max() <= 1
+    assert len(nodes.draw_sheets(*model, make_images(4), images, summary, PARAMS, 42)) == 4

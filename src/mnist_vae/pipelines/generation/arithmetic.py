@@ -1,18 +1,17 @@
 """Arithmetic with z: how images change along a direction that stands for an attribute.
 
-The attributes are read off the pixels, so that nobody needs to have labelled them.
+The attributes are read off the pixels, so that no labels are needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet
+from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, UNLABELLED, ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.maps import AT_ONCE
 from mnist_vae.data.sheets import captions, sheet
@@ -21,13 +20,11 @@ from mnist_vae.pipelines.generation.nodes import decode, encode
 _SHARE = 10  # of the images, one in so many is at each end of an attribute
 _STEPS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 _ROWS = 4  # of images an attribute
+_LEAST_VARIANCE = 1e-9
 
 
 def ink(pixels: NDArray[Any]) -> NDArray[np.float64]:
-    """Return how much of each image, `[n, 784]` in [0, 1], is ink: 0 to 1, `[n]`.
-
-    Of images of one class it is the weight of the strokes.
-    """
+    """Return how much of each image, `[n, 784]` in [0, 1], is ink: 0 to 1, `[n]`."""
     share: NDArray[np.float64] = pixels.mean(axis=1, dtype=np.float64)
     return share
 
@@ -35,8 +32,8 @@ def ink(pixels: NDArray[Any]) -> NDArray[np.float64]:
 def slant(pixels: NDArray[Any]) -> NDArray[np.float64]:
     """Return how far each image, `[n, 784]`, leans to the right: pixels across a pixel up, `[n]`.
 
-    It is −μ₁₁/μ₀₂ of the image's central moments, the slope of x on y by least squares: the shear
-    that would put the image upright. It is 0 where the ink is in one row, or there is none.
+    It is −μ₁₁/μ₀₂ of the image's central moments, the slope of x on y by least squares. It is 0
+    where the ink is in one row, or there is none.
     """
     y, x = (axis.ravel() for axis in np.indices(IMAGE_SHAPE, np.float64))
     powers = np.stack([np.ones_like(x), x, y, x * y, y * y], axis=1)
@@ -44,23 +41,16 @@ def slant(pixels: NDArray[Any]) -> NDArray[np.float64]:
     mean_x, mean_y, mean_xy, mean_yy = (m / np.where(mass > 0, mass, 1) for m in moments)
     variance = mean_yy - mean_y**2
     tall = variance > _LEAST_VARIANCE
-    lean = (mean_x * mean_y - mean_xy) / np.where(tall, variance, 1)
-    return np.where(tall, lean, 0.0)
+    return np.where(tall, (mean_x * mean_y - mean_xy) / np.where(tall, variance, 1), 0.0)
 
 
-_LEAST_VARIANCE = 1e-9
-_ATTRIBUTES: dict[str, Callable[[NDArray[Any]], NDArray[np.float64]]] = {
-    "ink": ink,
-    "slant": slant,
-}
+_ATTRIBUTES = {"ink": ink, "slant": slant}
 
 
 def direction(
-    z_mean: NDArray[np.float32],
-    values: NDArray[np.float64],
-    labels: NDArray[np.uint8] | None,
+    z_mean: NDArray[np.float32], values: NDArray[np.float64], labels: NDArray[np.uint8] | None
 ) -> NDArray[np.float32]:
-    """Return the way from the tenth of the images with the least of an attribute to the most.
+    """Return the mean z of the tenth with the most of an attribute minus that with the least.
 
     With labels it is the mean of that of each class: otherwise it would lead from one class to
     another, as ones have less ink than zeros.
@@ -71,7 +61,7 @@ def direction(
         labels: `[n]`, 255 (`UNLABELLED`) for none; None where no image has one.
 
     Returns:
-        Mean z of the upper tenth minus that of the lower one, `[latent_dim]`.
+        `[latent_dim]`.
     """
     classes = np.zeros(len(values), np.uint8) if labels is None else labels
     ways = []
@@ -101,36 +91,35 @@ def draw_latent_arithmetic(
     z_mean = encode(encoder, pixels)
     shown = _choose(images, seed)
     t = np.array(_STEPS, np.float32)[:, np.newaxis]
-    cells, names, changes = [], [], []
+    rows, names, changes = [], [], []
     for name, attribute in _ATTRIBUTES.items():
         way = direction(z_mean, attribute(pixels), images.label)
-        z = z_mean[shown][:, np.newaxis] + t * way  # [rows, steps, latent_dim]
-        decoded = decode(decoder, z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], *IMAGE_SHAPE)
-        cells.append(np.concatenate([images.pictures[shown][:, np.newaxis], decoded], axis=1))
+        decoded = decode(decoder, z_mean[shown][:, np.newaxis] + t * way)  # [rows, steps, 28, 28]
+        rows.append(np.concatenate([images.pictures[shown][:, np.newaxis], decoded], axis=1))
         names += [name] * len(shown)
-        ends = [attribute(decoded[:, end].reshape(len(shown), -1) / 255).mean() for end in (0, -1)]
-        changes.append(f"{name} from {ends[0]:.2f} to {ends[1]:.2f}")
+        least, most = (
+            attribute(decoded[:, end].reshape(-1, N_PIXELS) / 255).mean() for end in (0, -1)
+        )
+        changes.append(f"{name} from {least:.2f} to {most:.2f}")
     shown_images = "the test images"
     if len(images) < len(test_images):
         shown_images = f"{len(images):,} of the {len(test_images):,} test images"
-    grid = np.concatenate(cells)  # [rows of both attributes, original and steps, 28, 28]
+    by_class = "" if images.label is None else ", class by class"
     text = captions(
         training_summary,
         "Arithmetic with z: more ink, and more slant",
         note=f"Decoded from z_mean + t d; d leads from the tenth of {shown_images} with the least "
-        "of it to the tenth with the most"
-        f"{'' if images.label is None else ', class by class'}. Mean over the rows: "
-        f"{', '.join(changes)}",
+        f"of it to the tenth with the most{by_class}. Mean over the rows: {', '.join(changes)}",
         columns=["original", *(f"{step:.1f}" for step in _STEPS)],
         rows=names,
         x_axis="t",
     )
     return sheet(
-        grid.reshape(-1, *IMAGE_SHAPE),
+        np.concatenate(rows).reshape(-1, *IMAGE_SHAPE),
         text,
-        columns=grid.shape[1],
+        columns=1 + len(_STEPS),
         column_breaks=(1,),
-        row_breaks=range(len(shown), len(grid), len(shown)),
+        row_breaks=(len(shown),),
     )
 
 

@@ -1,30 +1,25 @@
 """Where new z come from: the prior, or Gaussian mixtures fitted on z of the training images.
 
-A model's decoder sees draws of the posteriors q(z | x) in training. Their mean over the images, the
-aggregated posterior, need not be the prior N(0, I) that generation draws from. A mixture fitted on
-it after the training draws where the decoder was trained: Ghosh et al., From Variational to
-Deterministic Autoencoders (2020), section 4, "ex-post density estimation".
-
-Equal arguments give equal bytes: mixtures are fitted by one thread, as the sums of several come in
-any order.
+The mean of the posteriors q(z | x) over the images need not be the prior N(0, I). A mixture fitted
+on draws from them after the training draws where the decoder was trained: Ghosh et al., From
+Variational to Deterministic Autoencoders (2020), section 4, "ex-post density estimation".
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.data.images import UNLABELLED, ImageSet
+from mnist_vae.data.keras_model import KerasModel
 
 _ROWS = 20_000  # of z that mixtures are fitted on: more cost time, and change little
-_CLASS_ROWS = 20  # of them, at least, are of each class
-_LEAST_SINE = 1e-3  # of the angle between two z; below it an arc is a line, or anywhere
 _ROWS_A_DIMENSION = 2  # of z that a component needs at least, for its covariance to have full rank
+_LEAST_SINE = 1e-3  # of the angle between two z; below it an arc is a line, or anywhere
 
 
 class Draws(NamedTuple):
@@ -36,240 +31,164 @@ class Draws(NamedTuple):
     """The class that each was drawn for, `[n]`; None where the sampler knows of none."""
 
 
-class Sampler(Protocol):
-    """What all samplers do."""
-
-    def sample(self, n: int, seed: int, label: int | None = None) -> Draws:
-        """Return `n` draws; a `label` is for those that know classes, and all draws are of it."""
-
-
-@dataclass(frozen=True)
-class PriorSampler:
-    """z ~ N(0, T² I) with the temperature T: at 1 the prior of the model."""
-
-    latent_dim: int
-    temperature: float = 1.0
-
-    def sample(self, n: int, seed: int, label: int | None = None) -> Draws:
-        """Return `n` draws."""
-        z = np.random.default_rng(seed).standard_normal((n, self.latent_dim), dtype=np.float32)
-        return Draws(z * np.float32(self.temperature), None)
-
-
 @dataclass(frozen=True, eq=False)
-class MixtureSampler:
-    """z of one Gaussian mixture, each with a full covariance, scaled by the temperature squared.
+class Sampler:
+    """A Gaussian mixture with full covariances; the prior N(0, I) is one of a single component.
 
     Attributes:
         weights: Share of each component, `[components]`.
         means: `[components, latent_dim]`.
-        factors: The lower Cholesky factor of each covariance,
-            `[components, latent_dim, latent_dim]`.
-        temperature: Factor of the standard deviations.
+        factors: Lower Cholesky factors of the covariances, `[components, latent_dim, latent_dim]`.
+        label: The class of each component, `[components]`; None where they are of none.
     """
 
     weights: NDArray[np.float64]
-    means: NDArray[np.float64]
-    factors: NDArray[np.float64]
-    temperature: float = 1.0
+    means: NDArray[np.float32]
+    factors: NDArray[np.float32]
+    label: NDArray[np.uint8] | None = None
 
-    @classmethod
-    def fit(
-        cls, z: NDArray[Any], *, components: int, temperature: float = 1.0, seed: int = 0
-    ) -> Self:
-        """Return the mixture that the EM algorithm of scikit-learn finds for z, `[n, latent_dim]`.
-
-        There are fewer than `components` where each of them would have too few rows.
-        """
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.mixture import GaussianMixture
-        from threadpoolctl import threadpool_limits
-
-        z = np.resize(z, (max(2, len(z)), z.shape[1]))  # a single row is taken twice
-        least = _ROWS_A_DIMENSION * (z.shape[1] + 1)
-        mixture = GaussianMixture(max(1, min(components, len(z) // least)), random_state=seed)
-        with threadpool_limits(limits=1), warnings.catch_warnings(category=ConvergenceWarning):
-            warnings.simplefilter("ignore", ConvergenceWarning)  # as good as it is after 100 steps
-            mixture.fit(z.astype(np.float64))
-        return cls(
-            mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_), temperature
-        )
-
-    def sample(self, n: int, seed: int, label: int | None = None) -> Draws:
-        """Return `n` draws."""
-        return Draws(self._draw(n, np.random.default_rng(seed)), None)
-
-    def _draw(self, n: int, random: np.random.Generator) -> NDArray[np.float32]:
-        chosen = random.choice(len(self.weights), n, p=self.weights)
-        z = random.standard_normal((n, self.means.shape[1]))
-        for component, factor in enumerate(self.factors):
-            rows = chosen == component
-            z[rows] = self.means[component] + self.temperature * z[rows] @ factor.T
-        return z.astype(np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class ClassMixtureSampler:
-    """z of a Gaussian mixture of each class.
-
-    Attributes:
-        classes: The labels, in order, `[classes]`.
-        shares: How much of the data is of each class, `[classes]`.
-        mixtures: One for each class.
-    """
-
-    classes: NDArray[np.uint8]
-    shares: NDArray[np.float64]
-    mixtures: tuple[MixtureSampler, ...]
-
-    @classmethod
-    def fit(
-        cls,
-        z: NDArray[Any],
-        labels: NDArray[np.uint8] | None,
-        *,
-        components: int,
-        temperature: float = 1.0,
-        seed: int = 0,
-    ) -> Self:
-        """Return a mixture for each class; each has an equal share of the `components`.
+    def sample(
+        self, n: int, seed: int, *, temperature: float = 1.0, label: int | None = None
+    ) -> Draws:
+        """Return `n` draws, all of the class `label` if it is given.
 
         Args:
-            z: Draws of the posteriors of images, `[n, latent_dim]`.
-            labels: Their classes, `[n]`, 255 (`UNLABELLED`) for none; None where no image has one.
-            components: Gaussians, at most.
-            temperature: Factor of every standard deviation: below 1 images are more usual and
-                more alike.
-            seed: Of the fit.
+            n: Draws.
+            seed: Their seed.
+            temperature: Factor of every standard deviation.
+            label: A class of the components; None for all.
 
         Raises:
-            ValueError: No image has a label.
+            ValueError: There is no component of that class.
         """
-        labelled = None if labels is None else labels != UNLABELLED
-        if labels is None or not np.any(labelled):
-            raise ValueError(
-                "There are no classes to generate from: expected labelled training images, as "
-                "`generation.sampler` is class_mixture, received images without labels; set it to "
-                "mixture or prior."
-            )
-        classes, counts = np.unique(labels[labelled], return_counts=True)
-        share = max(1, components // len(classes))
-        mixtures = tuple(
-            MixtureSampler.fit(
-                z[labels == label], components=share, temperature=temperature, seed=seed
-            )
-            for label in classes
-        )
-        return cls(classes, counts / counts.sum(), mixtures)
-
-    def sample(self, n: int, seed: int, label: int | None = None) -> Draws:
-        """Return `n` draws, of all classes in the proportions of the data, or of one class.
-
-        Raises:
-            ValueError: No training image was of the class `label`.
-        """
-        if label is not None and label not in self.classes:
-            raise ValueError(
-                f"There is no class {label} to generate: expected `generation.label` to be one of "
-                f"{', '.join(map(str, self.classes))}, received {label}; choose one of them, or "
-                "null for all."
-            )
+        weights = self.weights
+        if label is not None:
+            classes = [] if self.label is None else np.unique(self.label).tolist()
+            if label not in classes:
+                raise ValueError(
+                    f"There is no class {label} to generate: expected `generation.label` to be one "
+                    f"of {', '.join(map(str, classes))}, received {label}; choose one of them, or "
+                    "null for all."
+                )
+            weights = np.where(self.label == label, weights, 0)
         random = np.random.default_rng(seed)
-        if label is None:
-            drawn = random.choice(self.classes, n, p=self.shares)
-        else:
-            drawn = np.full(n, label, np.uint8)
-        z = np.empty((n, self.mixtures[0].means.shape[1]), np.float32)
-        for known, mixture in zip(self.classes, self.mixtures, strict=True):
-            rows = drawn == known
-            z[rows] = mixture._draw(int(rows.sum()), random)
-        return Draws(z, drawn)
+        z = random.standard_normal((n, self.means.shape[1]), dtype=np.float32)
+        chosen = random.choice(len(weights), n, p=weights / weights.sum())
+        for component, factor in enumerate(self.factors):
+            rows = chosen == component
+            z[rows] = self.means[component] + np.float32(temperature) * z[rows] @ factor.T
+        return Draws(z, None if self.label is None else self.label[chosen])
 
 
 def fit_sampler(
-    kind: str,
-    encoder: Any,
-    images: ImageSet,
-    *,
-    components: int,
-    temperature: float = 1.0,
-    seed: int = 0,
+    kind: str, encoder: KerasModel, images: ImageSet, *, components: int, seed: int
 ) -> Sampler:
-    """Return a sampler, fitted on draws of the posteriors of training images.
-
-    Draws, not means: the mixture is to be the aggregated posterior, which is as much wider than
-    the means as the posteriors are wide. Few images have several draws each.
+    """Return the prior, or a mixture fitted on draws of the posteriors of training images.
 
     Args:
-        kind: `prior`, `mixture` or `class_mixture`.
-        encoder: Pixels `[n, 784]` to `z_mean`, `z_log_var` and a draw. The prior asks it for the
-            length of z alone.
+        kind: `prior`, `mixture`, or `class_mixture`: one mixture for each class.
+        encoder: Pixels `[n, 784]` to `z_mean`, `z_log_var` and a draw.
         images: Training images; the prior does without.
-        components: Gaussians, at most; the classes of a class mixture share them.
-        temperature: Factor of every standard deviation.
+        components: Gaussians, at most; the classes share them.
         seed: Of the draws and of the fit.
 
     Raises:
-        ValueError: There are none with a label for a mixture of each class.
+        ValueError: No image has a label, for a mixture of each class.
     """
     if kind == "prior":
-        return PriorSampler(encoder.output_shape[0][-1], temperature)
-    from mnist_vae.vae.elbo import encode
-
+        latent_dim = encoder.output_shape[0][-1]
+        zeros = np.zeros((1, latent_dim), np.float32)
+        return Sampler(np.ones(1), zeros, np.eye(latent_dim, dtype=np.float32)[np.newaxis])
+    members = {UNLABELLED: np.arange(len(images))}
+    if kind == "class_mixture":
+        members = _members(images.label)
     random = np.random.default_rng((seed, 1))
-    rows = np.resize(random.permutation(len(images)), _ROWS)
-    if kind == "class_mixture" and images.label is not None:
-        rows = np.concatenate([rows, *_of_rare_classes(rows, images.label)])
-    z_mean, z_log_var = encode(encoder, images.take(rows).model_input())
-    z = z_mean + np.exp(0.5 * z_log_var) * random.standard_normal(z_mean.shape)
-    if kind == "mixture":
-        return MixtureSampler.fit(z, components=components, temperature=temperature, seed=seed)
-    labels = None if images.label is None else images.label[rows]
-    return ClassMixtureSampler.fit(
-        z, labels, components=components, temperature=temperature, seed=seed
+    fitted = []
+    for rows in members.values():
+        some = np.resize(random.permutation(rows), _ROWS // len(members))
+        z = _posterior_draws(encoder, images.take(some), random)
+        fitted.append(_fit(z, components // len(members), seed))
+    total = sum(map(len, members.values()))
+    shares = [len(rows) / total for rows in members.values()]
+    sizes = [len(mixture.weights_) for mixture in fitted]
+    covariances = np.concatenate([mixture.covariances_ for mixture in fitted])
+    return Sampler(
+        np.repeat(shares, sizes) * np.concatenate([mixture.weights_ for mixture in fitted]),
+        np.concatenate([mixture.means_ for mixture in fitted]).astype(np.float32),
+        np.linalg.cholesky(covariances).astype(np.float32),
+        np.repeat(np.array(list(members), np.uint8), sizes) if kind == "class_mixture" else None,
     )
 
 
-def _of_rare_classes(
-    rows: NDArray[np.intp], labels: NDArray[np.uint8]
-) -> Iterator[NDArray[np.intp]]:
-    """Yield rows of the classes that few of `rows` are of, or none."""
-    counts = np.bincount(labels[rows], minlength=UNLABELLED + 1)
-    for label in np.unique(labels):
-        if counts[label] < _CLASS_ROWS:
-            yield np.resize(np.flatnonzero(labels == label), _CLASS_ROWS)
+def _members(label: NDArray[np.uint8] | None) -> dict[int, NDArray[np.intp]]:
+    """Return the rows of each class."""
+    known = np.empty(0, np.uint8) if label is None else label[label != UNLABELLED]
+    if not len(known):
+        raise ValueError(
+            "There are no classes to generate from: expected labelled training images, as "
+            "`generation.sampler` is class_mixture, received images without labels; set it to "
+            "mixture or prior."
+        )
+    return {int(one): np.flatnonzero(label == one) for one in np.unique(known)}
+
+
+def _posterior_draws(
+    encoder: KerasModel, images: ImageSet, random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return a draw of q(z | x) of each image: the means alone are narrower than the posteriors."""
+    from mnist_vae.vae.elbo import encode
+    from mnist_vae.vae.networks import reparameterize
+
+    posterior = encode(encoder, images.model_input())
+    noise = random.standard_normal(posterior.z_mean.shape, np.float32)
+    return np.asarray(reparameterize(*posterior, noise))
+
+
+def _fit(z: NDArray[np.float32], components: int, seed: int) -> Any:
+    """Return a mixture by EM, by one thread: the sums of several come in any order."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
+
+    most = len(z) // (_ROWS_A_DIMENSION * (z.shape[1] + 1))
+    mixture = GaussianMixture(max(1, min(components, most)), random_state=seed)
+    with threadpool_limits(limits=1), warnings.catch_warnings(category=ConvergenceWarning):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # as good as it is after 100 steps
+        return mixture.fit(z.astype(np.float64))
 
 
 def interpolate(
     start: NDArray[np.float32], end: NDArray[np.float32], t: NDArray[np.float32], kind: str
 ) -> NDArray[np.float32]:
-    """Return the points from `start` to `end`, float32 `[pairs, steps, latent_dim]`.
+    """Return z from `start` to `end`, both `[pairs, latent_dim]`: `[pairs, steps, latent_dim]`.
 
     `linear` is the straight line. `spherical` goes along the arc between the two directions, and
     its length from the one to the other: in many dimensions the prior has hardly any z near 0,
-    which a straight line passes by (White, Sampling Generative Networks, 2016). Where the two
-    directions are the same, opposite, or one of them is 0, there is no one arc, and the line is
-    taken.
+    which a straight line passes by (White, Sampling Generative Networks, 2016).
 
     Args:
-        start: `[pairs, latent_dim]`.
-        end: Likewise.
+        start: Where t is 0.
+        end: Where t is 1.
         t: How far, 0 to 1, `[steps]`.
         kind: `linear` or `spherical`.
     """
-    a, b = start[:, np.newaxis], end[:, np.newaxis]  # [pairs, 1, latent_dim]
-    t = t[:, np.newaxis]
-    line = (1 - t) * a + t * b
-    if kind == "linear":
-        return line
-    norm_a, norm_b = (np.linalg.norm(v, axis=-1, keepdims=True) for v in (a, b))
-    lengths = norm_a * norm_b
-    cosine = np.divide((a * b).sum(-1, keepdims=True), lengths, where=lengths > 0, out=0 * lengths)
-    angle = np.arccos(np.clip(cosine, -1, 1))
-    sine = np.sin(angle)
-    has_arc = (sine > _LEAST_SINE) & (lengths > 0)
-    safe = np.where(has_arc, sine, 1)
-    unit_a, unit_b = a / np.where(norm_a > 0, norm_a, 1), b / np.where(norm_b > 0, norm_b, 1)
-    direction = (np.sin((1 - t) * angle) * unit_a + np.sin(t * angle) * unit_b) / safe
-    arc = ((1 - t) * norm_a + t * norm_b) * direction
-    return np.where(has_arc, arc, line).astype(np.float32)
+    way = _line if kind == "linear" else _arc
+    walks = [way(a, b, t[:, np.newaxis]) for a, b in zip(start, end, strict=True)]
+    return np.stack(walks).astype(np.float32)
+
+
+def _line(a: NDArray[Any], b: NDArray[Any], t: NDArray[Any]) -> NDArray[Any]:
+    return (1 - t) * a + t * b
+
+
+def _arc(a: NDArray[Any], b: NDArray[Any], t: NDArray[Any]) -> NDArray[Any]:
+    """Return the arc, or the line where the directions are equal or opposite, or one is none."""
+    lengths = np.linalg.norm([a, b], axis=1)
+    if not lengths.all():
+        return _line(a, b, t)
+    a_way, b_way = a / lengths[0], b / lengths[1]
+    angle = np.arccos(np.clip(a_way @ b_way, -1, 1))
+    if np.sin(angle) < _LEAST_SINE:
+        return _line(a, b, t)
+    direction = (np.sin((1 - t) * angle) * a_way + np.sin(t * angle) * b_way) / np.sin(angle)
+    return _line(*lengths, t) * direction
