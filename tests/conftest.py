@@ -1,4 +1,4 @@
-"""What several tests share: a project of their own, and one that has been run."""
+"""What several tests share: projects of their own, one that has been run, and the limits."""
 
 from __future__ import annotations
 
@@ -6,21 +6,75 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from mnist_vae.data.images import ImageSet
 from tests.projects import copy_project
 
+LIMITS = {"quick": 20.0, "slow": 120.0}
+"""Seconds of processor time that a test of each lane may take, its processes included."""
+
+SKIPS = (
+    "/dev/full is needed",
+    "a browser is needed",
+    "a small disk is needed",
+    "Fashion-MNIST is needed",
+    "npm is needed",
+    "promtool is needed",
+    "strace is needed",
+    "systemd-analyze is needed",
+    "the extra `",
+    "the full MNIST is needed",
+    "the recorded figures are those of",
+)
+"""How the reasons begin for which `.ci/run` accepts a skipped test."""
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # What a script starts in the background is made to ignore Ctrl-C, and so is all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def processor_seconds() -> float:
+    """Return what this process and its finished children have used."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that takes more than its lane allows; TEST_LIMIT_FACTOR=3 allows thrice that."""
+    began = processor_seconds()
+    result = yield
+    seconds = processor_seconds() - began
+    lane = next((lane for lane in ("service", "slow") if item.get_closest_marker(lane)), "quick")
+    limit = LIMITS.get(lane, float("inf")) * float(os.environ.get("TEST_LIMIT_FACTOR", "1"))
+    if seconds > limit:
+        pytest.fail(
+            f"It took {seconds:.0f} s of processor time: expected at most {limit:.0f} s of a "
+            f"{lane} test; make it smaller, or set TEST_LIMIT_FACTOR on a slow machine.",
+            pytrace=False,
+        )
+    return result
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With ONLY_KNOWN_SKIPS=1, as in `.ci/run`, fail where a test is skipped for other reasons."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get("ONLY_KNOWN_SKIPS"):
+        return
+    for report in reporter.stats.get("skipped", []):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(SKIPS):
+            reporter.write_line(f"Skipped for a reason that is not listed: {reason}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def run(project: Path, pipeline: str = "__default__", **params: Any) -> dict[str, Any]:
@@ -40,6 +94,27 @@ def catalog_of(project: Path) -> Any:
         return session.load_context().catalog
 
 
+Build = Callable[[Path], None]
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Build], Path]:
+    """A maker of projects that all workers of the session share: the first to ask builds it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def get(name: str, build: Build) -> Path:
+        folder = shared / name
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "built").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                build(copy_project(folder / "project"))
+                (folder / "built").touch()
+        return folder / "project"
+
+    return get
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project without data."""
@@ -47,12 +122,14 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_project(built_once: Callable[[str, Build], Path]) -> Path:
     """A project after `kedro run --env test`, and the export; tests must not change it."""
-    folder = copy_project(tmp_path_factory.mktemp("finished") / "project")
-    run(folder)
-    run(folder, "export")
-    return folder
+
+    def build(project: Path) -> None:
+        run(project)
+        run(project, "export")
+
+    return built_once("finished", build)
 
 
 @pytest.fixture

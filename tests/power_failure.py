@@ -62,9 +62,11 @@ class State:
 def reason_not_to_trace() -> str | None:
     """Return why `strace` cannot be used here, or None."""
     if shutil.which("strace") is None:
-        return "strace is not installed (Debian: apt-get install strace)"
+        return "strace is needed: it comes with Debian's package of that name"
     tried = subprocess.run(["strace", "-f", "-o", os.devnull, "true"], capture_output=True)
-    return f"strace may not trace here: {tried.stderr.decode()}" if tried.returncode else None
+    if tried.returncode:
+        return f"strace is needed, and may not trace here: {tried.stderr.decode()}"
+    return None
 
 
 def record(function: Callable[..., None], *arguments: str, trace: Path) -> list[Call]:

@@ -3,8 +3,6 @@
 import ast
 from pathlib import Path
 
-import pytest
-
 import mnist_vae
 
 PACKAGE = Path(mnist_vae.__file__).parent
@@ -20,47 +18,48 @@ FLOORS = [
 ]
 
 
-def rooms_imported(path):
-    """Return the rooms of the package that the file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mnist_vae"):
-            parts = node.module.split(".")
-            yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
-        elif isinstance(node, ast.Import):
-            yield from [
-                alias.name.split(".")[1]
-                for alias in node.names
-                if alias.name.startswith("mnist_vae.")
-            ]
-
-
 def room_of(path):
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def floor_of(room):
-    return next((n for n, rooms in enumerate(FLOORS) if room in rooms), len(FLOORS))
+def rooms_imported(path):
+    """Return the rooms of the package that the file imports, wherever in it."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("mnist_vae.")}
+    return {room for room in rooms if not room.startswith("__")}
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
-)
-def test_no_room_imports_one_on_a_floor_above_it(path):
-    floor = floor_of(room_of(path))
-    rooms = {room for room in rooms_imported(path) if not room.startswith("__")}
-    assert not {room for room in rooms if floor_of(room) > floor}
+IMPORTS = {path: rooms_imported(path) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def test_no_room_imports_one_on_a_floor_above_it():
+    def floor(room):
+        return next((n for n, rooms in enumerate(FLOORS) if room in rooms), len(FLOORS))
+
+    upwards = [
+        (str(path.relative_to(PACKAGE)), room)
+        for path, rooms in IMPORTS.items()
+        for room in rooms
+        if floor(room) > floor(room_of(path))
+    ]
+    assert upwards == []
 
 
 def test_only_the_registry_imports_the_pipelines():
-    importers = {
-        room_of(path) for path in PACKAGE.rglob("*.py") if "pipelines" in rooms_imported(path)
-    }
+    importers = {room_of(path) for path, rooms in IMPORTS.items() if "pipelines" in rooms}
     assert importers <= {"pipelines", "pipeline_registry"}
 
 
 def test_the_model_is_keras_alone():
-    imported = {room for path in (PACKAGE / "vae").glob("*.py") for room in rooms_imported(path)}
-    assert imported == {"vae", "params"}, "of the parameters the types alone"
-    text = "".join(path.read_text() for path in (PACKAGE / "vae").glob("*.py"))
+    files = [path for path in IMPORTS if room_of(path) == "vae"]
+    assert set().union(*(IMPORTS[path] for path in files)) == {"vae", "params"}
+    text = "".join(path.read_text() for path in files)
     assert "kedro" not in text
+    # Of the parameters the types alone.
     assert text.count("if TYPE_CHECKING:\n    from mnist_vae.params") == text.count("_vae.params")

@@ -23,7 +23,7 @@ from kedro.framework.startup import bootstrap_project
 
 from mnist_vae.cli import cli
 
-optuna = pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
+optuna = pytest.importorskip("optuna", reason="the extra `sweep` is needed")
 
 from optuna.distributions import (  # noqa: E402
     CategoricalDistribution,

@@ -237,7 +237,7 @@ def test_what_mlflow_raises_is_one_warning_without_a_password(client, monkeypatc
 
 
 def test_a_server_that_never_ends_its_answer_holds_up_no_run(monkeypatch, caplog):
-    pytest.importorskip("mlflow")
+    pytest.importorskip("mlflow", reason="the extra `mlflow` is needed")
     monkeypatch.setattr(tracking, "DEADLINE", 1.0)
     with dripping_server() as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
@@ -251,7 +251,7 @@ def test_a_server_that_never_ends_its_answer_holds_up_no_run(monkeypatch, caplog
 
 
 def test_a_database_that_is_none_is_one_warning_at_once(tmp_path, caplog):
-    pytest.importorskip("mlflow")
+    pytest.importorskip("mlflow", reason="the extra `mlflow` is needed")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/mlflow.db").write_bytes(b"no database" * 100)
     began = time.monotonic()

@@ -19,8 +19,8 @@ from tests.s3 import s3_server
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3000, 784), np.uint8)
 
-pytest.importorskip("s3fs", reason="needs the extra `s3`")
-pytest.importorskip("moto", reason="needs the extra `dev`")
+pytest.importorskip("s3fs", reason="the extra `s3` is needed")
+pytest.importorskip("moto", reason="the extra `all` is needed")
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from mnist_vae.params import Parameters
 from mnist_vae.pipeline_registry import register_pipelines
 from tests.projects import ROOT
 
-reference = pytest.importorskip("reference", reason="it takes the extra `docs`")
-snippets = pytest.importorskip("snippets", reason="it takes the extra `docs`")
+reference = pytest.importorskip("reference", reason="the extra `docs` is needed")
+snippets = pytest.importorskip("snippets", reason="the extra `docs` is needed")
 
 
 def leaves(group, path=""):
@@ -125,7 +125,7 @@ def test_every_module_has_its_place_in_the_api():
 
 
 def test_a_page_in_no_navigation_is_added_at_the_end_of_its_folder():
-    pages = pytest.importorskip("pages", reason="it takes the extra `docs`")
+    pages = pytest.importorskip("pages", reason="the extra `docs` is needed")
     nav = [{"Guides": ["guides/index.md", {"More": ["guides/*"]}]}, {"API": "api/*"}]
     others = ["api/a.md", "guides/new.md", "guides/other.md"]
     assert pages._expanded(nav, others) == [
@@ -136,7 +136,7 @@ def test_a_page_in_no_navigation_is_added_at_the_end_of_its_folder():
 
 
 def test_a_fence_that_names_nothing_stops_the_build():
-    pages = pytest.importorskip("pages", reason="it takes the extra `docs`")
+    pages = pytest.importorskip("pages", reason="the extra `docs` is needed")
     from mkdocs.exceptions import PluginError
 
     class Page:

@@ -27,7 +27,7 @@ PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The folder of the site, built strictly: a warning would be an error."""
-    pytest.importorskip("mkdocs", reason="it takes the extra `docs`")
+    pytest.importorskip("mkdocs", reason="the extra `docs` is needed")
     folder = tmp_path_factory.mktemp("site")
     mkdocs = Path(sys.executable).with_name("mkdocs")
     built = subprocess.run(
@@ -116,7 +116,7 @@ def address(site):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="it drives the browser")
+    playwright = pytest.importorskip("playwright.sync_api", reason="the extra `all` is needed")
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("a browser is needed: install Debian's package chromium")
@@ -201,7 +201,9 @@ PAGES = ("index", "tutorial/own-data", "explanation/mathematics", "reference/par
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_no_serious_fault_keeps_a_reader_out(visit, address, name, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="it is in `dev`")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="the extra `all` is needed"
+    )
     page = visit(f"{address}{name}.html", address, scheme=scheme)
     found = axe.Axe().run(page).response["violations"]
     serious = {

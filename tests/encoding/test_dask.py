@@ -18,7 +18,7 @@ from mnist_vae.encoding.batches import Encoding, EngineError, identity_of, save_
 from mnist_vae.params import EmbeddingParams
 
 distributed = pytest.importorskip("distributed", reason="the extra `dask` is needed")
-psutil = pytest.importorskip("psutil", reason="the extra `dask` brings it")
+psutil = pytest.importorskip("psutil", reason="the extra `dask` is needed")
 
 PACKAGE = Path(mnist_vae.__file__).parent
 

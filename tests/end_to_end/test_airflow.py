@@ -16,7 +16,7 @@ import pytest
 
 from tests.projects import copy_project, kedro
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.service  # it installs Airflow
 
 DAG = "mnist_vae_retraining"
 

@@ -24,7 +24,7 @@ HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
 
 @pytest.fixture(scope="module")
 def opened():
-    pytest.importorskip("playwright", reason="it drives the browser")
+    pytest.importorskip("playwright", reason="the extra `all` is needed")
     if chromium() is None:
         pytest.skip("a browser is needed: install Chromium")
     with browser() as started:
@@ -199,7 +199,9 @@ def test_it_prints_light_and_with_its_tables_open(visit):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_serious_fault_keeps_a_reader_out(visit, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="it is in `dev`")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="the extra `all` is needed"
+    )
     page = visit(color_scheme=scheme)
     found = axe.Axe().run(page).response["violations"]
     serious = {

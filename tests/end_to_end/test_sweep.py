@@ -16,7 +16,7 @@ import pytest
 from tests.projects import copy_project, kedro
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
+pytest.importorskip("optuna", reason="the extra `sweep` is needed")
 
 SMALL = "--params=model.hidden_units=[16],training.epochs=1"
 LONG = [
@@ -135,7 +135,7 @@ def test_an_interrupted_sweep_resumes_inside_a_training(tmp_path):
 
 
 def test_every_member_is_a_run_of_mlflow_where_runs_are_tracked(tmp_path):
-    mlflow = pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
+    mlflow = pytest.importorskip("mlflow", reason="the extra `mlflow` is needed")
     project = copy_project(tmp_path / "project")
     config = (project / "conf/mlflow/mlflow.yml").read_text()
     (project / "conf/test/mlflow.yml").write_text(config)

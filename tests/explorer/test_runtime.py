@@ -80,7 +80,7 @@ def test_an_npm_that_fails_is_quoted(tmp_path, npm):
 
 def test_the_npm_that_is_installed_says_why_it_fails(tmp_path, monkeypatch):
     if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
+        pytest.skip("npm is needed: it comes with Node.js")
     for name in ("NPM_CONFIG_REGISTRY", "npm_config_registry"):
         monkeypatch.setenv(name, "no address")
     monkeypatch.setenv("NPM_CONFIG_CACHE", str(tmp_path / "npm"))

@@ -4,7 +4,7 @@ import pytest
 
 from mnist_vae.report.card import render_card
 
-hub = pytest.importorskip("huggingface_hub", reason="the extra `dev` has the hub's own reader")
+hub = pytest.importorskip("huggingface_hub", reason="the extra `all` is needed")
 
 
 def card_of(files):
