@@ -158,9 +158,9 @@ def attribute_docstrings(kind: type) -> dict[str, str]:
 
 @cache
 def _comments(group: str) -> dict[str, str]:
-    """Return the comments beside the keys of a group in `conf/base/parameters*.yml`.
+    """Return the comments next to the keys of a group in `conf/base/parameters*.yml`.
 
-    Of the group without a name they are those beside the keys at the top.
+    Of the group without a name they are those next to the keys at the top.
     """
     top, *_ = group.split(".")
     found, inside = {}, False

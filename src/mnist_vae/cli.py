@@ -32,7 +32,7 @@ def _run(**options: Any) -> Any:
     """Run the pipelines as Kedro does, in an environment that is there."""
     env = options["env"]
     if env is None:
-        env = os.environ.get("KEDRO_ENV") or None  # as Kedro has it
+        env = os.environ.get("KEDRO_ENV") or None  # as Kedro does
     options["env"] = config.enter(options["conf_source"], env)
     return kedro_run.callback(**options)  # type: ignore[misc]
 

@@ -145,7 +145,7 @@ def test_kedro_prints_them(project):
 def test_a_turn_is_as_prometheus_writes_durations(alerts, turn, seconds):
     rules = alerts("--turn", turn)
     assert f'pipeline="retraining"}} > 2 * {seconds}\n' in rules
-    assert f"for two turns of {turn}." in rules
+    assert f"for two intervals of {turn}." in rules
     assert f"for: {min(seconds, 3600)}s" in rules
 
 
@@ -179,7 +179,7 @@ def test_no_success_for_two_turns_is_an_alert(alerts, fired, pipeline, turn, min
     turns = ("--turn", "1d", "--scoring-turn", "1h")
     success = series("last_success_timestamp_seconds", pipeline=pipeline)
     expected = alert(
-        f"No run of the {pipeline} of mnist_vae on host has succeeded for two turns of {turn}.",
+        f"No run of the {pipeline} of mnist_vae on host has succeeded for two intervals of {turn}.",
         said(alerts(), "MnistVaeNoSuccess", pipeline),
         "critical",
         pipeline=pipeline,

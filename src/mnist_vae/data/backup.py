@@ -51,7 +51,7 @@ class TrainingBackup:
     def load(self) -> dict[str, Any] | None:
         """Return the state of an interrupted training with this identity, or None.
 
-        What is found, or why it is of no use, is said in one line of the log.
+        The log has one line: what was found, or why it is not used.
         """
         if not self.filesystem.exists(str(self.path)):
             return None

@@ -1,4 +1,4 @@
-"""What must hold of the things that belong together: models, their data, what they say of it.
+"""Checks that models, their data and their records belong together.
 
 The catalog's `validator:` calls the contracts on every save; nodes call the rest.
 """

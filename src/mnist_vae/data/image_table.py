@@ -180,7 +180,7 @@ def _columns(table: pa.Table) -> dict[str, Any]:
 
 
 def _origin(schema: pa.Schema) -> dict[str, str]:
-    """Return what the metadata has beside that of every table of images."""
+    """Return the metadata in addition to that of every table of images."""
     metadata = schema.metadata or {}
     return {
         key.decode(): value.decode()

@@ -17,7 +17,7 @@ def origin(training_summary: dict[str, Any]) -> dict[str, str]:
 
 
 def statement(training_summary: dict[str, Any]) -> str:
-    """Return what is said on every sheet and figure: the model's data, and the release it is."""
+    """Return the caption of every sheet and figure: the model's data, and its release."""
     said: str = training_summary["statement"]
     release = training_summary.get("release")
     return f"{said} Release {release}." if release else said

@@ -97,7 +97,7 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
         """Return the images and their manifest.
 
         Raises:
-            DatasetError: There are no images, a file is not of the form that the class tells of,
+            DatasetError: There are no images, a file is not of the form that the class describes,
                 two images have one id, or a label or a split is another than is allowed.
         """
         paths = self._paths()
@@ -117,7 +117,7 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
         """Look at the footers of the files.
 
         Raises:
-            DatasetError: There is no file, or one is not of the form that the class tells of.
+            DatasetError: There is no file, or one is not of the form that the class describes.
         """
         self._open(self._paths())
 

@@ -34,7 +34,7 @@ Column = NDArray[np.float32]
 
 
 class Calibration(BaseModel):
-    """What the validation images say of one model's scores: all that scoring an image needs.
+    """Calibration of a model's scores on validation images: all that scoring an image needs.
 
     Attributes:
         model_version: The model that it is of.
@@ -46,7 +46,7 @@ class Calibration(BaseModel):
         n_validation: How many these were.
         entropy_cap: Nats, the 0.99 quantile of their entropies (`relative_excess`).
         latent_means: The mean of `z_mean` over the training images of each class,
-            `[classes, latent_dim]`, where images without a label count for nothing;
+            `[classes, latent_dim]`, where images without a label are left out;
             of all of them where none has one.
         latent_precision: The inverse of their covariance about these, `[latent_dim, latent_dim]`.
     """

@@ -158,7 +158,7 @@ def _own_cluster(workers: int | None, scratch: str) -> Iterator[tuple[str, Any]]
     """Start a scheduler in this process and worker processes, on loopback, without dashboards.
 
     Yields:
-        Its address, and the certificate without which nobody can join it or send it tasks.
+        Its address, and the certificate that workers and clients need.
     """
     import dask
     from distributed import LocalCluster, Security

@@ -80,7 +80,7 @@ class ModelInUse:
 
         Raises:
             click.ClickException: There is no whole release in service, it is without a file that
-                the run reads, or the run would make the images that it reads beside it.
+                the run reads, or the run would make the images that it also reads.
         """
         if not self._champion:
             return

@@ -19,14 +19,14 @@ logger = logging.getLogger(__name__)
 
 
 class Result:
-    """Let the last lines of a run that evaluates a model or draws pictures tell of these.
+    """End the log of a run with the metrics that it computed and the pictures that it drew.
 
     A job ends with a line of its own, and its candidate's pictures are soon those of a release.
     """
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
-        """Say it."""
+        """Write them."""
         made = pipeline.all_outputs()
         if "metrics" in made:
             logger.info("Result: %s", _result(catalog.load("metrics")))

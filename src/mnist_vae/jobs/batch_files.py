@@ -54,9 +54,9 @@ class Batch:
         images: uint8 `[n, 28, 28]`, or None when there is a problem.
         labels: uint8 `[n]`, or None without labels.
         problems: Why the folder cannot be read as a batch, a sentence on one line each.
-        unfinished: The folder changed while it was read, so that there is nothing to say of it.
+        unfinished: The folder changed while it was read, so that nothing can be reported about it.
         readable: Where there is a problem, the images that can be read all the same, uint8
-            `[m, 28, 28]`, so that what is wrong with them can be said too.
+            `[m, 28, 28]`, so that what is wrong with them can be reported too.
         names: The names of the files that `images`, or `readable`, are from, where each has one.
     """
 

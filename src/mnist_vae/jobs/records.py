@@ -161,7 +161,7 @@ class ScoringPlan(Record):
     """The release, or None where the last trained model is in use."""
     model_version: str
     outcome: Literal[Outcome.NOTHING_NEW] | None
-    """How the run ends here, or None where it goes on."""
+    """How the run ends here, or None where it continues."""
     reason: str
 
 

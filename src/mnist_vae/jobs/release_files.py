@@ -167,7 +167,7 @@ def read_release(folder: Path) -> Release:
 def _unreadable(path: Path, error: OSError) -> ReleaseError:
     return ReleaseError(
         f"{path} cannot be read: expected a file that this process may read, received an error "
-        f"({error}); give it the right to read the file, or mend the disk. Nothing was changed."
+        f"({error}); give it the right to read the file, or repair the disk. Nothing was changed."
     )
 
 

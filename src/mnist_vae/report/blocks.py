@@ -25,7 +25,7 @@ class Text(_Block):
     kind: Literal["text"] = "text"
     text: str
     note: bool = False
-    """Whether it says how to read what stands beside it, or what is not there."""
+    """Whether it explains what is next to it, or what is missing."""
 
 
 class Table(_Block):

@@ -125,7 +125,7 @@ def model_page(files: ModelFiles, params: ReportingParams, seed: int) -> Page:
 
 
 def sample_warning(training_summary: dict[str, Any]) -> str:
-    """Return what must be said of a model of the embedded sample, or nothing."""
+    """Return the warning about a model of the embedded sample, or nothing."""
     if training_summary.get("data_source") != "sample":
         return ""
     return (
@@ -202,7 +202,7 @@ def _absent(key: str, title: str, pipeline: str, how: str) -> Section:
 
 def _latent(files: ModelFiles, shown: Shown, seed: int) -> Section:
     scatter = pack(shown, files.images, seed, files.training_summary["reconstruction"])
-    alt = "A grid of decoded images: neighbours are alike, and one digit becomes another."
+    alt = "A grid of decoded images: neighbours look similar, and one digit becomes another."
     manifold = Picture.of(files.latent_manifold, "Latent manifold", alt, scale=SHEET_SCALE)
     return Section(key="latent", title="The latent space", blocks=(scatter, manifold))
 

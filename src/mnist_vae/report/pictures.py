@@ -58,7 +58,7 @@ def reconstruction_section(
 
 
 def generated_section(generated_images: ImageSet) -> Section:
-    """Return images that the model made, with what their file says of them."""
+    """Return images that the model made, with the description in their file."""
     origin = generated_images.origin
     title = "Generated images"
     if "class" in origin:

@@ -36,7 +36,7 @@ class Scheduled:
         command: That of `kedro`.
         title: What it is, for people.
         systemd: When it runs, as systemd.time(7) has it.
-        cron: The same as cron has it.
+        cron: The same in cron's form.
     """
 
     command: str

@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 SHUFFLE_IMAGES = 65_536
-"""Images that are shuffled at a time, unless it is said otherwise: 51 MB."""
+"""Images that are shuffled at a time by default: 51 MB."""
 
 BLOCK = 1024
 """Images that follow each other in a file, and are read together where there are many."""

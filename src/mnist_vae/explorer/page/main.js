@@ -222,7 +222,7 @@ async function start() {
   return explorer;
 }
 
-/** For whoever scripts the page: a promise of the explorer, with `z`, `picture`, `latencies`. */
+/** For scripts: a promise of the explorer, with `z`, `picture`, `latencies`. */
 window.latentExplorer = start();
 window.latentExplorer.catch((error) => {
   const failure = element("failure");

@@ -42,8 +42,8 @@ def non_local_means(noisy: Floats, clean: Floats) -> Floats:
 
     Args:
         noisy: Grey values in [0, 1], `[n, 784]`.
-        clean: What they were, of which the filter is told the best strength alone: a few images
-            are tried with several.
+        clean: The same images without noise, `[n, 784]`: several strengths are tried on a few
+            of them, and the best is taken.
     """
     from skimage.restoration import denoise_nl_means
 

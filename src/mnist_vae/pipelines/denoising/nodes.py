@@ -193,7 +193,7 @@ def score(
 def _denoised(
     model: Autoencoder, clean: Floats, noisy: Floats, kind: Corruption, level: float
 ) -> dict[str, Floats]:
-    """Return what each method makes of noisy images; of clean ones one is told, its strength."""
+    """Return what each method makes of noisy images; from clean ones it gets its strength only."""
     from mnist_vae.pipelines.denoising.observation import Observation
 
     return {

@@ -58,7 +58,7 @@ def embed_new_images(
     embedding_params: EmbeddingParams,
     seed: int,
 ) -> pa.Table:
-    """Return the embeddings of images that nobody labelled, as `embed_splits` does.
+    """Return the embeddings of unlabelled images, as `embed_splits` does.
 
     Args:
         encoder: The trained encoder.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # it imports TensorFlow
 
 logger = logging.getLogger(__name__)
 
-_LEAST_CLASSES = 2  # to be told apart
+_LEAST_CLASSES = 2  # to be distinguished
 SKIPPED = (
     "Where the loss is, and what refined inference gains, is not measured: it takes minutes on the "
     "full data; run `kedro run --pipelines evaluation --params evaluation.thorough=true`."

@@ -28,7 +28,7 @@ def create_pipeline() -> Pipeline:
                     "params:seed",
                 ],
                 # In this order: no batch is saved before its ids are counted as given, and none is
-                # said to be accepted before it is saved.
+                # reported as accepted before it is saved.
                 outputs=["image_ids", "batches_in_use", "batch_intake"],
                 name="check_batches",
             ),

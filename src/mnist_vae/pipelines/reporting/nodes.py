@@ -102,7 +102,7 @@ def draw_latent_scatter(
     Of more than `max_points` images as many are drawn, and the title says so.
 
     Raises:
-        ValueError: The embeddings are not of the model that the summary tells of.
+        ValueError: The embeddings are not of the model in the summary.
     """
     import plotly.graph_objects as go
     from plotly.colors import qualitative
