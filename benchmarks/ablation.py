@@ -1,4 +1,4 @@
-"""What recipes of training are worth beside the default one, chosen by validation images.
+"""Recipes of training compared with the default one, on validation images.
 
     python benchmarks/ablation.py FOLDER [--small] [--variant NAME=VALUE[,...]]... [--table FILE]
 
@@ -101,7 +101,7 @@ def difference(
 def table(of_variants: dict[str, list[dict[str, Any]]]) -> str:
     """Return the figures as a Markdown table."""
     lines = [
-        "| Recipe | Validation −ELBO | beside the default | refined | beside the default "
+        "| Recipe | Validation −ELBO | less the default | refined | less the default "
         "| Test − train | Time |",
         "|---|---|---|---|---|---|---|",
     ]

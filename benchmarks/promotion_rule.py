@@ -8,7 +8,7 @@ that goes in service is the measure for all that follow. For each rule the job i
 one year and for ten, with candidates of equal recipe, starting from a champion of ordinary luck:
 `false_promotions` a year and in ten years, and `drift`, the nats that the champion seems to have
 gained by then. `promoted` is the share of candidates with a true gain of 0.2, 0.5 and 1 nat that
-pass, beside a new champion and beside that after a year and after ten; `trainings` is what a week
+pass, against a new champion and against that after a year and after ten; `trainings` is what a week
 costs. One JSON line.
 """
 

@@ -4,7 +4,7 @@
 
 Each contestant is a process of its own, with its own thread pools. They take turns: an epoch of
 the training images each, then the next round, so that one works at a time and a slow minute hits
-all alike. The first epoch of each, in which it compiles, does not count. Start-up, compilation
+all of them. The first epoch of each, in which it compiles, does not count. Start-up, compilation
 and validation are outside of the clock; shuffling and feeding the images are inside. Reported are
 the medians over the rounds, of the ratios too; `ratio_quartiles` tell how steady they were. The
 machine has to be idle otherwise.
