@@ -11,10 +11,11 @@ from mnist_vae.jobs.release_files import Release, ReleaseDataset
 
 
 def use(project: Path, model: str) -> None:
-    """Say in the environment `test` which model is in use."""
-    path = project / "conf/test/globals.yml"
-    lines = [line for line in path.read_text().splitlines() if "model_in_use" not in line]
-    path.write_text("\n".join([*lines, f"model_in_use: {model}"]) + "\n")
+    """Have the environment `test` read the `champion`, or the model that was `last_trained`."""
+    catalog = project / "conf/test/catalog.yml"
+    catalog.unlink(missing_ok=True)
+    if model == "champion":
+        shutil.copy(project / "conf/prod/catalog.yml", catalog)
 
 
 def releases_of(project: Path) -> ReleaseDataset:

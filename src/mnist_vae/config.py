@@ -12,7 +12,9 @@ import fsspec
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import LOGGING, settings
 from kedro.utils import find_kedro_project
+from omegaconf import OmegaConf
 
+from mnist_vae.jobs.release_files import folder_in_service
 from mnist_vae.parameter_check import ParameterError, check_parameters
 from mnist_vae.params import Parameters
 
@@ -31,21 +33,34 @@ _OPEN = [("folder", None)]
 
 
 class ProjectConfigLoader(OmegaConfigLoader):
-    """Kedro's loader; `--params data_folder=PATH` has a run write all its data there.
+    """Kedro's loader, with one more parameter and one more resolver.
 
-    Kedro's own resolver of such parameters is not for globals.
+    `--params data_folder=PATH` has a run write all its data there: Kedro's own resolver of such
+    parameters is not for globals. `${champion:FOLDER}` is the folder of the release in service
+    among those in FOLDER. It is cached, as Kedro's `custom_resolvers` are not: all entries of a
+    catalog name one release, whatever is promoted meanwhile.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
+        def champion(models: str) -> str:
+            return str(folder_in_service(project_folder(conf_source) / models))
+
+        OmegaConf.register_new_resolver("champion", champion, use_cache=True, replace=True)
+        super().__init__(conf_source, *arguments, **options)
         folder = (self.runtime_params or {}).get(DATA_FOLDER)
         if folder is not None:
             self["globals"] = {**self["globals"], "data": folder}
 
 
-def project_folder() -> Path:
-    """Return the folder in which relative paths of the data begin, as Kedro chooses it."""
-    return Path(find_kedro_project(Path.cwd()) or Path.cwd())
+def project_folder(conf_source: str = ".") -> Path:
+    """Return the folder in which relative paths of the data begin, as Kedro chooses it.
+
+    Args:
+        conf_source: The configuration of a session that was made for another folder.
+    """
+    here = Path.cwd()
+    found = find_kedro_project(Path(conf_source).absolute()) or find_kedro_project(here)
+    return Path(found or here)
 
 
 def located(conf_source: str | None) -> str:

@@ -1,24 +1,14 @@
 """Settings of the Kedro project."""
 
 from mnist_vae.config import ProjectConfigLoader
-from mnist_vae.hooks.model_in_use import ModelInUse
 from mnist_vae.hooks.preflight import Preflight
 from mnist_vae.hooks.result import Result
-from mnist_vae.hooks.run_lock import RunLock
 from mnist_vae.hooks.tracking import Tracking
-from mnist_vae.hooks.training_backup import TrainingBackups
 
 tracking = Tracking()
 """The commands of jobs end it when their locks are free."""
 
-HOOKS = (
-    Result(),
-    TrainingBackups(),
-    tracking,
-    Preflight(),
-    ModelInUse(),
-    RunLock(),
-)
+HOOKS = (Preflight(), tracking, Result())
 
 # Its own file `.telemetry` says no, which a packaged project does not have.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)

@@ -30,7 +30,6 @@ def test_mnist_reaches_its_loss_and_all_70_000_images_are_embedded(
         "--pipelines=training,embedding",
         "--params=" + ",".join(f"{key}={value}" for key, value in params.items()),
         timeout=2400,
-        KEDRO_ENV="prod",
     )
     assert finished.returncode == 0, finished.stderr
     metrics = json.loads((project / "data/08_reporting/metrics.json").read_text())

@@ -99,8 +99,8 @@ def test_it_is_of_the_champion_where_that_is_the_model_in_use(copied):
     release = promote_last_trained(copied)
     run(copied, "training", seed=7, training=QUICK)
     use(copied, "champion")
-    run(copied, "denoising")
-    run(copied, "model_report")
+    for pipeline in ("evaluation", "generation", "denoising", "model_report"):
+        run(copied, pipeline)
     html = report_of(copied)
     assert f"Release {release.name}</h1>" in html
     assert "Noisy images restored" in html
@@ -148,5 +148,6 @@ def test_after_a_rollback_the_report_is_of_the_release_in_service(copied):
     assert f"Release {second.name}</h1>" in report_of(twin)
     roll_back(twin, first.name)
     assert releases_of(twin).load().name == first.name
-    run(twin, "model_report")
+    for pipeline in ("evaluation", "generation", "model_report"):
+        run(twin, pipeline)
     assert f"Release {first.name}</h1>" in report_of(twin)

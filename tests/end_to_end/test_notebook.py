@@ -6,6 +6,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.conftest import run
 from tests.projects import without_start_of_tensorflow
 from tests.releases import releases_of, use
 from tests.retrainings import retrain
@@ -51,6 +52,9 @@ def test_the_notebook_shows_the_release_in_service_where_only_the_job_ran(
     served_copy, monkeypatch, path
 ):
     use(served_copy, "champion")
+    if path.stem == "tour":
+        run(served_copy, "evaluation")
+        run(served_copy, "reporting")
     if path.stem == OF_RELEASES:
         line = retrain(served_copy, **{"training.epochs": 4, "training.kl_warmup_epochs": 1})
         assert line["outcome"] == "promoted", line

@@ -1,13 +1,15 @@
 """What a run is refused for before any node runs: wrong parameters, a missing input."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
 import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from kedro.io import DatasetNotFoundError
+from kedro.io import DataCatalog, DatasetNotFoundError
+from kedro.pipeline import Pipeline
 
 from mnist_vae.config import loader_of
 from mnist_vae.hooks.preflight import Preflight
@@ -117,9 +119,9 @@ def test_a_version_of_an_entry_that_is_not_there_is_refused(project):
 
 def check(project, globals_="", group="source", **values):
     (project / "conf/local/globals.yml").write_text(globals_)
-    given = {group: values} if values else {}
+    given = values if "data_folder" in values else {group: values} if values else {}
     loader = loader_of(str(project / "conf"), None, given)
-    Preflight().after_context_created(SimpleNamespace(config_loader=loader))
+    Preflight().after_context_created(SimpleNamespace(config_loader=loader, project_path=Path()))
     return loader
 
 
@@ -190,7 +192,9 @@ def test_a_place_in_a_parameter_file_is_refused(project, name, home):
 def test_a_data_folder_is_a_path(project, folder):
     loader = loader_of(str(project / "conf"), None, {"data_folder": folder})
     with pytest.raises(click.ClickException, match="`data_folder` is wrong"):
-        Preflight().after_context_created(SimpleNamespace(config_loader=loader))
+        Preflight().after_context_created(
+            SimpleNamespace(config_loader=loader, project_path=Path())
+        )
 
 
 def test_a_job_tells_of_a_named_folder_that_is_not_there(project):
@@ -199,3 +203,59 @@ def test_a_job_tells_of_a_named_folder_that_is_not_there(project):
     assert f"received {project}/typo, which is no folder" in line["reason"]
     assert not list(project.rglob("*.parquet")), "nothing was done"
     assert not (project / "typo").exists()
+
+
+@pytest.fixture
+def locker(tmp_path):
+    """A maker of hooks, each that of a process of its own, that are at the lock."""
+    hooks = []
+
+    def make(data="data"):
+        hook = Preflight()
+        hook._data = tmp_path / data
+        hook._paths = {}
+        hooks.append(hook)
+        return hook
+
+    yield make
+    for hook in hooks:
+        hook.after_pipeline_run()
+
+
+def begin(hook, *pipelines):
+    given = {"pipeline_names": list(pipelines), "env": "test", "load_versions": None}
+    hook.before_pipeline_run(
+        run_params={**given, "only_missing_outputs": False, "runtime_params": None},
+        pipeline=Pipeline([]),
+        catalog=DataCatalog(),
+    )
+
+
+@pytest.mark.parametrize("end", ["after_pipeline_run", "on_pipeline_error"])
+def test_a_second_run_is_refused_until_the_first_has_ended(locker, end):
+    first, second = locker(), locker()
+    begin(first)
+    with pytest.raises(click.ClickException, match="another run is under way: process") as error:
+        begin(second, "training")
+    assert str(error.value).endswith("with `--params data_folder=PATH`.")
+    getattr(first, end)()
+    begin(second, "training")
+
+
+def test_a_run_that_another_hook_refused_does_not_stand_in_its_own_way(locker):
+    hook = locker()
+    begin(hook)
+    begin(hook)
+
+
+def test_runs_in_two_folders_and_jobs_go_by(locker, tmp_path):
+    begin(locker())
+    begin(locker("data/test"))
+    begin(locker(), "candidate")
+    assert sorted(path.parent.name for path in tmp_path.rglob(".run.lock")) == ["data", "test"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(locker, tmp_path):
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(click.ClickException, match=r"cannot be written to.*make it writable"):
+        begin(locker())

@@ -1,7 +1,7 @@
 """Which model an output is of, and what its loss is called, as the output says it.
 
 `training_summary` is that of the model; where the model is a release, the summary has its name as
-`release` (`datasets.in_use`). What was trained last has none.
+`release` (`jobs.release_files`). What was trained last has none.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
             "The images are not those that were embedded: expected images with the `image_id` of "
             "the embeddings, received none; run `kedro run --pipelines embedding` first."
         )
-    metrics = catalog.load("metrics")
+    metrics = catalog.load("metrics") if catalog.exists("metrics") else {}
     its_own = metrics.get("model_version") == summary["model_version"]
     return ExploredModel(
         encoder=export.encoder_to_onnx(export.inference_encoder(encoder), origin(summary)),

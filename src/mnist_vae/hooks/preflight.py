@@ -1,8 +1,11 @@
-"""The hook that looks at what a run asks for and will read, before any node runs."""
+"""The hook that refuses a run, before any node of it, and that lets one run at a time begin."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,15 +18,13 @@ from mnist_vae.data.idx import IdxDataset
 from mnist_vae.data.keras_model import KerasModelDataset
 from mnist_vae.encoding.batches import EngineError
 from mnist_vae.encoding.engines import check_engine
-from mnist_vae.jobs.in_use import ReleaseFileDataset
-from mnist_vae.jobs.job import JOB_PIPELINES
-from mnist_vae.jobs.names import in_environment
+from mnist_vae.jobs.job import JOB_PIPELINES, JobLock, LockedError
+from mnist_vae.jobs.names import in_environment, with_environment
+from mnist_vae.jobs.release_files import ReleaseError, in_a_release, release_in_use
 from mnist_vae.parameter_check import ParameterError
 from mnist_vae.params import ModelParams, Parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from kedro.framework.context import KedroContext
     from kedro.io import CatalogProtocol
     from kedro.pipeline import Pipeline
@@ -32,15 +33,19 @@ _MODELS = ("encoder", "decoder")
 
 
 class Preflight:
-    """Refuse a run with wrong parameters, without its inputs, or with another model than it names.
+    """Refuse a run with wrong parameters, without its inputs, or while another one is under way.
 
     Kedro checks the groups of parameters that the nodes of the run take; this checks all of them.
-    What a retraining runs is asked for no inputs: its nodes say what they lack.
+    What the commands of jobs run has locks of its own, and but for a scoring is not asked for
+    inputs: its nodes say what they lack.
     """
 
     _parameters: Parameters
+    _data: Path
+    _paths: dict[str, Path]
+    _lock: JobLock | None = None
 
-    @hook_impl(tryfirst=True)
+    @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Check the parameters as they are after environment and `--params`.
 
@@ -51,41 +56,169 @@ class Preflight:
             self._parameters = check_configuration(context.config_loader)
         except ParameterError as error:
             raise click.ClickException(str(error)) from error
+        self._data = Path(context.project_path) / context.config_loader["globals"]["data"]
+
+    @hook_impl
+    def after_catalog_created(self, conf_catalog: dict[str, Any]) -> None:
+        """Note where the entries are."""
+        places = {name: e.get("filepath") or e.get("path") for name, e in conf_catalog.items()}
+        self._paths = {name: Path(place) for name, place in places.items() if place}
 
     @hook_impl
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
-        """Look at the inputs of the run that none of its nodes makes.
+        """Look at what the run reads and writes, and take the lock of its data folder.
 
         Raises:
             click.ClickException: Keras has another backend, an input or the engine is missing, a
-                version is asked for where there are none, or a parameter contradicts the model that
-                is loaded.
+                release would be written to, a version is asked for where there are none, a
+                parameter contradicts the model that is loaded, or another run has the lock.
         """
-        backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
-        if backend != "tensorflow":
-            raise click.ClickException(
-                "Keras is asked to compute on another backend: expected KERAS_BACKEND to be "
-                f"tensorflow, received {backend}; leave it out."
-            )
+        self._release()  # of a run that another hook refused, in the same process
+        names, env = set(run_params["pipeline_names"] or ()), run_params["env"]
+        _check_backend()
         _check_versions(run_params["load_versions"] or (), catalog)
-        if "params:embedding" in pipeline.inputs():
-            try:
+        try:
+            if "params:embedding" in pipeline.inputs():
                 check_engine(self._parameters.embedding)
-            except EngineError as error:
-                raise click.ClickException(str(error)) from error
-        if (JOB_PIPELINES - {"scoring"}) & set(run_params["pipeline_names"] or ()):
+            self._check_release(pipeline, catalog)
+            if not names & (JOB_PIPELINES - {"scoring"}):
+                inputs = [name for name in sorted(pipeline.inputs()) if name in catalog]
+                if not run_params["only_missing_outputs"]:  # Kedro skips nodes with their inputs
+                    _check_given([catalog[name] for name in inputs])
+                    self._check_made(inputs, catalog, in_environment(env))
+                given = (run_params["runtime_params"] or {}).get("model") or {}
+                self._check_model(inputs, given, catalog, in_environment(env))
+        except (DatasetError, EngineError) as error:
+            raise click.ClickException(with_environment(str(error), env)) from error
+        if not names & JOB_PIPELINES:
+            self._take_lock()
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """Give the lock back."""
+        self._release()
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self) -> None:
+        """Give the lock back."""
+        self._release()
+
+    def _take_lock(self) -> None:
+        lock = JobLock(self._data / ".run.lock")
+        try:
+            lock.take(datetime.now(UTC).isoformat(timespec="seconds"))
+        except LockedError as error:
+            raise click.ClickException(
+                f"The data folder {self._data} is in use: expected one run at a time, received "
+                f"this one while {error}; wait for it, or give this one another folder with "
+                "`--params data_folder=PATH`."
+            ) from error
+        except OSError as error:
+            raise click.ClickException(
+                f"The data folder {self._data} cannot be written to: expected a lock file in it, "
+                f"received an error ({error}); make room, or make it writable."
+            ) from error
+        self._lock = lock
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _check_release(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+        """Refuse a run that would write to a release, or that reads one which is not whole."""
+        of_a_release = {name for name, path in self._paths.items() if in_a_release(path)}
+        if written := sorted(of_a_release & pipeline.all_outputs()):
+            raise ReleaseError(
+                f"The run would write {', '.join(written)} to the release in service: expected a "
+                "run that only reads it, as no file of a release ever changes, received one that "
+                "makes what belongs to a model; train the next one with `kedro retrain`, or run "
+                "this in another environment."
+            )
+        read = sorted(of_a_release & pipeline.inputs())
+        for folder in sorted({self._paths[name].parent for name in read}):
+            release = release_in_use(folder)
+            release.check()
+            for name in read:
+                path = self._paths[name]
+                optional = getattr(catalog[name], "optional", False)
+                if path.parent == folder and path.name not in release.files and not optional:
+                    raise ReleaseError(
+                        f"The release {release.name} has no {path.name}, which `{name}` is read "
+                        f"from: expected it among its files, received {len(release.files)} "
+                        "others; put another in service with `kedro retrain`."
+                    )
+
+    def _check_made(self, inputs: list[str], catalog: CatalogProtocol[Any, Any], env: str) -> None:
+        """Refuse a run without what another pipeline makes."""
+        makers = {name: _maker(name) for name in inputs}
+        missing = [
+            name
+            for name in inputs
+            if makers[name]
+            and not getattr(catalog[name], "optional", False)
+            and not catalog.exists(name)
+        ]
+        if not missing:
             return
-        env = in_environment(run_params["env"])
-        inputs = sorted(pipeline.inputs())
-        if not run_params["only_missing_outputs"]:  # Kedro skips nodes, and their inputs with them
-            _check_given([catalog[name] for name in inputs if name in catalog])
-            _check_made([name for name in inputs if name in catalog], catalog, env)
-        asked = (run_params["runtime_params"] or {}).get("model") or {}
-        models = [name for name in _MODELS if name in inputs and catalog.exists(name)]
-        if models:
-            _check_model(self._parameters.model, asked, models[0], catalog, env)
+        first = [maker for maker in pipelines if maker in {makers[name] for name in missing}]
+        # What makes a model makes its images too.
+        needed = [
+            maker
+            for maker in first
+            if not any(set(pipelines[maker].nodes) < set(pipelines[other].nodes) for other in first)
+        ]
+        described = ", ".join(f"{name} ({self._paths.get(name)})" for name in missing)
+        raise click.ClickException(
+            f"The inputs of the run are not there: expected {described}, received nothing; run "
+            f"`kedro run --pipelines {','.join(needed)}{env}` first."
+        )
+
+    def _check_model(
+        self,
+        inputs: list[str],
+        given: Iterable[str],
+        catalog: CatalogProtocol[Any, Any],
+        env: str,
+    ) -> None:
+        """Refuse parameters of `model` that the model which is loaded was not made with.
+
+        What conf has as it is by default asks for nothing, and next to a release conf is about the
+        next one.
+        """
+        model = next((name for name in _MODELS if name in inputs and catalog.exists(name)), None)
+        dataset = catalog[model] if model else None
+        if model is None or not isinstance(dataset, KerasModelDataset):
+            return
+        loaded: dict[str, Any] = dataset.architecture()
+        if catalog.exists("training_summary"):
+            loaded["reconstruction"] = catalog["training_summary"].load()["reconstruction"]
+        released = in_a_release(self._paths[model])
+        default = ModelParams().model_dump(mode="json")
+        for key, value in self._parameters.model.model_dump(mode="json").items():
+            from_conf = key in loaded and value != default[key] and not released
+            if (key in given or from_conf) and loaded.get(key) != value:
+                expected = (
+                    f"{loaded[key]}" if key in loaded else "none, as only a training reads it"
+                )
+                maker = "retrain" if released else "run --pipelines training"
+                raise click.ClickException(
+                    f"Parameter `model.{key}` contradicts the model that the run loads, "
+                    f"{self._paths[model]}: expected {expected}, received {value}; take it out of "
+                    f"{'--params' if key in given else 'conf'}, or make such a model first, with "
+                    f"`kedro {maker}{env} --params model.{key}={value}`."
+                )
+
+
+def _check_backend() -> None:
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend != "tensorflow":
+        raise click.ClickException(
+            "Keras is asked to compute on another backend: expected KERAS_BACKEND to be "
+            f"tensorflow, received {backend}; leave it out."
+        )
 
 
 def _check_versions(names: Iterable[str], catalog: CatalogProtocol[Any, Any]) -> None:
@@ -95,7 +228,7 @@ def _check_versions(names: Iterable[str], catalog: CatalogProtocol[Any, Any]) ->
             raise click.ClickException(
                 f"`--load-versions` names {name}: expected an entry with `versioned: true`, "
                 "received one that has a single file; leave it out. Models with versions are "
-                "releases: `model_in_use: champion` reads the one in service."
+                "releases: `--env prod` reads the one in service."
             )
 
 
@@ -105,43 +238,10 @@ def _check_given(datasets: list[Any]) -> None:
     from mnist_vae.data.parquet_archive import ParquetArchiveDataset
 
     for dataset in datasets:
-        try:
-            if isinstance(dataset, ImageArchiveDataset | ParquetArchiveDataset):
-                dataset.check()
-            elif isinstance(dataset, IdxDataset) and not dataset.exists():
-                dataset.load()  # it says where the file should be, and how to make it
-        except DatasetError as error:
-            raise click.ClickException(str(error)) from error
-
-
-def _check_made(names: list[str], catalog: CatalogProtocol[Any, Any], env: str) -> None:
-    """Refuse a run without what another pipeline makes."""
-    makers = {name: _maker(name) for name in names}
-    missing = [
-        name
-        for name in names
-        if makers[name]
-        and not getattr(catalog[name], "optional", False)
-        and not catalog.exists(name)
-    ]
-    if not missing:
-        return
-    first = [maker for maker in pipelines if maker in {makers[name] for name in missing}]
-    # What makes a model makes its images too.
-    needed = [
-        maker
-        for maker in first
-        if not any(
-            set(pipelines[maker].nodes) < set(pipelines[other].nodes)
-            for other in first
-            if other != maker
-        )
-    ]
-    described = ", ".join(f"{name} ({_path_of(catalog[name])})" for name in missing)
-    raise click.ClickException(
-        f"The inputs of the run are not there: expected {described}, received nothing; run "
-        f"`kedro run --pipelines {','.join(needed)}{env}` first."
-    )
+        if isinstance(dataset, ImageArchiveDataset | ParquetArchiveDataset):
+            dataset.check()
+        elif isinstance(dataset, IdxDataset) and not dataset.exists():
+            dataset.load()  # it says where the file should be, and how to make it
 
 
 def _maker(dataset: str) -> str | None:
@@ -152,50 +252,3 @@ def _maker(dataset: str) -> str | None:
         if dataset in pipeline.all_outputs() and name not in JOB_PIPELINES
     ]
     return min(makers, key=lambda name: len(pipelines[name].nodes), default=None)
-
-
-def _path_of(dataset: Any) -> str:
-    """Return where the dataset would be."""
-    described = dataset._describe()
-    return str(described.get("filepath") or described.get("path") or described)
-
-
-def _check_model(
-    wanted: ModelParams,
-    given: Iterable[str],
-    model: str,
-    catalog: CatalogProtocol[Any, Any],
-    env: str,
-) -> None:
-    """Refuse parameters of `model` that the model which is loaded was not made with.
-
-    Args:
-        wanted: The parameters as they are after environment and `--params`.
-        given: Those of them that `--params` has.
-        model: The catalog entry of the model.
-        catalog: The catalog of the run.
-        env: The option of the environment, for commands.
-    """
-    dataset, maker = catalog[model], f"run --pipelines training{env}"
-    in_service = isinstance(dataset, ReleaseFileDataset)
-    if in_service:
-        dataset, maker = dataset.file(), f"retrain{env}"
-    if not isinstance(dataset, KerasModelDataset):
-        return
-    loaded: dict[str, Any] = dataset.architecture()
-    if catalog.exists("training_summary"):
-        loaded["reconstruction"] = catalog["training_summary"].load()["reconstruction"]
-    # What conf has as it is by default asks for nothing; and to a release it is of the next one.
-    default = (
-        wanted.model_dump(mode="json") if in_service else ModelParams().model_dump(mode="json")
-    )
-    for key, value in wanted.model_dump(mode="json").items():
-        from_conf = key in loaded and value != default[key]
-        if (key in given or from_conf) and loaded.get(key) != value:
-            expected = f"{loaded[key]}" if key in loaded else "none, as only a training reads it"
-            raise click.ClickException(
-                f"Parameter `model.{key}` contradicts the model that the run loads, "
-                f"{_path_of(dataset)}: expected {expected}, received {value}; take it out of "
-                f"{'--params' if key in given else 'conf'}, or make such a model first, with "
-                f"`kedro {maker} --params model.{key}={value}`."
-            )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
+from mnist_vae.data.backup import TrainingBackupDataset
 from mnist_vae.data.origin import measure
-from mnist_vae.data.pictures import PictureDataset
 
 if TYPE_CHECKING:
     from kedro.io import CatalogProtocol
@@ -19,24 +19,43 @@ logger = logging.getLogger(__name__)
 
 
 class Result:
-    """End the log of a run with the metrics that it computed and the pictures that it drew.
+    """Report the figures and the pictures of a run, and remove the state of its training.
 
-    A job ends with a line of its own, and its candidate's pictures are soon those of a release.
+    That stays until a run has ended well: one that fails after its training, as on a full disk,
+    does not train again the next time. A job ends with a line of its own.
     """
 
-    @hook_impl(trylast=True)
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
-        """Write them."""
+    _files: dict[str, Path]
+
+    @hook_impl
+    def after_catalog_created(self, conf_catalog: dict[str, Any]) -> None:
+        """Note where the files of the entries are."""
+        self._files = {
+            name: Path(entry["filepath"])
+            for name, entry in conf_catalog.items()
+            if "filepath" in entry
+        }
+
+    @hook_impl
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
+    ) -> None:
+        """Do both."""
+        if "candidate" in (run_params["pipeline_names"] or ()):
+            return  # `kedro retrain` removes the state when it has decided
+        for name in pipeline.inputs():
+            dataset = catalog.get(name)
+            if isinstance(dataset, TrainingBackupDataset):
+                dataset.load().clear()
         made = pipeline.all_outputs()
         if "metrics" in made:
             logger.info("Result: %s", _result(catalog.load("metrics")))
-        own = sorted(name for name in made if not name.startswith("candidate_"))
-        pictures = [_path(catalog, name) for name in own]
-        if found := [path for path in pictures if path is not None]:
-            names = ", ".join(path.name for path in found)
-            logger.info("Pictures in %s: %s", found[0].parent, names)
+        files = [self._files[name] for name in sorted(made & set(self._files))]
+        if pictures := [path for path in files if path.suffix == ".png"]:
+            names = ", ".join(path.name for path in pictures)
+            logger.info("Pictures in %s: %s", _from_here(pictures[0].parent), names)
         if "model_report" in made:
-            logger.info("All of it on one page: %s", _from_here(catalog["model_report"]))
+            logger.info("All of it on one page: %s", _from_here(self._files["model_report"]))
 
 
 def _result(metrics: dict[str, Any]) -> str:
@@ -51,15 +70,6 @@ def _result(metrics: dict[str, Any]) -> str:
     )
 
 
-def _path(catalog: CatalogProtocol[Any, Any], name: str) -> Path | None:
-    """Return where a picture is; None for what is none."""
-    dataset = catalog.get(name)
-    if not isinstance(dataset, PictureDataset):
-        return None
-    return _from_here(dataset)
-
-
-def _from_here(dataset: Any) -> Path:
-    """Return where a file is, relative to the current folder if it is below."""
-    path = Path(str(dataset._filepath))
+def _from_here(path: Path) -> Path:
+    """Return a path relative to the current folder, if it is below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -23,12 +23,13 @@ from typing import Any, NewType, TypeVar
 from kedro.io.core import DatasetError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mnist_vae.data.atomic import AtomicJSONDataset
 from mnist_vae.data.read_only import ReadOnlyDataset
 from mnist_vae.jobs.linked_folders import LinkedFolders
 from mnist_vae.jobs.records import Declined
 
 MANIFEST = "release.json"
-RELEASES, DECLINED = "releases", "declined"
+RELEASES, DECLINED, CHAMPION = "releases", "declined", "champion"
 ROLLED_BACK = ".rolled-back-"
 
 T = TypeVar("T")
@@ -90,6 +91,12 @@ class Release:
         return self.folder.name
 
     @property
+    def files(self) -> dict[str, str]:
+        """The SHA-256 of every file, by its name."""
+        files: dict[str, str] = self.manifest["files"]
+        return files
+
+    @property
     def refine_steps(self) -> int:
         """The steps by which its embeddings were refined (`embedding.refine_steps` of its run)."""
         return int(self.load(_RUN)["parameters"]["embedding"]["refine_steps"])
@@ -122,7 +129,7 @@ class Release:
             DamagedRelease: A file is missing, or has another checksum.
             ReleaseError: A file cannot be read, which says nothing of the file.
         """
-        for filename, expected in self.manifest["files"].items():
+        for filename, expected in self.files.items():
             path = self.folder / filename
             try:
                 received = sha256(path)
@@ -196,7 +203,7 @@ def whole_release(folder: Path, name: str) -> Release | None:
 def links(models: Path) -> LinkedFolders:
     """Return the releases in this folder, and the link to the one in service."""
     remedy = f"then `kedro roll-back NAME` with the name of a folder in {models / RELEASES}"
-    return LinkedFolders(models / RELEASES, models / "champion", remedy)
+    return LinkedFolders(models / RELEASES, models / CHAMPION, remedy)
 
 
 def in_service_folder(models: Path) -> Path | None:
@@ -220,6 +227,33 @@ def champion(models: Path) -> Release | None:
     """
     folder = in_service_folder(models)
     return None if folder is None else read_release(folder)
+
+
+def folder_in_service(models: Path) -> Path:
+    """Return the folder of the release in service, or the link that would lead to it."""
+    link = links(models).link
+    return link.resolve() if link.is_symlink() else link
+
+
+def in_a_release(path: Path) -> bool:
+    """Return whether the file is, or would be, one of a release."""
+    return path.parent.name == CHAMPION or path.parent.parent.name == RELEASES
+
+
+def release_in_use(folder: Path) -> Release:
+    """Return the release in a folder that `folder_in_service` has named.
+
+    Raises:
+        DamagedRelease: It has no readable manifest.
+        ReleaseError: There is none, what is in service is not a link, or it cannot be read.
+    """
+    if folder.name != CHAMPION:
+        return read_release(folder)
+    in_service_folder(folder.parent)  # it says so where something else is in its place
+    raise ReleaseError(
+        f"There is no model in service: expected a release at {folder}, received none; run "
+        "`kedro retrain`."
+    )
 
 
 def rolled_back(models: Path) -> dict[str, Path]:
@@ -296,6 +330,23 @@ class ReleaseDataset(_ReleasesDataset[Release | None]):
         """Return its manifest, for Kedro-Viz."""
         release = self.load()
         return JSONPreview(json.dumps(release.manifest if release else {}, indent=2))
+
+
+class ReleaseSummaryDataset(AtomicJSONDataset):
+    """`ReleaseSummaryDataset` loads the summary of a release's training, with two facts more.
+
+    `release` is its name, which every output that is made with it has, and `refine_steps` those of
+    its own embeddings.
+    """
+
+    def load(self) -> dict[str, Any]:
+        """Return the summary.
+
+        Raises:
+            ReleaseError: There is no release in service, or it has no readable manifest.
+        """
+        release = release_in_use(Path(self._filepath.parent))
+        return {**super().load(), "release": release.name, "refine_steps": release.refine_steps}
 
 
 class DeclinedDataset(_ReleasesDataset[list[Declined]]):

@@ -1,11 +1,11 @@
-"""When the state of a training goes."""
+"""What is left of a run when it has ended well."""
 
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from mnist_vae.data.backup import TrainingBackupDataset
-from mnist_vae.hooks.training_backup import TrainingBackups
+from mnist_vae.hooks.result import Result
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,9 @@ def test_the_backup_goes_when_a_run_that_trains_has_ended_well(tmp_path, inputs,
     backup = TrainingBackupDataset(filepath=str(path))
     catalog = DataCatalog({"training_backup": backup, "images": MemoryDataset()})
     pipeline = Pipeline([Node(lambda _: 1, inputs, "model", name="train")])
-    TrainingBackups().after_pipeline_run(
+    result = Result()
+    result.after_catalog_created(conf_catalog={})
+    result.after_pipeline_run(
         run_params={"pipeline_names": [name]}, pipeline=pipeline, catalog=catalog
     )
     assert path.exists() is left

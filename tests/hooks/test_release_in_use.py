@@ -1,0 +1,153 @@
+"""Runs that read the release in service, as `conf/prod/catalog.yml` has it."""
+
+import json
+
+import click
+import pytest
+from kedro.io.core import DatasetError
+
+from mnist_vae import config
+from mnist_vae.config import loader_of
+from mnist_vae.jobs.release_files import folder_in_service
+from tests.conftest import catalog_of, run
+from tests.projects import ROOT, kedro
+from tests.releases import promote, releases_of, roll_back, use
+from tests.retrainings import retrain
+
+
+def summary(version):
+    return json.dumps({"model_version": version, "statement": f"Data of {version}."})
+
+
+def put_in_service(project, version, **more):
+    return promote(
+        project,
+        training_summary__json=summary(version),
+        anomaly_calibration__json=json.dumps({"of": version}),
+        **more,
+    )
+
+
+@pytest.fixture
+def project(project):
+    use(project, "champion")
+    return project
+
+
+def refused(project, pipeline, **params):
+    with pytest.raises(click.ClickException) as error:
+        run(project, pipeline, **params)
+    return error.value.message
+
+
+@pytest.mark.parametrize("env", ["prod", "mlflow", "local", "test"])
+def test_the_environments_of_the_jobs_read_the_release_and_the_others_what_was_trained_last(env):
+    entries = loader_of(str(ROOT / "conf"), env)["catalog"]
+    folder = "champion" if env in ("prod", "mlflow") else "06_models"
+    assert entries["encoder"]["filepath"].split("/")[-2] == folder
+    base = loader_of(str(ROOT / "conf"), "base")["catalog"]
+    for name, entry in entries.items():
+        assert entry.get("metadata") == base[name].get("metadata"), name
+
+
+def test_both_environments_of_the_jobs_have_the_same_catalog():
+    prod, mlflow = ((ROOT / "conf" / env / "catalog.yml").read_text() for env in ("prod", "mlflow"))
+    assert prod == mlflow
+
+
+@pytest.mark.parametrize("pipeline", ["generation", "embedding_of_new_images"])
+def test_without_a_model_in_service_a_consumer_ends_with_one_sentence(project, pipeline):
+    message = refused(project, pipeline)
+    assert message.startswith("There is no model in service: expected a release at ")
+    assert message.endswith("run `kedro retrain --env test`.")
+
+
+@pytest.mark.parametrize("filename", ["anomaly_calibration.json", "release.json"])
+def test_a_damaged_release_is_not_used_and_a_scoring_says_so_in_its_line(project, filename):
+    release = put_in_service(project, "one")
+    (release.folder / filename).write_text("{")
+    message = refused(project, "generation")
+    assert "damaged: expected" in message
+    assert filename in message
+    assert "`kedro retrain --env test`, which first puts" in message
+    line = retrain(project, "score")
+    assert (line["outcome"], line["exit_code"], line["reason"]) == ("failed", 1, message)
+
+
+def test_a_champion_that_is_a_folder_is_said_with_what_mends_it(project):
+    put_in_service(project, "one")
+    link = releases_of(project).folder / "champion"
+    target = link.resolve()
+    link.unlink()
+    target.rename(link)
+    assert "ln -s" in refused(project, "generation")
+
+
+def test_a_release_without_a_file_is_said_to_lack_it(project):
+    put_in_service(project, "one", encoder__keras="e", decoder__keras="d")
+    message = refused(project, "generation")
+    assert "000001-one has no test_images.parquet, which `test_images` is read from" in message
+
+
+@pytest.mark.parametrize("pipeline", ["__default__", "training", "data", "embedding", "export"])
+@pytest.mark.parametrize("in_service", [True, False])
+def test_a_run_that_would_write_to_a_release_is_refused_before_any_work(
+    project, pipeline, in_service
+):
+    if in_service:
+        put_in_service(project, "one")
+    message = refused(project, pipeline)
+    assert message.startswith("The run would write ")
+    assert "train the next one with `kedro retrain --env test`" in message
+    assert not list((project / "data/test").glob("0[1257]*"))
+    assert not in_service or releases_of(project).load().check() is None
+
+
+def test_a_catalog_is_made_also_without_a_release_and_only_who_reads_is_told(project):
+    catalog = catalog_of(project)
+    assert not catalog.exists("encoder")
+    with pytest.raises(DatasetError, match="There is no model in service"):
+        catalog.load("training_summary")
+
+
+def test_a_catalog_reads_one_release_whatever_is_promoted_or_rolled_back_meanwhile(project):
+    first = put_in_service(project, "one")
+    catalog = catalog_of(project)
+    of_release = {"release": first.name, "refine_steps": 0}
+    assert catalog.load("training_summary") == {**json.loads(summary("one")), **of_release}
+    second = put_in_service(project, "two")
+    assert catalog.load("training_summary")["release"] == first.name
+    again = catalog_of(project)
+    assert again.load("training_summary")["release"] == second.name
+    roll_back(project, first.name)
+    assert again.load("training_summary")["release"] == second.name
+
+
+def test_a_promotion_while_a_catalog_is_read_makes_no_mixture(project, monkeypatch):
+    first = put_in_service(project, "one")
+
+    def and_then_promote(models):
+        found = folder_in_service(models)
+        put_in_service(project, "two")
+        return found
+
+    monkeypatch.setattr(config, "folder_in_service", and_then_promote)
+    entries = loader_of(str(project / "conf"), "test")["catalog"]
+    named = {entry["filepath"].split("/")[-2] for entry in entries.values() if "filepath" in entry}
+    assert {name for name in named if name.startswith("0000")} == {first.name}
+    assert releases_of(project).load().name == "000002-two"
+
+
+def test_the_releases_of_another_data_folder_are_found(project):
+    release = put_in_service(project, "one")
+    elsewhere = project / "elsewhere"
+    (project / "data/test").rename(elsewhere)
+    loader = loader_of(str(project / "conf"), "test", {"data_folder": str(elsewhere)})
+    found = elsewhere / "06_models/releases" / release.name / "encoder.keras"
+    assert loader["catalog"]["encoder"]["filepath"] == str(found)
+
+
+def test_kedros_own_commands_work_without_a_champion(project):
+    for command in (["resolve-patterns"], ["describe-datasets"]):
+        finished = kedro(project, "catalog", *command, "--env=test")
+        assert finished.returncode == 0, finished.stderr
