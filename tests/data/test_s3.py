@@ -14,7 +14,7 @@ from mnist_vae.data.images import ImageSet
 from mnist_vae.data.parquet_archive import ParquetArchiveDataset
 from mnist_vae.params import SplitParams
 from mnist_vae.pipelines.data.nodes import split_images
-from mnist_vae.vae.feeding import Batches
+from mnist_vae.vae.training import Batches
 from tests.s3 import s3_server
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3000, 784), np.uint8)

@@ -1,22 +1,22 @@
-"""Training: data, optimiser, learning-rate schedule and callbacks around Keras' own `fit`."""
+"""Training: images a batch at a time, optimiser, schedule and callbacks around Keras' own `fit`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
+import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from mnist_vae.vae.callbacks import (
     Backup,
     BackupStore,
+    Past,
     Progress,
-    RecordLearningRate,
     StopOnDivergence,
     TrainingFailedError,
-    WarmUpKl,
 )
-from mnist_vae.vae.feeding import Batches
 from mnist_vae.vae.model import VariationalAutoencoder
 from mnist_vae.vae.networks import hidden_layers_of
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mnist_vae.params import TrainingParams
 
 _VALIDATION_BATCH = 4096
+_BLOCK = 1024  # images that follow each other in a file, and are read together where there are many
 
 
 class TrainingRun(NamedTuple):
@@ -46,12 +47,10 @@ def fit(
     backup: BackupStore | None = None,
     warm_start: bool = False,
 ) -> TrainingRun:
-    """Train `vae` in place and return how it went.
+    """Train `vae` in place and return how it went, in earlier processes too.
 
     With early stopping the weights are those of the epoch with the best validation loss;
-    without, those of the last epoch. An epoch is as many whole batches as the images fill; the
-    few images that are left over are others in every epoch. The images are copied a batch at a
-    time only.
+    without, those of the last epoch. An epoch has as many whole batches as the images fill.
 
     Args:
         vae: The model to train.
@@ -61,11 +60,7 @@ def fit(
         seed: Seed of the shuffling.
         backup: Where the state is kept, and an interrupted training resumes from; None for
             neither.
-        warm_start: The model comes trained, so that a validation loss that does not improve is no
-            failure.
-
-    Returns:
-        History and duration, those of earlier processes included.
+        warm_start: The model comes trained: a validation loss that does not improve is no failure.
 
     Raises:
         TrainingFailedError: The loss became NaN or infinite, the KL term exploded, or the
@@ -74,10 +69,15 @@ def fit(
     keras.utils.set_random_seed(seed)
     batch_size = min(params.batch_size, len(train))
     batches = Batches(train, batch_size, seed, params.shuffle_images)
-    # As few batches as memory is no matter for, and of one size if possible: each is compiled.
+    # As few batches as memory allows, and of one size if possible: each size is compiled.
     n_batches = -(-len(validation) // _VALIDATION_BATCH)
     validation_batches = Batches(validation, -(-len(validation) // n_batches)).dataset()
-    _compile(vae, params, len(batches))
+    vae.compile(
+        objective=params,
+        optimizer=_optimizer(vae, params, params.epochs * len(batches)),
+        jit_compile=params.jit_compile,
+        steps_per_execution=min(params.steps_per_execution, len(batches)),
+    )
     early_stopping = keras.callbacks.EarlyStopping(
         monitor="val_loss",
         mode="min",
@@ -86,22 +86,28 @@ def fit(
     )
     state = Backup(backup, early_stopping)
     if not state.restore(vae):
-        state.untrained = vae.evaluate(validation_batches, verbose=0, return_dict=True)["loss"]
-    progress = Progress(batch_size * len(batches), params.epochs, state.epoch)
+        untrained = vae.evaluate(validation_batches, verbose=0, return_dict=True)
+        state.past.untrained = untrained["loss"]
+
+    def begin(epoch: int, _: Any) -> None:
+        batches.shuffle(epoch)
+        # Bowman et al., Generating Sentences from a Continuous Space (2016), section 3.1.
+        vae.kl_warmup.assign(min(1.0, (epoch + 1) / (params.kl_warmup_epochs + 1)))
+
+    def end(_: int, logs: dict[str, float]) -> None:
+        logs["learning_rate"] = float(keras.ops.convert_to_numpy(vae.optimizer.learning_rate))
+
+    progress = Progress(batch_size * len(batches), params.epochs, state.past.epoch)
     try:
         vae.fit(
             batches.dataset(),
             shuffle=False,
             epochs=params.epochs,
-            initial_epoch=params.epochs if state.stopped else state.epoch,
+            initial_epoch=params.epochs if state.past.stopped else state.past.epoch,
             validation_data=validation_batches,
             callbacks=[
-                keras.callbacks.LambdaCallback(
-                    on_epoch_begin=lambda epoch, _: batches.shuffle(epoch)
-                ),
-                WarmUpKl(params.kl_warmup_epochs),
+                keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_epoch_end=end),
                 StopOnDivergence(),
-                RecordLearningRate(),
                 early_stopping,
                 state,
                 progress,
@@ -112,36 +118,108 @@ def fit(
         progress.close()
         state.flush()  # also where the training was interrupted
     if not warm_start:
-        _check_improvement(state.untrained, state.history["val_loss"], state.stopped)
-    return TrainingRun(state.history, state.seconds)
+        _check_improvement(state.past)
+    return TrainingRun(state.past.history, state.past.seconds)
 
 
-def _compile(vae: VariationalAutoencoder, params: TrainingParams, steps_per_epoch: int) -> None:
-    learning_rate = _schedule(params, params.epochs * steps_per_epoch)
+class Batches:
+    """Images, float32 a batch at a time; with a seed, shuffled by seed and epoch.
+
+    Shuffled, there are whole batches only: another size would be compiled a second time.
+
+    Args:
+        images: `[n, 784]`, uint8 or float32 in [0, 1], an array or a memory map.
+        batch_size: Images a batch.
+        seed: Seed of the shuffling; None for the order of `images`.
+        shuffle_images: Images that are shuffled at a time (`shuffled`).
+    """
+
+    def __init__(
+        self,
+        images: NDArray[Any],
+        batch_size: int,
+        seed: int | None = None,
+        shuffle_images: int = 1,
+    ) -> None:
+        self._images, self._batch_size = images, batch_size
+        self._seed, self._shuffle_images = seed, shuffle_images
+        self._order: NDArray[np.intp] | None = None
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self._images), self._batch_size)
+        return whole if self._seed is not None else whole + (rest > 0)
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        rows = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        batch: NDArray[Any] = self._images[rows if self._order is None else self._order[rows]]
+        return batch
+
+    def shuffle(self, epoch: int) -> None:
+        """Put the images in the order of this epoch."""
+        random = np.random.default_rng((self._seed or 0, epoch))
+        self._order = shuffled(len(self._images), self._shuffle_images, random)
+
+    def dataset(self) -> tf.data.Dataset:
+        """Return the batches for Keras, each read when it is asked for, in the order of then.
+
+        They are read between two steps: on few cores threads of their own slow the steps down.
+        """
+        kind = tf.as_dtype(self._images.dtype)
+
+        def batch(index: Any) -> Any:
+            images = tf.numpy_function(self.__getitem__, [index], kind)
+            images = tf.ensure_shape(images, (None, self._images.shape[1]))
+            return tf.cast(images, tf.float32) / 255.0 if kind == tf.uint8 else images
+
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        options.threading.private_threadpool_size = 1
+        return tf.data.Dataset.range(len(self)).map(batch).with_options(options)
+
+
+def shuffled(count: int, at_a_time: int, random: np.random.Generator) -> NDArray[np.intp]:
+    """Return the rows 0 to `count` - 1 in a random order, of which neighbours are near on disk.
+
+    Up to `at_a_time` rows are in any order. More are shuffled in two steps, as CorgiPile does (Xu
+    et al., Stochastic Gradient Descent without Full Data Shuffle, 2022): blocks of 1,024 rows, and
+    then every `at_a_time` rows among themselves.
+    """
+    if count <= at_a_time:
+        return random.permutation(count)
+    blocks = random.permutation(-(-count // _BLOCK))
+    rows = (blocks[:, np.newaxis] * _BLOCK + np.arange(_BLOCK)).ravel()
+    rows = rows[rows < count]
+    for start in range(0, count, at_a_time):
+        random.shuffle(rows[start : start + at_a_time])
+    return rows
+
+
+def _optimizer(vae: VariationalAutoencoder, params: TrainingParams, steps: int) -> Any:
+    """Return the optimiser, built, with a learning rate that reaches 0 after `steps`, if it falls.
+
+    It is built before XLA compiles the step.
+    """
+    learning_rate: Any = params.learning_rate
+    if params.learning_rate_schedule == "linear":
+        learning_rate = keras.optimizers.schedules.PolynomialDecay(
+            learning_rate, decay_steps=steps, end_learning_rate=0.0, power=1.0
+        )
+    elif params.learning_rate_schedule == "cosine":
+        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps=steps)
     if params.optimizer == "muon":
         optimizer = _MuonInDecoder(vae.decoder, learning_rate, params.beta_2)
     else:
         optimizer = keras.optimizers.Adam(learning_rate, beta_2=params.beta_2)
     optimizer.build(vae.trainable_variables)
-    vae.compile(
-        objective=params,
-        optimizer=optimizer,
-        jit_compile=params.jit_compile,
-        steps_per_execution=min(params.steps_per_execution, steps_per_epoch),
-    )
+    return optimizer
 
 
 class _MuonInDecoder(keras.optimizers.Muon):
     """Muon for the kernels of the decoder's hidden layers, Adam for all else.
 
     Jordan et al., Muon: An optimizer for hidden layers in neural networks (2024), with the step
-    sizes of Liu et al., Muon is Scalable for LLM Training (2025). In the encoder too it would be
-    slower, and no better: the encoder then fits the training images alone.
-
-    Args:
-        decoder: The decoder that is trained.
-        learning_rate: Of both, a number or a schedule.
-        beta_2: Adam's.
+    sizes of Liu et al., Muon is Scalable for LLM Training (2025). Keras excludes layers by name,
+    and those of the encoder have the same names.
     """
 
     def __init__(self, decoder: keras.Model, learning_rate: Any, beta_2: float) -> None:
@@ -153,23 +231,13 @@ class _MuonInDecoder(keras.optimizers.Muon):
         return id(variable) not in self._kernels
 
 
-def _schedule(params: TrainingParams, steps: int) -> Any:
-    """Return the learning rate: a number, or a schedule that reaches 0 after `steps`."""
-    if params.learning_rate_schedule == "linear":
-        return keras.optimizers.schedules.PolynomialDecay(
-            params.learning_rate, decay_steps=steps, end_learning_rate=0.0, power=1.0
-        )
-    if params.learning_rate_schedule == "cosine":
-        return keras.optimizers.schedules.CosineDecay(params.learning_rate, decay_steps=steps)
-    return params.learning_rate
-
-
-def _check_improvement(untrained: float, losses: list[float], stopped: bool) -> None:
+def _check_improvement(past: Past) -> None:
+    losses = past.history["val_loss"]
     best = min(losses)
-    if best >= untrained or (stopped and best == losses[0]):
+    if best >= past.untrained or (past.stopped and best == losses[0]):
         raise TrainingFailedError(
             f"The validation loss did not improve in {len(losses)} epochs: expected it to fall, "
-            f"received {untrained:.2f} before training, {losses[0]:.2f} after the first epoch "
+            f"received {past.untrained:.2f} before training, {losses[0]:.2f} after the first epoch "
             f"and {best:.2f} at best; nothing was saved: try a tenth of `training.learning_rate`, "
             "and check that training and validation images are of the same kind."
         )
