@@ -94,6 +94,7 @@ def make_files(
         training_history=history,
         run_manifest={
             "model_version": "v1",
+            "date": "2026-03-05",
             "seed": 42,
             "git_commit": "abc",
             "data": {

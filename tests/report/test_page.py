@@ -10,7 +10,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from mnist_vae.params import ReportingParams
-from mnist_vae.report.blocks import Chart, Page, Raw, Section, Table, Text
+from mnist_vae.report.blocks import Chart, Charts, Page, Raw, Section, Table, Text
 from mnist_vae.report.model import model_page
 from mnist_vae.report.page import packed, render
 
@@ -48,9 +48,14 @@ def wild_page():
     section = Section(
         key="wild",
         title=WILD,
-        blocks=(Text(text=f"{WILD} `{WILD}`"), table, chart, Raw(caption=WILD, text=WILD)),
+        blocks=(
+            Text(text=f"{WILD} `{WILD}`"),
+            table,
+            Charts(charts=(chart,)),
+            Raw(caption=WILD, text=WILD),
+        ),
     )
-    return Page(title=WILD, heading=WILD, statement=WILD, warning=WILD, sections=(section,))
+    return Page(heading=WILD, statement=WILD, warning=WILD, sections=(section,))
 
 
 def test_it_asks_for_nothing_but_itself(report):
@@ -80,7 +85,7 @@ def test_the_library_of_the_figures_is_in_it_whole_and_small(report):
 
 def test_a_page_without_figures_is_without_it():
     section = Section(key="a", title="A", blocks=(Text(text="b"),))
-    assert len(render(Page(title="t", heading="h", statement="s", sections=(section,)))) < 20_000
+    assert len(render(Page(heading="h", statement="s", sections=(section,)))) < 20_000
 
 
 def test_equal_files_give_equal_bytes(make_files):

@@ -12,6 +12,7 @@ from mnist_vae.data.images import ImageSet
 from mnist_vae.params import ReportingParams
 from mnist_vae.report import scatter
 from mnist_vae.report.embeddings import choose
+from mnist_vae.report.figures import NO_LABEL, PALETTE
 from mnist_vae.report.model import model_page
 from mnist_vae.report.page import render
 from mnist_vae.report.scatter import pack
@@ -110,6 +111,7 @@ def test_some_labels_missing_is_a_group_of_its_own(make_files):
     table["label"] = table["label"].astype(float).where(table["image_id"] >= 9)
     found = packed(files, files.images, 1000)
     assert found.about["labels"] == ["0", "1", "2", "none"]
+    assert found.about["colours"] == [*PALETTE[:3], NO_LABEL]
     assert found.about["counts"] == [27, 27, 27, 9]
     assert [row[0] for row in found.table.rows] == ["0", "1", "2", "none"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,12 @@ _PACKAGES = (
 
 
 def provenance() -> dict[str, Any]:
-    """Return `versions`, by package, and `git_commit`, None where it is not known.
+    """Return `date` (UTC), `versions`, by package, and `git_commit`, None where it is not known.
 
     The commit is `<hash>-dirty` when files differ from it.
     """
     return {
+        "date": datetime.now(UTC).date().isoformat(),
         "versions": {
             "mnist-vae": __version__,
             "python": platform.python_version(),

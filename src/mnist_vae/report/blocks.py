@@ -1,7 +1,7 @@
 """What a page of the report is made of: frozen records, JSON at rest.
 
-A pipeline that is run by itself saves what it has to say as a `Section`; the page puts it in its
-place. Text in them is text: the template escapes it.
+A pipeline that is run by itself saves its section as `Findings`; the page puts it in its place.
+Text in them is text: the template escapes it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ class _Block(BaseModel):
 
 
 class Text(_Block):
-    """A paragraph."""
+    """A paragraph; a note is muted, as it says how to read what stands by it."""
 
     kind: Literal["text"] = "text"
     text: str
     note: bool = False
-    """Whether it explains what is next to it, or what is missing."""
 
 
 class Table(_Block):
@@ -36,7 +35,6 @@ class Table(_Block):
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     folded: bool = False
-    """Whether a reader has to open it."""
 
 
 class Picture(_Block):
@@ -48,33 +46,30 @@ class Picture(_Block):
     png: str
     """Base64."""
     width: int
-    """In pixels of the page."""
+    """In pixels of the page, at most."""
 
     @classmethod
-    def of(cls, picture: Image.Image, caption: str, alt: str, scale: float = 1.0) -> Picture:
+    def of(cls, picture: Image.Image, caption: str, alt: str, scale: float = 0.8) -> Picture:
         """Return a picture that is shown at `scale` times its size."""
         png, width = to_base64_png(picture.convert("L")), round(picture.width * scale)
         return cls(caption=caption, alt=alt, png=png, width=width)
 
 
 class Gallery(_Block):
-    """Pictures side by side, as many as fit, under their caption."""
+    """Pictures side by side, as many as fit, under a caption or none; of wide ones two fit."""
 
     kind: Literal["gallery"] = "gallery"
     caption: str
     pictures: tuple[Picture, ...]
     wide: bool = False
-    """Whether two of them fill the page."""
 
 
 class Chart(_Block):
     """A Plotly figure. The page gives it its colours, and the table to those who cannot see it."""
 
-    kind: Literal["chart"] = "chart"
     caption: str
     data: tuple[dict[str, Any], ...]
     layout: dict[str, Any] = {}
-    height: int = 280
     table: Table | None = None
 
 
@@ -108,18 +103,12 @@ class Raw(_Block):
 
 
 Block = Annotated[
-    Text | Table | Picture | Gallery | Chart | Charts | Scatter | Raw, Field(discriminator="kind")
+    Text | Table | Picture | Gallery | Charts | Scatter | Raw, Field(discriminator="kind")
 ]
 
 
 class Section(_Block):
-    """A section of the page.
-
-    Attributes:
-        key: Its anchor, and its place on the page.
-        title: Its heading.
-        blocks: What it shows, in order.
-    """
+    """A section of the page; `key` is its anchor, and says its place."""
 
     key: str
     title: str
@@ -127,13 +116,7 @@ class Section(_Block):
 
 
 class Findings(_Block):
-    """What a pipeline that is run by itself has found out about a model, for the report.
-
-    Attributes:
-        model_version: The model.
-        release: The release that it is, where it is one.
-        sections: Their keys say where they stand.
-    """
+    """What a pipeline that is run by itself has found out about a model, for the report."""
 
     model_version: str
     release: str | None = None
@@ -141,7 +124,7 @@ class Findings(_Block):
 
     @classmethod
     def of(cls, training_summary: dict[str, Any], *sections: Section) -> Findings:
-        """Return sections that are of the model of this summary."""
+        """Return sections about the model of this summary."""
         return cls(sections=sections, **origin(training_summary))
 
 
@@ -157,17 +140,15 @@ class Page(_Block):
     """The page.
 
     Attributes:
-        title: Of the document.
-        heading: The first line.
+        heading: The first line, and the title of the document.
         tone: Whether the heading is good or bad news, or neither.
-        statement: What the model was trained on.
-        warning: What must not be overlooked about that, or nothing.
+        statement: Which model it is, of what data, and when it was made.
+        warning: What must not be overlooked about the data, or nothing.
         lead: Sentences under the heading.
         facts: The figures that matter.
         sections: The rest.
     """
 
-    title: str
     heading: str
     tone: Literal["good", "bad", "plain"] = "plain"
     statement: str

@@ -9,10 +9,10 @@ import re
 from typing import Any
 
 from mnist_vae.data.origin import measure, statement
-from mnist_vae.report.evaluation import figures_of, is_mnist
+from mnist_vae.report.evaluation import figures_of, is_mnist, terms_of
+from mnist_vae.report.figures import in_words
 from mnist_vae.report.model import sample_warning
 from mnist_vae.report.page import template
-from mnist_vae.report.training import in_words
 
 _MNIST = "ylecun/mnist"  # its name on the hub
 _TASK = "unconditional-image-generation"
@@ -49,7 +49,10 @@ def render_card(
         n_test=f"{metrics['splits']['test']['n_images']:,}",
         mnist=is_mnist(metrics["data"]),
         note=measure(metrics["reconstruction_term"]).note,
-        rows=[[_plain(cell) for cell in (*one.cells(), one.source)] for one in figures_of(metrics)],
+        rows=[
+            [_plain(cell) for cell in (*figure.cells(), figure.source)]
+            for figure in (*terms_of(metrics), *figures_of(metrics))
+        ],
         manifest=run_manifest,
         versions=_plain(", ".join(f"{k} {v}" for k, v in run_manifest["versions"].items())),
     )

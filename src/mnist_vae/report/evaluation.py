@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mnist_vae.data.origin import Measure, measure
-from mnist_vae.report.blocks import Chart, Section, Table, Text
+from mnist_vae.data.origin import measure
+from mnist_vae.report.blocks import Chart, Charts, Section, Table, Text
+from mnist_vae.report.figures import TRAINING, VALIDATION
 
 # Of the statement about the data: another data set may be called MNIST, but not with its checksums.
 _OF_MNIST = re.compile(r"Data: MNIST, .* checksums verified\.")
@@ -28,11 +29,6 @@ REFERENCES = {
     ),
 }
 """Published figures of MNIST by the figure that they are compared with, each with its source."""
-
-_GAPS = {
-    "amortisation": ("amortisation: q is the encoder's", "#d55e00"),
-    "approximation": ("approximation: q is a Gaussian", "#2a86c8"),
-}
 
 
 @dataclass(frozen=True)
@@ -60,8 +56,19 @@ def is_mnist(statement: str) -> bool:
     return bool(_OF_MNIST.search(statement))
 
 
+def terms_of(metrics: dict[str, Any]) -> list[Figure]:
+    """Return −ELBO of the test images, and its two terms."""
+    loss, test = measure(metrics["reconstruction_term"]), metrics["splits"]["test"]
+    distortion = "distortion (reconstruction)" if loss.unit else "squared error (reconstruction)"
+    return [
+        Figure(loss.name, test["negative_elbo"], test["negative_elbo_standard_error"], loss.unit),
+        Figure(distortion, test["reconstruction"], None, loss.unit),
+        Figure("rate (KL)", test["kl"], None, "nats"),
+    ]
+
+
 def figures_of(metrics: dict[str, Any]) -> list[Figure]:
-    """Return the figures of the test images that `evaluate_vae` has measured.
+    """Return the other figures of the test images that `evaluate_vae` has measured.
 
     Where the data are MNIST they have references; a bound has that of what it is a bound of.
     """
@@ -78,13 +85,8 @@ def _measured(metrics: dict[str, Any]) -> Iterator[tuple[str, float | None, floa
     """Yield name, value, standard error and unit of each figure."""
     test = metrics["splits"]["test"]
     loss = measure(metrics["reconstruction_term"])
-    yield loss.name, test["negative_elbo"], test["negative_elbo_standard_error"], loss.unit
-    distortion = "distortion (reconstruction)" if loss.unit else "squared error (reconstruction)"
-    yield distortion, test["reconstruction"], None, loss.unit
-    yield "rate (KL)", test["kl"], None, "nats"
     yield "entropy floor", test["entropy_floor"], None, loss.unit
     yield "−ELBO above the floor", test["excess_over_floor"], None, loss.unit
-    yield "active units", test["active_units"], None, ""
     for part, suffix in ((test["decomposition"], ""), (test["binarized"], ", binarised")):
         if part is None:
             continue
@@ -106,36 +108,36 @@ def _measured(metrics: dict[str, Any]) -> Iterator[tuple[str, float | None, floa
 
 
 def evaluation_section(metrics: dict[str, Any]) -> Section:
-    """Return the figures with their references, and how they have to be read."""
+    """Return the loss of each split, and the other figures with their references."""
     loss = measure(metrics["reconstruction_term"])
-    figures = figures_of(metrics)
+    # The parts of the loss have a section.
+    test = metrics["splits"]["test"] | {"decomposition": None}
+    figures = figures_of(metrics | {"splits": {"test": test}})
     notes = [] if is_mnist(metrics["data"]) else [_ELSEWHERE]
     notes += [f"The reference of {one.cells()[0]}: {one.source}." for one in figures if one.source]
     if loss.note:
         notes.append(loss.note)
-    referred = any(one.reference is not None for one in figures)
-    columns = ("figure", "obtained", "reference")[: 3 if referred else 2]
+    columns = ("figure", "obtained", "reference")[: 3 if any(f.source for f in figures) else 2]
     of_test = Table(
-        caption="Figures of the test images, ± the standard error",
+        caption="Other figures of the test images, ± the standard error",
         columns=columns,
-        rows=tuple(one.cells()[: len(columns)] for one in figures),
+        rows=tuple(figure.cells()[: len(columns)] for figure in figures),
     )
-    splits = [
-        (
-            name,
-            f"{split['n_images']:,}",
-            with_error(split["negative_elbo"], split["negative_elbo_standard_error"]),
-            f"{split['reconstruction']:.2f}",
-            f"{split['kl']:.2f}",
-        )
-        for name, split in metrics["splits"].items()
-    ]
     of_splits = Table(
-        caption="The images that it was trained on, was chosen by, and never saw",
+        caption="The loss of images that the model was trained on, was chosen by, and never saw",
         columns=("split", "images", loss.words, "reconstruction", "KL, nats"),
-        rows=tuple(splits),
+        rows=tuple(
+            (
+                name,
+                f"{split['n_images']:,}",
+                with_error(split["negative_elbo"], split["negative_elbo_standard_error"]),
+                f"{split['reconstruction']:.2f}",
+                f"{split['kl']:.2f}",
+            )
+            for name, split in metrics["splits"].items()
+        ),
     )
-    blocks = (of_test, *(Text(text=note, note=True) for note in notes), of_splits)
+    blocks = (of_splits, of_test, *(Text(text=note, note=True) for note in notes))
     return Section(key="evaluation", title="Evaluation", blocks=blocks)
 
 
@@ -143,24 +145,6 @@ def loss_section(metrics: dict[str, Any]) -> Section:
     """Return the parts of the loss on each split, which a thorough evaluation has measured."""
     loss = measure(metrics["reconstruction_term"])
     parts = {name: split["decomposition"] for name, split in metrics["splits"].items()}
-    bars = tuple(
-        {
-            "type": "bar",
-            "orientation": "h",
-            "y": list(parts),
-            "x": [round(of_split[part], 4) for of_split in parts.values()],
-            "name": words,
-            "marker": {"color": colour},
-            "hovertemplate": f"%{{y}}: %{{x:.2f}} {loss.unit}<extra>{words}</extra>",
-        }
-        for part, (words, colour) in _GAPS.items()
-    )
-    layout = {
-        "barmode": "stack",
-        "xaxis": {"title": {"text": f"above −log p(x){loss.an_image}"}},
-        "yaxis": {"autorange": "reversed"},
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-    }
     of_test = parts["test"]
     sentence = (
         f"{loss.name} = −log p(x) + approximation + amortisation. −log p(x) is what the decoder "
@@ -174,18 +158,6 @@ def loss_section(metrics: dict[str, Any]) -> Section:
     if of_test["worst_tenth"] is not None:
         tenth = f"{of_test['worst_tenth']:.0%}"
         where = f"A tenth of the test images holds {tenth} of the amortisation. {where}"
-    chart = Chart(
-        caption=f"What is lost above the likelihood{loss.an_image}",
-        data=bars,
-        layout=layout,
-        height=260,
-        table=_parts_table(parts, loss),
-    )
-    blocks = (Text(text=sentence), Text(text=where), chart)
-    return Section(key="loss", title="Where the loss is", blocks=blocks)
-
-
-def _parts_table(parts: dict[str, dict[str, Any]], loss: Measure) -> Table:
     columns = {
         "negative_elbo": loss.name,
         "amortisation": "amortisation",
@@ -193,15 +165,36 @@ def _parts_table(parts: dict[str, dict[str, Any]], loss: Measure) -> Table:
         "approximation": "approximation",
         "negative_log_likelihood": "−log p(x)",
     }
-    rows = [
-        (split, *(with_error(part[name], part[f"{name}_standard_error"]) for name in columns))
-        for split, part in parts.items()
-    ]
-    return Table(
+    table = Table(
         caption=f"The parts of the loss{loss.an_image}, ± the standard error",
         columns=("split", *columns.values()),
-        rows=tuple(rows),
+        rows=tuple(
+            (split, *(with_error(part[name], part[f"{name}_standard_error"]) for name in columns))
+            for split, part in parts.items()
+        ),
     )
+    bars = tuple(
+        {
+            "type": "bar",
+            "orientation": "h",
+            "y": list(parts),
+            "x": [round(of_split[part], 4) for of_split in parts.values()],
+            "name": part,
+            "marker": {"color": colour},
+            "hovertemplate": f"%{{y}}: %{{x:.2f}} {loss.unit}<extra>{part}</extra>",
+        }
+        for part, colour in (("amortisation", VALIDATION), ("approximation", TRAINING))
+    )
+    layout = {
+        "barmode": "stack",
+        "xaxis": {"title": {"text": f"above −log p(x){loss.an_image}"}},
+        "yaxis": {"autorange": "reversed"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+    }
+    caption = f"What is lost above the likelihood{loss.an_image}"
+    chart = Chart(caption=caption, data=bars, layout=layout, table=table)
+    blocks = (Text(text=sentence), Text(text=where), Charts(charts=(chart,)))
+    return Section(key="loss", title="Where the loss is", blocks=blocks)
 
 
 def with_error(value: float, error: float | None) -> str:

@@ -1,10 +1,10 @@
-"""The sections of the report that every trained model has."""
+"""The report on a trained model: its page, and the sections that every model has."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import pandas as pd
@@ -13,20 +13,19 @@ from PIL import Image
 from mnist_vae.data.contracts import check_versions
 from mnist_vae.data.images import ImageSet
 from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.data.origin import measure, statement
+from mnist_vae.data.origin import measure
 from mnist_vae.params import ReportingParams
-from mnist_vae.report.blocks import Fact, Findings, Page, Picture, Raw, Section, Table, Text
+from mnist_vae.report.blocks import Fact, Findings, Page, Picture, Raw, Section, Table
 from mnist_vae.report.embeddings import Shown, choose
 from mnist_vae.report.evaluation import evaluation_section, loss_section, with_error
+from mnist_vae.report.figures import in_words, learning_section
 from mnist_vae.report.pictures import (
     RECONSTRUCTIONS,
-    SHEET_SCALE,
     generated_section,
     interpolation_section,
     reconstruction_section,
 )
 from mnist_vae.report.scatter import pack
-from mnist_vae.report.training import in_words, learning_section
 
 _ORDER = (
     "evaluation",
@@ -40,33 +39,21 @@ _ORDER = (
     "denoising",
     "manifest",
 )
-_ABSENT = {
-    "loss": (
-        "Where the loss is",
-        "evaluation",
-        " with `evaluation.thorough=true` (it takes minutes on the full data)",
-    ),
-    "anomalies": ("Most and least anomalous images", "anomaly", ""),
-    "denoising": ("Denoised images", "denoising", ""),
+# Sections that a run of `__default__` does not make, by the pipelines that do.
+_ON_DEMAND = {
+    "loss": ("where the loss is", "evaluation"),
+    "anomalies": ("the most and least anomalous images", "anomaly"),
+    "denoising": ("denoised images", "denoising"),
 }
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What the report is made of.
+    """What the report is made of, by the names of the catalog.
 
     Attributes:
-        training_summary: Which model it is.
-        metrics: Those of `evaluate_vae`.
-        latent_embeddings: A row an image.
-        decoder: It decodes the reconstructions.
-        images: The images of the embeddings.
-        training_history: A row an epoch.
-        run_manifest: How the model came to be.
-        generated_images: uint8 `[n, 28, 28]`.
-        latent_manifold: The sheet.
-        interpolations: The sheet.
-        findings: What other pipelines found out about this model.
+        images: The images of the embeddings, split by split.
+        findings: What other pipelines found out; what is about another model is left out.
     """
 
     training_summary: dict[str, Any]
@@ -82,46 +69,29 @@ class ModelFiles:
     findings: tuple[Findings | None, ...] = ()
 
 
-def check_files(files: ModelFiles, shown: Shown) -> None:
-    """Refuse what is not of the one model.
+def model_page(files: ModelFiles, params: ReportingParams, seed: int) -> Page:
+    """Return the report on the model in use.
 
     Raises:
-        ValueError: Metrics, embeddings, manifest or pictures are of another model.
+        ValueError: Some of the files are of another model.
     """
-    versions: dict[str, list[str]] = {
-        "metrics": [files.metrics["model_version"]],
-        "embeddings": list(shown.embeddings["model_version"].unique()),
-        "run manifest": [files.run_manifest["model_version"]],
-    }
-    made: dict[str, Mapping[Any, Any]] = {
-        "generated images": getattr(files.generated_images, "origin", {}),
-        "pictures of the latent manifold": files.latent_manifold.info,
-        "interpolations": files.interpolations.info,
-    }
-    versions |= {
-        name: [about["model_version"]] for name, about in made.items() if "model_version" in about
-    }
-    for name, found in versions.items():
-        check_versions(
-            f"The {name} are not of the model that is reported",
-            found,
-            files.training_summary,
-            "run `kedro run`, or the pipelines `embedding` and `generation` of this model",
-        )
-
-
-def model_page(files: ModelFiles, params: ReportingParams, seed: int) -> Page:
-    """Return the report on a model."""
-    release = files.training_summary.get("release")
-    version = files.training_summary["model_version"]
+    sections = model_sections(files, params, seed)
+    release, version = (files.training_summary.get(key) for key in ("release", "model_version"))
     return Page(
-        title=f"Model report: {release or version}",
-        heading=f"Release {release}" if release else f"Model {version}",
-        statement=statement(files.training_summary),
+        heading=f"Report on release {release}" if release else f"Report on model {version}",
+        statement=statement(files),
         warning=sample_warning(files.training_summary),
+        lead=_not_made({section.key for section in sections}),
         facts=facts(files),
-        sections=model_sections(files, params, seed),
+        sections=sections,
     )
+
+
+def statement(files: ModelFiles) -> str:
+    """Return when the model was made, and what it was trained on."""
+    made = files.run_manifest.get("date")  # runs of earlier versions have none
+    when = f"Run of {date.fromisoformat(made):%-d %B %Y}. " if made else ""
+    return f"{when}{files.training_summary['statement']}"
 
 
 def sample_warning(training_summary: dict[str, Any]) -> str:
@@ -134,93 +104,111 @@ def sample_warning(training_summary: dict[str, Any]) -> str:
     )
 
 
+def _not_made(keys: set[str]) -> tuple[str, ...]:
+    """Return the sentence about the sections that were not made, if there are any."""
+    missing = [named for key, named in _ON_DEMAND.items() if key not in keys]
+    if not missing:
+        return ()
+    titles, pipelines = zip(*missing, strict=True)
+    thorough = "" if "loss" in keys else " --params evaluation.thorough=true"
+    return (
+        f"Not made for this model: {', '.join(titles)}. `kedro run --pipelines "
+        f"{','.join(pipelines)},model_report{thorough}` adds them.",
+    )
+
+
 def facts(files: ModelFiles) -> tuple[Fact, ...]:
-    """Return the figures that matter, of the test images."""
-    summary, splits = files.training_summary, files.metrics["splits"]
-    test, loss = splits["test"], measure(summary["reconstruction"])
+    """Return the figures that matter."""
+    summary, test = files.training_summary, files.metrics["splits"]["test"]
+    loss, epochs = measure(summary["reconstruction"]), summary["epochs"]
     shown = with_error(test["negative_elbo"], test["negative_elbo_standard_error"])
-    gap = test["negative_elbo"] - splits["train"]["negative_elbo"]
-    latents, epochs = files.metrics["latent_dim"], summary["epochs"]
-    duration = in_words(summary["duration_seconds"])
     speed = f"{summary['images_per_second']:,.0f} images a second"
     return (
         Fact(name=f"{loss.words}, test", value=shown, note="an image, ± the standard error"),
-        Fact(name="Reconstruction", value=f"{test['reconstruction']:.2f}", note=loss.unit),
-        Fact(name="KL", value=f"{test['kl']:.2f}", note="nats"),
         Fact(
-            name="Test − train",
-            value=f"{gap:+.2f}".replace("-", "−"),
-            note="what it loses on unseen images",
+            name="Latent dimensions",
+            value=f"{files.metrics['latent_dim']}",
+            note=f"{test['active_units']} in use",
         ),
-        Fact(name="Latent dimensions", value=f"{latents}", note=f"{test['active_units']} in use"),
         Fact(
             name="Trained for",
             value=f"{epochs} epoch{'s' * (epochs != 1)}",
-            note=f"{duration}, {speed}",
+            note=f"{in_words(summary['duration_seconds'])}, {speed}",
         ),
     )
 
 
 def model_sections(files: ModelFiles, params: ReportingParams, seed: int) -> tuple[Section, ...]:
-    """Return all sections in order; of those that are not there, which pipeline makes them."""
+    """Return the sections about a model that are there, in order.
+
+    Raises:
+        ValueError: Some of the files are of another model.
+    """
     shown = choose(
         files.latent_embeddings, files.images, params.report_points, RECONSTRUCTIONS, seed
     )
-    check_files(files, shown)
-    loss = measure(files.training_summary["reconstruction"])
-    own = [
+    _check(files, shown)
+    term, version = (files.training_summary[key] for key in ("reconstruction", "model_version"))
+    scatter = pack(shown, files.images, seed, term)
+    alt = "A grid of decoded images: neighbours are similar, and one digit becomes another."
+    manifold = Picture.of(files.latent_manifold, "Images decoded from a grid of z", alt)
+    sections = [
         evaluation_section(files.metrics),
-        _latent(files, shown, seed),
-        reconstruction_section(shown, files.images, files.decoder, loss),
         learning_section(files.training_history, files.training_summary),
+        Section(key="latent", title="The latent space", blocks=(scatter, manifold)),
+        reconstruction_section(shown, files.images, files.decoder, measure(term)),
         generated_section(files.generated_images),
         interpolation_section(files.interpolations),
         _manifest(files.run_manifest, files.training_summary),
     ]
     if files.metrics["skipped"] is None:
-        own.append(loss_section(files.metrics))
-    version = files.training_summary["model_version"]
-    found = [
-        section
-        for findings in files.findings
-        if findings is not None and findings.model_version == version
-        for section in findings.sections
-    ]
-    sections = {section.key: section for section in [*own, *found]}
-    for key, (title, pipeline, how) in _ABSENT.items():
-        sections.setdefault(key, _absent(key, title, pipeline, how))
-    return tuple(sections[key] for key in _ORDER if key in sections)
+        sections.append(loss_section(files.metrics))
+    for findings in files.findings:
+        if findings is not None and findings.model_version == version:
+            sections.extend(findings.sections)
+    return tuple(sorted(sections, key=lambda section: _ORDER.index(section.key)))
 
 
-def _absent(key: str, title: str, pipeline: str, how: str) -> Section:
-    said = (
-        f"Not made for this model yet: the pipeline `{pipeline}` makes it{how}, and `kedro run "
-        f"--pipelines model_report` then writes this page again for the model in use."
-    )
-    return Section(key=key, title=title, blocks=(Text(text=said, note=True),))
-
-
-def _latent(files: ModelFiles, shown: Shown, seed: int) -> Section:
-    scatter = pack(shown, files.images, seed, files.training_summary["reconstruction"])
-    alt = "A grid of decoded images: neighbours look similar, and one digit becomes another."
-    manifold = Picture.of(files.latent_manifold, "Latent manifold", alt, scale=SHEET_SCALE)
-    return Section(key="latent", title="The latent space", blocks=(scatter, manifold))
+def _check(files: ModelFiles, shown: Shown) -> None:
+    """Refuse what is not of the one model."""
+    found = {
+        "metrics": [files.metrics["model_version"]],
+        "embeddings": list(shown.embeddings["model_version"].unique()),
+        "run manifest": [files.run_manifest["model_version"]],
+    }
+    for name, about in (
+        ("generated images", files.generated_images.origin),
+        ("pictures of the latent manifold", files.latent_manifold.info),
+        ("interpolations", files.interpolations.info),
+    ):
+        if "model_version" in about:
+            found[name] = [about["model_version"]]
+    for name, versions in found.items():
+        check_versions(
+            f"The {name} are not of the model that is reported",
+            versions,
+            files.training_summary,
+            "run `kedro run`, or the pipelines `embedding` and `generation` of this model",
+        )
 
 
 def _manifest(manifest: dict[str, Any], summary: dict[str, Any]) -> Section:
     data = manifest["data"]
-    facts = [
-        ("model version", summary["model_version"]),
-        ("release", summary.get("release") or "none: the model that was trained last"),
-        ("commit of the code", manifest.get("git_commit") or "not known"),
-        ("seed", f"{manifest['seed']}"),
-        ("source of the data", f"{data['name']} ({data['source']})"),
-        *((f"data: {key}", file["sha256"]) for key, file in data.get("files", {}).items()),
-        *manifest.get("versions", {}).items(),
-    ]
-    table = Table(caption="How the model came to be", columns=("what", "which"), rows=tuple(facts))
+    rows = {
+        "release": summary.get("release"),
+        "model version": summary["model_version"],
+        "commit of the code": manifest.get("git_commit") or "not known",
+        "seed": f"{manifest['seed']}",
+        "source of the data": f"{data['name']} ({data['source']})",
+        "versions": ", ".join(f"{name} {v}" for name, v in manifest["versions"].items()),
+    }
+    table = Table(
+        caption="How the model came to be",
+        columns=("what", "which"),
+        rows=tuple((what, which) for what, which in rows.items() if which),
+    )
     raw = Raw(
-        caption="The whole manifest, with every parameter",
+        caption="The whole manifest, with every parameter and checksum",
         text=json.dumps(manifest, indent=2, ensure_ascii=False),
     )
     return Section(key="manifest", title="The manifest", blocks=(table, raw))

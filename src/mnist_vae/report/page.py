@@ -7,21 +7,19 @@ import functools
 import gzip
 import re
 import zlib
-from pathlib import Path
 from typing import Any
 
-from mnist_vae.report.blocks import Chart, Charts, Page, Scatter
+from mnist_vae.report.blocks import Charts, Page, Scatter
 
 _CODE = re.compile(r"`([^`]+)`")
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def template(name: str) -> Any:
     """Return a template; in those of HTML what is shown is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=PackageLoader("mnist_vae.report"),
         autoescape=select_autoescape(["html.j2"], default=False),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -46,7 +44,7 @@ def render(page: Page) -> str:
     unpacks it, which all of them can since 2023; the page is readable without.
     """
     blocks = [block for section in page.sections for block in section.blocks]
-    drawn = any(isinstance(block, Chart | Charts | Scatter) for block in blocks)
+    drawn = any(isinstance(block, Charts | Scatter) for block in blocks)
     html: str = template("page.html.j2").render(page=page, plotly=_plotly() if drawn else "")
     return html
 

@@ -15,10 +15,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet
+from mnist_vae.data.images import IMAGE_SHAPE, ImageSet
 from mnist_vae.data.origin import measure
 from mnist_vae.report.blocks import Scatter, Table
 from mnist_vae.report.embeddings import Shown, labels_of, loss_of, widest, z_means_of
+from mnist_vae.report.figures import colour_of, name_of
 from mnist_vae.report.page import packed
 
 _SIDE = IMAGE_SHAPE[0] // 2  # pixels of a thumbnail, half an image
@@ -40,62 +41,55 @@ def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -
         seed: With a single latent dimension that of the height of the points.
         reconstruction: The model's term, which says what a point's loss is called.
     """
-    points = shown.points
-    known = labels_of(points)
-    if known is not None:
-        order = np.argsort(known, kind="stable")
-        points, known = points.iloc[order], known[order]
-    names, x, y = _plane(widest(shown.embeddings), points, seed)
-    groups, counts = ([None], [len(points)])
-    if known is not None:
-        found, sizes = np.unique(known, return_counts=True)
+    points, labels = shown.points, labels_of(shown.points)
+    groups, counts = [None], [len(points)]
+    if labels is not None:
+        order = np.argsort(labels, kind="stable")
+        points, labels = points.iloc[order], labels[order]
+        found, sizes = np.unique(labels, return_counts=True)
         groups, counts = found.tolist(), sizes.tolist()
+    names = widest(shown.embeddings)
+    plane = points[names].astype(float)
+    if len(names) == 1:
+        heights = np.random.default_rng(seed).uniform(-1, 1, len(points))
+        plane = plane.assign(**{"drawn at random": heights})
     splits, split = np.unique(points["split"].to_numpy(str), return_inverse=True)
-    loss = loss_of(points)
     has_picture, sprites = _sprites(points["image_id"].to_numpy(np.int64), images)
-    (x_steps, x_range), (y_steps, y_range) = _quantised(x), _quantised(y)
-    columns = [
-        (x_steps, "x"),
-        (y_steps, "y"),
-        (loss.astype("<f4"), "loss"),
-        (points["image_id"].to_numpy("<f8"), "id"),
-        (split.astype(np.uint8), "split"),
-        (has_picture.astype(np.uint8), "picture"),
-    ]
+    (x, x_range), (y, y_range) = (_quantised(plane[name].to_numpy()) for name in plane)
+    columns = {
+        "x": x,
+        "y": y,
+        "loss": loss_of(points).astype("<f4"),
+        "id": points["image_id"].to_numpy("<f8"),
+        "split": split.astype(np.uint8),
+        "picture": has_picture.astype(np.uint8),
+    }
     n_images, n_latents = len(shown.embeddings), len(z_means_of(points))
     of = f" of {n_images:,}" if len(points) < n_images else ""
-    plane = "" if n_latents <= _DIMENSIONS else f", the 2 of {n_latents} dimensions that vary most"
+    of_many = f", the 2 of {n_latents} dimensions that vary most"
+    loss = measure(reconstruction).words
     return Scatter(
-        caption=f"Latent means of {len(points):,}{of} images{plane}",
-        points=packed(b"".join(values.tobytes() for values, _ in columns)),
+        caption=f"Latent means of {len(points):,}{of} images"
+        f"{of_many if n_latents > _DIMENSIONS else ''}",
+        points=packed(b"".join(values.tobytes() for values in columns.values())),
         sprites=tuple(sprites),
         about={
             "n": len(points),
-            "columns": [[name, values.dtype.str[1:]] for values, name in columns],
-            "x": {"name": names[0], "range": x_range},
-            "y": {"name": names[1], "range": y_range},
+            "columns": [[name, values.dtype.str[1:]] for name, values in columns.items()],
+            "x": {"name": plane.columns[0], "range": x_range},
+            "y": {"name": plane.columns[1], "range": y_range},
             "equal": n_latents > 1,
-            "labels": [_name_of(label) for label in groups],
+            "labels": [name_of(label) for label in groups],
+            "colours": [colour_of(label) for label in groups],
             "counts": counts,
             "splits": splits.tolist(),
-            "loss": measure(reconstruction).words,
+            "loss": loss,
             "tiles": TILES,
             "side": _SIDE,
             "across": _COLUMNS,
         },
-        table=_by_label(known, loss, names, x, y, reconstruction),
+        table=_by_label(plane[names].assign(loss=columns["loss"]), labels, f"mean {loss}"),
     )
-
-
-def _plane(
-    names: list[str], points: pd.DataFrame, seed: int
-) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the names and the values of the axes of these one or two dimensions."""
-    x = points[names[0]].to_numpy(float)
-    if len(names) == 1:
-        height = np.random.default_rng(seed).uniform(-1, 1, len(points))
-        return [*names, "drawn at random"], x, height
-    return names, x, points[names[1]].to_numpy(float)
 
 
 def _quantised(values: NDArray[np.float64]) -> tuple[NDArray[np.uint16], list[float]]:
@@ -132,18 +126,15 @@ def _sprites(
 def _halved(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return images, `[n, 784]`, at half their size: the mean of four pixels, `[n, 14, 14]`."""
     four = grey.reshape(-1, _SIDE, 2, _SIDE, 2)
-    corners = ((0, 0), (0, 1), (1, 0), (1, 1))
-    total = sum(four[:, :, row, :, column].astype(np.uint16) for row, column in corners)
-    return (np.asarray(total) // 4).astype(np.uint8)
+    return np.asarray(four.sum(axis=(2, 4), dtype=np.uint16) // 4, np.uint8)
 
 
 def _webp(thumbnails: NDArray[np.uint8], levels: int) -> bytes:
     """Return the thumbnails as a sheet of few grey levels."""
     steps = np.rint(thumbnails * np.float32((levels - 1) / 255))
-    grey = (steps * (255 // (levels - 1))).astype(np.uint8)
-    height = -(-len(grey) // _COLUMNS)
+    height = -(-len(thumbnails) // _COLUMNS)
     sheet = np.zeros((height * _COLUMNS, _SIDE, _SIDE), np.uint8)
-    sheet[: len(grey)] = grey
+    sheet[: len(thumbnails)] = steps * (255 // (levels - 1))
     tiles = sheet.reshape(height, _COLUMNS, _SIDE, _SIDE).swapaxes(1, 2)
     buffer = io.BytesIO()
     picture = Image.fromarray(tiles.reshape(height * _SIDE, _COLUMNS * _SIDE))
@@ -151,39 +142,23 @@ def _webp(thumbnails: NDArray[np.uint8], levels: int) -> bytes:
     return buffer.getvalue()
 
 
-def _by_label(
-    known: NDArray[np.uint8] | None,
-    loss: NDArray[np.float32],
-    names: list[str],
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    reconstruction: str,
-) -> Table:
+def _by_label(points: pd.DataFrame, labels: NDArray[Any] | None, loss: str) -> Table:
     """Return where each label lies, for those who cannot see the points."""
-    label = np.full(len(x), "all") if known is None else known
-    frame = pd.DataFrame({"label": label, "x": x, "y": y, "loss": loss})
-    of = frame.groupby("label", sort=True)
-    means, spread, sizes = of.mean(), of.std(ddof=0), of.size()
-    cells = [
+    groups = points.groupby(np.full(len(points), 0) if labels is None else labels)
+    means, spread, sizes = groups.mean(), groups.std(ddof=0), groups.size()
+    names = points.columns.drop("loss")
+    rows = tuple(
         (
-            _name_of(name) if known is not None else "all",
-            f"{sizes[name]:,}",
-            f"{means.loc[name, 'x']:.2f} ± {spread.loc[name, 'x']:.2f}",
-            f"{means.loc[name, 'y']:.2f} ± {spread.loc[name, 'y']:.2f}",
-            f"{means.loc[name, 'loss']:.2f}",
+            "all" if labels is None else name_of(label),
+            f"{sizes[label]:,}",
+            *(f"{means.loc[label, z]:.2f} ± {spread.loc[label, z]:.2f}" for z in names),
+            f"{means.loc[label, 'loss']:.2f}",
         )
-        for name in means.index
-    ]
-    said = measure(reconstruction).words
+        for label in means.index
+    )
     return Table(
         caption="Where each label lies: mean ± standard deviation",
-        columns=("label", "images", *names, f"mean {said}"),
-        rows=tuple(cells),
+        columns=("label", "images", *names, loss),
+        rows=rows,
         folded=True,
     )
-
-
-def _name_of(label: Any) -> str:
-    if label is None:
-        return "images"
-    return "none" if label == UNLABELLED else str(label)

@@ -8,7 +8,11 @@ from mnist_vae.params import ReportingParams
 from mnist_vae.pipelines.reporting import nodes
 
 STATEMENT = "Data: random noise."
-SUMMARY = {"statement": STATEMENT, "model_version": "v"}
+SUMMARY = {
+    "statement": STATEMENT,
+    "model_version": "v",
+    "reconstruction": "binary_crossentropy",
+}
 PARAMS = ReportingParams()
 
 
@@ -58,13 +62,13 @@ def test_the_curves_show_every_column_of_the_history():
             else "training"
         )
     units = [annotation.text for annotation in figure.layout.annotations][:4]
-    assert units == ["loss, nats", "reconstruction, nats", "KL, nats", "learning rate"]
+    assert units == ["Loss, nats", "Reconstruction, nats", "KL, nats", "Learning rate"]
 
 
 def test_a_squared_error_is_not_said_to_be_nats():
     figure = nodes.draw_learning_curves(history(), SUMMARY | {"reconstruction": "mse"})
     units = [annotation.text for annotation in figure.layout.annotations][:4]
-    assert units == ["loss", "reconstruction", "KL, nats", "learning rate"]
+    assert units == ["Loss", "Reconstruction", "KL, nats", "Learning rate"]
     assert title(figure) == "Lowest validation loss 155.0, after epoch 3"
 
 
@@ -176,7 +180,8 @@ def test_both_figures_name_the_data():
 def test_a_long_statement_is_broken_into_lines_that_have_their_space():
     statement = "Data: " + "five thousand digits, " * 12
     long, short = (
-        nodes.draw_learning_curves(history(), {"statement": text}) for text in (statement, "x")
+        nodes.draw_learning_curves(history(), SUMMARY | {"statement": text})
+        for text in (statement, "x")
     )
     lines = long.layout.annotations[-1].text.split("<br>")
     assert " ".join(lines) == statement.strip()

@@ -37,7 +37,6 @@ from mnist_vae.encoding.anomalies import (
 from mnist_vae.encoding.embeddings import new_image_set
 from mnist_vae.params import AnomalyParams
 from mnist_vae.report.blocks import Findings, Picture, Section, Text
-from mnist_vae.report.pictures import SHEET_SCALE
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +186,6 @@ def describe_anomalies(
         picture,
         "The most and the least anomalous test images",
         "Test images in rows, with the scores of the first and the last image of each row.",
-        scale=SHEET_SCALE,
     )
     section = Section(
         key="anomalies",

@@ -31,7 +31,6 @@ from mnist_vae.pipelines.denoising.methods import (
 )
 from mnist_vae.report.blocks import Findings, Picture, Section, Table, Text
 from mnist_vae.report.evaluation import with_error
-from mnist_vae.report.pictures import SHEET_SCALE
 
 logger = logging.getLogger(__name__)
 
@@ -139,14 +138,12 @@ def describe_denoising(
                 denoising_sheet,
                 "Noisy test images, and what was made of them",
                 "Test images in columns: clean, noisy, through a median filter, and refined.",
-                scale=SHEET_SCALE,
             ),
             _table(denoising_scores, "Noisy images restored"),
             Picture.of(
                 inpainting_sheet,
                 "Incomplete test images, and what was filled in",
                 "Test images in columns: clean, what was given of them, and what was filled in.",
-                scale=SHEET_SCALE,
             ),
             _table(inpainting_scores, "Missing pixels filled in"),
             Text(

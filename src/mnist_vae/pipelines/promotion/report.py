@@ -6,12 +6,18 @@ from typing import Any
 
 from PIL import Image
 
-from mnist_vae.data.origin import measure, statement
+from mnist_vae.data.origin import measure
 from mnist_vae.jobs.records import Decision, Drift, Intake, Outcome, Plan
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Block, Gallery, Page, Picture, Section, Table, Text
-from mnist_vae.report.model import ModelFiles, facts, model_sections, sample_warning
+from mnist_vae.report.model import (
+    ModelFiles,
+    facts,
+    model_sections,
+    sample_warning,
+    statement,
+)
 
 _SCALE = 0.6
 _TITLES = {
@@ -38,10 +44,9 @@ def candidate_page(
     comparison = _comparison(champion, pictures) if decision.champion is not None else None
     own = [_decision(decision, files, champion), comparison, _batches(intake)]
     return Page(
-        title=f"Candidate {decision.model_version}",
         heading=f"Candidate {decision.model_version} {became}",
         tone="good" if promoted else "bad",
-        statement=statement(files.training_summary),
+        statement=statement(files),
         warning=sample_warning(files.training_summary),
         lead=(
             f"{decision.reason[0].upper()}{decision.reason[1:]}. The release before: "

@@ -10,17 +10,17 @@ import pandas as pd
 from PIL import Image
 
 from mnist_vae.data.contracts import check_images, check_models, check_versions
-from mnist_vae.data.images import UNLABELLED, ImageSet
+from mnist_vae.data.images import ImageSet
 from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.data.origin import origin, statement
+from mnist_vae.data.origin import measure, origin, statement
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings
 from mnist_vae.report.card import render_card
 from mnist_vae.report.embeddings import labels_of, widest, z_means_of
+from mnist_vae.report.figures import TRAINING, colour_of, learning_panels, name_of
 from mnist_vae.report.model import ModelFiles, model_page
 from mnist_vae.report.page import render
 
-_BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#888888"
 _FEW_EPOCHS = 10
 _JITTER = 0.35  # half the height of a band of points that share their label
 # Plotly does not wrap, and the side panel of Kedro-Viz is 400 pixels wide.
@@ -38,24 +38,19 @@ def draw_learning_curves(training_history: pd.DataFrame, training_summary: dict[
     """
     from plotly.subplots import make_subplots
 
-    unit = "" if training_summary.get("reconstruction") == "mse" else " nats"
-    terms = {"loss": f"loss,{unit}", "reconstruction": f"reconstruction,{unit}", "kl": "KL, nats"}
+    panels = learning_panels(training_history, training_summary)
     figure = make_subplots(
         rows=2,
         cols=2,
         vertical_spacing=0.22,
         horizontal_spacing=0.14,
-        subplot_titles=[*(title.rstrip(",") for title in terms.values()), "learning rate"],
+        subplot_titles=[panel.title for panel in panels],
     )
-    epoch = training_history["epoch"]
-    curves = (("", "training", _BLUE), ("val_", "validation", _ORANGE))
-    for place, term in enumerate(terms):
-        for prefix, name, colour in curves:
-            curve = _curve(epoch, training_history[prefix + term], name, colour, ".2f")
-            curve.update(legendgroup=name, showlegend=place == 0)
+    for place, panel in enumerate(panels):
+        for trace in panel.traces:
+            curve = trace | {"legendgroup": trace["name"], "showlegend": place == 0}
             figure.add_trace(curve, row=place // 2 + 1, col=place % 2 + 1)
-    rate = _curve(epoch, training_history["learning_rate"], "learning rate", _GREY, ".2e")
-    figure.add_trace(rate.update(showlegend=False), row=2, col=2)
+    epoch = training_history["epoch"]
     # Of few epochs Plotly would count halves.
     every = 1 if len(epoch) <= _FEW_EPOCHS else None
     figure.update_xaxes(dtick=every)
@@ -64,6 +59,7 @@ def draw_learning_curves(training_history: pd.DataFrame, training_summary: dict[
     figure.update_yaxes(exponentformat="power", rangemode="tozero", row=2, col=2)
     figure.update_annotations(font_size=11)  # the titles of the subplots
     figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1})
+    unit = f" {measure(training_summary['reconstruction']).unit}".rstrip()
     best = training_history.iloc[training_history["val_loss"].argmin()]
     _entitle(
         figure,
@@ -71,21 +67,6 @@ def draw_learning_curves(training_history: pd.DataFrame, training_summary: dict[
         training_summary,
     )
     return figure
-
-
-def _curve(epoch: pd.Series, values: pd.Series, name: str, colour: str, digits: str) -> Any:
-    """Return the curve of a figure over the epochs."""
-    import plotly.graph_objects as go
-
-    return go.Scatter(
-        x=epoch,
-        y=values,
-        name=name,
-        mode="lines+markers",
-        marker={"size": 4},
-        line={"color": colour, "width": 2},
-        hovertemplate=f"epoch %{{x}}: %{{y:{digits}}}",
-    )
 
 
 def draw_latent_scatter(
@@ -105,7 +86,6 @@ def draw_latent_scatter(
         ValueError: The embeddings are not of the model in the summary.
     """
     import plotly.graph_objects as go
-    from plotly.colors import qualitative
 
     check_versions(
         "The embeddings are not of the last model",
@@ -143,12 +123,12 @@ def draw_latent_scatter(
             x=x[rows].round(4).tolist(),
             y=y[rows].round(4).tolist(),
             customdata=points.loc[rows, known].to_numpy().tolist(),
-            name=what if label is None else _name_of(label),
+            name=what if label is None else name_of(label),
             mode="markers",
             marker={
                 "size": 4,
                 "opacity": 0.6,
-                "color": _BLUE if label is None else qualitative.D3[label % 10],
+                "color": TRAINING if label is None else colour_of(label),
             },
             hovertemplate="<br>".join([*hover, "(%{x}, %{y})<extra></extra>"]),
         )
@@ -270,7 +250,3 @@ def write_model_card(
 ) -> str:
     """Return the model card: Markdown with the metadata that the Hugging Face hub reads."""
     return render_card(training_summary, metrics, run_manifest)
-
-
-def _name_of(label: int) -> str:
-    return "none" if label == UNLABELLED else str(label)

@@ -2,7 +2,7 @@
   "use strict";
   const LIGHT = { ink: "#1b1d20", line: "#d5d8dc", paper: "#ffffff" };
   const DARK = { ink: "#e6e8ea", line: "#3a4047", paper: "#14171a" };
-  const LABELS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#a5715f", "#e377c2", "#8c8c8c", "#b5b61f", "#17becf"];
+  const ROUNDS = 10; // of points: each label is drawn in parts, so that none hides the others
   const FEW_POINTS = 2000;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const coarse = matchMedia("(pointer: coarse)");
@@ -33,7 +33,6 @@
 
   function draw(plot, data, layout, config) {
     plots.push(plot);
-    plot.style.minHeight = "";
     const margin = { l: 10, r: 10, t: 10, b: 10 };
     return Plotly.newPlot(plot, data, { template: template(), margin, ...layout }, {
       responsive: true, displaylogo: false, displayModeBar: false, doubleClickDelay: 400, ...config,
@@ -42,8 +41,8 @@
 
   function drawCharts() {
     for (const script of document.querySelectorAll(".chart-data")) {
-      const { data, layout, height } = JSON.parse(script.textContent);
-      draw(document.getElementById(script.dataset.plot), data, { height, dragmode: false, ...layout });
+      const { data, layout } = JSON.parse(script.textContent);
+      draw(document.getElementById(script.dataset.plot), data, { dragmode: false, ...layout });
     }
   }
 
@@ -73,25 +72,32 @@
     const label = new Uint8Array(about.n);
     const webgl = hasWebgl();
     const stride = webgl ? 1 : Math.ceil(about.n / FEW_POINTS);
-    const indices = [];
     let start = 0;
-    const traces = about.labels.map((name, group) => {
+    const groups = about.labels.map((name, group) => {
       const end = start + about.counts[group];
       label.fill(group, start, end);
       const shown = [];
       for (let point = start; point < end; point += stride) shown.push(point);
-      indices.push(shown);
       start = end;
-      return {
-        type: webgl ? "scattergl" : "scatter", mode: "markers", name, hoverinfo: "none",
-        x: Float32Array.from(shown, (point) => x[point]), y: Float32Array.from(shown, (point) => y[point]),
-        marker: { size: about.n > 20000 ? 3 : 5, opacity: 0.65, color: LABELS[group % LABELS.length] },
-      };
+      return shown;
     });
+    const traces = [];
+    for (let round = 0; round < ROUNDS; round += 1) {
+      groups.forEach((shown, group) => {
+        const points = shown.filter((_, place) => place % ROUNDS === round);
+        if (!points.length) return;
+        traces.push({
+          type: webgl ? "scattergl" : "scatter", mode: "markers", hoverinfo: "none",
+          name: about.labels[group], legendgroup: about.labels[group], showlegend: round === 0,
+          customdata: points, x: points.map((point) => x[point]), y: points.map((point) => y[point]),
+          marker: { size: about.n > 20000 ? 3 : 5, opacity: 0.65, color: about.colours[group] },
+        });
+      });
+    }
     const figure = document.getElementById("scatter");
     if (!webgl) {
       const note = figure.querySelector(".no-webgl");
-      const count = indices.reduce((sum, shown) => sum + shown.length, 0);
+      const count = groups.reduce((sum, shown) => sum + shown.length, 0);
       note.textContent = `This browser has no WebGL: ${count.toLocaleString("en")} of ` +
         `${about.n.toLocaleString("en")} images are drawn. Each can be found by its number all the same.`;
       note.hidden = false;
@@ -148,7 +154,7 @@
       context.drawImage(image, left0, top0, about.side, about.side, 0, 0, canvas.width, canvas.height);
       canvas.dataset.image = column.id[point];
     }
-    const pointed = (event) => show(indices[event.points[0].curveNumber][event.points[0].pointNumber]);
+    const pointed = (event) => show(event.points[0].customdata);
     plot.on("plotly_hover", pointed);
     plot.on("plotly_click", pointed);
     plot.on("plotly_unhover", () => { tip.hidden = true; });
