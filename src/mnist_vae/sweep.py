@@ -176,7 +176,7 @@ def run_study(
     """Run so many trials of a search by TPE, some at a time, or else all combinations of values.
 
     A trial that was interrupted, or of which a member failed, stays a running one in the study,
-    and is taken up by the next command. `start` starts the members of a setting.
+    and is used by the next command. `start` starts the members of a setting.
     """
     from optuna import create_trial
     from optuna.samplers import TPESampler

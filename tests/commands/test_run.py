@@ -329,7 +329,7 @@ def test_a_webhook_is_not_followed_elsewhere(job_run, webhook, caplog, status):
         Elsewhere.status = 200
         job_run().execute(ended())
     assert len(webhook.received) == 1, "it was asked, and no other address"
-    assert f"The webhook was not told (HTTP {status}" in caplog.text
+    assert f"The webhook was not notified (HTTP {status}" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["answers 500", "none there", "no address", "not a URL"])
@@ -349,7 +349,7 @@ def test_a_webhook_that_fails_loses_nothing_and_its_address_is_written_nowhere(
     job_run(retraining={"webhook_timeout": 2.0}).execute(ended())
     printed = capsys.readouterr().out
     assert json.loads(printed.splitlines()[-1])["outcome"] == "kept"
-    assert "The webhook was not told" in caplog.text
+    assert "The webhook was not notified" in caplog.text
     written = [path.read_text() for path in data.rglob("*") if path.is_file()]
     for text in (printed, caplog.text, *written):
         assert "secret" not in text

@@ -1,4 +1,4 @@
-"""The backup of a training: what it keeps, and when it is not taken up."""
+"""The backup of a training: what it keeps, and when it is not used."""
 
 import logging
 
@@ -43,8 +43,8 @@ def test_the_backup_of_another_training_is_not_taken_up(backup, caplog):
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
         assert backup.identified(IDENTITY | {"data": "9", "code": "9"}).load() is None
     assert [record.message for record in caplog.records] == [
-        "The backup of an interrupted training is not taken up, as since then the data and the "
-        "code changed: training starts afresh."
+        "The backup of an interrupted training is not used, as since then the data and the "
+        "code changed: training starts from the beginning."
     ]
 
 

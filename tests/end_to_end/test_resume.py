@@ -146,5 +146,5 @@ def test_a_backup_is_not_taken_up_by_a_run_with_other_parameters(tmp_path):
     finished = kedro(project, *arguments(**{"training.learning_rate": 0.002, "training.epochs": 2}))
     assert finished.returncode == 0, finished.stderr
     log = re.sub(r"\s+", " ", finished.stdout + finished.stderr)
-    assert "since then the parameters changed: training starts afresh" in log
+    assert "since then the parameters changed: training starts from the beginning" in log
     assert len(results(project)["history"]["loss"]) == 2

@@ -162,7 +162,7 @@ def test_an_unreachable_webhook_changes_nothing_and_its_address_is_written_nowhe
     monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", "http://127.0.0.1:9/secret")
     line = retrain(project, **{"training.epochs": 3})
     assert line["outcome"] == "promoted", line
-    assert "The webhook was not told" in line["log"]
+    assert "The webhook was not notified" in line["log"]
     assert "secret" not in line["log"]
     for path in (project / "data").rglob("*"):
         assert not path.is_file() or b"secret" not in path.read_bytes(), path

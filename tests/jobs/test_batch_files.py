@@ -334,7 +334,11 @@ def pictures_of_every_kind_and_others(folder):
         ),
         (
             pictures_of_every_kind_and_others,
-            ["received notes.txt too; part them", "a.png is not an image", "b.png is not a PNG"],
+            [
+                "received notes.txt too; separate them",
+                "a.png is not an image",
+                "b.png is not a PNG",
+            ],
             1,
         ),
     ],
@@ -449,7 +453,7 @@ def test_a_folder_of_very_many_files_is_refused_in_a_short_sentence(incoming, ba
     assert "more than 20 files" in read_all(dataset(incoming))["bad"].problem
     (bad / "0.txt").unlink()
     problems = read_all(dataset(incoming))["bad"].problems
-    assert problems[0].endswith("and 14 more too; part them.")
+    assert problems[0].endswith("and 14 more too; separate them.")
     assert len(problems) == 2, "the picture is empty"
 
 

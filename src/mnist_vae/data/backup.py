@@ -31,7 +31,7 @@ class TrainingBackup:
         path: Path of the file.
         interval: Seconds between two saves, at least: a state is many megabytes.
         identity: What the training is of, such as hashes of its parameters, data and code. A
-            state with another identity is not taken up.
+            state with another identity is not used.
     """
 
     filesystem: Any
@@ -63,7 +63,7 @@ class TrainingBackup:
         except (OSError, ValueError) as error:
             logger.warning(
                 "The backup of an interrupted training at %s cannot be read (%s): training "
-                "starts afresh.",
+                "starts from the beginning.",
                 self.path,
                 error,
             )
@@ -75,8 +75,8 @@ class TrainingBackup:
         changed = [name for name, value in self.identity.items() if found.get(name) != value]
         if changed:
             logger.info(
-                "The backup of an interrupted training is not taken up, as since then the %s "
-                "changed: training starts afresh.",
+                "The backup of an interrupted training is not used, as since then the %s "
+                "changed: training starts from the beginning.",
                 " and the ".join(changed),
             )
             return None

@@ -120,7 +120,7 @@ def _read_files(folder: Path, max_bytes: int, problems: list[str]) -> Batch:
     if others:
         problems.append(
             f"{folder} holds PNG files and others: expected PNG files alone, or IDX files alone, "
-            f"received {_names(others)} too; part them."
+            f"received {_names(others)} too; separate them."
         )
     return _read_pictures(folder, pictures, max_bytes, problems)
 

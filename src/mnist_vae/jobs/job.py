@@ -185,7 +185,7 @@ def notify(url: str | None, record: dict[str, Any], timeout: float) -> None:
     finally:
         connections.disabled = before
     if problem:
-        logger.warning("The webhook was not told (%s); nothing else depends on it.", problem)
+        logger.warning("The webhook was not notified (%s); nothing else depends on it.", problem)
 
 
 def _post(url: str, record: dict[str, Any], timeout: float) -> int:

@@ -163,7 +163,7 @@ def _known(models: Path, to: str, in_service: Release | None) -> str:
         )
     if whole_release(models / RELEASES, to) is None:
         raise ReleaseError(
-            f"{to} cannot be gone back to: expected a whole release in {models / RELEASES}, "
+            f"{to} cannot be put in service: expected a whole release in {models / RELEASES}, "
             "received one that is damaged; name another one, or train one with `kedro retrain`."
         )
     return to

@@ -1,4 +1,4 @@
-"""How well z tells the labels apart, in cases whose answer is known."""
+"""The label accuracy of z, in cases whose answer is known."""
 
 import json
 import math

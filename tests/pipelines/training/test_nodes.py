@@ -60,7 +60,7 @@ def test_another_training_starts_afresh(start, caplog, changed, word):
     start()
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
         start(**changed)
-    assert f"since then the {word} changed: training starts afresh" in caplog.text
+    assert f"since then the {word} changed: training starts from the beginning" in caplog.text
     assert "Epoch 2/2" in caplog.text
 
 

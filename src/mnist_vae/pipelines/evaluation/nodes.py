@@ -212,7 +212,7 @@ def _label_accuracy(
         "refined": None,
     }
     if not len(test) or len(np.unique(np.asarray(train.label))) < _LEAST_CLASSES:
-        logger.info("How well z tells the labels apart is not measured: it takes two labels.")
+        logger.info("The label accuracy of z is not measured: it takes two labels.")
         return accuracy
     steps_of = {"amortised": 0} | ({"refined": params.refine_steps} if params.thorough else {})
     for kind, steps in steps_of.items():
