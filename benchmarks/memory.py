@@ -1,28 +1,19 @@
-"""Memory: copies of the images that training holds, and what mapping them takes instead.
+"""Memory: what mapping the images takes, stage by stage, instead of holding them.
 
     python benchmarks/memory.py FOLDER [--small] [--sizes N ...] [--folder-for-images PATH]
 
-Copies: each contestant trains for one epoch in a process of its own, once on the images in FOLDER
-and once on four times as many (the same ones over and over). The growth of the peak resident memory
-over that of the images, as bytes, is the number of copies; whatever does not grow with the images,
-such as TensorFlow itself, cancels out. The images are generated in place: nothing else holds them.
-Plain Keras takes float32, four times the size, so that one copy of its input counts as 4.
-
-Mapped: 70,000, 700,000 and 7,000,000 images, MNIST over and over, each image moved by a pixel at
-most, go from Parquet files to a table, splits, a model (one epoch, or as many steps as `--steps`
-says), metrics with one draw of z, embeddings, anomaly scores with one step of refinement, and the
-scatter, by the project's own nodes and data sets. `anonymous_megabytes` is the most memory of each
-stage that the system cannot drop, sampled every 20 ms, whatever was there before it included; the
-same stages in memory are next to them for sizes up to 700,000. 7,000,000 images take 20 GB of disk.
-
-Speed: an epoch of mapped images, and one of the images in memory, take turns (`throughput`).
+70,000, 700,000 and 7,000,000 images, MNIST over and over, each image moved by a pixel at most, go
+from Parquet files to a table, splits, a model (one epoch, or as many steps as `--steps` says),
+metrics with one draw of z, embeddings, anomaly scores with one step of refinement, and the scatter,
+by the project's own nodes and data sets. `anonymous_megabytes` is the most memory of each stage
+that the system cannot drop, sampled every 20 ms, whatever was there before it included; the same
+stages in memory are next to them for sizes up to 700,000. 7,000,000 images take 20 GB of disk.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -43,11 +34,6 @@ IN_MEMORY = 700_000  # images that are put in memory to compare, at most
 _FILE = 1 << 18  # images of a raw file
 
 
-def peak(name: str, n_images: int) -> int:
-    """Return the peak resident memory of a training on so many images, bytes."""
-    return int(run(".", name, n_images)["peak"])
-
-
 def run(folder: Path | str, name: str, n_images: int, *arguments: str) -> dict[str, Any]:
     """Return what a contestant reports, a process of its own."""
     command = [sys.executable, __file__, str(folder), "--worker", name, "--images", str(n_images)]
@@ -56,28 +42,9 @@ def run(folder: Path | str, name: str, n_images: int, *arguments: str) -> dict[s
     return result
 
 
-def work(name: str, n_images: int) -> None:
-    """Be a contestant: train for an epoch, and report the peak."""
-    images = np.random.default_rng(0).integers(0, 256, (n_images, 784), np.uint8)
-    if name == "ours":
-        from mnist_vae.params import TrainingParams
-        from mnist_vae.vae.model import VariationalAutoencoder
-        from mnist_vae.vae.networks import build_decoder, build_encoder
-        from mnist_vae.vae.training import fit
-
-        networks = build_encoder(seed=1), build_decoder(seed=1)
-        vae = VariationalAutoencoder(*networks, seed=1)
-        fit(vae, images, images[:1000], TrainingParams(epochs=1), seed=1)
-    else:
-        import keras
-        from throughput import plain_vae
-
-        pixels = np.divide(images, 255, dtype=np.float32)
-        del images
-        model = plain_vae(1)
-        model.compile(optimizer=keras.optimizers.Adam(1e-3))
-        model.fit(pixels, epochs=1, batch_size=128, verbose=0)
-    common.report({"peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss})
+def answer(result: dict[str, Any]) -> None:
+    """Report as a contestant."""
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 def write_images(folder: Path, source: Path, n_images: int) -> None:
@@ -97,7 +64,7 @@ def write_images(folder: Path, source: Path, n_images: int) -> None:
         split = np.where(random.random(len(rows)) < 1 / 7, "test", "train")
         table = pa.table({"image_id": rows, "split": split.astype(object), "pixels": values})
         pq.write_table(table, folder / f"{number:04d}.parquet", compression="zstd")
-    common.report({"images": n_images})
+    answer({"images": n_images})
 
 
 def jittered(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
@@ -175,7 +142,7 @@ def stages(folder: Path, n_images: int, memory_images: int | None, steps: int) -
             file.unlink()
         embeddings = TableDataset(filepath=f"{name}/embeddings.parquet")
         use(measured, splits, embeddings, manifest, steps)
-    common.report(
+    answer(
         {"anonymous_megabytes": measured.peaks, "images_per_second": measured.rates, "steps": steps}
     )
 
@@ -184,6 +151,8 @@ def use(
     measured: Stages, splits: list[Any], embeddings: Any, manifest: dict[str, Any], steps: int
 ) -> None:
     """Train, evaluate, embed, score and draw, each time with images that are loaded for it."""
+    from throughput import watched_vae
+
     import mnist_vae.vae.model
     from mnist_vae.params import (
         AnomalyParams,
@@ -204,7 +173,7 @@ def use(
 
     sizes = [len(images) for images in loaded()]
     batch_size = TrainingParams().batch_size
-    mnist_vae.vae.model.VariationalAutoencoder = common.watched_vae(stop_after(steps))
+    mnist_vae.vae.model.VariationalAutoencoder = watched_vae(stop_after(steps))
     with measured.stage("training", min(steps * batch_size, sizes[0])):
         model = train(
             *(make(ModelParams(), 1) for make in (new_encoder, new_decoder)),
@@ -248,38 +217,6 @@ def stop_after(steps: int) -> Any:
     return Stop()
 
 
-def speed(source: Path, small: bool) -> dict[str, Any]:
-    """Return the images a second of mapped images and of those in memory, in turns."""
-    from throughput import Worker
-
-    from mnist_vae.params import TrainingParams
-
-    train, test = common.read_images(source)
-    rounds = 2 if small else 9
-    rates: dict[str, list[float]] = {"ours": [], "ours_mapped": []}
-    with tempfile.TemporaryDirectory() as name:
-        np.save(Path(name) / "train.npy", train[:2048] if small else train)
-        np.save(Path(name) / "validation.npy", test[:256])
-        workers = [
-            Worker(sys.executable, contestant, Path(name), TrainingParams().batch_size)
-            for contestant in rates
-        ]
-        with workers[0], workers[1]:
-            for worker in workers:
-                worker.rate()  # the first epoch compiles
-            for _ in range(rounds):
-                for worker, found in zip(workers, rates.values(), strict=True):
-                    worker.go()
-                    found.append(worker.rate())
-    ratios = [s / m for s, m in zip(rates["ours_mapped"], rates["ours"], strict=True)]
-    return {
-        "rounds": rounds,
-        "images_per_second": {name: round(common.median(found)) for name, found in rates.items()},
-        "mapped_to_memory": round(common.median(ratios), 3),
-        "quartiles": [round(value, 3) for value in common.quartiles(ratios)],
-    }
-
-
 def mapped(
     source: Path, sizes: list[int], steps: int, place: Path | None
 ) -> dict[str, dict[str, Any]]:
@@ -299,21 +236,6 @@ def mapped(
     return found
 
 
-def copies(few: int) -> dict[str, Any]:
-    """Return the copies of the images that each contestant holds."""
-    peaks = {
-        name: [peak(name, n_images) for n_images in (few, 4 * few)]
-        for name in ("ours", "plain_keras")
-    }
-    return {
-        "images": [few, 4 * few],
-        "peak_megabytes": {name: [round(b / 1e6) for b in p] for name, p in peaks.items()},
-        "copies": {
-            name: round((more - less) / (3 * few * 784), 2) for name, (less, more) in peaks.items()
-        },
-    }
-
-
 def main() -> None:
     """Run the benchmark."""
     parser = common.parser(__doc__)
@@ -328,8 +250,6 @@ def main() -> None:
     arguments = parser.parse_args()
     n_images, steps = arguments.images, arguments.steps
     workers: dict[str, Callable[[], None]] = {
-        "ours": lambda: work("ours", n_images),
-        "plain_keras": lambda: work("plain_keras", n_images),
         "write": lambda: write_images(arguments.to, arguments.folder, n_images),
         "mapped": lambda: stages(arguments.folder, n_images, 0, steps),
         "in_memory": lambda: stages(arguments.folder, n_images, None, steps),
@@ -341,16 +261,8 @@ def main() -> None:
     sizes = arguments.sizes
     if sizes is None:
         sizes = [2_000] if small else list(SIZES)
-    few = 5_000 if small else len(common.read_images(arguments.folder)[0])
-    common.report(
-        {
-            "benchmark": "memory",
-            "small": small,
-            **copies(few),
-            "mapped": mapped(arguments.folder, sizes, steps, arguments.folder_for_images),
-            "speed": speed(arguments.folder, small),
-        }
-    )
+    found = mapped(arguments.folder, sizes, steps, arguments.folder_for_images)
+    common.report("memory", found)
 
 
 if __name__ == "__main__":

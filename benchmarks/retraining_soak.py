@@ -69,10 +69,7 @@ class Year:
             path=str(folder),
             order=["sample"],
             mirrors=[],
-            files={
-                key: {"name": key}
-                for key in ("train_images", "train_labels", "test_images", "test_labels")
-            },
+            files={key: {"name": key} for key in common.FILES},
         ).load()
         self.images, self.labels = archive.train_images, archive.train_labels
         self.fresh: list[int] = []  # rows of the sample that no split and no batch has
@@ -314,7 +311,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         year = Year(Path(folder) / "project", arguments.seed)
         result = simulate(year, 4 if arguments.small else arguments.runs)
-    common.report({"benchmark": "retraining_soak", "seed": arguments.seed, **result})
+    common.report("retraining_soak", {"seed": arguments.seed, **result})
 
 
 if __name__ == "__main__":
