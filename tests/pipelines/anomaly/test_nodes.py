@@ -12,7 +12,6 @@ from mnist_vae.pipelines.anomaly.nodes import (
     calibrate_anomalies,
     describe_anomalies,
     score_anomalies,
-    score_new_anomalies,
 )
 from tests.encoding.test_anomalies import calibration_of
 
@@ -21,10 +20,9 @@ from tests.encoding.test_anomalies import calibration_of
 def networks():
     from mnist_vae.vae.networks import build_decoder, build_encoder
 
-    return (
-        build_encoder(latent_dim=2, hidden_units=(16,), seed=1),
-        build_decoder(latent_dim=2, hidden_units=(16,), seed=1),
-    )
+    return [
+        build(latent_dim=2, hidden_units=(16,), seed=1) for build in (build_encoder, build_decoder)
+    ]
 
 
 @pytest.fixture
@@ -43,72 +41,72 @@ def summary(networks, parts):
     }
 
 
+@pytest.fixture
+def calibration(networks, parts, summary):
+    return calibrate_anomalies(*networks, *parts[:2], summary, AnomalyParams(), 1)
+
+
+@pytest.fixture
+def scored(networks, parts, summary, calibration):
+    """A function that scores images, by default those of the test split."""
+
+    def score(images=parts[2], calibration=calibration, **params):
+        params = AnomalyParams(**{"refine_steps": 1, **params})
+        return score_anomalies(*networks, parts[0], images, summary, calibration, params, 1)
+
+    return score
+
+
 def test_the_threshold_is_of_the_model_in_use(networks, parts, summary):
     params = AnomalyParams(false_positive_rate=0.1)
     calibration = calibrate_anomalies(*networks, *parts[:2], summary, params, 1)
     assert calibration.model_version == summary["model_version"]
     assert (calibration.score, calibration.false_positive_rate) == ("relative_excess", 0.1)
     assert calibration.n_validation == 40
-
-
-def test_images_that_the_model_was_not_trained_on_choose_no_threshold(networks, parts, summary):
     with pytest.raises(ValueError, match="The validation images changed"):
-        calibrate_anomalies(*networks, parts[0], parts[2], summary, AnomalyParams(), 1)
+        calibrate_anomalies(*networks, parts[0], parts[2], summary, params, 1)
 
 
-@pytest.fixture
-def calibration(networks, parts, summary):
-    return calibrate_anomalies(*networks, *parts[:2], summary, AnomalyParams(), 1)
-
-
-def scored(networks, parts, summary, calibration, images=None, **params):
-    images = parts[2] if images is None else images
-    params = AnomalyParams(**{"refine_steps": 1, **params})
-    return score_anomalies(*networks, parts[0], images, summary, calibration, params, 1)
-
-
-def test_there_is_one_row_an_image_with_every_score(networks, parts, summary, calibration):
-    table = scored(networks, parts, summary, calibration).to_pandas()
-    assert table["image_id"].tolist() == parts[2].image_id.tolist()
-    assert list(table.columns) == [
+def test_there_is_one_row_an_image_with_every_score(scored, parts, calibration):
+    table = scored()
+    frame = table.to_pandas()
+    assert frame["image_id"].tolist() == parts[2].image_id.tolist()
+    assert list(frame.columns) == [
         *("image_id", "split", "label"),
         *SCORES,
         *("is_anomaly", "model_version"),
     ]
-    above = table["relative_excess"].astype(float) > calibration.threshold
-    assert table["is_anomaly"].tolist() == above.tolist()
-    assert table["excess"].to_numpy() == pytest.approx(
-        (table["negative_elbo"] - table["entropy"]).to_numpy(), rel=1e-4
-    )
-
-
-def test_the_table_says_what_its_flags_follow_from(networks, parts, summary, calibration):
-    metadata = scored(networks, parts, summary, calibration).schema.metadata
+    above = frame["relative_excess"].astype(float) > calibration.threshold
+    assert frame["is_anomaly"].tolist() == above.tolist()
+    excess = (frame["negative_elbo"] - frame["entropy"]).to_numpy()
+    assert frame["excess"].to_numpy() == pytest.approx(excess, rel=1e-4)
+    metadata = table.schema.metadata
     assert metadata[b"score"] == b"relative_excess"
     assert float(metadata[b"threshold"]) == calibration.threshold
-    assert metadata[b"model_version"].decode() == summary["model_version"]
+    assert metadata[b"model_version"].decode() == calibration.model_version
 
 
-def test_the_batches_change_nothing(networks, parts, summary, calibration, monkeypatch):
-    whole = scored(networks, parts, summary, calibration).to_pandas()
-    monkeypatch.setattr("mnist_vae.encoding.anomalies.BATCH_SIZE", 7)
-    in_parts = scored(networks, parts, summary, calibration).to_pandas()
+def test_the_batches_change_nothing(scored, monkeypatch):
+    whole = scored().to_pandas()
+    for module in ("mnist_vae.encoding.anomalies", "mnist_vae.pipelines.anomaly.nodes"):
+        monkeypatch.setattr(f"{module}.BATCH_SIZE", 7)
+    in_parts = scored().to_pandas()
     for name in SCORES:
         assert in_parts[name].to_numpy() == pytest.approx(whole[name].to_numpy(), rel=1e-3)
 
 
-def test_the_distance_is_that_to_the_nearest_training_image(networks, parts, summary, calibration):
-    table = scored(networks, parts, summary, calibration, neighbours=1).to_pandas()
+def test_the_distance_is_that_to_the_nearest_training_image(scored, networks, parts):
+    table = scored(neighbours=1).to_pandas()
     train, test = (np.asarray(networks[0](part.model_input())[0]) for part in (parts[0], parts[2]))
     distances = np.linalg.norm(test[:, np.newaxis] - train, axis=2).min(axis=1)
     assert table["knn_distance"].to_numpy() == pytest.approx(distances, rel=1e-3, abs=1e-5)
 
 
-def test_the_regret_is_what_the_refinement_gains(networks, parts, summary, calibration):
+def test_the_regret_is_what_the_refinement_gains(scored, networks, parts):
     from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.inference import Refiner
 
-    table = scored(networks, parts, summary, calibration, refine_steps=5).to_pandas()
+    table = scored(refine_steps=5).to_pandas()
     refiner = Refiner(networks[1], steps=5, seed=1)
     term = {"reconstruction": "binary_crossentropy", "seed": 1}
     (own,) = score_batches(*networks, [parts[2].model_input()], **term)
@@ -119,47 +117,26 @@ def test_the_regret_is_what_the_refinement_gains(networks, parts, summary, calib
 
 
 @pytest.mark.slow
-def test_the_exact_likelihood_is_a_column_where_it_is_asked_for(
-    networks, parts, summary, calibration
-):
-    table = scored(networks, parts, summary, calibration, exact=True).to_pandas()
+def test_the_exact_likelihood_is_a_column_where_it_is_asked_for(scored):
+    table = scored(exact=True).to_pandas()
     # −ELBO at one draw of z; its mean over the draws is above −log p(x).
     gap = table["negative_elbo"] - table["negative_log_likelihood"]
     assert 0 < gap.mean() < 5
 
 
-def test_a_quadrature_over_many_dimensions_is_refused_before_any_work(parts, summary, calibration):
-    from mnist_vae.vae.networks import build_decoder, build_encoder
-
-    wide = [
-        build(latent_dim=3, hidden_units=(4,), seed=1) for build in (build_encoder, build_decoder)
-    ]
-    summary = {**summary, "weights": {model.name: fingerprint(model) for model in wide}}
-    with pytest.raises(ValueError, match="one or two latent dimensions, received 3; leave it"):
-        scored(wide, parts, summary, calibration, exact=True)
-
-
-def test_new_images_are_scored_without_labels(networks, parts, summary, calibration):
+def test_new_images_are_scored_without_labels(scored):
     scans = np.random.default_rng(0).integers(0, 256, (6, 28, 28), np.uint8)
-    table = score_new_anomalies(
-        *networks, parts[0], scans, summary, calibration, AnomalyParams(refine_steps=1), 1
-    ).to_pandas()
+    table = scored(scans).to_pandas()
     assert "label" not in table.columns
     assert set(table["split"]) == {"new"}
+    with pytest.raises(ValueError, match=r"must be uint8 \[n, 28, 28\]"):
+        scored(scans.reshape(6, 784))
 
 
-def test_scores_by_the_threshold_of_another_model_are_refused(
-    networks, parts, summary, calibration
-):
+def test_scores_by_the_threshold_of_another_model_are_refused(scored, calibration):
     other = calibration.model_copy(update={"model_version": "other"})
     with pytest.raises(ValueError, match=r"of another model: expected that of .*--pipelines anom"):
-        scored(networks, parts, summary, other)
-
-
-def test_images_of_another_shape_are_refused(networks, parts, summary, calibration):
-    scans = np.zeros((4, 784), np.uint8)
-    with pytest.raises(ValueError, match=r"must be uint8 \[n, 28, 28\]"):
-        score_new_anomalies(*networks, parts[0], scans, summary, calibration, AnomalyParams(), 1)
+        scored(calibration=other)
 
 
 SUMMARY = {"model_version": "m", "statement": "Trained on 40 images.", "release": "000001-m"}
@@ -182,7 +159,7 @@ def test_the_sheet_has_both_ends_in_order(make_images, monkeypatch):
     monkeypatch.setattr(nodes, "sheet", draw)
     images = make_images(30)
     scores = np.random.default_rng(0).permutation(30) / 10
-    metrics, picture, findings = described(images, scores, sheet_images=24)
+    metrics, _, findings = described(images, scores, sheet_images=24)
     order = np.argsort(-scores)
     grey = images.pictures
     assert len(drawn["pixels"]) == 40, "two rows of ten for twelve images, twice"
@@ -197,12 +174,10 @@ def test_the_sheet_has_both_ends_in_order(make_images, monkeypatch):
     assert drawn["text"].statement.endswith("Release 000001-m.")
     assert metrics["test"] == {"n_images": 30, "flagged": 19 / 30}
     assert (metrics["model_version"], metrics["threshold"]) == ("m", 1.0)
-    text, shown = findings.sections[0].blocks
-    assert text.text == (
+    assert findings.sections[0].blocks[0].text == (
         "An image is an anomaly where its relative_excess is above 1.00, which was chosen so that "
         "5.0% of the validation images are: 19 of 30 test images (63.3%)."
     )
-    assert shown.width == round(0.6 * picture.width)
     assert findings.release == "000001-m"
 
 

@@ -1,22 +1,24 @@
-"""Corruptions: what each does to a pixel, how often, and that batches make no difference."""
+"""What each corruption does to a pixel, and what a corrupted pixel says, against known answers."""
+
+import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 
 from mnist_vae.params import CORRUPTIONS
 from mnist_vae.pipelines.denoising.corruptions import (
-    blur,
-    blur_matrix,
+    MISSING,
+    Observation,
     corrupt,
-    missing_pixels,
+    uniform_noise,
 )
+from mnist_vae.vae.losses import bernoulli_reconstruction
 
 LEVELS = {"gaussian": 0.5, "salt_and_pepper": 0.25, "masking": 0.5, "blur": 1.0}
-
-
-@pytest.fixture
-def pixels():
-    return np.random.default_rng(0).random((50, 784)).astype("float32")
+PIXELS = np.random.default_rng(0).random((50, 784)).astype("float32")
+GREY = np.full((200, 784), 0.5, "float32")
+NOISES = [kind for kind in CORRUPTIONS if kind != "blur"]
 
 
 def within(share, expected, count):
@@ -25,76 +27,147 @@ def within(share, expected, count):
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
-def test_a_corrupted_image_is_float32_in_the_range_of_images(pixels, kind):
-    before = pixels.copy()
-    corrupted = corrupt(pixels, kind, LEVELS[kind], seed=1)
+def test_a_corrupted_image_is_in_the_range_of_images_and_level_0_changes_nothing(kind):
+    before = PIXELS.copy()
+    corrupted = corrupt(PIXELS, kind, LEVELS[kind], seed=1)
     assert corrupted.dtype == np.float32
-    assert corrupted.shape == pixels.shape
+    assert corrupted.shape == PIXELS.shape
     assert 0 <= corrupted.min() <= corrupted.max() <= 1
-    assert not np.array_equal(corrupted, pixels)
-    assert np.array_equal(pixels, before)
+    assert not np.array_equal(corrupted, PIXELS)
+    assert np.array_equal(PIXELS, before)
+    assert np.array_equal(corrupt(PIXELS, kind, 0.0, seed=1), PIXELS)
 
 
-@pytest.mark.parametrize("kind", CORRUPTIONS)
-def test_level_0_changes_nothing(pixels, kind):
-    assert np.array_equal(corrupt(pixels, kind, 0.0, seed=1), pixels)
-
-
-@pytest.mark.parametrize("kind", CORRUPTIONS)
-def test_the_noise_does_not_depend_on_the_batches(pixels, kind):
-    whole = corrupt(pixels, kind, LEVELS[kind], seed=1)
-    parts = [
-        corrupt(pixels[start : start + 7], kind, LEVELS[kind], seed=1, first=start)
-        for start in range(0, 50, 7)
-    ]
-    assert np.array_equal(np.concatenate(parts), whole)
-
-
-@pytest.mark.parametrize("kind", ["gaussian", "salt_and_pepper", "masking"])
-def test_another_seed_and_another_image_have_other_noise(pixels, kind):
-    same = np.tile(pixels[:1], (2, 1))
-    first, second = corrupt(same, kind, LEVELS[kind], seed=1)
+@pytest.mark.parametrize("kind", NOISES)
+def test_the_noise_follows_from_the_seed_and_the_place_of_an_image(kind):
+    same = np.tile(PIXELS[:1], (3, 1))
+    first, second, _ = noisy = corrupt(same, kind, LEVELS[kind], seed=1)
     assert not np.array_equal(first, second)
+    assert np.array_equal(corrupt(same[:2], kind, LEVELS[kind], seed=1), noisy[:2])
     assert not np.array_equal(corrupt(same, kind, LEVELS[kind], seed=2)[0], first)
 
 
 def test_gaussian_noise_has_its_mean_and_deviation_and_is_clipped():
-    grey = np.full((200, 784), 0.5, "float32")
-    little = corrupt(grey, "gaussian", 0.05, seed=1) - 0.5  # ten deviations from either end
+    little = corrupt(GREY, "gaussian", 0.05, seed=1) - 0.5  # ten deviations from either end
     assert little.mean() == pytest.approx(0, abs=5 * 0.05 / np.sqrt(little.size))
     assert little.std() == pytest.approx(0.05, rel=5 / np.sqrt(2 * little.size))
-    black = corrupt(np.zeros_like(grey), "gaussian", 0.5, seed=1)
+    black = corrupt(np.zeros_like(GREY), "gaussian", 0.5, seed=1)
     assert within((black == 0).mean(), 0.5, black.size)
     # The mean of max(0, N(0, σ²)) is σ / √(2π); nearly all of it below 1, two deviations away.
     assert black.mean() == pytest.approx(0.5 / np.sqrt(2 * np.pi), rel=0.03)
 
 
 def test_salt_and_pepper_make_half_of_the_share_black_and_half_white():
-    grey = np.full((200, 784), 0.5, "float32")
-    corrupted = corrupt(grey, "salt_and_pepper", 0.25, seed=1)
+    corrupted = corrupt(GREY, "salt_and_pepper", 0.25, seed=1)
     assert set(np.unique(corrupted)) == {0.0, 0.5, 1.0}
     assert within((corrupted == 0).mean(), 0.125, corrupted.size)
     assert within((corrupted == 1).mean(), 0.125, corrupted.size)
 
 
-def test_masking_makes_the_missing_pixels_black_and_no_others(pixels):
-    missing = missing_pixels(50, 0.25, seed=1)
+def test_masking_makes_its_share_of_pixels_black():
+    missing = uniform_noise(50, seed=1) < 0.25
     assert within(missing.mean(), 0.25, missing.size)
-    expected = np.where(missing, 0, pixels)
-    assert np.array_equal(corrupt(pixels, "masking", 0.25, seed=1), expected)
-    assert np.array_equal(missing_pixels(43, 0.25, seed=1, first=7), missing[7:])
+    assert np.array_equal(corrupt(PIXELS, "masking", 0.25, seed=1), np.where(missing, 0, PIXELS))
 
 
 def test_a_blurred_point_is_a_gaussian_bell_of_the_same_sum():
     point = np.zeros((1, 28, 28), "float32")
     point[0, 14, 14] = 1
-    blurred = blur(point.reshape(1, 784), 1.5).reshape(28, 28)
+    blurred = corrupt(point.reshape(1, 784), "blur", 1.5, 1).reshape(28, 28)
     assert blurred.sum() == pytest.approx(1, abs=1e-5)
     assert blurred[14, 16] / blurred[14, 14] == pytest.approx(np.exp(-(2**2) / (2 * 1.5**2)))
     assert blurred == pytest.approx(blurred.T, abs=1e-8)
 
 
-def test_the_matrix_of_a_blur_blurs(pixels):
-    matrix = blur_matrix(1.5)
-    blurred = (matrix @ pixels.reshape(-1, 28, 28) @ matrix.T).reshape(-1, 784)
-    assert blurred == pytest.approx(blur(pixels, 1.5), abs=1e-6)
+LOGITS = np.float32([[-2.0, 0.0, 1.5, 4.0]])
+M = 1 / (1 + np.exp(-LOGITS))
+
+
+def nats(kind, level, noisy):
+    noisy = np.float32([noisy])
+    return float(np.asarray(Observation(kind, level).negative_log_likelihood(noisy, LOGITS))[0])
+
+
+def estimate(kind, level, noisy, evidence=1.0):
+    return np.asarray(Observation(kind, level).estimate(np.float32([noisy]), LOGITS, evidence))[0]
+
+
+def test_gaussian_noise_mixes_black_and_white_and_is_censored_at_both_ends():
+    noise = NormalDist(sigma=0.5)
+    likelihoods = [  # of the noisy pixel, where the clean one is 0, and where it is 1
+        (noise.cdf(0.0), noise.cdf(-1.0)),  # clipped at 0
+        (noise.pdf(0.3), noise.pdf(-0.7)),
+        (noise.pdf(0.8), noise.pdf(-0.2)),
+        (1 - noise.cdf(1.0), 1 - noise.cdf(0.0)),  # clipped at 1
+    ]
+    black, white = np.transpose(likelihoods)
+    expected = -np.log(M * white + (1 - M) * black).sum()
+    assert nats("gaussian", 0.5, [0.0, 0.3, 0.8, 1.0]) == pytest.approx(expected, rel=1e-5)
+    posterior = M[0] * white / (M[0] * white + (1 - M[0]) * black)
+    assert estimate("gaussian", 0.5, [0.0, 0.3, 0.8, 1.0]) == pytest.approx(posterior, rel=1e-4)
+
+
+def test_salt_and_pepper_may_have_made_black_and_white_but_no_grey():
+    share = 0.2
+    expected = -(
+        math.log((1 - share) * (1 - M[0, 0]) + share / 2)  # black
+        + math.log((1 - share) * M[0, 1] + share / 2)  # white
+        + math.log(1 - share)
+        + 0.6 * math.log(M[0, 2])
+        + 0.4 * math.log(1 - M[0, 2])
+        + math.log((1 - share) * (1 - M[0, 3]) + share / 2)
+    )
+    assert nats("salt_and_pepper", share, [0.0, 1.0, 0.6, 0.0]) == pytest.approx(expected, rel=1e-5)
+    clean = estimate("salt_and_pepper", share, [0.0, 1.0, 0.6, 0.0])
+    assert clean[1:3] == pytest.approx([0.9, 0.6])  # half of the impulses are right
+
+
+def test_a_masked_pixel_may_be_black_or_missing():
+    share = 0.4
+    expected = -(
+        math.log((1 - share) * (1 - M[0, 0]) + share)
+        + math.log((1 - share) * M[0, 1])
+        + math.log((1 - share) * (1 - M[0, 2]) + share)
+        + math.log(1 - share)
+        + 0.5 * math.log(M[0, 3])
+        + 0.5 * math.log(1 - M[0, 3])
+    )
+    assert nats("masking", share, [0.0, 1.0, 0.0, 0.5]) == pytest.approx(expected, rel=1e-5)
+    clean = estimate("masking", share, [0.0, 1.0, 0.0, 0.5])
+    assert clean[0] == pytest.approx(share * M[0, 0] / (share * M[0, 0] + 1 - M[0, 0]), rel=1e-4)
+    assert clean[1:4:2] == pytest.approx([1.0, 0.5])
+
+
+def test_a_missing_pixel_costs_nothing_and_is_the_decoders():
+    noisy = [1.0, MISSING, 0.25, MISSING]
+    expected = -(math.log(M[0, 0]) + 0.25 * math.log(M[0, 2]) + 0.75 * math.log(1 - M[0, 2]))
+    assert nats("inpainting", 0.0, noisy) == pytest.approx(expected, rel=1e-5)
+    assert estimate("inpainting", 0.0, noisy) == pytest.approx([1.0, M[0, 1], 0.25, M[0, 3]])
+
+
+def test_a_blurred_image_is_compared_with_the_blurred_means():
+    logits = np.random.default_rng(0).standard_normal((50, 784)).astype("float32")
+    means = (1 / (1 + np.exp(-logits))).astype("float32")
+    blurred = corrupt(means, "blur", 1.5, seed=1)
+    expected = bernoulli_reconstruction(PIXELS, np.log(blurred / (1 - blurred)))
+    observation = Observation("blur", 1.5)
+    found = np.asarray(observation.negative_log_likelihood(PIXELS, logits))
+    assert found == pytest.approx(np.asarray(expected), rel=1e-4)
+    assert np.asarray(observation.estimate(PIXELS, logits, 1.0)) == pytest.approx(means, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_of_black_and_white_images_the_estimate_is_the_mean_of_what_made_the_noise(kind):
+    """Of all pixels whose estimate is about p the share p is white: nothing is left to gain."""
+    logits = np.full((2000, 784), -0.5, "float32")
+    mean = 1 / (1 + np.exp(0.5))
+    clean = (np.random.default_rng(0).random(logits.shape) < mean).astype("float32")
+    noisy = corrupt(clean, kind, 0.6, seed=1)
+    estimated = np.asarray(Observation(kind, 0.6).estimate(noisy, logits, 1.0))
+    for low in (0.0, 0.2, 0.4, 0.6, 0.8):
+        rows = (estimated >= low) & (estimated < low + 0.2)
+        if rows.any():
+            error = 0.5 / np.sqrt(rows.sum())
+            assert abs(estimated[rows].mean() - clean[rows].mean()) < 5 * error
+    without = estimate(kind, 0.5, [0.0, 0.0, 0.0, 0.0], evidence=0.0)
+    assert without == pytest.approx(M[0]), "without evidence it is the decoder's"

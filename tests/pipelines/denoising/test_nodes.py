@@ -1,7 +1,5 @@
 """What the nodes of `denoising` return: scores, sheets, and the section of the report."""
 
-import logging
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,14 +12,9 @@ from mnist_vae.pipelines.denoising.methods import median
 from mnist_vae.pipelines.denoising.nodes import score
 
 PARAMS = DenoisingParams(
-    max_images=12,
-    refine_steps=1,
-    draws=1,
-    gaussian=[0.5, 0.25],
-    salt_and_pepper=[0.25],
-    masking=[],
-    blur=[],
-)
+    max_images=12, refine_steps=1, draws=1, gaussian=[0.5, 0.25], salt_and_pepper=[0.25],
+    masking=[], blur=[],
+)  # fmt: skip
 METHODS = ["noisy", "median", "non-local means", "amortised", "refined"]
 BLACK = np.zeros((2, 784), "float32")
 
@@ -62,82 +55,72 @@ def test_images(make_images):
     return make_images(30, "test")
 
 
-@pytest.fixture(scope="module")
-def denoised(networks, summary, test_images):
-    return nodes.denoise_images(*networks, test_images, summary, PARAMS, 1)
-
-
 @pytest.fixture
 def drawn(monkeypatch):
     """What is handed to `sheet`."""
     seen = {}
 
-    def sheet(pixels, text, **options):
-        seen.update(pixels=pixels, text=text, **options)
+    def noted(pixels, text, **options):
+        rows = pixels.reshape(len(text.rows), -1, 28, 28)
+        seen.update(rows=dict(zip(text.rows, rows, strict=True)), text=text, **options)
+        return sheet(pixels, text, **options)
 
-    monkeypatch.setattr(nodes, "sheet", sheet)
+    sheet = nodes.sheet
+    monkeypatch.setattr(nodes, "sheet", noted)
     return seen
 
 
-def test_there_is_a_row_a_method_of_each_level_of_each_kind(denoised):
-    scores, sheet = denoised
+def test_each_method_is_scored_at_each_level_of_each_kind(
+    networks, summary, test_images, drawn, caplog
+):
+    caplog.set_level("INFO", logger="mnist_vae")
+    scores, sheet = nodes.denoise_images(*networks, test_images, summary, PARAMS, 1)
     received = [tuple(row) for row in scores[["kind", "level", "method"]].to_numpy()]
     levels = [("gaussian", 0.5), ("gaussian", 0.25), ("salt_and_pepper", 0.25)]
     assert received == [(*level, method) for level in levels for method in METHODS]
     assert set(scores["n_images"]) == {12}
-    assert set(scores["model_version"]) == {"abc"}
+    assert set(scores["model_version"]) == {sheet.info["model_version"]} == {"abc"}
     assert np.isfinite(scores[["psnr", "psnr_se", "ssim"]]).all(axis=None)
-    assert sheet.info["model_version"] == "abc"
 
-
-def test_the_scores_of_the_noise_and_of_the_median_are_those_of_the_images(
-    networks, summary, test_images
-):
-    params = PARAMS.model_copy(update={"max_images": None})
-    scores, _ = nodes.denoise_images(*networks, test_images, summary, params, 1)
-    pixels = test_images.model_input()
-    noisy = corrupt(pixels, "gaussian", 0.5, seed=1)
+    psnr = scores.set_index(["kind", "level", "method"])["psnr"]
+    pixels = test_images.at_most(12, 1).model_input()
+    noisy = corrupt(pixels, "gaussian", 0.25, seed=1)
     for method, restored in (("noisy", noisy), ("median", median(noisy))):
-        row = scores[(scores["level"] == 0.5) & (scores["method"] == method)].iloc[0]
-        assert row["psnr"] == pytest.approx(score(pixels, restored)["psnr"])
-    assert set(scores["n_images"]) == {30}
+        assert psnr["gaussian", 0.25, method] == pytest.approx(score(pixels, restored)["psnr"])
 
-
-def test_the_same_seed_gives_the_same_scores_which_are_said_in_one_line(
-    networks, summary, test_images, denoised, caplog
-):
-    with caplog.at_level(logging.INFO, logger="mnist_vae"):
-        scores, _ = nodes.denoise_images(*networks, test_images, summary, PARAMS, 1)
-    assert scores.equals(denoised[0])
-    psnr = scores.set_index(["kind", "level", "method"])["psnr"].round(1).sort_index()
-    noise = psnr["gaussian", 0.25]
     not_all, gained = caplog.messages
     assert not_all == (
-        "12 of 30 test images are denoised; `--params denoising.max_images=null` takes all."
+        "12 of 30 test images are restored; `--params denoising.max_images=null` takes all."
     )
+    figures = [f"{psnr['gaussian', 0.25, name]:.1f}" for name in ("refined", "median", "noisy")]
     assert gained.startswith(
         "Denoised by refinement (by a median, and as it was): gaussian 0.25 "
-        f"{noise['refined']} dB ({noise['median']}, {noise['noisy']}), salt and pepper 0.25 "
+        "{} dB ({}, {}), salt and pepper 0.25 ".format(*figures)
     )
     assert gained.endswith(" Trained on noise.")
 
-
-def test_the_sheet_of_denoised_images_has_a_row_a_method(networks, summary, test_images, drawn):
-    nodes.denoise_images(*networks, test_images, summary, PARAMS, 1)
-    assert drawn["text"].rows == ["clean"] + [
+    assert list(drawn["rows"]) == ["clean"] + [
         f"{level}, {method}"
         for level in ("gaussian 0.25", "salt and pepper 0.25")
         for method in ("noisy", "median", "refined")
     ]
-    assert drawn["pixels"].shape == (7 * 10, 28, 28)
     assert (drawn["columns"], drawn["row_breaks"]) == (10, [1, 4])
     assert drawn["text"].statement == "Trained on noise."
+
+    findings = nodes.describe_denoising(scores, scores, sheet, Image.new("L", (9, 9)), summary)
+    assert findings.model_version == "abc"
+    _, table, *_, note = findings.sections[0].blocks
+    assert table.columns == ("corruption", *METHODS)
+    corruptions = ["gaussian 0.5", "gaussian 0.25", "salt and pepper 0.25"]
+    assert [row[0] for row in table.rows] == corruptions
+    assert "±" in table.rows[0][1]
+    assert "12 test images" in note.text
 
 
 def test_inpainting_leaves_the_pixels_that_are_there(networks, summary, test_images, drawn):
     scores, _ = nodes.inpaint_images(*networks, test_images, summary, PARAMS, 1)
     assert scores["method"].tolist() == ["black", "biharmonic", "amortised", "refined"] * 2
-    rows = dict(zip(drawn["text"].rows, drawn["pixels"].reshape(-1, 10, 28, 28), strict=True))
+    rows = drawn["rows"]
     clean, whole = rows["clean"], rows["lower half, refined"]
     assert np.array_equal(whole[:, :14], clean[:, :14])
     assert not np.array_equal(whole[:, 14:], clean[:, 14:])
@@ -156,19 +139,3 @@ def test_models_of_another_training_are_refused(networks, summary, test_images):
     for node in (nodes.denoise_images, nodes.inpaint_images):
         with pytest.raises(ValueError, match="does not belong to the training summary"):
             node(*networks, test_images, others, PARAMS, 1)
-
-
-def test_the_report_has_a_row_a_corruption_and_a_column_a_method(denoised, summary):
-    scores, sheet = denoised
-    findings = nodes.describe_denoising(scores, scores, sheet, Image.new("L", (9, 9)), summary)
-    assert findings.model_version == "abc"
-    picture, table, *_, note = findings.sections[0].blocks
-    assert table.columns == ("corruption", *METHODS)
-    assert [row[0] for row in table.rows] == [
-        "gaussian 0.5",
-        "gaussian 0.25",
-        "salt and pepper 0.25",
-    ]
-    assert "±" in table.rows[0][1]
-    assert picture.alt
-    assert "12 test images" in note.text

@@ -7,8 +7,25 @@ from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images, embed_splits
 
+LATENTS = [f"{name}_{d:02d}" for name in ("z_mean", "z_log_var") for d in range(3)]
 
-def summary_of(networks, parts):
+
+@pytest.fixture(scope="module")
+def networks():
+    from mnist_vae.vae.networks import build_decoder, build_encoder
+
+    return [
+        build(latent_dim=3, hidden_units=(16,), seed=1) for build in (build_encoder, build_decoder)
+    ]
+
+
+@pytest.fixture
+def parts(make_images):
+    return [make_images(12), make_images(5, "validation", 12), make_images(7, "test", 17)]
+
+
+@pytest.fixture
+def summary(networks, parts):
     return {
         "model_version": fingerprint(*networks),
         "weights": {model.name: fingerprint(model) for model in networks},
@@ -17,70 +34,48 @@ def summary_of(networks, parts):
     }
 
 
-@pytest.fixture(scope="module")
-def networks():
-    from mnist_vae.vae.networks import build_decoder, build_encoder
-
-    return (
-        build_encoder(latent_dim=3, hidden_units=(16,), seed=1),
-        build_decoder(latent_dim=3, hidden_units=(16,), seed=1),
-    )
-
-
 @pytest.fixture
-def parts(make_images):
-    return [make_images(12), make_images(5, "validation", 12), make_images(7, "test", 17)]
+def embed(networks, parts, summary):
+    """A function that embeds all parts."""
+
+    def table(batch_size=4, seed=1):
+        params = EmbeddingParams(batch_size=batch_size)
+        return embed_splits(*networks, *parts, summary, params, seed).to_pandas()
+
+    return table
 
 
-def embed(networks, parts, batch_size=4, seed=1):
-    params = EmbeddingParams(batch_size=batch_size)
-    return embed_splits(*networks, *parts, summary_of(networks, parts), params, seed).to_pandas()
-
-
-def test_there_is_one_row_an_image_of_every_split_in_order(networks, parts):
-    table = embed(networks, parts)
+def test_there_is_one_row_an_image_of_every_split_with_the_encoders_latents(embed, networks, parts):
+    table = embed()
     assert table["image_id"].tolist() == list(range(24))
     assert table["split"].value_counts().to_dict() == {"train": 12, "test": 7, "validation": 5}
     assert table["label"].tolist() == np.concatenate([part.label for part in parts]).tolist()
-    assert list(table.columns) == [
-        "image_id",
-        "split",
-        "label",
-        *(f"z_mean_{d:02d}" for d in range(3)),
-        *(f"z_log_var_{d:02d}" for d in range(3)),
-        "reconstruction",
-        "kl",
-        "model_version",
-    ]
-
-
-def test_latents_are_those_of_the_encoder_and_kl_is_theirs(networks, parts):
-    table = embed(networks, parts)
+    known = ["image_id", "split", "label"]
+    assert list(table.columns) == [*known, *LATENTS, "reconstruction", "kl", "model_version"]
     pixels = np.concatenate([part.model_input() for part in parts])
     z_mean, z_log_var, _ = (output.numpy() for output in networks[0](pixels))
-    actual = table[[f"z_mean_{d:02d}" for d in range(3)]].to_numpy()
-    assert actual == pytest.approx(z_mean, abs=1e-5)
+    expected = np.concatenate([z_mean, z_log_var], axis=1)
+    assert table[LATENTS].to_numpy() == pytest.approx(expected, abs=1e-5)
     kl = -0.5 * (1 + z_log_var - z_mean**2 - np.exp(z_log_var)).sum(axis=1)
     assert table["kl"].to_numpy() == pytest.approx(kl, rel=1e-4)
     assert table["z_mean_00"].dtype == np.float32
 
 
-def test_the_batch_size_changes_nothing_but_rounding(networks, parts):
-    small, large = embed(networks, parts, 3), embed(networks, parts, 100)
+def test_the_batch_size_changes_nothing_but_rounding(embed):
+    small, large = embed(3), embed(100)
     for name in ("z_mean_00", "reconstruction"):
         assert small[name].to_numpy() == pytest.approx(large[name].to_numpy(), rel=1e-5)
 
 
-def test_the_seed_moves_the_draw_and_not_the_posterior(networks, parts):
-    first, again, other = (embed(networks, parts, seed=seed) for seed in (1, 1, 2))
+def test_the_seed_moves_the_draw_and_not_the_posterior(embed):
+    first, again, other = (embed(seed=seed) for seed in (1, 1, 2))
     assert first.equals(again)
     assert first["z_mean_00"].equals(other["z_mean_00"])
     assert not first["reconstruction"].equals(other["reconstruction"])
 
 
-def test_new_images_are_embedded_without_labels(networks, parts):
+def test_new_images_are_embedded_without_labels(networks, summary):
     scans = np.random.default_rng(0).integers(0, 256, (6, 28, 28), np.uint8)
-    summary = summary_of(networks, parts)
     table = embed_new_images(*networks, scans, summary, EmbeddingParams(), 1).to_pandas()
     assert "label" not in table.columns
     assert set(table["split"]) == {"new"}
@@ -94,10 +89,7 @@ def test_new_images_of_another_shape_are_refused(networks, shape):
         embed_new_images(*networks, np.zeros(shape, np.uint8), {}, EmbeddingParams(), 1)
 
 
-def test_models_that_were_not_trained_together_are_refused(networks, parts):
-    from mnist_vae.vae.networks import build_decoder
-
-    stranger = build_decoder(latent_dim=3, hidden_units=(16,), seed=2)
-    summary = summary_of(networks, parts)
+def test_models_that_were_not_trained_together_are_refused(networks, parts, summary):
+    summary["weights"]["decoder"] = "another"
     with pytest.raises(ValueError, match=r"decoder does not belong .* expected the weights"):
-        embed_splits(networks[0], stranger, *parts, summary, EmbeddingParams(), 1)
+        embed_splits(*networks, *parts, summary, EmbeddingParams(), 1)

@@ -7,25 +7,16 @@ import numpy as np
 import pytest
 
 from mnist_vae.data.fingerprints import fingerprint
+from mnist_vae.data.images import UNLABELLED
 from mnist_vae.data.provenance import COMMIT
+from mnist_vae.encoding.scores import neighbour_accuracy
 from mnist_vae.params import EvaluationParams, ModelParams
 from mnist_vae.pipelines.evaluation import nodes
 
 MANIFEST = {"statement": "Data: a test.", "source": "sample"}
-
-
-def summary_of(networks, make_images, reconstruction="binary_crossentropy"):
-    return {
-        "model_version": fingerprint(*networks),
-        "weights": {model.name: fingerprint(model) for model in networks},
-        "images": {
-            "train": make_images(40).digest(),
-            "validation": make_images(10, "validation", 40).digest(),
-        },
-        "statement": "Trained on 40 images. Data: a test.",
-        "data_source": "sample",
-        "reconstruction": reconstruction,
-    }
+THOROUGH = {
+    "thorough": True, "refine_steps": 2, "importance_samples": 20, "likelihood_images": 12,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +31,34 @@ def networks():
     return encoder, build_decoder(latent_dim=3, hidden_units=(16,), seed=1)
 
 
-def evaluate(networks, make_images, seed=1, reconstruction="binary_crossentropy", **params):
-    return nodes.evaluate_vae(
-        *networks,
-        make_images(40),
-        make_images(10, "validation", 40),
-        make_images(20, "test", 50),
-        summary_of(networks, make_images, reconstruction),
-        EvaluationParams(**params),
-        seed,
-    )
+@pytest.fixture
+def splits(make_images):
+    return [make_images(40), make_images(10, "validation", 40), make_images(20, "test", 50)]
 
 
-def test_minus_elbo_is_reconstruction_plus_kl_on_every_split(networks, make_images):
-    metrics = evaluate(networks, make_images)
+@pytest.fixture
+def evaluate(networks, splits):
+    """A function that evaluates the model, with any parameters."""
+
+    def metrics(seed=1, reconstruction="binary_crossentropy", **params):
+        summary = {
+            "model_version": fingerprint(*networks),
+            "weights": {model.name: fingerprint(model) for model in networks},
+            "images": {"train": trained_on[0], "validation": trained_on[1]},
+            "statement": "Trained on 40 images. Data: a test.",
+            "data_source": "sample",
+            "reconstruction": reconstruction,
+        }
+        params = EvaluationParams(**{"z_samples": 2, **params})
+        return nodes.evaluate_vae(*networks, *splits, summary, params, seed)
+
+    trained_on = [images.digest() for images in splits]
+    return metrics
+
+
+def test_minus_elbo_is_reconstruction_plus_kl_on_every_split(evaluate, caplog):
+    caplog.set_level("INFO")
+    metrics = evaluate()
     assert [m["n_images"] for m in metrics["splits"].values()] == [40, 10, 20]
     for split in metrics["splits"].values():
         assert split["negative_elbo"] == pytest.approx(split["reconstruction"] + split["kl"])
@@ -61,51 +66,106 @@ def test_minus_elbo_is_reconstruction_plus_kl_on_every_split(networks, make_imag
         assert split["excess_over_floor"] == pytest.approx(
             split["negative_elbo"] - split["entropy_floor"]
         )
+        assert split["decomposition"] is split["binarized"] is None
     assert metrics["data"] == "Trained on 40 images. Data: a test."
-    json.dumps(metrics)
+    assert metrics["skipped"] == nodes.SKIPPED
+    assert caplog.messages.count(nodes.SKIPPED) == 1
+    json.dumps(metrics, allow_nan=False)
 
 
-def test_z_is_sampled_and_never_the_mean(networks, make_images):
-    test = make_images(20, "test", 50)
-    x = test.model_input()
-    z_mean = networks[0](x)[0].numpy()
-    p = networks[1](z_mean).numpy()
+def test_z_is_sampled_and_never_the_mean(evaluate, networks, splits):
+    x = splits[2].model_input()
+    p = networks[1](networks[0](x)[0]).numpy()
     at_the_mean = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum(axis=1).mean()
-    sampled = [
-        evaluate(networks, make_images, seed=seed)["splits"]["test"]["reconstruction"]
-        for seed in (1, 2)
-    ]
-    assert sampled[0] != pytest.approx(at_the_mean, rel=1e-4)
-    assert sampled[0] != pytest.approx(sampled[1], rel=1e-6)
+    one, other, many = (
+        evaluate(seed=seed, z_samples=draws)["splits"]["test"]
+        for seed, draws in ((1, 1), (2, 1), (1, 8))
+    )
+    assert one["reconstruction"] != pytest.approx(at_the_mean, rel=1e-4)
+    assert one["reconstruction"] != pytest.approx(other["reconstruction"], rel=1e-6)
+    assert one["reconstruction"] != many["reconstruction"]
+    assert one["reconstruction"] == pytest.approx(many["reconstruction"], rel=0.05)
+    assert one["kl"] == many["kl"]
 
 
-def test_a_collapsed_dimension_is_not_active_and_has_no_kl(networks, make_images):
-    test = evaluate(networks, make_images)["splits"]["test"]
+def test_a_collapsed_dimension_is_not_active_and_has_no_kl(evaluate, networks, splits):
+    test = evaluate()["splits"]["test"]
     assert test["kl_per_dimension"][2] == pytest.approx(0, abs=1e-6)
-    z_mean = networks[0](make_images(20, "test", 50).model_input())[0].numpy()
+    z_mean = networks[0](splits[2].model_input())[0].numpy()
     assert test["active_units"] == (z_mean.var(axis=0) > 0.01).sum() <= 2
 
 
-def test_more_draws_of_z_change_the_reconstruction_alone(networks, make_images):
-    one = evaluate(networks, make_images)["splits"]["test"]
-    many = evaluate(networks, make_images, z_samples=8)["splits"]["test"]
-    assert one["kl"] == many["kl"]
-    assert one["reconstruction"] != many["reconstruction"]
-    assert one["reconstruction"] == pytest.approx(many["reconstruction"], rel=0.05)
-
-
-def test_a_squared_error_has_no_entropy_floor(networks, make_images):
-    metrics = evaluate(networks, make_images, reconstruction="mse")
+def test_a_squared_error_has_no_entropy_floor(evaluate):
+    metrics = evaluate(reconstruction="mse")
     assert metrics["reconstruction_term"] == "mse"
     assert metrics["splits"]["test"]["entropy_floor"] is None
     assert metrics["splits"]["test"]["excess_over_floor"] is None
 
 
-def test_a_model_is_not_evaluated_on_images_it_may_have_seen(networks, make_images):
-    summary = summary_of(networks, make_images)
-    other = make_images(40, "train", 1000)
+def test_a_model_is_not_evaluated_on_images_it_may_have_seen(evaluate, splits, make_images):
+    splits[0] = make_images(40, "train", 1000)
     with pytest.raises(ValueError, match="train images changed after the model was trained"):
-        nodes.evaluate_vae(*networks, other, other, other, summary, EvaluationParams(), 1)
+        evaluate()
+
+
+def test_a_thorough_evaluation_takes_some_images_of_each_class_apart(evaluate, splits, monkeypatch):
+    def noted(encoder, decoder, sets, *how):
+        seen.update(sets)
+        return decompose(encoder, decoder, sets, *how)
+
+    decompose, seen = nodes.decompose, {}
+    monkeypatch.setattr(nodes, "decompose", noted)
+    test = splits[2] = splits[2].take(np.argsort(splits[2].label, kind="stable"))
+    metrics = evaluate(**THOROUGH)
+    parts = metrics["splits"]
+    assert [split["decomposition"]["n_images"] for split in parts.values()] == [12, 10, 12]
+    assert [split["binarized"] is not None for split in parts.values()] == [False, False, True]
+    grey, binarized = (
+        parts["test"][name]["negative_log_likelihood"] for name in ("decomposition", "binarized")
+    )
+    assert parts["test"]["entropy_floor"] < grey != binarized
+    rows = [(test.model_input() == image).all(axis=1).argmax() for image in seen["test"]]
+    assert set(test.label[rows]) == set(range(10))
+    assert 0 <= metrics["label_accuracy"]["refined"]["value"] <= 1
+    assert metrics["skipped"] is None
+
+
+def clouds(n, seed, distance=10.0):
+    """Points of two classes that lie far apart."""
+    rng = np.random.default_rng(seed)
+    label = (np.arange(n) % 2).astype(np.uint8)
+    z = rng.standard_normal((n, 2)) + distance * label[:, np.newaxis]
+    return z.astype(np.float32), label
+
+
+def test_classes_are_told_apart_where_z_knows_them():
+    found = neighbour_accuracy(*clouds(100, 0), *clouds(50, 1), 15)
+    assert found == {"value": 1.0, "standard_error": 0.0}
+    guessed = neighbour_accuracy(*clouds(2000, 0, 0.0), *clouds(1000, 1, 0.0), 15)
+    assert abs(guessed["value"] - 0.5) < 3 * guessed["standard_error"]
+    assert guessed["standard_error"] == pytest.approx(0.5 / np.sqrt(1000), rel=0.01)
+
+
+def test_the_majority_of_the_neighbours_decides():
+    known_z = np.array([[0.0], [1.0], [2.0], [10.0]], np.float32)
+    label = np.array([1, 0, 0, 1], np.uint8)
+    asked_z = np.array([[0.1], [9.0]], np.float32)
+    right = neighbour_accuracy(known_z, label, asked_z, np.array([0, 1], np.uint8), 3)
+    assert right["value"] == 0.5, "the first one has two neighbours of class 0, the second one too"
+
+
+def test_test_images_without_a_label_are_left_out_of_the_accuracy(evaluate, splits):
+    splits[2].label[:5] = UNLABELLED
+    found = evaluate()["label_accuracy"]
+    assert (found["n_images"], found["neighbours"], found["refined"]) == (15, 15, None)
+    assert 0 <= found["amortised"]["value"] <= 1
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_without_labels_no_accuracy_is_measured(place, evaluate, splits):
+    splits[place].label[:] = UNLABELLED
+    found = evaluate()["label_accuracy"]
+    assert found["amortised"] is found["refined"] is None
 
 
 def test_the_run_manifest_records_versions_commit_and_parameters(monkeypatch):

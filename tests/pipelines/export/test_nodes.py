@@ -22,16 +22,14 @@ def summary(networks):
     }
 
 
-def test_the_files_name_their_model(networks, summary, make_images):
-    _, *exported = export_models(*networks, summary, make_images(20))
+def test_the_files_name_their_model_and_plain_keras_loads_the_encoder(
+    networks, summary, make_images, tmp_path
+):
+    images = make_images(20)
+    encoder, *exported = export_models(*networks, summary, images)
     for model in exported:
         expected = {"model_version": summary["model_version"], "reconstruction": "mse"}
         assert metadata_of(model) == expected
-
-
-def test_plain_keras_loads_the_inference_encoder(networks, summary, make_images, tmp_path):
-    images = make_images(20)
-    encoder, *_ = export_models(*networks, summary, images)
     KerasModelDataset(filepath=str(tmp_path / "inference_encoder.keras")).save(encoder)
     np.save(tmp_path / "pixels.npy", images.model_input())
     script = """
@@ -61,7 +59,6 @@ def test_a_file_that_differs_is_not_returned(networks, summary, make_images, mon
 
 
 def test_a_model_of_another_training_is_refused(networks, summary, make_images):
-    encoder, decoder = networks
     summary["weights"]["decoder"] = "another"
     with pytest.raises(ValueError, match="The decoder does not belong to the training summary"):
-        export_models(encoder, decoder, summary, make_images(20))
+        export_models(*networks, summary, make_images(20))

@@ -7,19 +7,11 @@ from mnist_vae.pipelines.data.nodes import ingest_images, split_images
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline from the raw IDX files to split images."""
+    splits = ["train_images", "validation_images", "test_images"]
+    given = ["images", "params:split", "params:seed"]
     return Pipeline(
         [
-            Node(
-                ingest_images,
-                inputs="raw_images",
-                outputs=["images", "data_manifest"],
-                name="ingest_images",
-            ),
-            Node(
-                split_images,
-                inputs=["images", "params:split", "params:seed"],
-                outputs=["train_images", "validation_images", "test_images"],
-                name="split_images",
-            ),
+            Node(ingest_images, "raw_images", ["images", "data_manifest"], name="ingest_images"),
+            Node(split_images, given, splits, name="split_images"),
         ]
     )

@@ -1,12 +1,10 @@
-"""Corruptions of images whose clean originals are known: noise, impulses, missing pixels, blur.
-
-The noise of a pixel depends on the seed and on the place of its image alone: a uniform number of a
-counter (Philox of Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011), so that
-batches, and their order, make no difference. All kinds and levels use the same numbers, and with
-one seed two methods, or two levels, are compared on the same noise.
-"""
+"""Corruptions of images whose originals are known, and what a corrupted image says of its own."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +12,14 @@ from numpy.typing import NDArray
 from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS
 from mnist_vae.params import Corruption
 
-_WORDS = 4  # that Philox makes of each count
+Floats = NDArray[np.float32]
+
+MISSING = -1.0
+"""The value of a pixel that is known to be missing."""
 
 
-def corrupt(
-    pixels: NDArray[np.float32], kind: Corruption, level: float, seed: int, first: int = 0
-) -> NDArray[np.float32]:
-    """Return corrupted images.
+def corrupt(pixels: Floats, kind: Corruption, level: float, seed: int) -> Floats:
+    """Return corrupted images; all kinds and levels use the same noise for the same image.
 
     | kind | what becomes of a pixel x |
     |---|---|
@@ -33,15 +32,14 @@ def corrupt(
         pixels: Grey values in [0, 1], float32 `[n, 784]`.
         kind: What becomes of a pixel.
         level: How much of it; 0 for nothing.
-        seed: Seed of the noise; `blur` has none.
-        first: Place of the first image, where `pixels` is a part of more images.
+        seed: Seed of the noise, which depends on it and on the place of an image; `blur` has none.
 
     Returns:
         float32 `[n, 784]` in [0, 1].
     """
     if kind == "blur":
-        return blur(pixels, level)
-    uniform = _uniform(len(pixels), seed, first)
+        return np.clip(np.asarray(_blurred(pixels, level)), 0, 1) if level else pixels
+    uniform = uniform_noise(len(pixels), seed)
     if kind == "masking":
         return np.where(uniform < level, np.float32(0), pixels)
     if kind == "salt_and_pepper":
@@ -49,40 +47,104 @@ def corrupt(
         return np.where(uniform < level, impulse, pixels)
     from scipy.special import ndtri
 
-    noise: NDArray[np.float32] = ndtri(uniform).astype(np.float32)
+    noise: Floats = ndtri(uniform).astype(np.float32)
     return np.clip(pixels + np.float32(level) * noise, 0, 1)
 
 
-def missing_pixels(n: int, level: float, seed: int, first: int = 0) -> NDArray[np.bool_]:
-    """Return which pixels `masking` of this level and seed sets to 0, bool `[n, 784]`."""
-    return _uniform(n, seed, first) < level
+def uniform_noise(n: int, seed: int) -> NDArray[np.float64]:
+    """Return numbers in (0, 1) for the pixels of `n` images, `[n, 784]`."""
+    noise = np.random.Generator(np.random.Philox(key=seed)).random((n, N_PIXELS))
+    return np.maximum(noise, 2.0**-54)  # 0 would be a Gaussian draw of -inf
 
 
-def blur(pixels: NDArray[np.float32], level: float) -> NDArray[np.float32]:
-    """Return `pixels`, float32 `[n, 784]`, blurred by a Gaussian of σ = `level` pixels."""
-    from scipy.ndimage import gaussian_filter
-
-    images = pixels.reshape(-1, *IMAGE_SHAPE)
-    blurred: NDArray[np.float32] = gaussian_filter(
-        images, (0, level, level), mode="constant", output=np.float32
-    )
-    return np.clip(blurred.reshape(pixels.shape), 0, 1)  # a sum of weights may be 1 + 1e-7
-
-
-def blur_matrix(level: float) -> NDArray[np.float32]:
-    """Return the matrix B, float32 `[28, 28]`, with which an image X is B X Bᵀ when blurred."""
+def _blurred(pixels: Any, level: float) -> Any:
+    """Return images, NumPy or Keras `[n, 784]`, that are blurred along rows and columns."""
     from scipy.ndimage import gaussian_filter1d
 
-    size, _ = IMAGE_SHAPE
-    matrix: NDArray[np.float32] = gaussian_filter1d(
-        np.eye(size, dtype=np.float32), level, axis=0, mode="constant"
-    )
-    return matrix
+    unit = np.eye(IMAGE_SHAPE[0], dtype=np.float32)
+    matrix: Floats = gaussian_filter1d(unit, level, axis=0, mode="constant")
+    if isinstance(pixels, np.ndarray):
+        return (matrix @ pixels.reshape(-1, *IMAGE_SHAPE) @ matrix.T).reshape(pixels.shape)
+    from keras import ops
+
+    images = ops.reshape(pixels, (-1, *IMAGE_SHAPE))
+    return ops.reshape(ops.matmul(ops.matmul(matrix, images), matrix.T), ops.shape(pixels))
 
 
-def _uniform(n: int, seed: int, first: int) -> NDArray[np.float64]:
-    """Return numbers in (0, 1) for the pixels of the images `first` to `first + n`, `[n, 784]`."""
-    bits = np.random.Philox(key=seed)
-    bits.advance(first * N_PIXELS // _WORDS)
-    # Half of the least number above 0 in place of 0, which would be a Gaussian draw of -inf.
-    return np.maximum(np.random.Generator(bits).random((n, N_PIXELS)), 2.0**-54)
+@dataclass(frozen=True)
+class Observation:
+    """What noisy pixels y say about z and the clean pixels x, where the corruption is known.
+
+    x is 1 with the probability m = sigmoid(l) that the decoder gives it, else 0. With p(y | x) of
+    the corruption p(y | z) = m p(y | x = 1) + (1 − m) p(y | x = 0), and x is 1, given both, with
+    the probability sigmoid(l + λ), λ = log p(y | 1) / p(y | 0). A grey value that the corruption
+    leaves as it was is seen: its cross-entropy stands for its likelihood, as in training.
+
+    Attributes:
+        kind: A corruption whose noise is unknown; or `inpainting`, where the pixels that are
+            `MISSING` are known, and the others are as they were.
+        level: That of `corrupt`, above 0, and below 1 where it is a share; 0 for `inpainting`.
+    """
+
+    kind: Corruption | Literal["inpainting"]
+    level: float = 0.0
+
+    def negative_log_likelihood(self, noisy: Any, logits: Any) -> Any:
+        """Return −log p(y | z), nats `[batch]`, of y and l, `[batch, 784]` each.
+
+        The pixels of `blur` depend on each other; their cross-entropy with the blurred means of
+        the decoder stands for the likelihood.
+        """
+        from keras import ops
+
+        if self.kind == "blur":
+            means = ops.clip(_blurred(ops.sigmoid(logits), self.level), 1e-6, 1 - 1e-6)
+            cross_entropy = -noisy * ops.log(means) - (1 - noisy) * ops.log1p(-means)
+            return ops.sum(cross_entropy, axis=-1)
+        seen, black, white = self._evidence(noisy)
+        mixed = ops.softplus(logits) - ops.logaddexp(black, logits + white)
+        cross_entropy = ops.softplus(logits) - noisy * logits
+        if self.kind in ("masking", "salt_and_pepper"):
+            cross_entropy = cross_entropy - math.log1p(-self.level)
+        return ops.sum(ops.where(seen, cross_entropy, mixed), axis=-1)
+
+    def estimate(self, noisy: Any, logits: Any, evidence: float) -> Any:
+        """Return the mean of the clean pixels given y and z, `[batch, 784]` in [0, 1].
+
+        Args:
+            noisy: y, `[batch, 784]`.
+            logits: l of z, `[batch, 784]`.
+            evidence: Weight of λ, 1 if pixels were black or white. Grey ones are nearer to their
+                mean m than draws are, so that y says less about them.
+        """
+        from keras import ops
+
+        if self.kind == "blur":
+            return ops.sigmoid(logits)
+        seen, black, white = self._evidence(noisy)
+        return ops.where(seen, noisy, ops.sigmoid(logits + evidence * (white - black)))
+
+    def _evidence(self, noisy: Any) -> tuple[Any, Any, Any]:
+        """Return whether a pixel is seen, log p(y | x = 0) and log p(y | x = 1), `[batch, 784]`."""
+        from keras import ops
+
+        zeros = ops.zeros_like(noisy)
+        if self.kind == "inpainting":
+            return noisy >= 0, zeros, zeros
+        if self.kind == "masking":  # of a black pixel
+            return noisy > 0, zeros, zeros + math.log(self.level)
+        if self.kind == "salt_and_pepper":
+            kept, flipped = math.log1p(-self.level / 2), math.log(self.level / 2)
+            black = ops.where(noisy >= 1, flipped, kept)
+            return (noisy > 0) & (noisy < 1), black, ops.where(noisy >= 1, kept, flipped)
+        return zeros > 0, self._censored(noisy, 0.0), self._censored(noisy, 1.0)
+
+    def _censored(self, noisy: Any, x: float) -> Any:
+        """Return log p of x + σ·ε clipped to [0, 1]: a density within, a probability at an end."""
+        from keras import ops
+        from scipy.special import log_ndtr
+
+        sigma = self.level
+        density = -0.5 * ops.square((noisy - x) / sigma) - math.log(sigma * math.sqrt(2 * math.pi))
+        below, above = float(log_ndtr(-x / sigma)), float(log_ndtr((x - 1) / sigma))
+        return ops.where(noisy <= 0, below, ops.where(noisy >= 1, above, density))

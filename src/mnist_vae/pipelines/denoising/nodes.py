@@ -1,8 +1,4 @@
-"""Nodes of the pipeline `denoising`: noisy and incomplete test images, restored and compared.
-
-`encoder` and `decoder` are Keras models, `training_summary` is that of their training: a node
-refuses models that are not of it, with a ValueError.
-"""
+"""Noisy and incomplete test images, restored and compared with clean ones."""
 
 from __future__ import annotations
 
@@ -20,14 +16,20 @@ from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
 from mnist_vae.encoding.scores import standard_error
-from mnist_vae.params import Corruption, DenoisingParams
-from mnist_vae.pipelines.denoising.corruptions import corrupt, missing_pixels
-from mnist_vae.pipelines.denoising.methods import (
-    Autoencoder,
+from mnist_vae.params import DenoisingParams
+from mnist_vae.pipelines.denoising.corruptions import (
+    MISSING,
     Floats,
+    Observation,
+    corrupt,
+    uniform_noise,
+)
+from mnist_vae.pipelines.denoising.methods import (
+    amortised,
     biharmonic,
     median,
     non_local_means,
+    refined,
 )
 from mnist_vae.report.blocks import Findings, Picture, Section, Table, Text
 from mnist_vae.report.evaluation import with_error
@@ -37,7 +39,7 @@ logger = logging.getLogger(__name__)
 _EXAMPLES = 10  # images on a sheet
 _SHOWN = ("noisy", "median", "refined")  # methods on the sheet of denoised images
 _GREY = 0.3  # of a missing pixel, on a sheet
-_MOST_DB = 100.0  # the PSNR of an image without any error would be infinite
+_LEAST_ERROR = 1e-10  # 100 dB: the PSNR of an image without any error would be infinite
 
 
 def denoise_images(
@@ -51,26 +53,46 @@ def denoise_images(
     """Return the scores of each method at each corruption, and a sheet of examples.
 
     The methods are `noisy`, the image as it is; the 3 x 3 `median`; `non-local means` of the
-    strength that is best; `amortised`, decoded from the encoder's mean of the noisy
-    image; and `refined`, the mean of the clean image under a q that is refined on the likelihood
-    of the noisy one.
+    strength that is best; `amortised`, decoded from the encoder's mean; and `refined`, the mean of
+    the clean image under a q that is refined on the likelihood of the noisy one.
 
     Returns:
         A row a method of each kind and level: the mean PSNR over the images, dB, with its standard
         error, and the mean SSIM; and a sheet with a row a method of the middle level of each kind.
+
+    Raises:
+        ValueError: Encoder or decoder are not of the training of the summary.
     """
     check_models(training_summary, encoder, decoder)
-    clean, shown = _choose(test_images, denoising_params.max_images, seed, "denoised")
-    model = Autoencoder(encoder, decoder, denoising_params, seed)
+    clean, shown = _choose(test_images, denoising_params.max_images, seed)
     rows, pictures = [], {"clean": clean[shown]}
     for kind, level in denoising_params.corruptions():
         noisy = corrupt(clean, kind, level, seed)
-        for method, restored in _denoised(model, clean, noisy, kind, level).items():
-            rows.append({"kind": kind, "level": level, "method": method, **score(clean, restored)})
+        observation = Observation(kind, level)
+        restored = {
+            "noisy": noisy,
+            "median": median(noisy),
+            "non-local means": non_local_means(noisy, clean),
+            "amortised": amortised(encoder, decoder, noisy),
+            "refined": refined(encoder, decoder, noisy, observation, denoising_params, seed),
+        }
+        for method, images in restored.items():
+            rows.append({"kind": kind, "level": level, "method": method, **score(clean, images)})
             if level == denoising_params.shown(kind) and method in _SHOWN:
-                pictures[f"{_words(kind)} {level:g}, {method}"] = restored[shown]
+                pictures[f"{_words(kind)} {level:g}, {method}"] = images[shown]
     scores = pd.DataFrame(rows).assign(**origin(training_summary))
-    logger.info("%s %s", _in_words(scores, denoising_params), training_summary["statement"])
+    psnr = scores.set_index(["kind", "level", "method"])["psnr"]
+    figures = [
+        f"{_words(kind)} {level:g} {psnr[kind, level, 'refined']:.1f} dB "
+        f"({psnr[kind, level, 'median']:.1f}, {psnr[kind, level, 'noisy']:.1f})"
+        for kind, level in denoising_params.corruptions()
+        if level == denoising_params.shown(kind)
+    ]
+    logger.info(
+        "Denoised by refinement (by a median, and as it was): %s. %s",
+        ", ".join(figures),
+        training_summary["statement"],
+    )
     note = "Refined: the mean of the clean image under a q(z) of its own, fitted to the noisy one"
     return scores, _sheet(pictures, "Denoised test images", note, training_summary)
 
@@ -93,25 +115,27 @@ def inpaint_images(
     Returns:
         A row a method of each kind: the mean PSNR of the missing pixels over the images, dB, with
         its standard error, and the mean SSIM of the whole images; and a sheet with a row a method.
-    """
-    from mnist_vae.pipelines.denoising.observation import MISSING, Observation
 
+    Raises:
+        ValueError: Encoder or decoder are not of the training of the summary.
+    """
     check_models(training_summary, encoder, decoder)
-    clean, shown = _choose(test_images, denoising_params.max_images, seed, "inpainted")
-    model = Autoencoder(encoder, decoder, denoising_params, seed)
+    clean, shown = _choose(test_images, denoising_params.max_images, seed)
     rows, pictures = [], {"clean": clean[shown]}
-    (random,) = missing_pixels(1, 0.5, seed)
     lower_half = np.arange(N_PIXELS) >= N_PIXELS // 2
-    for kind, missing in {"lower_half": lower_half, "random_pixels": random}.items():
-        black = np.where(missing, np.float32(0), clean)
-        given = np.where(missing, np.float32(MISSING), clean)
+    random_pixels = uniform_noise(1, seed)[0] < 0.5  # noqa: PLR2004 - half of them
+    for kind, missing in {"lower_half": lower_half, "random_pixels": random_pixels}.items():
+        black, given, grey = (
+            np.where(missing, np.float32(value), clean) for value in (0, MISSING, _GREY)
+        )
+        observation = Observation("inpainting")
         restored = {
             "black": black,
             "biharmonic": biharmonic(black, missing),
-            "amortised": np.where(missing, model.amortised(black), clean),
-            "refined": model.refined(given, Observation("inpainting")),
+            "amortised": np.where(missing, amortised(encoder, decoder, black), clean),
+            "refined": refined(encoder, decoder, given, observation, denoising_params, seed),
         }
-        pictures[f"{_words(kind)}, given"] = np.where(missing, np.float32(_GREY), clean)[shown]
+        pictures[f"{_words(kind)}, given"] = grey[shown]
         for method, images in restored.items():
             scores = score(clean, images, where=missing)
             rows.append({"kind": kind, "level": 0.5, "method": method, **scores})
@@ -130,29 +154,26 @@ def describe_denoising(
     training_summary: dict[str, Any],
 ) -> Findings:
     """Return the section of the report: the sheets, and how near the images are to clean ones."""
-    section = Section(
-        key="denoising",
-        title="Denoised images",
-        blocks=(
-            Picture.of(
-                denoising_sheet,
-                "Noisy test images, and what was made of them",
-                "Test images in columns: clean, noisy, through a median filter, and refined.",
-            ),
-            _table(denoising_scores, "Noisy images restored"),
-            Picture.of(
-                inpainting_sheet,
-                "Incomplete test images, and what was filled in",
-                "Test images in columns: clean, what was given of them, and what was filled in.",
-            ),
-            _table(inpainting_scores, "Missing pixels filled in"),
-            Text(
-                text="PSNR in dB, ± the standard error, over "
-                f"{denoising_scores['n_images'].iloc[0]:,} test images; more is better.",
-                note=True,
-            ),
+    blocks = (
+        Picture.of(
+            denoising_sheet,
+            "Noisy test images, and what was made of them",
+            "Test images in columns: clean, noisy, through a median filter, and refined.",
+        ),
+        _table(denoising_scores, "Noisy images restored"),
+        Picture.of(
+            inpainting_sheet,
+            "Incomplete test images, and what was filled in",
+            "Test images in columns: clean, what was given of them, and what was filled in.",
+        ),
+        _table(inpainting_scores, "Missing pixels filled in"),
+        Text(
+            text="PSNR in dB, ± the standard error, over "
+            f"{denoising_scores['n_images'].iloc[0]:,} test images; more is better.",
+            note=True,
         ),
     )
+    section = Section(key="denoising", title="Denoised images", blocks=blocks)
     return Findings.of(training_summary, section)
 
 
@@ -161,23 +182,16 @@ def score(
 ) -> dict[str, float | int]:
     """Return the mean PSNR of images, dB, with its standard error, and their mean SSIM.
 
-    An image without any error has 100 dB.
-
     Args:
         clean: Grey values in [0, 1], `[n, 784]`.
         restored: Likewise.
         where: The pixels that count for the PSNR, `[784]`; None for all.
     """
-    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+    from skimage.metrics import structural_similarity
 
     x, y = clean.astype(np.float64), restored.astype(np.float64)
-    counted = slice(None) if where is None else where
-    with np.errstate(divide="ignore"):
-        ratios = [
-            peak_signal_noise_ratio(one[counted], other[counted], data_range=1)
-            for one, other in zip(x, y, strict=True)
-        ]
-    psnr = np.minimum(ratios, _MOST_DB)
+    errors = np.square(x - y)[:, slice(None) if where is None else where].mean(axis=1)
+    psnr = -10 * np.log10(np.maximum(errors, _LEAST_ERROR))
     images, others = (values.reshape(-1, *IMAGE_SHAPE) for values in (x, y))
     return {
         "psnr": float(psnr.mean()),
@@ -187,32 +201,15 @@ def score(
     }
 
 
-def _denoised(
-    model: Autoencoder, clean: Floats, noisy: Floats, kind: Corruption, level: float
-) -> dict[str, Floats]:
-    """Return what each method makes of noisy images; from clean ones it gets its strength only."""
-    from mnist_vae.pipelines.denoising.observation import Observation
-
-    return {
-        "noisy": noisy,
-        "median": median(noisy),
-        "non-local means": non_local_means(noisy, clean),
-        "amortised": model.amortised(noisy),
-        "refined": model.refined(noisy, Observation(kind, level)),
-    }
-
-
-def _choose(
-    images: ImageSet, count: int | None, seed: int, verb: str
-) -> tuple[Floats, NDArray[np.intp]]:
+def _choose(images: ImageSet, count: int | None, seed: int) -> tuple[Floats, NDArray[np.intp]]:
     """Return at most `count` images, class by class, `[n, 784]`, and which ten are examples.
 
-    The examples have one of each class first. The log says if the images are not all.
+    The examples have one of each class first.
     """
     chosen = images.at_most(count, seed)
     if len(chosen) < len(images):
         logger.info(
-            f"{count:,} of {len(images):,} test images are {verb}; `--params "
+            f"{count:,} of {len(images):,} test images are restored; `--params "
             "denoising.max_images=null` takes all."
         )
     first = np.empty(0, np.intp)
@@ -220,18 +217,6 @@ def _choose(
         _, first = np.unique(chosen.label, return_index=True)
     others = np.setdiff1d(np.arange(len(chosen)), first)
     return chosen.model_input(), np.concatenate([first, others])[:_EXAMPLES]
-
-
-def _in_words(scores: pd.DataFrame, params: DenoisingParams) -> str:
-    """Return the PSNR of refinement at the level that is drawn of each kind."""
-    psnr = scores.set_index(["kind", "level", "method"])["psnr"]
-    figures = [
-        f"{_words(kind)} {level:g} {psnr[kind, level, 'refined']:.1f} dB "
-        f"({psnr[kind, level, 'median']:.1f}, {psnr[kind, level, 'noisy']:.1f})"
-        for kind, level in params.corruptions()
-        if level == params.shown(kind)
-    ]
-    return f"Denoised by refinement (by a median, and as it was): {', '.join(figures)}."
 
 
 def _words(kind: str) -> str:
@@ -243,12 +228,7 @@ def _sheet(
 ) -> Image.Image:
     """Return a sheet with a row of images `[n, 784]` under each caption."""
     rows = list(pictures)
-    text = captions(
-        training_summary,
-        title,
-        note=note,
-        rows=rows,
-    )
+    text = captions(training_summary, title, note=note, rows=rows)
     breaks = [row for row in range(1, len(rows)) if rows[row].endswith((", noisy", ", given"))]
     pixels = to_bytes(np.concatenate(list(pictures.values())))
     return sheet(pixels, text, columns=len(pictures["clean"]), row_breaks=breaks)
@@ -259,7 +239,6 @@ def _table(scores: pd.DataFrame, caption: str) -> Table:
     methods = scores["method"].unique().tolist()
     rows = []
     for (kind, level), group in scores.groupby(["kind", "level"], sort=False):
-        values = group.set_index("method")[["psnr", "psnr_se"]].to_dict("index")
-        cells = (with_error(values[name]["psnr"], values[name]["psnr_se"]) for name in methods)
+        cells = map(with_error, group["psnr"], group["psnr_se"])
         rows.append((f"{_words(str(kind))} {level:g}", *cells))
     return Table(caption=caption, columns=("corruption", *methods), rows=tuple(rows))

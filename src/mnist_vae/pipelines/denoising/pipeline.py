@@ -1,7 +1,5 @@
 """Wiring: test images, encoder and decoder to scores and sheets of restored images."""
 
-from __future__ import annotations
-
 from kedro.pipeline import Node, Pipeline
 
 from mnist_vae.pipelines.denoising import nodes
@@ -14,30 +12,26 @@ _INPUTS = [
     "params:denoising",
     "params:seed",
 ]
-_SCORES = ["denoising_scores", "inpainting_scores"]
-_SHEETS = ["denoising_sheet", "inpainting_sheet"]
+_DENOISED = ["denoising_scores", "denoising_sheet"]
+_INPAINTED = ["inpainting_scores", "inpainting_sheet"]
 
 
 def create_pipeline() -> Pipeline:
     """Return the nodes that corrupt test images, restore them and compare."""
     return Pipeline(
         [
-            Node(
-                nodes.denoise_images,
-                inputs=_INPUTS,
-                outputs=["denoising_scores", "denoising_sheet"],
-                name="denoise_images",
-            ),
-            Node(
-                nodes.inpaint_images,
-                inputs=_INPUTS,
-                outputs=["inpainting_scores", "inpainting_sheet"],
-                name="inpaint_images",
-            ),
+            Node(nodes.denoise_images, _INPUTS, _DENOISED, name="denoise_images"),
+            Node(nodes.inpaint_images, _INPUTS, _INPAINTED, name="inpaint_images"),
             Node(
                 nodes.describe_denoising,
-                inputs=[*_SCORES, *_SHEETS, "training_summary"],
-                outputs="denoising_findings",
+                [
+                    "denoising_scores",
+                    "inpainting_scores",
+                    "denoising_sheet",
+                    "inpainting_sheet",
+                    "training_summary",
+                ],
+                "denoising_findings",
                 name="describe_denoising",
             ),
         ]

@@ -25,22 +25,7 @@ def embed_splits(
     embedding_params: EmbeddingParams,
     seed: int,
 ) -> pa.Table:
-    """Return the embeddings of all splits, train before validation before test.
-
-    Args:
-        encoder: The trained encoder.
-        decoder: The trained decoder.
-        train_images: The first rows.
-        validation_images: The rows after them.
-        test_images: The last rows.
-        training_summary: What the model was trained on, and its reconstruction term.
-        embedding_params: Images a batch.
-        seed: Seed of the draws of z, with which `reconstruction` is computed.
-
-    Returns:
-        A row an image: `image_id`, `split`, `label` where all images have one, `z_mean_00`...,
-        `z_log_var_00`... (float32), `reconstruction` and `kl` (float32, nats), `model_version`.
-        The schema's metadata has the name of the release too, where the model is one.
+    """Return the embeddings of all splits (`embed`), train before validation before test.
 
     Raises:
         ValueError: Models, images and summary do not belong together.
@@ -58,22 +43,18 @@ def embed_new_images(
     embedding_params: EmbeddingParams,
     seed: int,
 ) -> pa.Table:
-    """Return the embeddings of unlabelled images, as `embed_splits` does.
+    """Return the embeddings of images without labels (`embed`), `split` being `new`.
 
     Args:
         encoder: The trained encoder.
         decoder: The trained decoder.
         new_images: uint8 `[n, 28, 28]`, ink white on black as in MNIST.
-        training_summary: The model's reconstruction term is read from here.
+        training_summary: Which model it is.
         embedding_params: Images a batch.
         seed: Seed of the draws of z.
 
-    Returns:
-        A row an image, `split` being `new`, without `label`.
-
     Raises:
-        ValueError: The images are not uint8 `[n, 28, 28]`, or models and summary do not belong
-            together.
+        ValueError: The images have another form, or models and summary do not belong together.
     """
     images = new_image_set(new_images)
     return embed(encoder, decoder, [images], training_summary, embedding_params, seed)

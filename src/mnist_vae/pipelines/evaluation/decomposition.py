@@ -9,126 +9,114 @@ compared with the best. Nats an image.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.encoding.scores import standard_error
 from mnist_vae.params import EvaluationParams
 
-if TYPE_CHECKING:
-    from mnist_vae.vae.elbo import Posterior
+Floats = NDArray[np.float32]
 
 _FAR = 0.5  # between two means: the encoder's is in another place than the best
+
+
+class Decomposition(BaseModel):
+    """What of −ELBO is lost where, the mean over images in nats, each with its standard error."""
+
+    model_config = ConfigDict(frozen=True)
+
+    n_images: int
+    likelihood: str
+    """Whether −log p(x) is exact or a bound."""
+    quadrature_error: float | None
+    """The mean of what the error of an exact one is estimated to be."""
+    negative_elbo: float
+    """With the encoder's q."""
+    refined_negative_elbo: float
+    """With the best Gaussian of each image that was found."""
+    negative_log_likelihood: float
+    amortisation: float
+    approximation: float
+    negative_elbo_standard_error: float
+    refined_negative_elbo_standard_error: float
+    negative_log_likelihood_standard_error: float
+    amortisation_standard_error: float
+    approximation_standard_error: float
+    worst_tenth: float | None
+    """Share of the amortisation that the tenth of the images holds that lose most."""
+    misplaced: float
+    """Share of the images whose refined mean is more than half a unit from the encoder's."""
 
 
 def decompose(
     encoder: KerasModel,
     decoder: KerasModel,
-    sets: Mapping[str, NDArray[np.float32]],
+    sets: Mapping[str, Floats],
     reconstruction: str,
     params: EvaluationParams,
     seed: int,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Decomposition]:
     """Return what of −ELBO is lost where in sets of images.
 
     Args:
         encoder: The trained encoder.
         decoder: The trained decoder.
-        sets: Images by the name of their set, in [0, 1], float32 `[n, 784]` each. The exact
-            likelihood takes one pass of the decoder over its grid for all of them.
+        sets: Images by the name of their set, in [0, 1], float32 `[n, 784]` each.
         reconstruction: `binary_crossentropy` or `mse`.
         params: Draws of z, steps of the refinement, draws of the importance-weighted bound.
         seed: Of all draws. Encoder's and refined q are measured with the same noise.
-
-    Returns:
-        Of each set, each figure with its `<name>_standard_error`:
-        `negative_elbo` with the encoder's q, `refined_negative_elbo` with the best Gaussian that
-        was found, `negative_log_likelihood`, their differences `amortisation` and `approximation`;
-        `likelihood` says whether it is exact or a bound, `quadrature_error` the mean of what
-        the error of an image is estimated to be; `worst_tenth`, the share of the
-        amortisation that the tenth of the images holds that lose most; `misplaced`, the share of
-        images whose refined mean is more than half a unit from the encoder's.
     """
     from mnist_vae.vae.elbo import encode, negative_elbo
-    from mnist_vae.vae.inference import Refiner
-
-    refiner = Refiner(decoder, steps=params.refine_steps, reconstruction=reconstruction, seed=seed)
-    amortised = {name: encode(encoder, pixels) for name, pixels in sets.items()}
-    refined = {name: refiner(pixels, amortised[name]) for name, pixels in sets.items()}
-    how, likelihoods, errors = _likelihoods(decoder, sets, refined, reconstruction, params, seed)
-    found = {}
-    for name, pixels in sets.items():
-        amortised_elbo, refined_elbo = (
-            negative_elbo(
-                decoder,
-                pixels,
-                posterior,
-                reconstruction=reconstruction,
-                draws=params.z_samples,
-                seed=seed,
-            )
-            for posterior in (amortised[name], refined[name])
-        )
-        amortisation = amortised_elbo - refined_elbo
-        figures = {
-            "negative_elbo": amortised_elbo,
-            "refined_negative_elbo": refined_elbo,
-            "negative_log_likelihood": likelihoods[name],
-            "amortisation": amortisation,
-            "approximation": refined_elbo - likelihoods[name],
-        }
-        distance = np.linalg.norm(refined[name].z_mean - amortised[name].z_mean, axis=1)
-        found[name] = {
-            "n_images": len(pixels),
-            "likelihood": how,
-            "quadrature_error": errors[name],
-            **{figure: float(values.mean()) for figure, values in figures.items()},
-            **{
-                f"{figure}_standard_error": standard_error(values)
-                for figure, values in figures.items()
-            },
-            "worst_tenth": _share_of_the_worst_tenth(amortisation),
-            "misplaced": float((distance > _FAR).mean()),
-        }
-    return found
-
-
-def _likelihoods(
-    decoder: KerasModel,
-    sets: Mapping[str, NDArray[np.float32]],
-    refined: Mapping[str, Posterior],
-    reconstruction: str,
-    params: EvaluationParams,
-    seed: int,
-) -> tuple[str, dict[str, NDArray[np.float64]], dict[str, float | None]]:
-    """Return how −log p(x) is found, that of each image, and the mean error."""
-    from mnist_vae.vae.inference import FEW_DIMENSIONS
+    from mnist_vae.vae.inference import FEW_DIMENSIONS, Refiner
     from mnist_vae.vae.likelihood import exact_log_likelihood, importance_weighted_bounds
 
-    if decoder.input_shape[-1] > FEW_DIMENSIONS:
-        how = f"importance-weighted bound, {params.importance_samples:,} draws"
-        bounds = {
-            name: importance_weighted_bounds(
-                decoder,
-                pixels,
-                refined[name],
-                draws=params.importance_samples,
-                seed=seed,
-                reconstruction=reconstruction,
-                progress=True,
-            )
-            for name, pixels in sets.items()
-        }
-        return how, bounds, dict.fromkeys(sets)
-    images = np.concatenate(list(sets.values()))
-    exact = exact_log_likelihood(decoder, images, reconstruction=reconstruction, progress=True)
-    ends = np.cumsum([len(pixels) for pixels in sets.values()])[:-1]
-    of_sets = zip(sets, np.split(-exact.log_likelihood, ends), strict=True)
-    errors = zip(sets, np.split(exact.error, ends), strict=True)
-    return "exact", dict(of_sets), {name: float(error.mean()) for name, error in errors}
+    pixels = np.concatenate(list(sets.values()))  # the exact likelihood takes all at once
+    refiner = Refiner(decoder, steps=params.refine_steps, reconstruction=reconstruction, seed=seed)
+    amortised = encode(encoder, pixels)
+    refined = refiner(pixels, amortised)
+    how: dict[str, Any] = {"reconstruction": reconstruction, "seed": seed}
+    amortised_elbo, refined_elbo = (
+        negative_elbo(decoder, pixels, posterior, draws=params.z_samples, **how)
+        for posterior in (amortised, refined)
+    )
+    errors = None
+    if decoder.input_shape[-1] <= FEW_DIMENSIONS:
+        likelihood = "exact"
+        exact = exact_log_likelihood(decoder, pixels, reconstruction=reconstruction, progress=True)
+        nats, errors = -exact.log_likelihood, exact.error
+    else:
+        how |= {"draws": params.importance_samples, "progress": True}
+        likelihood = f"importance-weighted bound, {params.importance_samples:,} draws"
+        nats = importance_weighted_bounds(decoder, pixels, refined, **how)
+    figures = {
+        "negative_elbo": amortised_elbo,
+        "refined_negative_elbo": refined_elbo,
+        "negative_log_likelihood": nats,
+        "amortisation": amortised_elbo - refined_elbo,
+        "approximation": refined_elbo - nats,
+    }
+    distance = np.linalg.norm(refined.z_mean - amortised.z_mean, axis=1)
+    found, first = {}, 0
+    for name, images in sets.items():
+        rows = slice(first, first + len(images))
+        first += len(images)
+        found[name] = Decomposition(
+            n_images=len(images),
+            likelihood=likelihood,
+            quadrature_error=None if errors is None else float(errors[rows].mean()),
+            worst_tenth=_share_of_the_worst_tenth(figures["amortisation"][rows]),
+            misplaced=float((distance[rows] > _FAR).mean()),
+            **{figure: float(values[rows].mean()) for figure, values in figures.items()},
+            **{
+                f"{figure}_standard_error": standard_error(values[rows])
+                for figure, values in figures.items()
+            },
+        )
+    return found
 
 
 def _share_of_the_worst_tenth(losses: NDArray[np.float64]) -> float | None:

@@ -198,9 +198,9 @@ def draw_reconstruction_sheet(
     """
     cells, classes = _choose_by_class(test_images, params.reconstructions)
     shown = test_images.take(cells[cells >= 0])
-    grid = np.zeros((len(cells), 2, cells.shape[1], *IMAGE_SHAPE), np.uint8)  # -1 stays blank
-    grid[:, 0][cells >= 0] = shown.pictures
-    grid[:, 1][cells >= 0] = decode(decoder, encode(encoder, shown.model_input()))
+    pairs = np.zeros((len(cells), 2, cells.shape[1], *IMAGE_SHAPE), np.uint8)  # -1 stays blank
+    pairs[:, 0][cells >= 0] = shown.pictures
+    pairs[:, 1][cells >= 0] = decode(decoder, encode(encoder, shown.model_input()))
     text = captions(
         training_summary,
         "Reconstructions of test images",
@@ -208,7 +208,7 @@ def draw_reconstruction_sheet(
         columns=classes,
         rows=["original", "reconstruction"] * len(cells),
     )
-    grid = grid.reshape(-1, *grid.shape[2:])
+    grid = pairs.reshape(-1, *pairs.shape[2:])
     return _sheet(grid, text, row_breaks=range(2, len(grid), 2))
 
 

@@ -5,40 +5,19 @@ from kedro.pipeline import Node, Pipeline
 from mnist_vae.pipelines.generation import nodes
 from mnist_vae.pipelines.generation.arithmetic import draw_latent_arithmetic
 
+_MODEL = ["encoder", "decoder"]
+_HOW = ["training_summary", "params:generation", "params:seed"]
 _SHEETS = ["generated_sheet", "latent_manifold", "interpolations", "reconstruction_sheet"]
 
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline from a trained model to new images and to sheets."""
+    generated = [*_MODEL, "train_images", *_HOW]
+    drawn = [*_MODEL, "test_images", "generated_images", *_HOW]
     return Pipeline(
         [
-            Node(
-                nodes.generate_images,
-                inputs=[
-                    "encoder",
-                    "decoder",
-                    "train_images",
-                    "training_summary",
-                    "params:generation",
-                    "params:seed",
-                ],
-                outputs="generated_images",
-                name="generate_images",
-            ),
-            Node(
-                nodes.draw_sheets,
-                inputs=[
-                    "encoder",
-                    "decoder",
-                    "test_images",
-                    "generated_images",
-                    "training_summary",
-                    "params:generation",
-                    "params:seed",
-                ],
-                outputs=_SHEETS,
-                name="draw_sheets",
-            ),
+            Node(nodes.generate_images, generated, "generated_images", name="generate_images"),
+            Node(nodes.draw_sheets, drawn, _SHEETS, name="draw_sheets"),
         ]
     )
 
@@ -49,14 +28,14 @@ def create_more_pipeline() -> Pipeline:
         [
             Node(
                 nodes.to_pictures,
-                inputs=["generated_images", "training_summary"],
-                outputs="generated_image_files",
+                ["generated_images", "training_summary"],
+                "generated_image_files",
                 name="export_generated_images",
             ),
             Node(
                 draw_latent_arithmetic,
-                inputs=["encoder", "decoder", "test_images", "training_summary", "params:seed"],
-                outputs="latent_arithmetic",
+                [*_MODEL, "test_images", "training_summary", "params:seed"],
+                "latent_arithmetic",
                 name="draw_latent_arithmetic",
             ),
         ]

@@ -23,12 +23,10 @@ _LEAST_SINE = 1e-3  # of the angle between two z; below it an arc is a line, or 
 
 
 class Draws(NamedTuple):
-    """What a sampler draws."""
+    """z, `[n, latent_dim]`, and where the sampler knows classes the class of each, `[n]`."""
 
     z: NDArray[np.float32]
-    """`[n, latent_dim]`."""
     label: NDArray[np.uint8] | None
-    """The class that each was drawn for, `[n]`; None where the sampler knows of none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +50,7 @@ class Sampler:
     ) -> Draws:
         """Return `n` draws, all of the class `label` if it is given.
 
-        Args:
-            n: Draws.
-            seed: Their seed.
-            temperature: Factor of every standard deviation.
-            label: A class of the components; None for all.
+        The temperature is a factor of every standard deviation.
 
         Raises:
             ValueError: There is no component of that class.
@@ -87,7 +81,7 @@ def fit_sampler(
 
     Args:
         kind: `prior`, `mixture`, or `class_mixture`: one mixture for each class.
-        encoder: Pixels `[n, 784]` to `z_mean`, `z_log_var` and a draw.
+        encoder: The trained encoder.
         images: Training images; the prior does without.
         components: Gaussians, at most; the classes share them.
         seed: Of the draws and of the fit.
@@ -167,9 +161,9 @@ def interpolate(
     which a straight line passes by (White, Sampling Generative Networks, 2016).
 
     Args:
-        start: Where t is 0.
-        end: Where t is 1.
-        t: How far, 0 to 1, `[steps]`.
+        start: Where `t` is 0.
+        end: Where it is 1.
+        t: `[steps]`.
         kind: `linear` or `spherical`.
     """
     way = _line if kind == "linear" else _arc
@@ -177,11 +171,11 @@ def interpolate(
     return np.stack(walks).astype(np.float32)
 
 
-def _line(a: NDArray[Any], b: NDArray[Any], t: NDArray[Any]) -> NDArray[Any]:
+def _line(a: Any, b: Any, t: Any) -> Any:
     return (1 - t) * a + t * b
 
 
-def _arc(a: NDArray[Any], b: NDArray[Any], t: NDArray[Any]) -> NDArray[Any]:
+def _arc(a: Any, b: Any, t: Any) -> Any:
     """Return the arc, or the line where the directions are equal or opposite, or one is none."""
     lengths = np.linalg.norm([a, b], axis=1)
     if not lengths.all():
@@ -191,4 +185,4 @@ def _arc(a: NDArray[Any], b: NDArray[Any], t: NDArray[Any]) -> NDArray[Any]:
     if np.sin(angle) < _LEAST_SINE:
         return _line(a, b, t)
     direction = (np.sin((1 - t) * angle) * a_way + np.sin(t * angle) * b_way) / np.sin(angle)
-    return _line(*lengths, t) * direction
+    return _line(lengths[0], lengths[1], t) * direction

@@ -5,15 +5,8 @@ from kedro.pipeline import Node, Pipeline
 from mnist_vae import recipe
 from mnist_vae.pipelines.training.nodes import train_vae
 
-_INPUTS = [
-    "train_images",
-    "validation_images",
-    "data_manifest",
-    "params:model",
-    "params:training",
-    "params:seed",
-    "training_backup",
-]
+_DATA = ["train_images", "validation_images", "data_manifest"]
+_INPUTS = [*_DATA, "params:model", "params:training", "params:seed", "training_backup"]
 _OUTPUTS = ["encoder", "decoder", "training_history", "training_summary"]
 
 
