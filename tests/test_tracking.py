@@ -236,6 +236,7 @@ def test_what_mlflow_raises_is_one_warning_without_a_password(client, monkeypatc
     assert "ConnectionError (no answer from http://tracking.example/api)" in record.message
 
 
+@pytest.mark.slow  # MLflow is in another extra
 def test_a_server_that_never_ends_its_answer_holds_up_no_run(monkeypatch, caplog):
     pytest.importorskip("mlflow", reason="the extra `mlflow` is needed")
     monkeypatch.setattr(tracking, "DEADLINE", 1.0)
@@ -250,6 +251,7 @@ def test_a_server_that_never_ends_its_answer_holds_up_no_run(monkeypatch, caplog
     )
 
 
+@pytest.mark.slow  # MLflow is in another extra
 def test_a_database_that_is_none_is_one_warning_at_once(tmp_path, caplog):
     pytest.importorskip("mlflow", reason="the extra `mlflow` is needed")
     (tmp_path / "data").mkdir()

@@ -21,6 +21,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (3000, 784), np.uint8)
 
 pytest.importorskip("s3fs", reason="the extra `s3` is needed")
 pytest.importorskip("moto", reason="the extra `all` is needed")
+pytestmark = pytest.mark.slow  # a server starts, in a process of its own
 
 
 @pytest.fixture(scope="module")

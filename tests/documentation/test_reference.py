@@ -4,15 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+import reference
+import snippets
 import yaml
 
 from mnist_vae.jobs.records import Outcome
 from mnist_vae.params import Parameters
 from mnist_vae.pipeline_registry import register_pipelines
 from tests.projects import ROOT
-
-reference = pytest.importorskip("reference", reason="the extra `docs` is needed")
-snippets = pytest.importorskip("snippets", reason="the extra `docs` is needed")
 
 
 def leaves(group, path=""):
@@ -124,6 +123,7 @@ def test_every_module_has_its_place_in_the_api():
     assert modules - listed - packages == {"mnist_vae.__main__"}  # the command alone
 
 
+@pytest.mark.slow  # MkDocs is in another extra
 def test_a_page_in_no_navigation_is_added_at_the_end_of_its_folder():
     pages = pytest.importorskip("pages", reason="the extra `docs` is needed")
     nav = [{"Guides": ["guides/index.md", {"More": ["guides/*"]}]}, {"API": "api/*"}]
@@ -135,6 +135,7 @@ def test_a_page_in_no_navigation_is_added_at_the_end_of_its_folder():
     assert pages._expanded(nav, ["api/a.md"])[0] == {"Guides": ["guides/index.md"]}
 
 
+@pytest.mark.slow  # MkDocs is in another extra
 def test_a_fence_that_names_nothing_stops_the_build():
     pages = pytest.importorskip("pages", reason="the extra `docs` is needed")
     from mkdocs.exceptions import PluginError

@@ -20,6 +20,7 @@ from mnist_vae.params import EmbeddingParams
 distributed = pytest.importorskip("distributed", reason="the extra `dask` is needed")
 psutil = pytest.importorskip("psutil", reason="the extra `dask` is needed")
 
+pytestmark = pytest.mark.slow  # workers start, some in processes of their own
 PACKAGE = Path(mnist_vae.__file__).parent
 
 

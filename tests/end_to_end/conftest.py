@@ -5,18 +5,19 @@ import shutil
 import pandas as pd
 import pytest
 
-from tests.projects import copy_project
 from tests.retrainings import in_service, retrain
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory):
+def served(built_once):
     """A project with a first model in service; tests must not change it."""
-    project = copy_project(tmp_path_factory.mktemp("served") / "project")
-    line = retrain(project)
-    assert line["outcome"] == "promoted", line
-    assert line["champion"] == in_service(project)
-    return project
+
+    def build(project):
+        line = retrain(project)
+        assert line["outcome"] == "promoted", line
+        assert line["champion"] == in_service(project)
+
+    return built_once("served", build)
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """Notebooks run from top to bottom on a finished project, and are stored without output."""
 
+import json
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from tests.conftest import run
 from tests.projects import without_start_of_tensorflow
@@ -13,15 +12,14 @@ from tests.retrainings import retrain
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 OF_RELEASES = "two_releases"
-AFTER_A_RUN = [
-    pytest.param(path, marks=() if path.stem == "tour" else pytest.mark.slow, id=path.stem)
-    for path in NOTEBOOKS
-    if path.stem != OF_RELEASES
-]
+AFTER_A_RUN = [path for path in NOTEBOOKS if path.stem != OF_RELEASES]
 
 
 def outputs_of(path, project):
     """Run the notebook in the project, in the environment `test`, and return what it shows."""
+    import nbformat
+    from nbclient import NotebookClient
+
     (project / "notebooks").mkdir()
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
@@ -37,7 +35,8 @@ def warnings_of(outputs):
     return without_start_of_tensorflow("".join(shown))
 
 
-@pytest.mark.parametrize("path", AFTER_A_RUN)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", AFTER_A_RUN, ids=lambda path: path.stem)
 def test_the_notebook_runs_and_shows_something(copied, monkeypatch, path):
     monkeypatch.setenv("KEDRO_ENV", "test")
     outputs = outputs_of(path, copied)
@@ -68,8 +67,10 @@ def test_the_notebook_shows_the_release_in_service_where_only_the_job_ran(
     assert warnings_of(outputs) == ""
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_notebook_is_stored_without_output(path):
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    assert cells
-    assert all(not cell.outputs and cell.execution_count is None for cell in cells)
+def test_the_notebooks_are_stored_without_output():
+    for path in NOTEBOOKS:
+        cells = [
+            cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"
+        ]
+        assert cells
+        assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells), path

@@ -126,8 +126,9 @@ def test_a_job_killed_at_random_moments_ends_as_if_it_had_not_been(project, fres
             assert retrain(project, "roll-back")["outcome"] == "rolled_back"
             continue
         assert in_service(project) in (before, expected["champion"])
+    done = in_service(project) == expected["champion"]
     line = retrain(project, **{**params, "retraining.force": True})
-    assert line["outcome"] in ("promoted", "kept")
+    assert line["outcome"] == ("kept" if done else "promoted"), line
     assert in_service(project) == expected["champion"]
     assert in_use(project) == ["monday"]
 
@@ -249,14 +250,8 @@ def fill(ballast, room):
 @pytest.mark.parametrize(
     ("dataset", "room"),
     [
-        ("candidate_train_images", 0),
         ("candidate_train_images", 8192),
-        ("candidate_validation_images", 0),
-        ("candidate_test_images", 0),
         ("candidate_encoder", 0),
-        ("candidate_encoder", 8192),
-        ("candidate_latent_embeddings", 0),
-        ("candidate_anomaly_calibration", 0),
         ("retraining_decision", 0),
         (None, 0),
     ],
@@ -312,13 +307,6 @@ def die_after(dataset, times=1):
     )
 
 
-NEW_FILES = [
-    *(f"candidate_{split}_images" for split in ("train", "validation", "test")),
-    "candidate_anomaly_calibration",
-    "candidate_encoder_onnx",
-]
-
-
 def die_before_the_name(dataset):
     """Return a script that has the job killed when this file is whole, but has no name yet."""
     return (
@@ -359,7 +347,7 @@ def files_in_service(project):
     return {name: digest for name, digest in files.items() if name not in told}, in_service(project)
 
 
-@pytest.mark.parametrize("dataset", NEW_FILES)
+@pytest.mark.parametrize("dataset", ["candidate_train_images", "candidate_encoder_onnx"])
 def test_a_job_killed_while_it_saves_a_new_file_of_a_candidate_ends_as_if_it_had_not_been(
     project, better, dataset
 ):
@@ -387,8 +375,8 @@ def test_a_kill_between_two_accepted_batches_gives_no_id_twice(project, fresh):
     killed = scripted(project, die_after("batches_in_use"))
     assert killed.returncode == 9, killed.stderr
     given = ids_in_use(project)
-    line = retrain(project)
-    assert line["outcome"] in ("promoted", "kept"), line
+    line = retrain(project, **{"retraining.min_gain": 1000})
+    assert line["outcome"] == "kept", line
     assert sorted(line["batches"].values()) == ["accepted", "in use"]
     ids = ids_in_use(project)
     assert len(set(ids)) == len(ids) == 70

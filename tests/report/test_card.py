@@ -5,6 +5,7 @@ import pytest
 from mnist_vae.report.card import render_card
 
 hub = pytest.importorskip("huggingface_hub", reason="the extra `all` is needed")
+pytestmark = pytest.mark.slow  # not by its time, but by what it needs
 
 
 def card_of(files):

@@ -15,7 +15,6 @@ import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
-import kubernetes_validate
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -322,8 +321,12 @@ def test_the_dag_goes_where_airflow_looks_for_it(schedule, tmp_path, monkeypatch
     assert (tmp_path / "airflow/dags/mnist_vae_retraining.py").is_file()
 
 
+@pytest.mark.slow  # the schema of Kubernetes is in another extra
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_the_manifest_is_what_kubernetes_takes(schedule, pipeline):
+    kubernetes_validate = pytest.importorskip(
+        "kubernetes_validate", reason="the extra `all` is needed"
+    )
     arguments = ["--image", "registry.example/vae:1", "--calendar", "@daily"]
     manifest = schedule("kubernetes", *arguments, "--pipeline", pipeline)
     claim, cron_job = yaml.safe_load_all(manifest)
