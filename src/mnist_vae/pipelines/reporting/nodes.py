@@ -15,7 +15,6 @@ from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import measure, origin, statement
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings
-from mnist_vae.report.card import render_card
 from mnist_vae.report.embeddings import labels_of, widest, z_means_of
 from mnist_vae.report.figures import TRAINING, colour_of, learning_panels, name_of
 from mnist_vae.report.model import ModelFiles, model_page
@@ -96,43 +95,38 @@ def draw_latent_scatter(
     is_test = (latent_embeddings["split"] == "test").to_numpy()
     what = "test images" if is_test.any() else "images"
     rows = np.flatnonzero(is_test if is_test.any() else ~is_test)
-    shown, n_latents = widest(latent_embeddings), len(z_means_of(latent_embeddings))
-    title = f"Latent means of {len(rows):,} {what}"
+    count, most = f"{len(rows):,}", reporting_params.max_points
     generator = np.random.default_rng(seed)
-    if len(rows) > reporting_params.max_points:
-        title = f"Latent means of {reporting_params.max_points:,} of {len(rows):,} {what}"
-        rows = np.sort(generator.choice(rows, reporting_params.max_points, replace=False))
+    if len(rows) > most:
+        count = f"{most:,} of {count}"
+        rows = np.sort(generator.choice(rows, most, replace=False))
     points = latent_embeddings.iloc[rows]
+    shown, n_latents = widest(latent_embeddings), len(z_means_of(latent_embeddings))
+    title = f"Latent means of {count} {what}"
     if n_latents > len(shown):
         title += f", the 2 of {n_latents} dimensions that vary most"
     labels = labels_of(points)
     if labels is not None:  # missing for some, they are floats
         points = points.assign(label=labels)
-    x = points[shown[0]].to_numpy(float)
+    x, y = points[shown[0]].to_numpy(float), points[shown[-1]].to_numpy(float)
     if len(shown) == 1:
         y = generator.uniform(-_JITTER, _JITTER, len(points)) + (0 if labels is None else labels)
-    else:
-        y = points[shown[1]].to_numpy(float)
 
     figure = go.Figure()
     known = [name for name in ("image_id", "split", "label") if name in points.columns]
     hover = [f"{name} %{{customdata[{place}]}}" for place, name in enumerate(known)]
     for label in [None] if labels is None else np.unique(labels):
         rows = np.full(len(points), True) if labels is None else labels == label
-        trace = go.Scattergl(
+        figure.add_scattergl(
             x=x[rows].round(4).tolist(),
             y=y[rows].round(4).tolist(),
             customdata=points.loc[rows, known].to_numpy().tolist(),
             name=what if label is None else name_of(label),
             mode="markers",
-            marker={
-                "size": 4,
-                "opacity": 0.6,
-                "color": TRAINING if label is None else colour_of(label),
-            },
+            marker={"size": 4, "opacity": 0.6},
+            marker_color=TRAINING if label is None else colour_of(label),
             hovertemplate="<br>".join([*hover, "(%{x}, %{y})<extra></extra>"]),
         )
-        figure.add_trace(trace)
     figure.update_layout(
         showlegend=labels is not None, legend={"title_text": "label", "itemsizing": "constant"}
     )
@@ -149,32 +143,21 @@ def draw_latent_scatter(
 
 
 def _entitle(figure: Any, title: str, training_summary: dict[str, Any]) -> None:
-    """Give `figure` its title, and between title and axes the statement of the model.
+    """Give a figure, with all its axes and annotations, its title and the statement of the model.
 
     Kedro-Viz lays its theme over the layout: margins, the place of the title, and the colours of
-    the first axes. So nothing here depends on these: the title stands in the middle of the margin,
-    the statement is an annotation for which the axes make room, and the lines of all axes are
-    seen on light and on dark.
-
-    Args:
-        figure: A `plotly.graph_objects.Figure`, with all its axes and annotations.
-        title: The first line.
-        training_summary: Has the statement, and names the model in the figure's metadata.
+    the first axes. So the title stands in the middle of the margin, the statement is an annotation
+    for which the axes make room, and the lines of the axes are seen on light and on dark.
     """
+    left = {"x": 0, "xref": "paper", "xanchor": "left", "yref": "paper"}
     figure.update_layout(
         template="plotly_white",
         height=640,
         margin={"t": 64, "b": 60},
         meta=origin(training_summary),
-        title={
-            "text": "<br>".join(textwrap.wrap(title, _TITLE_LENGTH)),
-            "font": {"size": 16},
-            "x": 0,
-            "xref": "paper",
-            "xanchor": "left",
-            "yref": "paper",
-            "yanchor": "middle",
-        },
+        title={**left, "text": "<br>".join(textwrap.wrap(title, _TITLE_LENGTH))},
+        title_font_size=16,
+        title_yanchor="middle",
     )
     figure.update_xaxes(gridcolor=_FAINT, zerolinecolor=_FAINT, linecolor=_FAINT)
     figure.update_yaxes(gridcolor=_FAINT, zerolinecolor=_FAINT, linecolor=_FAINT)
@@ -191,12 +174,9 @@ def _entitle(figure: Any, title: str, training_summary: dict[str, Any]) -> None:
         font={"size": 10, "color": _TEXT},
         align="left",
         showarrow=False,
-        x=0,
-        xref="paper",
-        xanchor="left",
         y=1,
-        yref="paper",
         yanchor="top",
+        **left,
     )
 
 
@@ -228,25 +208,16 @@ def write_model_report(
     check_models(training_summary, decoder)
     check_images(training_summary, train_images, validation_images)
     files = ModelFiles(
-        training_summary=training_summary,
-        metrics=metrics,
-        latent_embeddings=latent_embeddings,
-        decoder=decoder,
-        images=[train_images, validation_images, test_images],
-        training_history=training_history,
-        run_manifest=run_manifest,
-        generated_images=generated_images,
-        latent_manifold=latent_manifold,
-        interpolations=interpolations,
-        findings=findings,
+        training_summary,
+        metrics,
+        latent_embeddings,
+        decoder,
+        [train_images, validation_images, test_images],
+        training_history,
+        run_manifest,
+        generated_images,
+        latent_manifold,
+        interpolations,
+        findings,
     )
     return render(model_page(files, reporting_params, seed))
-
-
-def write_model_card(
-    training_summary: dict[str, Any],
-    metrics: dict[str, Any],
-    run_manifest: dict[str, Any],
-) -> str:
-    """Return the model card: Markdown with the metadata that the Hugging Face hub reads."""
-    return render_card(training_summary, metrics, run_manifest)

@@ -3,6 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from mnist_vae.pipelines.reporting import nodes
+from mnist_vae.report.card import render_card
 
 _HOW = ["params:reporting", "params:seed"]
 _SPLITS = ["train_images", "validation_images", "test_images"]
@@ -27,7 +28,7 @@ def create_pipeline() -> Pipeline:
 def create_card_pipeline() -> Pipeline:
     """Return the pipeline to the model card, which every release has."""
     inputs = ["training_summary", "metrics", "run_manifest"]
-    return Pipeline([Node(nodes.write_model_card, inputs, "model_card", name="write_model_card")])
+    return Pipeline([Node(render_card, inputs, "model_card", name="write_model_card")])
 
 
 def create_report_pipeline(*, findings: bool) -> Pipeline:
