@@ -332,6 +332,11 @@ def _api_page(room: str) -> Iterator[str]:
 
 
 def _has_code(path: Path) -> bool:
-    """Return whether a module has more than what it takes from others."""
+    """Return whether mkdocstrings finds a module, and it has more than what it imports.
+
+    It looks in no folder without `__init__.py`: nodes are on the page of the pipelines.
+    """
+    if not path.with_name("__init__.py").exists():
+        return False
     body = ast.parse(path.read_text(encoding="utf-8")).body
     return any(isinstance(part, ast.FunctionDef | ast.ClassDef) for part in body)
