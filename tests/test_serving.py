@@ -12,7 +12,7 @@ import pytest
 from mnist_vae import serving
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images
-from mnist_vae.serving import EmbeddingModel, check_pixels, output_columns
+from mnist_vae.serving import EmbeddingModel, output_columns
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (7, 28, 28)).astype(np.uint8)
 INPUT = PIXELS.reshape(7, 784) / np.float32(255)
@@ -65,6 +65,7 @@ def test_a_worker_of_an_engine_gets_the_same_and_loads_the_release_once(release,
         loads.append(folder)
         return EmbeddingModel(folder)
 
+    serving._load_pyfunc.cache_clear()
     monkeypatch.setattr(serving, "EmbeddingModel", counted)
     for _ in range(2):
         received = serving.encode(PIXELS.reshape(7, 784), str(release))
@@ -91,16 +92,13 @@ def test_it_needs_nothing_of_kedro(release):
 @pytest.mark.parametrize(
     ("pixels", "received"),
     [
-        (INPUT[:, :783], r"wrong form: expected float32 \[n, 784\], received float32 \[7, 783\]"),
-        (PIXELS.reshape(7, 784), r"received uint8 \[7, 784\]; .*divide bytes by 255"),
-        (INPUT.astype(np.float64), r"received float64 \[7, 784\]"),
-        (INPUT[0], r"received float32 \[784\]"),
-        (INPUT * 255, r"wrong range: expected values in \[0, 1\], received values from 0 to 255;"),
-        (INPUT - 1, r"received values from -1 to 0;"),
-        (np.where(INPUT == 1, np.float32("nan"), INPUT), r"received \d+ NaN; leave out"),
-        (INPUT + np.float32("inf"), r"received values from inf to inf"),
+        (INPUT * 255, "from 0 to 255; divide bytes by 255"),
+        (INPUT - 1, "from -1 to 0;"),
+        (np.where(INPUT == 1, np.float32("nan"), INPUT), "from nan to nan"),
+        (INPUT + np.float32("inf"), "from inf to inf"),
     ],
 )
-def test_what_is_no_image_is_refused_in_one_sentence(pixels, received):
-    with pytest.raises(ValueError, match=f"^The pixels .*{received}.*$"):
-        check_pixels(pixels)
+def test_what_is_no_image_is_refused_in_one_sentence(release, pixels, received):
+    words = rf"^The pixels .* expected values in \[0, 1\], received values {received}"
+    with pytest.raises(ValueError, match=words):
+        EmbeddingModel(release).embed(pixels)

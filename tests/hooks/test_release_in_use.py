@@ -53,11 +53,6 @@ def test_the_environments_of_the_jobs_read_the_release_and_the_others_what_was_t
         assert entry.get("metadata") == base[name].get("metadata"), name
 
 
-def test_both_environments_of_the_jobs_have_the_same_catalog():
-    prod, mlflow = ((ROOT / "conf" / env / "catalog.yml").read_text() for env in ("prod", "mlflow"))
-    assert prod == mlflow
-
-
 @pytest.mark.parametrize("pipeline", ["generation", "embedding_of_new_images"])
 def test_without_a_model_in_service_a_consumer_ends_with_one_sentence(project, pipeline):
     message = refused(project, pipeline)

@@ -36,7 +36,7 @@ from mnist_vae.jobs.release_files import champion
 from mnist_vae.parameter_check import check_parameters
 
 if TYPE_CHECKING:
-    from mnist_vae.tracking import Status
+    from mnist_vae.hooks.tracking import Status
 
 logger = logging.getLogger(__name__)
 
