@@ -11,7 +11,6 @@ from kedro.framework.cli.project import run as kedro_run
 from mnist_vae import config, failures
 from mnist_vae.commands.jobs import retrain, roll_back, score, withdraw
 from mnist_vae.explorer.commands import explore
-from mnist_vae.schedule.alerts import alerts
 from mnist_vae.schedule.commands import schedule
 from mnist_vae.sweep import sweep
 
@@ -59,5 +58,4 @@ def cli() -> None:
 
 for command in (run, retrain, score, roll_back, withdraw, explore, sweep):
     cli.add_command(command)
-schedule.add_command(alerts)
 cli.add_command(schedule)
