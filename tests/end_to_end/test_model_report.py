@@ -124,7 +124,7 @@ def test_a_release_and_a_declined_candidate_hold_report_and_card(served_copy):
     assert first.manifest["model_version"] in card
     page = (first.folder / "report.html").read_text(encoding="utf-8")
     assert "is in service</h1>" in page
-    assert '<section id="beside"' not in page
+    assert '<section id="comparison"' not in page
     line = retrain(served_copy, **{"retraining.force": True, "retraining.min_gain": 1000})
     assert line["outcome"] == "kept"
     (declined,) = (models(served_copy) / "declined").iterdir()

@@ -127,8 +127,8 @@ def _retrain(run: JobRun) -> Ending:
 def _decide(run: JobRun, models: Path, plan: Plan, decision: Decision) -> Ending:
     """Promote or decline the candidate, all of whose files have been saved."""
     figures = decision.model_dump(mode="json", include=_FIGURES)
-    if beside := figures.pop("champion"):
-        figures["beside"] = beside
+    if champion := figures.pop("champion"):
+        figures["compared_with"] = champion
     run.line |= figures
     run.note_drift(decision.effects())
     manifest = run.load("candidate_run_manifest")

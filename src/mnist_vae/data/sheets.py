@@ -115,8 +115,8 @@ def sheet(
     line = _line_height(font)
     above = line if text.columns and not text.x_axis else 0
     below = 2 * line if text.x_axis else 0
-    beside = max((_length(font, row) + _PADDING for row in text.rows), default=0)
-    x = _MARGIN + (line if text.y_axis else 0) + beside
+    margin = max((_length(font, row) + _PADDING for row in text.rows), default=0)
+    x = _MARGIN + (line if text.y_axis else 0) + margin
     sheet_width = max(x + grid.width + _MARGIN, _MIN_WIDTH)
     title = _wrapped(text.title, title_font, sheet_width - 2 * _MARGIN)
     note = _wrapped(text.note, text_font, sheet_width - 2 * _MARGIN)

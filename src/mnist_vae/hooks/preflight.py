@@ -185,8 +185,7 @@ class Preflight:
     ) -> None:
         """Refuse parameters of `model` that the model which is loaded was not made with.
 
-        What conf has as it is by default asks for nothing, and next to a release conf is about the
-        next one.
+        Defaults in conf are not checked; with a release in use, conf is about the next model.
         """
         model = next((name for name in _MODELS if name in inputs and catalog.exists(name)), None)
         dataset = catalog[model] if model else None

@@ -88,7 +88,7 @@ def test_it_says_what_was_decided_and_why_and_shows_old_beside_new(champion):
 
 def test_it_is_a_page_of_the_same_report(champion):
     text = page(champion)
-    order = [text.index(f'<section id="{key}"') for key in ("decision", "beside", "batches")]
+    order = [text.index(f'<section id="{key}"') for key in ("decision", "comparison", "batches")]
     order += [text.index(f'<section id="{key}"') for key in ("evaluation", "learning", "latent")]
     assert order == sorted(order)
 
@@ -112,7 +112,7 @@ def test_a_gain_that_is_none_is_not_called_one(champion, gain, words):
 def test_a_first_candidate_has_nobody_beside_it():
     text = page(None, Outcome.PROMOTED)
     assert "Candidate new is in service" in text
-    assert '<section id="beside"' not in text
+    assert '<section id="comparison"' not in text
     assert "of the champion" not in text
     assert "95 % interval" not in text
     assert "The release before: none" in text

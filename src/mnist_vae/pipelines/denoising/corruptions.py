@@ -1,4 +1,4 @@
-"""Corruptions of images whose originals are known, and what a corrupted image says of its own."""
+"""Corruptions of images whose originals are known, and the evidence that one leaves."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def _comparison(champion: Release | None, pictures: dict[str, Image.Image]) -> S
         galleries.append(Gallery(caption=title, pictures=pair, wide=True))
     title = "Candidate and champion, side by side"
     text = Text(text=f"At the left the candidate, at the right the champion, {champion.name}.")
-    return Section(key="beside", title=title, blocks=(text, *galleries))
+    return Section(key="comparison", title=title, blocks=(text, *galleries))
 
 
 def _batches(intake: Intake) -> Section:
