@@ -74,15 +74,13 @@ def _with_lists_joined(options: Sequence[click.Parameter], args: Sequence[str]) 
     """Return the arguments with each list given once: of several click keeps the last alone."""
     lists = {name: option for option in options if option.default == "" for name in option.opts}
     given: dict[str, list[str]] = {}
-    others = []
-    words = list(args)
-    while words:
-        word = words.pop(0)
+    others, words = [], iter(args)
+    for word in words:
         name, equals, value = word.partition("=")
         if name not in lists or (equals and not name.startswith("--")):
             others.append(word)
-        elif equals or words:
-            given.setdefault(lists[name].opts[0], []).append(value if equals else words.pop(0))
+        elif equals or (value := next(words, "")):
+            given.setdefault(lists[name].opts[0], []).append(value)
         else:
             others.append(word)  # for click to complain of
     joined = [(name, ",".join(filter(None, values))) for name, values in given.items()]
@@ -90,7 +88,7 @@ def _with_lists_joined(options: Sequence[click.Parameter], args: Sequence[str]) 
 
 
 def _is_no_error(record: logging.LogRecord) -> bool:
-    """Leave out that a node failed, and why: the last line of the command says it."""
+    """Leave out that a node failed: the last line of the command says it."""
     return record.levelno < logging.ERROR
 
 
@@ -131,12 +129,12 @@ def sentence(error: BaseException) -> str:
         around = str(error).removesuffix(str(cause))
         return one_line(("" if "Failed while" in around else around) + sentence(cause))
     words = " ".join(str(error).split())
-    builtin = type(error).__module__ == "builtins"
     if isinstance(error, OSError):
-        builtin = error.errno is not None  # else it was raised with a message
-    if isinstance(error, ValueError | RuntimeError):
-        builtin = False
-    if builtin or len(words.split()) < _FEWEST_WORDS:
+        raw = error.errno is not None  # else it was raised with a message
+    else:
+        own = isinstance(error, ValueError | RuntimeError)
+        raw = type(error).__module__ == "builtins" and not own
+    if raw or len(words.split()) < _FEWEST_WORDS:
         words = ": ".join(filter(None, [type(error).__name__, words]))
     if isinstance(error, OSError) and full_disk(error):
         words += (

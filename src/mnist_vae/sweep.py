@@ -73,7 +73,6 @@ def sweep(
             "Optuna is not installed: expected the extra `sweep`, received no module optuna; run "
             "`pip install -c constraints.txt -e '.[sweep]'`."
         )
-    import optuna
     import pandas as pd
 
     space = space_of(texts, search=trials is not None)
@@ -82,19 +81,21 @@ def sweep(
     for changes in [{"seed": seed} for seed in numbers] + grid_of(space):
         members.parameters(changes)
     members.folder.mkdir(parents=True, exist_ok=True)
-    with _lock(members.folder / "sweep.lock"), contextlib.closing(members):
+    lock = members.folder / "sweep.lock"
+    try:
+        taken = FileLock(lock).acquire(timeout=0)
+    except Timeout as error:
+        raise click.ClickException(
+            f"Another sweep works in this folder: expected none, received its lock {lock}; wait "
+            "for it, or name another folder with --name."
+        ) from error
+    with taken, contextlib.closing(members):
 
         def start(setting: dict[str, Any]) -> list[Any]:
             return [members.start(setting, seed) for seed in numbers]
 
         start({})
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        study = optuna.create_study(
-            storage=f"sqlite:///{members.folder}/study.db",
-            study_name=json_fingerprint([members.identity, str(space), numbers, bool(trials)]),
-            load_if_exists=True,
-        )
-        run_study(study, space, start, trials, jobs)
+        study = run_study(space, start, trials, jobs)
         results = pd.DataFrame([future.result() for future in members.futures.values()])
         table = compared(results)
         results.to_csv(members.folder / "members.csv", index=False)
@@ -104,21 +105,6 @@ def sweep(
     click.echo(f"{to_text(table)}\n\nTable, members and plots are in {members.folder}.")
     if table["failed"].any():
         raise click.exceptions.Exit(1)
-
-
-def _lock(path: Path) -> contextlib.AbstractContextManager[Any]:
-    """Return the lock of the folder, taken.
-
-    Raises:
-        click.ClickException: Another sweep has it.
-    """
-    try:
-        return FileLock(path).acquire(timeout=0)
-    except Timeout as error:
-        raise click.ClickException(
-            "Another sweep works in this folder: expected none, received its lock "
-            f"{path}; wait for it, or name another folder with --name."
-        ) from error
 
 
 def values_of(text: str) -> Any:
@@ -167,37 +153,38 @@ def grid_of(space: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_study(
-    study: Any,
     space: dict[str, Any],
     start: Callable[[dict[str, Any]], list[Future[dict[str, Any]]]],
     trials: int | None,
     at_a_time: int,
-) -> None:
-    """Run so many trials of a search by TPE, some at a time, or else all combinations of values.
+) -> Any:
+    """Return Optuna's study of so many trials by TPE, or else of all combinations of values.
 
-    A trial that was interrupted, or of which a member failed, stays a running one in the study,
-    and is used by the next command. `start` starts the members of a setting.
+    The same results give the same settings again, so that a sweep resumes by its members.
+
+    Args:
+        space: Optuna's distributions by the names of parameters.
+        start: Starts the members of a setting.
+        trials: How many; None for a grid.
+        at_a_time: Trials of a search that are chosen together.
     """
-    from optuna import create_trial
-    from optuna.samplers import TPESampler
-    from optuna.trial import TrialState
+    import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
     if trials is None:
-        grid = grid_of(space)
-        trials = at_a_time = len(grid)
-        for params in grid:
-            if params not in [trial.params for trial in study.trials]:
-                state = TrialState.RUNNING
-                study.add_trial(create_trial(state=state, params=params, distributions=space))
+        for params in grid_of(space):
+            study.enqueue_trial(params)
+        trials = at_a_time = len(study.trials)
     for first in range(0, trials, at_a_time):
-        last = min(first + at_a_time, trials)
-        while len(asked := [t for t in study.trials if len(t.params) == len(space)]) < last:
-            study.sampler = TPESampler(seed=len(study.trials))  # another one each, as it resumes
-            study.ask(space)
-        for trial, members in [(each, start(_texts(each.params))) for each in asked[first:last]]:
+        asked = [study.ask(space) for _ in range(min(at_a_time, trials - first))]
+        for trial, members in [(trial, start(_texts(trial.params))) for trial in asked]:
             results = [member.result() for member in members]
-            if not trial.state.is_finished() and all(LOSS in result for result in results):
-                study.tell(trial.number, fmean(result[LOSS] for result in results))
+            if all(LOSS in result for result in results):
+                study.tell(trial, fmean(result[LOSS] for result in results))
+            else:
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    return study
 
 
 def _texts(params: dict[str, Any]) -> dict[str, str]:
@@ -216,24 +203,17 @@ def plot(study: Any, path: Path) -> None:
 
 
 class Members:
-    """Runs members, `jobs` at a time and each once; a project of Kedro must be configured.
-
-    Args:
-        project: Its folder.
-        name: Of the folder of the sweep, in `sweeps` of the data.
-        env: Kedro's environment; None for the usual one.
-        params: Parameters of all members, nested.
-        jobs: How many members run at a time.
-    """
+    """Runs members, `jobs` at a time and each once; a project of Kedro must be configured."""
 
     def __init__(self, project: Path, name: str, env: str | None, params: Any, jobs: int) -> None:
         self._project, self._params = project, params
         self._conf = str(project / settings.CONF_SOURCE)
         self._env = check_environment(self._conf, env)
-        self._data = project / str(self._loader({})["globals"]["data"])
-        self.folder = self._data / "sweeps" / name
+        data = loader_of(self._conf, self._env, self._given({}))["globals"]["data"]
+        self._raw = project / str(data) / "01_raw"
+        self.folder = project / str(data) / "sweeps" / name
         self.base = self.parameters({})
-        self.identity = json_fingerprint([self.base, result_fingerprints()])
+        self._identity = json_fingerprint([self.base, result_fingerprints()])
         self.futures: dict[Path, Future[dict[str, Any]]] = {}
         self._pool = ThreadPoolExecutor(jobs, initializer=_pin, initargs=(itertools.count(),))
         self._stop = threading.Event()
@@ -244,7 +224,12 @@ class Members:
         Raises:
             ParameterError: A parameter is unknown, or out of range.
         """
-        return check_configuration(self._loader(self._given(setting))).model_dump(mode="json")
+        loader = loader_of(self._conf, self._env, self._given(setting))
+        return check_configuration(loader).model_dump(mode="json")
+
+    def _given(self, setting: dict[str, Any]) -> Any:
+        changes = OmegaConf.from_dotlist([f"{name}={text}" for name, text in setting.items()])
+        return OmegaConf.to_container(OmegaConf.merge(self._params, changes))
 
     def start(self, setting: dict[str, Any], seed: int) -> Future[dict[str, Any]]:
         """Return the result to come of a member: its setting, seed, folder, failure and figures.
@@ -253,16 +238,18 @@ class Members:
         earlier command is taken only where it would be the same.
         """
         base, own = OmegaConf.create(self.base), OmegaConf.create(self._given(setting))
-        same = [key for key in setting if OmegaConf.select(own, key) == OmegaConf.select(base, key)]
-        changed = {key: text for key, text in setting.items() if key not in same}
+        changed = {
+            key: text
+            for key, text in setting.items()
+            if OmegaConf.select(own, key) != OmegaConf.select(base, key)
+        }
         name = ",".join(f"{key}={text}" for key, text in changed.items()) or BASE
         slug = re.sub(r"[^\w.-]+", "_", name)[:60]  # Arrow takes a folder with `=` for a partition
-        digest = json_fingerprint([self.identity, changed])[:8]
+        digest = json_fingerprint([self._identity, changed])[:8]
         folder = self.folder / "members" / f"{slug}-{digest}-seed_{seed}"
         if folder not in self.futures:
-            result = {"setting": name, "seed": seed, "folder": str(folder)}
-            own = {**self._given(changed), "seed": seed, DATA_FOLDER: str(folder / "data")}
-            self.futures[folder] = self._pool.submit(self._finish, folder, own, result)
+            given = {**self._given(changed), "seed": seed, DATA_FOLDER: str(folder / "data")}
+            self.futures[folder] = self._pool.submit(self._member, folder, given, name)
         return self.futures[folder]
 
     def close(self) -> None:
@@ -270,33 +257,34 @@ class Members:
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
 
-    def _finish(self, folder: Path, given: Any, result: dict[str, Any]) -> dict[str, Any]:
-        path = folder / "result.json"
-        if earlier := path.exists():
+    def _member(self, folder: Path, given: Any, setting: str) -> dict[str, Any]:
+        path, seed = folder / "result.json", given["seed"]
+        if path.exists():
             result = json.loads(path.read_bytes())
-        elif failure := self._run(folder, given):
+            click.echo(f"{setting}, seed {seed}: {_outcome(result)} (an earlier run)", err=True)
+            return dict(result)
+        result = {"setting": setting, "seed": seed, "folder": str(folder)}
+        if failure := self._run(folder, given):
             result["failure"] = failure
         else:
             splits = json.loads((folder / "data/08_reporting/metrics.json").read_bytes())["splits"]
             result |= {f"{split}_{term}": splits[split][term] for split, term in FIGURES}
             write_json(path, result)
         if not self._stop.is_set():
-            words = result.get("failure") or f"validation −ELBO {result[LOSS]:.2f}"
-            words += " (an earlier run)" if earlier else ""
-            click.echo(f"{result['setting']}, seed {result['seed']}: {words}", err=True)
+            click.echo(f"{setting}, seed {seed}: {_outcome(result)}", err=True)
         return result
 
     def _run(self, folder: Path, given: Any) -> str | None:
         """Run a member to its end, and return what happened, if it failed."""
-        data, log, config = folder / "data", folder / "run.log", folder / "run.yml"
+        data, log, options = folder / "data", folder / "run.log", folder / "run.yml"
         data.mkdir(parents=True, exist_ok=True)
         if not (data / "01_raw").is_symlink():
-            (data / "01_raw").symlink_to(self._data / "01_raw")
-        options = {"env": self._env, "pipelines": "training", "params": given}
-        OmegaConf.save(OmegaConf.create({"run": options}), config)
+            (data / "01_raw").symlink_to(self._raw)
+        run = {"env": self._env, "pipelines": "training", "params": given}
+        OmegaConf.save(OmegaConf.create({"run": run}), options)
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "kedro", "run", "--config", str(config)],
+                [sys.executable, "-m", "kedro", "run", "--config", str(options)],
                 cwd=self._project,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -311,19 +299,13 @@ class Members:
                 process.kill()
         if process.returncode < 0:
             return f"killed by signal {-process.returncode}"
-        lines = [
-            "it ended without a word",
-            *log.read_text(encoding="utf-8", errors="replace").splitlines(),
-        ]
-        last = next(line for line in reversed(lines) if line.strip()).removeprefix("Error: ")
-        return failures.one_line(last) if process.returncode else None
+        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        last = said[-1] if said else "it ended without a word"
+        return failures.one_line(last.removeprefix("Error: ")) if process.returncode else None
 
-    def _given(self, setting: dict[str, Any]) -> Any:
-        changes = OmegaConf.from_dotlist([f"{name}={text}" for name, text in setting.items()])
-        return OmegaConf.to_container(OmegaConf.merge(self._params, changes))
 
-    def _loader(self, given: Any) -> Any:
-        return loader_of(self._conf, self._env, given)
+def _outcome(result: dict[str, Any]) -> str:
+    return result.get("failure") or f"validation −ELBO {result[LOSS]:.2f}"
 
 
 def _pin(threads: itertools.count[int]) -> None:
