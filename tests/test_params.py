@@ -4,8 +4,8 @@ import copy
 from pathlib import Path
 
 import pytest
-from kedro.config import OmegaConfigLoader
 
+from mnist_vae.config import ProjectConfigLoader
 from mnist_vae.parameter_check import ParameterError, check_parameters
 from mnist_vae.params import CORRUPTIONS
 from mnist_vae.settings import CONFIG_LOADER_ARGS
@@ -14,12 +14,11 @@ CONF = Path(__file__).parents[1] / "conf"
 
 
 def parameters_of(env):
-    loader = OmegaConfigLoader(str(CONF), env=env, **CONFIG_LOADER_ARGS)
-    return loader["parameters"]
+    return ProjectConfigLoader(str(CONF), env=env, **CONFIG_LOADER_ARGS)["parameters"]
 
 
 def catalog_of(env):
-    return OmegaConfigLoader(str(CONF), env=env, **CONFIG_LOADER_ARGS)["catalog"]
+    return ProjectConfigLoader(str(CONF), env=env, **CONFIG_LOADER_ARGS)["catalog"]
 
 
 def changed(key, value):

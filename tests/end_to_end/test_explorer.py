@@ -397,9 +397,11 @@ def test_it_walks_along_the_line_and_along_the_arc(explored, model):
         picture, z = explored.shown()
         assert np.abs(z - expected).max() < 1e-4
         assert np.abs(picture - keras_picture(model, z)).max() < 1e-4
+    before = explored.page.locator("#readout, #around").all_inner_texts()
     explored.page.locator("#play").click()
     explored.wait("latentExplorer.then((e) => e.walk.playing)")
-    explored.page.wait_for_timeout(400)
+    around = before[1].replace('"', "")
+    explored.wait(f'document.querySelector("#around").textContent !== "{around}"')
     explored.page.locator("#play").click()
     assert not np.allclose(explored.ask("e => [...e.z]"), z)
     explored.page.locator("#set-a").click()
@@ -417,6 +419,39 @@ def test_it_draws_new_images_of_the_class_that_is_asked_for(explored):
     there = explored.ask("e => [...e.z]")
     explored.page.locator("#made button").first.click()
     assert explored.ask("e => [...e.z]") != there
+
+
+def test_the_mouse_over_a_dot_shows_its_image(explored, model):
+    hovered = explored.page.locator("#hovered")
+    assert hovered.is_hidden()
+    row = 123
+    x, y = explored.ask(f"e => e.pad.toPixels(e.points.u[{2 * row}], e.points.u[{2 * row + 1}])")
+    box = explored.page.locator("#pad").bounding_box()
+    explored.page.mouse.move(box["x"] + x + 1, box["y"] + y + 1)
+    hovered.wait_for()
+    image_id = explored.ask("e => Number(e.points.id[e.hovered])")
+    of_image = model.images.pixels[model.images.image_id == image_id][0].astype(float)
+    assert np.abs(explored.painted("#hovered") - of_image).max() <= 255 / 30 + 1
+    explored.page.mouse.move(box["x"] - 20, box["y"])
+    hovered.wait_for(state="hidden")
+
+
+def test_the_address_keeps_the_place(explored):
+    explored.page.locator("#prior").click()
+    explored.wait("!location.hash.includes('z=0.0000')")
+    z = explored.ask("e => [...e.z]")
+    explored.page.reload()
+    assert explored.ask("e => [...e.z]") == pytest.approx(z, abs=1e-4)
+
+
+def test_while_it_loads_it_says_so_and_as_a_file_what_to_do(explored, opened, site):
+    assert explored.page.locator("#loading").is_hidden()
+    page = opened.new_page()
+    page.goto((site / "index.html").as_uri())
+    said = page.locator("#loading").inner_text()
+    assert said.startswith("Loading the model …")
+    assert "kedro explore" in said
+    page.close()
 
 
 def test_classes_leave_the_plane_and_come_back(explored):
@@ -456,6 +491,8 @@ def test_a_model_of_more_dimensions_has_sliders_on_its_axes(opened, copied, tmp_
     decoder = catalog_of(copied).load("decoder")
     explored = Explored(opened, built(copied, tmp_path / "site"))
     assert explored.page.locator("#sliders input").count() == 5
+    shares = explored.page.locator("#sliders small").all_inner_texts()
+    assert sum(float(share.removesuffix(" %")) for share in shares) == pytest.approx(100, abs=0.5)
     assert explored.page.locator("#posterior").is_hidden()
     explored.page.locator("#sliders input").nth(4).fill("0.9")
     fifth = explored.ask("e => e.u[4]")

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from mnist_vae.encoding.anomalies import Calibration
     from mnist_vae.explorer.data import ExploredModel
 
-_LARGEST_PORT = 65535
-
 
 @click.command(cls=failures.Command)
 @click.option(
@@ -39,7 +37,7 @@ _LARGEST_PORT = 65535
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, _LARGEST_PORT),
+    type=click.IntRange(0, 65535),
     default=8765,
     show_default=True,
     help="Of this machine, 0 for any that is free.",
@@ -148,9 +146,8 @@ def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
         summary,
         "run `kedro run --pipelines embedding` first",
     )
-    images = concatenate(
-        [catalog.load(f"{split}_images") for split in ("train", "validation", "test")]
-    )
+    splits = ("train", "validation", "test")
+    images = concatenate([catalog.load(f"{split}_images") for split in splits])
     # A release has embeddings of the images that judged it too, and not these images.
     place = pd.Index(images.image_id).get_indexer(embeddings["image_id"])
     if not (place >= 0).any():
@@ -158,7 +155,7 @@ def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
             "The images are not those that were embedded: expected images with the `image_id` of "
             "the embeddings, received none; run `kedro run --pipelines embedding` first."
         )
-    metrics = catalog.load("metrics") if catalog.exists("metrics") else {}
+    metrics = catalog.load("metrics")
     its_own = metrics.get("model_version") == summary["model_version"]
     return ExploredModel(
         encoder=export.encoder_to_onnx(export.inference_encoder(encoder), origin(summary)),
@@ -174,11 +171,11 @@ def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
 def _calibration(catalog: CatalogProtocol[Any, Any], model_version: str) -> Calibration | None:
     """Return the calibration of the model; one of another model is none."""
     calibration: Calibration | None = catalog.load("scoring_calibration")
-    if calibration is None or calibration.model_version != model_version:
-        click.echo(
-            "The explorer shows no threshold of anomalies, as this model has none: run `kedro run "
-            "--pipelines anomaly` first to see one.",
-            err=True,
-        )
-        return None
-    return calibration
+    if calibration is not None and calibration.model_version == model_version:
+        return calibration
+    click.echo(
+        "The explorer shows no threshold of anomalies, as this model has none: run `kedro run "
+        "--pipelines anomaly` first to see one.",
+        err=True,
+    )
+    return None

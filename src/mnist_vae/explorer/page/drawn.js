@@ -16,7 +16,7 @@ export class Drawn {
     const { calibration } = explorer.model;
     element("score-note").textContent = calibration
       ? `Score: ${SCORE_NAMES[calibration.score]}. Above the threshold are ${fixed(100 * calibration.false_positive_rate, 0)} % of the ${calibration.n_validation.toLocaleString("en")} validation images. −ELBO is the mean of 32 draws of z.`
-      : "Score: −ELBO, the mean of 32 draws of z. This model has no threshold of anomalies; `kedro run --pipelines anomaly` makes one.";
+      : "Score: −ELBO, the mean of 32 draws of z. This model has no threshold of anomalies: the pipeline “anomaly” makes one.";
     this.drawing = new Drawing(element("drawing"), (strokes) => this.changed(strokes));
     element("clear").addEventListener("click", () => this.drawing.clear());
     this.clear();

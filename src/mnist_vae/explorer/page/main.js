@@ -5,7 +5,7 @@ import { amount, chip, element, facts } from "./elements.js";
 import { Axes, Points, UNLABELLED, normal } from "./latent.js";
 import { Made } from "./made.js";
 import { Decoder, Encoder } from "./networks.js";
-import { Pad, fixed } from "./pad.js";
+import { Pad, fixed, usePalette } from "./pad.js";
 import { Thumbnails, paint } from "./pictures.js";
 import { Posterior, drawCloseUp } from "./posterior.js";
 import { Real } from "./real.js";
@@ -14,6 +14,7 @@ import { Walk } from "./walk.js";
 
 const NEIGHBOURS = 15;
 const KEPT_LATENCIES = 5000;
+const TELL = 120; // milliseconds between two sentences about z, and two addresses of it
 
 class Explorer {
   constructor(model, points, axes) {
@@ -28,6 +29,7 @@ class Explorer {
       actions: {
         move: (x, y, since) => this.moveInPlane(x, y, since),
         pick: (row) => this.real.show(row),
+        hover: (row, x, y) => this.hover(row, x, y),
       },
     });
   }
@@ -38,6 +40,21 @@ class Explorer {
     u[0] = within(x);
     if (u.length > 1) u[1] = within(y);
     this.moveTo(this.axes.toZ(u), since);
+  }
+
+  /** Show the image of a dot next to it, at (x, y) of the pad in pixels; -1 shows none. */
+  async hover(row, x, y) {
+    if (row === this.hovered) return;
+    this.hovered = row;
+    const canvas = element("hovered");
+    canvas.hidden = true;
+    if (row < 0) return;
+    const pixels = await this.thumbnails.pixels(row);
+    if (row !== this.hovered) return;
+    paint(canvas, pixels);
+    canvas.style.left = `${x < this.pad.width / 2 ? x + 12 : x - 100}px`;
+    canvas.style.top = `${Math.max(4, Math.min(this.pad.width - 92, y - 42))}px`;
+    canvas.hidden = false;
   }
 
   /** Go to z; `since` is when the user asked for it. */
@@ -72,8 +89,11 @@ class Explorer {
     const shown = [...this.u].slice(0, 3).map((value) => fixed(value, digits)).join(", ");
     const more = this.u.length > 3 ? ", …" : "";
     element("readout").textContent = `${this.axes.principal ? "Axes" : "z"} = (${shown}${more})`;
-    clearTimeout(this.telling);
-    this.telling = setTimeout(() => { element("around").textContent = this.classAround(this.z); }, 80);
+    this.telling ??= setTimeout(() => {
+      this.telling = null;
+      element("around").textContent = this.classAround(this.z);
+      history.replaceState(null, "", `#z=${[...this.z].map((value) => value.toFixed(4)).join(",")}`);
+    }, TELL);
   }
 
   /** Say of which class most of the images near z are. */
@@ -119,6 +139,12 @@ class Explorer {
     element("posterior-facts").replaceChildren();
     element("posterior-state").textContent = "";
   }
+}
+
+/** Return the z that the address of the page names, or null. */
+function placeInAddress(latentDim) {
+  const numbers = /^#z=(.+)$/.exec(location.hash)?.[1].split(",").map(Number) ?? [];
+  return numbers.length === latentDim && numbers.every(Number.isFinite) ? numbers : null;
 }
 
 function makePosterior(explorer) {
@@ -190,15 +216,17 @@ function connect(explorer) {
   element("zoom-out").addEventListener("click", () => pad.zoom(1.6, ...pad.cursor));
   element("zoom-reset").addEventListener("click", () => pad.look(0, 0, axes.bound));
   element("plane-title").textContent = axes.principal
-    ? `The plane of the two widest of ${axes.count} axes`
+    ? `The two widest of ${axes.count} axes: ${(100 * (axes.shares[0] + axes.shares[1])).toFixed(0)} % of the variance`
     : axes.count === 1 ? "The latent line" : "The latent plane";
   fillLegend(explorer);
 }
 
 async function start() {
+  element("loading").textContent = "Loading the model …";
   const answer = await fetch(new URL("./data/model.json", import.meta.url));
   if (!answer.ok) throw new Error(`model.json could not be read (${answer.status}).`);
   const model = await answer.json();
+  usePalette(model.colours);
   fillHeader(model);
   const decoding = Decoder.open(model.latent_dim);
   const axes = new Axes(model.axes);
@@ -207,7 +235,8 @@ async function start() {
   explorer.decoder = await decoding;
   explorer.sliders = new Sliders(explorer);
   connect(explorer);
-  explorer.moveTo(explorer.z);
+  explorer.moveTo(placeInAddress(model.latent_dim) ?? explorer.z);
+  addEventListener("hashchange", () => explorer.moveTo(placeInAddress(model.latent_dim) ?? explorer.z));
   explorer.readyAfter = performance.now();
   explorer.encoder = await Encoder.open();
   const isPlane = model.latent_dim === 2;
@@ -219,12 +248,14 @@ async function start() {
   explorer.walk = new Walk(explorer);
   await Promise.all([explorer.made.start(), explorer.walk.start()]);
   document.querySelector("main").setAttribute("aria-busy", "false");
+  element("loading").hidden = true;
   return explorer;
 }
 
 /** For scripts: a promise of the explorer, with `z`, `picture`, `latencies`. */
 window.latentExplorer = start();
 window.latentExplorer.catch((error) => {
+  element("loading").hidden = true;
   const failure = element("failure");
   failure.textContent = `The explorer did not start: ${error.message}`;
   failure.hidden = false;

@@ -1,15 +1,23 @@
 // The plane: the images as dots, what is marked among them, and the place of z, which it moves.
 
-const COLOURS = ["#4e79a7", "#f28e2b", "#e15759", "#4fb3aa", "#59a14f", "#d9a800", "#b07aa1", "#f77f9b", "#9c755f", "#8a8f98"];
+import { UNLABELLED } from "./latent.js";
+
 const CLICK = 5; // pixels that a click may move
-const REACH = 14; // pixels from a dot that still mean it
+const REACH = { mouse: 14, touch: 28, pen: 20 }; // pixels from a dot that still mean it
+const ROUNDS = 10; // of dots: each class is drawn in parts, so that none hides the others
 const CLOSEST = 0.02; // share of the plane that zooming shows at least
 
+const palette = { classes: [], unlabelled: "" };
+
+/** Take the colours of the classes from the model's description. */
+export const usePalette = (given) => Object.assign(palette, given);
+
 /** Return the colour of a class. */
-export const colourOf = (label) => COLOURS[label] ?? "#8a8f98";
+export const colourOf = (label) =>
+  label === UNLABELLED ? palette.unlabelled : palette.classes[label % palette.classes.length];
 
 export class Pad {
-  /** `actions`: `move(x, y, since)` of the plane, and `pick(row)` of an image. */
+  /** `actions`: `move(x, y, since)` of the plane, `pick(row)` and `hover(row, x, y)` of an image. */
   constructor(element, { points, bound, flat, actions }) {
     Object.assign(this, { element, points, bound, flat, actions });
     this.hidden = new Set();
@@ -17,7 +25,7 @@ export class Pad {
     this.cursor = [0, 0];
     [this.scatter, this.overlay] = element.querySelectorAll("canvas");
     this.view = { x: 0, y: 0, half: bound };
-    this.byClass = groupBy(points.label);
+    this.parts = inParts(points.label);
     this.listen();
   }
 
@@ -29,19 +37,24 @@ export class Pad {
       if (event.button !== 0) return;
       element.setPointerCapture(event.pointerId);
       element.focus({ preventScroll: true });
+      this.actions.hover(-1);
       this.pressed = { x: event.clientX, y: event.clientY, moved: false };
       this.moveTo(event);
     });
     element.addEventListener("pointermove", (event) => {
-      if (!this.pressed) return;
+      if (!this.pressed) {
+        if (event.pointerType === "mouse") this.hoverOver(event);
+        return;
+      }
       const far = Math.hypot(event.clientX - this.pressed.x, event.clientY - this.pressed.y);
       this.pressed.moved ||= far > CLICK;
       this.moveTo(event);
     });
     element.addEventListener("pointerup", (event) => {
-      if (this.pressed && !this.pressed.moved) this.pickAt(...this.placeOf(event), REACH);
+      if (this.pressed && !this.pressed.moved) this.pickAt(...this.placeOf(event), REACH[event.pointerType]);
       this.pressed = null;
     });
+    element.addEventListener("pointerleave", () => this.actions.hover(-1));
     element.addEventListener("pointercancel", () => { this.pressed = null; });
     element.addEventListener("wheel", (event) => {
       event.preventDefault();
@@ -69,10 +82,21 @@ export class Pad {
     this.actions.move(...this.placeOf(event), event.timeStamp);
   }
 
-  pickAt(x, y, reach) {
+  /** Return the row of the dot nearest to (x, y), within so many pixels, or -1. */
+  rowAt(x, y, reach) {
     const distance = reach === Infinity ? Infinity : (reach / this.width) * 2 * this.view.half;
-    const row = this.points.at(x, y, distance, (label) => !this.hidden.has(label));
+    return this.points.at(x, y, distance, (label) => !this.hidden.has(label));
+  }
+
+  pickAt(x, y, reach) {
+    const row = this.rowAt(x, y, reach);
     if (row >= 0) this.actions.pick(row);
+  }
+
+  hoverOver(event) {
+    const row = this.rowAt(...this.placeOf(event), REACH.mouse / 2);
+    const { u } = this.points;
+    this.actions.hover(row, ...(row < 0 ? [] : this.toPixels(u[2 * row], u[2 * row + 1])));
   }
 
   placeOf(event) {
@@ -155,10 +179,10 @@ export class Pad {
     context.clearRect(0, 0, width, width);
     this.drawGrid(context, style);
     const crowd = points.count * (view.half / this.bound) ** 2;
-    const size = (crowd > 20000 ? 1.5 : crowd > 3000 ? 2.2 : 3.6) * Math.max(0.8, width / 640);
+    const size = Math.max(2, (crowd > 20000 ? 1.5 : crowd > 3000 ? 2.2 : 3.6) * Math.max(0.8, width / 640));
     context.globalAlpha = crowd > 20000 ? 0.5 : 0.75;
     const [scale, half] = [width / (2 * view.half), size / 2];
-    for (const [label, rows] of this.byClass) {
+    for (const [label, rows] of this.parts) {
       if (this.hidden.has(label)) continue;
       context.fillStyle = colourOf(label);
       for (const row of rows) {
@@ -258,13 +282,18 @@ export class Pad {
   }
 }
 
-function groupBy(labels) {
-  const groups = new Map();
+/** Return [class, rows] for a tenth of each class, ten times. */
+function inParts(labels) {
+  const parts = new Map();
+  const seen = new Map();
   labels.forEach((label, row) => {
-    if (!groups.has(label)) groups.set(label, []);
-    groups.get(label).push(row);
+    const place = seen.get(label) ?? 0;
+    seen.set(label, place + 1);
+    const key = 256 * (place % ROUNDS) + label;
+    if (!parts.has(key)) parts.set(key, [label, []]);
+    parts.get(key)[1].push(row);
   });
-  return [...groups].sort(([a], [b]) => a - b);
+  return [...parts].sort(([a], [b]) => a - b).map(([, part]) => part);
 }
 
 function line(context, x0, y0, x1, y1) {

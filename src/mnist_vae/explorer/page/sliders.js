@@ -10,6 +10,7 @@ export class Sliders {
     const { axes } = explorer;
     this.explorer = explorer;
     this.inputs = axes.deviations.map((deviation, axis) => this.add(axes, deviation, axis));
+    element("sliders").classList.toggle("principal", axes.principal);
     element("sliders").replaceChildren(...this.inputs.map(({ row }) => row));
     explorer.listeners.push(() => this.update());
   }
@@ -18,7 +19,12 @@ export class Sliders {
     const row = document.createElement("label");
     const name = document.createElement("span");
     name.textContent = axes.name(axis);
-    if (axes.principal) name.title = `${(100 * axes.shares[axis]).toFixed(1)} % of the variance of the embeddings`;
+    if (axes.principal) {
+      const share = document.createElement("small");
+      share.textContent = `${(100 * axes.shares[axis]).toFixed(1)} %`;
+      share.title = "of the variance of the embeddings";
+      name.append(share);
+    }
     const input = document.createElement("input");
     const most = axis < 2 ? axes.bound : Math.max(1, REACH * deviation);
     Object.assign(input, { type: "range", min: -most, max: most, step: most / 500 });
