@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_vae.data.images import ImageSet
-from mnist_vae.params import ReportingParams
 from mnist_vae.report import scatter
 from mnist_vae.report.embeddings import choose
 from mnist_vae.report.figures import NO_LABEL, PALETTE
-from mnist_vae.report.model import model_page
-from mnist_vae.report.page import render
 from mnist_vae.report.scatter import pack
 
 TERM = "binary_crossentropy"
@@ -114,27 +110,3 @@ def test_some_labels_missing_is_a_group_of_its_own(make_files):
     assert found.about["colours"] == [*PALETTE[:3], NO_LABEL]
     assert found.about["counts"] == [27, 27, 27, 9]
     assert [row[0] for row in found.table.rows] == ["0", "1", "2", "none"]
-
-
-def noisy(files, n):
-    random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (n, 784), np.uint8)
-    image_id = np.arange(n)
-    return [ImageSet(pixels=pixels, image_id=image_id, split=np.full(n, "train"))]
-
-
-def test_a_point_of_noise_takes_no_more_bytes_than_70_000_of_them_may(make_files):
-    """8 MB less the library and 0.8 MB for all else; noise is the hardest to compress."""
-    n = 7000
-    files = make_files(n)
-    found = packed(files, noisy(files, n), n)
-    size = len(found.points) + sum(map(len, found.sprites))
-    assert size / n < (8_000_000 - 1_800_000 - 800_000) / 70_000
-
-
-@pytest.mark.slow
-def test_a_report_of_70_000_images_is_smaller_than_8_mb(make_files):
-    n = 70_000
-    files = make_files(n)
-    html = render(model_page(make_files(n, images=noisy(files, n)), ReportingParams(), 1))
-    assert len(html.encode()) < 8_000_000

@@ -15,8 +15,6 @@ from mnist_vae.report.model import sample_warning
 from mnist_vae.report.page import template
 
 _MNIST = "ylecun/mnist"  # its name on the hub
-_TASK = "unconditional-image-generation"
-_TAGS = ["variational-autoencoder", "vae", "image-generation", "representation-learning", "kedro"]
 
 
 def render_card(
@@ -26,29 +24,29 @@ def render_card(
 ) -> str:
     """Return the card of a model.
 
+    The data set is named where it is the whole MNIST, with its checksums: another may have its
+    name, and the embedded sample is not it.
+
     Args:
         training_summary: Which model it is.
         metrics: Those of `evaluate_vae`.
         run_manifest: How it came to be.
     """
-    import yaml
-
+    loss, mnist = measure(metrics["reconstruction_term"]), is_mnist(metrics["data"])
+    data = "MNIST" if mnist else run_manifest["data"]["name"]
     content: str = template("model_card.md.j2").render(
-        metadata=yaml.safe_dump(
-            card_metadata(training_summary, metrics, run_manifest),
-            allow_unicode=True,
-            sort_keys=False,
-        ),
         name=training_summary.get("release") or training_summary["model_version"],
         version=training_summary["model_version"],
+        mnist=mnist,
+        data=data,
+        data_type=_MNIST if mnist else _slug(data),
+        loss=loss,
+        test=metrics["splits"]["test"],
         statement=_plain(statement(training_summary)),
         warning=sample_warning(training_summary),
         latent_dim=metrics["latent_dim"],
         epochs=training_summary["epochs"],
         duration=in_words(training_summary["duration_seconds"]),
-        n_test=f"{metrics['splits']['test']['n_images']:,}",
-        mnist=is_mnist(metrics["data"]),
-        note=measure(metrics["reconstruction_term"]).note,
         rows=[
             [_plain(cell) for cell in (*figure.cells(), figure.source)]
             for figure in (*terms_of(metrics), *figures_of(metrics))
@@ -57,47 +55,6 @@ def render_card(
         versions=_plain(", ".join(f"{k} {v}" for k, v in run_manifest["versions"].items())),
     )
     return content
-
-
-def card_metadata(
-    training_summary: dict[str, Any],
-    metrics: dict[str, Any],
-    run_manifest: dict[str, Any],
-) -> dict[str, Any]:
-    """Return the front matter: licence, library, task, data set, and the figures as a model index.
-
-    The data set is named where it is the whole MNIST, with its checksums: another may have its
-    name, and the embedded sample is not it.
-    """
-    loss, test = measure(metrics["reconstruction_term"]), metrics["splits"]["test"]
-    mnist = is_mnist(metrics["data"])
-    name = "MNIST" if mnist else run_manifest["data"]["name"]
-    of_loss = "negative_elbo" if loss.unit else "squared_error_plus_kl"
-    measured = [
-        (of_loss, f"{loss.words}, an image", test["negative_elbo"]),
-        ("reconstruction", "reconstruction term, an image", test["reconstruction"]),
-        ("kl", "KL, nats, an image", test["kl"]),
-    ]
-    dataset = {"type": _MNIST if mnist else _slug(name), "name": name, "split": "test"}
-    result = {
-        "task": {"type": _TASK, "name": "Unconditional image generation"},
-        "dataset": dataset,
-        "metrics": [
-            {"type": kind, "name": words, "value": round(float(value), 4)}
-            for kind, words, value in measured
-        ],
-    }
-    return {
-        "license": "mit",
-        "library_name": "keras",
-        "pipeline_tag": _TASK,
-        "tags": _TAGS,
-        **({"datasets": [_MNIST]} if mnist else {}),
-        "metrics": [of_loss],
-        "model-index": [
-            {"name": f"mnist-vae {training_summary['model_version']}", "results": [result]}
-        ],
-    }
 
 
 def _slug(name: str) -> str:

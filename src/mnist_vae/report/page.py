@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
+import json
 import re
 import zlib
 from typing import Any
@@ -26,7 +27,10 @@ def template(name: str) -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["prose"] = prose
+    environment.filters |= {
+        "prose": prose,
+        "quoted": functools.partial(json.dumps, ensure_ascii=False),
+    }
     return environment.get_template(name)
 
 

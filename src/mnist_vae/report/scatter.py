@@ -26,8 +26,7 @@ _SIDE = IMAGE_SHAPE[0] // 2  # pixels of a thumbnail, half an image
 _COLUMNS = 100  # thumbnails in a row of a sprite
 TILES = 7000
 """Thumbnails in a sprite."""
-_LEVELS, _FEW_LEVELS = 8, 4  # grey levels of a thumbnail; the few where images are hard to compress
-_MOST_BYTES = 34.0  # a thumbnail of the many levels: 31 for MNIST, 74 for noise
+_LEVELS = 8  # grey levels of a thumbnail, which takes 31 bytes of MNIST
 _STEPS = 65_535
 _DIMENSIONS = 2
 
@@ -114,12 +113,8 @@ def _sprites(
         has_picture[at] = True
     if not has_picture.any():
         return has_picture, []
-    levels = _LEVELS
-    probe = _webp(thumbnails[:: max(1, len(thumbnails) // TILES)][:TILES], levels)
-    if len(probe) > _MOST_BYTES * min(len(thumbnails), TILES):
-        levels = _FEW_LEVELS
     starts = range(0, len(thumbnails), TILES)
-    sheets = [_webp(thumbnails[start : start + TILES], levels) for start in starts]
+    sheets = [_webp(thumbnails[start : start + TILES]) for start in starts]
     return has_picture, [base64.b64encode(sheet).decode() for sheet in sheets]
 
 
@@ -129,12 +124,12 @@ def _halved(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(four.sum(axis=(2, 4), dtype=np.uint16) // 4, np.uint8)
 
 
-def _webp(thumbnails: NDArray[np.uint8], levels: int) -> bytes:
+def _webp(thumbnails: NDArray[np.uint8]) -> bytes:
     """Return the thumbnails as a sheet of few grey levels."""
-    steps = np.rint(thumbnails * np.float32((levels - 1) / 255))
+    steps = np.rint(thumbnails * np.float32((_LEVELS - 1) / 255))
     height = -(-len(thumbnails) // _COLUMNS)
     sheet = np.zeros((height * _COLUMNS, _SIDE, _SIDE), np.uint8)
-    sheet[: len(thumbnails)] = steps * (255 // (levels - 1))
+    sheet[: len(thumbnails)] = steps * (255 // (_LEVELS - 1))
     tiles = sheet.reshape(height, _COLUMNS, _SIDE, _SIDE).swapaxes(1, 2)
     buffer = io.BytesIO()
     picture = Image.fromarray(tiles.reshape(height * _SIDE, _COLUMNS * _SIDE))
