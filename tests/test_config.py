@@ -9,7 +9,7 @@ import yaml
 from kedro.framework.project import LOGGING
 from kedro.framework.startup import bootstrap_project
 
-from mnist_vae.config import check_environment, data_folder, environments, loader_of, use_logging
+from mnist_vae.config import check_environment, data_folder, enter, environments, loader_of
 from tests.projects import ROOT
 
 
@@ -93,11 +93,11 @@ def test_the_logging_file_of_the_configuration_is_used_unless_the_shell_names_on
 ):
     used = []
     monkeypatch.setattr(LOGGING, "configure", used.append)
-    use_logging(str(conf))
+    enter(str(conf), None)
     assert used[0]["handlers"]["console"]["stream"] == "ext://sys.stderr"
     monkeypatch.setenv("KEDRO_LOGGING_CONFIG", "mine.yml")
-    use_logging(str(conf))
+    enter(str(conf), None)
     monkeypatch.delenv("KEDRO_LOGGING_CONFIG")
     (conf / "logging.yml").unlink()
-    use_logging(str(conf))
+    enter(str(conf), None)
     assert len(used) == 1

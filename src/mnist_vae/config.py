@@ -22,14 +22,7 @@ DATA_FOLDER = "data_folder"
 """The parameter, given for one run, that takes the place of `data` in every `globals.yml`."""
 
 _ARCHIVES = {"application/x-tar": "tar", "application/zip": "zip"}
-
-
 _OF_THE_CATALOG = ("source", "streaming")
-_HOMES = {
-    **dict.fromkeys(_OF_THE_CATALOG, "conf/*/globals.yml or in --params"),
-    "data_folder": "--params, or as `data` in conf/*/globals.yml",
-}
-_OPEN = [("folder", None)]
 
 
 class ProjectConfigLoader(OmegaConfigLoader):
@@ -53,42 +46,31 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
 
 def project_folder(conf_source: str = ".") -> Path:
-    """Return the folder in which relative paths of the data begin, as Kedro chooses it.
-
-    Args:
-        conf_source: The configuration of a session that was made for another folder.
-    """
+    """Return the folder in which relative paths of the data begin, as Kedro chooses it."""
     here = Path.cwd()
+    # Of a session that was made for another folder, the configuration is there.
     found = find_kedro_project(Path(conf_source).absolute()) or find_kedro_project(here)
     return Path(found or here)
 
 
-def located(conf_source: str | None) -> str:
-    """Return where the configuration is: what was given, or the project's own folder."""
-    return conf_source or str(project_folder() / settings.CONF_SOURCE)
-
-
 def environments(conf_source: str) -> list[str]:
-    """Return the names of the environments that a folder or an archive of `kedro package` has.
-
-    What is neither, or on another machine, has none.
+    """Return the names of the environments in a folder, or in an archive of `kedro package`.
 
     Raises:
         click.UsageError: The archive cannot be read.
     """
     kind = _ARCHIVES.get(mimetypes.guess_type(conf_source)[0] or "")
-    if kind is None or "://" in conf_source:
+    if kind is None:
         return sorted(path.name for path in Path(conf_source).glob("*") if path.is_dir())
     try:
         archive = fsspec.filesystem(kind, fo=conf_source)
-        root = archive.ls("", detail=False)[-1]  # as Kedro chooses it
-        entries = archive.ls(root, detail=True)
+        found = archive.ls(archive.ls("", detail=False)[-1], detail=True)
     except Exception as error:  # an archive may be broken in many ways
         raise click.UsageError(
             f"There is no configuration at {conf_source}: expected an archive that `kedro package` "
             f"made, received another file ({type(error).__name__}); name it with --conf-source."
         ) from error
-    return sorted(PurePosixPath(e["name"]).name for e in entries if e["type"] == "directory")
+    return sorted(PurePosixPath(e["name"]).name for e in found if e["type"] == "directory")
 
 
 def check_environment(conf_source: str, env: str | None) -> str | None:
@@ -113,32 +95,21 @@ def check_environment(conf_source: str, env: str | None) -> str | None:
 
 
 def enter(conf_source: str | None, env: str | None) -> str | None:
-    """Log as the configuration of a command says, and return its environment, which is there.
+    """Return the environment of a command, and log as `logging.yml` of its configuration says.
 
-    Args:
-        conf_source: Where the configuration is; None for the project's own.
-        env: Its environment; None for the usual one.
+    Kedro reads `conf/logging.yml` of the current folder alone, where a packaged project has none.
 
     Raises:
         click.UsageError: There is no such environment or configuration.
     """
-    conf = located(conf_source)
+    conf = _located(conf_source)
     env = check_environment(conf, env)
-    if conf_source or project_folder() != Path.cwd():
-        use_logging(conf)
+    elsewhere = conf_source or project_folder() != Path.cwd()
+    if elsewhere and not os.environ.get("KEDRO_LOGGING_CONFIG"):
+        loader = OmegaConfigLoader(conf, config_patterns={"logging": ["logging.yml"]})
+        if config := loader["logging"]:
+            LOGGING.configure(config)
     return env
-
-
-def use_logging(conf_source: str) -> None:
-    """Log as `logging.yml` in there says, if there is one and the shell names no other.
-
-    Kedro reads `conf/logging.yml` of the current folder alone, where a packaged project has none.
-    """
-    if os.environ.get("KEDRO_LOGGING_CONFIG"):
-        return
-    loader = OmegaConfigLoader(conf_source, config_patterns={"logging": ["logging.yml"]})
-    if config := loader["logging"]:
-        LOGGING.configure(config)
 
 
 def loader_of(conf_source: str, env: str | None, params: dict[str, Any] | None = None) -> Any:
@@ -148,18 +119,16 @@ def loader_of(conf_source: str, env: str | None, params: dict[str, Any] | None =
 
 
 def data_folder(conf_source: str | None, env: str | None, params: Any = None) -> Path:
-    """Return the folder of a run's data; `data` where its name cannot be read.
-
-    Args:
-        conf_source: Where the configuration is; None for the project's own.
-        env: Its environment.
-        params: What was given for this run alone.
-    """
+    """Return the folder of a run's data; `data` where its name cannot be read."""
     try:
-        data = loader_of(located(conf_source), env, params)["globals"]["data"]
+        data = loader_of(_located(conf_source), env, params)["globals"]["data"]
     except Exception:
         data = "data"
     return project_folder() / str(data)
+
+
+def _located(conf_source: str | None) -> str:
+    return conf_source or str(project_folder() / settings.CONF_SOURCE)
 
 
 def check_configuration(loader: Any) -> Parameters:
@@ -168,27 +137,23 @@ def check_configuration(loader: Any) -> Parameters:
     Raises:
         ParameterError: A parameter is wrong, or where the catalog does not see it.
     """
-    parameters = loader["parameters"]
-    given = loader.runtime_params or {}
+    parameters, given = loader["parameters"], loader.runtime_params or {}
     typed = check_parameters(parameters)
-    for name, home in _HOMES.items():
+    for name in (*_OF_THE_CATALOG, DATA_FOLDER):
         if name in parameters and name not in given:
+            home = "conf/*/globals.yml or in --params"
+            if name == DATA_FOLDER:
+                home = "--params, or as `data` in conf/*/globals.yml"
             raise ParameterError(
                 f"Parameter `{name}` is in a parameter file, where the catalog does not see it: "
                 f"expected it in {home}, received {parameters[name]!r}; move it there."
             )
-    check_parameters({**parameters, **_of_the_catalog(loader["globals"], given)})
-    return typed
-
-
-def _of_the_catalog(globals_: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return what the catalog reads, without the order of sources that an environment has."""
     found = {}
     for name in _OF_THE_CATALOG:
-        named = globals_.get(name) or {}
+        found[name] = named = loader["globals"].get(name) or {}
         if isinstance(named, dict):  # another thing is refused
-            # A key without a value is there to be filled in.
-            named = {k: v for k, v in named.items() if (k, v) not in _OPEN and k != "order"}
-            named |= given.get(name, {})
-        found[name] = named
-    return found
+            # An environment's order of sources may be overridden, and an open folder be filled in.
+            own = {k: v for k, v in named.items() if k != "order" and (k, v) != ("folder", None)}
+            found[name] = own | given.get(name, {})
+    check_parameters({**parameters, **found})
+    return typed
