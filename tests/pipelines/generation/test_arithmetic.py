@@ -26,16 +26,12 @@ def bars(leans, widths=None, label=None):
 
 
 @pytest.mark.parametrize("lean", [-0.5, 0.0, 0.25, 1.0])
-def test_the_slant_of_a_bar_is_how_far_it_leans(lean):
-    assert arithmetic.slant(bars([lean]).model_input()) == pytest.approx([lean], abs=0.02)
-
-
-def test_ink_is_the_mean_of_the_pixels_and_slant_does_not_depend_on_it():
-    images = bars([0.5, 0.5], [2, 4])
+def test_slant_is_how_far_a_bar_leans_and_ink_the_mean_of_its_pixels(lean):
+    images = bars([lean, lean], [2, 4])
+    assert arithmetic.slant(images.model_input()) == pytest.approx([lean, lean], abs=0.02)
     thin, thick = arithmetic.ink(images.model_input())
-    assert thick == pytest.approx(2 * thin, rel=0.05)
     assert thick == pytest.approx(images.model_input()[1].mean())
-    assert arithmetic.slant(images.model_input()) == pytest.approx([0.5, 0.5], abs=0.02)
+    assert thick == pytest.approx(2 * thin, rel=0.1)
 
 
 def test_what_has_no_height_has_no_slant():
@@ -46,23 +42,17 @@ def test_what_has_no_height_has_no_slant():
         assert arithmetic.slant(pixels).tolist() == [0, 0, 0]
 
 
-def test_the_direction_leads_from_the_least_tenth_to_the_most():
+def test_the_direction_leads_from_the_least_tenth_to_the_most_of_each_class():
     values = np.arange(100.0)
     z = np.stack([values, np.ones(100)], axis=1).astype(np.float32)
     way = arithmetic.direction(z, values, None)
     assert way.dtype == np.float32
     assert way.tolist() == [94.5 - 4.5, 0]
-
-
-def test_with_labels_the_direction_does_not_lead_from_class_to_class():
     # Within each class z_00 goes with the attribute; between the classes z_01 does.
-    within = np.tile(np.arange(50.0), 2)
-    label = np.repeat([1, 8], 50).astype(np.uint8)
-    values = within + 1000 * (label == 8)
-    z = np.stack([within, label], axis=1).astype(np.float32)
+    within, label = np.tile(np.arange(50.0), 2), np.repeat([1, 8], 50).astype(np.uint8)
+    values, z = within + 1000 * (label == 8), np.stack([within, label], axis=1).astype(np.float32)
     assert arithmetic.direction(z, values, None)[1] == 7
-    assert arithmetic.direction(z, values, label)[1] == 0
-    assert arithmetic.direction(z, values, label)[0] == pytest.approx(45)
+    assert arithmetic.direction(z, values, label) == pytest.approx([45, 0])
 
 
 class BarEncoder:

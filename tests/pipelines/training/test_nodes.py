@@ -64,19 +64,18 @@ def test_another_training_starts_afresh(start, caplog, changed, word):
     assert "Epoch 2/2" in caplog.text
 
 
-def test_a_training_from_the_weights_of_a_release_says_so(start):
-    _, _, _, summary = start(manifest={**MANIFEST, "started_from": "r-17"})
-    assert summary["started_from"] == "r-17"
-    assert summary["statement"] == (
-        "Trained on 40 images, starting from the weights of the release r-17. Data: noise."
-    )
-
-
-@pytest.mark.parametrize("manifest", [MANIFEST, {**MANIFEST, "started_from": None}])
-def test_a_training_from_new_weights_says_nothing_of_a_start(start, manifest):
-    _, _, _, summary = start(manifest=manifest)
-    assert "started_from" not in summary
-    assert summary["statement"] == "Trained on 40 images. Data: noise."
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"started_from": "r-17"}, ", starting from the weights of the release r-17"),
+        ({"started_from": None}, ""),
+        ({}, ""),
+    ],
+)
+def test_only_a_training_from_the_weights_of_a_release_says_so(start, given, words):
+    _, _, _, summary = start(manifest=MANIFEST | given)
+    assert summary.get("started_from") == given.get("started_from")
+    assert summary["statement"] == f"Trained on 40 images{words}. Data: noise."
 
 
 @pytest.mark.parametrize("release", [None, "r-17"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mnist_vae.data.archive_parts import ImageArchive
 from mnist_vae.data.images import ImageSet, draw_rows
@@ -14,14 +13,7 @@ from mnist_vae.params import SplitParams
 
 
 def ingest_images(archive: ImageArchive | ParquetArchive) -> tuple[ImageSet, dict[str, Any]]:
-    """Return all images of the archive as one table, and the manifest of where they came from.
-
-    Args:
-        archive: The images as published, or a table of images.
-
-    Returns:
-        Images with their `image_id`, and the manifest.
-    """
+    """Return all images of the archive as one table, and the manifest of where they came from."""
     return archive.image_set(), archive.manifest
 
 
@@ -32,11 +24,6 @@ def split_images(
 
     Validation is drawn from the training part alone, class by class. The archive's own test
     part stays the test split; when it has none, a share of the images becomes one.
-
-    Args:
-        images: Images, split `train` or `test`.
-        params: Shares of the splits.
-        seed: Seed of the draw.
 
     Returns:
         Train, validation and test images, each in the order of the archive.
@@ -50,24 +37,15 @@ def split_images(
         test = draw_rows(test, images.label, params.max_images, seed)
     if len(test) == 0:
         test = draw_rows(train, images.label, params.test_fraction, seed)
-        train = _without(train, test, len(images))
+        train = np.setdiff1d(train, test, assume_unique=True)
     validation = draw_rows(train, images.label, params.validation_fraction, seed)
-    train = _without(train, validation, len(images))
-    sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
+    train = np.setdiff1d(train, validation, assume_unique=True)
+    splits = {"train": train, "validation": validation, "test": test}
+    sizes = {name: len(rows) for name, rows in splits.items()}
     if 0 in sizes.values():
         raise ValueError(
             f"There are too few images to split: expected at least one in each split, received "
             f"{sizes}; add images, or change the fractions in the `split` parameters."
         )
-    return (
-        images.take(train, "train"),
-        images.take(validation, "validation"),
-        images.take(test, "test"),
-    )
-
-
-def _without(rows: NDArray[np.intp], others: NDArray[np.intp], n_images: int) -> NDArray[np.intp]:
-    """Return the rows that are none of the others, in their order."""
-    stays = np.ones(n_images, bool)
-    stays[others] = False
-    return rows[stays[rows]]
+    parts = [images.take(rows, name) for name, rows in splits.items()]
+    return parts[0], parts[1], parts[2]

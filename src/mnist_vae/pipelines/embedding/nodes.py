@@ -45,16 +45,9 @@ def embed_new_images(
 ) -> pa.Table:
     """Return the embeddings of images without labels (`embed`), `split` being `new`.
 
-    Args:
-        encoder: The trained encoder.
-        decoder: The trained decoder.
-        new_images: uint8 `[n, 28, 28]`, ink white on black as in MNIST.
-        training_summary: Which model it is.
-        embedding_params: Images a batch.
-        seed: Seed of the draws of z.
-
     Raises:
-        ValueError: The images have another form, or models and summary do not belong together.
+        ValueError: The images are not uint8 `[n, 28, 28]`, or models and summary do not belong
+            together.
     """
     images = new_image_set(new_images)
     return embed(encoder, decoder, [images], training_summary, embedding_params, seed)

@@ -25,28 +25,19 @@ def export_models(
 ) -> tuple[KerasModel, OnnxModel, OnnxModel]:
     """Return the model in forms that other programs read, after a comparison with Keras.
 
-    Args:
-        encoder: The trained encoder.
-        decoder: The trained decoder.
-        training_summary: Names the model; the ONNX files name it too, as `model_version` in their
-            metadata.
-        validation_images: The first of them are mapped by both, to see that they agree.
-
     Returns:
         The encoder of built-in layers alone (`vae.export.inference_encoder`), and encoder and
-        decoder as ONNX.
+        decoder as ONNX, with `model_version` in their metadata.
 
     Raises:
         ValueError: Models and summary do not belong together, or a file would not do what Keras
-            does: the largest difference is not below `vae.export.TOLERANCE`.
+            does on the first validation images: the largest difference is not below
+            `vae.export.TOLERANCE`.
     """
     from mnist_vae.vae import export
 
     check_models(training_summary, encoder, decoder)
-    metadata = {
-        "model_version": training_summary["model_version"],
-        "reconstruction": training_summary["reconstruction"],
-    }
+    metadata = {name: training_summary[name] for name in ("model_version", "reconstruction")}
     plain = export.inference_encoder(encoder)
     onnx_encoder = export.encoder_to_onnx(plain, metadata)
     onnx_decoder = export.decoder_to_onnx(decoder, metadata)

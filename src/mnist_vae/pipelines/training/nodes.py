@@ -23,9 +23,6 @@ def train_vae(
 
     A training that was killed resumes where it was, when parameters, data and code are still the
     same, and ends with the bytes that it would have had.
-
-    Returns:
-        The trained encoder and decoder, the history and the summary.
     """
     return recipe.train(
         recipe.new_encoder(model_params, seed),
