@@ -148,8 +148,8 @@ def test_a_denoising_without_noise_is_refused():
         ({"engine": "dask", "workers": 0}, r"`embedding.workers` .* received 0"),
         ({"workers": 2}, r"`workers` is for an engine with workers: .* received in_process"),
         (
-            {"address": "tcp://host:8786", "scratch": "/shared"},
-            r"`address, scratch` is for an engine with workers",
+            {"address": "tcp://host:8786"},
+            r"`address` is for an engine with workers",
         ),
         (
             {"engine": "dask", "workers": 2, "address": "tcp://host:8786"},

@@ -11,7 +11,7 @@ PACKAGE = Path(mnist_vae.__file__).parent
 FLOORS = [
     {"params", "parameter_check", "vae", "data"},
     {"jobs"},
-    {"encoding", "recipe"},
+    {"engines", "recipe"},
     {"report"},
     {"pipelines"},
     {"pipeline_registry"},

@@ -152,12 +152,10 @@ class EmbeddingParams(Group):
     """Threads of TensorFlow in each process of an engine."""
     address: str | None = None
     """Of a Dask scheduler that runs already, such as `tcp://host:8786`; None to start one."""
-    scratch: str | None = None
-    """Folder that every worker can read at the same path; None for this machine's temporary one."""
 
     @model_validator(mode="after")
     def _engine_is_one(self) -> EmbeddingParams:
-        given = [name for name in ("workers", "address", "scratch") if getattr(self, name)]
+        given = [name for name in ("workers", "address") if getattr(self, name)]
         if self.engine == "in_process" and given:
             raise ValueError(
                 f"`{', '.join(given)}` is for an engine with workers: expected `engine` to be "

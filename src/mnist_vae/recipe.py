@@ -17,21 +17,17 @@ from mnist_vae.params import ModelParams, TrainingParams
 
 
 class TrainedModel(NamedTuple):
-    """A trained autoencoder, and how it came to be.
-
-    Attributes:
-        encoder: `[n, 784]` to `z_mean`, `z_log_var` and `z`.
-        decoder: `[n, latent_dim]` to `[n, 784]`.
-        history: A row an epoch, nats an image.
-        summary: Names of its weights and of its images, the statement about its data for
-            reports, reconstruction term, epochs, duration in seconds, images a second, and
-            the release that it `started_from`, if any.
-    """
+    """A trained autoencoder."""
 
     encoder: KerasModel
+    """`[n, 784]` to `z_mean`, `z_log_var` and `z`."""
     decoder: KerasModel
+    """`[n, latent_dim]` to `[n, 784]`."""
     history: pd.DataFrame
+    """A row an epoch, nats an image."""
     summary: dict[str, Any]
+    """Names of its weights and images, the statement about its data for reports, reconstruction
+    term, epochs, duration in seconds, images a second, and the release that it `started_from`."""
 
 
 def new_encoder(params: ModelParams, seed: int) -> KerasModel:
@@ -72,8 +68,8 @@ def train(
     Args:
         encoder: The encoder to start from.
         decoder: The decoder to start from.
-        train_images: Images to train on, 784 pixels each.
-        validation_images: Images for early stopping, likewise.
+        train_images: Images to train on.
+        validation_images: Images for early stopping.
         data_manifest: Where the images came from; and `started_from`, the release that the weights
             are of, where they are not new.
         model_params: The reconstruction term is read from here.
@@ -82,9 +78,8 @@ def train(
         training_backup: Where the state is kept; None for nowhere.
 
     Raises:
-        TrainingFailedError: The loss became NaN or infinite, the KL term exploded, or the
-            validation loss never improved. Where the weights are of a release the last is no
-            failure.
+        TrainingFailedError: The training diverged, or a model that is not of a release never
+            improved.
     """
     from mnist_vae.vae.model import VariationalAutoencoder
     from mnist_vae.vae.training import fit

@@ -17,9 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import mnist_vae
-from mnist_vae.data.images import N_PIXELS, latent_columns, normalize
+from mnist_vae.data.images import N_PIXELS, embedding_columns, latent_columns, normalize
 from mnist_vae.data.maps import slices
-from mnist_vae.encoding.batches import BatchEncoder, Encoding
+from mnist_vae.vae.encoding import BatchEncoder, Encoding
 
 if TYPE_CHECKING:
     from mnist_vae.jobs.release_files import Release
@@ -71,7 +71,7 @@ class EmbeddingModel:
         parts = []
         for rows in slices(max(len(pixels), 1), self._batch_size):
             epsilon = noise.standard_normal((len(pixels[rows]), self._latent_dim), np.float32)
-            parts.append(self._encoder.encode(pixels[rows], epsilon))
+            parts.append(embedding_columns(self._encoder(pixels[rows], epsilon).terms))
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return pd.DataFrame(columns).assign(model_version=self._model_version)
 

@@ -8,10 +8,10 @@ from mnist_vae.data.onnx_model import OnnxModelDataset, metadata_of
 
 @pytest.fixture
 def decoder():
-    from mnist_vae.vae.export import decoder_to_onnx
+    from mnist_vae.vae.export import to_onnx
     from mnist_vae.vae.networks import build_decoder
 
-    return decoder_to_onnx(build_decoder(latent_dim=3, seed=1), {"model_version": "abc"})
+    return to_onnx(build_decoder(latent_dim=3, seed=1), {"model_version": "abc"})
 
 
 @pytest.fixture

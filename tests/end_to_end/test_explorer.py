@@ -11,12 +11,12 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from mnist_vae.encoding.anomalies import Calibration, score_of
 from mnist_vae.explorer.commands import explored as explored_model
 from mnist_vae.explorer.data import write_data
 from mnist_vae.explorer.server import make_server
 from mnist_vae.params import AnomalyScore
 from mnist_vae.pipelines.generation.samplers import interpolate
+from mnist_vae.vae.anomalies import Calibration, scores_of
 from tests.browser import Watched, browser, chromium
 from tests.conftest import catalog_of, run
 from tests.projects import kedro
@@ -345,7 +345,7 @@ def test_it_draws_by_keys(explored):
 @pytest.mark.parametrize("name", get_args(AnomalyScore))
 def test_every_score_is_that_of_the_project(explored, model, name):
     from mnist_vae.vae.elbo import ElboTerms
-    from mnist_vae.vae.losses import kl_divergence
+    from mnist_vae.vae.losses import entropy_floor, kl_divergence
 
     explored.draw()
     pixels = np.array(explored.ask("e => [...e.drawn.pixels]"), np.float32)[None]
@@ -354,7 +354,7 @@ def test_every_score_is_that_of_the_project(explored, model, name):
     kl = np.asarray(kl_divergence(z_mean, z_log_var))
     terms = ElboTerms(elbo - kl, kl, z_mean, z_log_var)
     calibration = Calibration(**{**model.calibration.model_dump(), "score": name})
-    expected = score_of(calibration, pixels, terms)[0]
+    expected = scores_of(calibration, entropy_floor(pixels), terms)[name][0]
     received = explored.page.evaluate(
         f"""async () => {{
             const {{ anomalyScore }} = await import("./scores.js");
@@ -374,7 +374,7 @@ def test_elbo_and_posterior_of_a_drawing_are_those_of_the_project(explored, mode
     explored.wait("document.querySelector('#posterior-facts').children.length > 0")
     pixels = np.array(explored.ask("e => [...e.drawn.pixels]"), np.float32)
     many = np.repeat(pixels[None], 2000, axis=0)
-    (terms,) = score_batches(
+    ((_, terms),) = score_batches(
         model.encoder, model.decoder, [many], reconstruction="binary_crossentropy", seed=1
     )
     draws = np.asarray(terms.reconstruction + terms.kl, np.float64)

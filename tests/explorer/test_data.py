@@ -10,7 +10,7 @@ from PIL import Image
 
 from mnist_vae.data.images import UNLABELLED, latent_columns
 from mnist_vae.explorer.data import ExploredModel, axes_of, classes_of, write_data
-from mnist_vae.vae.export import decoder_to_onnx, encoder_to_onnx
+from mnist_vae.vae.export import to_onnx
 from mnist_vae.vae.networks import build_decoder, build_encoder
 
 SUMMARY = {
@@ -25,8 +25,8 @@ def model_of(images, z):
     table = pd.DataFrame(z, columns=latent_columns("z_mean", z.shape[1]))
     table["image_id"], table["split"] = images.image_id, images.split
     return ExploredModel(
-        encoder=encoder_to_onnx(build_encoder(z.shape[1], hidden_units=(8,), seed=1), {}),
-        decoder=decoder_to_onnx(build_decoder(z.shape[1], hidden_units=(8,), seed=1), {}),
+        encoder=to_onnx(build_encoder(z.shape[1], hidden_units=(8,), seed=1), {}),
+        decoder=to_onnx(build_decoder(z.shape[1], hidden_units=(8,), seed=1), {}),
         summary=SUMMARY,
         embeddings=table,
         images=images,

@@ -12,11 +12,11 @@ import yaml
 from mnist_vae.data.atomic import AtomicJSONDataset, AtomicTextDataset
 from mnist_vae.data.image_table import ImagesDataset, ImageSet
 from mnist_vae.data.records import RecordDataset
-from mnist_vae.encoding.anomalies import Calibration
 from mnist_vae.jobs import releases
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
 from mnist_vae.jobs.batches import AcceptedBatchesDataset
 from mnist_vae.jobs.release_files import declined, read_release, rolled_back
+from mnist_vae.vae.anomalies import Calibration
 from tests.jobs.test_batch_embeddings import NEW, OLD, embed, found
 from tests.power_failure import reason_not_to_trace, record, states
 from tests.projects import ROOT
@@ -93,7 +93,7 @@ def images_at(folder, split):
 
 def calibration_at(folder):
     path = f"{folder}/anomaly_calibration.json"
-    return RecordDataset(record="mnist_vae.encoding.anomalies.Calibration", filepath=path)
+    return RecordDataset(record="mnist_vae.vae.anomalies.Calibration", filepath=path)
 
 
 def save_images_and_calibration(folder, version):

@@ -34,7 +34,7 @@ def embeddings_of(encoder, decoder, images, split, refine_steps=0):
     from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.inference import Refiner
 
-    (terms,) = score_batches(
+    ((_, terms),) = score_batches(
         encoder,
         decoder,
         [images.model_input()],

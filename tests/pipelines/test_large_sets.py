@@ -5,7 +5,6 @@ import pytest
 
 from mnist_vae.data import images, maps
 from mnist_vae.data.fingerprints import fingerprint
-from mnist_vae.encoding import anomalies
 from mnist_vae.params import (
     AnomalyParams,
     DenoisingParams,
@@ -89,10 +88,9 @@ def draw(networks, splits, summary):
 def test_no_node_asks_for_more_pixels_at_once_than_it_may(
     networks, splits, summary, node, monkeypatch
 ):
-    for module in (maps, images, evaluation, generation, arithmetic, anomalies):
+    for module in (maps, images, evaluation, generation, arithmetic, anomaly):
         monkeypatch.setattr(module, "AT_ONCE", 55)
-    for module in (anomalies, anomaly):
-        monkeypatch.setattr(module, "BATCH_SIZE", 50)
+    monkeypatch.setattr(anomaly, "BATCH_SIZE", 50)
     node(networks, splits, summary)
 
 

@@ -39,7 +39,7 @@ def test_scores_do_not_depend_on_the_batch_size_and_are_those_of_the_encoders_q(
     def scores(batch_size):
         batches = (pixels[start : start + batch_size] for start in range(0, N, batch_size))
         terms = score_batches(*networks, batches, **how)
-        return np.concatenate([batch.reconstruction + batch.kl for batch in terms])
+        return np.concatenate([batch.reconstruction + batch.kl for _, batch in terms])
 
     assert scores(N) == pytest.approx(scores(7), rel=1e-5)
     q = encode(networks[0], pixels)

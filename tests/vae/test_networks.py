@@ -2,65 +2,49 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mnist_vae.data.fingerprints import fingerprint
-from mnist_vae.vae.networks import (
-    Sampling,
-    build_decoder,
-    build_encoder,
-    keras,
-    logits_model,
-)
+from mnist_vae.vae.networks import Sampling, build_decoder, build_encoder, keras, logits_model
+
+ZEROS = np.zeros((4, 2), "float32")
+
+
+def dense_layers(model):
+    return [
+        (layer.units, layer.activation.__name__)
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Dense)
+    ]
 
 
 def test_the_encoder_is_the_specified_one():
     encoder = build_encoder(seed=1)
     assert encoder.name == "encoder"
-    dense = [layer for layer in encoder.layers if isinstance(layer, keras.layers.Dense)]
-    assert [(layer.units, layer.activation.__name__) for layer in dense] == [
-        (512, "relu"),
-        (256, "relu"),
-        (2, "linear"),
-        (2, "linear"),
-    ]
+    assert dense_layers(encoder) == [(512, "relu"), (256, "relu"), (2, "linear"), (2, "linear")]
     assert [layer.name for layer in encoder.layers[-3:]] == ["z_mean", "z_log_var", "z"]
     assert encoder.input_shape == (None, 784)
     assert encoder.output_shape == [(None, 2)] * 3
-    assert encoder.count_params() - _seed_state(encoder) == 534_276
+    assert sum(np.size(weight) for weight in encoder.trainable_weights) == 534_276
 
 
 def test_the_decoder_is_the_encoders_mirror():
     decoder = build_decoder(seed=1)
     assert decoder.name == "decoder"
-    *dense, sigmoid = decoder.layers[1:]
-    assert [(layer.units, layer.activation.__name__) for layer in dense] == [
-        (256, "relu"),
-        (512, "relu"),
-        (784, "linear"),
-    ]
+    assert dense_layers(decoder) == [(256, "relu"), (512, "relu"), (784, "linear")]
     assert [layer.name for layer in decoder.layers[-2:]] == ["logits", "pixels_mean"]
-    assert sigmoid.activation.__name__ == "sigmoid"
+    assert decoder.layers[-1].activation.__name__ == "sigmoid"
     assert decoder.input_shape == (None, 2)
     assert decoder.count_params() == 534_544
 
 
 def test_widths_latents_and_activation_follow_the_arguments():
-    encoder = build_encoder(latent_dim=20, hidden_units=(64, 32, 16), activation="tanh", seed=1)
-    decoder = build_decoder(latent_dim=20, hidden_units=(64, 32, 16), activation="tanh", seed=1)
-    assert [layer.units for layer in encoder.layers[1:4]] == [64, 32, 16]
-    assert [layer.units for layer in decoder.layers[1:-1]] == [16, 32, 64, 784]
-    assert {layer.activation.__name__ for layer in decoder.layers[1:-2]} == {"tanh"}
+    size = {"latent_dim": 20, "hidden_units": (64, 32, 16), "activation": "tanh", "seed": 1}
+    encoder, decoder = build_encoder(**size), build_decoder(**size)
+    hidden = [(64, "tanh"), (32, "tanh"), (16, "tanh")]
+    assert dense_layers(encoder) == [*hidden, (20, "linear"), (20, "linear")]
+    assert dense_layers(decoder) == [*hidden[::-1], (784, "linear")]
     assert encoder.output_shape == [(None, 20)] * 3
-
-
-def test_same_seed_same_weights_and_other_seed_others():
-    def weights(seed):
-        return np.concatenate(
-            [w.numpy().ravel() for w in build_encoder(seed=seed).trainable_weights]
-        )
-
-    assert np.array_equal(weights(3), weights(3))
-    assert not np.array_equal(weights(3), weights(4))
 
 
 def test_layers_of_equal_shape_start_out_different():
@@ -84,45 +68,27 @@ def test_a_sample_has_the_mean_and_variance_of_the_posterior():
     assert z.var(axis=0) == pytest.approx([0.25, 4.0], rel=0.02)
 
 
-def test_a_layer_draws_anew_at_each_call_and_the_same_again_from_the_same_seed():
-    zeros = np.zeros((4, 2), "float32")
-    layer, twin = Sampling(seed=7), Sampling(seed=7)
-    first, second = layer([zeros, zeros]).numpy(), layer([zeros, zeros]).numpy()
-    assert not np.array_equal(first, second)
-    assert np.array_equal(first, twin([zeros, zeros]).numpy())
-
-
-def test_sampling_works_compiled_by_xla():
-    import tensorflow as tf
-
-    layer = Sampling(seed=7)
-    zeros = np.zeros((4, 2), "float32")
-    layer([zeros, zeros])  # makes the seed's variable outside of the compiled function
-    compiled = tf.function(lambda mean, log_var: layer([mean, log_var]), jit_compile=True)
-    first, second = compiled(zeros, zeros).numpy(), compiled(zeros, zeros).numpy()
-    assert first.shape == (4, 2)
-    assert not np.array_equal(first, second)
-
-
-def test_sampling_survives_its_config():
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_layer_draws_anew_at_each_call_and_the_same_again_from_the_same_seed(jit_compile):
     layer = Sampling(seed=7, name="z")
     twin = Sampling.from_config(layer.get_config())
     assert (twin.name, twin.seed) == ("z", 7)
-    assert layer.compute_output_shape([(None, 3), (None, 3)]) == (None, 3)
+    draws = []
+    for one in (layer, twin):
+        draw = tf.function(lambda one=one: one([ZEROS, ZEROS]), jit_compile=jit_compile)
+        draws.append([draw().numpy(), draw().numpy()])
+    assert not np.array_equal(*draws[0])
+    assert np.array_equal(*draws)
 
 
 def test_equal_weights_have_an_equal_name_and_a_changed_weight_changes_it():
     encoder, decoder = build_encoder(seed=1), build_decoder(seed=1)
     name = fingerprint(encoder, decoder)
     assert name == fingerprint(build_encoder(seed=1), build_decoder(seed=1))
+    assert name != fingerprint(build_encoder(seed=2), decoder)
     bias = decoder.get_layer("logits").bias
     bias.assign(bias + 1e-6)
     assert name != fingerprint(encoder, decoder)
-
-
-def _seed_state(model):
-    """The SeedGenerator's state counts as a weight of the model, and is none."""
-    return sum(int(np.prod(w.shape)) for w in model.non_trainable_weights)
 
 
 @pytest.mark.parametrize("latent_dim", [2, 20])
@@ -140,7 +106,7 @@ def test_the_decoders_first_units_may_start_spread_over_the_prior(latent_dim):
 
 @pytest.mark.parametrize(
     ("latent_dim", "initialization", "spread"),
-    [(2, "auto", True), (3, "auto", True), (4, "auto", False), (2, "glorot", False)],
+    [(3, "auto", True), (4, "auto", False), (2, "glorot", False)],
 )
 def test_by_default_codes_of_few_dimensions_start_spread(latent_dim, initialization, spread):
     layer = build_decoder(latent_dim, seed=1, initialization=initialization).get_layer("hidden_1")

@@ -89,6 +89,11 @@ class ImageSet:
         for rows in slices(len(self), batch_size):
             yield self.take(rows)
 
+    def model_inputs(self, batch_size: int = 1024) -> Iterator[NDArray[np.float32]]:
+        """Yield the pixels as a network takes them, `batch_size` images at a time."""
+        for batch in self.batches(batch_size):
+            yield normalize(batch.pixels)
+
     def take(self, rows: NDArray[np.intp] | slice, split: str | None = None) -> ImageSet:
         """Return the images at `rows`, in that order, all in `split` if it is given.
 
@@ -135,6 +140,25 @@ def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
     )
 
 
+def new_image_set(pixels: NDArray[np.uint8], label: NDArray[np.uint8] | None = None) -> ImageSet:
+    """Return images that are in no split: numbered from 0, `split` being `new`.
+
+    Raises:
+        ValueError: The images are not uint8 `[n, 28, 28]`.
+    """
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != IMAGE_SHAPE:
+        raise ValueError(
+            f"New images must be uint8 [n, 28, 28], received {pixels.dtype} "
+            f"{list(pixels.shape)}; convert them before you save the IDX file."
+        )
+    return ImageSet(
+        pixels=pixels.reshape(-1, N_PIXELS),
+        image_id=np.arange(len(pixels), dtype=np.int64),
+        split=one_split("new", len(pixels)),
+        label=label,
+    )
+
+
 def normalize(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return grey values 0-255 as float32 in [0, 1], in the same shape."""
     return np.divide(pixels, np.float32(255), dtype=np.float32)
@@ -153,6 +177,17 @@ def evenly(count: int, wanted: int) -> NDArray[np.intp]:
 def latent_columns(prefix: str, latent_dim: int) -> list[str]:
     """Return the column names `<prefix>_00`, `<prefix>_01`, ... of a latent vector."""
     return [f"{prefix}_{dimension:02d}" for dimension in range(latent_dim)]
+
+
+def embedding_columns(terms: Any) -> dict[str, NDArray[Any]]:
+    """Return `vae.elbo.ElboTerms` by the names of their columns, `[n]` each."""
+    latent_dim = terms.z_mean.shape[1]
+    return {
+        **dict(zip(latent_columns("z_mean", latent_dim), terms.z_mean.T, strict=True)),
+        **dict(zip(latent_columns("z_log_var", latent_dim), terms.z_log_var.T, strict=True)),
+        "reconstruction": terms.reconstruction,
+        "kl": terms.kl,
+    }
 
 
 def draw_rows(

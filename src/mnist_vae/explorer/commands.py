@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
     from kedro.io import CatalogProtocol
 
-    from mnist_vae.encoding.anomalies import Calibration
     from mnist_vae.explorer.data import ExploredModel
+    from mnist_vae.vae.anomalies import Calibration
 
 
 @click.command(cls=failures.Command)
@@ -158,8 +158,8 @@ def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
     metrics = catalog.load("metrics")
     its_own = metrics.get("model_version") == summary["model_version"]
     return ExploredModel(
-        encoder=export.encoder_to_onnx(export.inference_encoder(encoder), origin(summary)),
-        decoder=export.decoder_to_onnx(decoder, origin(summary)),
+        encoder=export.to_onnx(export.inference_encoder(encoder), origin(summary)),
+        decoder=export.to_onnx(decoder, origin(summary)),
         summary=summary,
         embeddings=embeddings[place >= 0],
         images=images.take(place[place >= 0]),

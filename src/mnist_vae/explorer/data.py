@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet, draw_rows, latent_columns
-from mnist_vae.encoding.anomalies import Calibration
 from mnist_vae.report.figures import NO_LABEL, PALETTE
+from mnist_vae.vae.anomalies import Calibration
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -48,26 +48,13 @@ def elbo_terms(
     z: Any,
     reconstruction: str,
 ) -> ElboTerms:
-    """Return the terms of −ELBO at one draw of z an image; their sum is −ELBO.
-
-    Args:
-        decoder_logits: Maps z to the logits of the pixels, such as a `networks.logits_model`.
-        pixels: Grey values in [0, 1], `[batch, 784]`.
-        posterior: μ and log σ² of each, `[batch, latent_dim]`.
-        z: A draw from it, `[batch, latent_dim]`.
-        reconstruction: `binary_crossentropy` or `mse`.
-    """
+    """Return the terms of −ELBO at one draw z of the posterior; their sum is −ELBO."""
     distortion = RECONSTRUCTIONS[reconstruction](pixels, decoder_logits(z))
     return ElboTerms(distortion, kl_divergence(*posterior), *posterior)
 
 
 def encode(encoder: keras.Model, pixels: Floats) -> Posterior:
-    """Return the encoder's q of images.
-
-    Args:
-        encoder: Maps `[batch, 784]` to μ, log σ² and a draw z.
-        pixels: Grey values in [0, 1], float32 `[n, 784]`.
-    """
+    """Return the encoder's q of images, float32 `[n, 784]` in [0, 1]."""
     parts = [encoder(pixels[rows])[:2] for rows in _rows(len(pixels))]
     return Posterior(*(np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1)))
 
@@ -84,17 +71,10 @@ def measure(
     reconstruction: str,
     epsilons: Sequence[Floats],
 ) -> ElboTerms:
-    """Return the terms of −ELBO of one batch, the mean over draws of z, as NumPy arrays.
+    """Return the terms of −ELBO (`elbo_terms`), the mean over draws of z, as NumPy arrays.
 
-    Args:
-        decoder_logits: Maps z to the logits of the pixels.
-        pixels: Grey values in [0, 1], float32 `[batch, 784]`.
-        posterior: μ and log σ² of each, `[batch, latent_dim]`.
-        reconstruction: `binary_crossentropy` or `mse`.
-        epsilons: The noise of each draw, `[batch, latent_dim]`.
-
-    Returns:
-        float32; with several draws `reconstruction` is float64.
+    They are float32; with several draws, of noise `[batch, latent_dim]` each, `reconstruction` is
+    float64.
     """
     draws = [reparameterize(*posterior, epsilon) for epsilon in epsilons]
     found = [elbo_terms(decoder_logits, pixels, posterior, z, reconstruction) for z in draws]
@@ -114,20 +94,12 @@ def score_batches(
     seed: int,
     draws: int = 1,
     refine: Refine | None = None,
-) -> Iterator[ElboTerms]:
-    """Yield the terms of −ELBO for each batch of images (`measure`).
+) -> Iterator[tuple[Floats, ElboTerms]]:
+    """Yield each batch of pixels with its terms of −ELBO (`measure`).
 
-    The noise depends on the seed and on the position of an image alone, not on the batches:
-    two models that score the same images with the same seed do so with the same noise.
-
-    Args:
-        encoder: Maps `[batch, 784]` to μ, log σ² and a draw z.
-        decoder: Maps z to pixels, the sigmoid of its layer `logits`.
-        batches: Grey values in [0, 1], each float32 `[batch, 784]`.
-        reconstruction: `binary_crossentropy` or `mse`.
-        seed: Seed of the noise.
-        draws: Draws of z an image.
-        refine: Makes another q of the encoder's; None for the encoder's.
+    The noise depends on the seed and on the position of an image alone: models that score the same
+    images with the same seed do so with the same noise. It is of `draws` draws of z an image.
+    `refine` makes another q of the encoder's, as `inference.Refiner` does; None for the encoder's.
     """
     noises = [np.random.default_rng(seed + draw) for draw in range(draws)]
     logits = logits_model(decoder)
@@ -137,7 +109,7 @@ def score_batches(
             posterior = refine(pixels, posterior)
         shape = tuple(posterior[0].shape)
         epsilons = [noise.standard_normal(shape, np.float32) for noise in noises]
-        yield measure(logits, pixels, posterior, reconstruction, epsilons)
+        yield pixels, measure(logits, pixels, posterior, reconstruction, epsilons)
 
 
 def negative_elbo(
@@ -149,18 +121,7 @@ def negative_elbo(
     draws: int,
     seed: int,
 ) -> NDArray[np.float64]:
-    """Return −ELBO of images under any q, the mean over draws of z, nats `[n]`.
-
-    Two that are computed with the same seed have the same noise.
-
-    Args:
-        decoder: Maps z to pixels, the sigmoid of its layer `logits`.
-        pixels: Grey values in [0, 1], float32 `[n, 784]`.
-        posterior: μ and log σ² of each, `[n, latent_dim]`.
-        reconstruction: `binary_crossentropy` or `mse`.
-        draws: Draws of z an image.
-        seed: Seed of the draws.
-    """
+    """Return −ELBO of images under any q, the mean over draws of z, `[n]`."""
     logits = logits_model(decoder)
     noises = [np.random.default_rng(seed + draw) for draw in range(draws)]
     found = []

@@ -1,9 +1,8 @@
 """Inference of z with the decoder fixed: a better Gaussian for each image than the encoder's.
 
-The encoder is one function for all images, and what it loses against the best q of each image is
-the amortisation gap (Cremer et al., Inference Suboptimality in Variational Autoencoders, 2018).
-Steps on μ and log σ² of each image, from the encoder's, close it (Kim et al., Semi-Amortized
-Variational Autoencoders, 2018).
+What the encoder, one function for all images, loses against the best q of each is the amortisation
+gap (Cremer et al., Inference Suboptimality in Variational Autoencoders, 2018). Steps on μ and
+log σ² of each image close it (Kim et al., Semi-Amortized Variational Autoencoders, 2018).
 """
 
 from __future__ import annotations
@@ -45,13 +44,9 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Refiner:
-    """Refines the q of images by gradient steps on −ELBO, with the decoder fixed.
+    """Refines the q of images by `refine_step`, with the decoder fixed.
 
-    A step moves μ by r·σ² times its gradient, which is the natural gradient's direction, and
-    log σ² by r times its own, where r falls from 0.7 to 0 over the steps, as the gradient is noisy;
-    no step moves μ by more than 2 σ, or log σ² by more than 0.3. The gradient is that of two
-    opposite draws, z = μ ± σ·ε with ε of random signs, the same ones for all images: what becomes
-    of an image does not depend on the others.
+    The noise is the same for all images: what becomes of one does not depend on the others.
 
     The encoder puts some images in the wrong place altogether, from where no gradient leads out.
     So with one or two latent dimensions, and a reconstruction term that has a name, an image
@@ -64,7 +59,7 @@ class Refiner:
         reconstruction: `binary_crossentropy`, `mse`, or a function of Keras operations that maps
             pixels and logits, `[batch, 784]` each, to −log p(x | z), nats `[batch]`: the pixels are
             those that the refiner is called with, which may be noisy, or not all there.
-        seed: Seed of the signs.
+        seed: Seed of the noise.
     """
 
     def __init__(
@@ -80,10 +75,10 @@ class Refiner:
         self._term: Callable[[Any, Any], Any] = (
             RECONSTRUCTIONS[reconstruction] if isinstance(reconstruction, str) else reconstruction
         )
-        latent_dim = decoder.input_shape[-1]
-        self._starts: StartGrid | None = None
-        if steps and isinstance(reconstruction, str) and latent_dim <= FEW_DIMENSIONS:
-            self._starts = StartGrid(self._logits, reconstruction)
+        self._start: Callable[[Floats, Posterior], Posterior] = lambda _, posterior: posterior
+        few = decoder.input_shape[-1] <= FEW_DIMENSIONS
+        if steps and few and isinstance(reconstruction, str):
+            self._start = start_on_grid(self._logits, reconstruction)
         self._compiled = compiled(self._descend)
 
     def __call__(self, pixels: Floats, posterior: tuple[Any, Any]) -> Posterior:
@@ -96,20 +91,15 @@ class Refiner:
         posterior = Posterior(*map(np.asarray, posterior))
         if self._steps == 0 or len(pixels) == 0:
             return posterior
-        batches = (slice(start, start + _BATCH) for start in range(0, len(pixels), _BATCH))
-        found = [
-            self._refine(pixels[rows], Posterior(*(term[rows] for term in posterior)))
-            for rows in batches
-        ]
+        found = []
+        for start in range(0, len(pixels), _BATCH):
+            some = pixels[start : start + _BATCH]
+            q = self._start(some, Posterior(*(term[start : start + _BATCH] for term in posterior)))
+            # Of one size, as each is compiled; the last images are repeated to fill it.
+            rows = np.minimum(np.arange(_BATCH), len(some) - 1)
+            refined = self._compiled(some[rows], *(term[rows] for term in q))
+            found.append([np.asarray(term)[: len(some)] for term in refined])
         return Posterior(*map(np.concatenate, zip(*found, strict=True)))
-
-    def _refine(self, pixels: Floats, posterior: Posterior) -> Posterior:
-        if self._starts is not None:
-            posterior = self._starts.best(pixels, posterior)
-        # Of one size, as each is compiled; the last images are repeated to fill it.
-        rows = np.minimum(np.arange(_BATCH), len(pixels) - 1)
-        refined = self._compiled(pixels[rows], *(term[rows] for term in posterior))
-        return Posterior(*(np.asarray(term)[: len(pixels)] for term in refined))
 
     def _descend(self, pixels: Any, z_mean: Any, z_log_var: Any) -> Any:
         def step(number: Any, *posterior: Any) -> Any:
@@ -131,21 +121,24 @@ def refine_step(
     share: Any,
     kl_weight: Any = 1.0,
 ) -> tuple[Any, Any]:
-    """Return the q of images after a step along the natural gradient of −ELBO.
+    """Return the q of images after a gradient step on −ELBO.
+
+    It moves μ by r·σ² times its gradient, the natural gradient's direction, and log σ² by r times
+    its own, but at most by 2 σ and 0.3; r falls from 0.7 to 0, as the gradient is noisy. That is of
+    two opposite draws, z = μ ± σ·ε with ε of random signs.
 
     Args:
         logits: Maps z to the logits of the pixels.
         term: Maps pixels and logits to −log p(x | z), nats `[batch]`.
         pixels: `[batch, 784]`.
         posterior: μ and log σ² of each, `[batch, latent_dim]`.
-        draws: In [0, 1], `[1, latent_dim]` for the same noise for all images, or one for each;
-            from above ½ come the signs of ε of two opposite draws of z.
-        share: Of the steps that are done: the rate falls with it, from 0.7 to 0.
+        draws: In [0, 1], `[1, latent_dim]`: above ½ the sign of ε is plus.
+        share: Of the steps that are done.
         kl_weight: Factor of the KL term.
     """
     z_mean, z_log_var = posterior
     signs = ops.sign(draws - 0.5)
-    epsilon = ops.stack([signs, -signs])  # [2, 1 or batch, latent_dim]
+    epsilon = ops.stack([signs, -signs])  # [2, 1, latent_dim]
 
     with tf.GradientTape() as tape:
         tape.watch(posterior)
@@ -176,94 +169,72 @@ def refine_in_training(
 
     With one or two latent dimensions an image starts from the encoder's q of that image of the
     batch where its own log p(x, z) is greatest, so that it leaves a place that is wrong altogether.
-
-    Args:
-        logits: Maps z to the logits of the pixels.
-        pixels: Grey values in [0, 1], `[batch, 784]`.
-        posterior: The encoder's μ and log σ² of each, `[batch, latent_dim]`.
-        reconstruction: `binary_crossentropy` or `mse`.
-        steps: Steps (`refine_step`), each two passes through the decoder and back.
-        kl_weight: Factor of the KL term.
-        seed_generator: Of the noise.
+    Each of the steps is two passes through the decoder and back.
     """
     z_mean, z_log_var = map(ops.stop_gradient, posterior)
     if z_mean.shape[1] <= FEW_DIMENSIONS:
         a, b = _linear_joint(z_mean, logits(z_mean), reconstruction)
         best = ops.argmax(ops.matmul(pixels, ops.transpose(a)) + b, axis=1)
         z_mean, z_log_var = (ops.take(part, best, axis=0) for part in (z_mean, z_log_var))
+    term = RECONSTRUCTIONS[reconstruction]
     for number in range(steps):
         draws = keras.random.uniform((1, z_mean.shape[1]), seed=seed_generator)
-        z_mean, z_log_var = refine_step(
-            logits,
-            RECONSTRUCTIONS[reconstruction],
-            pixels,
-            (z_mean, z_log_var),
-            draws,
-            number / steps,
-            kl_weight,
-        )
+        q, share = (z_mean, z_log_var), number / steps
+        z_mean, z_log_var = refine_step(logits, term, pixels, q, draws, share, kl_weight)
     return ops.stop_gradient(z_mean), ops.stop_gradient(z_log_var)
 
 
-class StartGrid:
-    """Points of the latent plane, or line, where the q of an image may start.
+def start_on_grid(
+    logits: keras.Model, reconstruction: str
+) -> Callable[[Floats, Posterior], Posterior]:
+    """Return the function that moves each image's μ to where log p(x, z) is greatest.
 
-    One matrix product has log p(x, z) for all images and points (`LinearJoint`).
-
-    Args:
-        logits: Maps z to the logits of the pixels.
-        reconstruction: `binary_crossentropy` or `mse`.
+    That is where it is, or at a point of a grid of the latent plane, or line.
     """
+    joint, latent_dim = linear_joint(logits, reconstruction), logits.input_shape[-1]
+    count, spread = _GRID_POINTS[latent_dim], NormalDist(sigma=_GRID_SPREAD)
+    values = [spread.inv_cdf((index + 0.5) / count) for index in range(count)]
+    points = np.array(list(itertools.product(values, repeat=latent_dim)), np.float32)
+    weights, offsets = joint(points)
 
-    def __init__(self, logits: keras.Model, reconstruction: str) -> None:
-        self._joint = LinearJoint(logits, reconstruction)
-        latent_dim = logits.input_shape[-1]
-        count = _GRID_POINTS[latent_dim]
-        spread = NormalDist(sigma=_GRID_SPREAD)
-        values = [spread.inv_cdf((index + 0.5) / count) for index in range(count)]
-        self._points = np.array(list(itertools.product(values, repeat=latent_dim)), np.float32)
-        self._weights, self._offsets = self._joint(self._points)
-
-    def best(self, pixels: Floats, posterior: Posterior) -> Posterior:
-        """Return `posterior`, its means where log p(x, z) is greatest: as it is, or on the grid."""
-        weights, offsets = self._joint(posterior.z_mean)
-        at_mean = np.einsum("ij,ij->i", pixels, weights) + offsets
-        on_grid = pixels @ self._weights.T + self._offsets  # [n, points]
+    def start(pixels: Floats, posterior: Posterior) -> Posterior:
+        own_weights, own_offsets = joint(posterior.z_mean)
+        at_mean = np.einsum("ij,ij->i", pixels, own_weights) + own_offsets
+        on_grid = pixels @ weights.T + offsets  # [n, points]
         best = on_grid.argmax(axis=1)
         moves = on_grid[np.arange(len(best)), best] > at_mean
-        z_mean = np.where(moves[:, np.newaxis], self._points[best], posterior.z_mean)
+        z_mean = np.where(moves[:, np.newaxis], points[best], posterior.z_mean)
         return Posterior(z_mean, posterior.z_log_var)
 
+    return start
 
-class LinearJoint:
-    """Maps z `[n, latent_dim]` to a `[n, 784]` and b `[n]` of log p(x, z) = x · a + b, in nats.
+
+def linear_joint(
+    logits: keras.Model, reconstruction: str
+) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """Return the function of z `[n, latent_dim]` to a `[n, 784]`, b `[n]`: log p(x, z) = x·a + b.
 
     It is without what no z changes: the prior's constant, and with `mse` Σ x². For Bernoulli pixels
     a are the logits, and b is −Σ softplus(logits) − ½ |z|². So one pass of the decoder over points
     z serves all images, and the rest is one matrix product.
-
-    Args:
-        logits: Maps z to the logits of the pixels.
-        reconstruction: `binary_crossentropy` or `mse`.
     """
+    points = tf.TensorSpec((None, logits.input_shape[-1]), tf.float32)
 
-    def __init__(self, logits: keras.Model, reconstruction: str) -> None:
-        def parts(z: Any) -> Any:
-            return _linear_joint(z, logits(z), reconstruction)
+    def of_points(z: Any) -> Any:
+        return _linear_joint(z, logits(z), reconstruction)
 
-        points = tf.TensorSpec((None, logits.input_shape[-1]), tf.float32)
-        self._parts = tf.function(  # once for any number of points
-            functools.partial(parts), input_signature=[points], autograph=False
-        )
+    parts = tf.function(  # once for any number of points
+        functools.partial(of_points), input_signature=[points], autograph=False
+    )
 
-    def __call__(self, z: Floats) -> tuple[Floats, Floats]:
-        """Return a and b for these points."""
-        a, b = self._parts(z)
+    def joint(z: Floats) -> tuple[Floats, Floats]:
+        a, b = parts(z)
         return np.asarray(a), np.asarray(b)
+
+    return joint
 
 
 def _linear_joint(z: Any, logits: Any, reconstruction: str) -> tuple[Any, Any]:
-    """Return a and b of log p(x, z) = x · a + b for points z with these logits (`LinearJoint`)."""
     prior = -0.5 * ops.sum(ops.square(z), axis=-1)
     if reconstruction == "mse":
         means = ops.sigmoid(logits)

@@ -1,4 +1,4 @@
-"""What an image's likelihood is: by a sum over a grid of z of few dimensions, or bounded by draws.
+"""The likelihood of an image: by a sum over a grid of z of few dimensions, or bounded by draws.
 
 log p(x) = log ∫ p(x | z) p(z) dz with p(z) = N(0, I). All figures are nats.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from tqdm import tqdm
 
-from mnist_vae.vae.inference import FEW_DIMENSIONS, LinearJoint, compiled
+from mnist_vae.vae.inference import FEW_DIMENSIONS, compiled, linear_joint
 from mnist_vae.vae.losses import RECONSTRUCTIONS
 from mnist_vae.vae.networks import logits_model, reparameterize
 
@@ -30,20 +30,15 @@ _IMAGES, _DRAWS = 64, 50  # at a time, of the importance-weighted bound
 
 
 class ExactLikelihood(NamedTuple):
-    """log p(x) by quadrature, an image each.
-
-    With it the divergence of any q from the exact posterior is KL(q ‖ p(z | x)) = −ELBO(q) +
-    log p(x).
-    """
+    """log p(x) by quadrature, an image each; KL(q ‖ p(z | x)) is −ELBO(q) + log p(x)."""
 
     log_likelihood: Floats
     """log p(x), nats, `[n]`."""
     error: Floats
     """Estimate of its error, nats, `[n]`: the greatest difference to the sums with twice the step,
-    of which there are two for each dimension, or to the sum without the border of the grid, if that
-    is greater. The error itself is nearly always less, as it falls at least with the square of the
-    step. Above a nat the estimate only says that the posterior is outside, or far narrower than the
-    step."""
+    or to the sum without the border of the grid. Nearly always the error is less, as it falls at
+    least with the square of the step. Above a nat it only says that the posterior is outside, or
+    far narrower than the step."""
 
 
 def exact_log_likelihood(
@@ -56,16 +51,9 @@ def exact_log_likelihood(
 ) -> ExactLikelihood:
     """Return log p(x) of images under a decoder of one or two latent dimensions.
 
-    The integral is a sum over a grid of z within ± 6. log p(x, z) is linear in x, so that one
-    pass of the decoder over the grid serves all images and the rest is a matrix product. Beside
-    the images memory holds a thousand points of the grid at a time.
-
-    Args:
-        decoder: Maps z to pixels, the sigmoid of its layer `logits`.
-        pixels: Grey values in [0, 1], taken as probabilities, float32 `[n, 784]`.
-        reconstruction: `binary_crossentropy` or `mse`.
-        step: Of the grid, in each dimension; None for 0.0001 with one dimension, 0.015 with two.
-        progress: Show a progress bar on stderr, if it is a terminal.
+    The integral is a sum over a grid of z within ± 6 (`inference.linear_joint`), of which memory
+    holds a thousand points at a time. The step of the grid, in each dimension, is 0.0001 with one
+    dimension and 0.015 with two unless it is given. `progress` shows a bar on a terminal.
 
     Raises:
         ValueError: z has more than two dimensions.
@@ -78,7 +66,7 @@ def exact_log_likelihood(
         )
     step = step or _STEPS[latent_dim]
     points, parts = _grid(step, latent_dim)
-    joint = LinearJoint(logits_model(decoder), reconstruction)
+    joint = linear_joint(logits_model(decoder), reconstruction)
     greatest = np.full((len(pixels), 1), -np.inf, np.float32)
     sums = np.zeros((len(pixels), parts.shape[1]))  # of exp(log p(x, z) − greatest)
     starts = range(0, len(points), _GRID_POINTS)
@@ -131,24 +119,12 @@ def importance_weighted_bounds(
     reconstruction: str | Callable[[Any, Any], Any] = "binary_crossentropy",
     progress: bool = False,
 ) -> Floats:
-    """Return the importance-weighted bound of −log p(x), nats `[n]`.
+    """Return the importance-weighted bound of −log p(x), `[n]`, with so many draws of z an image.
 
     Burda et al., Importance Weighted Autoencoders (2016), equation 8: E[−log (1/K) Σ_k p(x, z_k) /
-    q(z_k | x)], which is −ELBO for one draw and −log p(x) for very many. Memory is that of a few
-    thousand draws.
-
-    The pixels are grey values or zeros and ones: the two are other data, and their bounds do not
-    compare. `binarize` draws the ones from the others.
-
-    Args:
-        decoder: Maps z to pixels, the sigmoid of its layer `logits`.
-        pixels: In [0, 1], float32 `[n, 784]`.
-        posterior: μ and log σ² of each, `[n, latent_dim]`.
-        draws: K, of z, for each image.
-        seed: Seed of the draws.
-        reconstruction: `binary_crossentropy`, `mse`, or a function of pixels and logits that
-            returns −log p(x | z), nats `[batch]`.
-        progress: Show a progress bar on stderr, if it is a terminal.
+    q(z_k | x)], which is −ELBO for one draw and −log p(x) for very many. Bounds of grey values and
+    of zeros and ones (`binarize`) do not compare. The reconstruction may be a function of pixels
+    and logits too, that returns −log p(x | z). `progress` shows a bar on a terminal.
     """
     term = RECONSTRUCTIONS[reconstruction] if isinstance(reconstruction, str) else reconstruction
     logits = logits_model(decoder)

@@ -17,27 +17,16 @@ from numpy.typing import NDArray
 def bernoulli_reconstruction(pixels: Any, logits: Any) -> Any:
     """Return −log p(x | z) of Bernoulli pixels: binary cross-entropy summed over the pixels.
 
-    Args:
-        pixels: Targets in [0, 1], `[batch, 784]`; grey values are taken as probabilities.
-        logits: Log-odds of the pixels, `[batch, 784]`.
-
-    Returns:
-        Nats, `[batch]`: Σ log(1 + exp(l)) − x·l, which neither overflows nor cancels.
+    From logits `[batch, 784]`: Σ log(1 + exp(l)) − x·l, nats `[batch]`, which neither overflows nor
+    cancels. Grey values are taken as probabilities.
     """
     return ops.sum(ops.softplus(logits) - pixels * logits, axis=-1)
 
 
 def squared_error_reconstruction(pixels: Any, logits: Any) -> Any:
-    """Return Σ (x − sigmoid(l))², 784 times the mean squared error.
+    """Return Σ (x − sigmoid(l))², `[batch]`: 784 times the mean squared error.
 
     Up to a constant these are the nats of a Gaussian decoder with variance ½.
-
-    Args:
-        pixels: Targets in [0, 1], `[batch, 784]`.
-        logits: Log-odds of the pixels, `[batch, 784]`.
-
-    Returns:
-        `[batch]`.
     """
     return ops.sum(ops.square(pixels - ops.sigmoid(logits)), axis=-1)
 
@@ -49,15 +38,7 @@ RECONSTRUCTIONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def kl_divergence_per_dimension(z_mean: Any, z_log_var: Any) -> Any:
-    """Return KL(N(μ, σ²) ‖ N(0, 1)) = −½ (1 + log σ² − μ² − σ²) of each latent dimension.
-
-    Args:
-        z_mean: μ, `[batch, latent_dim]`.
-        z_log_var: log σ², `[batch, latent_dim]`.
-
-    Returns:
-        Nats, `[batch, latent_dim]`.
-    """
+    """Return KL(N(μ, σ²) ‖ N(0, 1)) = −½ (1 + log σ² − μ² − σ²), nats `[batch, latent_dim]`."""
     return -0.5 * (1.0 + z_log_var - ops.square(z_mean) - ops.exp(z_log_var))
 
 
@@ -67,16 +48,10 @@ def kl_divergence(z_mean: Any, z_log_var: Any) -> Any:
 
 
 def entropy_floor(pixels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the least Bernoulli reconstruction that any decoder can have: the pixels' entropy.
+    """Return the least Bernoulli reconstruction that any decoder can have, nats `[n]`.
 
     Cross-entropy is lowest where the prediction equals the target, and is the target's own
     entropy there: −Σ x log x + (1 − x) log(1 − x). On the MNIST test set the mean is 45.534.
-
-    Args:
-        pixels: Grey values in [0, 1], `[n, 784]`.
-
-    Returns:
-        Nats, `[n]`.
     """
     from scipy.special import entr
 

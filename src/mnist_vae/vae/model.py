@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 class VariationalAutoencoder(keras.Model):
     """Encoder and decoder under their common loss, for `compile`, `fit` and `evaluate`.
 
-    `evaluate`, and validation within `fit`, report −ELBO: the mean over the images of
-    reconstruction + KL, in nats, on the images as they are. `fit` minimises the objective that
-    `compile` was given, by default the same. Both take the images alone, float32 `[n, 784]` in
-    [0, 1], and report `loss`, `reconstruction` and `kl`, each the mean over the images seen.
+    All take the images alone, float32 `[n, 784]` in [0, 1], and report `loss`, `reconstruction`
+    and `kl`, each the mean over the images seen. `evaluate`, and validation within `fit`, report
+    −ELBO, in nats; `fit` minimises the objective that `compile` was given, by default the same.
 
     Args:
         encoder: Maps `[batch, 784]` to μ, log σ² and a draw z by its layer `z`.
@@ -63,8 +62,8 @@ class VariationalAutoencoder(keras.Model):
         Args:
             objective: Its `kl_weight`, `resample_input`, `refine_steps` and `refined_share` say how
                 the loss differs from −ELBO; None for −ELBO.
-            *arguments: Passed to `keras.Model.compile`.
-            **named: Likewise.
+            *arguments: Passed on.
+            **named: Passed on.
         """
         super().compile(*arguments, **named)
         self.objective = objective
@@ -110,7 +109,7 @@ class VariationalAutoencoder(keras.Model):
     def compute_metrics(
         self, x: Any, y: Any, y_pred: ElboTerms, sample_weight: Any = None
     ) -> dict[str, Any]:
-        """Add the batch to the running means of reconstruction and KL, and return them all."""
+        """Add the batch to the means of the epoch, and return them."""
         self.reconstruction_tracker.update_state(y_pred.reconstruction)
         self.kl_tracker.update_state(y_pred.kl)
         metrics: dict[str, Any] = self.get_metrics_result()
@@ -122,11 +121,7 @@ def resample(pixels: Any, state: Any) -> Any:
 
     Keras' own random numbers, one a pixel, would take several times the rest of the step on a CPU.
     These are a counter, hashed (lowbias32 of Wellons, Hash Function Prospector), and four pixels
-    share the bits of each.
-
-    Args:
-        pixels: Grey values in [0, 1], `[batch, 784]`.
-        state: What a `keras.random.SeedGenerator` gives next: the seed, and a count of calls.
+    share the bits of each. `state` is what a `keras.random.SeedGenerator` gives next.
     """
     columns = pixels.shape[-1] // 4
     row = ops.arange(ops.shape(pixels)[0], dtype="int32")[:, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,7 @@ _FEW_DIMENSIONS = 3
 
 @keras.saving.register_keras_serializable(package="mnist_vae")
 class Sampling(keras.layers.Layer):
-    """Draw z ~ N(μ, σ²) so that gradients flow to μ and log σ².
-
-    The reparameterisation trick: z = μ + exp(½ log σ²)·ε with ε ~ N(0, I); see Kingma and
-    Welling, Auto-Encoding Variational Bayes (2014), section 2.4.
+    """Draw z ~ N(μ, σ²) so that gradients flow to μ and log σ² (`reparameterize`).
 
     Args:
         seed: Seed of ε, an int, or None for a different draw in every process.
@@ -39,7 +37,7 @@ class Sampling(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs: Sequence[Any]) -> Any:
-        """Return one draw of z for each row."""
+        """Return z."""
         z_mean, z_log_var = inputs
         return reparameterize(z_mean, z_log_var, self.noise(z_mean))
 
@@ -57,7 +55,11 @@ class Sampling(keras.layers.Layer):
 
 
 def reparameterize(z_mean: Any, z_log_var: Any, epsilon: Any) -> Any:
-    """Return z = μ + exp(½ log σ²)·ε, of the shape of ε: `[batch, latent_dim]`, or several."""
+    """Return z = μ + exp(½ log σ²)·ε with ε ~ N(0, I), the reparameterisation trick.
+
+    Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 2.4. It has the shape of ε:
+    `[batch, latent_dim]`, or several.
+    """
     return z_mean + ops.exp(0.5 * z_log_var) * epsilon
 
 
@@ -104,11 +106,10 @@ def build_decoder(
         hidden_units: Widths of the *encoder's* hidden layers; the decoder has them in reverse.
         activation: Keras name of their activation.
         seed: Seed of the initial weights; None for others every time.
-        initialization: How the first layer starts. `spread`: its units are spread over the prior,
-            as unit u bends where wᵤ·z + bᵤ = 0, with w ~ N(0, I / latent_dim) and b uniform in
-            [−2, 2]. `glorot`: Glorot weights and no bias, so that all of them bend at z = 0, and
-            a code of few dimensions takes long to unfold. `auto`: `spread` up to three latent
-            dimensions, where it is the better one.
+        initialization: How the first layer starts. `spread`: its units bend, where wᵤ·z + bᵤ = 0,
+            all over the prior, with w ~ N(0, I / latent_dim) and b uniform in [−2, 2]. `glorot`:
+            Glorot weights and no bias, so that all bend at z = 0. `auto`: `spread` up to three
+            latent dimensions, where it is better.
 
     Returns:
         A model named `decoder` that maps float32 `[batch, latent_dim]` to the mean of each
@@ -135,34 +136,37 @@ def hidden_layers_of(model: keras.Model) -> list[Any]:
 
 
 def logits_model(decoder: keras.Model) -> keras.Model:
-    """Return the decoder but for its last sigmoid, with the same weights: z to logits.
+    """Return the decoder but for its last sigmoid: `[batch, latent_dim]` to log-odds of the pixels.
 
-    Cross-entropy is stable from logits; from probabilities float32 it is not, as the sigmoid of
-    17 is 1 already.
-
-    Args:
-        decoder: A decoder of `build_decoder` or `load_model`.
-
-    Returns:
-        A model that maps `[batch, latent_dim]` to the log-odds of the pixels, `[batch, 784]`.
-
-    Raises:
-        ValueError: The decoder has no layer `logits`.
+    Cross-entropy is stable from logits; the sigmoid of 17 is 1 already in float32.
     """
     logits = decoder.get_layer("logits").output
     return keras.Model(decoder.input, logits, name="decoder_logits")
 
 
 def load_model(path: Path) -> keras.Model:
-    """Return the encoder or decoder in a `.keras` file, not compiled, with `safe_mode` on.
-
-    This module registers the layers that Keras does not know, so it loads in a fresh process.
-    """
+    """Return the network in a `.keras` file, with `safe_mode` on; its own layer is registered."""
     return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
+def to_bytes(model: keras.Model) -> bytes:
+    """Return the content of the model's `.keras` file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.keras"
+        model.save(file)
+        return file.read_bytes()
+
+
+def from_bytes(content: bytes) -> keras.Model:
+    """Return the model of `to_bytes`, as `load_model` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.keras"
+        file.write_bytes(content)
+        return load_model(file)
+
+
 def _seeds(seed: int | None) -> Iterator[int | None]:
-    """Return another seed for every initializer."""
+    """Yield another seed for every initializer."""
     return itertools.repeat(None) if seed is None else itertools.count(seed)
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from mnist_vae.data.fingerprints import fingerprint
+from mnist_vae.data.images import concatenate
 from mnist_vae.params import AnomalyParams
 from mnist_vae.pipelines.anomaly import nodes
 from mnist_vae.pipelines.anomaly.nodes import (
@@ -13,7 +14,7 @@ from mnist_vae.pipelines.anomaly.nodes import (
     describe_anomalies,
     score_anomalies,
 )
-from tests.encoding.test_anomalies import calibration_of
+from tests.vae.test_anomalies import calibration_of
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,29 @@ def test_the_threshold_is_of_the_model_in_use(networks, parts, summary):
         calibrate_anomalies(*networks, parts[0], parts[2], summary, params, 1)
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_images_without_a_label_are_a_class_only_where_no_image_has_one(
+    networks, make_images, labelled
+):
+    """As a batch without labels has them, among images that have one."""
+
+    def calibrated(train):
+        validation = make_images(20, "validation", 90)
+        summary = {
+            "model_version": "m",
+            "weights": {model.name: fingerprint(model) for model in networks},
+            "images": {"train": train.digest(), "validation": validation.digest()},
+            "reconstruction": "binary_crossentropy",
+        }
+        return calibrate_anomalies(*networks, train, validation, summary, AnomalyParams(), 1)
+
+    known, others = make_images(60, labelled=labelled), make_images(30, "train", 60, labelled=False)
+    mixed = calibrated(concatenate([known, others]))
+    assert len(mixed.latent_means) == (10 if labelled else 1)
+    if labelled:
+        assert mixed.latent_means == calibrated(known).latent_means
+
+
 def test_there_is_one_row_an_image_with_every_score(scored, parts, calibration):
     table = scored()
     frame = table.to_pandas()
@@ -88,8 +112,7 @@ def test_there_is_one_row_an_image_with_every_score(scored, parts, calibration):
 
 def test_the_batches_change_nothing(scored, monkeypatch):
     whole = scored().to_pandas()
-    for module in ("mnist_vae.encoding.anomalies", "mnist_vae.pipelines.anomaly.nodes"):
-        monkeypatch.setattr(f"{module}.BATCH_SIZE", 7)
+    monkeypatch.setattr("mnist_vae.pipelines.anomaly.nodes.BATCH_SIZE", 7)
     in_parts = scored().to_pandas()
     for name in SCORES:
         assert in_parts[name].to_numpy() == pytest.approx(whole[name].to_numpy(), rel=1e-3)
@@ -109,8 +132,8 @@ def test_the_regret_is_what_the_refinement_gains(scored, networks, parts):
     table = scored(refine_steps=5).to_pandas()
     refiner = Refiner(networks[1], steps=5, seed=1)
     term = {"reconstruction": "binary_crossentropy", "seed": 1}
-    (own,) = score_batches(*networks, [parts[2].model_input()], **term)
-    (refined,) = score_batches(*networks, [parts[2].model_input()], **term, refine=refiner)
+    ((_, own),) = score_batches(*networks, [parts[2].model_input()], **term)
+    ((_, refined),) = score_batches(*networks, [parts[2].model_input()], **term, refine=refiner)
     gain = own.reconstruction + own.kl - refined.reconstruction - refined.kl
     assert table["likelihood_regret"].to_numpy() == pytest.approx(gain, abs=2e-3)
     assert gain.mean() > 0
@@ -135,7 +158,7 @@ def test_new_images_are_scored_without_labels(scored):
 
 def test_scores_by_the_threshold_of_another_model_are_refused(scored, calibration):
     other = calibration.model_copy(update={"model_version": "other"})
-    with pytest.raises(ValueError, match=r"of another model: expected that of .*--pipelines anom"):
+    with pytest.raises(ValueError, match=r"of another model: expected those of .*--pipelines anom"):
         scored(calibration=other)
 
 

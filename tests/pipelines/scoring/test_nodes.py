@@ -16,7 +16,6 @@ from kedro.runner import SequentialRunner
 
 from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.data.records import RecordDataset
-from mnist_vae.encoding.anomalies import Calibration
 from mnist_vae.jobs import batches as batches_module
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset, finish
 from mnist_vae.jobs.batches import BatchFoldersDataset, put_away
@@ -25,6 +24,7 @@ from mnist_vae.jobs.records import Outcome
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images
 from mnist_vae.pipelines.scoring import create_pipeline
+from mnist_vae.vae.anomalies import Calibration
 from mnist_vae.vae.networks import build_decoder, build_encoder
 from tests.incoming import images_of, put
 

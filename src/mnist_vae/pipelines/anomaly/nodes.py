@@ -12,26 +12,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.contracts import check_images, check_models
+from mnist_vae.data.contracts import check_images, check_models, check_versions
 from mnist_vae.data.image_table import nullable_labels
-from mnist_vae.data.images import IMAGE_SHAPE, ImageSet
+from mnist_vae.data.images import IMAGE_SHAPE, ImageSet, new_image_set
 from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.maps import AT_ONCE
 from mnist_vae.data.origin import origin
 from mnist_vae.data.sheets import captions, sheet
 from mnist_vae.data.tables import mapped_table
-from mnist_vae.encoding.anomalies import (
-    BATCH_SIZE,
-    Calibration,
-    Column,
-    batches_of_terms,
-    calibrate,
-    check_calibration,
-    encode,
-    scores_of,
-)
-from mnist_vae.encoding.embeddings import new_image_set
 from mnist_vae.params import AnomalyParams
 from mnist_vae.report.blocks import Findings, Picture, Section, Text
+from mnist_vae.vae.anomalies import Calibration, Column, calibrate, scores_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +36,9 @@ SCORES = (
     "knn_distance",
 )
 """The scores that every table of them has."""
+
+BATCH_SIZE = 1024
+"""Images that are scored at a time."""
 
 _EXACT = "negative_log_likelihood"
 _COLUMNS = 10  # of the sheet
@@ -64,9 +58,24 @@ def calibrate_anomalies(
     Raises:
         ValueError: Models, images and summary do not belong together.
     """
+    from mnist_vae.vae.elbo import score_batches
+    from mnist_vae.vae.losses import entropy_floor
+
     check_images(training_summary, train_images, validation_images)
+    check_models(training_summary, encoder, decoder)
+    term = training_summary["reconstruction"]
+    some = train_images.at_most(AT_ONCE, seed)
+    labelled = some.labelled()
+    validation = validation_images.model_inputs(BATCH_SIZE)
+    batches = score_batches(encoder, decoder, validation, reconstruction=term, seed=seed)
     return calibrate(
-        encoder, decoder, train_images, validation_images, training_summary, anomaly_params, seed
+        _z_mean(encoder, labelled if len(labelled) else some),
+        labelled.label if len(labelled) else None,
+        ((entropy_floor(pixels), terms) for pixels, terms in batches),
+        model_version=training_summary["model_version"],
+        reconstruction=term,
+        score=anomaly_params.score,
+        false_positive_rate=anomaly_params.false_positive_rate,
     )
 
 
@@ -99,7 +108,12 @@ def score_anomalies(
             another form, or −log p(x) is asked for of a model with more than two latent dimensions.
     """
     check_models(training_summary, encoder, decoder)
-    check_calibration(anomaly_calibration, training_summary)
+    check_versions(
+        "The threshold of anomalies is of another model",
+        [anomaly_calibration.model_version],
+        training_summary,
+        "run `kedro run --pipelines anomaly` first",
+    )
     if not isinstance(images, ImageSet):
         images = new_image_set(images)
     floats = [*SCORES, *([_EXACT] if anomaly_params.exact else [])]
@@ -143,24 +157,34 @@ def batches_of_scores(
     """
     from sklearn.neighbors import NearestNeighbors
 
+    from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.inference import Refiner
     from mnist_vae.vae.likelihood import exact_log_likelihood
+    from mnist_vae.vae.losses import entropy_floor
 
     term = calibration.reconstruction
     refiner = Refiner(decoder, steps=params.refine_steps, reconstruction=term, seed=seed)
-    z_mean = encode(encoder, train_images.at_most(params.reference_images, seed))
+    z_mean = _z_mean(encoder, train_images.at_most(params.reference_images, seed))
     neighbours = NearestNeighbors(n_neighbors=min(params.neighbours, len(z_mean))).fit(z_mean)
+    how: dict[str, Any] = {"reconstruction": term, "seed": seed}
     own, refined = (
-        batches_of_terms(encoder, decoder, images, term, seed, refine) for refine in (None, refiner)
+        score_batches(encoder, decoder, images.model_inputs(BATCH_SIZE), **how, refine=refine)
+        for refine in (None, refiner)
     )
     for (pixels, terms), (_, better) in zip(own, refined, strict=True):
-        scores = scores_of(calibration, pixels, terms)
+        scores = scores_of(calibration, entropy_floor(pixels), terms)
         scores["knn_distance"] = neighbours.kneighbors(terms.z_mean)[0][:, -1].astype(np.float32)
         scores["likelihood_regret"] = scores["negative_elbo"] - (better.reconstruction + better.kl)
         if params.exact:
             exact = exact_log_likelihood(decoder, pixels, reconstruction=term)
             scores[_EXACT] = -exact.log_likelihood.astype(np.float32)
         yield scores
+
+
+def _z_mean(encoder: KerasModel, images: ImageSet) -> Column:
+    from mnist_vae.vae.elbo import encode
+
+    return np.concatenate([encode(encoder, pixels).z_mean for pixels in images.model_inputs()])
 
 
 def _rows(

@@ -15,7 +15,7 @@ from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
-from mnist_vae.encoding.scores import standard_error
+from mnist_vae.data.statistics import standard_error
 from mnist_vae.params import DenoisingParams
 from mnist_vae.pipelines.denoising.corruptions import (
     MISSING,

@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mnist_vae.data.contracts import check_images
-from mnist_vae.data.images import ImageSet
+from mnist_vae.data.images import ImageSet, new_image_set
 from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.encoding.embeddings import embed, new_image_set
+from mnist_vae.engines import embed
 from mnist_vae.params import EmbeddingParams
 
 

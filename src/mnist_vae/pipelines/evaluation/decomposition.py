@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.encoding.scores import standard_error
+from mnist_vae.data.statistics import standard_error
 from mnist_vae.params import EvaluationParams
 
 Floats = NDArray[np.float32]

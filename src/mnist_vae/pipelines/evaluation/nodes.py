@@ -15,7 +15,7 @@ from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.maps import AT_ONCE
 from mnist_vae.data.origin import measure, origin
 from mnist_vae.data.provenance import provenance
-from mnist_vae.encoding.scores import Moments, neighbour_accuracy
+from mnist_vae.data.statistics import Moments, neighbour_accuracy
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.decomposition import Decomposition, decompose
 
@@ -122,21 +122,21 @@ def _evaluate(model: Model, images: ImageSet, params: EvaluationParams, seed: in
     from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.losses import entropy_floor, kl_divergence_per_dimension
 
-    terms = score_batches(
+    batches = score_batches(
         model.encoder,
         model.decoder,
-        (batch.model_input() for batch in images.batches(params.batch_size)),
+        images.model_inputs(params.batch_size),
         reconstruction=model.reconstruction,
         seed=seed,
         draws=params.z_samples,
     )
     found: dict[str, Moments] = {}
-    for batch, scored in zip(images.batches(params.batch_size), terms, strict=True):
+    for pixels, scored in batches:
         kl = np.asarray(kl_divergence_per_dimension(scored.z_mean, scored.z_log_var), np.float64)
         figures = {
             "negative_elbo": scored.reconstruction + kl.sum(axis=1),
             "reconstruction": scored.reconstruction,
-            "floor": entropy_floor(batch.model_input()),
+            "floor": entropy_floor(pixels),
             "kl": kl,
             "z_mean": scored.z_mean,
         }
@@ -214,7 +214,7 @@ def _codes(
 
     term = model.reconstruction
     refine = Refiner(model.decoder, steps=refine_steps, reconstruction=term, seed=seed)
-    batches = (batch.model_input() for batch in images.batches(params.batch_size))
+    batches = images.model_inputs(params.batch_size)
     posteriors = (refine(pixels, encode(model.encoder, pixels)) for pixels in batches)
     return np.concatenate([posterior.z_mean for posterior in posteriors])
 

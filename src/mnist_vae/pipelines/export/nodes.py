@@ -39,12 +39,12 @@ def export_models(
     check_models(training_summary, encoder, decoder)
     metadata = {name: training_summary[name] for name in ("model_version", "reconstruction")}
     plain = export.inference_encoder(encoder)
-    onnx_encoder = export.encoder_to_onnx(plain, metadata)
-    onnx_decoder = export.decoder_to_onnx(decoder, metadata)
+    onnx_encoder = export.to_onnx(plain, metadata)
+    onnx_decoder = export.to_onnx(decoder, metadata)
     pixels = validation_images.take(slice(_CHECKED_IMAGES)).model_input()
     differences = (
-        export.check_encoder(onnx_encoder, plain, pixels),
-        export.check_decoder(onnx_decoder, decoder, np.asarray(plain(pixels)[0])),
+        export.check_onnx(onnx_encoder, plain, pixels),
+        export.check_onnx(onnx_decoder, decoder, np.asarray(plain(pixels)[0])),
     )
     logger.info(
         "ONNX differs from Keras by %.1e at most, on %d images.", max(differences), len(pixels)

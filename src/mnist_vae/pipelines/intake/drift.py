@@ -8,10 +8,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mnist_vae.data.images import ImageSet
-from mnist_vae.encoding.scores import score
 from mnist_vae.jobs.records import Drift
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import RetrainingParams
+from mnist_vae.vae.encoding import score
 
 
 class DriftMeter:
@@ -64,8 +64,8 @@ class DriftMeter:
         scores = score(
             self._load("encoder.keras"),
             self._load("decoder.keras"),
-            images,
-            self._load("training_summary.json")["reconstruction"],
+            images.model_inputs(),
+            reconstruction=self._load("training_summary.json")["reconstruction"],
             draws=1,
             seed=self._seed,
             refine_steps=self._champion.refine_steps,

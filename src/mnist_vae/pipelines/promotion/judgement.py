@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from mnist_vae.data.images import UNLABELLED, ImageSet, draw_rows
 from mnist_vae.data.origin import Measure
-from mnist_vae.encoding.scores import Scores, neighbour_accuracy
+from mnist_vae.data.statistics import neighbour_accuracy
 from mnist_vae.jobs.records import Check, Figures
 from mnist_vae.params import EvaluationParams, RetrainingParams
 from mnist_vae.pipelines.intake.candidate import Batches
+from mnist_vae.vae.encoding import Scores
 
 _MAX_NEIGHBOUR_IMAGES = 10_000  # that the k nearest neighbours are sought among
 _CONFIDENCE = 0.95

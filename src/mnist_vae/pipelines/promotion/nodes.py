@@ -17,7 +17,6 @@ from mnist_vae.data.contracts import check_models
 from mnist_vae.data.images import ImageSet
 from mnist_vae.data.keras_model import KerasModel
 from mnist_vae.data.origin import measure
-from mnist_vae.encoding.scores import Scores, score
 from mnist_vae.jobs.records import (
     Decision,
     Declined,
@@ -43,6 +42,7 @@ from mnist_vae.pipelines.promotion.report import candidate_page
 from mnist_vae.recipe import train
 from mnist_vae.report.model import ModelFiles
 from mnist_vae.report.page import render
+from mnist_vae.vae.encoding import Scores, score
 
 logger = logging.getLogger(__name__)
 
@@ -118,11 +118,11 @@ def judge_candidate(
         return score(
             encoder,
             decoder,
-            judge_images,
-            model_params.reconstruction,
-            retraining_params.judge_draws,
-            seed,
-            refine_steps,
+            judge_images.model_inputs(),
+            reconstruction=model_params.reconstruction,
+            draws=retraining_params.judge_draws,
+            seed=seed,
+            refine_steps=refine_steps,
         )
 
     def figures(scores: Scores, embeddings: pd.DataFrame) -> Figures:

@@ -17,17 +17,9 @@ import pyarrow.compute as pc
 
 from mnist_vae.data.contracts import check_models
 from mnist_vae.data.fingerprints import json_fingerprint
-from mnist_vae.data.images import UNLABELLED, ImageSet
+from mnist_vae.data.images import UNLABELLED, ImageSet, new_image_set
 from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.encoding.anomalies import Calibration
-from mnist_vae.encoding.embeddings import (
-    embed_on,
-    encoding_of,
-    new_image_set,
-    refine_steps_of,
-    schema_of,
-)
-from mnist_vae.encoding.engines import running
+from mnist_vae.engines import embed_on, encoding_of, refine_steps_of, running, schema_of
 from mnist_vae.jobs.batch_embeddings import BATCH, SIGNATURE, BatchEmbeddings
 from mnist_vae.jobs.batch_files import Batch
 from mnist_vae.jobs.batches import BatchFolder
@@ -40,6 +32,7 @@ from mnist_vae.jobs.records import (
     ScoringPlan,
 )
 from mnist_vae.params import EmbeddingParams
+from mnist_vae.vae.anomalies import Calibration
 
 logger = logging.getLogger(__name__)
 

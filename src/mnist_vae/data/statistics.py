@@ -1,4 +1,4 @@
-"""How a model does on images, one by one: what drift and promotion are decided by."""
+"""Means with their errors, and how well z tells the labels apart."""
 
 from __future__ import annotations
 
@@ -8,38 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.data.images import ImageSet
-from mnist_vae.data.keras_model import KerasModel
-
-_BATCH_SIZE = 1024
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How a model does on images, one by one.
-
-    Attributes:
-        negative_elbo: Nats, `[n]`, the mean over the draws of z.
-        z_mean: `[n, latent_dim]`.
-    """
-
-    negative_elbo: NDArray[np.float64]
-    z_mean: NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and variance of values that come in parts.
-
-    Attributes:
-        n: Values of each column.
-        mean: `[columns]`, or of a single column a number.
-        squares: The sum of the squared deviations from the mean, likewise.
-    """
+    """Count, mean and variance of values that come in parts."""
 
     n: int
+    """Values of each column."""
     mean: Any
+    """`[columns]`, or of a single column a number."""
     squares: Any
+    """The sum of the squared deviations from the mean, likewise."""
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> Moments:
@@ -72,37 +51,6 @@ class Moments:
 def standard_error(values: NDArray[np.float64]) -> float:
     """Return the standard error of the mean of independent values; 0 for a single one."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-
-
-def score(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    images: ImageSet,
-    reconstruction: str,
-    draws: int,
-    seed: int,
-    refine_steps: int = 0,
-) -> Scores:
-    """Return the scores of `images`; with one seed all models have the same noise.
-
-    They are of the encoder's q or, with steps, of the refined one (`inference.Refiner`): models are
-    compared by the q that their embeddings have.
-    """
-    from mnist_vae.vae.elbo import score_batches
-    from mnist_vae.vae.inference import Refiner
-
-    refine = Refiner(decoder, steps=refine_steps, reconstruction=reconstruction, seed=seed)
-    found = score_batches(
-        encoder,
-        decoder,
-        (batch.model_input() for batch in images.batches(_BATCH_SIZE)),
-        reconstruction=reconstruction,
-        seed=seed,
-        draws=draws,
-        refine=refine,
-    )
-    distortion, kl, z_mean, _ = map(np.concatenate, zip(*found, strict=True))
-    return Scores(distortion + kl.astype(np.float64), z_mean)
 
 
 def neighbour_accuracy(

@@ -1,27 +1,88 @@
-"""Dask gives every image's embedding once and in order, also when a worker dies."""
+"""Embeddings of images: the same on any engine, once each and in order, also when a worker dies."""
 
+import importlib.util
 import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import click
+import numpy as np
+import pyarrow as pa
 import pytest
 
 import mnist_vae
-from mnist_vae.encoding import engines
-from mnist_vae.encoding.batches import Encoding, EngineError, identity_of, save_models
+from mnist_vae import engines
+from mnist_vae.data.fingerprints import fingerprint, result_fingerprints
+from mnist_vae.data.images import ImageSet
+from mnist_vae.engines import EngineError, check_engine, embed, encode
 from mnist_vae.params import EmbeddingParams
+from mnist_vae.vae.encoding import Encoding
+from tests.conftest import run
 
 distributed = pytest.importorskip("distributed", reason="the extra `dask` is needed")
 psutil = pytest.importorskip("psutil", reason="the extra `dask` is needed")
 
 pytestmark = pytest.mark.slow  # workers start, some in processes of their own
 PACKAGE = Path(mnist_vae.__file__).parent
+HOW = Encoding("binary_crossentropy", refine_steps=0, seed=1)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to encode."""
+
+    networks: tuple[Any, Any]
+    summary: dict[str, Any]
+    splits: list[ImageSet]
+
+    def table(self, **params: Any) -> pa.Table:
+        given = EmbeddingParams(**{"batch_size": 32, **params})
+        return embed(*self.networks, self.splits, self.summary, given, 1)
+
+    def check(self, table: pa.Table, **params: Any) -> None:
+        """Check that the embeddings are those of the run's own process."""
+        expected = self.table(**params)
+        assert table.schema.equals(expected.schema, check_metadata=True)
+        for name in table.column_names:
+            if pa.types.is_floating(table.schema.field(name).type):
+                np.testing.assert_allclose(table[name], expected[name], rtol=1e-6, atol=1e-6)
+            else:
+                assert table[name].equals(expected[name]), name
+        lengths = [len(batch) for batch in table.to_batches()]
+        assert lengths == [len(batch) for batch in expected.to_batches()], "rows a group of a file"
+
+
+@pytest.fixture(scope="module")
+def work():
+    from mnist_vae.vae.networks import build_decoder, build_encoder
+
+    size = {"latent_dim": 2, "hidden_units": (16,), "seed": 1}
+    networks = build_encoder(**size), build_decoder(**size)
+    random = np.random.default_rng(0)
+
+    def images(n, first_id, split):
+        return ImageSet(
+            pixels=random.integers(0, 256, (n, 784), np.uint8),
+            image_id=np.arange(first_id, first_id + n),
+            split=np.full(n, split),
+            label=np.where(np.arange(n) % 7 == 0, 255, np.arange(n) % 10).astype(np.uint8),
+        )
+
+    summary = {
+        "model_version": fingerprint(*networks),
+        "weights": {model.name: fingerprint(model) for model in networks},
+        "reconstruction": "binary_crossentropy",
+    }
+    return Work(networks, summary, [images(2000, 0, "train"), images(301, 2000, "test")])
 
 
 @pytest.fixture(autouse=True)
@@ -38,31 +99,28 @@ def cluster():
         yield cluster
 
 
-def test_on_a_cluster_that_exists_the_embeddings_are_the_same(work, check_alike, cluster):
-    check_alike(work.table(engine="dask", address=cluster.scheduler_address))
+@pytest.mark.parametrize("refine_steps", [0, 2])
+def test_on_a_cluster_that_exists_the_embeddings_are_the_same(work, cluster, refine_steps):
+    address = cluster.scheduler_address
+    work.check(
+        work.table(engine="dask", address=address, refine_steps=refine_steps),
+        refine_steps=refine_steps,
+    )
     assert len(cluster.scheduler_info["workers"]) == 2, "it runs on"
 
 
-def test_refined_ones_too(work, check_alike, cluster):
-    table = work.table(engine="dask", address=cluster.scheduler_address, refine_steps=2)
-    check_alike(table, refine_steps=2)
-
-
-def test_what_a_worker_says_is_said_by_the_run(work, cluster, monkeypatch):
-    def refuse(*_, **__):
-        raise EngineError("A worker cannot read the model.")
-
-    monkeypatch.setattr(engines, "encode", refuse)
-    with pytest.raises(EngineError, match=r"^A worker cannot read the model\.$"):
-        work.table(engine="dask", address=cluster.scheduler_address)
-
-
-def test_a_fault_on_a_worker_is_one_sentence(work, cluster, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (EngineError("A worker is another."), r"^A worker is another\.$"),
+        (KeyError("encoder"), r"^The Dask cluster at .* did not finish .* KeyError: 'encoder'; lo"),
+    ],
+)
+def test_a_fault_on_a_worker_ends_in_one_sentence(work, cluster, monkeypatch, error, message):
     def fail(*_, **__):
-        raise KeyError("encoder")
+        raise error
 
     monkeypatch.setattr(engines, "encode", fail)
-    message = r"^The Dask cluster at .* did not finish the encoding: .* KeyError: 'encoder'; look"
     with pytest.raises(EngineError, match=message):
         work.table(engine="dask", address=cluster.scheduler_address)
 
@@ -80,20 +138,8 @@ def after_the_first_result(monkeypatch, act):
     monkeypatch.setattr(engines, "_result", then)
 
 
-def test_a_cluster_whose_workers_are_gone_for_long_is_given_up(work, cluster, monkeypatch):
-    monkeypatch.setattr(engines, "_SECONDS_WITHOUT_WORKERS", 1)
-    monkeypatch.setattr(engines, "_SECONDS_A_LOOK", 0.2)
-    after_the_first_result(monkeypatch, lambda: cluster.scale(0))
-    with pytest.raises(EngineError, match="has no workers any more"):
-        work.table(engine="dask", address=cluster.scheduler_address)
-
-
-def test_a_result_that_is_lost_before_it_is_fetched_is_not_waited_for_for_ever(
-    work, cluster, monkeypatch
-):
-    """The task was done; then its worker left, with the result."""
-    monkeypatch.setattr(engines, "_SECONDS_WITHOUT_WORKERS", 1)
-    monkeypatch.setattr(engines, "_SECONDS_A_LOOK", 0.2)
+def leave_before_the_fetch(monkeypatch, cluster):
+    """Have the task be done, and then its worker leave, with the result."""
     fetch = distributed.Future.result
 
     def after_the_workers_left(future, timeout=None):
@@ -103,6 +149,16 @@ def test_a_result_that_is_lost_before_it_is_fetched_is_not_waited_for_for_ever(
         return fetch(future, timeout)
 
     monkeypatch.setattr(distributed.Future, "result", after_the_workers_left)
+
+
+@pytest.mark.parametrize("fetched", [True, False], ids=["after a result", "before the fetch"])
+def test_a_cluster_whose_workers_are_gone_for_long_is_given_up(work, cluster, monkeypatch, fetched):
+    monkeypatch.setattr(engines, "_SECONDS_WITHOUT_WORKERS", 1)
+    monkeypatch.setattr(engines, "_SECONDS_A_LOOK", 0.2)
+    if fetched:
+        after_the_first_result(monkeypatch, lambda: cluster.scale(0))
+    else:
+        leave_before_the_fetch(monkeypatch, cluster)
     with pytest.raises(EngineError, match="has no workers any more"):
         work.table(engine="dask", address=cluster.scheduler_address)
 
@@ -122,8 +178,8 @@ def processes_of_this_run():
 
 @pytest.mark.slow  # a worker is a process that is spawned
 @pytest.mark.parametrize("certificate", ["none", "one of its own"])
-def test_nobody_else_on_the_machine_is_let_into_the_cluster_of_a_run(
-    work, tmp_path, caplog, monkeypatch, certificate
+def test_no_one_else_on_the_machine_is_let_into_the_cluster_of_a_run(
+    work, caplog, monkeypatch, certificate
 ):
     """Whoever sends it a task runs code as the user of the run."""
     caplog.set_level(logging.CRITICAL, logger="distributed")
@@ -144,33 +200,33 @@ def test_nobody_else_on_the_machine_is_let_into_the_cluster_of_a_run(
         return client_of_run(where, **given)
 
     monkeypatch.setattr(distributed, "Client", strange_client)
-    params = EmbeddingParams(engine="dask", workers=1, scratch=str(tmp_path))
-    how = Encoding("binary_crossentropy", refine_steps=0, seed=1)
-    with engines.running(params, *work.networks, how):
+    params = EmbeddingParams(engine="dask", workers=1)
+    with engines.running(params, *work.networks, HOW):
         assert len(clients) == 1
 
 
 @pytest.mark.slow
 def test_a_killed_worker_loses_and_repeats_nothing_and_leaves_nothing_behind(
-    work, check_alike, monkeypatch, tmp_path
+    work, monkeypatch, tmp_path
 ):
     """The cluster is the run's own; the worker that takes up a late task dies of it, once."""
     before, flag, encode = processes_of_this_run(), tmp_path / "killed", engines.encode
     late = work.splits[0].pixels[1600]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
 
-    def dies_once(batches, **given):
+    def dies_once(batches, *given, **more):
         has_it = any((pixels == late).all(axis=1).any() for pixels, _ in batches)
         if has_it and not flag.exists():
             flag.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
-        return encode(batches, **given)
+        return encode(batches, *given, **more)
 
     monkeypatch.setattr(engines, "encode", dies_once)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    table = work.table(engine="dask", workers=2, scratch=str(scratch))
+    table = work.table(engine="dask", workers=2)
     assert int(flag.read_text()) != os.getpid()
-    check_alike(table)
+    work.check(table)
     assert list(scratch.iterdir()) == []
     time.sleep(1)
     left = [pid for pid in processes_of_this_run() - before if "resource_tracker" not in told(pid)]
@@ -186,7 +242,7 @@ def told(pid):
 
 @pytest.mark.slow
 def test_a_task_that_kills_every_worker_ends_the_run(work, monkeypatch):
-    def deadly(batches, **given):
+    def deadly(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(engines, "encode", deadly)
@@ -220,19 +276,6 @@ def test_a_worker_with_another_version_of_the_package_ends_the_run(work, tmp_pat
         work.table(engine="dask", address=address)
 
 
-def test_a_worker_with_another_model_ends_the_run(work, cluster, monkeypatch):
-    """As where `embedding.scratch` is not one folder, but one on each machine."""
-
-    def then_another(models):
-        identity = identity_of(models)
-        save_models(models, *reversed(work.networks))
-        return identity
-
-    monkeypatch.setattr(engines, "identity_of", then_another)
-    with pytest.raises(EngineError, match=r"^A worker on .*: expected its model \w+, received"):
-        work.table(engine="dask", address=cluster.scheduler_address)
-
-
 @contextmanager
 def cluster_of_processes(folder, **environment):
     """A scheduler and a worker as a user starts them, the worker in that environment."""
@@ -261,3 +304,59 @@ def start(what, *arguments, cwd, **environment):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+@pytest.mark.parametrize("name", ["code", "libraries"])
+def test_a_worker_with_other_code_or_libraries_encodes_nothing(name):
+    expected = result_fingerprints() | {name: "another"}
+    message = rf"^A worker on .*: expected its {name} another, received {name} .+; install"
+    with pytest.raises(EngineError, match=message):
+        encode([], (b"", b""), HOW, 1, expected)
+
+
+def test_without_its_extra_the_engine_is_refused_before_the_first_node(monkeypatch, project):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    message = r"The engine dask is not installed: expected the package distributed, .*\[dask"
+    with pytest.raises(click.ClickException, match=message):
+        run(project, **{"embedding": {"engine": "dask"}})
+    assert not list((project / "data/test").rglob("*.parquet"))
+    check_engine(EmbeddingParams())
+
+
+def test_an_address_where_no_one_listens_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        check_engine(EmbeddingParams(engine="dask", address=address))
+    for wrong in (address, "tcp://127.0.0.1:nine"):
+        with pytest.raises(EngineError, match=f"^There is no engine at {wrong}: "):
+            check_engine(EmbeddingParams(engine="dask", address=wrong))
+
+
+DEFAULT_PATH = """
+import sys
+import mnist_vae.engines
+assert not {"tensorflow", "keras"} & set(sys.modules), "before anything is encoded"
+import numpy as np
+from mnist_vae.data.fingerprints import fingerprint
+from mnist_vae.data.images import new_image_set
+from mnist_vae.params import EmbeddingParams
+from mnist_vae.vae.networks import build_decoder, build_encoder
+networks = [build(hidden_units=(4,), seed=1) for build in (build_encoder, build_decoder)]
+summary = {
+    "model_version": "v",
+    "weights": {model.name: fingerprint(model) for model in networks},
+    "reconstruction": "binary_crossentropy",
+}
+images = new_image_set(np.zeros((3, 28, 28), np.uint8))
+table = mnist_vae.engines.embed(*networks, [images], summary, EmbeddingParams(), 1)
+assert len(table) == 3
+engines = {"dask", "distributed"} & set(sys.modules)
+assert not engines, engines
+"""
+
+
+def test_the_default_path_imports_no_engine_and_no_tensorflow_before_it_encodes():
+    finished = subprocess.run(
+        [sys.executable, "-c", DEFAULT_PATH], capture_output=True, text=True, timeout=300
+    )
+    assert finished.returncode == 0, finished.stderr

@@ -6,7 +6,7 @@ from operator import add
 import numpy as np
 import pytest
 
-from mnist_vae.encoding.scores import Moments, standard_error
+from mnist_vae.data.statistics import Moments, standard_error
 
 
 @pytest.mark.parametrize("shape", [(1000,), (1000, 3)])

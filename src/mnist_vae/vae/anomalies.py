@@ -1,0 +1,157 @@
+"""How unusual an image is for a model: scores, larger for what is more unusual, and a threshold.
+
+What a score needs apart from the image's own terms of −ELBO is in the `Calibration`: encoder,
+decoder and calibration are enough to score an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from mnist_vae.vae.elbo import ElboTerms
+
+_SOFTENING = 5.0  # nats, so that black-and-white images, whose entropy is 0, have a finite score
+_ENTROPY_CAP = 0.99  # quantile of the validation images' entropies
+_RIDGE = 0.01  # of the covariance of z_mean: a dimension that is not in use counts for little
+_ROUNDING = 1e-9  # 0.29 * 100 is a little less than 29
+
+Column = NDArray[np.float32]
+
+
+class Calibration(BaseModel):
+    """What the validation images say of one model's scores.
+
+    Attributes:
+        model_version: The model that it is of.
+        reconstruction: Its reconstruction term.
+        score: The score that decides.
+        false_positive_rate: The share of usual images that may be called anomalies.
+        threshold: The (1 − rate) quantile of that score over the validation images: an image is
+            an anomaly where its score is greater (`flags`).
+        n_validation: How many these were.
+        entropy_cap: Nats, the 0.99 quantile of their entropies (`relative_excess`).
+        latent_means: The mean of `z_mean` over the training images of each class,
+            `[classes, latent_dim]`.
+        latent_precision: The inverse of their covariance about these, `[latent_dim, latent_dim]`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_version: str
+    reconstruction: str
+    score: str
+    false_positive_rate: float
+    threshold: float
+    n_validation: int
+    entropy_cap: float
+    latent_means: tuple[tuple[float, ...], ...]
+    latent_precision: tuple[tuple[float, ...], ...]
+
+    def flags(self, scores: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which images are anomalies by their scores, `[n]`, those of `self.score`."""
+        flags: NDArray[np.bool_] = scores > self.threshold
+        return flags
+
+
+def scores_of(
+    calibration: Calibration, entropy: NDArray[np.float64], terms: ElboTerms
+) -> dict[str, Column]:
+    """Return the scores of images by name, each float32 `[n]`.
+
+    | name | what it is |
+    |---|---|
+    | `negative_elbo` | −ELBO, nats |
+    | `entropy` | H(x), the entropy of the pixels, nats: no model affects it |
+    | `excess` | −ELBO less the least that any decoder could reach, nats |
+    | `relative_excess` | the excess divided by H(x) + 5 nats, with H(x) capped |
+    | `mahalanobis` | the least Mahalanobis distance of `z_mean` to the mean of a class |
+
+    The least is H(x) for cross-entropy and 0 for a squared error. A model's excess grows with the
+    ink of an image, so that one of little ink is never unusual by `excess`. Above the cap the
+    divisor stays, as the entropy of an image unlike all of the training's excuses nothing.
+
+    Args:
+        calibration: That of the model.
+        entropy: H(x) of each image, `[n]` (`losses.entropy_floor`).
+        terms: Of −ELBO, of the encoder's own q, as the threshold is: refined ones are lower.
+    """
+    negative_elbo = np.asarray(terms.reconstruction + terms.kl, np.float32)
+    floor = entropy if calibration.reconstruction == "binary_crossentropy" else 0
+    excess = (negative_elbo - floor).astype(np.float32)
+    usual = np.minimum(entropy, calibration.entropy_cap) + _SOFTENING
+    return {
+        "entropy": entropy.astype(np.float32),
+        "negative_elbo": negative_elbo,
+        "excess": excess,
+        "relative_excess": (excess / usual).astype(np.float32),
+        "mahalanobis": _mahalanobis(calibration, terms.z_mean),
+    }
+
+
+def calibrate(
+    z_mean: Column,
+    label: NDArray[np.uint8] | None,
+    validation: Iterable[tuple[NDArray[np.float64], ElboTerms]],
+    **facts: Any,
+) -> Calibration:
+    """Return the calibration of a model on its own training and validation images.
+
+    Args:
+        z_mean: Of training images, `[n, latent_dim]`.
+        label: Their classes, `[n]`; None for a single one.
+        validation: Entropies and terms of −ELBO of the validation images, a batch at a time.
+        **facts: `model_version`, `reconstruction`, `score` and `false_positive_rate`.
+    """
+    means, precision = _classes(z_mean, label)
+    batches = list(validation)
+    entropies = np.concatenate([entropy for entropy, _ in batches])
+    start = Calibration(
+        **facts,
+        threshold=np.inf,
+        n_validation=len(entropies),
+        entropy_cap=float(np.quantile(entropies, _ENTROPY_CAP)),
+        latent_means=means.tolist(),
+        latent_precision=precision.tolist(),
+    )
+    scores = np.concatenate([scores_of(start, *batch)[start.score] for batch in batches])
+    threshold = threshold_of(scores, start.false_positive_rate)
+    return start.model_copy(update={"threshold": threshold})
+
+
+def threshold_of(scores: NDArray[Any], false_positive_rate: float) -> float:
+    """Return the least of the scores that at most this share of them exceeds."""
+    above = int(false_positive_rate * len(scores) + _ROUNDING)
+    return float(np.sort(scores)[len(scores) - 1 - above])
+
+
+def _classes(
+    z_mean: Column, label: NDArray[np.uint8] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of each class and the inverse of the covariance about them.
+
+    One covariance for all classes, as in Lee et al., A Simple Unified Framework for Detecting
+    Out-of-Distribution Samples (2018): a class of few images has none of its own.
+    """
+    z = z_mean.astype(np.float64)
+    names = np.zeros(len(z)) if label is None else label
+    _, classes = np.unique(names, return_inverse=True)
+    means = np.stack([z[classes == number].mean(axis=0) for number in range(classes.max() + 1)])
+    around = z - means[classes]
+    covariance = around.T @ around / len(z)
+    return means, np.linalg.inv(covariance + _RIDGE * np.eye(z.shape[1]))
+
+
+def _mahalanobis(calibration: Calibration, z_mean: Column) -> Column:
+    precision = np.array(calibration.latent_precision)
+    squares = np.full(len(z_mean), np.inf)
+    for mean in calibration.latent_means:
+        from_mean = z_mean - np.array(mean)
+        squares = np.minimum(squares, ((from_mean @ precision) * from_mean).sum(axis=1))
+    distances: Column = np.sqrt(squares).astype(np.float32)
+    return distances

@@ -1,0 +1,104 @@
+"""Anomaly scores against cases whose answer is known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mnist_vae.vae.anomalies import Calibration, calibrate, scores_of, threshold_of
+from mnist_vae.vae.elbo import ElboTerms
+
+
+def calibration_of(score="relative_excess", threshold=1.0, **changes):
+    values = {
+        "model_version": "m",
+        "reconstruction": "binary_crossentropy",
+        "score": score,
+        "false_positive_rate": 0.05,
+        "threshold": threshold,
+        "n_validation": 10,
+        "entropy_cap": 100.0,
+        "latent_means": ((0.0, 0.0), (10.0, 0.0)),
+        "latent_precision": ((1.0, 0.0), (0.0, 0.25)),
+    }
+    return Calibration(**{**values, **changes})
+
+
+def terms_of(negative_elbo, z_mean):
+    kl = np.full(len(z_mean), 3.0, np.float32)
+    reconstruction = np.asarray(negative_elbo, np.float32) - kl
+    z_mean = np.asarray(z_mean, np.float32)
+    return ElboTerms(reconstruction, kl, z_mean, np.zeros_like(z_mean))
+
+
+ENTROPY = np.array([0, 100, 784]) * np.log(2)  # of images with so many pixels of ½
+TERMS = terms_of([20.0, 120.0, 700.0], [[0, 0], [10, 4], [7, 0]])
+
+
+def test_each_score_is_the_one_worked_out_by_hand():
+    scores = scores_of(calibration_of(), ENTROPY, TERMS)
+    assert scores["negative_elbo"] == pytest.approx([20, 120, 700])
+    assert scores["entropy"] == pytest.approx(ENTROPY, rel=1e-6)
+    excess = np.array([20, 120, 700]) - ENTROPY
+    assert scores["excess"] == pytest.approx(excess, rel=1e-5)
+    capped = np.array([0, 100 * np.log(2), 100])
+    assert scores["relative_excess"] == pytest.approx(excess / (5 + capped), rel=1e-5)
+    # To the mean of the nearer class, with a variance of 4 in the second dimension.
+    assert scores["mahalanobis"] == pytest.approx([0, 2, 3])
+    assert {score.dtype for score in scores.values()} == {np.dtype(np.float32)}
+
+
+def test_the_floor_of_a_squared_error_is_nothing():
+    scores = scores_of(calibration_of(reconstruction="mse"), ENTROPY, TERMS)
+    assert scores["excess"] == pytest.approx([20, 120, 700])
+
+
+@pytest.mark.parametrize(("rate", "above"), [(0.05, 5), (0.1, 10), (0.001, 0), (0.999, 99)])
+def test_at_most_the_stated_share_of_the_scores_is_above_the_threshold(rate, above):
+    scores = np.random.default_rng(0).permutation(100).astype(np.float32)
+    calibration = calibration_of(threshold=threshold_of(scores, rate))
+    assert calibration.flags(scores).sum() == above
+
+
+def test_equal_scores_are_not_above_their_threshold():
+    assert threshold_of(np.full(20, 7.0), 0.05) == 7.0
+
+
+def test_a_calibration_is_the_same_after_json():
+    calibration = calibration_of(threshold=float(np.float32(1.1)))
+    again = Calibration.model_validate(json.loads(calibration.model_dump_json()))
+    assert again == calibration
+    assert not again.flags(np.array([1.1], np.float32)).any()
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_model_is_calibrated_on_its_training_and_validation_images(labelled):
+    random = np.random.default_rng(0)
+    label = np.arange(60, dtype=np.uint8) % 10
+    z = random.standard_normal((60, 3)).astype(np.float32)
+    entropy = random.uniform(50, 150, 40)
+    terms = terms_of(random.uniform(80, 300, 40), random.standard_normal((40, 3)))
+    halves = [
+        (entropy[part], ElboTerms(*(term[part] for term in terms)))
+        for part in (slice(20), slice(20, 40))
+    ]
+    calibration = calibrate(
+        z,
+        label if labelled else None,
+        halves,
+        model_version="m",
+        reconstruction="binary_crossentropy",
+        score="relative_excess",
+        false_positive_rate=0.1,
+    )
+    scores = scores_of(calibration, entropy, terms)["relative_excess"]
+    assert calibration.flags(scores).sum() == 4
+    assert calibration.n_validation == 40
+    assert calibration.entropy_cap == pytest.approx(np.quantile(entropy, 0.99))
+    classes = label if labelled else np.zeros(60, int)
+    means = np.array([z[classes == name].mean(axis=0) for name in np.unique(classes)])
+    assert np.array(calibration.latent_means) == pytest.approx(means, abs=1e-5)
+    around = z.astype(np.float64) - means[classes]
+    covariance = around.T @ around / 60 + 0.01 * np.eye(3)
+    precision = np.array(calibration.latent_precision)
+    assert precision @ covariance == pytest.approx(np.eye(3), abs=1e-4)
