@@ -109,7 +109,7 @@ def main() -> None:
         )
         for name, path, size, wait in (
             ("latent_plane", "plane.html", {"width": 816, "height": 656}, 2),
-            ("report", "model_report.html", TALL, 5),
+            ("report", "model_report.html#latent", TALL, 15),
             ("explorer", "explorer/index.html", WIDE, 8),
             ("kedro_viz", "viz/index.html", TALL, 8),
         ):
