@@ -32,9 +32,7 @@ def median(noisy: Floats) -> Floats:
 def non_local_means(noisy: Floats, clean: Floats) -> Floats:
     """Return images after Buades et al., A Non-Local Algorithm for Image Denoising (2005).
 
-    Args:
-        noisy: Grey values in [0, 1], `[n, 784]`.
-        clean: What they were: of several strengths the best on a few of the images is taken.
+    Of several strengths the one is taken that brings a few of them nearest to the clean ones.
     """
     from skimage.restoration import denoise_nl_means
 

@@ -50,15 +50,11 @@ def denoise_images(
     denoising_params: DenoisingParams,
     seed: int,
 ) -> tuple[pd.DataFrame, Image.Image]:
-    """Return the scores of each method at each corruption, and a sheet of examples.
+    """Return a row of scores a method of each corruption, and a sheet of the middle levels.
 
     The methods are `noisy`, the image as it is; the 3 x 3 `median`; `non-local means` of the
     strength that is best; `amortised`, decoded from the encoder's mean; and `refined`, the mean of
     the clean image under a q that is refined on the likelihood of the noisy one.
-
-    Returns:
-        A row a method of each kind and level: the mean PSNR over the images, dB, with its standard
-        error, and the mean SSIM; and a sheet with a row a method of the middle level of each kind.
 
     Raises:
         ValueError: Encoder or decoder are not of the training of the summary.
@@ -105,16 +101,12 @@ def inpaint_images(
     denoising_params: DenoisingParams,
     seed: int,
 ) -> tuple[pd.DataFrame, Image.Image]:
-    """Return the scores of each method where known pixels are missing, and a sheet of examples.
+    """Return a row of scores a method where known pixels are missing, and a sheet of examples.
 
     Missing is the lower half of each image, or half of its pixels, drawn once for all images. The
     methods are `black`, nothing filled in; `biharmonic`; `amortised`, by the encoder's mean of the
     image with black in place of what is missing; and `refined`, by a q that is refined on the
-    pixels that are there.
-
-    Returns:
-        A row a method of each kind: the mean PSNR of the missing pixels over the images, dB, with
-        its standard error, and the mean SSIM of the whole images; and a sheet with a row a method.
+    pixels that are there. PSNR is that of the missing pixels, SSIM that of the whole images.
 
     Raises:
         ValueError: Encoder or decoder are not of the training of the summary.
@@ -182,10 +174,7 @@ def score(
 ) -> dict[str, float | int]:
     """Return the mean PSNR of images, dB, with its standard error, and their mean SSIM.
 
-    Args:
-        clean: Grey values in [0, 1], `[n, 784]`.
-        restored: Likewise.
-        where: The pixels that count for the PSNR, `[784]`; None for all.
+    Images are grey values in [0, 1], `[n, 784]`; PSNR is over the pixels `where`, `[784]`, or all.
     """
     from skimage.metrics import structural_similarity
 

@@ -60,12 +60,12 @@ def decompose(
     params: EvaluationParams,
     seed: int,
 ) -> dict[str, Decomposition]:
-    """Return what of −ELBO is lost where in sets of images.
+    """Return what of −ELBO is lost where, by the name of a set of images.
 
     Args:
         encoder: The trained encoder.
         decoder: The trained decoder.
-        sets: Images by the name of their set, in [0, 1], float32 `[n, 784]` each.
+        sets: Grey values in [0, 1], float32 `[n, 784]` each.
         reconstruction: `binary_crossentropy` or `mse`.
         params: Draws of z, steps of the refinement, draws of the importance-weighted bound.
         seed: Of all draws. Encoder's and refined q are measured with the same noise.

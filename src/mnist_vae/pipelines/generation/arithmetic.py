@@ -52,16 +52,13 @@ def direction(
 ) -> NDArray[np.float32]:
     """Return the mean z of the tenth with the most of an attribute minus that with the least.
 
-    With labels it is the mean of that of each class: otherwise it would lead from one class to
-    another, as ones have less ink than zeros.
+    With labels, `[n]`, it is the mean of that of each class: otherwise it would lead from one
+    class to another, as ones have less ink than zeros.
 
     Args:
         z_mean: `[n, latent_dim]`.
         values: The attribute, `[n]`.
-        labels: `[n]`, 255 (`UNLABELLED`) for none; None where no image has one.
-
-    Returns:
-        `[latent_dim]`.
+        labels: The classes, or None.
     """
     classes = np.zeros(len(values), np.uint8) if labels is None else labels
     ways = []
