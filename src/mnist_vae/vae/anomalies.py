@@ -25,7 +25,7 @@ Column = NDArray[np.float32]
 
 
 class Calibration(BaseModel):
-    """What the validation images say of one model's scores.
+    """Calibration of one model's scores on the validation images.
 
     Attributes:
         model_version: The model that it is of.
