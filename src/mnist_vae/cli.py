@@ -1,4 +1,4 @@
-"""Commands of this project, which Kedro finds here: `run` is its own, ended in a sentence."""
+"""Commands of this project, where Kedro looks for them; `run` ends an error in one sentence."""
 
 from __future__ import annotations
 

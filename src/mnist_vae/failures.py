@@ -1,4 +1,4 @@
-"""Commands that end in one sentence, whatever they end with; the traceback is in a log."""
+"""Commands whose errors are one sentence; the traceback is in a log."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Command(click.Command):
 
 
 def _with_lists_joined(options: Sequence[click.Parameter], args: Sequence[str]) -> list[str]:
-    """Return the arguments with each list given once: of several click keeps the last alone."""
+    """Return the arguments with each list given once, as click keeps only the last of several."""
     lists = {name: option for option in options if option.default == "" for name in option.opts}
     given: dict[str, list[str]] = {}
     others, words = [], iter(args)

@@ -58,7 +58,7 @@ class _Entry(BaseModel):
 
 
 class _UnavailableError(Exception):
-    """A source does not have the images, which is no fault: the next source is tried."""
+    """A source does not have the images: the next source is tried."""
 
 
 class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):

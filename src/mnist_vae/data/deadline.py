@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def within(seconds: float, function: Callable[..., T], *arguments: object) -> T:
-    """Return what the function returns, or raise what it raises.
+    """Call the function; return or raise as it does.
 
     It is called in a thread that no process waits for at its end.
 

@@ -1,4 +1,4 @@
-"""Images with their ids, labels and latents: what flows between the nodes."""
+"""Images with their ids, labels and latents, as they pass between nodes."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
 
 
 def _calibration(catalog: CatalogProtocol[Any, Any], model_version: str) -> Calibration | None:
-    """Return the calibration of the model; one of another model is none."""
+    """Return the calibration of the model, or None; that of another model is ignored."""
     calibration: Calibration | None = catalog.load("scoring_calibration")
     if calibration is not None and calibration.model_version == model_version:
         return calibration

@@ -1,4 +1,4 @@
-"""What the page shows of one model, in files that a browser reads quickly."""
+"""The data of one model's page, in files that a browser reads quickly."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _TIMEOUT = 600  # seconds; the archive has 33 MB
 
 
 class RuntimeUnavailable(click.ClickException):
-    """ONNX Runtime for browsers cannot be had."""
+    """ONNX Runtime for browsers is not available."""
 
 
 def user_cache() -> Path:

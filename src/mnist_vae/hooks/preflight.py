@@ -96,12 +96,12 @@ class Preflight:
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._release()
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._release()
 
     def _take_lock(self) -> None:

@@ -1,4 +1,4 @@
-"""The hook that says at the end of a run what came of it, and where to look."""
+"""The hook that logs at the end of a run its metrics and pictures."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Result:
 
 
 def _result(metrics: dict[str, Any]) -> str:
-    """Return the loss of the test images, of which model it is, and on which data."""
+    """Return the test loss with its model and its data, in one line."""
     test = metrics["splits"]["test"]
     loss = measure(metrics["reconstruction_term"])
     unit = f" {loss.unit}" if loss.unit else ""

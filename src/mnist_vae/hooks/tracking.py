@@ -190,13 +190,13 @@ class Tracking:
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
-        """Send it as that of a run that has finished."""
+        """Send it with the status of a finished run."""
         if self._command is None:
             self._end(self._log, "FINISHED")
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self) -> None:
-        """Send it as that of a run that failed."""
+        """Send it with the status of a failed run."""
         if self._command is None:
             self._end(self._log, "FAILED")
 

@@ -1,4 +1,4 @@
-"""One folder of new images, read and checked. Whatever is in it, reading it raises nothing."""
+"""One folder of new images, read and checked. Reading it raises no error, whatever it holds."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Batch:
 
     @property
     def problem(self) -> str | None:
-        """All problems on one line, or None."""
+        """All problems in one line, or None."""
         return " ".join(self.problems) or None
 
     def digest(self) -> str:
@@ -178,7 +178,7 @@ def _read_each(
 
 
 def _kind(path: Path) -> tuple[str, str]:
-    """Return what one thing, and what several things, of this kind are called."""
+    """Return the singular and the plural of this kind."""
     if path.is_dir():
         return "a folder", "folders"
     if path.exists():
@@ -187,7 +187,7 @@ def _kind(path: Path) -> tuple[str, str]:
 
 
 def _names(paths: list[Path]) -> str:
-    """Return the names of `paths`, as many as a sentence has room for."""
+    """Return the names of the first `paths`, and how many others there are."""
     names = ", ".join(path.name for path in paths[:_MAX_NAMES])
     more = len(paths) - _MAX_NAMES
     return f"{names} and {more} more" if more > 0 else names

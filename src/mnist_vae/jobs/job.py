@@ -69,7 +69,7 @@ class JobLock:
             )
 
     def release(self) -> None:
-        """Give the lock back, if this run has it."""
+        """Release the lock, if this run holds it."""
         self._lock.release()
 
     def _who(self) -> str:
@@ -199,7 +199,7 @@ def _post(url: str, record: dict[str, Any], timeout: float) -> int:
 
 
 def say(line: str) -> None:
-    """Print the line of JSON on stdout; a reader that has gone away is no error."""
+    """Print the line of JSON on stdout; a reader that has closed the pipe is no error."""
     if sys.stdout is None:  # there was none when the process began
         return
     try:
@@ -213,7 +213,7 @@ def say(line: str) -> None:
 
 
 def peak_memory_mb() -> int:
-    """Return the most memory that this process had at a time, in MB (2²⁰ bytes)."""
+    """Return the peak memory of this process, in MB (2²⁰ bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB on Linux
 

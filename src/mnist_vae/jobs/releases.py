@@ -100,7 +100,7 @@ def promote(models: Path, candidate: Candidate, compared_with: str | None, keep:
 
 
 def decline(models: Path, candidate: Candidate, keep: int) -> None:
-    """Put the candidate aside; the release in service stays. The arguments are as for `promote`.
+    """Move the candidate to `declined/`. The arguments are as for `promote`.
 
     Raises:
         ReleaseError: There is no candidate.
