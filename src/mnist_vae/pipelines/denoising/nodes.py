@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 _EXAMPLES = 10  # images on a sheet
 _SHOWN = ("noisy", "median", "refined")  # methods on the sheet of denoised images
+_MISSING_SHARE = 0.5  # of the pixels, where they are filled in
 _GREY = 0.3  # of a missing pixel, on a sheet
 _LEAST_ERROR = 1e-10  # 100 dB: the PSNR of an image without any error would be infinite
 
@@ -114,8 +115,8 @@ def inpaint_images(
     check_models(training_summary, encoder, decoder)
     clean, shown = _choose(test_images, denoising_params.max_images, seed)
     rows, pictures = [], {"clean": clean[shown]}
-    lower_half = np.arange(N_PIXELS) >= N_PIXELS // 2
-    random_pixels = uniform_noise(1, seed)[0] < 0.5  # noqa: PLR2004 - half of them
+    lower_half = np.arange(N_PIXELS) >= (1 - _MISSING_SHARE) * N_PIXELS
+    random_pixels = uniform_noise(1, seed)[0] < _MISSING_SHARE
     for kind, missing in {"lower_half": lower_half, "random_pixels": random_pixels}.items():
         black, given, grey = (
             np.where(missing, np.float32(value), clean) for value in (0, MISSING, _GREY)
@@ -130,7 +131,7 @@ def inpaint_images(
         pictures[f"{_words(kind)}, given"] = grey[shown]
         for method, images in restored.items():
             scores = score(clean, images, where=missing)
-            rows.append({"kind": kind, "level": 0.5, "method": method, **scores})
+            rows.append({"kind": kind, "level": _MISSING_SHARE, "method": method, **scores})
             if method in ("biharmonic", "refined"):
                 pictures[f"{_words(kind)}, {method}"] = images[shown]
     note = "Grey is missing. Refined: under a q(z) that is fitted to the pixels that are there"
