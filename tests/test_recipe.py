@@ -13,8 +13,8 @@ import pytest
 from mnist_vae.data.fingerprints import RECIPE_VERSION
 from mnist_vae.data.images import ImageSet
 from mnist_vae.params import ModelParams, RetrainingParams, SplitParams, TrainingParams
+from mnist_vae.pipelines.candidate.nodes import set_judge_apart
 from mnist_vae.pipelines.data.nodes import split_images
-from mnist_vae.pipelines.intake.candidate import set_judge_apart
 from mnist_vae.recipe import new_decoder, new_encoder, train
 
 LIBRARIES = {"keras": "3.15", "tensorflow": "2.21", "numpy": "2."}

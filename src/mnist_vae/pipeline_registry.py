@@ -2,15 +2,18 @@
 
 from kedro.pipeline import Pipeline
 
-from mnist_vae.pipelines import promotion, retraining, scoring
 from mnist_vae.pipelines.anomaly import pipeline as anomaly
+from mnist_vae.pipelines.candidate import pipeline as candidate
 from mnist_vae.pipelines.data import pipeline as data
 from mnist_vae.pipelines.denoising import pipeline as denoising
 from mnist_vae.pipelines.embedding import pipeline as embedding
 from mnist_vae.pipelines.evaluation import pipeline as evaluation
 from mnist_vae.pipelines.export import pipeline as export
 from mnist_vae.pipelines.generation import pipeline as generation
+from mnist_vae.pipelines.intake import pipeline as intake
+from mnist_vae.pipelines.promotion import pipeline as promotion
 from mnist_vae.pipelines.reporting import pipeline as reporting
+from mnist_vae.pipelines.scoring import pipeline as scoring
 from mnist_vae.pipelines.training import pipeline as training
 
 
@@ -44,8 +47,11 @@ def register_pipelines() -> dict[str, Pipeline]:
         "model_report": card_pipeline
         + _stage("reporting", reporting.create_report_pipeline(findings=True)),
         "reporting": reporting_pipeline,
-        "intake": retraining.create_intake_pipeline(data_pipeline),
-        "candidate": retraining.create_candidate_pipeline(
+        "intake": candidate.renamed("archive", data_pipeline, raw_images="raw_images")
+        + _stage("intake", intake.create_pipeline() + candidate.create_plan_pipeline()),
+        "candidate": _stage("candidate", candidate.create_pipeline())
+        + candidate.renamed(
+            "candidate",
             _stage("training", training.create_start_pipeline())
             + evaluation_pipeline
             + record_pipeline
@@ -54,8 +60,9 @@ def register_pipelines() -> dict[str, Pipeline]:
             + reporting_pipeline
             + _stage("anomaly", anomaly.create_calibration_pipeline())
             + card_pipeline,
-            embedding_pipeline,
-        ),
+            test_images="archive_test_images",
+        )
+        + candidate.renamed("candidate", embedding_pipeline, test_images="held_out_images"),
         "promotion": _stage("promotion", promotion.create_pipeline()),
         "scoring": scoring.create_pipeline(),
         "__default__": trained

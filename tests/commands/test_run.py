@@ -18,6 +18,7 @@ from kedro.framework.startup import bootstrap_project
 
 from mnist_vae.commands.jobs import RETRAIN, ROLL_BACK, SCORE, WITHDRAW
 from mnist_vae.commands.run import JobRun
+from mnist_vae.data.folders import signature
 from mnist_vae.jobs.batch_files import read_batch
 from mnist_vae.jobs.job import JobLock
 from mnist_vae.jobs.records import BatchRecord, Drift, Intake, Outcome
@@ -131,12 +132,13 @@ def test_the_commands_in_a_reason_name_the_environment_of_the_run(job_run, capsy
 DRIFT = {"drifted": True, "p_value": 0.0, "distances": {}, "negative_elbo": 200.0}
 
 
-def test_batches_are_reported_once_when_the_journal_has_them(job_run, data, capsys, monkeypatch):
+def test_batches_are_moved_when_the_journal_has_them(job_run, data, capsys):
+    bad = put(data / "01_raw/incoming", "bad", images_of(3))
     drift = Drift(effect=0.31234, **DRIFT)
     intake = Intake(
         batches={
+            "bad": BatchRecord(outcome="bad", reasons=("it is",), signature=signature(bad)),
             "monday": BatchRecord(outcome="accepted", drift=drift),
-            "bad": BatchRecord(outcome="bad", reasons=("it cannot be read",)),
         }
     )
 
@@ -147,14 +149,15 @@ def test_batches_are_reported_once_when_the_journal_has_them(job_run, data, caps
 
     (data / "08_reporting/retraining/journal.jsonl").mkdir(parents=True)  # it cannot be written
     job_run().execute(work)
+    assert bad.is_dir(), "the next run finds it again"
     (data / "08_reporting/retraining/journal.jsonl").rmdir()
-    for _ in range(3):
-        job_run().execute(raising(ValueError("before the intake")))
-    first, second, _ = journal(data)
+    job_run().execute(work)
+    assert (data / "01_raw/quarantine/bad").is_dir()
+    job_run().execute(raising(ValueError("before the intake")))
+    first, second = journal(data)
     assert first["batches"] == {"bad": "bad", "monday": "accepted"}
-    assert first["drifted"] == {"monday": 0.3123}
+    assert first["drifted"] == {"monday": 0.3123, "last.week": 0.2}
     assert "batches" not in second
-    assert "drifted" not in second
 
 
 def test_a_scoring_tells_what_it_embedded_by_which_model(job_run, data, capsys):

@@ -383,13 +383,14 @@ def test_a_kill_between_two_accepted_batches_gives_no_id_twice(project, fresh):
     assert set(given) <= set(ids)
 
 
-def test_a_batch_put_in_quarantine_by_a_run_that_was_killed_is_reported_once(project, fresh):
+def test_a_bad_batch_that_a_killed_run_has_not_reported_is_reported_by_the_next(project, fresh):
     cut = deliver(project, "cut", fresh[:10]) / "images-idx3-ubyte.gz"
     cut.write_bytes(cut.read_bytes()[:-50])
     killed = scripted(project, die_after("candidate_train_images"), **{"training.epochs": 3})
     assert killed.returncode == 9, killed.stderr
-    assert (project / "data/test/01_raw/quarantine/cut").is_dir()
+    assert cut.is_file(), "where it came"
     line = retrain(project)
     assert (line["outcome"], line["exit_code"]) == ("bad_data", 65)
     assert line["batches"] == {"cut": "bad"}
+    assert (project / "data/test/01_raw/quarantine/cut").is_dir()
     assert retrain(project)["outcome"] == "nothing_new"

@@ -156,7 +156,7 @@ NAMES = {
 
 
 def folders(incoming):
-    return incoming, incoming.with_name("taken"), incoming.with_name("quarantine")
+    return incoming, incoming.with_name("quarantine"), incoming.with_name("taken")
 
 
 def names_in(folder):
@@ -181,7 +181,7 @@ def test_where_a_folder_is_says_what_became_of_it(incoming, caplog):
     intake = records(incoming, **outcomes)
     del intake.batches["later"]  # it came when the others had been looked at
     put_away(intake, *folders(incoming))
-    _, taken, quarantine = folders(incoming)
+    _, quarantine, taken = folders(incoming)
     assert names_in(incoming) == ["growing", "later"]
     assert names_in(taken) == ["good", "known", "left"]
     assert names_in(quarantine) == ["bad", "bad.json"]
@@ -195,7 +195,7 @@ def test_where_a_folder_is_says_what_became_of_it(incoming, caplog):
 def test_of_batches_to_embed_the_good_ones_stay(incoming):
     put(incoming, "good", images_of(1))
     put(incoming, "bad", images_of(1))
-    put_away(records(incoming, bad="bad"), incoming, None, incoming.with_name("quarantine"))
+    put_away(records(incoming, bad="bad"), incoming, incoming.with_name("quarantine"))
     assert names_in(incoming) == ["good"]
 
 

@@ -28,6 +28,8 @@ class Serving(Release):
     def load(self, filename):
         return self.contents[filename]
 
+    images = load
+
 
 def embeddings_of(encoder, decoder, images, split, refine_steps=0):
     """The columns of `latent_embeddings` that the nodes read."""

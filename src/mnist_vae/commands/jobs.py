@@ -25,7 +25,7 @@ RETRAIN = Job(
     name="retraining",
     lock="06_models/retraining.lock",
     intake="batch_intake",
-    folders=("incoming", "taken", "quarantine"),
+    folders=("incoming", "quarantine", "taken"),
 )
 # What a person does in a hurry waits for no training.
 ROLL_BACK = Job(command="roll-back", name="retraining", lock="06_models/rollback.lock")
@@ -35,7 +35,7 @@ SCORE = Job(
     name="scoring",
     lock="07_model_output/scoring.lock",
     intake="scoring_intake",
-    folders=("to_embed", None, "to_embed_quarantine"),
+    folders=("to_embed", "to_embed_quarantine"),
     line={
         "release": None,
         "model_version": None,
@@ -112,12 +112,13 @@ def _retrain(run: JobRun) -> Ending:
         logger.warning("%s is in service: its promotion was killed half way.", adopted)
         run.line["adopted"] = adopted
     run.run("intake")
-    run.put_batches_away()
+    run.take_batches()
     plan: Plan = run.load("retraining_plan")
     run.line["fingerprint"] = plan.fingerprint
     if plan.outcome is not None:
         return plan.outcome, plan.reason
-    run.run("candidate", "promotion")
+    run.run("candidate")
+    run.run("promotion")
     ending = _decide(run, models, plan, run.load("retraining_decision"))
     for backup in ("candidate_training_backup", "repeats_backup"):
         run.load(backup).clear()
@@ -206,7 +207,6 @@ def _score(run: JobRun) -> Ending:
     if plan.outcome is not None:
         return plan.outcome, plan.reason
     run.run("scoring")  # with a plan of its own, as another release may be in service by now
-    run.put_batches_away()
     scored = run.load("scoring_result")
     run.line |= {"release": scored.release, "model_version": scored.model_version}
     batch_embeddings.finish(

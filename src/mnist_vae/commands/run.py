@@ -55,8 +55,8 @@ class Job:
         name: Of its log, and of the folder in `08_reporting` that has its log and journal.
         lock: The file of its lock, in the folder of the data.
         intake: The catalog entry that says what became of its batches.
-        folders: In `01_raw`: where its batches arrive, where they go when they are in use (None:
-            they stay), and where bad ones go.
+        folders: In `01_raw`: where its batches arrive, where bad ones go, and where those go that
+            are in use, if they do not stay.
         line: What its last line has in any case.
     """
 
@@ -64,7 +64,7 @@ class Job:
     name: str
     lock: str
     intake: str | None = None
-    folders: tuple[str | None, str | None, str | None] = (None, None, None)
+    folders: tuple[str, ...] = ()
     line: dict[str, Any] = field(default_factory=dict)
 
 
@@ -130,14 +130,13 @@ class JobRun:
         """Return what a run has saved, or what is there anyway."""
         return self._catalog.load(name)
 
-    def put_batches_away(self) -> None:
-        """Move the batches that the last run has looked at to where they belong."""
-        incoming, taken, quarantine = (
-            None if name is None else self.data / "01_raw" / name for name in self._job.folders
-        )
-        intake = self._unreported()
-        if intake is not None and incoming is not None and quarantine is not None:
-            put_away(intake, incoming, taken, quarantine)
+    def take_batches(self) -> None:
+        """Move the good batches that the last run of `intake` has looked at to `taken`."""
+        incoming, _, taken = self._folders()
+        put_away(self.load("batch_intake"), incoming, None, taken)
+
+    def _folders(self) -> list[Path]:
+        return [self.data / "01_raw" / name for name in self._job.folders]
 
     def note_drift(self, effects: dict[str, float]) -> None:
         """Note batches that have drifted, of this run or of earlier ones."""
@@ -160,6 +159,7 @@ class JobRun:
         began = time.monotonic()
         lock = JobLock(self.data / self._job.lock)
         status: Status = "FINISHED"
+        intake: Intake | None = None
         with Signals() as signals, ExitStack() as stack:
             stack.callback(lock.release)
             try:
@@ -172,34 +172,36 @@ class JobRun:
                 ending = Outcome.FAILED, reason
             else:
                 try:
+                    self._forget_batches()
                     ending = work(self)
                 except (Exception, Terminated) as error:
                     status = "KILLED" if isinstance(error, Terminated) else "FAILED"
                     log_traceback(log, error)
                     words = " ".join(str(error).split())
                     ending = Outcome.FAILED, words or type(error).__name__
+                intake = self._intake()
             signals.ignore()  # the line must be whole
-            self._tell(*ending, seconds=time.monotonic() - began)
+            self._tell(*ending, intake, seconds=time.monotonic() - began)
         notify(self._webhook, self.line, self.parameters.retraining.webhook_timeout)
         tracking.end_command(status, self.line, self._champion_of_models())
         return ending[0]
 
-    def _tell(self, outcome: Outcome, reason: str, seconds: float) -> None:
+    def _tell(self, outcome: Outcome, reason: str, intake: Intake | None, seconds: float) -> None:
         """Log how the run ended, and write the line of it to the journal and to stdout."""
         reason = with_environment(printable(reason), self._env)
         self.line |= {"outcome": outcome, "exit_code": outcome.exit_code, "reason": reason}
         if self._job.name == "retraining":
             release = self._champion_of_models()
             self.line["champion"] = release.manifest["model_version"] if release else None
-        intake = None if outcome is Outcome.LOCKED else self._unreported()
         if intake is not None:
             self._note_batches(intake)
         self.line |= {"seconds": round(seconds, 1), "peak_memory_mb": peak_memory_mb()}
         level = logging.ERROR if outcome in _ALARMS else logging.INFO
         logger.log(level, "%s: %s.", outcome.replace("_", " ").capitalize(), reason.rstrip("."))
         line = json.dumps(self.line, ensure_ascii=False)
+        # A bad batch that no line has stays where it came, so that the next run reports it.
         if add_line(self._report("journal.jsonl"), line) and intake is not None:
-            self._mark_reported(intake)
+            put_away(intake, *self._folders())
         self._write_metrics()
         say(line)
 
@@ -214,15 +216,14 @@ class JobRun:
         except (DatasetError, OSError):
             return None
 
-    def _unreported(self) -> Intake | None:
-        """Return what became of batches, if no line has it yet."""
-        if self._job.intake is None:
-            return None
-        try:
-            intake = self.load(self._job.intake)
-        except DatasetError:
-            return None
-        return None if intake is None or intake.reported else intake
+    def _intake(self) -> Intake | None:
+        """Return what became of the batches that this run has looked at."""
+        return None if self._job.intake is None else self.load(self._job.intake)
+
+    def _forget_batches(self) -> None:
+        """Remove what became of the batches of the run before."""
+        if self._job.intake is not None:
+            (self.data / "02_intermediate" / f"{self._job.intake}.json").unlink(missing_ok=True)
 
     def _note_batches(self, intake: Intake) -> None:
         records = sorted(intake.batches.items())
@@ -231,12 +232,6 @@ class JobRun:
         if "images" in self.line:
             self.line["images"] = intake.embedded_images
             self.line["anomalous_images"] = intake.anomalous_images
-
-    def _mark_reported(self, intake: Intake) -> None:
-        try:
-            self._catalog.save(str(self._job.intake), intake.model_copy(update={"reported": True}))
-        except DatasetError as error:  # a full disk: it will be reported again
-            logger.warning("The batches were not marked as reported (%s).", error)
 
     def _write_metrics(self) -> None:
         try:

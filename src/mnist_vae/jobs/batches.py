@@ -27,6 +27,9 @@ from mnist_vae.jobs.records import BatchRecord, Intake
 
 logger = logging.getLogger(__name__)
 
+BatchesInUse = dict[str, Callable[[], ImageSet]]
+"""Batches in use, by `<name>.<digest>`, each a function that loads its images."""
+
 _UNFINISHED = (".part", ".partial", ".tmp")
 
 
@@ -123,7 +126,9 @@ def finished_folders(path: Path) -> list[Path]:
     )
 
 
-def put_away(intake: Intake, incoming: Path, taken: Path | None, quarantine: Path) -> None:
+def put_away(
+    intake: Intake, incoming: Path, quarantine: Path | None, taken: Path | None = None
+) -> None:
     """Move each batch that was looked at out of `incoming`, whole, by one rename.
 
     One that has changed since then stays, and one that cannot be moved, of which an error is
@@ -132,14 +137,14 @@ def put_away(intake: Intake, incoming: Path, taken: Path | None, quarantine: Pat
     Args:
         intake: What became of the batches.
         incoming: Where they arrive.
-        taken: Where those go that are, or were, in use; None: they stay.
         quarantine: Where bad ones go, on the same disk too, with the reasons in `<name>.json`.
+        taken: Where those go that are, or were, in use. Without a folder they stay.
     """
     for folder in finished_folders(incoming):
         record = intake.batches.get(printable(folder.name))
         if record is None or record.signature != signature(folder):
             continue
-        if record.outcome == "bad":
+        if quarantine is not None and record.outcome == "bad":
             _put_in_quarantine(folder, record, quarantine)
         elif taken is not None and record.outcome in ("accepted", "in use", "withdrawn"):
             _move(folder, unused_path(taken / file_name(folder.name)), record.outcome)

@@ -8,8 +8,6 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from mnist_vae.jobs.names import printable
-
 
 class Outcome(StrEnum):
     """How a run of a job ended, and its exit code."""
@@ -98,21 +96,6 @@ class Intake(Record):
     """What became of the batches that a run has looked at, by name."""
 
     batches: dict[str, BatchRecord] = {}
-    reported: bool = False
-    """Whether the line of a run has them."""
-
-    def not_reported(self, delivered: Collection[str]) -> dict[str, BatchRecord]:
-        """Return the records of bad batches that no line has yet, for the next run's line.
-
-        Args:
-            delivered: The names of its own batches, whose records are going to be other ones.
-        """
-        names = {printable(name) for name in delivered}
-        return {
-            name: record
-            for name, record in self.batches.items()
-            if record.outcome == "bad" and not self.reported and name not in names
-        }
 
     def effects(self) -> dict[str, float]:
         """Return how far the batches are that have drifted, by name."""
@@ -200,14 +183,15 @@ class Figures(Record):
     """Label accuracy of z, None without labels."""
 
 
-class Decision(Record):
-    """Whether the candidate goes in service, and why."""
+class Comparison(Record):
+    """What a candidate and the model in service reach on the judge's images."""
 
-    outcome: Literal[Outcome.PROMOTED, Outcome.KEPT, Outcome.STALLED, Outcome.FAILED]
-    reason: str
-    checks: tuple[Check, ...]
+    model_version: str
     candidate: Figures
     champion: Figures | None = None
+    """None where the candidate is judged as a first one."""
+    previous: str | None = None
+    """The release in service when the candidate was judged."""
     gains: tuple[float, ...] = ()
     """The champion's −ELBO less the candidate's, nats an image: one for each seed."""
     gain: float | None = None
@@ -216,11 +200,18 @@ class Decision(Record):
     """The 95 % interval of `gain` over the judge's images."""
     judge_images: int
     judge_digest: str
-    model_version: str
+    reconstruction: str = "binary_crossentropy"
+    """The reconstruction term of both."""
+
+
+class Decision(Comparison):
+    """Whether the candidate goes in service, and why."""
+
+    outcome: Literal[Outcome.PROMOTED, Outcome.KEPT, Outcome.STALLED, Outcome.FAILED]
+    reason: str
+    checks: tuple[Check, ...]
     fingerprint: str
     gate: str
-    previous: str | None = None
-    """The release in service when the candidate was judged."""
     drifted: tuple[str, ...] = ()
     """Batches that it was trained on, that drifted, and that the champion is without."""
     drift_effects: tuple[float, ...] = ()

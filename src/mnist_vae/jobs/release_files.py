@@ -24,12 +24,13 @@ from kedro.io.core import DatasetError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mnist_vae.data.atomic import AtomicJSONDataset
+from mnist_vae.data.images import ImageSet
 from mnist_vae.data.read_only import ReadOnlyDataset
 from mnist_vae.jobs.linked_folders import LinkedFolders
 from mnist_vae.jobs.records import Declined
 
 MANIFEST = "release.json"
-RELEASES, DECLINED, CHAMPION = "releases", "declined", "champion"
+CANDIDATE, RELEASES, DECLINED, CHAMPION = "candidate", "releases", "declined", "champion"
 ROLLED_BACK = ".rolled-back-"
 
 T = TypeVar("T")
@@ -121,6 +122,12 @@ class Release:
 
             return Image.open(path)
         return json.loads(path.read_text(encoding="utf-8"))
+
+    def images(self, filename: str) -> ImageSet:
+        """Return the images in a file."""
+        from mnist_vae.data.image_table import ImagesDataset
+
+        return ImagesDataset(filepath=str(self.folder / filename)).load()
 
     def check(self) -> None:
         """Refuse a release whose files are not those that were promoted.
@@ -347,6 +354,14 @@ class ReleaseSummaryDataset(AtomicJSONDataset):
         """
         release = release_in_use(Path(self._filepath.parent))
         return {**super().load(), "release": release.name, "refine_steps": release.refine_steps}
+
+
+class CandidateDataset(_ReleasesDataset[Release]):
+    """`CandidateDataset` loads the files of the candidate, all of which have been saved."""
+
+    def load(self) -> Release:
+        """Return what would be its release; it has no manifest yet."""
+        return Release(self.folder / CANDIDATE, {})
 
 
 class DeclinedDataset(_ReleasesDataset[list[Declined]]):

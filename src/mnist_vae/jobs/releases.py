@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from mnist_vae.data.atomic import sync, write_json
 from mnist_vae.jobs.linked_folders import move_in, remove
 from mnist_vae.jobs.release_files import (
+    CANDIDATE,
     DECLINED,
     MANIFEST,
     RELEASES,
@@ -41,7 +42,6 @@ PREVIOUS = "previous"
 """What a rollback goes to unless a release is named: the one before that in service."""
 
 _LOCK_SECONDS = 60
-_CANDIDATE = "candidate"
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def _unmark(models: Path, name: str) -> None:
 
 def _store(models: Path, candidate: Candidate, folder: Path) -> str:
     """Move the folder `candidate` to `folder`, with its manifest, and return its new name."""
-    source = models / _CANDIDATE
+    source = models / CANDIDATE
     files = sorted(
         path for path in source.glob("[!.]*") if path.is_file() and path.name != MANIFEST
     )

@@ -5,7 +5,7 @@ import pytest
 
 from mnist_vae.data.images import ImageSet
 from mnist_vae.params import RetrainingParams
-from mnist_vae.pipelines.intake.drift import DriftMeter
+from mnist_vae.pipelines.intake.nodes import DriftMeter
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The intake: what is taken in, under which ids, what leaves, and when there is work."""
+"""The intake: what is taken in, under which ids, and what is not."""
 
 from dataclasses import replace
 
@@ -7,16 +7,10 @@ import pytest
 
 from mnist_vae.jobs.batch_files import Batch
 from mnist_vae.jobs.batches import BatchFolder
-from mnist_vae.jobs.records import BatchRecord, Declined, ImageIds, Intake, Outcome
-from mnist_vae.params import (
-    EvaluationParams,
-    ModelParams,
-    RetrainingParams,
-    SplitParams,
-    TrainingParams,
-)
-from mnist_vae.pipelines.intake import create_pipeline, nodes
-from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID
+from mnist_vae.jobs.records import BatchRecord, ImageIds
+from mnist_vae.params import RetrainingParams, SplitParams
+from mnist_vae.pipelines.intake.nodes import FIRST_BATCH_ID, check_batches
+from mnist_vae.pipelines.intake.pipeline import create_pipeline
 
 
 @pytest.fixture
@@ -41,16 +35,13 @@ def check(incoming, splits, *arguments, **params):
     return check_after(None, incoming, splits, *arguments, **params)[1:]
 
 
-def check_after(
-    ids, incoming, splits, in_use=None, champion=None, withdrawn=None, earlier=None, **params
-):
+def check_after(ids, incoming, splits, in_use=None, champion=None, withdrawn=None, **params):
     """Do so after a run that saved these ids, and return those that this run saved too."""
     accepted, saved_ids, intakes = {}, [], []
-    for next_ids, new, intake in nodes.check_batches(
+    for next_ids, new, intake in check_batches(
         folders(incoming),
         functions(in_use),
         functions(withdrawn),
-        earlier,
         **splits,
         champion=champion,
         earlier_image_ids=ids,
@@ -110,11 +101,10 @@ def test_one_batch_is_in_memory_at_a_time(splits, pixels):
 
         return load
 
-    stream = nodes.check_batches(
+    stream = check_batches(
         {name: BatchFolder("", reader(name, seed)) for name, seed in {"a": 1, "b": 2}.items()},
         {},
         {},
-        None,
         **splits,
         champion=None,
         earlier_image_ids=None,
@@ -134,25 +124,15 @@ def test_an_image_is_in_the_same_split_in_whatever_batch_it_comes(splits, pixels
     assert np.array_equal(first.split, second.split[::-1])
 
 
-def test_ids_go_on_after_those_in_use(splits, pixels):
-    (earlier,) = check({"a": Batch(pixels(7, 1))}, splits)[0].values()
-    (later,) = check({"b": Batch(pixels(3, 2))}, splits, {"a.0": earlier})[0].values()
-    assert later.image_id.tolist() == [FIRST_BATCH_ID + i for i in (7, 8, 9)]
-
-
-@pytest.mark.parametrize("survivor", [0, 1])
-def test_no_id_is_given_twice_when_a_kill_left_one_of_two_accepted_batches(
-    splits, pixels, survivor
-):
+def test_no_id_is_given_twice_when_a_kill_left_one_of_two_accepted_batches(splits, pixels):
     incoming = {"2025-11-02": Batch(pixels(7, 1)), "2025-11-02-2": Batch(pixels(3, 2))}
-    accepted, _, _ = check(incoming, splits)
-    name = list(accepted)[survivor]
-    saved = {name: accepted[name]}
-    again, _, _ = check(incoming, splits, saved)
-    ids = np.concatenate([images.image_id for images in (saved | again).values()])
-    assert len(saved | again) == 2
-    assert len(set(ids)) == len(ids) == 10
-    assert np.array_equal(saved[name].image_id, accepted[name].image_id)
+    ids, accepted, _, _ = check_after(None, incoming, splits)
+    for name in accepted:
+        saved = {name: accepted[name]}
+        _, again, _, _ = check_after(ids, incoming, splits, saved)
+        given = np.concatenate([images.image_id for images in (saved | again).values()])
+        assert len(saved | again) == 2
+        assert len(set(given)) == len(given) == 10
 
 
 @pytest.mark.parametrize("where", ["removed", "withdrawn"])
@@ -245,25 +225,19 @@ def test_a_batch_that_cannot_be_read_is_bad_for_that_reason(splits):
     assert bad["a"]["reasons"] == ["a.png is not a PNG file"]
 
 
-def test_all_that_is_wrong_with_a_batch_is_said_of_its_files_and_of_what_could_be_read(
+def test_all_that_is_wrong_with_the_images_of_a_batch_is_said_by_their_files(
     splits, pixels, champion
 ):
     images = pixels(60, 5) // 8
     images[2] = 9
     images[3] = images[4]
     images[5:7] = splits["test_images"].pictures[:2]
-    batch = Batch(
-        problems=("y.png is too large", "z.png is not a PNG file"),
-        readable=images,
-        names=tuple(f"{number:02d}.png" for number in range(60)),
-    )
+    batch = Batch(images, names=tuple(f"{number:02d}.png" for number in range(60)))
     accepted, bad, records = check(
         {"a": batch}, splits, champion=champion, drift_effect=0.2, drift_blocks=True
     )
     assert accepted == {}
     assert bad["a"]["reasons"][:-2] == [
-        "y.png is too large",
-        "z.png is not a PNG file",
         "1 of 60 images are constant: expected none, received 02.png",
         "2 of 60 images are in the test split: expected none, received 05.png, 06.png",
     ]
@@ -283,17 +257,6 @@ def test_a_batch_that_a_killed_run_had_accepted_is_neither_bad_nor_new(splits, p
     accepted, _, _ = check({"monday": batch}, splits)
     again = check({"monday": batch}, splits, accepted)
     assert again == ({}, {}, {"monday": BatchRecord(outcome="in use", images=6)})
-
-
-def test_a_bad_batch_that_a_killed_run_has_not_reported_is_reported_by_the_next(splits, pixels):
-    cut = BatchRecord(outcome="bad", reasons=("cut",))
-    good = BatchRecord(outcome="accepted", images=3)
-    intake = Intake(batches={"a": cut, "b": good})
-    assert check({}, splits, earlier=intake)[2] == {"a": cut}
-    reported = intake.model_copy(update={"reported": True})
-    assert check({}, splits, earlier=reported)[2] == {}
-    _, _, records = check({"a": Batch(pixels(6, 1))}, splits, earlier=intake)
-    assert records["a"].outcome == "accepted", "it came again"
 
 
 def test_a_name_that_cannot_be_printed_is_told_of_in_letters_that_can(splits, pixels):
@@ -335,161 +298,3 @@ def test_a_batch_that_was_accepted_though_it_drifted_is_said_with_what_to_do(
     with caplog.at_level("WARNING"):
         check({"my dark": dark}, splits, champion=champion, drift_blocks=True)
     assert caplog.records == [], "the quarantine says it"
-
-
-MANIFEST = {"files": {"train_images": {"sha256": "abc"}}, "statement": "Data: some."}
-
-
-@pytest.fixture
-def judge_images(make_images):
-    return make_images(20, "judge", 200)
-
-
-@pytest.fixture
-def plan(judge_images, champion):
-    """A maker of plans; `beside` is the fingerprint of the champion's training, None for none."""
-
-    def make(
-        beside=None,
-        declined=(),
-        intake=None,
-        batches=(),
-        model=None,
-        seed=1,
-        evaluation=None,
-        **params,
-    ):
-        if beside is not None:
-            champion.manifest["fingerprint"] = beside
-        return nodes.plan_retraining(
-            MANIFEST,
-            dict.fromkeys(batches),
-            Intake(batches=intake or {}),
-            champion if beside is not None else None,
-            list(declined),
-            judge_images,
-            SplitParams(),
-            ModelParams(**(model or {})),
-            TrainingParams(),
-            EvaluationParams(**(evaluation or {})),
-            RetrainingParams(**params),
-            seed,
-        )
-
-    return make
-
-
-def declined_as(plan, **values):
-    return Declined(
-        **{
-            "fingerprint": plan.fingerprint,
-            "release": "000002-x",
-            "champion": "000001-old",
-            "gate": plan.gate,
-            **values,
-        }
-    )
-
-
-def test_without_a_champion_there_is_something_to_train(plan):
-    assert plan().outcome is None
-
-
-def test_what_is_in_service_is_nothing_new(plan):
-    fingerprint = plan().fingerprint
-    assert plan(fingerprint).outcome is Outcome.NOTHING_NEW
-    assert plan(fingerprint, force=True).outcome is None
-
-
-def test_what_was_declined_is_nothing_new_under_the_same_rules(plan):
-    declined = [declined_as(plan())]
-    assert plan("other", declined).outcome is Outcome.NOTHING_NEW
-    assert plan("other", declined, force=True).outcome is None
-    assert plan("other", declined, min_gain=0.1).outcome is None, "it may pass now"
-    threshold = {"active_unit_threshold": 0.001}
-    assert plan("other", declined, evaluation=threshold).outcome is None, "that is a rule too"
-
-
-def test_what_was_declined_beside_another_champion_may_be_better_than_this_one(plan):
-    declined = [declined_as(plan(), champion="000003-rolled-back-since")]
-    assert plan("other", declined).outcome is None
-    assert plan(plan().fingerprint, declined).outcome is Outcome.NOTHING_NEW
-    declined = [declined_as(plan(), champion="000003-x", rolled_back=True)]
-    assert plan("other", declined).outcome is Outcome.NOTHING_NEW
-
-
-def test_what_a_person_rolled_back_is_not_tried_again_whatever_the_rules(plan):
-    declined = [declined_as(plan(), rolled_back=True)]
-    assert plan("other", declined, min_gain=0.1).outcome is Outcome.NOTHING_NEW
-
-
-def test_what_a_person_took_out_of_service_is_called_that_with_the_way_to_put_it_back(plan):
-    declined = [
-        declined_as(plan(), rolled_back=True, release="000002-mine"),
-        declined_as(plan(), release="000004-forced"),
-    ]
-    reason = plan("other", declined).reason
-    assert "those of the release 000002-mine, which a person took out of service" in reason
-    assert "`kedro roll-back 000002-mine`" in reason
-    assert "declined" not in reason
-    reason = plan("other", declined[1:]).reason
-    assert reason == "code, parameters and data are those of a candidate declined"
-
-
-def test_what_is_in_service_is_not_called_declined_though_a_twin_of_it_was_rolled_back(plan):
-    declined = [declined_as(plan(), rolled_back=True, release="000003-twin", drifted=("a.0",))]
-    same = plan(plan().fingerprint, declined)
-    assert same.outcome is Outcome.NOTHING_NEW
-    assert same.reason == "code, parameters and data are those in service"
-
-
-def test_without_a_champion_what_was_declined_beside_one_may_be_tried_again(plan):
-    for values in ({}, {"rolled_back": True}):
-        assert plan(None, [declined_as(plan(), **values)]).outcome is None
-
-
-def test_without_a_champion_a_first_model_that_failed_its_bounds_is_no_success(plan):
-    declined = [declined_as(plan(), champion=None)]
-    assert plan(None, declined).outcome is Outcome.FAILED
-    assert plan(None, declined, first_max_negative_elbo=500.0).outcome is None
-
-
-def test_what_shapes_a_model_is_new_and_what_does_not_is_not(plan):
-    fingerprint = plan().fingerprint
-    assert plan(fingerprint, batches=["a.0"]).outcome is None
-    assert plan(fingerprint, model={"latent_dim": 3}).outcome is None
-    assert plan(fingerprint, seed=2).outcome is None
-    quiet = {"keep_releases": 1, "webhook_timeout": 1.0}
-    assert plan(fingerprint, **quiet).outcome is Outcome.NOTHING_NEW
-
-
-def test_bad_batches_alone_are_bad_data_and_beside_news_they_are_not(plan):
-    fingerprint = plan().fingerprint
-    intake = {"a": BatchRecord(outcome="bad")}
-    assert plan(fingerprint, intake=intake).outcome is Outcome.BAD_DATA
-    assert plan(fingerprint, intake=intake, batches=["b.0"]).outcome is None
-
-
-def test_drifted_batches_of_a_declined_candidate_are_named_and_at_last_raise_an_alarm(plan):
-    one = declined_as(plan(), drifted=("a.0",))
-    others = [declined_as(plan(), fingerprint=str(n), drifted=("a.0",)) for n in range(2)]
-    first = plan("other", [one])
-    assert first.outcome is Outcome.NOTHING_NEW
-    assert "batches that have drifted (a.0)" in first.reason
-    assert plan("other", [*others, one]).outcome is Outcome.STALLED
-    assert plan("other", [*others, one], stall_after=4).outcome is Outcome.NOTHING_NEW
-
-
-def test_what_could_not_be_compared_is_refused_before_the_training(plan, champion):
-    with pytest.raises(ValueError, match="expected the same reconstruction term"):
-        plan("other", model={"reconstruction": "mse"})
-    champion.manifest["judge_images"] = "others"
-    with pytest.raises(ValueError, match="expected the same judge's images, others"):
-        plan("other")
-    assert plan("other", judge_as_first=True).outcome is None
-
-
-def test_a_warm_start_says_which_release_it_starts_from(plan):
-    assert plan("other", start="champion").started_from == "000001-old"
-    assert plan("other").started_from is None
-    assert plan(None, start="champion").started_from is None

@@ -1,23 +1,19 @@
-"""Who goes in service: the decision, the order that it leads to, the way back."""
+"""Who goes in service: what both models reach, and the decision that follows from it."""
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 from types import SimpleNamespace
 
 import fsspec
 import numpy as np
+import pandas as pd
 import pytest
 
 from mnist_vae.data.backup import TrainingBackup
 from mnist_vae.data.fingerprints import fingerprint
-from mnist_vae.data.images import ImageSet
-from mnist_vae.jobs.records import Declined, Outcome, Plan
-from mnist_vae.params import (
-    EmbeddingParams,
-    EvaluationParams,
-    ModelParams,
-    RetrainingParams,
-    TrainingParams,
-)
+from mnist_vae.data.images import UNLABELLED, ImageSet
+from mnist_vae.jobs.records import Comparison, Declined, Figures, Outcome, Plan
+from mnist_vae.params import EvaluationParams, ModelParams, RetrainingParams, TrainingParams
 from mnist_vae.pipelines.promotion import nodes
 from mnist_vae.vae.networks import build_decoder, build_encoder
 
@@ -26,7 +22,7 @@ LENIENT = {"max_accuracy_drop": 1.0, "first_min_accuracy": 0.0, "first_max_negat
 
 
 @pytest.fixture
-def judge(champion, make_images, embed, tmp_path):
+def judge(champion, make_images, embed, serving, tmp_path):
     """A judge of candidates that are the champion but for the bias of its pixels."""
 
     def run(
@@ -40,32 +36,41 @@ def judge(champion, make_images, embed, tmp_path):
     ):
         encoder, decoder = build_encoder(seed=1), build_decoder(seed=1)
         set_bias(decoder, bias)
-        images = make_images(20, "judge", 200)
         summary = {
             "weights": {"encoder": fingerprint(encoder), "decoder": fingerprint(decoder)},
             "model_version": "new",
         }
-        return nodes.judge_candidate(
+        candidate = serving(
+            {
+                "encoder.keras": encoder,
+                "decoder.keras": decoder,
+                "training_summary.json": summary,
+                "latent_embeddings.parquet": embed(
+                    encoder, decoder, make_images(30, "train", 800), "train", refine_steps
+                ),
+                "train_images.parquet": make_images(60, "train", 800),
+                "validation_images.parquet": make_images(20, "validation", 100),
+                "run_manifest.json": {
+                    "data": {"statement": "Some.", "source": "sample", "fingerprint": planned},
+                    "parameters": {"embedding": {"refine_steps": refine_steps}},
+                },
+            }
+        )
+        retraining = RetrainingParams(**{"seeds": 1, **LENIENT, **params})
+        comparison = nodes.compare(
             PLAN,
+            candidate,
             beside,
-            list(declined),
             batches or {},
-            encoder,
-            decoder,
-            summary,
-            embed(encoder, decoder, make_images(30, "train", 800), "train", refine_steps),
-            make_images(60, "train", 800),
-            make_images(20, "validation", 100),
-            {"statement": "Data: some.", "source": "sample", "fingerprint": planned},
-            images,
+            make_images(20, "judge", 200),
             ModelParams(),
             TrainingParams(epochs=1, batch_size=20, jit_compile=False),
             EvaluationParams(),
-            EmbeddingParams(refine_steps=refine_steps),
-            RetrainingParams(**{"seeds": 1, **LENIENT, **params}),
+            retraining,
             1,
             TrainingBackup(fsspec.filesystem("file"), PurePosixPath(tmp_path / "repeats.npz")),
         )
+        return nodes.decide(PLAN, comparison, beside, list(declined), batches or {}, retraining, 1)
 
     return run
 
@@ -101,7 +106,7 @@ def test_labels_are_looked_for_with_means_that_were_refined_as_the_embeddings_we
         seen.append((z_mean[:, 0] - expected["z_mean_00"]).abs().max())
         return 0.9
 
-    monkeypatch.setattr(nodes.judgement, "label_accuracy", label_accuracy)
+    monkeypatch.setattr(nodes, "label_accuracy", label_accuracy)
     run = {"parameters": {"embedding": {"refine_steps": 7}}}
     refined = serving(
         {**champion.contents, "run_manifest.json": run},
@@ -249,3 +254,132 @@ def test_drifted_batches_of_a_candidate_kept_out_are_noted_and_the_third_raises_
     assert "withdraw them" in third.reason
     champion.manifest["batches"] = ["dark.0"]
     assert judge(batches=batches, declined=before).drifted == (), "the champion knows it"
+
+
+def in_two_classes(n=60, first_id=0):
+    """Training images of two classes, one after the other, and embeddings that part them."""
+    labels = (np.arange(n) * 2 // n).astype(np.uint8)
+    ids = np.arange(first_id, first_id + n)
+    frame = pd.DataFrame(
+        {
+            "image_id": ids,
+            "split": "train",
+            "label": labels.astype(float),
+            "z_mean_00": labels + 0.01 * np.arange(n) / n,
+        }
+    )
+    return ImageSet(np.zeros((n, 784), np.uint8), ids, np.full(n, "train"), labels), frame
+
+
+def judge_of(labels):
+    n = len(labels)
+    return ImageSet(np.zeros((n, 784), np.uint8), np.arange(n), np.full(n, "judge"), labels)
+
+
+def test_labels_of_neighbours_are_those_that_are_known():
+    train, frame = in_two_classes()
+    judge = judge_of(np.array([0, 1, 0, 1], np.uint8))
+    ids = train.image_id
+    unlabelled = replace(judge, label=None)
+    z_mean = judge.label[:, np.newaxis].astype(np.float32)
+    assert nodes.label_accuracy(z_mean, frame, judge, ids, 5) == 1.0
+    assert nodes.label_accuracy(1 - z_mean, frame, judge, ids, 5) == 0.0
+    assert nodes.label_accuracy(z_mean, frame.drop(columns="label"), judge, ids, 5) is None
+    assert nodes.label_accuracy(z_mean, frame, unlabelled, ids, 5) is None
+    frame["label"] = np.nan
+    assert nodes.label_accuracy(z_mean, frame, judge, ids, 5) is None
+
+
+def test_images_without_a_label_are_neither_right_nor_wrong():
+    train, frame = in_two_classes()
+    judge = judge_of(np.array([0, 1, UNLABELLED, UNLABELLED, UNLABELLED], np.uint8))
+    z_mean = np.array([[0], [1], [0], [1], [0]], np.float32)
+    assert nodes.label_accuracy(z_mean, frame, judge, train.image_id, 5) == 1.0
+    none = judge_of(np.full(5, UNLABELLED, np.uint8))
+    assert nodes.label_accuracy(z_mean, frame, none, train.image_id, 5) is None
+
+
+def test_neighbours_are_of_every_class_of_an_archive_that_is_sorted_by_class(monkeypatch):
+    monkeypatch.setattr(nodes, "_MAX_NEIGHBOUR_IMAGES", 20)
+    train, frame = in_two_classes()
+    ids = nodes.draw_neighbours(frame, {}, 1)
+    assert np.bincount(train.label[np.isin(train.image_id, ids)]).tolist() == [10, 10]
+    judge = judge_of(np.array([0, 1], np.uint8))
+    z_mean = np.array([[0], [1]], np.float32)
+    assert nodes.label_accuracy(z_mean, frame, judge, ids, 5) == 1.0
+
+
+@pytest.mark.parametrize("first_id", [0, 10**9, 2**62])
+def test_neighbours_are_images_of_the_archive_whatever_its_ids_are(first_id):
+    archive, frame = in_two_classes(first_id=first_id)
+    batch, more = in_two_classes(10, first_id=first_id + 60)
+    ids = nodes.draw_neighbours(pd.concat([frame, more]), {"monday": lambda: batch}, 1)
+    assert ids.tolist() == archive.image_id.tolist()
+
+
+def test_the_interval_holds_the_true_gain_nineteen_times_in_twenty():
+    random = np.random.default_rng(1)
+    held = 0
+    for _ in range(400):
+        low, high = nodes.gain_interval(random.normal(0.3, 2.0, 30))
+        held += low <= 0.3 <= high
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_a_model_gains_nothing_over_itself():
+    assert nodes.gain_interval(np.zeros(5)) == (0.0, 0.0)
+
+
+def figures(negative_elbo=140.0, active_units=2, accuracy=0.8):
+    return Figures(negative_elbo=negative_elbo, active_units=active_units, accuracy=accuracy)
+
+
+def checks(candidate, champion=None, gains=(), gain=None, interval=None, term=None):
+    """The checks by what they are: whether each was passed."""
+    comparison = Comparison(
+        model_version="new",
+        candidate=candidate,
+        champion=champion,
+        gains=gains,
+        gain=gain,
+        gain_interval=interval,
+        judge_images=20,
+        judge_digest="d",
+        reconstruction=term or "binary_crossentropy",
+    )
+    return nodes.checks_of(comparison, RetrainingParams())
+
+
+@pytest.mark.parametrize(
+    ("candidate", "failed"),
+    [
+        (figures(), []),
+        (figures(active_units=1), ["active latent dimensions"]),
+        (figures(accuracy=0.7), ["label accuracy of z"]),
+        (figures(accuracy=None), []),
+    ],
+)
+def test_a_gain_does_not_make_up_for_a_collapse_or_lost_labels(candidate, failed):
+    found = checks(candidate, figures(), (1.0, 1.0, 1.0), 1.0, (0.5, 1.5))
+    assert [check.what for check in found if not check.passed] == failed
+
+
+def test_a_first_model_has_absolute_bounds():
+    assert all(check.passed for check in checks(figures()))
+    assert [check.passed for check in checks(figures(201.0, 0, 0.4))] == [False, False, False]
+
+
+def test_a_check_says_what_was_expected_and_received():
+    *_, check, _ = checks(figures(), figures(), (0.3, 0.3, 0.33), 0.31, (0.1, 0.5))
+    assert str(check) == "mean gain of 3 seeds, nats an image: 0.310, expected > 0.500"
+    assert not check.passed
+
+
+def test_no_check_of_squared_errors_is_in_nats():
+    found = [
+        *checks(figures(), term="mse"),
+        *checks(figures(), figures(), (0.1,), 0.1, (0.0, 0.2), "mse"),
+        *checks(figures(), figures(), (0.1,) * 3, 0.1, (0.0, 0.2), "mse"),
+    ]
+    assert not any("nats" in check.what or "ELBO" in check.what for check in found)
+    assert found[0].what == "squared error + KL of the first model"

@@ -23,7 +23,7 @@ from mnist_vae.jobs.linked_folders import LinkedFolders
 from mnist_vae.jobs.records import Outcome
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images
-from mnist_vae.pipelines.scoring import create_pipeline
+from mnist_vae.pipelines.scoring.pipeline import create_pipeline
 from mnist_vae.vae.anomalies import Calibration
 from mnist_vae.vae.networks import build_decoder, build_encoder
 from tests.incoming import images_of, put
@@ -88,7 +88,6 @@ class Place:
                 },
                 "scoring_plan": self.record("ScoringPlan"),
                 "scoring_intake": self.record("Intake"),
-                "earlier_scoring_intake": self.record("Intake", optional=True),
                 "scoring_result": self.record("Scored"),
                 "batches_to_embed": BatchFoldersDataset(
                     path=str(self.to_embed), settle_seconds=0.0
@@ -98,7 +97,7 @@ class Place:
             }
         )
 
-    def score(self, release=OLD, keep=3, report=True, **kwargs):
+    def score(self, release=OLD, keep=3, **kwargs):
         """Do what `kedro score` does, and return the plan, how it ended and the records."""
         catalog = self.catalog(release, **kwargs)
         SequentialRunner().run(create_pipeline().to_outputs("scoring_plan"), catalog)
@@ -107,11 +106,9 @@ class Place:
             return SimpleNamespace(plan=plan, outcome=plan.outcome, reason=plan.reason, records={})
         SequentialRunner().run(create_pipeline(), catalog)
         intake = catalog.load("scoring_intake")
-        put_away(intake, self.to_embed, None, self.root / "quarantine")
+        put_away(intake, self.to_embed, self.root / "quarantine")
         scored = catalog.load("scoring_result")
         finish(self.folder, scored.model, complete=scored.complete, keep=keep)
-        if report:
-            catalog.save("scoring_intake", intake.model_copy(update={"reported": True}))
         return SimpleNamespace(
             plan=plan, records=intake.batches, outcome=scored.outcome, reason=scored.reason
         )
@@ -433,15 +430,6 @@ def test_a_bad_batch_is_put_aside_whole_and_the_others_are_embedded(place, kind)
     assert place.versions() == {"good": NEW, "zebra": NEW}
     assert (place.root / "quarantine/bad.json").is_file()
     assert not (place.to_embed / "bad").exists()
-
-
-def test_a_bad_batch_that_no_run_lived_to_tell_of_is_told_of_by_the_next(place):
-    stranger(place.to_embed / "bad", "text")
-    assert place.score(report=False).outcome == Outcome.BAD_DATA
-    again = place.score()
-    assert (again.outcome, outcomes(again)) == (Outcome.BAD_DATA, {"bad": "bad"})
-    assert not (place.folder / "current").exists()
-    assert place.score().outcome == Outcome.NOTHING_NEW
 
 
 def test_readers_go_on_with_the_old_model_while_a_batch_is_written(place, monkeypatch):

@@ -1,4 +1,4 @@
-"""Nodes of the intake: which batches are taken in, which leave, and whether there is work to do.
+"""Node of the intake: which of the batches that came are taken in.
 
 `champion` is the release in service, or None before the first one. A batch in use is known by its
 folder's name and the digest of its content, `<name>.<digest>`.
@@ -6,46 +6,98 @@ folder's name and the digest of its content, `<name>.<digest>`.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
-from mnist_vae.data.fingerprints import json_fingerprint, recipe_fingerprints
-from mnist_vae.data.images import ImageSet
-from mnist_vae.data.origin import Measure, measure
-from mnist_vae.jobs.batches import BatchFolder
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_vae.data.images import N_PIXELS, UNLABELLED, ImageSet
+from mnist_vae.data.origin import measure
+from mnist_vae.jobs.batch_files import Batch
+from mnist_vae.jobs.batches import BatchesInUse, BatchFolder
 from mnist_vae.jobs.names import file_key, printable
-from mnist_vae.jobs.records import (
-    Declined,
-    Drift,
-    ImageIds,
-    Intake,
-    Outcome,
-    Plan,
-    kept_in_a_row,
-)
+from mnist_vae.jobs.records import BatchRecord, Drift, ImageIds, Intake
 from mnist_vae.jobs.release_files import Release
-from mnist_vae.params import (
-    EvaluationParams,
-    GateParams,
-    ModelParams,
-    RetrainingParams,
-    SplitParams,
-    TrainingParams,
-)
-from mnist_vae.pipelines.intake.candidate import FIRST_BATCH_ID, Batches
-from mnist_vae.pipelines.intake.drift import DriftMeter
-from mnist_vae.pipelines.intake.examination import Known, examine
+from mnist_vae.params import RetrainingParams, SplitParams
+from mnist_vae.vae.encoding import score
 
 logger = logging.getLogger(__name__)
+
+FIRST_BATCH_ID = 1_000_000_000
+"""`image_id` of the first image that came in a batch. An archive may have any ids."""
+
+_MOST_SHOWN = 5  # images that a reason names
+
+
+class DriftMeter:
+    """Measure drift with the model in service, whose files are read once, when the first is due.
+
+    A batch has drifted when the distribution of a figure, −ELBO or a dimension of z's mean, is at
+    least `drift_effect` away from that of the champion's validation images: the two-sample
+    Kolmogorov-Smirnov distance, the largest difference of their distribution functions. That is
+    an effect, which does not grow with the number of images. The p-value, the smallest of the
+    tests times their number (Bonferroni), must be below `drift_p_value` too: a few images are far
+    from anything by chance.
+
+    The validation images are of the training data, but the model was not fitted to them:
+    compared with its training images all new ones would look worse. The q of new images is refined
+    as theirs was (`embedding.refine_steps` of the champion's run).
+    """
+
+    def __init__(self, champion: Release, params: RetrainingParams, seed: int) -> None:
+        self._champion = champion
+        self._params = params
+        self._seed = seed
+        self._load = cache(champion.load)
+
+    def measure(self, images: ImageSet) -> Drift:
+        """Return the drift of images."""
+        from scipy.stats import ks_2samp
+
+        new = self._figures(images)
+        embeddings = self._load("latent_embeddings.parquet")
+        known = embeddings[embeddings["split"] == "validation"]
+        tests = {
+            name: ks_2samp(
+                values,
+                known["reconstruction"] + known["kl"] if name == "negative_elbo" else known[name],
+            )
+            for name, values in new.items()
+        }
+        effect = max(float(test.statistic) for test in tests.values())
+        p_value = min(1.0, len(tests) * min(float(test.pvalue) for test in tests.values()))
+        return Drift(
+            drifted=effect >= self._params.drift_effect and p_value < self._params.drift_p_value,
+            effect=effect,
+            p_value=p_value,
+            distances={name: round(float(test.statistic), 4) for name, test in tests.items()},
+            negative_elbo=float(new["negative_elbo"].mean()),
+        )
+
+    def _figures(self, images: ImageSet) -> dict[str, NDArray[Any]]:
+        """Return −ELBO (nats) and every dimension of z's mean, `[n]` each."""
+        scores = score(
+            self._load("encoder.keras"),
+            self._load("decoder.keras"),
+            images.model_inputs(),
+            reconstruction=self._load("training_summary.json")["reconstruction"],
+            draws=1,
+            seed=self._seed,
+            refine_steps=self._champion.refine_steps,
+        )
+        columns = {f"z_mean_{dim:02d}": values for dim, values in enumerate(scores.z_mean.T)}
+        return {"negative_elbo": scores.negative_elbo, **columns}
 
 
 def check_batches(
     incoming_batches: dict[str, BatchFolder],
-    batches_in_use: Batches,
-    withdrawn_batches: Batches,
-    earlier_intake: Intake | None,
+    batches_in_use: BatchesInUse,
+    withdrawn_batches: BatchesInUse,
     train_images: ImageSet,
     validation_images: ImageSet,
     test_images: ImageSet,
@@ -65,7 +117,6 @@ def check_batches(
         incoming_batches: All batches that are there.
         batches_in_use: The images of earlier batches.
         withdrawn_batches: The images of those that a person took out of use.
-        earlier_intake: What became of the batches of the run before; None before the first one.
         train_images: Those of the archive, the judge's among them.
         validation_images: Those of the archive.
         test_images: Those of the archive.
@@ -77,47 +128,165 @@ def check_batches(
 
     Yields:
         Once a batch, so that one at a time is in memory, and once at the end: the next ids, which
-        are saved first; its images if it is good, uint8 `[n, 28, 28]`, split `train` or
-        `validation` by their content; the intake so far; and its reasons if it is bad. An image's
-        id never changes, and no id is given twice.
+        are saved first; its images if it is good, split `train` or `validation` by their content;
+        and the intake so far. An image's id never changes, and no id is given twice.
     """
-    records = earlier_intake.not_reported(incoming_batches) if earlier_intake else {}
-    meter = DriftMeter(champion, retraining_params, seed) if champion else None
-    known = None
     ids = earlier_image_ids or ImageIds(next_id=FIRST_BATCH_ID)
+    records: dict[str, BatchRecord] = {}
+    if incoming_batches:  # else nothing is read that there is nothing to compare with
+        archive = [train_images, validation_images, test_images]
+        known = _Known(batches_in_use, withdrawn_batches, archive, ids)
+        meter = DriftMeter(champion, retraining_params, seed) if champion else None
     for name, folder in sorted(incoming_batches.items()):
-        if known is None:  # read only when there is something to compare
-            known = Known(
-                batches_in_use,
-                withdrawn_batches,
-                (train_images, validation_images),
-                test_images,
-                earlier_image_ids,
-            )
         batch = folder.read()
         key = file_key(name, batch.digest())
-        record, accepted = examine(batch, key, known, meter, split_params, retraining_params)
-        record = record.model_copy(update={"signature": folder.signature})
-        records[printable(name)] = record
+        record, accepted = _examine(batch, key, known, meter, split_params, retraining_params)
+        records[printable(name)] = record.model_copy(update={"signature": folder.signature})
         logger.info("Batch %s: %s.", printable(name), record.outcome)
         if champion and accepted is not None and record.drift and record.drift.drifted:
-            loss = measure(champion.load("training_summary.json")["reconstruction"])
-            _warn_of_drift(name, key, record.drift, retraining_params, loss)
+            term = champion.load("training_summary.json")["reconstruction"]
+            _warn_of_drift(key, record.drift, retraining_params, term)
         ids = ImageIds(next_id=known.next_id)
         yield ids, {} if accepted is None else {key: accepted}, Intake(batches=records)
     yield ids, {}, Intake(batches=records)
 
 
-def _warn_of_drift(
-    name: str, key: str, drift: Drift, params: RetrainingParams, loss: Measure
-) -> None:
+class _Known:
+    """The images that a new batch must not hold, and the ids that are given to others."""
+
+    def __init__(
+        self,
+        batches_in_use: BatchesInUse,
+        withdrawn_batches: BatchesInUse,
+        archive: list[ImageSet],
+        ids: ImageIds,
+    ) -> None:
+        in_use = {name: load() for name, load in batches_in_use.items()}
+        withdrawn = {name: load() for name, load in withdrawn_batches.items()}
+        *learnt, test_images = archive
+        self.sizes = {name: ("in use", len(images)) for name, images in in_use.items()}
+        self.sizes |= {name: ("withdrawn", len(images)) for name, images in withdrawn.items()}
+        self.hashes = {
+            "in the test split": _hashes_of([test_images]),
+            "in use already": _hashes_of([*learnt, *in_use.values()]),
+            "withdrawn from use": _hashes_of(withdrawn.values()),
+        }
+        labels = [s.label for s in (*archive, *in_use.values()) if s.label is not None]
+        known = np.concatenate([np.empty(0, np.uint8), *labels])
+        self.labels = np.setdiff1d(known, UNLABELLED)
+        self.next_id = ids.next_id
+        self._archive_ids = np.concatenate([images.image_id for images in archive])
+
+    def new_ids(self, count: int) -> NDArray[np.int64]:
+        """Return the ids that the next images will have: none that an image has, or had."""
+        end = self.next_id + count + len(self._archive_ids)
+        ids = np.setdiff1d(np.arange(self.next_id, end), self._archive_ids)
+        return ids[:count]
+
+    def add(self, key: str, images: ImageSet, hashes: list[bytes]) -> None:
+        """Take note of a batch that was accepted."""
+        self.sizes[key] = ("in use", len(images))
+        self.hashes["in use already"].update(hashes)
+        self.next_id = int(images.image_id.max()) + 1
+
+
+def _examine(
+    batch: Batch,
+    key: str,
+    known: _Known,
+    meter: DriftMeter | None,
+    split_params: SplitParams,
+    params: RetrainingParams,
+) -> tuple[BatchRecord, ImageSet | None]:
+    """Return what becomes of a batch, and its images if they are to be used."""
+    if batch.unfinished:
+        return BatchRecord(outcome="unfinished"), None
+    if key in known.sizes:  # a run was killed before it moved the folder
+        outcome, n_images = known.sizes[key]
+        return BatchRecord(outcome=outcome, images=n_images), None
+    if batch.images is None:
+        return BatchRecord(outcome="bad", reasons=batch.problems or ("it holds no images",)), None
+    hashes = image_hashes(batch.images)
+    reasons = _reasons(batch, hashes, known)
+    ids = known.new_ids(len(hashes))
+    images = split_batch(batch, hashes, ids, split_params.validation_fraction)
+    drift: Drift | None = None
+    if meter is not None and (params.drift_blocks or not reasons):
+        drift = meter.measure(images)
+        if drift.drifted and params.drift_blocks:
+            reasons.append(
+                f"it has drifted from the training data: expected a distance below "
+                f"{params.drift_effect} (`retraining.drift_effect`), received {drift}"
+            )
+    if reasons:
+        return BatchRecord(outcome="bad", reasons=tuple(reasons), drift=drift), None
+    known.add(key, images, hashes)
+    return BatchRecord(outcome="accepted", images=len(hashes), drift=drift), images
+
+
+def _reasons(batch: Batch, hashes: list[bytes], known: _Known) -> list[str]:
+    """Return what is wrong with the content of a batch, a sentence each."""
+    flat = np.asarray(batch.images).reshape(len(hashes), -1)
+    found = {"constant": flat.min(axis=1) == flat.max(axis=1)}
+    for what, others in known.hashes.items():
+        found[what] = np.array([value in others for value in hashes])
+    if batch.labels is not None and len(known.labels):
+        low, high = known.labels.min(), known.labels.max()
+        what = f"labelled out of the range of the data in use, {low} to {high}"
+        found[what] = (batch.labels < low) | (batch.labels > high)
+    reasons = [
+        f"{rows.sum()} of {len(flat)} images are {what}: expected none, received "
+        f"{_few(np.flatnonzero(rows), batch.names)}"
+        for what, rows in found.items()
+        if rows.any()
+    ]
+    if len(set(hashes)) < len(hashes):
+        reasons.append(
+            f"some images are there twice: expected {len(hashes)} different ones, received "
+            f"{len(set(hashes))}"
+        )
+    return reasons
+
+
+def _few(rows: NDArray[np.intp], names: tuple[str, ...]) -> str:
+    """Return which images these are: the files that they are from, or their rows in the one."""
+    shown = [printable(names[row]) if names else str(row) for row in rows[:_MOST_SHOWN]]
+    more = f" and {len(rows) - _MOST_SHOWN} more" if len(rows) > _MOST_SHOWN else ""
+    return f"{'' if names else 'the images at '}{', '.join(shown)}{more}"
+
+
+def image_hashes(pixels: NDArray[np.uint8]) -> list[bytes]:
+    """Return a hash of each image's bytes: equal bytes, equal hash."""
+    rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    return [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
+
+
+def _hashes_of(sets: Iterable[ImageSet]) -> set[bytes]:
+    return {value for images in sets for value in image_hashes(images.pixels)}
+
+
+def split_batch(
+    batch: Batch, hashes: list[bytes], image_id: NDArray[np.int64], validation_fraction: float
+) -> ImageSet:
+    """Return the images of a batch, each in the split that its content says, now and for ever."""
+    shares = np.array([int.from_bytes(value[:4], "big") / 2**32 for value in hashes])
+    return ImageSet(
+        pixels=np.asarray(batch.images).reshape(-1, N_PIXELS),
+        image_id=image_id,
+        split=np.where(shares < validation_fraction, "validation", "train"),
+        label=batch.labels,
+    )
+
+
+def _warn_of_drift(key: str, drift: Drift, params: RetrainingParams, reconstruction: str) -> None:
+    loss = measure(reconstruction)
     logger.warning(
         "Batch %s has drifted, and is used all the same: expected a distance below %s "
         "(`retraining.drift_effect`) from the images that the model in service was validated on, "
         "received %s, with a mean %s of %.1f%s; look at it, take it out of use with "
         "`kedro withdraw %s` if it should not be trained on, and set "
         "`retraining.drift_blocks` if such batches should go to quarantine.",
-        printable(name),
+        key.rpartition(".")[0],
         params.drift_effect,
         drift,
         loss.name,
@@ -125,151 +294,3 @@ def _warn_of_drift(
         f" {loss.unit} an image" if loss.unit else " an image",
         shlex.quote(key),
     )
-
-
-def plan_retraining(
-    data_manifest: dict[str, Any],
-    batches_in_use: Batches,
-    batch_intake: Intake,
-    champion: Release | None,
-    declined: list[Declined],
-    judge_images: ImageSet,
-    split_params: SplitParams,
-    model_params: ModelParams,
-    training_params: TrainingParams,
-    evaluation_params: EvaluationParams,
-    retraining_params: RetrainingParams,
-    seed: int,
-) -> Plan:
-    """Return whether there is anything to train, and the fingerprint of what would be.
-
-    Args:
-        data_manifest: The checksums of the archive.
-        batches_in_use: All batches in use, those just accepted too.
-        batch_intake: What became of the batches of this run.
-        champion: What it was trained with need not be trained again.
-        declined: Nor need these, under the same rules and compared with the same champion.
-        judge_images: Those that decide; the champion must have been judged by the same.
-        split_params: How the archive is split.
-        model_params: The candidate's architecture and reconstruction term.
-        training_params: How it is trained.
-        evaluation_params: The threshold of an active unit, which is one of the rules.
-        retraining_params: `force` trains in any case.
-        seed: Of every draw.
-
-    Raises:
-        ValueError: A candidate could not be compared with the champion.
-    """
-    judge_digest = judge_images.digest()
-    if champion is not None and not retraining_params.judge_as_first:
-        _check_comparable(champion, judge_digest, model_params.reconstruction)
-    warm = retraining_params.start == "champion" and champion is not None
-    files = {name: file["sha256"] for name, file in data_manifest["files"].items()}
-    parts = recipe_fingerprints(
-        split=split_params,
-        model=model_params,
-        training=training_params,
-        seed=seed,
-        start=retraining_params.start if warm else "scratch",
-    )
-    parts["data"] = json_fingerprint([files, judge_digest, sorted(batches_in_use)])
-    fingerprint = json_fingerprint(parts)
-    rules = retraining_params.model_dump(mode="json", include=set(GateParams.model_fields))
-    gate = json_fingerprint([rules, evaluation_params.active_unit_threshold])
-    outcome, reason = _anything_new(
-        fingerprint, gate, batch_intake, champion, declined, retraining_params
-    )
-    logger.info("%s: %s.", "Training a candidate" if outcome is None else "No training", reason)
-    return Plan(
-        fingerprint=fingerprint,
-        parts=parts,
-        gate=gate,
-        outcome=outcome,
-        reason=reason,
-        started_from=champion.name if warm and champion is not None else None,
-    )
-
-
-def keep_test_images(_plan: Plan, test_images: ImageSet) -> ImageSet:
-    """Return the archive's test images, as a file of the candidate that is going to be trained."""
-    return test_images
-
-
-def _anything_new(
-    fingerprint: str,
-    gate: str,
-    intake: Intake,
-    champion: Release | None,
-    declined: list[Declined],
-    params: RetrainingParams,
-) -> tuple[Outcome | None, str]:
-    """Return how the run ends here, None if it does not, and why."""
-    if params.force:
-        return None, "it was asked for (`retraining.force`)"
-    earlier = [
-        one
-        for one in declined
-        if one.fingerprint == fingerprint and (one.rolled_back or one.gate in (None, gate))
-    ]
-    if champion is None:
-        return _without_champion(earlier)
-    # Compared with another one, such as after a rollback or a repair, it may be the better one.
-    earlier = [one for one in earlier if one.rolled_back or one.champion == champion.name]
-    if champion.manifest["fingerprint"] == fingerprint:
-        earlier = []  # of a twin, whatever became of it
-    elif not earlier:
-        return None, "code, parameters or data are new"
-    reason = f"code, parameters and data are {_whose(earlier)}"
-    bad = [name for name, record in intake.batches.items() if record.outcome == "bad"]
-    if bad:
-        return Outcome.BAD_DATA, f"all new batches are bad ({', '.join(bad)}), and {reason}"
-    drifted = earlier[-1].drifted if earlier else ()
-    if not drifted:
-        return Outcome.NOTHING_NEW, reason
-    reason += f"; it was trained on batches that have drifted ({', '.join(drifted)})"
-    times, _ = kept_in_a_row(declined, champion.name, drifted)
-    return Outcome.STALLED if times >= params.stall_after else Outcome.NOTHING_NEW, reason
-
-
-def _whose(earlier: list[Declined]) -> str:
-    """Say whose recipe and data were judged before: the last one's that a person had a say in."""
-    taken_out = [one.release for one in earlier if one.rolled_back]
-    if taken_out:
-        return (
-            f"those of the release {taken_out[-1]}, which a person took out of service (to put it "
-            f"back: `kedro roll-back {taken_out[-1]}`)"
-        )
-    return "those of a candidate declined" if earlier else "those in service"
-
-
-def _without_champion(earlier: list[Declined]) -> tuple[Outcome | None, str]:
-    """Return what to do without a model in service: train, unless that came to nothing before.
-
-    What was declined in favour of a champion that is gone may be tried again.
-    """
-    if any(one.champion is None and not one.rolled_back for one in earlier):
-        return Outcome.FAILED, (
-            "no model is in service, and the candidate of this code, these parameters and data "
-            "was declined as a first one: change one of them, or the bounds of a first model, or "
-            "set `retraining.force`"
-        )
-    return None, "no model is in service"
-
-
-def _check_comparable(champion: Release, judge_digest: str, reconstruction: str) -> None:
-    """Refuse before an hour of training what could not be judged after it."""
-    facts = {
-        "judge's images": (champion.manifest["judge_images"], judge_digest),
-        "reconstruction term": (
-            champion.load("training_summary.json")["reconstruction"],
-            reconstruction,
-        ),
-    }
-    for what, (expected, received) in facts.items():
-        if received != expected:
-            raise ValueError(
-                f"A candidate could not be compared with the model in service: expected the same "
-                f"{what}, {expected}, received {received}; set back what changed it, or run once "
-                "with `--params retraining.judge_as_first=true`: then the bounds of a first model "
-                "decide, and the one in service stays until a candidate passes them."
-            )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from PIL import Image
-
+from mnist_vae.data.images import ImageSet
 from mnist_vae.data.origin import measure
 from mnist_vae.jobs.records import Decision, Drift, Intake, Outcome, Plan
 from mnist_vae.jobs.release_files import Release
@@ -19,6 +18,7 @@ from mnist_vae.report.model import (
     statement,
 )
 
+_SPLITS = ("train", "validation", "test")
 _SCALE = 0.6
 _TITLES = {
     "generated_sheet.png": "Generated images",
@@ -32,17 +32,18 @@ def candidate_page(
     decision: Decision,
     plan: Plan,
     intake: Intake,
+    candidate: Release,
     champion: Release | None,
-    files: ModelFiles,
-    pictures: dict[str, Image.Image],
+    judge_images: ImageSet,
     params: ReportingParams,
     seed: int,
 ) -> Page:
-    """Return the report on a candidate; `pictures` are its own, by the names of their files."""
+    """Return the report on a candidate: the decision, then what every model's report has."""
     promoted = decision.outcome is Outcome.PROMOTED
     became = "is in service" if promoted else "was not put in service"
-    comparison = _comparison(champion, pictures) if decision.champion is not None else None
-    own = [_decision(decision, files, champion), comparison, _batches(intake)]
+    files = _files_of(candidate, judge_images)
+    beside = champion if decision.champion is not None else None
+    own = [_decision(decision, files, beside), _comparison(candidate, beside), _batches(intake)]
     return Page(
         heading=f"Candidate {decision.model_version} {became}",
         tone="good" if promoted else "bad",
@@ -57,6 +58,22 @@ def candidate_page(
             *(section for section in own if section is not None),
             *model_sections(files, params, seed),
         ),
+    )
+
+
+def _files_of(candidate: Release, judge_images: ImageSet) -> ModelFiles:
+    splits = [candidate.images(f"{split}_images.parquet") for split in _SPLITS]
+    return ModelFiles(
+        training_summary=candidate.load("training_summary.json"),
+        metrics=candidate.load("metrics.json"),
+        latent_embeddings=candidate.load("latent_embeddings.parquet"),
+        decoder=candidate.load("decoder.keras"),
+        images=[*splits, judge_images],
+        training_history=candidate.load("training_history.parquet"),
+        run_manifest=candidate.load("run_manifest.json"),
+        generated_images=candidate.images("generated_images.parquet"),
+        latent_manifold=candidate.load("latent_manifold.png"),
+        interpolations=candidate.load("interpolations.png"),
     )
 
 
@@ -110,7 +127,7 @@ def _figures(decision: Decision, files: ModelFiles, champion: Release | None, lo
         return name, *("" if value is None else form.format(value) for value in values)
 
     tests = [files.metrics]
-    if champion is not None and decision.champion is not None:
+    if champion is not None:
         tests.append(champion.load("metrics.json"))
     return Table(
         caption="Candidate and champion",
@@ -128,16 +145,15 @@ def _test_loss(metrics: dict[str, Any]) -> str:
     return f"{metrics['splits']['test']['negative_elbo']:.2f}"
 
 
-def _comparison(champion: Release | None, pictures: dict[str, Image.Image]) -> Section | None:
+def _comparison(candidate: Release, champion: Release | None) -> Section | None:
     """Return the pictures of both models side by side, of each kind."""
     if champion is None:
         return None
     galleries = []
-    for name, picture in pictures.items():
-        title = _TITLES[name]
-        pair = (
-            Picture.of(picture, "candidate", f"{title} of the candidate", _SCALE),
-            Picture.of(champion.load(name), "champion", f"{title} of the champion", _SCALE),
+    for name, title in _TITLES.items():
+        pair = tuple(
+            Picture.of(release.load(name), which, f"{title} of the {which}", _SCALE)
+            for which, release in (("candidate", candidate), ("champion", champion))
         )
         galleries.append(Gallery(caption=title, pictures=pair, wide=True))
     title = "Candidate and champion, side by side"

@@ -40,7 +40,6 @@ logger = logging.getLogger(__name__)
 def plan_scoring(
     batches_to_embed: dict[str, BatchFolder],
     earlier_batch_embeddings: BatchEmbeddings,
-    earlier_intake: Intake | None,
     training_summary: dict[str, Any],
     scoring_calibration: Calibration | None,
     embedding_params: EmbeddingParams,
@@ -52,7 +51,6 @@ def plan_scoring(
     Args:
         batches_to_embed: All batches that are there.
         earlier_batch_embeddings: What is embedded already.
-        earlier_intake: What became of the batches of the run before; None before the first one.
         training_summary: Names the model, and its `release` if it is one.
         scoring_calibration: The threshold of anomalies, if there is one.
         embedding_params: How embeddings are refined, where the model is no release.
@@ -66,7 +64,7 @@ def plan_scoring(
     sign = _signer(calibration, refine_steps_of(training_summary, embedding_params))
     new = _not_done(batches_to_embed, done, sign)
     shown = not done or earlier_batch_embeddings.current == model
-    rest = not new and not _not_reported(earlier_intake, batches_to_embed) and shown
+    rest = not new and shown
     if rest:
         reason = f"{model} has embedded all {len(batches_to_embed)} batches that are there"
     else:
@@ -85,7 +83,6 @@ def embed_batches(
     scoring_plan: ScoringPlan,
     batches_to_embed: dict[str, BatchFolder],
     earlier_batch_embeddings: BatchEmbeddings,
-    earlier_intake: Intake | None,
     encoder: KerasModel,
     decoder: KerasModel,
     training_summary: dict[str, Any],
@@ -101,7 +98,6 @@ def embed_batches(
         scoring_plan: The folder of the model.
         batches_to_embed: All batches that are there.
         earlier_batch_embeddings: What is embedded already.
-        earlier_intake: As for `plan_scoring`.
         encoder: The trained encoder.
         decoder: The trained decoder.
         training_summary: Names the model, and its reconstruction term.
@@ -123,7 +119,7 @@ def embed_batches(
     calibration = _calibration_of(training_summary, scoring_calibration)
     sign = _signer(calibration, refine_steps_of(training_summary, embedding_params))
     new = _not_done(batches_to_embed, earlier_batch_embeddings.done(scoring_plan.model), sign)
-    records = _not_reported(earlier_intake, batches_to_embed)
+    records: dict[str, BatchRecord] = {}
     how = encoding_of(training_summary, embedding_params, seed, calibration)
     if not new:
         yield {}, Intake(batches=records)
@@ -196,12 +192,6 @@ def finish_scoring(
         model_version=scoring_plan.model_version,
         complete=complete,
     )
-
-
-def _not_reported(
-    earlier: Intake | None, batches: dict[str, BatchFolder]
-) -> dict[str, BatchRecord]:
-    return earlier.not_reported(batches) if earlier else {}
 
 
 def _calibration_of(

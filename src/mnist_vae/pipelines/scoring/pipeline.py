@@ -14,7 +14,6 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "batches_to_embed",
                     "earlier_batch_embeddings",
-                    "earlier_scoring_intake",
                     "training_summary",
                     "scoring_calibration",
                     "params:embedding",
@@ -28,7 +27,6 @@ def create_pipeline() -> Pipeline:
                     "scoring_plan",
                     "batches_to_embed",
                     "earlier_batch_embeddings",
-                    "earlier_scoring_intake",
                     "encoder",
                     "decoder",
                     "training_summary",
