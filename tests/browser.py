@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
 import shutil
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 
 def chromium() -> str | None:
@@ -15,9 +21,12 @@ def chromium() -> str | None:
 
 @contextlib.contextmanager
 def browser() -> Iterator[Any]:
-    """Yield a headless browser of Playwright."""
+    """Yield a headless browser of Playwright, or skip the test."""
+    pytest.importorskip("playwright", reason="the extra `all` is needed")
     from playwright.sync_api import sync_playwright
 
+    if chromium() is None:
+        pytest.skip("a browser is needed: install Chromium")
     with sync_playwright() as playwright:
         # Its sandbox wants rights that a container seldom has.
         opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
@@ -25,6 +34,25 @@ def browser() -> Iterator[Any]:
             yield opened
         finally:
             opened.close()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def static_server(folder: Path) -> Iterator[str]:
+    """Serve a folder on loopback, and yield the address, with a slash at its end."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Watched:

@@ -1,13 +1,9 @@
 """The built site: whole, self-contained, and usable in a browser without a network."""
 
-import functools
-import http.server
 import os
 import re
-import shutil
 import subprocess
 import sys
-import threading
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +12,7 @@ import pytest
 from mnist_vae.jobs.records import Outcome
 from mnist_vae.params import Parameters
 from mnist_vae.pipeline_registry import register_pipelines
+from tests.browser import Watched, browser, static_server
 from tests.projects import NO_NETWORK, ROOT
 
 pytestmark = pytest.mark.slow  # half a minute of building, and a browser
@@ -99,57 +96,32 @@ def test_equations_are_drawn_by_the_browser_itself(site):
 @pytest.fixture(scope="module")
 def address(site):
     """The site on loopback."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(site))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with static_server(site) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the extra `all` is needed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("a browser is needed: install Debian's package chromium")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+def opened():
+    with browser() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
-def visit(browser):
+def visit(opened):
     """Open a page; what it asks for elsewhere, and what its console has against it, is an error."""
-    contexts, complaints = [], []
+    pages = []
 
     def open_page(url, home, viewport=DESKTOP, scheme="light"):
-        context = browser.new_context(viewport=viewport, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda asked: (
-                asked.url.startswith((home, "data:", "blob:")) or complaints.append(asked.url)
-            ),
-        )
-        page.goto(url, wait_until="networkidle")
-        return page
+        watched = Watched(opened, viewport=viewport, color_scheme=scheme)
+        pages.append((watched, (home, "data:", "blob:")))
+        watched.page.goto(url, wait_until="networkidle")
+        return watched.page
 
     yield open_page
-    for context in contexts:
-        context.close()
-    assert not complaints
+    for watched, homes in pages:
+        watched.context.close()
+        assert not watched.complaints
+        assert not [url for url in watched.requests if not url.startswith(homes)]
 
 
 def search_for(page, words):

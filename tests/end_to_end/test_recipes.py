@@ -6,7 +6,43 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mnist_vae import recipe
+from mnist_vae.data.archive_parts import read_sample
+from mnist_vae.data.images import ImageSet
+from mnist_vae.params import ModelParams, TrainingParams
 from tests.projects import copy_project, kedro
+
+
+def test_the_default_recipe_learns():
+    """Better than what is the best without z: the mean of the training images, pixel by pixel."""
+    pixels = read_sample()["train_images"].values.reshape(-1, 784)
+    rows = np.random.default_rng(0).permutation(len(pixels))
+    train, validation = (
+        ImageSet(pixels=pixels[part], image_id=part, split=np.full(len(part), split))
+        for split, part in (
+            ("train", np.sort(rows[:2000])),
+            ("validation", np.sort(rows[2000:2500])),
+        )
+    )
+    model, training = ModelParams(), TrainingParams(epochs=8, jit_compile=False)
+    trained = recipe.train(
+        recipe.new_encoder(model, 1),
+        recipe.new_decoder(model, 1),
+        train,
+        validation,
+        {"source": "sample", "statement": "Data: the sample."},
+        model,
+        training,
+        1,
+        None,
+    )
+    mean = np.clip(train.pixels.mean(axis=0) / 255, 1e-3, 1 - 1e-3)
+    grey = validation.pixels / 255
+    without_z = -(grey * np.log(mean) + (1 - grey) * np.log(1 - mean)).sum(axis=1).mean()
+    last = trained.history.iloc[-1]
+    assert last["val_loss"] < without_z - 10
+    assert last["kl"] > 1
+    assert last["val_loss"] < trained.history["val_loss"].iloc[0] - 20
 
 
 def trained(folder, project, env, **params):

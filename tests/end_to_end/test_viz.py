@@ -2,15 +2,12 @@
 
 import base64
 import contextlib
-import functools
-import http.server
 import io
 import json
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,10 +16,15 @@ import pytest
 from PIL import Image
 
 from mnist_vae.pipeline_registry import register_pipelines
-from tests.browser import Watched, browser, chromium
+from tests.browser import Watched, browser, static_server
 from tests.conftest import run
 from tests.end_to_end.test_anomaly import MADE as MADE_BY_ANOMALY
 from tests.projects import kedro
+
+pytestmark = pytest.mark.slow  # servers, a browser
+
+LAYERS = ["raw", "intermediate", "model_input", "models", "model_output", "reporting"]
+STAGES = {"data", "training", "embedding", "generation", "reporting"}
 
 PREVIEWS = {
     "raw_images": "ImagePreview",
@@ -123,14 +125,7 @@ def api(finished_project):
 
 
 def test_the_graph_has_one_layer_a_stage_in_order(api):
-    assert api("main")["layers"] == [
-        "raw",
-        "intermediate",
-        "model_input",
-        "models",
-        "model_output",
-        "reporting",
-    ]
+    assert api("main")["layers"] == LAYERS
 
 
 def test_every_node_answers_and_every_entry_has_its_preview(api):
@@ -152,14 +147,13 @@ def test_every_node_answers_and_every_entry_has_its_preview(api):
 def test_the_stages_are_boxes_and_their_nodes_show_their_code(api):
     nodes = api("main")["nodes"]
     boxes = {node["name"] for node in nodes if node["type"] == "modularPipeline"}
-    assert boxes >= {"data", "training", "embedding", "generation", "reporting"}
+    assert boxes >= STAGES
     tasks = [node for node in nodes if node["type"] == "task"]
     assert len(tasks) == len(register_pipelines()["__default__"].nodes)
     for node in tasks:
         assert api(f"nodes/{node['id']}")["code"].startswith("def "), node["name"]
 
 
-@pytest.mark.slow
 def test_the_run_status_tells_of_the_nodes_of_the_last_whole_run(copied):
     finished = kedro(copied, "run", "--env", "test")
     assert finished.returncode == 0, finished.stderr
@@ -172,7 +166,6 @@ def test_the_run_status_tells_of_the_nodes_of_the_last_whole_run(copied):
     assert all(node["duration"] > 0 for node in status["nodes"].values())
 
 
-@pytest.mark.slow
 def test_all_that_the_other_pipelines_make_has_a_layer_and_a_preview(copied):
     """Also what is made only where the evaluation is thorough."""
     few = {"likelihood_images": 20, "refine_steps": 2, "z_samples": 1}
@@ -211,33 +204,19 @@ print("heavy:", sorted({"tensorflow", "keras"} & set(sys.modules)))
     assert finished.stdout.endswith("heavy: []\n"), finished.stdout + finished.stderr
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def served(folder):
-    handler = functools.partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture(scope="module")
 def static_site(finished_project, tmp_path_factory):
-    if chromium() is None:
-        pytest.skip("a browser is needed: install Chromium")
     project = shutil.copytree(finished_project, tmp_path_factory.mktemp("viz") / "project")
     build = kedro(project, "viz", "build", "--include-previews", KEDRO_ENV="test")
     assert build.returncode == 0, build.stderr
-    with served(project / "build") as url:
+    with static_server(project / "build") as url:
         yield url, project / "build"
+
+
+@pytest.fixture(scope="module")
+def opened():
+    with browser() as started:
+        yield started
 
 
 def visit(opened, url, path=""):
@@ -245,7 +224,7 @@ def visit(opened, url, path=""):
     page = Watched(opened, viewport={"width": 1440, "height": 900}).page
     page.set_default_timeout(120_000)
     page.route(lambda address: not address.startswith(url), lambda route: route.abort())
-    page.goto(f"{url}/{path}", wait_until="domcontentloaded")
+    page.goto(f"{url}{path}", wait_until="domcontentloaded")
     return page
 
 
@@ -254,7 +233,6 @@ def ids_of(site):
     return {node["name"]: node["id"] for node in nodes}
 
 
-@pytest.mark.slow
 def test_the_static_site_has_every_node(static_site):
     """The command exits with 0 also when it stopped half way."""
     _, site = static_site
@@ -262,43 +240,32 @@ def test_the_static_site_has_every_node(static_site):
     assert built >= set(ids_of(site).values())
 
 
-@pytest.mark.slow
-def test_the_stages_are_seen_at_one_glance(static_site):
-    with browser() as opened:
-        page = visit(opened, static_site[0])
-        shown = page.locator(".pipeline-node")
-        shown.first.wait_for()
-        names = shown.all_text_contents()
-        assert {"data", "training", "embedding", "generation", "reporting"} <= set(names)
-        assert {"raw_images", "latent_embeddings", "generated_sheet", "metrics"} <= set(names)
-        assert "train_vae" not in names, "a stage is one box"
-        layers = page.locator(".pipeline-layer-name").all_text_contents()
-        assert layers == [
-            "raw",
-            "intermediate",
-            "model_input",
-            "models",
-            "model_output",
-            "reporting",
-        ]
-        page.wait_for_timeout(1000)  # until the graph has come to rest
-        boxes = [shown.nth(place).bounding_box() for place in range(len(names))]
-        assert max(box["x"] + box["width"] for box in boxes) <= 1440
-        assert max(box["y"] + box["height"] for box in boxes) <= 900
-        assert min(box["height"] for box in boxes) >= 15, "names can be read"
+def test_the_stages_are_seen_at_one_glance(static_site, opened):
+    page = visit(opened, static_site[0])
+    shown = page.locator(".pipeline-node")
+    shown.first.wait_for()
+    names = shown.all_text_contents()
+    assert set(names) >= STAGES
+    assert {"raw_images", "latent_embeddings", "generated_sheet", "metrics"} <= set(names)
+    assert "train_vae" not in names, "a stage is one box"
+    assert page.locator(".pipeline-layer-name").all_text_contents() == LAYERS
+    page.wait_for_timeout(1000)  # until the graph has come to rest
+    boxes = [shown.nth(place).bounding_box() for place in range(len(names))]
+    assert max(box["x"] + box["width"] for box in boxes) <= 1440
+    assert max(box["y"] + box["height"] for box in boxes) <= 900
+    assert min(box["height"] for box in boxes) >= 15, "names can be read"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["generated_sheet", "train_images", "learning_curves"])
-def test_a_person_opens_a_preview_and_finds_a_picture(static_site, name):
+@pytest.mark.parametrize("name", ["generated_sheet", "learning_curves"])
+def test_a_person_opens_a_preview_and_finds_a_picture(static_site, opened, name):
     url, site = static_site
-    with browser() as opened:
-        page = visit(opened, url, f"?sid={ids_of(site)[name]}&pid=__default__")
-        page.get_by_text("Expand preview").click()
-        if name == "learning_curves":
-            page.locator(".pipeline-plotly__modal .scatterlayer .trace").first.wait_for()
-            assert page.locator(".pipeline-plotly__modal .scatterlayer .trace").count() == 7
-            return
-        picture = page.locator("img.pipeline-metadata__plot-image--expanded")
-        picture.wait_for()
-        assert picture.evaluate("image => image.naturalWidth") > 300
+    page = visit(opened, url, f"?sid={ids_of(site)[name]}&pid=__default__")
+    page.get_by_text("Expand preview").click()
+    if name == "learning_curves":
+        traces = page.locator(".pipeline-plotly__modal .scatterlayer .trace")
+        traces.first.wait_for()
+        assert traces.count() == 7
+        return
+    picture = page.locator("img.pipeline-metadata__plot-image--expanded")
+    picture.wait_for()
+    assert picture.evaluate("image => image.naturalWidth") > 300
