@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -14,28 +15,21 @@ from click.testing import CliRunner
 from mnist_vae.cli import cli
 from mnist_vae.jobs.records import Outcome
 from mnist_vae.monitoring import HELP
-from tests.projects import copy_project, kedro
+from tests.projects import ROOT, copy_project
 
 DAY = 24 * 60  # minutes, as all times here
 
 
-@pytest.fixture
-def project(tmp_path):
-    return copy_project(tmp_path / "project")
+def command(*arguments, project=ROOT, exit_code=0):
+    """Run the command in this process, and return what it prints."""
+    finished = CliRunner().invoke(
+        cli, ["schedule", "alerts", *arguments], obj=SimpleNamespace(project_path=project)
+    )
+    assert finished.exit_code == exit_code, finished.output
+    return finished.output
 
 
-@pytest.fixture
-def alerts(project):
-    """A runner of the command, that returns what it prints."""
-
-    def run(*arguments, exit_code=0):
-        finished = CliRunner().invoke(
-            cli, ["schedule", "alerts", *arguments], obj=SimpleNamespace(project_path=project)
-        )
-        assert finished.exit_code == exit_code, finished.output
-        return finished.output
-
-    return run
+rules_of = cache(command)
 
 
 @pytest.fixture
@@ -56,28 +50,26 @@ def promtool(tmp_path):
 
 
 @pytest.fixture
-def fired(alerts, promtool, tmp_path):
-    """A check of which alerts a rule raises at a minute, beside the given series."""
+def fired(promtool, tmp_path):
+    """A check of which alerts a rule raises: minute, series and alerts of each case."""
 
-    def check(alert, at, series, expected, *arguments):
-        rules = alerts(*arguments)
-        (tmp_path / "rules.yml").write_text(rules)
-        test = {
-            "rule_files": ["rules.yml"],
-            "evaluation_interval": "5m",
-            "tests": [
-                {
-                    "interval": "5m",
-                    "input_series": [
-                        {"series": name, "values": values} for name, values in series.items()
-                    ],
-                    "alert_rule_test": [
-                        {"eval_time": f"{at}m", "alertname": alert, "exp_alerts": expected}
-                    ],
-                }
-            ],
-        }
-        (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+    def check(alert, cases, *arguments):
+        (tmp_path / "rules.yml").write_text(rules_of(*arguments))
+        tests = [
+            {
+                "name": f"case {number}",
+                "interval": "5m",
+                "input_series": [
+                    {"series": name, "values": values} for name, values in series.items()
+                ],
+                "alert_rule_test": [
+                    {"eval_time": f"{at}m", "alertname": alert, "exp_alerts": expected}
+                ],
+            }
+            for number, (at, series, expected) in enumerate(cases)
+        ]
+        content = {"rule_files": ["rules.yml"], "evaluation_interval": "5m", "tests": tests}
+        (tmp_path / "test.yml").write_text(yaml.safe_dump(content))
         promtool("test", "rules", "test.yml")
 
     return check
@@ -99,179 +91,181 @@ def run_at(minute, before, after):
     return f"{before}x{minute // 5 - 1} {after}x{3 * DAY // 5}"
 
 
-def alert(summary, description, severity="warning", **labels):
-    labels = {"project": "mnist_vae", "severity": severity, **labels}
-    labels.setdefault("pipeline", "retraining")
-    return {
-        "exp_labels": labels,
-        "exp_annotations": {"summary": summary, "description": description},
-    }
-
-
-def said(rules, name, pipeline="retraining", **replaced):
-    """Return the description of an alert, with what Prometheus puts in it."""
-    found = {
+def alert(name, summary, severity="warning", pipeline="retraining", **labels):
+    """Return an alert of that rule, with the rule's own description."""
+    rules = {
         (rule["alert"], rule["labels"].get("pipeline", pipeline)): rule
-        for group in yaml.safe_load(rules)["groups"]
+        for group in yaml.safe_load(rules_of())["groups"]
         for rule in group["rules"]
     }
-    return found[name, pipeline]["annotations"]["description"].replace(
-        "{{ $labels.pipeline }}", pipeline
-    )
+    description = rules[name, pipeline]["annotations"]["description"]
+    return {
+        "exp_labels": {
+            "project": "mnist_vae",
+            "severity": severity,
+            "pipeline": pipeline,
+            **labels,
+        },
+        "exp_annotations": {
+            "summary": summary,
+            "description": description.replace("{{ $labels.pipeline }}", pipeline),
+        },
+    }
 
 
-def test_promtool_has_nothing_against_the_rules(alerts, promtool, tmp_path):
-    for arguments in ([], ["--turn", "1d12h"], ["--scoring-turn", "never"], ["--disk-free", "25"]):
-        (tmp_path / "rules.yml").write_text(alerts(*arguments))
+def test_promtool_has_nothing_against_the_rules(promtool, tmp_path):
+    for arguments in ((), ("--turn", "1d12h", "--disk-free", "25"), ("--scoring-turn", "never")):
+        (tmp_path / "rules.yml").write_text(rules_of(*arguments))
         assert "SUCCESS" in promtool("check", "rules", "--lint-fatal", "rules.yml")
 
 
-def test_the_rules_ask_for_figures_and_outcomes_that_there_are(alerts):
-    rules = alerts()
+def test_the_rules_ask_for_figures_and_outcomes_that_there_are():
+    rules = rules_of()
     assert set(re.findall(r"mnist_vae_[a-z_]+(?=\{)", rules)) <= set(HELP)
     (outcomes,) = re.findall(r'outcome=~"([^"]*)"', rules)
     assert set(outcomes.split("|")) <= set(Outcome)
 
 
-def test_kedro_prints_them(project):
-    printed = kedro(project, "schedule", "alerts", "--turn", "1w", "--env", "test")
-    assert printed.returncode == 0, printed.stderr
-    assert "> 2 * 604800" in printed.stdout
-
-
 @pytest.mark.parametrize(
     ("turn", "seconds"), [("7d", 604800), ("1w", 604800), ("1d12h", 129600), ("90s", 90)]
 )
-def test_a_turn_is_as_prometheus_writes_durations(alerts, turn, seconds):
-    rules = alerts("--turn", turn)
+def test_a_turn_is_as_prometheus_writes_durations(turn, seconds):
+    rules = rules_of("--turn", turn)
     assert f'pipeline="retraining"}} > 2 * {seconds}\n' in rules
     assert f"for two intervals of {turn}." in rules
     assert f"for: {min(seconds, 3600)}s" in rules
 
 
-@pytest.mark.parametrize("option", ["--turn", "--scoring-turn"])
-@pytest.mark.parametrize("turn", ["weekly", "", "7", "0d", "-1d", "500ms", "7 d", "1.5d"])
-def test_what_is_no_turn_is_refused_saying_what_is(alerts, option, turn):
-    message = alerts(option, turn, exit_code=2)
-    assert f"Invalid value for '{option}': it is not the time between two runs" in message
-    assert "such as 7d, 1h or 1d12h" in message
-    assert f"received {turn!r}; correct it." in message
+def test_what_is_no_turn_is_refused_saying_what_is():
+    for turn in ("weekly", "", "7", "0d", "-1d", "500ms", "7 d", "1.5d"):
+        message = command("--turn", turn, exit_code=2)
+        assert "Invalid value for '--turn': it is not the time between two runs" in message
+        assert "such as 7d, 1h or 1d12h, or `never` for a job that is not scheduled, " in message
+        assert f"received {turn!r}; correct it." in message
 
 
-def test_a_job_that_is_not_scheduled_is_not_missed(alerts):
-    assert "scoring" not in alerts("--scoring-turn", "never")
-    assert 'pipeline="retraining"' not in alerts("--turn", "never")
+def test_a_job_that_is_not_scheduled_is_not_missed():
+    assert "scoring" not in rules_of("--scoring-turn", "never")
+    assert 'pipeline="retraining"' not in rules_of("--turn", "never")
 
 
-def test_the_rules_are_about_the_project_of_the_parameters(alerts, project):
+def test_the_rules_are_about_the_project_of_the_parameters(tmp_path):
+    project = copy_project(tmp_path / "project")
     (project / "conf/prod/parameters.yml").write_text("monitoring: {project: ours}")
-    rules = alerts()
+    rules = command(project=project)
     assert 'project="ours"' in rules
     assert "ours_retraining.prom" in rules
     assert 'project="mnist_vae"' not in rules
-    assert "mnist_vae_retraining.prom" in alerts("--env", "test")
+    assert "mnist_vae_retraining.prom" in command("--env", "test", project=project)
 
 
 @pytest.mark.parametrize(
     ("pipeline", "turn", "minutes"), [("retraining", "1d", DAY), ("scoring", "1h", 60)]
 )
-def test_no_success_for_two_turns_is_an_alert(alerts, fired, pipeline, turn, minutes):
-    turns = ("--turn", "1d", "--scoring-turn", "1h")
+def test_no_success_for_two_turns_is_an_alert(fired, pipeline, turn, minutes):
     success = series("last_success_timestamp_seconds", pipeline=pipeline)
     expected = alert(
+        "MnistVaeNoSuccess",
         f"No run of the {pipeline} of mnist_vae on host has succeeded for two intervals of {turn}.",
-        said(alerts(), "MnistVaeNoSuccess", pipeline),
         "critical",
-        pipeline=pipeline,
+        pipeline,
         instance="host",
     )
     late = 60 + 2 * minutes + 70  # the last success was after an hour; a run may be under way
     once = {success: always(3600)}
-    fired("MnistVaeNoSuccess", 60 + 2 * minutes - 5, once, [], *turns)
-    fired("MnistVaeNoSuccess", late - 20, once, [], *turns)
-    fired("MnistVaeNoSuccess", late, once, [expected], *turns)
     again = {success: run_at(60 + 2 * minutes + 30, 3600, (60 + 2 * minutes + 30) * 60)}
-    fired("MnistVaeNoSuccess", late, again, [], *turns)
-    fired("MnistVaeNoSuccess", late, {success: always(0)}, [expected], *turns)
+    cases = [
+        (60 + 2 * minutes - 5, once, []),
+        (late - 20, once, []),
+        (late, once, [expected]),
+        (late, again, []),
+        (late, {success: always(0)}, [expected]),
+    ]
+    fired("MnistVaeNoSuccess", cases, "--turn", "1d", "--scoring-turn", "1h")
 
 
-def test_a_job_that_never_ran_is_an_alert(alerts, fired):
+def test_a_job_that_never_ran_is_an_alert(fired):
     others = {
         series("last_success_timestamp_seconds", pipeline="scoring"): always(1),
         series("last_success_timestamp_seconds", project="theirs"): always(1),
     }
     expected = alert(
+        "MnistVaeNoFigures",
         "There are no figures of the retraining of mnist_vae: it has never run, or no one "
         "collects them.",
-        said(alerts(), "MnistVaeNoFigures"),
         "critical",
     )
-    fired("MnistVaeNoFigures", 55, others, [])
-    fired("MnistVaeNoFigures", 65, others, [expected])
     ours = {series("last_success_timestamp_seconds"): always(0)}
-    fired("MnistVaeNoFigures", 65, others | ours, [])
-
-
-@pytest.mark.parametrize("outcome", sorted(set(Outcome) - {Outcome.LOCKED}))
-def test_a_run_that_failed_is_an_alert_until_one_does_not(alerts, fired, outcome):
-    outcomes = {
-        series("last_run_outcome", outcome=str(one)): run_at(
-            60, float(one == outcome), float(one == "nothing_new")
-        )
-        for one in set(Outcome) - {Outcome.LOCKED}
-    }
-    expected = alert(
-        f"The last run of the retraining of mnist_vae on host ended as {outcome}.",
-        said(alerts(), "MnistVaeFailed"),
-        "critical",
-        outcome=str(outcome),
-        instance="host",
+    fired(
+        "MnistVaeNoFigures", [(55, others, []), (65, others, [expected]), (65, others | ours, [])]
     )
-    alarm = outcome in ("failed", "bad_data", "stalled")
-    fired("MnistVaeFailed", 50, outcomes, [expected] if alarm else [])
-    fired("MnistVaeFailed", 70, outcomes, [])
 
 
-def test_three_candidates_kept_in_a_row_are_an_alert_until_a_promotion(alerts, fired):
+def test_a_run_that_failed_is_an_alert_until_one_does_not(fired):
+    cases = []
+    for outcome in set(Outcome) - {Outcome.LOCKED}:
+        outcomes = {
+            series("last_run_outcome", outcome=str(one)): run_at(
+                60, float(one == outcome), float(one == "nothing_new")
+            )
+            for one in set(Outcome) - {Outcome.LOCKED}
+        }
+        expected = alert(
+            "MnistVaeFailed",
+            f"The last run of the retraining of mnist_vae on host ended as {outcome}.",
+            "critical",
+            outcome=str(outcome),
+            instance="host",
+        )
+        alarm = outcome in ("failed", "bad_data", "stalled")
+        cases += [(50, outcomes, [expected] if alarm else []), (70, outcomes, [])]
+    fired("MnistVaeFailed", cases)
+
+
+def test_three_candidates_kept_in_a_row_are_an_alert_until_a_promotion(fired):
     row = series("candidates_kept_in_a_row")
     expected = alert(
+        "MnistVaeKeptInARow",
         "The last 3 candidates of mnist_vae on host were not better than the model in service.",
-        said(alerts(), "MnistVaeKeptInARow"),
         instance="host",
     )
-    fired("MnistVaeKeptInARow", 50, {row: always(2)}, [])
-    fired("MnistVaeKeptInARow", 50, {row: always(3)}, [expected])
-    fired("MnistVaeKeptInARow", 70, {row: run_at(60, 3, 0)}, [])
+    cases = [
+        (50, {row: always(2)}, []),
+        (50, {row: always(3)}, [expected]),
+        (70, {row: run_at(60, 3, 0)}, []),
+    ]
+    fired("MnistVaeKeptInARow", cases)
 
 
 @pytest.mark.parametrize("pipeline", ["retraining", "scoring"])
-def test_a_quarantine_that_grows_is_an_alert_until_a_run_in_which_it_does_not(
-    alerts, fired, pipeline
-):
+def test_a_quarantine_that_grows_is_an_alert_until_a_run_in_which_it_does_not(fired, pipeline):
     bad = series("last_run_batches", pipeline=pipeline, outcome="bad")
     there = {series("batches", pipeline=pipeline, state="quarantined"): always(5)}
     expected = alert(
+        "MnistVaeQuarantineGrows",
         f"The last run of the {pipeline} of mnist_vae on host put 2 new batches in quarantine.",
-        said(alerts(), "MnistVaeQuarantineGrows", pipeline),
         pipeline=pipeline,
         outcome="bad",
         instance="host",
     )
-    fired("MnistVaeQuarantineGrows", 50, {bad: always(0)} | there, [])
-    fired("MnistVaeQuarantineGrows", 50, {bad: run_at(45, "_", 2)}, [expected])
-    fired("MnistVaeQuarantineGrows", DAY - 5, {bad: run_at(DAY, 2, 0)} | there, [expected])
-    fired("MnistVaeQuarantineGrows", DAY + 5, {bad: run_at(DAY, 2, 0)} | there, [])
+    cases = [
+        (50, {bad: always(0)} | there, []),
+        (50, {bad: run_at(45, "_", 2)}, [expected]),
+        (DAY - 5, {bad: run_at(DAY, 2, 0)} | there, [expected]),
+        (DAY + 5, {bad: run_at(DAY, 2, 0)} | there, []),
+    ]
+    fired("MnistVaeQuarantineGrows", cases)
 
 
-def test_drift_is_an_alert(alerts, fired):
+def test_drift_is_an_alert(fired):
     drifted = series("drifted_batches")
     expected = alert(
+        "MnistVaeDrift",
         "Of the batches that mnist_vae on host looked at last, 2 have drifted.",
-        said(alerts(), "MnistVaeDrift"),
         instance="host",
     )
-    fired("MnistVaeDrift", 50, {drifted: run_at(30, 0, 2)}, [expected])
-    fired("MnistVaeDrift", 50, {drifted: run_at(30, 2, 0)}, [])
+    cases = [(50, {drifted: run_at(30, 0, 2)}, [expected]), (50, {drifted: run_at(30, 2, 0)}, [])]
+    fired("MnistVaeDrift", cases)
 
 
 def disk(pipeline, free, ran, instance="host"):
@@ -283,23 +277,25 @@ def disk(pipeline, free, ran, instance="host"):
     }
 
 
-def test_a_disk_that_is_nearly_full_is_an_alert(alerts, fired):
+def test_a_disk_that_is_nearly_full_is_an_alert(fired):
     def expected(pipeline, instance="host"):
         return alert(
+            "MnistVaeDiskNearlyFull",
             f"After the last run of the {pipeline} of mnist_vae on {instance} the disk of the "
             "data folder had 9.0 % of its space left.",
-            said(alerts(), "MnistVaeDiskNearlyFull", pipeline),
             pipeline=pipeline,
             instance=instance,
         )
 
-    name = "MnistVaeDiskNearlyFull"
-    fired(name, 50, disk("retraining", 10, 1), [])
-    fired(name, 50, disk("retraining", 9, 1), [expected("retraining")])
-    fired(name, 50, disk("retraining", 9, 1), [], "--disk-free", "5")
-    # The later of the two jobs knows, also after somebody has made room.
-    fired(name, 50, disk("retraining", 9, 1) | disk("scoring", 50, 2), [])
     both = disk("retraining", 50, 1) | disk("scoring", 9, 2)
-    fired(name, 50, both, [expected("scoring")])
     elsewhere = disk("retraining", 9, 1, "other")
-    fired(name, 50, both | elsewhere, [expected("scoring"), expected("retraining", "other")])
+    cases = [
+        (50, disk("retraining", 10, 1), []),
+        (50, disk("retraining", 9, 1), [expected("retraining")]),
+        # The later of the two jobs knows, also after somebody has made room.
+        (50, disk("retraining", 9, 1) | disk("scoring", 50, 2), []),
+        (50, both, [expected("scoring")]),
+        (50, both | elsewhere, [expected("scoring"), expected("retraining", "other")]),
+    ]
+    fired("MnistVaeDiskNearlyFull", cases)
+    fired("MnistVaeDiskNearlyFull", [(50, disk("retraining", 9, 1), [])], "--disk-free", "5")

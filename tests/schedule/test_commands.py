@@ -105,13 +105,10 @@ def test_kedro_lists_and_runs_the_command_beside_its_own(project):
     assert line.endswith("kedro retrain --env test")
 
 
-ALL = ["systemd", "cron", "airflow", "kubernetes --image vae"]
-
-
-@pytest.mark.parametrize("scheduler", ALL)
-def test_an_environment_that_is_not_there_is_refused_before_the_first_night(refused, scheduler):
-    sentence = refused(*scheduler.split(), "--env", "prd", code=2)
-    assert re.search("expected one of base, .*prod.*, received prd; name a", sentence)
+def test_an_environment_that_is_not_there_is_refused_before_the_first_night(refused):
+    for scheduler in ("systemd", "cron", "airflow", "kubernetes --image vae"):
+        sentence = refused(*scheduler.split(), "--env", "prd", code=2)
+        assert re.search("expected one of base, .*prod.*, received prd; name a", sentence)
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
@@ -161,27 +158,25 @@ UNSAFE = {
     "quote": 'a"b',
     "apostrophe": "a'b",
     "backslash": "a\\b",
-    "tab": "a\tb",
     "line break": "a\nb",
-    "return": "a\rb",
     "no UTF-8": "a\udcffb",
     "space at the end": "ab ",
-    "backslash at the end": "ab\\",
     "template of Airflow": "a{{b}}",
 }
 
 
 @pytest.mark.parametrize("name", UNSAFE.values(), ids=UNSAFE)
-@pytest.mark.parametrize("scheduler", ["systemd", "cron", "airflow"])
 def test_a_path_that_is_not_safe_is_refused_and_nothing_is_written(
-    refused, tmp_path, monkeypatch, scheduler, name
+    refused, tmp_path, monkeypatch, name
 ):
-    folder = ["--folder", tmp_path / "written"] if scheduler != "cron" else []
     project = copy_project(tmp_path / name)
-    assert "move the project" in refused(scheduler, *folder, code=1, project=project)
-    if not name.endswith(" "):  # within a path it is safe
-        monkeypatch.setattr(sys, "executable", str(tmp_path / name / "python"))
-        assert "move the project" in refused(scheduler, *folder, code=1)
+    for scheduler in ("systemd", "cron", "airflow"):
+        folder = ["--folder", tmp_path / "written"] if scheduler != "cron" else []
+        assert "move the project" in refused(scheduler, *folder, code=1, project=project)
+        if not name.endswith(" "):  # within a path it is safe
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "executable", str(tmp_path / name / "python"))
+                assert "move the project" in refused(scheduler, *folder, code=1)
     assert not (tmp_path / "written").exists()
 
 
@@ -207,44 +202,29 @@ def test_a_kedro_that_is_not_there_is_said_before_the_first_night(project, comma
     assert not (tmp_path / "units").exists()
 
 
-CRON_LIKE = ["cron", "airflow", "kubernetes --image vae"]
+CRON_LIKE = ("cron", "airflow", "kubernetes --image vae")
+NO_CALENDARS = ("nonsense", "", "0 3 * *", "0 3 * * 0 extra", "61 3 * * 0", "0 24 * * *")
+NO_CALENDARS += ("0 3 0 * *", "0 3 * 13 *", "0 3 * * 8", "*/0 * * * *", "@fortnightly")
+NO_CALENDARS += ("0 3 * * 0\n* * * * *",)
+CALENDARS = ("*/5 0-6,22 1,15 jan-mar MON-fri", "0 3 * * 0", "@daily", "0  3 1-31/7 * 6")
+
+
+def test_a_calendar_that_cron_does_not_know_is_refused(refused):
+    for calendar in NO_CALENDARS:
+        assert "--calendar" in refused("cron", "--calendar", calendar, code=2), calendar
 
 
 @pytest.mark.parametrize("scheduler", CRON_LIKE)
-@pytest.mark.parametrize(
-    "calendar",
-    [
-        "nonsense",
-        "",
-        "0 3 * *",
-        "0 3 * * 0 extra",
-        "61 3 * * 0",
-        "0 24 * * *",
-        "0 3 0 * *",
-        "0 3 * 13 *",
-        "0 3 * * 8",
-        "*/0 * * * *",
-        "0 3 * * 0\n* * * * *",
-        "@fortnightly",
-    ],
-)
-def test_a_calendar_that_cron_does_not_know_is_refused(refused, tmp_path, scheduler, calendar):
+def test_a_calendar_of_cron_is_taken_as_it_is_and_no_other(project, refused, tmp_path, scheduler):
     folder = ["--folder", tmp_path / "dags"] if scheduler == "airflow" else []
-    sentence = refused(*scheduler.split(), *folder, "--calendar", calendar, code=2)
-    assert "--calendar" in sentence
+    arguments = [*scheduler.split(), *folder, "--calendar"]
+    assert "--calendar" in refused(*arguments, "nonsense", code=2)
     assert not (tmp_path / "dags").exists()
-
-
-@pytest.mark.parametrize("scheduler", CRON_LIKE)
-@pytest.mark.parametrize(
-    "calendar", ["*/5 0-6,22 1,15 jan-mar MON-fri", "0 3 * * 0", "@daily", "0  3 1-31/7 * 6"]
-)
-def test_a_calendar_of_cron_is_taken_as_it_is(project, tmp_path, scheduler, calendar):
-    folder = ["--folder", tmp_path] if scheduler == "airflow" else []
-    finished = asked_for(project, *scheduler.split(), *folder, "--calendar", calendar)
-    assert finished.exit_code == 0, finished.output
-    written = "".join(path.read_text() for path in tmp_path.glob("*.py"))
-    assert calendar in finished.output + written
+    for calendar in CALENDARS:
+        finished = asked_for(project, *arguments, calendar)
+        assert finished.exit_code == 0, finished.output
+        written = "".join(path.read_text() for path in tmp_path.glob("dags/*.py"))
+        assert calendar in finished.output + written
 
 
 def test_the_timer_makes_up_for_a_missed_turn_and_the_service_ends_when_the_job_does(
