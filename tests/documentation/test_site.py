@@ -12,7 +12,7 @@ import pytest
 from mnist_vae.jobs.records import Outcome
 from mnist_vae.params import Parameters
 from mnist_vae.pipeline_registry import register_pipelines
-from tests.browser import Watched, browser, static_server
+from tests.browser import browser, static_server
 from tests.projects import NO_NETWORK, ROOT
 
 pytestmark = pytest.mark.slow  # half a minute of building, and a browser
@@ -109,19 +109,27 @@ def opened():
 @pytest.fixture
 def visit(opened):
     """Open a page; what it asks for elsewhere, and what its console has against it, is an error."""
-    pages = []
+    contexts, complaints = [], []
 
     def open_page(url, home, viewport=DESKTOP, scheme="light"):
-        watched = Watched(opened, viewport=viewport, color_scheme=scheme)
-        pages.append((watched, (home, "data:", "blob:")))
-        watched.page.goto(url, wait_until="networkidle")
-        return watched.page
+        context = opened.new_context(viewport=viewport, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "request",
+            lambda asked: (
+                asked.url.startswith((home, "data:", "blob:")) or complaints.append(asked.url)
+            ),
+        )
+        page.goto(url, wait_until="networkidle")
+        return page
 
     yield open_page
-    for watched, homes in pages:
-        watched.context.close()
-        assert not watched.complaints
-        assert not [url for url in watched.requests if not url.startswith(homes)]
+    for context in contexts:
+        context.close()
+    assert not complaints
 
 
 def search_for(page, words):

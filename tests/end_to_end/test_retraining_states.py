@@ -6,8 +6,6 @@ The job runs in this process; where processes die or meet, see `test_retraining.
 import json
 import os
 import re
-import shutil
-import signal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +13,6 @@ import pytest
 
 from mnist_vae.data.archive_parts import read_sample
 from mnist_vae.data.idx import IdxDataset
-from mnist_vae.jobs import batch_files
 from tests.projects import copy_project
 from tests.retrainings import (
     damage,
@@ -129,18 +126,6 @@ def test_a_rollback_is_undone_by_the_name_of_the_release_and_may_be_repeated(pro
     assert f"one of 000002-{after}, or of the one in service, 000001-{before}" in line["reason"]
 
 
-def test_a_rollback_by_name_from_a_damaged_release_goes_where_it_was_told_to(project):
-    first, better = in_service(project), {"training.epochs": 3}
-    second = retrain(project, **better)["champion"]
-    third = retrain(project, **{"training.epochs": 4})
-    assert third["outcome"] == "promoted", third
-    damage(project)
-    line = retrain(project, "roll-back", f"000001-{first}")
-    assert (line["outcome"], line["champion"]) == ("rolled_back", first)
-    assert f"000002-{second} is in service instead" in line["repaired"]
-    assert in_service(project) == first
-
-
 def test_a_warm_start_goes_on_from_the_weights_in_service(project):
     line = retrain(project, **{"retraining.start": "champion", "training.learning_rate": 0.001})
     assert line["outcome"] == "promoted", line
@@ -156,30 +141,6 @@ def test_a_corrupted_champion_is_replaced_without_help(project, filename):
     assert "was damaged" in line["repaired"]
     assert in_service(project) == line["champion"]
     assert retrain(project)["outcome"] == "nothing_new"
-
-
-def test_an_unreachable_webhook_changes_nothing_and_its_address_is_written_nowhere(
-    project, monkeypatch
-):
-    monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", "http://127.0.0.1:9/secret")
-    line = retrain(project, **{"training.epochs": 3})
-    assert line["outcome"] == "promoted", line
-    assert "The webhook was not notified" in line["log"]
-    assert "secret" not in line["log"]
-    for path in (project / "data").rglob("*"):
-        assert not path.is_file() or b"secret" not in path.read_bytes(), path
-
-
-def test_a_rolled_back_release_serves_when_the_other_is_damaged(project):
-    better = {"training.epochs": 3}
-    second = retrain(project, **better)["champion"]
-    retrain(project, "roll-back")
-    damage(project)
-    line = retrain(project, **better)
-    assert line["champion"] == second, line
-    assert "a person" in line["repaired"]
-    assert in_service(project) == second
-    assert retrain(project, **better)["outcome"] == "nothing_new"
 
 
 def test_without_a_whole_release_what_was_declined_beside_it_is_tried_again(project):
@@ -228,21 +189,6 @@ def test_the_same_again_by_force_declines_nothing_that_is_in_service(project):
     line = retrain(project)
     assert line["champion"] == before != second
     assert before in line["repaired"]
-
-
-def test_a_champion_that_is_a_folder_ends_the_run_before_any_work(project):
-    link = models(project) / "champion"
-    folder = link.resolve()
-    link.unlink()
-    shutil.copytree(folder, link)
-    for command in ("retrain", "roll-back"):
-        line = retrain(project, command)
-        assert (line["outcome"], line["exit_code"]) == ("failed", 1)
-        assert "expected a link to a folder" in line["reason"]
-        assert "Running node" not in line["log"]
-    shutil.rmtree(link)
-    assert retrain(project, "roll-back", folder.name)["outcome"] == "rolled_back"
-    assert retrain(project)["outcome"] == "nothing_new"
 
 
 def test_what_could_not_be_compared_is_not_trained(project):
@@ -321,25 +267,6 @@ def test_drifted_batches_that_keep_candidates_out_raise_an_alarm_the_third_time(
     assert line["outcome"] == "stalled", "until somebody looks"
     retrain(project, "withdraw", "dark")
     assert retrain(project, **recipes[2])["outcome"] == "kept"
-
-
-def test_a_good_batch_that_was_being_read_when_the_job_was_asked_to_end_is_used_by_the_next_one(
-    project, fresh, monkeypatch
-):
-    deliver(project, "good", fresh[:60])
-    with monkeypatch.context() as during:
-        read = batch_files.read_idx
-        during.setattr(
-            batch_files,
-            "read_idx",
-            lambda *given, **named: (signal.raise_signal(signal.SIGTERM), read(*given, **named))[1],
-        )
-        line = retrain(project, **KEEP)
-    assert (line["outcome"], line["reason"]) == ("failed", "it was asked to end (SIGTERM)")
-    assert not (project / "data/test/01_raw/quarantine").exists()
-    line = retrain(project, **KEEP)
-    assert line["outcome"] == "kept", line
-    assert line["batches"] == {"good": "accepted"}
 
 
 def test_a_batch_that_is_put_back_is_not_used_twice_and_its_name_may_come_again(project, fresh):
