@@ -10,7 +10,6 @@ import pytest
 from kedro.io.core import DatasetError
 from PIL import Image
 
-from mnist_vae.data.image_table import ImagesDataset
 from mnist_vae.data.images import ImageSet
 from mnist_vae.jobs.batch_files import Batch, read_batch
 from mnist_vae.jobs.batches import AcceptedBatchesDataset, put_away, withdraw
@@ -285,9 +284,7 @@ IMAGES = ImageSet(images_of(2).reshape(-1, 784), np.arange(2), np.full(2, "train
 
 
 def accepted(tmp_path, folder="batches"):
-    return AcceptedBatchesDataset(
-        path=str(tmp_path / folder), dataset=ImagesDataset, filename_suffix=".parquet"
-    )
+    return AcceptedBatchesDataset(path=str(tmp_path / folder))
 
 
 def test_batches_in_use_are_none_at_first_and_an_unfinished_file_is_not_one(tmp_path):

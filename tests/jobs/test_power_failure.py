@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from mnist_vae.data.atomic import AtomicJSONDataset, AtomicTextDataset
 from mnist_vae.data.image_table import ImagesDataset, ImageSet
@@ -19,9 +18,7 @@ from mnist_vae.jobs.release_files import declined, read_release, rolled_back
 from mnist_vae.vae.anomalies import Calibration
 from tests.jobs.test_batch_embeddings import NEW, OLD, embed, found
 from tests.power_failure import reason_not_to_trace, record, states
-from tests.projects import ROOT
 
-CATALOG = yaml.safe_load((ROOT / "conf/base/catalog_retraining.yml").read_text())
 SPLITS = ("train", "validation", "test")
 
 NOT_TRACED = reason_not_to_trace()
@@ -330,11 +327,7 @@ def batches():
 
 
 def accepted(folder):
-    return AcceptedBatchesDataset(
-        path=f"{folder}/02_intermediate/batches",
-        dataset=CATALOG["batches_in_use"]["dataset"],
-        filename_suffix=".parquet",
-    )
+    return AcceptedBatchesDataset(path=f"{folder}/02_intermediate/batches")
 
 
 def take_in(folder):

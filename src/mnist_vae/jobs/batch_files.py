@@ -64,7 +64,6 @@ class Batch:
     labels: NDArray[np.uint8] | None = None
     problems: tuple[str, ...] = ()
     unfinished: bool = False
-    readable: NDArray[np.uint8] | None = None
     names: tuple[str, ...] = ()
 
     @property
@@ -106,8 +105,7 @@ def read_batch(folder: Path, *, max_bytes: int = MAX_BYTES) -> Batch:
         )
     if not problems:
         return batch
-    sentences = tuple(printable(problem) for problem in problems)
-    return Batch(problems=sentences, readable=batch.images, names=batch.names)
+    return Batch(problems=tuple(printable(problem) for problem in problems))
 
 
 def _read_files(folder: Path, max_bytes: int, problems: list[str]) -> Batch:
@@ -133,19 +131,13 @@ def _files_alone(folder: Path, problems: list[str]) -> list[Path]:
             f"{folder} holds more than {folders.MAX_FILES} files: expected fewer, received "
             f"{_names(found[:1])} and so many others; make an IDX file of them, or several batches."
         )
-    files: list[Path] = []
-    others: dict[tuple[str, str], list[Path]] = {}
-    for path in found:
-        if path.is_file():
-            files.append(path)
-        else:
-            others.setdefault(_kind(path), []).append(path)
-    for (one, many), paths in others.items():
+    others = [path for path in found if not path.is_file()]
+    if others:
         problems.append(
-            f"{folder} holds {one if len(paths) == 1 else many}: expected files alone, received "
-            f"{_names(paths)}; give what is no file a place of its own, elsewhere."
+            f"{folder} holds folders, pipes, devices or links to nothing: expected files alone, "
+            f"received {_names(others)}; move what is no file elsewhere."
         )
-    return files
+    return [path for path in found if path.is_file()]
 
 
 def _read_each(
@@ -175,15 +167,6 @@ def _read_each(
             "correct them like the others."
         )
     return found
-
-
-def _kind(path: Path) -> tuple[str, str]:
-    """Return the singular and the plural of this kind."""
-    if path.is_dir():
-        return "a folder", "folders"
-    if path.exists():
-        return "a pipe, a socket or a device", "pipes, sockets or devices"
-    return "a link to nothing", "links to nothing"
 
 
 def _names(paths: list[Path]) -> str:

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from kedro_datasets.partitions import PartitionedDataset
+from kedro.io.core import AbstractDataset
 
 from mnist_vae.data.atomic import make_folder, write_json
 from mnist_vae.data.folders import files_of, is_hidden, move, signature, unused_path
+from mnist_vae.data.image_table import ImagesDataset
 from mnist_vae.data.images import ImageSet
 from mnist_vae.data.read_only import ReadOnlyDataset
 from mnist_vae.jobs.batch_files import MAX_BYTES, Batch, read_batch
@@ -203,24 +204,36 @@ def _is_batch(path: Path) -> bool:
         return True
 
 
-class AcceptedBatchesDataset(PartitionedDataset):
-    """`PartitionedDataset` of batches that were accepted; that there is none yet is no error."""
+class AcceptedBatchesDataset(AbstractDataset[dict[str, ImageSet], BatchesInUse]):
+    """`AcceptedBatchesDataset` has a file for each batch, `<name>.<digest>.parquet`.
 
-    def load(self) -> dict[str, Callable[[], ImageSet]]:
+    What was saved outlasts a power failure. That there is no batch yet is no error.
+    """
+
+    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+        """Create the dataset.
+
+        Args:
+            path: The folder of the files, on a local disk.
+            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
+        """
+        self._path = Path(path)
+        self.metadata = metadata
+
+    def load(self) -> BatchesInUse:
         """Return a function for each batch that loads its images."""
-        self._invalidate_caches()
-        batches: dict[str, Callable[[], ImageSet]]
-        batches = super().load() if self._list_partitions() else {}
-        return batches
+        return {key: self._file(key).load for key in _keys(self._path)}
 
-    def _list_partitions(self) -> list[str]:
-        partitions: list[str] = super()._list_partitions()
-        # What a killed run was writing has a hidden name.
-        return [path for path in partitions if not self._is_hidden(path)]
+    def save(self, data: dict[str, ImageSet]) -> None:
+        """Write the images of batches, a file each."""
+        for key, images in data.items():
+            self._file(key).save(images)
 
-    def _is_hidden(self, path: str) -> bool:
-        parts = PurePosixPath(self._path_to_partition(path)).parts
-        return any(part.startswith(".") for part in parts)
+    def _file(self, key: str) -> ImagesDataset:
+        return ImagesDataset(filepath=str(self._path / f"{key}.parquet"), durable=True)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"path": str(self._path)}
 
     def _exists(self) -> bool:
         return True
