@@ -98,16 +98,11 @@ def embed(
     params: EmbeddingParams,
     seed: int,
 ) -> pa.Table:
-    """Return the embeddings of all `splits`, in their order.
-
-    Returns:
-        A row an image: `image_id`, `split`, `label` where all images have one, `z_mean_00`...,
-        `z_log_var_00`... (float32), `reconstruction` and `kl` (float32, nats), `model_version`.
+    """Return the embeddings of all `splits`, in their order: a row an image (`schema_of`).
 
     Raises:
         ValueError: Models and summary do not belong together.
-        EngineError: Dask is not installed, cannot be reached, or ended before all images were
-            encoded.
+        EngineError: Dask cannot be used, or ended before all images were encoded.
     """
     check_models(training_summary, encoder, decoder)
     schema = schema_of(encoder, splits, training_summary)

@@ -63,19 +63,9 @@ def train(
 ) -> TrainedModel:
     """Train encoder and decoder in place, or resume a training that was interrupted.
 
-    The backup stays: the caller that has saved the model clears it.
-
-    Args:
-        encoder: The encoder to start from.
-        decoder: The decoder to start from.
-        train_images: Images to train on.
-        validation_images: Images for early stopping.
-        data_manifest: Where the images came from; and `started_from`, the release that the weights
-            are of, where they are not new.
-        model_params: The reconstruction term is read from here.
-        training_params: Epochs, batch size, learning rate and so on.
-        seed: Seed of shuffling and resampling; the draws of z are seeded in the encoder.
-        training_backup: Where the state is kept; None for nowhere.
+    `data_manifest` names the source of the images and, in `started_from`, the release that the
+    weights are of, where they are not new. The draws of z are seeded in the encoder. The backup
+    stays: the caller that has saved the model clears it.
 
     Raises:
         TrainingFailedError: The training diverged, or a model that is not of a release never
@@ -103,12 +93,15 @@ def train(
     )
     epochs = pd.DataFrame(history)
     epochs.insert(0, "epoch", range(1, len(epochs) + 1))
+    trained_on = f"Trained on {len(train_images):,} images"
+    if started_from is not None:
+        trained_on += f", starting from the weights of the release {started_from}"
     stops_early = training_params.early_stopping_patience is not None
     summary = {
         "model_version": fingerprint(vae.encoder, vae.decoder),
         "weights": {model.name: fingerprint(model) for model in (vae.encoder, vae.decoder)},
         "images": images,
-        "statement": _statement(len(train_images), data_manifest),
+        "statement": f"{trained_on}. {data_manifest['statement']}",
         "data_source": data_manifest["source"],
         "reconstruction": model_params.reconstruction,
         "epochs": len(epochs),
@@ -119,10 +112,3 @@ def train(
     if started_from is not None:
         summary["started_from"] = started_from
     return TrainedModel(vae.encoder, vae.decoder, epochs, summary)
-
-
-def _statement(n_images: int, data_manifest: dict[str, Any]) -> str:
-    start = ""
-    if data_manifest.get("started_from") is not None:
-        start = f", starting from the weights of the release {data_manifest['started_from']}"
-    return f"Trained on {n_images:,} images{start}. {data_manifest['statement']}"

@@ -212,14 +212,19 @@ class Progress(keras.callbacks.Callback):
         """Show the losses of the epoch, an image; with `mse` they are not nats."""
         logs, now, done = logs or {}, time.perf_counter(), epoch + 1
         self._bar.set_postfix_str(f"loss {logs['loss']:.1f}, KL {logs['kl']:.1f}")
-        is_due = done % max(1, self._epochs // 10) == 0 or done == self._epochs
-        is_due = is_due or self.model.stop_training
-        is_due = is_due or now - self._logged_at > _SECONDS_BETWEEN_LINES
+        timed = epoch - self._first_epoch
+        is_due = (
+            timed == 0
+            or done % max(1, self._epochs // 10) == 0
+            or done == self._epochs
+            or self.model.stop_training
+            or now - self._logged_at > _SECONDS_BETWEEN_LINES
+        )
         if not self._bar.disable or not is_due:
             return
         self._logged_at = now
         left = ""
-        if timed := epoch - self._first_epoch:
+        if timed and done < self._epochs:
             seconds = (now - self._started) / timed * (self._epochs - done)
             left = f", at most {tqdm.format_interval(seconds)} left"
         logger.info(
