@@ -87,19 +87,6 @@ def test_a_model_that_is_missing(run, project):
     assert written <= {".run.lock", ".run.lock.json"}
 
 
-def test_a_syntax_error_in_a_configuration_file(run, project):
-    (project / "conf/test/parameters_more.yml").write_text("model: {latent_dim: 2")
-    sentence = check_failure(run("--pipelines", "data"), project)
-    assert f"Invalid YAML or JSON file {project}/conf/test/parameters_more.yml" in sentence
-
-
-def test_a_syntax_error_in_what_says_where_the_data_are(run, project):
-    (project / "conf/test/globals.yml").write_text("data: [")
-    finished = run("--pipelines", "data")
-    assert finished.exit_code == 1
-    assert finished.stderr.splitlines()[-2] == f"The traceback is in {errors_log(project, 'data')}."
-
-
 def test_the_traceback_is_where_the_data_of_the_run_are(run, project, node_that_raises):
     node_that_raises(ValueError("This is wrong: expected a, received b."))
     folder = project / "elsewhere"
@@ -109,15 +96,6 @@ def test_the_traceback_is_where_the_data_of_the_run_are(run, project, node_that_
     assert finished.stderr.splitlines()[-2] == f"The traceback is in {log}."
     assert log.exists()
     assert not (project / "data").exists()
-
-
-def test_a_wrong_entry_of_the_catalog(run, project):
-    (project / "conf/test/catalog.yml").write_text("images: {type: pandas.Nothing, filepath: x}")
-    sentence = check_failure(run("--pipelines", "data"), project)
-    assert sentence.startswith(
-        "An exception occurred when parsing config for dataset 'images': Dataset 'Nothing' not "
-        "found in 'pandas'."
-    )
 
 
 @pytest.mark.parametrize(
@@ -134,25 +112,6 @@ def test_a_fault_in_a_node_is_named_by_its_type(run, project, node_that_raises, 
     node_that_raises(error)
     sentence = check_failure(run("--pipelines", "data"), project)
     assert sentence.startswith(words)
-
-
-def test_the_error_of_a_node_is_said_once(run, project, node_that_raises, caplog):
-    node_that_raises(ValueError("The figure is wrong."))
-    logging.getLogger().addHandler(caplog.handler)
-    run("--pipelines", "data")
-    logging.getLogger().removeHandler(caplog.handler)
-    assert not [record for record in caplog.records if "is wrong" in record.getMessage()]
-    assert not logging.getLogger("kedro.pipeline.node").filters
-
-
-def test_with_the_flag_the_traceback_is_on_the_terminal_too(run, project, node_that_raises):
-    node_that_raises(KeyError("width"))
-    finished = run("--pipelines", "data", "--traceback")
-    *trace, where, sentence = finished.stderr.splitlines()
-    assert trace[0] == "Traceback (most recent call last):"
-    assert trace[-1] == "KeyError: 'width'"
-    assert where == f"The traceback is in {errors_log(project)}."
-    assert sentence.startswith("Error: KeyError: 'width'")
 
 
 def test_where_no_log_can_be_written_the_traceback_is_on_the_terminal(
@@ -194,28 +153,6 @@ def test_ctrl_c_ends_the_run_with_the_shells_code(run, project, node_that_raises
     assert finished.stderr == "Error: Interrupted; run the same command to resume.\n"
 
 
-@pytest.mark.parametrize("option", ["--pipelines", "--pipeline"])
-def test_an_unknown_pipeline_is_asked_about(run, project, option):
-    sentence = check_failure(run(option, "trainig"), project)
-    assert sentence.startswith("Failed to find the pipeline named 'trainig'.")
-    assert sentence.endswith("Did you mean one of these instead? training")
-
-
-def test_an_unknown_environment_names_the_folders_of_conf(run, project):
-    sentence = check_refusal(run("--env", "prd"), project)
-    assert sentence == (
-        "Invalid value for '--env': there is no environment `prd`: expected one of base, best, "
-        "fast, gpu, local, mlflow, prod, refined, test, received prd; name a folder of "
-        f"{project}/conf."
-    )
-
-
-def test_an_unknown_environment_of_the_shell_is_refused_alike(run, project, monkeypatch):
-    monkeypatch.setenv("KEDRO_ENV", "prd")
-    finished = CliRunner().invoke(cli.run, [])
-    assert "there is no environment `prd`" in check_refusal(finished, project)
-
-
 def test_without_a_configuration_there_is_a_sentence(run, project, tmp_path, monkeypatch):
     bootstrap_project(project)
     (tmp_path / "empty").mkdir()
@@ -224,25 +161,6 @@ def test_without_a_configuration_there_is_a_sentence(run, project, tmp_path, mon
     assert finished.exit_code == 1
     assert finished.stderr.splitlines()[-1].startswith("Error: Given configuration path either ")
     assert f"{tmp_path}/empty/conf" in finished.stderr.splitlines()[-1]
-
-
-def test_options_that_exclude_each_other_are_a_sentence_of_stderr(run, project):
-    finished = run("--pipeline", "data", "--pipelines", "training")
-    sentence = check_refusal(finished, project, code=1)
-    assert sentence == "Options '--pipeline' and '--pipelines' cannot be used together"
-
-
-def test_a_wrong_parameter_is_one_line(run, project):
-    finished = run("--params", "model.latent_dim=0")
-    assert "`model.latent_dim` is wrong" in check_refusal(finished, project, code=1)
-
-
-def test_a_file_of_arguments_that_has_no_section_is_a_sentence(run, project):
-    (project / "run.yml").write_text("rn: {env: test}")
-    finished = run("--config", project / "run.yml")
-    assert finished.exit_code == 1
-    assert "Traceback" not in finished.output
-    assert finished.stderr.splitlines()[-1] == "Error: KeyError: 'run'"
 
 
 def test_a_file_of_arguments_is_read_whatever_the_program_is_called(run, project):
@@ -259,26 +177,9 @@ def test_all_options_of_kedros_own_run_are_there():
     assert ours == {name for option in kedro_run.params for name in option.opts} | {"--traceback"}
 
 
-def test_an_archive_that_cannot_be_read_is_a_sentence(run, project, tmp_path):
-    (tmp_path / "conf.tar.gz").write_bytes(b"no archive")
-    sentence = check_refusal(run("--conf-source", tmp_path / "conf.tar.gz"), project)
-    assert "received another file (BadGzipFile)" in sentence
-
-
 def test_a_run_that_ends_well_leaves_no_log_of_errors(run, project):
     assert run("--pipelines", "data").exit_code == 0
     assert not errors_log(project).exists()
-
-
-def test_an_empty_environment_is_refused_as_of_a_variable_that_is_not_set(run, project):
-    sentence = check_refusal(run("--env", ""), project)
-    assert sentence.startswith("Invalid value for '--env': there is no environment ``: ")
-
-
-def test_the_commands_in_a_sentence_name_the_environment_of_the_run(run, project, node_that_raises):
-    node_that_raises(ValueError("There is no model; run `kedro run --pipelines training` first."))
-    sentence = check_failure(run("--pipelines", "data"), project)
-    assert sentence.endswith("run `kedro run --pipelines training --env test` first.")
 
 
 def test_a_run_from_a_folder_of_the_project_logs_as_from_the_project_itself(project):
@@ -329,5 +230,76 @@ def test_what_is_given_for_a_list_again_is_added_to_it(monkeypatch):
     assert options["env"] == "test"
 
 
-def test_an_option_that_ends_the_command_is_said_to_lack_its_value(run, project):
-    assert "'--params' requires an argument" in check_refusal(run("--params"), project)
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        (
+            "parameters_more.yml",
+            "model: {latent_dim: 2",
+            "Invalid YAML or JSON file {project}/conf/test/parameters_more.yml",
+        ),
+        (
+            "catalog.yml",
+            "images: {type: pandas.Nothing, filepath: x}",
+            "An exception occurred when parsing config for dataset 'images': Dataset 'Nothing' not "
+            "found in 'pandas'.",
+        ),
+    ],
+)
+def test_a_broken_file_of_the_configuration(run, project, file, text, words):
+    (project / "conf/test" / file).write_text(text)
+    sentence = check_failure(run("--pipelines", "data"), project)
+    assert words.format(project=project) in sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (
+            "--env prd",
+            2,
+            "Invalid value for '--env': there is no environment `prd`: expected one of base, best, "
+            "fast, gpu, local, mlflow, prod, refined, test, received prd; name a folder of "
+            "{project}/conf.",
+        ),
+        ("--env=", 2, "there is no environment ``: "),
+        ("--params", 2, "'--params' requires an argument"),
+        ("--params model.latent_dim=0", 1, "`model.latent_dim` is wrong"),
+        (
+            "--pipeline data --pipelines training",
+            1,
+            "Options '--pipeline' and '--pipelines' cannot be used together",
+        ),
+        ("--conf-source broken.tar.gz", 2, "received another file (BadGzipFile)"),
+        ("--config run.yml", 1, "KeyError: 'run'"),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_one_sentence(run, project, arguments, code, words):
+    (project / "broken.tar.gz").write_bytes(b"no archive")
+    (project / "run.yml").write_text("rn: {env: test}")
+    finished = run(*arguments.split())
+    assert finished.exit_code == code, finished.output
+    assert "Traceback (most" not in finished.output
+    assert words.format(project=project) in finished.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("option", ["--pipelines", "--pipeline"])
+def test_an_unknown_pipeline_is_asked_about(run, project, option):
+    sentence = check_failure(run(option, "trainig"), project)
+    assert sentence.startswith("Failed to find the pipeline named 'trainig'.")
+    assert sentence.endswith("Did you mean one of these instead? training")
+
+
+def test_the_error_of_a_node_is_reported_once_with_the_environment_and_its_trace_on_demand(
+    run, project, node_that_raises, caplog
+):
+    node_that_raises(ValueError("There is no model; run `kedro run --pipelines training` first."))
+    logging.getLogger().addHandler(caplog.handler)
+    finished = run("--pipelines", "data", "--traceback")
+    logging.getLogger().removeHandler(caplog.handler)
+    *trace, where, sentence = finished.stderr.splitlines()
+    assert trace[0] == "Traceback (most recent call last):"
+    assert where == f"The traceback is in {errors_log(project)}."
+    assert sentence.endswith("run `kedro run --pipelines training --env test` first.")
+    assert not [record for record in caplog.records if "is no model" in record.getMessage()]
+    assert not logging.getLogger("kedro.pipeline.node").filters

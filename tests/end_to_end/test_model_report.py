@@ -79,7 +79,7 @@ def test_what_the_other_pipelines_find_out_is_in_it_when_it_is_made_again(copied
     run(copied, "model_report")
     html = report_of(copied)
     assert absent(html) == []
-    assert "What is lost above the likelihood" in html
+    assert "The parts of the loss" in html
     assert "The most and the least anomalous test images" in html
     assert "Noisy images restored" in html
     # Of the next model nothing of it is known.

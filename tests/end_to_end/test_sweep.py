@@ -1,14 +1,7 @@
 """`kedro sweep` as a user types it: real runs of the environment `test`, a few seconds each."""
 
-import contextlib
 import json
 import os
-import re
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -19,12 +12,6 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("optuna", reason="the extra `sweep` is needed")
 
 SMALL = "--params=model.hidden_units=[16],training.epochs=1"
-LONG = [
-    "sweep",
-    "--env=test",
-    "--seeds=1,2",
-    "--params=training.epochs=12,training.jit_compile=true,split.max_images=600",
-]
 
 
 def members_of(project):
@@ -80,58 +67,6 @@ def test_a_training_that_breaks_ends_in_the_sentence_of_its_run(tmp_path):
     assert log.read_text(encoding="utf-8").strip().endswith(failure)
     assert failure in finished.stdout
     assert "Traceback" not in finished.stdout + finished.stderr
-
-
-@contextlib.contextmanager
-def under_way(project):
-    """Yield a sweep, and the process of a member in the middle of its training, which is held."""
-    command = [sys.executable, "-m", "kedro", *LONG, "--jobs=1"]
-    with subprocess.Popen(
-        command, cwd=project, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        while True:
-            members = project / "data/test/sweeps/sweep/members"
-            backups = list(members.glob("*/data/06_models/training_backup.npz"))
-            if backups:
-                (member,) = processes_in(backups[0].parents[2])
-                os.kill(member, signal.SIGSTOP)  # however fast the machine is
-                break
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.01)
-        yield process, member
-
-
-def processes_in(folder):
-    """Return the processes of the member in this folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if str(folder) in (process / "cmdline").read_text():
-                found.append(int(process.name))
-    return found
-
-
-def test_an_interrupted_sweep_resumes_inside_a_training(tmp_path):
-    undisturbed = copy_project(tmp_path / "undisturbed")
-    finished = kedro(undisturbed, *LONG)
-    assert finished.returncode == 0, finished.stderr
-    project = copy_project(tmp_path / "project")
-    with under_way(project) as (process, member):
-        process.send_signal(signal.SIGINT)
-        status = Path(f"/proc/{member}/status")
-        while int(re.search(r"ShdPnd:\s*(\w+)", status.read_text())[1], 16) == 0:
-            time.sleep(0.01)  # until it is passed on
-        os.kill(member, signal.SIGCONT)
-        said = process.stderr.read()
-    assert process.returncode == 130
-    assert "run the same command to resume" in said
-    assert not Path(f"/proc/{member}").exists()
-    finished = kedro(project, *LONG)
-    assert finished.returncode == 0, finished.stderr
-    both = [members_of(each).drop(columns="folder") for each in (project, undisturbed)]
-    pd.testing.assert_frame_equal(*both)
-    logs = project.glob("data/test/sweeps/sweep/members/*/run.log")
-    assert any("Training resumes after epoch" in log.read_text(encoding="utf-8") for log in logs)
 
 
 def test_every_member_is_a_run_of_mlflow_where_runs_are_tracked(tmp_path):

@@ -44,7 +44,7 @@ def report(make_files):
 
 def wild_page():
     table = Table(caption=WILD, columns=("a", WILD), rows=((WILD, WILD),))
-    chart = Chart(caption=WILD, data=({"name": WILD},), layout={"title": WILD}, table=table)
+    chart = Chart(caption=WILD, data=({"name": WILD},), layout={"title": WILD})
     section = Section(
         key="wild",
         title=WILD,

@@ -15,8 +15,6 @@ from mnist_vae import config, failures
 from mnist_vae.explorer import server
 
 if TYPE_CHECKING:
-    from http.server import ThreadingHTTPServer
-
     from kedro.framework.startup import ProjectMetadata
     from kedro.io import CatalogProtocol
 
@@ -88,7 +86,14 @@ def explore(
     try:
         with tempfile.TemporaryDirectory() as temporary:
             page = Path(temporary) / "page"
-            with _listening(page, port) as listening:
+            try:
+                listening = server.make_server(page, port)
+            except OSError as error:
+                raise click.ClickException(
+                    f"The explorer cannot listen on port {port}: expected a free one, received "
+                    f"{error.strerror}; name another with --port, or 0 for any that is free."
+                ) from error
+            with listening:
                 build(page)
                 address = f"http://{server.HOST}:{listening.server_port}/"
                 click.echo(f"The explorer is at {address} until you press Ctrl-C.")
@@ -97,16 +102,6 @@ def explore(
                 listening.serve_forever()
     except KeyboardInterrupt:
         click.echo("The explorer has ended.")
-
-
-def _listening(page: Path, port: int) -> ThreadingHTTPServer:
-    try:
-        return server.make_server(page, port)
-    except OSError as error:
-        raise click.ClickException(
-            f"The explorer cannot listen on port {port}: expected a free one, received "
-            f"{error.strerror}; name another with --port, or 0 for any that is free."
-        ) from error
 
 
 def _model_in_use(project: Path, env: str | None) -> tuple[ExploredModel, int]:
@@ -155,27 +150,16 @@ def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
             "The images are not those that were embedded: expected images with the `image_id` of "
             "the embeddings, received none; run `kedro run --pipelines embedding` first."
         )
-    metrics = catalog.load("metrics")
-    its_own = metrics.get("model_version") == summary["model_version"]
+    metrics, calibration = catalog.load("metrics"), catalog.load("scoring_calibration")
+    version = summary["model_version"]
+    has_metrics = metrics.get("model_version") == version
+    has_threshold = calibration is not None and calibration.model_version == version
     return ExploredModel(
         encoder=export.to_onnx(export.inference_encoder(encoder), origin(summary)),
         decoder=export.to_onnx(decoder, origin(summary)),
         summary=summary,
         embeddings=embeddings[place >= 0],
         images=images.take(place[place >= 0]),
-        test_negative_elbo=metrics["splits"]["test"]["negative_elbo"] if its_own else None,
-        calibration=_calibration(catalog, summary["model_version"]),
+        test_negative_elbo=metrics["splits"]["test"]["negative_elbo"] if has_metrics else None,
+        calibration=calibration if has_threshold else None,
     )
-
-
-def _calibration(catalog: CatalogProtocol[Any, Any], model_version: str) -> Calibration | None:
-    """Return the calibration of the model, or None; that of another model is ignored."""
-    calibration: Calibration | None = catalog.load("scoring_calibration")
-    if calibration is not None and calibration.model_version == model_version:
-        return calibration
-    click.echo(
-        "The explorer shows no threshold of anomalies, as this model has none: run `kedro run "
-        "--pipelines anomaly` first to see one.",
-        err=True,
-    )
-    return None

@@ -65,12 +65,11 @@ class Gallery(_Block):
 
 
 class Chart(_Block):
-    """A Plotly figure. The page gives it its colours, and the table to those who cannot see it."""
+    """A Plotly figure, which the page gives its colours."""
 
     caption: str
     data: tuple[dict[str, Any], ...]
     layout: dict[str, Any] = {}
-    table: Table | None = None
 
 
 class Charts(_Block):

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnist_vae.data.origin import measure
-from mnist_vae.report.blocks import Chart, Charts, Section, Table, Text
-from mnist_vae.report.figures import TRAINING, VALIDATION
+from mnist_vae.report.blocks import Section, Table, Text
 
 # Of the statement about the data: another data set may be called MNIST, but not with its checksums.
 _OF_MNIST = re.compile(r"Data: MNIST, .* checksums verified\.")
@@ -173,27 +172,7 @@ def loss_section(metrics: dict[str, Any]) -> Section:
             for split, part in parts.items()
         ),
     )
-    bars = tuple(
-        {
-            "type": "bar",
-            "orientation": "h",
-            "y": list(parts),
-            "x": [round(of_split[part], 4) for of_split in parts.values()],
-            "name": part,
-            "marker": {"color": colour},
-            "hovertemplate": f"%{{y}}: %{{x:.2f}} {loss.unit}<extra>{part}</extra>",
-        }
-        for part, colour in (("amortisation", VALIDATION), ("approximation", TRAINING))
-    )
-    layout = {
-        "barmode": "stack",
-        "xaxis": {"title": {"text": f"above −log p(x){loss.an_image}"}},
-        "yaxis": {"autorange": "reversed"},
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-    }
-    caption = f"What is lost above the likelihood{loss.an_image}"
-    chart = Chart(caption=caption, data=bars, layout=layout, table=table)
-    blocks = (Text(text=sentence), Text(text=where), Charts(charts=(chart,)))
+    blocks = (Text(text=sentence), Text(text=where), table)
     return Section(key="loss", title="Where the loss is", blocks=blocks)
 
 
