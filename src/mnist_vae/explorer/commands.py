@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from kedro.io import CatalogProtocol
 
     from mnist_vae.explorer.data import ExploredModel
-    from mnist_vae.vae.anomalies import Calibration
 
 
 @click.command(cls=failures.Command)
