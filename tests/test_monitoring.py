@@ -5,7 +5,6 @@ import os
 import shutil
 import stat
 import subprocess
-import threading
 from types import SimpleNamespace
 
 import pytest
@@ -297,14 +296,6 @@ def test_what_is_damaged_takes_no_other_figure_with_it(data, caplog):
         assert problem in warning.message
 
 
-@pytest.mark.parametrize("line", [{}, {"outcome": "kept", "seconds": "long"}])
-def test_no_line_is_so_odd_that_the_job_would_feel_it(data, caplog, line):
-    write_metrics(data.root, "scoring", line, MonitoringParams())
-    file = data.root / "08_reporting/prometheus/mnist_vae_scoring.prom"
-    assert ("mnist_vae_disk_free_bytes",) in read(file)
-    assert len(caplog.records) == 1
-
-
 def test_a_run_that_was_locked_out_leaves_the_file_to_the_one_under_way(data, caplog):
     before = data.metrics("promoted").read_bytes()
     assert data.metrics("locked").read_bytes() == before
@@ -319,15 +310,6 @@ def test_another_user_may_read_it_whatever_the_umask(data):
         os.umask(before)
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o755
-
-
-@pytest.mark.parametrize("named", [True, False])
-def test_a_folder_that_is_there_keeps_the_rights_that_it_has(data, named):
-    folder = data.root / "08_reporting/prometheus"
-    folder.mkdir(parents=True)
-    folder.chmod(0o750)
-    data.metrics(params=MonitoringParams(textfile_folder=str(folder) if named else None))
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
 
 
 def test_two_projects_share_the_folder_of_node_exporter(data, tmp_path):
@@ -352,21 +334,3 @@ def test_a_folder_that_cannot_be_written_to_is_one_warning(data, tmp_path, caplo
     assert f"were not written to {folder}/mnist_vae_retraining.prom: expected" in warning.message
     assert f"received {problem}" in warning.message
     assert not missing.exists()
-
-
-def test_a_reader_never_sees_a_part_of_it(data):
-    file = data.metrics()
-    length, seen, done = file.stat().st_size, set(), threading.Event()
-
-    def watch():
-        while not done.is_set():
-            seen.add(len(file.read_bytes()))
-
-    reader = threading.Thread(target=watch)
-    reader.start()
-    for _ in range(100):
-        data.metrics()
-    done.set()
-    reader.join()
-    # The free space of the disk changes, and with it a digit or two.
-    assert min(seen) > length - 20

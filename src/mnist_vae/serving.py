@@ -50,14 +50,9 @@ class EmbeddingModel:
         self._encoder = BatchEncoder(encoder, decoder, how)
 
     def embed(self, pixels: NDArray[np.float32]) -> pd.DataFrame:
-        """Return the embeddings of images.
+        """Return the embeddings of images: grey values in [0, 1], white on black, `[n, 784]`.
 
-        Args:
-            pixels: Grey values in [0, 1], white on black, float32 `[n, 784]`.
-
-        Returns:
-            A row an image: `z_mean_00`..., `z_log_var_00`..., `reconstruction` and `kl` (float32,
-            nats), `model_version`.
+        They are `z_mean_00`..., `z_log_var_00`..., `reconstruction`, `kl` (nats), `model_version`.
 
         Raises:
             ValueError: A value is NaN, or outside [0, 1].
@@ -76,11 +71,7 @@ class EmbeddingModel:
         return pd.DataFrame(columns).assign(model_version=self._model_version)
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Do as `embed`, as MLflow asks for it, which has compared type and shape.
-
-        Raises:
-            MlflowException: The pixels are wrong; a server answers with the sentence, and 400.
-        """
+        """Do as `embed`, for MLflow, whose server answers to wrong pixels with 400."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -96,12 +87,7 @@ def _load_pyfunc(release: str) -> EmbeddingModel:
 
 
 def encode(pixels: NDArray[np.uint8], release: str) -> pd.DataFrame:
-    """Return the embeddings of images in a worker of an engine, such as Spark.
-
-    Args:
-        pixels: White on black, uint8 `[n, 784]`.
-        release: The folder of the release.
-    """
+    """Return the embeddings of images by the release in a folder, in a worker such as Spark's."""
     return _load_pyfunc(release).embed(normalize(pixels))
 
 

@@ -232,11 +232,8 @@ def _check_versions(names: Iterable[str], catalog: CatalogProtocol[Any, Any]) ->
 
 def _check_given(datasets: list[Any]) -> None:
     """Refuse a run without a file, or a folder of files, that a person has to give."""
-    from mnist_vae.data.archive import ImageArchiveDataset
-    from mnist_vae.data.parquet_archive import ParquetArchiveDataset
-
     for dataset in datasets:
-        if isinstance(dataset, ImageArchiveDataset | ParquetArchiveDataset):
+        if hasattr(dataset, "check"):  # an archive of images
             dataset.check()
         elif isinstance(dataset, IdxDataset) and not dataset.exists():
             dataset.load()  # it says where the file should be, and how to make it
