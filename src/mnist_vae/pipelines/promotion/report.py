@@ -42,8 +42,8 @@ def candidate_page(
     promoted = decision.outcome is Outcome.PROMOTED
     became = "is in service" if promoted else "was not put in service"
     files = _files_of(candidate, judge_images)
-    beside = champion if decision.champion is not None else None
-    own = [_decision(decision, files, beside), _comparison(candidate, beside), _batches(intake)]
+    compared = champion if decision.champion is not None else None
+    own = [_decision(decision, files, compared), _comparison(candidate, compared), _batches(intake)]
     return Page(
         heading=f"Candidate {decision.model_version} {became}",
         tone="good" if promoted else "bad",
