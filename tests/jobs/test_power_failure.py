@@ -13,7 +13,7 @@ from mnist_vae.data.image_table import ImagesDataset, ImageSet
 from mnist_vae.data.records import RecordDataset
 from mnist_vae.jobs import releases
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
-from mnist_vae.jobs.batches import AcceptedBatchesDataset
+from mnist_vae.jobs.batches import AcceptedBatchesDataset, withdraw
 from mnist_vae.jobs.release_files import declined, read_release, rolled_back
 from mnist_vae.vae.anomalies import Calibration
 from tests.jobs.test_batch_embeddings import NEW, OLD, embed, found
@@ -357,6 +357,24 @@ def test_of_an_intake_every_batch_that_is_there_is_whole(tmp_path, power_failure
     count, bad = power_failures(take_in, tmp_path / "data", takes_in_again)
     assert bad == []
     assert count > 20
+
+
+def withdraw_monday(folder):
+    withdraw(Path(folder) / "02_intermediate", ["monday"])
+
+
+def test_of_a_withdrawal_a_batch_is_in_use_or_withdrawn(tmp_path, power_failures):
+    def next_run(folder, ended):
+        places = [path.parent.name for path in folder.glob("02_intermediate/*/monday.parquet")]
+        assert places == ["withdrawn_batches"] or (places == ["batches"] and not ended)
+        withdraw_monday(folder)
+        assert list(accepted(folder).load()) == ["tuesday"]
+
+    (tmp_path / "data").mkdir()
+    take_in(tmp_path / "data")
+    count, bad = power_failures(withdraw_monday, tmp_path / "data", next_run)
+    assert bad == []
+    assert count >= 3
 
 
 def score_anew(folder):
