@@ -51,7 +51,10 @@ def read_archive(folder: Path) -> Any:
 def read_images(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the training and the test images of the four IDX files, each uint8 `[n, 784]`."""
     archive = read_archive(folder)
-    return archive.train_images.reshape(-1, 784), archive.test_images.reshape(-1, 784)
+    return (
+        archive.images.pixels[archive.images.split == "train"],
+        archive.images.pixels[archive.images.split == "test"],
+    )
 
 
 def copy_project(folder: Path) -> Path:

@@ -71,7 +71,7 @@ class Year:
             mirrors=[],
             files={key: {"name": key} for key in common.FILES},
         ).load()
-        self.images, self.labels = archive.train_images, archive.train_labels
+        self.images, self.labels = archive.images.pictures, archive.images.label
         self.fresh: list[int] = []  # rows of the sample that no split and no batch has
         self.good: dict[str, set[bytes]] = {}
         self.bad: dict[str, int] = {}

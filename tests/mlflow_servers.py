@@ -16,7 +16,7 @@ import venv
 
 import numpy as np
 
-from mnist_vae.data.archive_parts import read_sample
+from mnist_vae.data.archive import read_sample
 from mnist_vae.jobs.release_files import read_release
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 
 from mnist_vae.cli import cli
-from mnist_vae.data.archive_parts import read_sample
+from mnist_vae.data.archive import read_sample
 from mnist_vae.data.idx import IdxDataset
 from mnist_vae.jobs.release_files import ReleaseDataset
 

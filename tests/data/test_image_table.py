@@ -12,7 +12,6 @@ from kedro.io.core import DatasetError
 from PIL import Image
 
 from mnist_vae.data import image_table as module
-from mnist_vae.data import maps
 from mnist_vae.data.image_table import ImagesDataset
 from mnist_vae.data.images import UNLABELLED, ImageSet
 
@@ -25,10 +24,6 @@ def path(tmp_path):
 @pytest.fixture(params=[None, 10], ids=["in memory", "mapped"])
 def dataset(path, request):
     return ImagesDataset(filepath=path, memory_images=request.param)
-
-
-def names_beside(path):
-    return sorted(file.name for file in Path(path).parent.iterdir())
 
 
 def scans(n=30, seed=0, **columns):
@@ -73,46 +68,15 @@ def test_at_rest_the_pixels_are_784_bytes_and_the_schema_says_their_shape(path):
     assert schema.names == ["image_id", "split", "label", "z_00", "z_01", "pixels"]
 
 
-def test_pixels_of_more_images_than_memory_shall_hold_are_mapped_from_a_file(path):
+def test_pixels_of_more_images_than_memory_shall_hold_are_mapped(path):
     dataset = ImagesDataset(filepath=path, memory_images=29)
     dataset.save(scans())
     pixels = dataset.load().pixels
     assert isinstance(pixels, np.memmap)
     assert not pixels.flags.writeable
-    assert names_beside(path) == ["images.parquet", "images.pixels"]
     dataset.save(scans(29))
     assert not isinstance(dataset.load().pixels, np.memmap)
-    assert names_beside(path) == ["images.parquet"]
-
-
-@pytest.mark.parametrize("left", [b"", b"x" * 30 * 784, b"x" * (30 * 784 + 64)])
-def test_a_file_that_is_no_map_of_the_table_is_not_taken_for_one(path, left):
-    dataset = ImagesDataset(filepath=path, memory_images=0)
-    dataset.save(scans())
-    Path(path).with_suffix(".pixels").write_bytes(left)
-    assert_equal(dataset.load(), scans())
-
-
-def test_a_table_that_others_replaced_is_not_mapped_from_the_old_map(path):
-    dataset = ImagesDataset(filepath=path, memory_images=0)
-    dataset.save(scans())
-    ImagesDataset(filepath=f"{path}.new").save(scans(seed=1))
-    Path(f"{path}.new").replace(path)
-    assert_equal(dataset.load(), scans(seed=1))
-
-
-def test_a_map_that_cannot_be_finished_is_not_there_and_the_table_is_whole(path, monkeypatch):
-    def fail(parts, file):
-        file.write(next(parts).data)
-        raise OSError("the disk went away")
-
-    dataset = ImagesDataset(filepath=path, memory_images=0)
-    with monkeypatch.context() as patch:
-        patch.setattr(maps, "_write", fail)
-        with pytest.raises(DatasetError, match="the disk went away"):
-            dataset.save(scans())
-    assert names_beside(path) == ["images.parquet"]
-    assert_equal(dataset.load(), scans())
+    assert [file.name for file in Path(path).parent.iterdir()] == ["images.parquet"]
 
 
 def test_images_that_are_mapped_stay_as_they_are_when_the_table_is_replaced(path):
@@ -143,17 +107,3 @@ def test_the_preview_shows_images_of_the_whole_table_however_it_is_sorted(datase
     assert shown.tolist() == [255 - 25 * label for label in range(10)]
     few = Image.open(io.BytesIO(base64.b64decode(dataset.preview(n_images=1000, columns=10))))
     assert few.height == 2 * (1 + 10 * 29)
-
-
-@pytest.mark.parametrize("memory_images", [None, 0])
-def test_any_fsspec_file_system_will_do(memory_images, monkeypatch):
-    monkeypatch.setattr(maps, "AT_ONCE", 10)
-    dataset = ImagesDataset(
-        filepath=f"memory://tables/{memory_images}/images.parquet", memory_images=memory_images
-    )
-    assert not dataset.exists()
-    dataset.save(scans())
-    assert dataset.exists()
-    assert_equal(dataset.load(), scans())
-    dataset.release()
-    assert "memory" in str(dataset)

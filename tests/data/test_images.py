@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
+from mnist_vae.data import images as maps
 from mnist_vae.data import images as module
-from mnist_vae.data import maps
 from mnist_vae.data.atomic import DiskFullError
 from mnist_vae.data.images import UNLABELLED, ImageSet, concatenate, draw_rows
 

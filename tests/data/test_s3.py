@@ -60,9 +60,9 @@ def test_images_go_from_a_store_to_splits_in_a_store(bucket, credentials):
             credentials=credentials,
         )
 
-    stored("images").save(archive.image_set())
+    stored("images").save(archive.images)
     images = stored("images").load()
-    assert images.digest() == archive.image_set().digest()
+    assert images.digest() == archive.images.digest()
     np.testing.assert_array_equal(images.pixels, PIXELS)
     train, *_ = split_images(images, SplitParams(), 42)
     stored("train").save(train)

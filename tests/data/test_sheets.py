@@ -124,9 +124,3 @@ def test_equal_arguments_give_equal_bytes(digits):
     picture = Image.open(io.BytesIO(base64.b64decode(first)))
     assert picture.format == "PNG"
     assert picture.tobytes() == sheet(digits, CAPTIONS, columns=2).tobytes()
-
-
-def test_a_pillow_without_fonts_is_named(digits, monkeypatch):
-    monkeypatch.setattr(sheets.ImageFont, "load_default", lambda size: object())
-    with pytest.raises(RuntimeError, match="FreeType"):
-        sheet(digits, CAPTIONS, columns=2)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnist_vae.data.archive_parts import read_sample
+from mnist_vae.data.archive import read_sample
 from mnist_vae.data.idx import IdxDataset
 from mnist_vae.explorer.runtime import runtime_files, user_cache
 from tests.projects import NO_NETWORK, ROOT, change_base, copy_project, kedro

@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from mnist_vae.cli import cli
-from mnist_vae.data.archive_parts import FILE_KEYS
+from mnist_vae.data.archive import FILE_KEYS
 from mnist_vae.data.idx import IdxDataset
 from tests.documentation.pages import fences
 from tests.projects import change_base, copy_project, kedro

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mnist_vae import recipe
-from mnist_vae.data.archive_parts import read_sample
+from mnist_vae.data.archive import read_sample
 from mnist_vae.data.images import ImageSet
 from mnist_vae.params import ModelParams, TrainingParams
 from tests.projects import copy_project, kedro

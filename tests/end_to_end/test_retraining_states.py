@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_vae.data.archive_parts import read_sample
+from mnist_vae.data.archive import read_sample
 from mnist_vae.data.idx import IdxDataset
 from tests.projects import copy_project
 from tests.retrainings import (

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
-from mnist_vae.data.archive_parts import read_sample
+from mnist_vae.data.archive import read_sample
 from mnist_vae.data.idx import IdxDataset
 from tests.conftest import run
 from tests.releases import releases_of, use

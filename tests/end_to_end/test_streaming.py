@@ -75,7 +75,6 @@ def test_every_pipeline_makes_the_same_of_mapped_images(tmp_path):
     mapped, memory = (new_project(tmp_path / name, table) for name in ("mapped", "memory"))
     log = run(mapped, MAPPED)
     assert "my digits, 1,500 images, in 2 Parquet files." in log
-    assert (mapped / "data/test/05_model_input/train_images.pixels").exists()
     run(memory, "--params=streaming.above_images=null,training.shuffle_images=100")
     for name in (
         "05_model_input/train_images.parquet",

@@ -54,12 +54,9 @@ PREVIEWS = {
 PREVIEWS_BY_PIPELINE = {
     "export": {
         "inference_encoder": "MermaidPreview",
-        "encoder_onnx": "MermaidPreview",
-        "decoder_onnx": "MermaidPreview",
     },
     "generation": {
         "generated_images": "ImagePreview",
-        "generated_image_files": "ImagePreview",
         "generated_sheet": "ImagePreview",
         "latent_manifold": "ImagePreview",
         "interpolations": "ImagePreview",

@@ -14,8 +14,8 @@ from fsspec.implementations.local import LocalFileSystem
 from kedro.io.core import DatasetError
 
 from mnist_vae.data.atomic import partial_beside
-from mnist_vae.data.contracts import BatchEmbeddingsContract, embedding_schema
 from mnist_vae.data.images import latent_columns
+from mnist_vae.data.tables import BatchEmbeddingsContract, embedding_schema
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset, finish
 
 OLD, NEW = "000001-old", "000002-new"

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_vae.data.atomic import AtomicJSONDataset, AtomicTextDataset
+from mnist_vae.data.files import JSONDataset, RecordDataset, TextDataset
 from mnist_vae.data.image_table import ImagesDataset, ImageSet
-from mnist_vae.data.records import RecordDataset
 from mnist_vae.jobs import releases
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
 from mnist_vae.jobs.batches import AcceptedBatchesDataset, withdraw
@@ -57,8 +56,8 @@ def power_failures(tmp_path, monkeypatch, record_property):
 def save_candidate(folder, version):
     for name in ("metrics", "training_summary"):
         path = folder / "candidate" / f"{name}.json"
-        AtomicJSONDataset(filepath=str(path)).save({"of": version})
-    AtomicTextDataset(filepath=str(folder / "candidate/report.html")).save(version * 1000)
+        JSONDataset(filepath=str(path)).save({"of": version})
+    TextDataset(filepath=str(folder / "candidate/report.html")).save(version * 1000)
     (folder / "candidate/plain.txt").write_text(version)  # nobody waited for the disk
 
 

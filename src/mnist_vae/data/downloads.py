@@ -1,85 +1,82 @@
-"""A file from a mirror, which is in its folder only when it has passed all checks."""
+"""A file from a mirror, and a deadline for the whole of an exchange with a server."""
 
 from __future__ import annotations
 
-import io
-import logging
-import sys
+import tempfile
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from threading import Thread
+from typing import Any, TypeVar
 
-from mnist_vae.data.deadline import within
-from mnist_vae.data.idx import IdxError
+from mnist_vae.data.idx import MAX_BYTES, IdxError
 
-_SECONDS_A_FILE = 900  # to download it, however slowly a mirror sends
+T = TypeVar("T")
+
+_SECONDS_TO_ANSWER = 5.0  # and that a download may stall
+_SECONDS_A_FILE = 900.0  # to download it, however slowly a mirror sends
 
 
-def unreachable(url: str, timeout: float) -> str | None:
-    """Return why nothing answers at `url` within `timeout` seconds, or None when something does.
+def within(seconds: float, function: Callable[..., T], *arguments: object) -> T:
+    """Return what the function returns, or raise what it raises.
 
-    Any answer will do, also an error of the server: the download shows it.
+    It is called in a thread that no process waits for at its end: the timeouts of libraries are
+    for each read.
+
+    Raises:
+        TimeoutError: It had not come to an end after so many seconds, and is left to itself.
     """
-    import requests
+    future: Future[T] = Future()
 
+    def call() -> None:
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=call, daemon=True).start()
     try:
-        within(timeout, partial(requests.head, url, timeout=timeout, allow_redirects=True))
-    except TimeoutError:  # not of `requests`, which has one for each address
-        return f"is not reachable (no answer within {timeout:g} s)"
-    except (OSError, ValueError) as error:
-        return f"is not reachable ({type(error).__name__})"
-    return None
+        return future.result(seconds)
+    except TimeoutError as error:
+        if future.done():  # the function's own
+            raise
+        raise TimeoutError(f"no end of the answer within {seconds:g} s") from error
 
 
-def download(
-    mirror: str,
-    name: str,
-    folder: Path,
-    *,
-    timeout: float,
-    max_bytes: int,
-    check: Callable[[Path, str], object],
-) -> None:
-    """Download a file into a folder; what fails for a passing reason is tried once more.
+def download(url: str, path: Path, check: Callable[[Path, str], object]) -> None:
+    """Download a file, which is at `path` only when it has passed the check.
 
     Args:
-        mirror: Base URL.
-        name: Name of the file there and in the folder.
-        folder: Where it goes.
-        timeout: Seconds that a download may stall.
-        max_bytes: Refuse a file that is larger than this.
+        url: Where it is.
+        path: Where it goes, by whatever name it has there.
         check: Raises for a path and the URL of what was downloaded, if that is not the file.
 
     Raises:
         IdxError: It is too large, or did not pass the check.
         OSError: It could not be downloaded, or took a quarter of an hour.
     """
-    import pooch
+    import requests
 
-    pooch.get_logger().setLevel(logging.WARNING)  # it writes past Kedro's handlers
-    get = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=timeout)
-
-    def downloader(url: str, path: str, _: pooch.Pooch) -> None:
-        with _Limited(path, max_bytes, url) as file:
-            get(url, file, None)
-        check(Path(path), url)
-        Path(path).chmod(0o644)  # a temporary file is for its owner only
-
-    mirrored = pooch.create(path=folder, base_url=mirror, registry={name: None}, retry_if_failed=1)
-    within(_SECONDS_A_FILE, partial(mirrored.fetch, name, downloader=downloader))
+    get = partial(requests.get, url, stream=True, timeout=_SECONDS_TO_ANSWER)
+    response = within(_SECONDS_TO_ANSWER, get)
+    response.raise_for_status()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
+        partial_file = Path(folder) / path.name
+        within(_SECONDS_A_FILE, _save, response, partial_file, url)
+        check(partial_file, url)
+        partial_file.replace(path)
 
 
-class _Limited(io.FileIO):
-    """A file that does not grow past `max_bytes`, whatever a mirror sends."""
-
-    def __init__(self, path: str, max_bytes: int, url: str) -> None:
-        super().__init__(path, "wb")
-        self._max_bytes, self._url = max_bytes, url
-
-    def write(self, chunk: bytes) -> int:  # type: ignore[override]
-        if self.tell() + len(chunk) > self._max_bytes:
-            raise IdxError(
-                f"{self._url} is too large: expected a download of at most {self._max_bytes} "
-                "bytes, received more; use another mirror, or raise `max_bytes`."
-            )
-        return super().write(chunk)
+def _save(response: Any, path: Path, url: str) -> None:
+    size = 0
+    with response, path.open("wb") as file:
+        for chunk in response.iter_content(1 << 16):
+            size += len(chunk)
+            if size > MAX_BYTES:
+                raise IdxError(
+                    f"{url} is too large: expected a download of at most {MAX_BYTES} bytes, "
+                    "received more; use another mirror."
+                )
+            file.write(chunk)

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
 from mnist_vae.data import sheets
-from mnist_vae.data.atomic import FileDataset
+from mnist_vae.data.files import FileDataset, ImagePreview
 from mnist_vae.data.images import (
     IMAGE_SHAPE,
     N_PIXELS,
     UNLABELLED,
     ImageSet,
     evenly,
+    gathered,
     latent_columns,
+    one_split,
 )
-from mnist_vae.data.maps import gathered, in_memory, mapped, write_map
-from mnist_vae.data.parquet_files import PIXELS, bytes_of, split_names
-from mnist_vae.data.previews import ImagePreview
+
+PIXELS = pa.binary(N_PIXELS)
+"""The type of the pixels at rest."""
 
 _METADATA_KEY = b"mnist_vae.pixels"
 _ROW_GROUP = 8192
@@ -39,9 +39,8 @@ class ImagesDataset(FileDataset[ImageSet]):
     zstd, their shape and scale in the metadata of the schema; the other columns are scalars.
     pandas, DuckDB and Polars read it.
 
-    The pixels of more than `memory_images` images are also saved uncompressed, in a file with the
-    suffix `.pixels` in the same folder, and `load` maps that file into memory. Where it is missing
-    or of another Parquet file, and for a Parquet file in a store, `load` maps a temporary file.
+    `load` copies the pixels of more than `memory_images` images to a temporary file, and maps it
+    into memory.
 
     Examples:
         ```yaml
@@ -65,10 +64,10 @@ class ImagesDataset(FileDataset[ImageSet]):
 
         Args:
             filepath: Path or fsspec URL of the Parquet file.
-            memory_images: Images that are read into memory at most, 784 bytes each; None for all.
-            durable: Whether what was saved outlasts a power failure.
-            credentials: Passed to the fsspec file system.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
+            memory_images: Images that are read into memory at most; None for all.
+            durable: As `FileDataset`.
+            credentials: As `FileDataset`.
+            metadata: As `FileDataset`.
         """
         self._memory_images = memory_images
         super().__init__(
@@ -81,21 +80,25 @@ class ImagesDataset(FileDataset[ImageSet]):
         Raises:
             DatasetError: The file is not a table of 784-byte images.
         """
-        path = str(self._filepath)
-        with self._fs.open(path, "rb") as opened:
+        with self._reading() as opened:
             file = pq.ParquetFile(opened)
             schema = file.schema_arrow
             if "pixels" not in schema.names or schema.field("pixels").type != PIXELS:
                 raise DatasetError(
-                    f"{path} is not a table of images: expected a column `pixels` of type "
-                    f"{PIXELS}, received {schema.names}; delete the file and run the pipeline "
+                    f"{self._filepath} is not a table of images: expected a column `pixels` of "
+                    f"type {PIXELS}, received {schema.names}; delete the file and run the pipeline "
                     "`data` again."
                 )
             table = file.read([name for name in schema.names if name != "pixels"])
-            return ImageSet(pixels=self._pixels(file), **_columns(table), origin=_origin(schema))
+            batches = file.iter_batches(_ROW_GROUP, columns=["pixels"], use_threads=False)
+            parts = (bytes_of(batch.column(0)) for batch in batches)
+            shape = file.metadata.num_rows, N_PIXELS
+            most = shape[0] if self._memory_images is None else self._memory_images
+            pixels = gathered(parts, shape, most)
+            return ImageSet(pixels=pixels, **_columns(table), origin=_origin(schema))
 
     def save(self, data: ImageSet) -> None:
-        """Write `data`, a part at a time; the Parquet file, and then the map, appear whole."""
+        """Write `data`, a part at a time."""
         parts = data.batches(_ROW_GROUP) if len(data) else iter([data])
         tables = (_to_table(part) for part in parts)
         first = next(tables)
@@ -110,42 +113,12 @@ class ImagesDataset(FileDataset[ImageSet]):
             writer.write_table(first)
             for table in tables:
                 writer.write_table(table)
-        if self._is_local:
-            self._map_path.unlink(missing_ok=True)
-            if self._is_mapped(len(data)):
-                pixels = (part.pixels for part in data.batches(_ROW_GROUP))
-                write_map(self._map_path, pixels, self._key())
 
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return `n_images` of all, evenly apart, as one PNG, base64, for Kedro-Viz."""
         images = self.load()
         shown = images.take(evenly(len(images), n_images))
         return ImagePreview(sheets.thumbnails(shown.pictures, columns))
-
-    def _pixels(self, file: pq.ParquetFile) -> NDArray[np.uint8]:
-        shape = file.metadata.num_rows, N_PIXELS
-        batches = file.iter_batches(_ROW_GROUP, columns=["pixels"], use_threads=False)
-        parts = (bytes_of(batch.column(0)) for batch in batches)
-        if not self._is_mapped(shape[0]):
-            return in_memory(parts, shape)
-        found = mapped(self._map_path, shape, self._key()) if self._is_local else None
-        return gathered(parts, shape) if found is None else found
-
-    def _is_mapped(self, count: int) -> bool:
-        return self._memory_images is not None and count > self._memory_images
-
-    @property
-    def _is_local(self) -> bool:
-        return isinstance(self._fs, LocalFileSystem)
-
-    @property
-    def _map_path(self) -> Path:
-        return Path(self._filepath).with_suffix(".pixels")
-
-    def _key(self) -> str:
-        """Return a name of the Parquet file as it is now: another file has another one."""
-        key: str = self._fs.ukey(str(self._filepath))
-        return key
 
     def _describe(self) -> dict[str, Any]:
         return {**super()._describe(), "memory_images": self._memory_images}
@@ -197,3 +170,24 @@ def nullable_labels(label: NDArray[np.uint8]) -> pa.Array:
 def _labels(column: pa.ChunkedArray) -> NDArray[np.uint8]:
     labels: NDArray[np.uint8] = column.fill_null(UNLABELLED).to_numpy()
     return labels
+
+
+def bytes_of(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
+    """Return the values of an Arrow chunk as uint8 `[n, 784]`, without a copy."""
+    if len(chunk) == 0:
+        return np.empty((0, N_PIXELS), np.uint8)
+    start = chunk.offset * N_PIXELS
+    values = np.frombuffer(chunk.buffers()[1], np.uint8)[start : start + len(chunk) * N_PIXELS]
+    return values.reshape(-1, N_PIXELS)
+
+
+def split_names(column: pa.Array | pa.ChunkedArray) -> NDArray[np.str_]:
+    """Return the split of each image, `[n]` of str."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    codes = column.dictionary_encode()
+    names = codes.dictionary.to_pylist()
+    if len(names) == 1:
+        return one_split(names[0], len(column))
+    splits: NDArray[np.str_] = np.array(names, np.str_)[codes.indices.to_numpy()]
+    return splits

@@ -1,21 +1,29 @@
-"""Images with their ids, labels and latents, as they pass between nodes."""
+"""Images with their ids, labels and latents, in memory or mapped from a file.
+
+A served model imports this module where Kedro and fsspec are not installed.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.data.maps import AT_ONCE, gathered, slices
-
 IMAGE_SHAPE = (28, 28)
-N_PIXELS = 784
+N_PIXELS = math.prod(IMAGE_SHAPE)
 UNLABELLED = 255  # the label of an image without one, in a set where others have one
+
+AT_ONCE = 100_000
+"""Images that a node has in memory at once; where there are more, it takes a part."""
+
+Pixels = NDArray[np.uint8]
 
 _BLOCK = 8192  # rows that are copied at a time
 _COLUMNS = ("image_id", "split", "label", "z")
@@ -207,3 +215,42 @@ def draw_rows(
         place[members] = (np.arange(len(members)) + 0.5) / len(members)
     count = size if isinstance(size, int) else round(size * len(rows))
     return np.sort(shuffled[np.argsort(place, kind="stable")][:count])
+
+
+def gathered(parts: Iterable[Pixels], shape: tuple[int, int], most: int | None = None) -> Pixels:
+    """Return the rows of the parts, one after the other.
+
+    Up to `most` images (`AT_ONCE`) are in memory. More are written to a temporary file in
+    `TMPDIR`, which has no name and goes with the last use of its map, also after a kill.
+
+    Raises:
+        DiskFullError: The temporary folder has no room.
+    """
+    if shape[0] <= (AT_ONCE if most is None else most):
+        pixels, start = np.empty(shape, np.uint8), 0
+        for part in parts:
+            pixels[start : start + len(part)] = part
+            start += len(part)
+        return pixels
+    with tempfile.TemporaryFile() as file:
+        try:
+            for part in parts:
+                file.write(np.ascontiguousarray(part).data)
+            file.flush()
+        except OSError as error:
+            from mnist_vae.data.atomic import DiskFullError, full_disk
+
+            if full_disk(error):
+                raise DiskFullError(
+                    f"There is no room in {tempfile.gettempdir()}: expected "
+                    f"{math.prod(shape):,} bytes for {shape[0]:,} images, received "
+                    f"{error.strerror}; make room there, or set TMPDIR to a folder with more."
+                ) from error
+            raise
+        return np.memmap(file, np.uint8, "r", shape=shape)
+
+
+def slices(count: int, size: int) -> Iterator[slice]:
+    """Yield the slices of `size` rows that make up `count`, the last one with the rest."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))

@@ -1,4 +1,4 @@
-"""Which model an output is of, and what its loss is called, as the output says it.
+"""Which model an output is of, whether it is of the right one, and what its loss is called.
 
 `training_summary` is that of the model; where the model is a release, the summary has its name as
 `release` (`jobs.release_files`). What was trained last has none.
@@ -6,8 +6,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from mnist_vae.data.fingerprints import fingerprint
+from mnist_vae.data.images import ImageSet
+from mnist_vae.data.models import KerasModel
 
 
 def origin(training_summary: dict[str, Any]) -> dict[str, str]:
@@ -21,6 +26,67 @@ def statement(training_summary: dict[str, Any]) -> str:
     said: str = training_summary["statement"]
     release = training_summary.get("release")
     return f"{said} Release {release}." if release else said
+
+
+def check_models(training_summary: dict[str, Any], *models: KerasModel) -> None:
+    """Refuse an encoder or decoder that is not of the training that the summary describes.
+
+    A run that died between two saves can bring together what was never trained together.
+
+    Raises:
+        ValueError: The weights are others.
+    """
+    for model in models:
+        expected, received = training_summary["weights"][model.name], fingerprint(model)
+        if received != expected:
+            raise ValueError(
+                f"The {model.name} does not belong to the training summary: expected the weights "
+                f"{expected}, received {received}; run `kedro run --pipelines training`."
+            )
+
+
+def check_images(
+    training_summary: dict[str, Any],
+    train_images: ImageSet,
+    validation_images: ImageSet | None = None,
+) -> None:
+    """Refuse splits that the model was not trained on: its test images could be among them.
+
+    Raises:
+        ValueError: The images or their splits are others.
+    """
+    for name, images in (("train", train_images), ("validation", validation_images)):
+        if images is None:
+            continue
+        expected, received = training_summary["images"][name], images.digest()
+        if received != expected:
+            raise ValueError(
+                f"The {name} images changed after the model was trained: expected {expected}, "
+                f"received {received}; run `kedro run --pipelines training` on them, or embed them "
+                "with the pipeline `embedding_of_new_images`."
+            )
+
+
+def check_versions(
+    problem: str, versions: Iterable[str], training_summary: dict[str, Any], remedy: str
+) -> None:
+    """Refuse what is not of the model that the summary describes, and of it alone.
+
+    Args:
+        problem: The sentence's beginning, such as "The scores are of another model".
+        versions: The model versions that were found, each once.
+        training_summary: The model's.
+        remedy: What to do about it.
+
+    Raises:
+        ValueError: One of the versions is another.
+    """
+    expected, received = training_summary["model_version"], list(versions)
+    if received != [expected]:
+        raise ValueError(
+            f"{problem}: expected those of {expected}, received those of {', '.join(received)}; "
+            f"{remedy}."
+        )
 
 
 @dataclass(frozen=True)

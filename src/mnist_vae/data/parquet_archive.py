@@ -4,47 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 from kedro.io.core import DatasetError, get_protocol_and_path
 from numpy.typing import NDArray
 
 from mnist_vae.data import sheets
+from mnist_vae.data.archive import ImageArchive
+from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
 from mnist_vae.data.folders import at_home
-from mnist_vae.data.images import IMAGE_SHAPE, ImageSet
-from mnist_vae.data.parquet_files import PIXELS, ParquetFiles
-from mnist_vae.data.previews import ImagePreview
-from mnist_vae.data.read_only import ReadOnlyDataset
+from mnist_vae.data.image_table import PIXELS, bytes_of, split_names
+from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, UNLABELLED, ImageSet, gathered
 
 _SPLITS = ("train", "test")
-_CHUNK = 8 << 20  # bytes of a file whose checksum is taken
+_COLUMNS = {"image_id": pa.int64(), "label": pa.int64(), "split": pa.string()}
+_PARTITIONS = ds.partitioning(pa.schema({"split": pa.string(), "label": pa.int64()}), flavor="hive")
+_ROWS = 8192  # of pixels at a time, whatever the size of the row groups
+_BYTES = 8 << 20  # of a file at a time
 
 
-@dataclass(frozen=True)
-class ParquetArchive:
-    """Images of a user's own.
-
-    Attributes:
-        images: All of them.
-        manifest: Where they came from, as that of an `ImageArchive`.
-    """
-
-    images: ImageSet
-    manifest: dict[str, Any]
-
-    def image_set(self) -> ImageSet:
-        """Return all images as one table."""
-        return self.images
-
-
-class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
+class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
     """`ParquetArchiveDataset` loads images from a Parquet file, or from a folder of them.
 
     The columns are `pixels`, 784 bytes an image, 28 x 28 row after row, 0 the background;
@@ -93,37 +83,44 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
         self._filesystem = fsspec.filesystem(protocol, **deepcopy(credentials or {}))
         self.metadata = metadata
 
-    def load(self) -> ParquetArchive:
+    def load(self) -> ImageArchive:
         """Return the images and their manifest.
 
         Raises:
             DatasetError: There are no images, a file is not of the form that the class describes,
                 two images have one id, or a label or a split is another than is allowed.
         """
-        paths = self._paths()
-        files = self._open(paths)
-        images = files.images()
-        self._check_unique(images.image_id)
-        counts = {split: int((images.split == split).sum()) for split in _SPLITS}
-        if sum(counts.values()) < len(images):
-            unknown = sorted(set(np.unique(images.split)) - set(_SPLITS))
+        paths = self._checked_paths()
+        tables = [self._columns(path, name) for path, name in paths.items()]
+        table = pa.concat_tables(tables, promote_options="default")
+        count = len(table)
+        if count == 0:
             raise DatasetError(
-                f"{self._url} has images in unknown splits: expected `split` to be train or test, "
-                f"received {', '.join(unknown)}; name one of the two, or leave the column out."
+                f"{self._url} has no images: expected at least one row, received none in "
+                f"{len(paths)} files; put images there."
             )
-        return ParquetArchive(images, self._manifest(paths, files, counts))
+        given = table.column_names
+        label = self._labels(table["label"]) if "label" in given else None
+        images = ImageSet(
+            image_id=self._ids(table["image_id"]) if "image_id" in given else np.arange(count),
+            split=self._splits(table["split"] if "split" in given else pa.repeat("train", count)),
+            label=None if label is None or (label == UNLABELLED).all() else label,
+            pixels=gathered(self._pixels(paths), (count, N_PIXELS)),
+        )
+        rows = dict(zip(paths, map(len, tables), strict=True))
+        return ImageArchive(images, self._manifest(images, paths, rows))
 
     def check(self) -> None:
         """Look at the footers of the files.
 
         Raises:
-            DatasetError: There is no file, or one is not of the form that the class describes.
+            DatasetError: There is no file, or one is no Parquet file, or has no pixels.
         """
-        self._open(self._paths())
+        self._checked_paths()
 
     def preview(self, n_images: int = 60, columns: int = 12) -> ImagePreview:
         """Return the first `n_images` as one PNG, base64, for Kedro-Viz."""
-        pixels = next(filter(len, self._open(self._paths()).pieces()))[:n_images]
+        pixels = next(filter(len, self._pixels(self._checked_paths())))[:n_images]
         return ImagePreview(sheets.thumbnails(pixels.reshape(-1, *IMAGE_SHAPE), columns))
 
     def _exists(self) -> bool:
@@ -147,42 +144,115 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
             if name.endswith(".parquet") and not re.search(r"(^|/)[_.]", name)
         }
 
-    def _open(self, paths: Mapping[str, str]) -> ParquetFiles:
+    def _checked_paths(self) -> dict[str, str]:
+        paths = self._paths()
         if not paths:
             raise DatasetError(
                 f"{self._name} was not found: expected a Parquet file, or a folder of some, at "
                 f"{self._url}, received none; put the images there, or correct the catalog entry."
             )
-        files = ParquetFiles(self._filesystem, paths)
-        first, expected = next(iter(paths)), _columns(next(iter(paths)), files.schemas[0])
-        for path, schema in zip(paths, files.schemas, strict=True):
-            if (received := _columns(path, schema)) != expected:
+        for path in paths:
+            with self._open(path) as file:
+                names = file.schema_arrow.names
+            if "pixels" not in names:
                 raise DatasetError(
-                    f"{self._url} has files of different columns: expected those of {first}, "
-                    f"{', '.join(expected)}, received {', '.join(received)} in {path}; write them "
-                    "with the same columns."
+                    f"{path} is not a table of images: expected a column `pixels` of {N_PIXELS} "
+                    f"bytes an image, received {', '.join(names) or 'no column'}; name the column "
+                    "so."
                 )
-        if not sum(files.rows):
-            raise DatasetError(
-                f"{self._url} has no images: expected at least one row, received none in "
-                f"{len(paths)} files; put images there."
-            )
-        return files
+        return paths
 
-    def _check_unique(self, image_id: NDArray[np.int64]) -> None:
-        ordered = np.sort(image_id)
-        twice = ordered[1:][ordered[1:] == ordered[:-1]]
-        if len(twice):
+    @contextmanager
+    def _open(self, path: str) -> Iterator[pq.ParquetFile]:
+        """Yield the file, and have errors of Arrow and of the disk name it."""
+        # Of a store each column of a row group is one request: nothing else is read.
+        is_local = isinstance(self._filesystem, LocalFileSystem)
+        try:
+            with pq.ParquetFile(
+                path if is_local else self._filesystem.open(path, "rb", cache_type="none"),
+                buffer_size=_BYTES,
+                pre_buffer=False,
+                page_checksum_verification=True,
+            ) as file:
+                yield file
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise DatasetError(
-                f"{self._url} names images more than once: expected {len(image_id):,} different "
-                f"`image_id`, received {len(image_id) - len(twice):,}, {twice[0]} among those that "
+                f"{path} cannot be read: expected a whole Parquet file with `pixels` of {N_PIXELS} "
+                "bytes, `image_id` and `label` of whole numbers and `split` of text, received "
+                f"{' '.join(str(error).split())}; write it anew, or see to who may read it."
+            ) from error
+
+    def _columns(self, path: str, name: str) -> pa.Table:
+        """Return the columns next to the pixels; what the names of folders say comes first."""
+        with self._open(path) as file:
+            in_path = ds.get_partition_keys(_PARTITIONS.parse(name))
+            own = [
+                column
+                for column in _COLUMNS
+                if column in file.schema_arrow.names and column not in in_path
+            ]
+            schema = pa.schema({column: _COLUMNS[column] for column in own})
+            found = dict(
+                zip(own, file.read(own, use_threads=False).cast(schema).columns, strict=True)
+            )
+            count = file.metadata.num_rows
+            for column, value in in_path.items():
+                found[column] = pa.repeat(pa.scalar(value, _COLUMNS[column]), count)
+            return pa.table({**found, "row": pa.nulls(count)})  # it has rows without a column too
+
+    def _pixels(self, paths: dict[str, str]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the pixels in order, uint8 `[m, 784]`, some images at a time."""
+        for path in paths:
+            with self._open(path) as file:
+                for batch in file.iter_batches(_ROWS, columns=["pixels"], use_threads=False):
+                    pixels = batch.column(0)
+                    if pixels.null_count:
+                        raise DatasetError(
+                            f"{path} has {pixels.null_count} rows without `pixels`: expected "
+                            f"{N_PIXELS} bytes in each, received null; remove these rows."
+                        )
+                    yield bytes_of(pixels.cast(PIXELS))
+
+    def _ids(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
+        if column.null_count:
+            raise DatasetError(
+                f"{self._url} has {column.null_count} rows without `image_id`: expected a number "
+                "in each, received null; number them, or leave the column out."
+            )
+        ids: NDArray[np.int64] = column.to_numpy()
+        found, counts = np.unique(ids, return_counts=True)
+        if len(found) < len(ids):
+            raise DatasetError(
+                f"{self._url} names images more than once: expected {len(ids):,} different "
+                f"`image_id`, received {len(found):,}, {found[counts > 1][0]} among those that "
                 "come again; number the images anew, or leave the column out."
             )
+        return ids
+
+    def _labels(self, column: pa.ChunkedArray) -> NDArray[np.uint8]:
+        low, high = pc.min_max(column).as_py().values()
+        if low is not None and not 0 <= low <= high < UNLABELLED:
+            raise DatasetError(
+                f"{self._url} has labels out of range: expected numbers from 0 to "
+                f"{UNLABELLED - 1}, received from {low} to {high}; use null for an image without a "
+                "label."
+            )
+        labels: NDArray[np.uint8] = column.cast(pa.uint8()).fill_null(UNLABELLED).to_numpy()
+        return labels
+
+    def _splits(self, column: pa.ChunkedArray) -> NDArray[np.str_]:
+        if unknown := [name for name in pc.unique(column).to_pylist() if name not in _SPLITS]:
+            raise DatasetError(
+                f"{self._url} has images in unknown splits: expected `split` to be train or test, "
+                f"received {', '.join(map(str, unknown[:3]))}; name one of the two, or leave the "
+                "column out."
+            )
+        return split_names(column)
 
     def _manifest(
-        self, paths: Mapping[str, str], files: ParquetFiles, counts: Mapping[str, int]
+        self, images: ImageSet, paths: dict[str, str], rows: dict[str, int]
     ) -> dict[str, Any]:
-        n_train, n_test = counts["train"], counts["test"]
+        n_train, n_test = (int((images.split == split).sum()) for split in _SPLITS)
         counted = f"{n_train:,} training and {n_test:,} test images" if n_test else f"{n_train:,}"
         return {
             "name": self._name,
@@ -195,45 +265,13 @@ class ParquetArchiveDataset(ReadOnlyDataset[ParquetArchive]):
                 name: {
                     "origin": self._filesystem.unstrip_protocol(path),
                     "sha256": self._checksum(path),
-                    "items": rows,
+                    "items": rows[path],
                     "verified": False,
                 }
-                for (path, name), rows in zip(paths.items(), files.rows, strict=True)
+                for path, name in paths.items()
             },
         }
 
     def _checksum(self, path: str) -> str:
-        with self._filesystem.open(path, "rb", block_size=_CHUNK) as file:
+        with self._filesystem.open(path, "rb", block_size=_BYTES) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-_TYPES = {  # of the columns that are read, as Arrow writes them and as people do
-    "image_id": (r"u?int\d+", "whole numbers"),
-    "label": (r"u?int\d+|null", "whole numbers"),
-    "pixels": (rf"(large_)?binary|{re.escape(str(PIXELS))}", f"784 bytes ({PIXELS})"),
-    "split": (r"(large_)?string|dictionary<values=(large_)?string, .*", "text"),
-}
-
-
-def _columns(path: str, schema: pa.Schema) -> list[str]:
-    """Return the names of the columns that are read of a file, and refuse them where need be."""
-    names = [name for name in _TYPES if name in schema.names]
-    if "pixels" not in names:
-        raise DatasetError(
-            f"{path} is not a table of images: expected a column `pixels` of 784 bytes an image, "
-            f"received {', '.join(schema.names) or 'no column'}; name the column so."
-        )
-    for name in names:
-        kind, words = _TYPES[name]
-        if (times := schema.names.count(name)) > 1:
-            raise DatasetError(
-                f"{path} has the column `{name}` {times} times: expected it once, received "
-                f"{', '.join(schema.names)}; leave one out."
-            )
-        received = str(schema.field(name).type)
-        if not re.fullmatch(kind, received):
-            raise DatasetError(
-                f"{path} has a column of the wrong type: expected `{name}` to be {words}, received "
-                f"{received}; write it in that type."
-            )
-    return names

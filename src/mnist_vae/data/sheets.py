@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,13 +185,7 @@ def _enlarged(
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError(
-            "Pillow cannot draw text of a given size: expected its FreeType module, received a "
-            "Pillow built without it; install a Pillow wheel."
-        )
-    return font
+    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
 
 
 def _line_height(font: ImageFont.FreeTypeFont) -> int:

@@ -1,4 +1,4 @@
-"""Tables at rest, as Parquet."""
+"""Tables at rest, as Parquet, and what readers of embeddings rely on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import tempfile
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mnist_vae.data.atomic import FileDataset
-from mnist_vae.data.previews import TablePreview
+from mnist_vae.data.files import FileDataset, TablePreview
+from mnist_vae.data.images import latent_columns
 
 if TYPE_CHECKING:  # a second that the command line does not take
     import pandas as pd
@@ -31,7 +33,7 @@ class TableDataset(FileDataset["pd.DataFrame | pa.Table"]):
 
     def load(self) -> pd.DataFrame:
         """Return the table."""
-        with self._fs.open(str(self._filepath), "rb") as file:
+        with self._reading() as file:
             table = pq.ParquetFile(file).read(use_threads=False)  # half the memory of threads
             frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
             return frame
@@ -46,7 +48,7 @@ class TableDataset(FileDataset["pd.DataFrame | pa.Table"]):
 
     def preview(self, nrows: int = 20) -> TablePreview:
         """Return the first `nrows` rows to 4 decimals, without reading the others."""
-        with self._fs.open(str(self._filepath), "rb") as file:
+        with self._reading() as file:
             batch = next(pq.ParquetFile(file).iter_batches(batch_size=nrows))
         rows = batch.to_pandas()
         floats = rows.select_dtypes("float32").columns
@@ -72,3 +74,102 @@ def mapped_table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Tab
                 writer.write_batch(batch)
         file.flush()
         return pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+
+
+def embedding_schema(
+    latent_dim: int,
+    n_images: int,
+    *,
+    labelled: bool,
+    model_version: str,
+    release: str | None = None,
+) -> pa.Schema:
+    """Return the schema of a table of embeddings; its metadata says what it will hold.
+
+    Args:
+        latent_dim: Length of z.
+        n_images: Rows that are to come.
+        labelled: Whether there is a column `label`.
+        model_version: Name of the one model that all rows come from.
+        release: Name of the release that it is, if any.
+    """
+    float_columns = [
+        *latent_columns("z_mean", latent_dim),
+        *latent_columns("z_log_var", latent_dim),
+        "reconstruction",
+        "kl",
+    ]
+    fields = [
+        pa.field("image_id", pa.int64(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        *([pa.field("label", pa.uint8())] if labelled else []),  # null where an image has none
+        *[pa.field(name, pa.float32(), nullable=False) for name in float_columns],
+        pa.field("model_version", pa.string(), nullable=False),
+    ]
+    metadata = {
+        "latent_dim": str(latent_dim),
+        "n_images": str(n_images),
+        "model_version": model_version,
+    }
+    if release is not None:
+        metadata["release"] = release
+    return pa.schema(fields, metadata)
+
+
+def with_anomalies(schema: pa.Schema) -> pa.Schema:
+    """Return a schema of embeddings that has the columns of anomalies too, at its end."""
+    more = [
+        pa.field("anomaly_score", pa.float32(), nullable=False),
+        pa.field("is_anomaly", pa.bool_(), nullable=False),
+    ]
+    return pa.schema([*schema, *more], schema.metadata)
+
+
+class EmbeddingContract:
+    """Finite values, every image once, and one model: what readers of embeddings rely on."""
+
+    def validate(self, data: pa.Table) -> pa.Table:
+        """Return the table.
+
+        Raises:
+            ValueError: It breaks the contract.
+        """
+        for field, column in zip(data.schema, data.columns, strict=True):
+            bad = 0 if field.nullable else column.null_count
+            if pa.types.is_floating(field.type):
+                finite = (pc.sum(pc.is_finite(chunk)).as_py() or 0 for chunk in column.chunks)
+                bad = len(column) - sum(finite)
+            if bad:
+                raise ValueError(
+                    f"The embeddings have {bad} null, NaN or infinite values in `{field.name}`: "
+                    "expected a finite value in every row; train the model again with a lower "
+                    "`training.learning_rate`."
+                )
+        n_images = int(data.schema.metadata[b"n_images"])
+        n_unique = len(np.unique(data.column("image_id")))
+        if not n_unique == len(data) == n_images:
+            raise ValueError(
+                f"The embeddings do not have every image once: expected {n_images} rows, received "
+                f"{len(data)} with {n_unique} different `image_id`; run the pipeline `embedding` "
+                "again."
+            )
+        model_version = data.schema.metadata[b"model_version"].decode()
+        versions = pc.unique(data.column("model_version")).to_pylist()
+        if versions not in ([model_version], []):
+            raise ValueError(
+                f"The embeddings come from several models: expected {model_version!r} alone, "
+                f"received {versions}; embed all images with one model."
+            )
+        return data
+
+
+class BatchEmbeddingsContract:
+    """What the embeddings of each batch must satisfy: the `EmbeddingContract`."""
+
+    def validate(self, data: dict[str, pa.Table]) -> dict[str, pa.Table]:
+        """Return the tables.
+
+        Raises:
+            ValueError: One breaks the contract.
+        """
+        return {name: EmbeddingContract().validate(table) for name, table in data.items()}

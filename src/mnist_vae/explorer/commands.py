@@ -124,9 +124,8 @@ def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
     """
     import pandas as pd
 
-    from mnist_vae.data.contracts import check_models, check_versions
     from mnist_vae.data.images import concatenate
-    from mnist_vae.data.origin import origin
+    from mnist_vae.data.origin import check_models, check_versions, origin
     from mnist_vae.explorer.data import ExploredModel
     from mnist_vae.vae import export
 

@@ -18,7 +18,7 @@ from mnist_vae.vae.anomalies import Calibration
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mnist_vae.data.onnx_model import OnnxModel
+    from mnist_vae.data.models import OnnxModel
 
 SHEET_COLUMNS = 50
 """A sheet of thumbnails has this many rows and columns."""

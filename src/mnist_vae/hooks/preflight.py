@@ -15,7 +15,7 @@ from kedro.io.core import AbstractVersionedDataset, DatasetError
 
 from mnist_vae.config import check_configuration
 from mnist_vae.data.idx import IdxDataset
-from mnist_vae.data.keras_model import KerasModelDataset
+from mnist_vae.data.models import KerasModelDataset
 from mnist_vae.engines import EngineError, check_engine
 from mnist_vae.jobs.job import JOB_PIPELINES, JobLock, LockedError
 from mnist_vae.jobs.names import in_environment, with_environment

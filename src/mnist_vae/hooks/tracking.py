@@ -22,7 +22,7 @@ from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mnist_vae.data.deadline import within
+from mnist_vae.data.downloads import within
 from mnist_vae.failures import one_line
 from mnist_vae.serving import facts_of, save_model
 

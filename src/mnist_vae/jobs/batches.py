@@ -18,10 +18,10 @@ from typing import Any
 from kedro.io.core import AbstractDataset
 
 from mnist_vae.data.atomic import make_folder, write_json
+from mnist_vae.data.files import ReadOnlyDataset
 from mnist_vae.data.folders import files_of, is_hidden, move, signature, unused_path
 from mnist_vae.data.image_table import ImagesDataset
 from mnist_vae.data.images import ImageSet
-from mnist_vae.data.read_only import ReadOnlyDataset
 from mnist_vae.jobs.batch_files import MAX_BYTES, Batch, read_batch
 from mnist_vae.jobs.names import file_name, printable
 from mnist_vae.jobs.records import BatchRecord, Intake

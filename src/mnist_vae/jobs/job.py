@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from mnist_vae.data.deadline import within
+from mnist_vae.data.downloads import within
 
 logger = logging.getLogger(__name__)
 

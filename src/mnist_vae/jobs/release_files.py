@@ -23,9 +23,8 @@ from typing import Any, NewType, TypeVar
 from kedro.io.core import DatasetError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mnist_vae.data.atomic import AtomicJSONDataset
+from mnist_vae.data.files import JSONDataset, ReadOnlyDataset
 from mnist_vae.data.images import ImageSet
-from mnist_vae.data.read_only import ReadOnlyDataset
 from mnist_vae.jobs.linked_folders import LinkedFolders
 from mnist_vae.jobs.records import Declined
 
@@ -106,11 +105,11 @@ class Release:
         """Return the content of a file: by its suffix a model, a table, a picture or JSON."""
         path = self.folder / filename
         if path.suffix == ".keras":
-            from mnist_vae.data.keras_model import KerasModelDataset
+            from mnist_vae.data.models import KerasModelDataset
 
             return KerasModelDataset(filepath=str(path)).load()
         if path.suffix == ".onnx":
-            from mnist_vae.data.onnx_model import OnnxModelDataset
+            from mnist_vae.data.models import OnnxModelDataset
 
             return OnnxModelDataset(filepath=str(path)).load()
         if path.suffix == ".parquet":
@@ -339,7 +338,7 @@ class ReleaseDataset(_ReleasesDataset[Release | None]):
         return JSONPreview(json.dumps(release.manifest if release else {}, indent=2))
 
 
-class ReleaseSummaryDataset(AtomicJSONDataset):
+class ReleaseSummaryDataset(JSONDataset):
     """`ReleaseSummaryDataset` loads the summary of a release's training, with two facts more.
 
     `release` is its name, which every output that is made with it has, and `refine_steps` those of

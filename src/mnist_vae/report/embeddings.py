@@ -16,7 +16,7 @@ class Shown:
     """Rows of the embeddings that the report shows.
 
     Attributes:
-        embeddings: All of them, a row an image (`contracts.embedding_schema`).
+        embeddings: All of them, a row an image (`tables.embedding_schema`).
         points: Those of the latent plane, drawn class by class from more.
         ranked: Test images from the best reconstructed to the worst, at equal steps; of all splits
             where there are none. They are among the images that were kept.

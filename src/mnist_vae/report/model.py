@@ -10,10 +10,9 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from mnist_vae.data.contracts import check_versions
 from mnist_vae.data.images import ImageSet
-from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.data.origin import measure
+from mnist_vae.data.models import KerasModel
+from mnist_vae.data.origin import check_versions, measure
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Fact, Findings, Page, Picture, Raw, Section, Table
 from mnist_vae.report.embeddings import Shown, choose

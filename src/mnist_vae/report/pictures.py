@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet
-from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import Measure
 from mnist_vae.data.sheets import tile
 from mnist_vae.report.blocks import Gallery, Picture, Section, Text

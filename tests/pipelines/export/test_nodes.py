@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from mnist_vae.data.fingerprints import fingerprint
-from mnist_vae.data.keras_model import KerasModelDataset
-from mnist_vae.data.onnx_model import metadata_of
+from mnist_vae.data.models import KerasModelDataset, metadata_of
 from mnist_vae.pipelines.export.nodes import export_models
 from mnist_vae.vae import export
 

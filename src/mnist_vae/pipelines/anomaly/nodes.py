@@ -12,12 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.contracts import check_images, check_models, check_versions
 from mnist_vae.data.image_table import nullable_labels
-from mnist_vae.data.images import IMAGE_SHAPE, ImageSet, new_image_set
-from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.data.maps import AT_ONCE
-from mnist_vae.data.origin import origin
+from mnist_vae.data.images import AT_ONCE, IMAGE_SHAPE, ImageSet, new_image_set
+from mnist_vae.data.models import KerasModel
+from mnist_vae.data.origin import check_images, check_models, check_versions, origin
 from mnist_vae.data.sheets import captions, sheet
 from mnist_vae.data.tables import mapped_table
 from mnist_vae.params import AnomalyParams

@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from mnist_vae.data.archive_parts import ImageArchive
+from mnist_vae.data.archive import ImageArchive
 from mnist_vae.data.images import ImageSet, draw_rows
-from mnist_vae.data.parquet_archive import ParquetArchive
 from mnist_vae.params import SplitParams
 
 
-def ingest_images(archive: ImageArchive | ParquetArchive) -> tuple[ImageSet, dict[str, Any]]:
+def ingest_images(archive: ImageArchive) -> tuple[ImageSet, dict[str, Any]]:
     """Return all images of the archive as one table, and the manifest of where they came from."""
-    return archive.image_set(), archive.manifest
+    return archive.images, archive.manifest
 
 
 def split_images(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.data.images import IMAGE_SHAPE
-from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.models import KerasModel
 from mnist_vae.params import DenoisingParams
 from mnist_vae.pipelines.denoising.corruptions import Floats, Observation
 

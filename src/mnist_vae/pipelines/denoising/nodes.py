@@ -10,10 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.contracts import check_models
 from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, ImageSet
-from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.data.origin import origin
+from mnist_vae.data.models import KerasModel
+from mnist_vae.data.origin import check_models, origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
 from mnist_vae.data.statistics import standard_error
 from mnist_vae.params import DenoisingParams

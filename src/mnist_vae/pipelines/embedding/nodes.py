@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mnist_vae.data.contracts import check_images
 from mnist_vae.data.images import ImageSet, new_image_set
-from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.models import KerasModel
+from mnist_vae.data.origin import check_images
 from mnist_vae.engines import embed
 from mnist_vae.params import EmbeddingParams
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.models import KerasModel
 from mnist_vae.data.statistics import standard_error
 from mnist_vae.params import EvaluationParams
 

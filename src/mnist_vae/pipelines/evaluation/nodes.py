@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mnist_vae.data.contracts import check_images, check_models
-from mnist_vae.data.images import ImageSet
-from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.data.maps import AT_ONCE
-from mnist_vae.data.origin import measure, origin
-from mnist_vae.data.provenance import provenance
+from mnist_vae.data.fingerprints import provenance
+from mnist_vae.data.images import AT_ONCE, ImageSet
+from mnist_vae.data.models import KerasModel
+from mnist_vae.data.origin import check_images, check_models, measure, origin
 from mnist_vae.data.statistics import Moments, neighbour_accuracy
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.decomposition import Decomposition, decompose

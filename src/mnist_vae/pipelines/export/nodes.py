@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mnist_vae.data.contracts import check_models
 from mnist_vae.data.images import ImageSet
-from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.data.onnx_model import OnnxModel
+from mnist_vae.data.models import KerasModel, OnnxModel
+from mnist_vae.data.origin import check_models
 
 logger = logging.getLogger(__name__)
 

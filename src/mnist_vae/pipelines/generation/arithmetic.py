@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, UNLABELLED, ImageSet
-from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.data.maps import AT_ONCE
+from mnist_vae.data.images import AT_ONCE, IMAGE_SHAPE, N_PIXELS, UNLABELLED, ImageSet
+from mnist_vae.data.models import KerasModel
 from mnist_vae.data.sheets import captions, sheet
 from mnist_vae.pipelines.generation.nodes import decode, encode
 

@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.contracts import check_images, check_models
-from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, ImageSet
-from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.data.maps import AT_ONCE
-from mnist_vae.data.origin import origin
+from mnist_vae.data.images import AT_ONCE, IMAGE_SHAPE, N_PIXELS, ImageSet
+from mnist_vae.data.models import KerasModel
+from mnist_vae.data.origin import check_images, check_models, origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
 from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation.samplers import fit_sampler, interpolate

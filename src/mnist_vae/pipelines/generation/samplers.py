@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.data.images import UNLABELLED, ImageSet
-from mnist_vae.data.keras_model import KerasModel
+from mnist_vae.data.models import KerasModel
 
 _ROWS = 20_000  # of z that mixtures are fitted on: more cost time, and change little
 _ROWS_A_DIMENSION = 2  # of z that a component needs at least, for its covariance to have full rank

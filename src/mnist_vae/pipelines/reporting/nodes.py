@@ -9,10 +9,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mnist_vae.data.contracts import check_images, check_models, check_versions
 from mnist_vae.data.images import ImageSet
-from mnist_vae.data.keras_model import KerasModel
-from mnist_vae.data.origin import measure, origin, statement
+from mnist_vae.data.models import KerasModel
+from mnist_vae.data.origin import (
+    check_images,
+    check_models,
+    check_versions,
+    measure,
+    origin,
+    statement,
+)
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings
 from mnist_vae.report.embeddings import labels_of, widest, z_means_of

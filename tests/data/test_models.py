@@ -1,4 +1,4 @@
-"""Models in the catalog."""
+"""Keras and ONNX models in the catalog."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from kedro.io.core import DatasetError
 
-from mnist_vae.data.keras_model import KerasModelDataset
+from mnist_vae.data.models import KerasModelDataset, OnnxModelDataset, metadata_of
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_a_saved_encoder_loads_in_a_fresh_process_with_safe_mode_on(tmp_path, en
     np.save(tmp_path / "pixels.npy", pixels)
     script = f"""
 import numpy as np
-from mnist_vae.data.keras_model import KerasModelDataset
+from mnist_vae.data.models import KerasModelDataset
 model = KerasModelDataset(filepath={path!r}).load()
 z_mean, z_log_var, z = model(np.load({str(tmp_path / "pixels.npy")!r}))
 np.save({str(tmp_path / "z_mean.npy")!r}, z_mean)
@@ -78,13 +78,50 @@ def test_a_failed_save_leaves_the_old_model(tmp_path, encoder, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["encoder.keras"]
 
 
-def test_another_format_than_keras_own_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match=r"expected a path that ends in '\.keras'"):
-        KerasModelDataset(filepath=str(tmp_path / "encoder.h5"))
-
-
 def test_a_model_that_was_not_saved_does_not_exist(tmp_path):
     dataset = KerasModelDataset(filepath=str(tmp_path / "encoder.keras"))
     assert not dataset.exists()
     dataset.release()
     assert "encoder.keras" in str(dataset)
+
+
+# ONNX
+
+
+@pytest.fixture
+def decoder():
+    from mnist_vae.vae.export import decoder_to_onnx
+    from mnist_vae.vae.networks import build_decoder
+
+    return decoder_to_onnx(build_decoder(latent_dim=3, seed=1), {"model_version": "abc"})
+
+
+@pytest.fixture
+def onnx(tmp_path):
+    return OnnxModelDataset(filepath=str(tmp_path / "decoder.onnx"))
+
+
+def test_what_was_saved_is_loaded(onnx, decoder):
+    onnx.save(decoder)
+    assert onnx.load() == decoder
+    assert metadata_of(onnx.load()) == {"model_version": "abc"}
+
+
+def test_a_save_that_fails_leaves_the_old_file(onnx, decoder, tmp_path):
+    onnx.save(decoder)
+    with pytest.raises(DatasetError):
+        onnx.save("no model")
+    assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"]
+    assert onnx.load() == decoder
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"PK\x03\x04" + bytes(100)])
+def test_another_file_is_refused_in_one_sentence(onnx, tmp_path, content):
+    (tmp_path / "decoder.onnx").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"holds no ONNX model.*pipelines export` again"):
+        onnx.load()
+
+
+def test_a_missing_file_is_said_with_what_makes_it(onnx):
+    with pytest.raises(DatasetError, match=r"received nothing; run `kedro run --pipelines export`"):
+        onnx.load()

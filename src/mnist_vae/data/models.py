@@ -1,7 +1,8 @@
-"""Keras models in the catalog, without TensorFlow on the command line."""
+"""Keras and ONNX models in the catalog, without TensorFlow and onnx on the command line."""
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 import zipfile
@@ -10,56 +11,29 @@ from typing import Any, TypeAlias
 
 from kedro.io.core import DatasetError
 
-from mnist_vae.data.atomic import FileDataset, replacing
-from mnist_vae.data.previews import MermaidPreview
+from mnist_vae.data.atomic import replacing
+from mnist_vae.data.files import FileDataset, MermaidPreview
 
-# Kedro resolves the annotations of every node, so `keras.Model` in one would import TensorFlow.
+# Kedro resolves the annotations of every node: the libraries' own types would import these.
 KerasModel: TypeAlias = Any
+OnnxModel: TypeAlias = Any
 
 
 class KerasModelDataset(FileDataset[KerasModel]):
     """`KerasModelDataset` saves and loads a Keras model as one `.keras` file.
 
-    It does what `tensorflow.TensorFlowModelDataset` of kedro-datasets does, and three things
-    more: Keras is imported when a model is loaded or saved, not when the catalog is read; the
-    project's own layers are registered first, so that a model holding them loads in a fresh
-    process with `safe_mode` on; and a save is atomic.
+    Unlike `tensorflow.TensorFlowModelDataset` of kedro-datasets it imports Keras late, registers
+    the project's own layers first, so that `safe_mode` stays on, and saves atomically.
 
     Examples:
         ```yaml
         encoder:
-          type: mnist_vae.data.keras_model.KerasModelDataset
+          type: mnist_vae.data.models.KerasModelDataset
           filepath: data/06_models/encoder.keras
         ```
     """
 
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        durable: bool = False,
-        credentials: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        """Create the dataset.
-
-        Args:
-            filepath: Path or fsspec URL, ending in `.keras`.
-            durable: Whether what was saved outlasts a power failure.
-            credentials: Passed to the fsspec file system.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-
-        Raises:
-            DatasetError: `filepath` does not end in `.keras`.
-        """
-        if not filepath.endswith(".keras"):
-            raise DatasetError(
-                f"A Keras model is saved in Keras' own format: expected a path that ends in "
-                f"'.keras', received '{filepath}'; rename it in the catalog entry."
-            )
-        super().__init__(
-            filepath=filepath, durable=durable, credentials=credentials, metadata=metadata
-        )
+    _remedy = "run `kedro run --pipelines training` first"
 
     def load(self) -> KerasModel:
         """Read the model, not compiled, with `safe_mode` on.
@@ -67,16 +41,12 @@ class KerasModelDataset(FileDataset[KerasModel]):
         Raises:
             DatasetError: There is no such file, or it holds code that Keras refuses to run.
         """
-        if not self._exists():
-            raise DatasetError(
-                f"There is no model at {self._filepath}: expected one saved by an earlier run, "
-                "received nothing; run `kedro run --pipelines training` first."
-            )
+        content = self._read()
         from mnist_vae.vae.networks import load_model
 
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / self._filepath.name
-            self._fs.get(str(self._filepath), str(copy))
+            copy.write_bytes(content)
             return load_model(copy)
 
     def save(self, data: KerasModel) -> None:
@@ -113,12 +83,47 @@ class KerasModelDataset(FileDataset[KerasModel]):
 
     def _network(self) -> dict[str, Any]:
         """Return the `config.json` in the file."""
-        with (
-            self._fs.open(str(self._filepath), "rb") as file,
-            zipfile.ZipFile(file) as archive,
-        ):
+        with zipfile.ZipFile(io.BytesIO(self._read())) as archive:
             network: dict[str, Any] = json.loads(archive.read("config.json"))
             return network
+
+
+class OnnxModelDataset(FileDataset[OnnxModel]):
+    """`OnnxModelDataset` saves and loads an `onnx.ModelProto` as one `.onnx` file, atomically.
+
+    Examples:
+        ```yaml
+        encoder_onnx:
+          type: mnist_vae.data.models.OnnxModelDataset
+          filepath: data/06_models/encoder.onnx
+        ```
+    """
+
+    _remedy = "run `kedro run --pipelines export` first"
+
+    def _decode(self, content: bytes) -> OnnxModel:
+        from google.protobuf.message import DecodeError
+        from onnx import load_model_from_string
+
+        try:
+            model = load_model_from_string(content)
+        except DecodeError:
+            model = None
+        if model is None or not model.graph.node:
+            raise DatasetError(
+                f"{self._filepath} holds no ONNX model: expected one that a training has exported, "
+                f"received {len(content)} other bytes; run `kedro run --pipelines export` again."
+            )
+        return model
+
+    def _encode(self, data: OnnxModel) -> bytes:
+        content: bytes = data.SerializeToString(deterministic=True)
+        return content
+
+
+def metadata_of(model: OnnxModel) -> dict[str, str]:
+    """Return the facts that an exported model holds, such as `model_version`."""
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def _mermaid(model: dict[str, Any]) -> str:

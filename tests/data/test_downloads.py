@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mnist_vae.data.deadline import within
+from mnist_vae.data.downloads import within
 
 
 def test_what_a_call_returns_or_raises_comes_out_of_it():

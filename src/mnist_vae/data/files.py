@@ -1,0 +1,279 @@
+"""Data sets of the catalog: one file each, on any fsspec file system, written atomically.
+
+The classes of kedro-datasets for JSON, text, figures and pictures write in place.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, NewType, NoReturn, TypeVar
+
+import fsspec
+from kedro.io.core import AbstractDataset, DatasetError, get_protocol_and_path
+from kedro.utils import load_obj
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from pydantic import BaseModel, ValidationError
+
+from mnist_vae.data.atomic import replacing
+
+T = TypeVar("T")
+
+# Kedro-Viz chooses how to show a preview by the name of its type. Those of kedro-datasets are in a
+# private module.
+ImagePreview = NewType("ImagePreview", str)
+JSONPreview = NewType("JSONPreview", str)
+MermaidPreview = NewType("MermaidPreview", str)
+PlotlyPreview = NewType("PlotlyPreview", dict[str, Any])
+TablePreview = NewType("TablePreview", dict[str, Any])
+TextPreview = NewType("TextPreview", str)
+
+
+class ReadOnlyDataset(AbstractDataset[NoReturn, T]):
+    """What the data sets share that others make. `_name` is what the error calls them."""
+
+    _name: str
+
+    def save(self, data: NoReturn) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            DatasetError: Always.
+        """
+        raise DatasetError(
+            f"{self._name} is read-only: expected it as the input of nodes, received data to "
+            "save; save to another catalog entry."
+        )
+
+
+class FileDataset(AbstractDataset[T, T]):
+    """What the data sets of one file share: those that are small implement encode and decode."""
+
+    _expected = "one"
+    _remedy = "run the pipeline that makes it first"
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        durable: bool = False,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Create the dataset.
+
+        Args:
+            filepath: Path or fsspec URL of the file.
+            durable: Whether what was saved outlasts a power failure, on a local disk.
+            credentials: Passed to the fsspec file system.
+            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
+        """
+        self._protocol, path = get_protocol_and_path(filepath)
+        self._filepath = PurePosixPath(path)
+        self._durable = durable
+        self._fs = fsspec.filesystem(self._protocol, **deepcopy(credentials or {}))
+        self.metadata = metadata
+
+    def load(self) -> T:
+        """Return the content.
+
+        Raises:
+            DatasetError: There is no such file, or it holds something else.
+        """
+        return self._decode(self._read())
+
+    def save(self, data: T) -> None:
+        """Write the content, atomically.
+
+        Raises:
+            DatasetError: It cannot be written in this format.
+        """
+        content = self._encode(data)
+        with self._replacing() as file:
+            file.write(content)
+
+    def _decode(self, content: bytes) -> T:
+        raise NotImplementedError
+
+    def _encode(self, data: T) -> bytes:
+        raise NotImplementedError
+
+    def _read(self) -> bytes:
+        with self._reading() as file:
+            return file.read()
+
+    @contextmanager
+    def _reading(self) -> Iterator[BinaryIO]:
+        """Yield the file, open to read."""
+        try:
+            opened = self._fs.open(str(self._filepath), "rb")
+        except FileNotFoundError as error:
+            raise DatasetError(
+                f"There is no file {self._filepath}: expected {self._expected} there, received "
+                f"nothing; {self._remedy}."
+            ) from error
+        with opened as file:
+            yield file
+
+    @contextmanager
+    def _replacing(self) -> Iterator[BinaryIO]:
+        """Yield a file to write to, which replaces the old one when the block succeeds."""
+        with (
+            replacing(self._fs, self._filepath, durable=self._durable) as partial,
+            self._fs.open(str(partial), "wb") as file,
+        ):
+            yield file
+
+    def _exists(self) -> bool:
+        return bool(self._fs.exists(str(self._filepath)))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath, "protocol": self._protocol}
+
+    def _release(self) -> None:
+        self._fs.invalidate_cache(str(self._filepath))
+
+
+class JSONDataset(FileDataset[Any]):
+    """What JSON can hold, on one line."""
+
+    def _decode(self, content: bytes) -> Any:
+        return json.loads(content)
+
+    def _encode(self, data: Any) -> bytes:
+        return json.dumps(data).encode()
+
+    def preview(self) -> JSONPreview:
+        """Return the content, for Kedro-Viz."""
+        return JSONPreview(self._read().decode())
+
+
+class RecordDataset(FileDataset[Any]):
+    """`RecordDataset` saves a pydantic record as JSON, and loads it as its type again.
+
+    Examples:
+        ```yaml
+        retraining_plan:
+          type: mnist_vae.data.files.RecordDataset
+          record: mnist_vae.jobs.records.Plan
+          filepath: data/02_intermediate/retraining_plan.json
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        record: str,
+        filepath: str,
+        optional: bool = False,
+        durable: bool = False,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Create the dataset.
+
+        Args:
+            record: Path of the class, a pydantic model.
+            filepath: Path or fsspec URL of the JSON file.
+            optional: Load None where there is no file: a run need not have it made first.
+            durable: As `FileDataset`.
+            credentials: As `FileDataset`.
+            metadata: As `FileDataset`.
+        """
+        super().__init__(
+            filepath=filepath, durable=durable, credentials=credentials, metadata=metadata
+        )
+        self._record: type[BaseModel] = load_obj(record)
+        self.optional = optional
+
+    def load(self) -> BaseModel | None:
+        """Return the record, or None where it is optional and not there.
+
+        Raises:
+            DatasetError: The file holds another one, or one of another version of this package.
+        """
+        return None if self.optional and not self._exists() else self._decode(self._read())
+
+    def preview(self) -> JSONPreview:
+        """Return the record as JSON, for Kedro-Viz, or an empty one before the first run."""
+        return JSONPreview(self._read().decode() if self._exists() else "{}")
+
+    def _decode(self, content: bytes) -> BaseModel:
+        try:
+            return self._record.model_validate_json(content)
+        except ValidationError as error:
+            raise DatasetError(
+                f"{self._filepath} does not hold what was expected, a record "
+                f"{self._record.__name__} of this version, received {error.error_count()} fields "
+                "that do not fit; delete the file and run the pipeline again."
+            ) from error
+
+    def _encode(self, data: Any) -> bytes:
+        if not isinstance(data, self._record):
+            raise DatasetError(
+                f"{self._filepath} takes a record {self._record.__name__}: received a "
+                f"{type(data).__name__}; correct the catalog entry or the node."
+            )
+        return json.dumps(data.model_dump(mode="json")).encode()
+
+
+class TextDataset(FileDataset[str]):
+    """A text, in UTF-8."""
+
+    def _decode(self, content: bytes) -> str:
+        return content.decode()
+
+    def _encode(self, data: str) -> bytes:
+        return data.encode()
+
+
+class MarkdownDataset(TextDataset):
+    """A text that people read as it is: Kedro-Viz shows it."""
+
+    def preview(self) -> TextPreview:
+        """Return the whole text."""
+        return TextPreview(self._read().decode())
+
+
+class FigureDataset(FileDataset[Any]):
+    """A `plotly.graph_objects.Figure` as JSON, the same bytes whatever else is installed."""
+
+    def _decode(self, content: bytes) -> Any:
+        from plotly.io import from_json
+
+        return from_json(content.decode())
+
+    def _encode(self, data: Any) -> bytes:
+        # Plotly would use orjson where it is installed, which writes some numbers otherwise.
+        figure: str = data.to_json(engine="json")
+        return figure.encode()
+
+    def preview(self) -> PlotlyPreview:
+        """Return the figure, for Kedro-Viz."""
+        return PlotlyPreview(json.loads(self._read()))
+
+
+class PictureDataset(FileDataset[Image.Image]):
+    """A Pillow image as one PNG, with the texts of its `info`."""
+
+    def _decode(self, content: bytes) -> Image.Image:
+        return Image.open(io.BytesIO(content)).copy()
+
+    def _encode(self, data: Image.Image) -> bytes:
+        texts = PngInfo()
+        for name, text in data.info.items():
+            if isinstance(name, str) and isinstance(text, str):
+                texts.add_text(name, text)
+        file = io.BytesIO()
+        data.save(file, format="PNG", pnginfo=texts)
+        return file.getvalue()
+
+    def preview(self) -> ImagePreview:
+        """Return the PNG, base64, for Kedro-Viz."""
+        return ImagePreview(base64.b64encode(self._read()).decode())
