@@ -90,10 +90,10 @@ def test_a_model_that_was_not_saved_does_not_exist(tmp_path):
 
 @pytest.fixture
 def decoder():
-    from mnist_vae.vae.export import decoder_to_onnx
+    from mnist_vae.vae.export import to_onnx
     from mnist_vae.vae.networks import build_decoder
 
-    return decoder_to_onnx(build_decoder(latent_dim=3, seed=1), {"model_version": "abc"})
+    return to_onnx(build_decoder(latent_dim=3, seed=1), {"model_version": "abc"})
 
 
 @pytest.fixture

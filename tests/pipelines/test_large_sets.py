@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mnist_vae.data import images, maps
+from mnist_vae.data import images
 from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.params import (
     AnomalyParams,
@@ -88,7 +88,7 @@ def draw(networks, splits, summary):
 def test_no_node_asks_for_more_pixels_at_once_than_it_may(
     networks, splits, summary, node, monkeypatch
 ):
-    for module in (maps, images, evaluation, generation, arithmetic, anomaly):
+    for module in (images, evaluation, generation, arithmetic, anomaly):
         monkeypatch.setattr(module, "AT_ONCE", 55)
     monkeypatch.setattr(anomaly, "BATCH_SIZE", 50)
     node(networks, splits, summary)
