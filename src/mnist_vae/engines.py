@@ -229,7 +229,12 @@ def _own_cluster(workers: int | None) -> Iterator[tuple[str, Any]]:
     with (
         tempfile.TemporaryDirectory() as scratch,
         # A fork of a process that has TensorFlow would hang.
-        dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}),
+        dask.config.set(
+            {
+                "distributed.worker.multiprocessing-method": "spawn",
+                "temporary-directory": scratch,
+            }
+        ),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -240,7 +245,6 @@ def _own_cluster(workers: int | None) -> Iterator[tuple[str, Any]]:
             # Its figures have an address all the same, on a port that may be taken.
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             memory_limit=0,  # what a worker holds is bounded by its tasks
-            local_directory=scratch,
             silence_logs=logging.CRITICAL,  # the run reports in one sentence what it ends with
         ) as cluster,
     ):
