@@ -79,6 +79,29 @@ def test_pixels_of_more_images_than_memory_shall_hold_are_mapped(path):
     assert [file.name for file in Path(path).parent.iterdir()] == ["images.parquet"]
 
 
+def test_a_map_is_written_once_next_to_the_table_and_not_again_at_a_load(path, monkeypatch):
+    ImagesDataset(filepath=path, memory_images=0).save(scans())
+    assert Path(path).with_suffix(".pixels").is_file()
+    monkeypatch.setattr(module, "gathered", None)
+    assert_equal(ImagesDataset(filepath=path, memory_images=0).load(), scans())
+
+
+@pytest.mark.parametrize("left", [b"", b"x", b"x" * 30 * 784, b"x" * (30 * 784 + 64)])
+def test_a_file_that_is_no_map_of_the_table_is_not_taken_for_one(path, left):
+    dataset = ImagesDataset(filepath=path, memory_images=0)
+    dataset.save(scans())
+    Path(path).with_suffix(".pixels").write_bytes(left)
+    assert_equal(dataset.load(), scans())
+
+
+def test_a_table_that_others_replaced_is_not_mapped_from_the_old_map(path):
+    dataset = ImagesDataset(filepath=path, memory_images=0)
+    dataset.save(scans())
+    ImagesDataset(filepath=f"{path}.new").save(scans(seed=1))
+    Path(f"{path}.new").replace(path)
+    assert_equal(dataset.load(), scans(seed=1))
+
+
 def test_images_that_are_mapped_stay_as_they_are_when_the_table_is_replaced(path):
     dataset = ImagesDataset(filepath=path, memory_images=0)
     dataset.save(scans())

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
 from mnist_vae.data import sheets
+from mnist_vae.data.atomic import replacing
 from mnist_vae.data.files import FileDataset, ImagePreview
 from mnist_vae.data.images import (
     IMAGE_SHAPE,
@@ -39,8 +42,9 @@ class ImagesDataset(FileDataset[ImageSet]):
     zstd, their shape and scale in the metadata of the schema; the other columns are scalars.
     pandas, DuckDB and Polars read it.
 
-    `load` copies the pixels of more than `memory_images` images to a temporary file, and maps it
-    into memory.
+    The pixels of more than `memory_images` images are also saved uncompressed, in a file with the
+    suffix `.pixels` in the same folder, and `load` maps that file into memory. Where it is missing
+    or of another Parquet file, and for a Parquet file in a store, `load` maps a temporary file.
 
     Examples:
         ```yaml
@@ -90,15 +94,10 @@ class ImagesDataset(FileDataset[ImageSet]):
                     "`data` again."
                 )
             table = file.read([name for name in schema.names if name != "pixels"])
-            batches = file.iter_batches(_ROW_GROUP, columns=["pixels"], use_threads=False)
-            parts = (bytes_of(batch.column(0)) for batch in batches)
-            shape = file.metadata.num_rows, N_PIXELS
-            most = shape[0] if self._memory_images is None else self._memory_images
-            pixels = gathered(parts, shape, most)
-            return ImageSet(pixels=pixels, **_columns(table), origin=_origin(schema))
+            return ImageSet(pixels=self._pixels(file), **_columns(table), origin=_origin(schema))
 
     def save(self, data: ImageSet) -> None:
-        """Write `data`, a part at a time."""
+        """Write `data`, a part at a time; the Parquet file, and then the map, appear whole."""
         parts = data.batches(_ROW_GROUP) if len(data) else iter([data])
         tables = (_to_table(part) for part in parts)
         first = next(tables)
@@ -113,12 +112,46 @@ class ImagesDataset(FileDataset[ImageSet]):
             writer.write_table(first)
             for table in tables:
                 writer.write_table(table)
+        if isinstance(self._fs, LocalFileSystem):
+            self._map.unlink(missing_ok=True)
+            if self._is_mapped(len(data)):
+                with (
+                    replacing(self._fs, PurePosixPath(self._map)) as partial,
+                    Path(partial).open("wb") as file,
+                ):
+                    for part in data.batches(_ROW_GROUP):
+                        file.write(np.ascontiguousarray(part.pixels).data)
+                    file.write(self._key())
 
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return `n_images` of all, evenly apart, as one PNG, base64, for Kedro-Viz."""
         images = self.load()
         shown = images.take(evenly(len(images), n_images))
         return ImagePreview(sheets.thumbnails(shown.pictures, columns))
+
+    def _pixels(self, file: pq.ParquetFile) -> NDArray[np.uint8]:
+        shape = file.metadata.num_rows, N_PIXELS
+        size, key = shape[0] * N_PIXELS, self._key()
+        is_mapped = self._is_mapped(shape[0])
+        if is_mapped and isinstance(self._fs, LocalFileSystem) and self._map.is_file():
+            with self._map.open("rb") as opened:
+                opened.seek(size)
+                if opened.read() == key:
+                    return np.memmap(opened, np.uint8, "r", shape=shape)
+        batches = file.iter_batches(_ROW_GROUP, columns=["pixels"], use_threads=False)
+        parts = (bytes_of(batch.column(0)) for batch in batches)
+        return gathered(parts, shape, 0 if is_mapped else shape[0])
+
+    def _is_mapped(self, count: int) -> bool:
+        return self._memory_images is not None and count > self._memory_images
+
+    @property
+    def _map(self) -> Path:
+        return Path(self._filepath).with_suffix(".pixels")
+
+    def _key(self) -> bytes:
+        """Return a name of the Parquet file as it is now, the end of its map."""
+        return str(self._fs.ukey(str(self._filepath))).encode()
 
     def _describe(self) -> dict[str, Any]:
         return {**super()._describe(), "memory_images": self._memory_images}
