@@ -74,7 +74,7 @@ def test_bad_data(run, project, broken_folder):
     sentence = check_failure(run("--pipelines", "data", "--params", given), project)
     assert sentence == (
         f"raw_images: {broken_folder}/train-images-idx3-ubyte is not an IDX file: expected a magic "
-        "number that starts with 0x0000, received 0x3c68746d; point to an IDX file, packed with "
+        "number that starts with 0x0000, received 0x3c68746d; name an IDX file, packed with "
         "gzip or not."
     )
 

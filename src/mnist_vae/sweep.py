@@ -73,8 +73,11 @@ def sweep(
             "Optuna is not installed: expected the extra `sweep`, received no module optuna; run "
             "`pip install -c constraints.txt -e '.[sweep]'`."
         )
+    # All imports before a member runs: a Ctrl-C in the middle of one ends it as another error.
+    import optuna
     import pandas as pd
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = space_of(texts, search=trials is not None)
     members = Members(project.project_path, name, env or os.environ.get("KEDRO_ENV"), params, jobs)
     numbers = list(dict.fromkeys(values_of(seeds or str(members.base["seed"]))))
@@ -170,7 +173,6 @@ def run_study(
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
     if trials is None:
         for params in grid_of(space):
