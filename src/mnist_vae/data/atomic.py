@@ -1,10 +1,4 @@
-"""A saved file is either the old one or the new one, never a part of one.
-
-Kedro takes a file that exists for a finished one (`--only-missing-outputs`), so a run that is
-killed while it saves must not leave half a file under the final name. What is `durable` outlasts a
-power failure too: on a local disk the file is there before its name is, and the name before the
-save ends.
-"""
+"""Files replaced as a whole; what is `durable` outlasts a power failure on a local disk."""
 
 from __future__ import annotations
 
@@ -31,15 +25,10 @@ class DiskFullError(OSError):
 def partial_beside(filesystem: Any, path: PurePosixPath) -> Iterator[PurePosixPath]:
     """Yield a temporary path in the folder of `path`, and remove what is there at the end.
 
-    It is always the same one, so that what a killed process left goes with the next save. Only one
-    process at a time may write to `path`: a run has the lock of its data folder.
-
-    Args:
-        filesystem: The fsspec file system that holds `path`.
-        path: Where the finished file or folder belongs.
+    It is always the same one: one process at a time may write to `path`.
 
     Raises:
-        DiskFullError: What the block raises, where the disk is full.
+        DiskFullError: The block failed because the disk is full.
     """
     digest = hashlib.blake2b(os.fsencode(path.name), digest_size=8).hexdigest()
     partial = path.with_name(f".partial-{digest}")  # as short as any disk wants it
@@ -77,13 +66,7 @@ def replacing(
 ) -> Iterator[PurePosixPath]:
     """Yield a temporary path, and rename it to `path` when the block succeeds.
 
-    When the block raises, the temporary file is removed and `path` stays as it was. On a local
-    disk the rename is atomic; on an object store the move is a copy, and the object appears whole.
-
-    Args:
-        filesystem: The fsspec file system that holds `path`.
-        path: Where the finished file belongs.
-        durable: Whether the file is to outlast a power failure, on a local disk.
+    The rename is atomic on a local disk. On an object store it is a copy, which appears whole.
     """
     synced = durable and isinstance(filesystem, LocalFileSystem)
     with partial_beside(filesystem, path) as partial:

@@ -28,11 +28,8 @@ class TrainingBackup:
     """The state of one training, in one file: a SHA-256 checksum, and what `numpy.savez` writes.
 
     Attributes:
-        filesystem: The fsspec file system of the file.
-        path: Path of the file.
-        interval: Seconds between two saves, at least: a state is many megabytes.
-        identity: What the training is of, such as hashes of its parameters, data and code. A
-            state with another identity is not used.
+        interval: Seconds between two saves, at least.
+        identity: Hashes of parameters, data and code; a state with other ones is not used.
     """
 
     filesystem: Any
@@ -50,10 +47,7 @@ class TrainingBackup:
         return replace(self, path=path)
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state of an interrupted training with this identity, or None.
-
-        The log has one line: what was found, or why it is not used.
-        """
+        """Return the state of an interrupted training with this identity, or None; log which."""
         if not self.filesystem.exists(str(self.path)):
             return None
         try:
@@ -86,11 +80,7 @@ class TrainingBackup:
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the file by `state`, atomically.
-
-        Args:
-            state: NumPy arrays, and values that JSON can hold.
-        """
+        """Replace the file by `state`, atomically: NumPy arrays, and values that JSON can hold."""
         arrays: dict[str, Any]
         arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
         values = {name: value for name, value in state.items() if name not in arrays}
@@ -117,27 +107,18 @@ class TrainingBackup:
 class TrainingBackupDataset(FileDataset[TrainingBackup]):
     """`TrainingBackupDataset` gives a training node the place where it keeps its state.
 
-    The node itself reads and writes it while it runs, which no dataset can do for it.
-
     Examples:
         ```yaml
         training_backup:
           type: mnist_vae.data.backup.TrainingBackupDataset
           filepath: data/06_models/training_backup.npz
+          interval: 60 # seconds between two saves, at least
         ```
     """
 
     def __init__(
         self, *, filepath: str, interval: float = 60.0, metadata: dict[str, Any] | None = None
     ) -> None:
-        """Create the dataset.
-
-        Args:
-            filepath: Path or fsspec URL of the file.
-            interval: Seconds between two saves, at least: a run that is killed loses the epochs of
-                so many seconds at most, and one that is interrupted loses none.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-        """
         super().__init__(filepath=filepath, metadata=metadata)
         self._interval = interval
 
@@ -146,11 +127,7 @@ class TrainingBackupDataset(FileDataset[TrainingBackup]):
         return TrainingBackup(self._fs, self._filepath, self._interval)
 
     def save(self, data: TrainingBackup) -> NoReturn:
-        """Refuse: the backup is written while the training runs.
-
-        Raises:
-            DatasetError: Always.
-        """
+        """Raise `DatasetError`: the backup is written while the training runs."""
         raise DatasetError(
             f"The training backup at {self._filepath} was given to `save`: expected to be an input "
             "of the training node, which writes it itself; name it among the node's inputs."

@@ -19,13 +19,9 @@ _SECONDS_A_FILE = 900.0  # to download it, however slowly a mirror sends
 
 
 def within(seconds: float, function: Callable[..., T], *arguments: object) -> T:
-    """Return what the function returns, or raise what it raises.
+    """Return or raise what the function does, or raise `TimeoutError` after so many seconds.
 
-    It is called in a thread that no process waits for at its end: the timeouts of libraries are
-    for each read.
-
-    Raises:
-        TimeoutError: It had not come to an end after so many seconds, and is left to itself.
+    Its thread then runs on, and no process waits for it.
     """
     future: Future[T] = Future()
 
@@ -47,10 +43,7 @@ def within(seconds: float, function: Callable[..., T], *arguments: object) -> T:
 def download(url: str, path: Path, check: Callable[[Path, str], object]) -> None:
     """Download a file, which is at `path` only when it has passed the check.
 
-    Args:
-        url: Where it is.
-        path: Where it goes, by whatever name it has there.
-        check: Raises for a path and the URL of what was downloaded, if that is not the file.
+    `check` takes a path and the URL, and raises where that is not the file.
 
     Raises:
         IdxError: It is too large, or did not pass the check.

@@ -1,7 +1,4 @@
-"""Data sets of the catalog: one file each, on any fsspec file system, written atomically.
-
-The classes of kedro-datasets for JSON, text, figures and pictures write in place.
-"""
+"""Data sets of one file, on any fsspec file system; unlike kedro-datasets' they save atomically."""
 
 from __future__ import annotations
 
@@ -25,8 +22,7 @@ from mnist_vae.data.atomic import replacing
 
 T = TypeVar("T")
 
-# Kedro-Viz chooses how to show a preview by the name of its type. Those of kedro-datasets are in a
-# private module.
+# Kedro-Viz chooses by a type's name how to show a preview; kedro-datasets' are private.
 ImagePreview = NewType("ImagePreview", str)
 JSONPreview = NewType("JSONPreview", str)
 MermaidPreview = NewType("MermaidPreview", str)
@@ -41,11 +37,7 @@ class ReadOnlyDataset(AbstractDataset[NoReturn, T]):
     _name: str
 
     def save(self, data: NoReturn) -> NoReturn:
-        """Refuse.
-
-        Raises:
-            DatasetError: Always.
-        """
+        """Raise `DatasetError`."""
         raise DatasetError(
             f"{self._name} is read-only: expected it as the input of nodes, received data to "
             "save; save to another catalog entry."
@@ -53,7 +45,10 @@ class ReadOnlyDataset(AbstractDataset[NoReturn, T]):
 
 
 class FileDataset(AbstractDataset[T, T]):
-    """What the data sets of one file share: those that are small implement encode and decode."""
+    """What the data sets of one file share: those that are small implement encode and decode.
+
+    With `durable` what was saved outlasts a power failure, on a local disk.
+    """
 
     _expected = "one"
     _remedy = "run the pipeline that makes it first"
@@ -66,14 +61,6 @@ class FileDataset(AbstractDataset[T, T]):
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Create the dataset.
-
-        Args:
-            filepath: Path or fsspec URL of the file.
-            durable: Whether what was saved outlasts a power failure, on a local disk.
-            credentials: Passed to the fsspec file system.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-        """
         self._protocol, path = get_protocol_and_path(filepath)
         self._filepath = PurePosixPath(path)
         self._durable = durable
@@ -89,11 +76,7 @@ class FileDataset(AbstractDataset[T, T]):
         return self._decode(self._read())
 
     def save(self, data: T) -> None:
-        """Write the content, atomically.
-
-        Raises:
-            DatasetError: It cannot be written in this format.
-        """
+        """Write the content, atomically; raise `DatasetError` where the format cannot hold it."""
         content = self._encode(data)
         with self._replacing() as file:
             file.write(content)
@@ -110,7 +93,6 @@ class FileDataset(AbstractDataset[T, T]):
 
     @contextmanager
     def _reading(self) -> Iterator[BinaryIO]:
-        """Yield the file, open to read."""
         try:
             opened = self._fs.open(str(self._filepath), "rb")
         except FileNotFoundError as error:
@@ -163,6 +145,7 @@ class RecordDataset(FileDataset[Any]):
           type: mnist_vae.data.files.RecordDataset
           record: mnist_vae.jobs.records.Plan
           filepath: data/02_intermediate/retraining_plan.json
+          optional: true # load None where there is no file
         ```
     """
 
@@ -176,16 +159,6 @@ class RecordDataset(FileDataset[Any]):
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Create the dataset.
-
-        Args:
-            record: Path of the class, a pydantic model.
-            filepath: Path or fsspec URL of the JSON file.
-            optional: Load None where there is no file: a run need not have it made first.
-            durable: As `FileDataset`.
-            credentials: As `FileDataset`.
-            metadata: As `FileDataset`.
-        """
         super().__init__(
             filepath=filepath, durable=durable, credentials=credentials, metadata=metadata
         )
@@ -196,7 +169,7 @@ class RecordDataset(FileDataset[Any]):
         """Return the record, or None where it is optional and not there.
 
         Raises:
-            DatasetError: The file holds another one, or one of another version of this package.
+            DatasetError: The file holds another record, or one of another version.
         """
         return None if self.optional and not self._exists() else self._decode(self._read())
 

@@ -18,8 +18,7 @@ from pydantic import BaseModel
 from mnist_vae import __version__
 
 RECIPE_VERSION = 1
-"""Raised by a person whose change makes other models of the same parameters, seed and images, in
-split, networks, training or a candidate's images: `tests/test_recipe.py` notices."""
+"""Raise it with a change that makes other models of the same parameters, seed and images."""
 
 COMMIT = "MNIST_VAE_COMMIT"
 """The environment variable that names the commit where there is no git, as in an image."""
@@ -56,12 +55,9 @@ def json_fingerprint(value: Any) -> str:
 
 
 def recipe_fingerprints(**parameters: BaseModel | int | str | float | None) -> dict[str, str]:
-    """Return what shapes a model but its data: names of the `code`, `parameters` and `libraries`.
+    """Return names of the `code`, the `parameters` and the `libraries` that shape a model.
 
-    The backup of a training, the plan of a retraining and the list of declined candidates use it.
-
-    Args:
-        **parameters: Those that the training reads, such as `model`, `training` and `seed`.
+    `parameters` are those that the training reads, such as `model`, `training` and `seed`.
     """
     values = {
         name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
@@ -87,10 +83,7 @@ def _libraries() -> str:
 
 
 def provenance() -> dict[str, Any]:
-    """Return `date` (UTC), `versions`, by package, and `git_commit`, None where it is not known.
-
-    The commit is `<hash>-dirty` when files differ from it.
-    """
+    """Return `date` (UTC), `versions` by package and `git_commit`: `<hash>[-dirty]`, or None."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "versions": {

@@ -38,9 +38,7 @@ def is_hidden(name: str) -> bool:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Return what is in `folder` and not hidden, in the order of the names.
-
-    Of a folder with more than `MAX_FILES` it returns one more than that.
+    """Return the paths in `folder` that are not hidden, by name, at most `MAX_FILES` + 1.
 
     Raises:
         OSError: The folder cannot be read.
@@ -51,10 +49,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def signature(folder: Path) -> str:
-    """Return 16 hex digits of names, sizes and times of the files in `folder`; never raises.
-
-    A folder that cannot be read has one too, which is another once it can be read.
-    """
+    """Return 16 hex digits of names, sizes and times in `folder`, or of why it cannot be read."""
     digest = hashlib.sha256()
     try:
         for path in files_of(folder):
@@ -74,11 +69,7 @@ def unused_path(path: Path) -> Path:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename `source` to `target` on the same disk; a power cut later does not undo it.
-
-    Raises:
-        OSError: It could not be moved, and is where it was.
-    """
+    """Rename `source` to `target` on one disk, durably; after an `OSError` it is where it was."""
     source.rename(target)
     for folder in {source.parent, target.parent}:
         with suppress(OSError):  # it is moved all the same

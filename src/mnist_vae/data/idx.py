@@ -1,9 +1,7 @@
-"""IDX files, the format in which MNIST and its relatives are published.
+"""IDX files, the format of MNIST (http://yann.lecun.com/exdb/mnist), packed with gzip or not.
 
-A file is two zero bytes, a type code, the number of dimensions, the length of each dimension as
-a big-endian uint32, then the values, big-endian and row-major (http://yann.lecun.com/exdb/mnist).
-It is usually packed with gzip. The memory that reading takes depends on the data that are there,
-not on what the header claims.
+Two zero bytes, a type code, the number of dimensions, their lengths as big-endian uint32, then the
+values, big-endian and row-major.
 """
 
 from __future__ import annotations
@@ -35,27 +33,17 @@ class IdxError(DatasetError):
 
 
 class IdxContent(NamedTuple):
-    """What an IDX file holds.
-
-    Attributes:
-        values: The array, in native byte order.
-        sha256: Hex digest of the whole unpacked file, its header included.
-    """
+    """An array in native byte order, and the SHA-256 (hex) of the whole unpacked file."""
 
     values: NDArray[Any]
     sha256: str
 
 
 def read_idx(file: IO[bytes], *, name: str, max_bytes: int = MAX_BYTES) -> IdxContent:
-    """Read an IDX file, packed with gzip or not, and check all of it.
-
-    Args:
-        file: Binary, seekable, at its start.
-        name: What error messages call the file.
-        max_bytes: Refuse a header that announces more bytes of values than this.
+    """Read a seekable IDX file, packed with gzip or not, and check all of it.
 
     Raises:
-        IdxError: The file is damaged, or no IDX file.
+        IdxError: It is damaged, no IDX file, or announces more than `max_bytes` of values.
     """
     packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     file.seek(0)
@@ -89,13 +77,8 @@ def read_idx(file: IO[bytes], *, name: str, max_bytes: int = MAX_BYTES) -> IdxCo
 def to_idx(values: NDArray[Any], *, name: str) -> bytes:
     """Return `values` as an IDX file, not packed.
 
-    Args:
-        values: Array of one of the six types of the format: uint8, int8, int16, int32, float32
-            or float64.
-        name: What error messages call the file.
-
     Raises:
-        IdxError: No reader would accept the file.
+        IdxError: They are not (u)int8, int16, int32, float32 or float64, or of no IDX shape.
     """
     codes = {np.dtype(dtype).newbyteorder("="): code for code, dtype in _TYPES.items()}
     code = codes.get(values.dtype.newbyteorder("="))
@@ -112,11 +95,7 @@ def to_idx(values: NDArray[Any], *, name: str) -> bytes:
 def check_pair(
     images: NDArray[Any], labels: NDArray[Any], *, images_name: str, labels_name: str
 ) -> None:
-    """Refuse images and labels that do not belong together.
-
-    Raises:
-        IdxError: There are more of the one than of the other.
-    """
+    """Raise `IdxError` where there are more images than labels, or fewer."""
     if len(images) != len(labels):
         raise IdxError(
             f"{labels_name} does not belong to {images_name}: expected {len(images)} labels, one "
@@ -127,8 +106,7 @@ def check_pair(
 class IdxDataset(FileDataset[NDArray[Any]]):
     """`IdxDataset` saves and loads a NumPy array as one IDX file.
 
-    On load gzip is recognised by the first bytes of the file; on save it is used when the path
-    ends with `.gz`, without a timestamp, so that equal arrays make equal files.
+    What is saved is packed with gzip where the path ends with `.gz`; equal arrays make equal files.
 
     Examples:
         ```yaml
@@ -142,11 +120,7 @@ class IdxDataset(FileDataset[NDArray[Any]]):
     _remedy = "save one with `IdxDataset(filepath=...).save(array)`, or correct the catalog entry"
 
     def load(self) -> NDArray[Any]:
-        """Read and check the whole file.
-
-        Raises:
-            IdxError: The file is damaged, or no IDX file.
-        """
+        """Read the whole file; raise `IdxError` where it is damaged, or no IDX file."""
         with self._reading() as file:
             return read_idx(file, name=str(self._filepath)).values
 

@@ -38,13 +38,9 @@ _MEANING = {"shape": IMAGE_SHAPE, "dtype": "uint8", "order": "row-major", "white
 class ImagesDataset(FileDataset[ImageSet]):
     """`ImagesDataset` saves and loads an `ImageSet` as one Parquet file.
 
-    At rest the pixels are one column of 784-byte fixed-size binaries (uint8), compressed with
-    zstd, their shape and scale in the metadata of the schema; the other columns are scalars.
-    pandas, DuckDB and Polars read it.
-
-    The pixels of more than `memory_images` images are also saved uncompressed, in a file with the
-    suffix `.pixels` in the same folder, and `load` maps that file into memory. Where it is missing
-    or of another Parquet file, and for a Parquet file in a store, `load` maps a temporary file.
+    Pixels are fixed-size binaries of 784 bytes (uint8). The schema's metadata has shape and scale.
+    Those of more than `memory_images` images are also saved uncompressed, in a `.pixels` file that
+    `load` maps. Where that is missing, old or in a store, `load` maps a temporary file.
 
     Examples:
         ```yaml
@@ -64,26 +60,13 @@ class ImagesDataset(FileDataset[ImageSet]):
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Create the dataset.
-
-        Args:
-            filepath: Path or fsspec URL of the Parquet file.
-            memory_images: Images that are read into memory at most; None for all.
-            durable: As `FileDataset`.
-            credentials: As `FileDataset`.
-            metadata: As `FileDataset`.
-        """
         self._memory_images = memory_images
         super().__init__(
             filepath=filepath, durable=durable, credentials=credentials, metadata=metadata
         )
 
     def load(self) -> ImageSet:
-        """Return the images.
-
-        Raises:
-            DatasetError: The file is not a table of 784-byte images.
-        """
+        """Return the images; raise `DatasetError` where the file has no 784-byte pixels."""
         with self._reading() as opened:
             file = pq.ParquetFile(opened)
             schema = file.schema_arrow
@@ -175,7 +158,6 @@ def _to_table(images: ImageSet) -> pa.Table:
 
 
 def _columns(table: pa.Table) -> dict[str, Any]:
-    """Return all columns but the pixels."""
     latents = [table.column(name).to_numpy() for name in table.column_names if name[:2] == "z_"]
     return {
         "image_id": table.column("image_id").to_numpy(),

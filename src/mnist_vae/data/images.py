@@ -1,7 +1,4 @@
-"""Images with their ids, labels and latents, in memory or mapped from a file.
-
-A served model imports this module where Kedro and fsspec are not installed.
-"""
+"""Images with ids, labels and latents; a served model imports this without Kedro and fsspec."""
 
 from __future__ import annotations
 
@@ -34,14 +31,12 @@ class ImageSet:
     """Images and what is known of each, row by row.
 
     Attributes:
-        pixels: Grey values in 0-255, 0 the background, uint8 `[n, 784]`, row after row of the
-            image: an array, or a read-only memory map of a file.
+        pixels: uint8 `[n, 784]`, 0 the background, row after row; an array or a read-only map.
         image_id: int64 `[n]`, unique.
         split: `[n]` of str, such as `train`.
-        label: uint8 `[n]`, 255 (`UNLABELLED`) where an image has none, or None when none has one.
+        label: uint8 `[n]`, 255 (`UNLABELLED`) for an image that has none, or None.
         z: float32 `[n, latent_dim]`, the latents that the images were decoded from, or None.
-        origin: Of images that a model made: `model_version` and, of a release, `release`;
-            `drawn_from`, what their z were drawn from, and `class` where they are of one.
+        origin: Of images that a model made: `model_version`, `release`, `drawn_from`, `class`.
     """
 
     pixels: NDArray[np.uint8]
@@ -74,11 +69,7 @@ class ImageSet:
         return self.pixels.reshape(-1, *IMAGE_SHAPE)
 
     def model_input(self) -> NDArray[np.float32]:
-        """Return the pixels as a network takes them: float32 `[n, 784]` in [0, 1].
-
-        Raises:
-            ValueError: There are more than `AT_ONCE`: ask a batch at a time.
-        """
+        """Return float32 `[n, 784]` in [0, 1]; raise `ValueError` for more than `AT_ONCE`."""
         if len(self) > AT_ONCE:
             raise ValueError(
                 f"The pixels of {len(self):,} images were asked for at once: expected {AT_ONCE:,} "
@@ -103,10 +94,7 @@ class ImageSet:
             yield normalize(batch.pixels)
 
     def take(self, rows: NDArray[np.intp] | slice, split: str | None = None) -> ImageSet:
-        """Return the images at `rows`, in that order, all in `split` if it is given.
-
-        A slice is a view. More than `AT_ONCE` rows are copied to a temporary file (`gathered`).
-        """
+        """Return the images at `rows`, in that order, in `split` if given; a slice is a view."""
         if isinstance(rows, slice):
             pixels = self.pixels[rows]
         else:
@@ -149,11 +137,7 @@ def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
 
 
 def new_image_set(pixels: NDArray[np.uint8], label: NDArray[np.uint8] | None = None) -> ImageSet:
-    """Return images that are in no split: numbered from 0, `split` being `new`.
-
-    Raises:
-        ValueError: The images are not uint8 `[n, 28, 28]`.
-    """
+    """Return images in the split `new`, numbered from 0; raise `ValueError` for another shape."""
     if pixels.dtype != np.uint8 or pixels.shape[1:] != IMAGE_SHAPE:
         raise ValueError(
             f"New images must be uint8 [n, 28, 28], received {pixels.dtype} "
@@ -203,9 +187,7 @@ def draw_rows(
 ) -> NDArray[np.intp]:
     """Return a share (float) or a number (int) of `rows`, in order, every class in proportion.
 
-    The rows are lined up by their place within their class, as a share of that class; wherever
-    the line is cut, each class is cut at the same share, to within one image. Unlike
-    scikit-learn's stratified split it has no size that it cannot draw.
+    Rows are lined up by their place within their class, as a share of it, and the line is cut.
     """
     shuffled = np.random.default_rng(seed).permutation(rows)
     classes = np.zeros(len(rows)) if labels is None else labels[shuffled]
@@ -220,8 +202,7 @@ def draw_rows(
 def gathered(parts: Iterable[Pixels], shape: tuple[int, int], most: int | None = None) -> Pixels:
     """Return the rows of the parts, one after the other.
 
-    Up to `most` images (`AT_ONCE`) are in memory. More are written to a temporary file in
-    `TMPDIR`, which has no name and goes with the last use of its map, also after a kill.
+    More than `most` images (`AT_ONCE`) are mapped from a temporary file without a name in `TMPDIR`.
 
     Raises:
         DiskFullError: The temporary folder has no room.

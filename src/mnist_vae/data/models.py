@@ -22,9 +22,6 @@ OnnxModel: TypeAlias = Any
 class KerasModelDataset(FileDataset[KerasModel]):
     """`KerasModelDataset` saves and loads a Keras model as one `.keras` file.
 
-    Unlike `tensorflow.TensorFlowModelDataset` of kedro-datasets it imports Keras late, registers
-    the project's own layers first, so that `safe_mode` stays on, and saves atomically.
-
     Examples:
         ```yaml
         encoder:
@@ -62,11 +59,7 @@ class KerasModelDataset(FileDataset[KerasModel]):
         return MermaidPreview(_mermaid(self._network()))
 
     def architecture(self) -> dict[str, Any]:
-        """Return the `model` parameters that an encoder or decoder shows, without TensorFlow.
-
-        Returns:
-            `latent_dim`, `hidden_units` of the encoder, and `activation`.
-        """
+        """Return `latent_dim`, `hidden_units` (encoder) and `activation`, without TensorFlow."""
         network = self._network()["config"]
         configs = {layer["name"]: layer["config"] for layer in network["layers"]}
         hidden = [config for name, config in configs.items() if name.startswith("hidden_")]
@@ -82,7 +75,6 @@ class KerasModelDataset(FileDataset[KerasModel]):
         }
 
     def _network(self) -> dict[str, Any]:
-        """Return the `config.json` in the file."""
         with zipfile.ZipFile(io.BytesIO(self._read())) as archive:
             network: dict[str, Any] = json.loads(archive.read("config.json"))
             return network

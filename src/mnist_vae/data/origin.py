@@ -1,8 +1,4 @@
-"""Which model an output is of, whether it is of the right one, and what its loss is called.
-
-`training_summary` is that of the model; where the model is a release, the summary has its name as
-`release` (`jobs.release_files`). What was trained last has none.
-"""
+"""Which model an output is of, whether it is of the right one, and what its loss is called."""
 
 from __future__ import annotations
 
@@ -29,13 +25,7 @@ def statement(training_summary: dict[str, Any]) -> str:
 
 
 def check_models(training_summary: dict[str, Any], *models: KerasModel) -> None:
-    """Refuse an encoder or decoder that is not of the training that the summary describes.
-
-    A run that died between two saves can bring together what was never trained together.
-
-    Raises:
-        ValueError: The weights are others.
-    """
+    """Raise `ValueError` where an encoder or decoder is not of the training of the summary."""
     for model in models:
         expected, received = training_summary["weights"][model.name], fingerprint(model)
         if received != expected:
@@ -50,11 +40,7 @@ def check_images(
     train_images: ImageSet,
     validation_images: ImageSet | None = None,
 ) -> None:
-    """Refuse splits that the model was not trained on: its test images could be among them.
-
-    Raises:
-        ValueError: The images or their splits are others.
-    """
+    """Raise `ValueError` where the model was trained on other images or splits."""
     for name, images in (("train", train_images), ("validation", validation_images)):
         if images is None:
             continue
@@ -70,16 +56,9 @@ def check_images(
 def check_versions(
     problem: str, versions: Iterable[str], training_summary: dict[str, Any], remedy: str
 ) -> None:
-    """Refuse what is not of the model that the summary describes, and of it alone.
+    """Raise `ValueError` where the versions found, each once, are not that of the summary alone.
 
-    Args:
-        problem: The sentence's beginning, such as "The scores are of another model".
-        versions: The model versions that were found, each once.
-        training_summary: The model's.
-        remedy: What to do about it.
-
-    Raises:
-        ValueError: One of the versions is another.
+    `problem` begins its sentence, such as "The scores are of another model"; `remedy` ends it.
     """
     expected, received = training_summary["model_version"], list(versions)
     if received != [expected]:
@@ -91,14 +70,7 @@ def check_versions(
 
 @dataclass(frozen=True)
 class Measure:
-    """What the loss of a model is called.
-
-    Attributes:
-        name: In a table.
-        unit: Of an image, or nothing.
-        words: Name and unit.
-        note: How it has to be read, or nothing.
-    """
+    """What the loss of a model is called; `unit` and `note`, on how to read it, may be empty."""
 
     name: str
     unit: str

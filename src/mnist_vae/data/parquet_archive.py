@@ -37,15 +37,13 @@ _BYTES = 8 << 20  # of a file at a time
 class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
     """`ParquetArchiveDataset` loads images from a Parquet file, or from a folder of them.
 
-    The columns are `pixels`, 784 bytes an image, 28 x 28 row after row, 0 the background;
-    `image_id`, a whole number, unique, without which the images are numbered in the order of files
-    and rows; `label`, 0 to 254 or null; `split`, `train` or `test`, without which a share of the
-    images becomes the test split. All but `pixels` may be missing; others are passed over. `split`
-    and `label` may also be in the names of folders, as in `split=train/label=3/part-0.parquet`,
-    which then hold for all of the file, whatever it has in a column of that name.
+    Columns are `pixels`, 784 bytes an image, row after row, 0 the background; `image_id`, unique
+    whole numbers; `label`, 0 to 254 or null; `split`, `train` or `test`. Only `pixels` is required.
+    Without `split` a share of the images becomes the test split. Names of folders, as in
+    `split=train/label=3/part-0.parquet`, come before columns.
 
-    Loading takes the checksum of each file too. The pixels of more images than 100,000 are copied
-    to a temporary file, so that there may be more than memory holds.
+    Args:
+        path: A file, or a folder of files `*.parquet` at any depth; `_` or `.` hides a name.
 
     Examples:
         ```yaml
@@ -65,16 +63,6 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Create the dataset; nothing is read before `check` or `load`.
-
-        Args:
-            path: Path or fsspec URL of a file, or of a folder whose files `*.parquet`, at any
-                depth and in the order of their names, are the images. Files and folders in it whose
-                names begin with `_` or `.` are passed over.
-            name: What reports call the data set.
-            credentials: Passed to the fsspec file system.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-        """
         protocol, self._path = get_protocol_and_path(path)
         if protocol == "file":
             self._path = at_home(self._path)
@@ -87,8 +75,7 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
         """Return the images and their manifest.
 
         Raises:
-            DatasetError: There are no images, a file is not of the form that the class describes,
-                two images have one id, or a label or a split is another than is allowed.
+            DatasetError: There are no images, or they are not of the form that the class describes.
         """
         paths = self._checked_paths()
         tables = [self._columns(path, name) for path, name in paths.items()]
@@ -111,11 +98,7 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
         return ImageArchive(images, self._manifest(images, paths, rows))
 
     def check(self) -> None:
-        """Look at the footers of the files.
-
-        Raises:
-            DatasetError: There is no file, or one is no Parquet file, or has no pixels.
-        """
+        """Raise `DatasetError` where there is no file, or one is not Parquet or has no pixels."""
         self._checked_paths()
 
     def preview(self, n_images: int = 60, columns: int = 12) -> ImagePreview:

@@ -38,14 +38,10 @@ class Captions:
     """The text of a sheet.
 
     Attributes:
-        title: The first line, large.
         statement: Which data the sheet is of; the last line.
-        origin: Which model made it (`origin.origin`): texts of the file, that are not drawn.
-        note: What the reader should know to read the sheet, under the title.
-        columns: A caption for each column, above the images, or for none.
-        rows: A caption for each row, at the left, or for none.
-        x_axis: What the captions of the columns count. It moves them below the images.
-        y_axis: What the captions of the rows count.
+        origin: Texts of the file that are not drawn (`origin.origin`).
+        note: How to read the sheet; the line under the title.
+        x_axis: What the captions of the columns count; moves them below the images.
     """
 
     title: str
@@ -74,10 +70,9 @@ def to_bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def tile(pixels: NDArray[np.uint8], *, columns: int, scale: int = 3, gap: int = 1) -> Image.Image:
-    """Return `pixels`, uint8 `[n, 28, 28]`, as one picture of `columns` images a row.
+    """Return `pixels`, uint8 `[n, 28, 28]`, as one picture of `columns` images a row, ink black.
 
-    Ink is black on white. Every pixel becomes a square of `scale` x `scale`; `gap` pixels of
-    white (before the enlargement) part the images.
+    Images are `gap` white pixels apart; then all is enlarged `scale` times.
     """
     n_images, height, width = pixels.shape
     tops = _starts(-(-n_images // columns), height, gap)
@@ -93,16 +88,10 @@ def sheet(
     column_breaks: Collection[int] = (),
     row_breaks: Collection[int] = (),
 ) -> Image.Image:
-    """Return `pixels`, uint8 `[n, 28, 28]`, row by row on a captioned sheet.
+    """Return `pixels`, uint8 `[n, 28, 28]`, row by row on a captioned sheet, ink black.
 
-    Ink is black on white, and equal arguments give equal bytes.
-
-    Args:
-        pixels: The images, 0 the background.
-        text: What is written around them.
-        columns: Images a row.
-        column_breaks: Columns that stand a little apart from the one before.
-        row_breaks: Rows that stand a little apart from the one before.
+    `column_breaks` and `row_breaks` stand a little apart from the one before. Equal arguments give
+    equal bytes.
     """
     n_images, height, width = pixels.shape
     lefts = _starts(columns, width, _GAP, column_breaks)

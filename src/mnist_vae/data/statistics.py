@@ -60,9 +60,9 @@ def neighbour_accuracy(
     asked_labels: Any,
     neighbours: int,
 ) -> dict[str, float]:
-    """Return the share of the asked z, `[n, latent_dim]`, that their neighbours label right.
+    """Return the share, `value`, of asked z `[n, latent_dim]` whose neighbours label them right.
 
-    Its standard error is that of a share of independent images.
+    Its `standard_error` is that of a share of independent images.
     """
     from sklearn.neighbors import KNeighborsClassifier
 

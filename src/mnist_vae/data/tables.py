@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # a second that the command line does not take
 class TableDataset(FileDataset["pd.DataFrame | pa.Table"]):
     """`TableDataset` saves a pandas or a pyarrow table, and loads it as a pandas table.
 
-    Of a pyarrow table each chunk becomes a row group.
-
     Examples:
         ```yaml
         latent_embeddings:
@@ -64,10 +62,7 @@ def write_table(file: BinaryIO, data: pa.Table) -> None:
 
 
 def mapped_table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
-    """Return the rows of the batches as a table, a chunk each, mapped from a temporary file.
-
-    The file is in `TMPDIR`, and goes with the last use of the table.
-    """
+    """Return the rows of the batches, a chunk each, mapped from a temporary file in `TMPDIR`."""
     with tempfile.NamedTemporaryFile("wb") as file:
         with pa.ipc.new_file(file, schema) as writer:
             for batch in batches:
@@ -84,15 +79,7 @@ def embedding_schema(
     model_version: str,
     release: str | None = None,
 ) -> pa.Schema:
-    """Return the schema of a table of embeddings; its metadata says what it will hold.
-
-    Args:
-        latent_dim: Length of z.
-        n_images: Rows that are to come.
-        labelled: Whether there is a column `label`.
-        model_version: Name of the one model that all rows come from.
-        release: Name of the release that it is, if any.
-    """
+    """Return the schema of `n_images` embeddings, with the model's facts in its metadata."""
     float_columns = [
         *latent_columns("z_mean", latent_dim),
         *latent_columns("z_log_var", latent_dim),
@@ -129,11 +116,7 @@ class EmbeddingContract:
     """Finite values, every image once, and one model: what readers of embeddings rely on."""
 
     def validate(self, data: pa.Table) -> pa.Table:
-        """Return the table.
-
-        Raises:
-            ValueError: It breaks the contract.
-        """
+        """Return the table, or raise `ValueError` where it breaks the contract."""
         for field, column in zip(data.schema, data.columns, strict=True):
             bad = 0 if field.nullable else column.null_count
             if pa.types.is_floating(field.type):
@@ -167,9 +150,5 @@ class BatchEmbeddingsContract:
     """What the embeddings of each batch must satisfy: the `EmbeddingContract`."""
 
     def validate(self, data: dict[str, pa.Table]) -> dict[str, pa.Table]:
-        """Return the tables.
-
-        Raises:
-            ValueError: One breaks the contract.
-        """
+        """Return the tables, or raise `ValueError` where one breaks the contract."""
         return {name: EmbeddingContract().validate(table) for name, table in data.items()}
