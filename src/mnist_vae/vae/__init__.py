@@ -1,10 +1,8 @@
 """The variational autoencoder: networks, losses, training. Keras only, no Kedro, no files.
 
-In all modules `pixels` are grey values in [0, 1], float32 `[n, 784]`, and images of other sets are
-likewise; a `posterior` is q(z | x) of each image: μ and log σ², `[n, latent_dim]`; a `decoder` maps
-z to pixels, the sigmoid of its layer `logits`; `logits` or `decoder_logits` maps z to those
-(`networks.logits_model`); `reconstruction` is `binary_crossentropy` or `mse`. Figures are nats an
-image. The modules import TensorFlow, which takes many seconds: import them inside node bodies.
+`pixels` are float32 `[n, 784]` in [0, 1]. A `posterior` is μ and log σ², `[n, latent_dim]` each.
+A `decoder` maps z to pixels, `logits` map z to their log-odds (`networks.logits_model`), and
+`reconstruction` is `binary_crossentropy` or `mse`. Figures are nats an image.
 """
 
 import os

@@ -1,8 +1,4 @@
-"""How unusual an image is for a model: scores, larger for what is more unusual, and a threshold.
-
-What a score needs apart from the image's own terms of −ELBO is in the `Calibration`: encoder,
-decoder and calibration are enough to score an image.
-"""
+"""How unusual an image is for a model: scores, larger for what is more unusual, and a threshold."""
 
 from __future__ import annotations
 
@@ -28,17 +24,12 @@ class Calibration(BaseModel):
     """Calibration of one model's scores on the validation images.
 
     Attributes:
-        model_version: The model that it is of.
-        reconstruction: Its reconstruction term.
-        score: The score that decides.
+        score: Name of the score that decides.
         false_positive_rate: The share of usual images that may be called anomalies.
-        threshold: The (1 − rate) quantile of that score over the validation images: an image is
-            an anomaly where its score is greater (`flags`).
-        n_validation: How many these were.
+        threshold: The (1 − rate) quantile of that score over the `n_validation` images.
         entropy_cap: Nats, the 0.99 quantile of their entropies (`relative_excess`).
-        latent_means: The mean of `z_mean` over the training images of each class,
-            `[classes, latent_dim]`.
-        latent_precision: The inverse of their covariance about these, `[latent_dim, latent_dim]`.
+        latent_means: Mean `z_mean` of the training images of each class, `[classes, latent_dim]`.
+        latent_precision: Inverse of their covariance about these, `[latent_dim, latent_dim]`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,7 +45,7 @@ class Calibration(BaseModel):
     latent_precision: tuple[tuple[float, ...], ...]
 
     def flags(self, scores: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which images are anomalies by their scores, `[n]`, those of `self.score`."""
+        """Return which images are anomalies: their `self.score`, `[n]`, is above the threshold."""
         flags: NDArray[np.bool_] = scores > self.threshold
         return flags
 
@@ -67,19 +58,12 @@ def scores_of(
     | name | what it is |
     |---|---|
     | `negative_elbo` | −ELBO, nats |
-    | `entropy` | H(x), the entropy of the pixels, nats: no model affects it |
-    | `excess` | −ELBO less the least that any decoder could reach, nats |
+    | `entropy` | H(x), the entropy of the pixels, nats (`losses.entropy_floor`) |
+    | `excess` | −ELBO less H(x) for cross-entropy, or less 0 for a squared error, nats |
     | `relative_excess` | the excess divided by H(x) + 5 nats, with H(x) capped |
     | `mahalanobis` | the least Mahalanobis distance of `z_mean` to the mean of a class |
 
-    The least is H(x) for cross-entropy and 0 for a squared error. A model's excess grows with the
-    ink of an image, so that one of little ink is never unusual by `excess`. Above the cap the
-    divisor stays, as the entropy of an image unlike all of the training's excuses nothing.
-
-    Args:
-        calibration: That of the model.
-        entropy: H(x) of each image, `[n]` (`losses.entropy_floor`).
-        terms: Of −ELBO, of the encoder's own q, as the threshold is: refined ones are lower.
+    `terms` are of the encoder's own q, as the threshold is.
     """
     negative_elbo = np.asarray(terms.reconstruction + terms.kl, np.float32)
     floor = entropy if calibration.reconstruction == "binary_crossentropy" else 0
@@ -102,11 +86,8 @@ def calibrate(
 ) -> Calibration:
     """Return the calibration of a model on its own training and validation images.
 
-    Args:
-        z_mean: Of training images, `[n, latent_dim]`.
-        label: Their classes, `[n]`; None for a single one.
-        validation: Entropies and terms of −ELBO of the validation images, a batch at a time.
-        **facts: `model_version`, `reconstruction`, `score` and `false_positive_rate`.
+    `z_mean` `[n, latent_dim]` and `label` `[n]`, None for one class, are of training images.
+    `validation` has entropies and terms of −ELBO, a batch at a time; `facts` are other fields.
     """
     means, precision = _classes(z_mean, label)
     batches = list(validation)
@@ -133,11 +114,8 @@ def threshold_of(scores: NDArray[Any], false_positive_rate: float) -> float:
 def _classes(
     z_mean: Column, label: NDArray[np.uint8] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean of each class and the inverse of the covariance about them.
-
-    One covariance for all classes, as in Lee et al., A Simple Unified Framework for Detecting
-    Out-of-Distribution Samples (2018): a class of few images has none of its own.
-    """
+    """Return the mean of each class, and the inverse of their one covariance about these."""
+    # Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples (2018).
     z = z_mean.astype(np.float64)
     names = np.zeros(len(z)) if label is None else label
     _, classes = np.unique(names, return_inverse=True)

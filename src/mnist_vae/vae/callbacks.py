@@ -25,11 +25,7 @@ class TrainingFailedError(RuntimeError):
 
 
 class StopOnDivergence(keras.callbacks.Callback):
-    """Raise `TrainingFailedError` after an epoch with a loss that is NaN, infinite or explodes.
-
-    Keras' `TerminateOnNaN` ends such a training without an error, and without a look at the KL term
-    or at validation.
-    """
+    """Raise `TrainingFailedError` after an epoch with a loss that is NaN, infinite or explodes."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Check the means of the epoch."""
@@ -87,13 +83,8 @@ class Past:
 class Backup(keras.callbacks.Callback):
     """Keep the state of a training, so that one that was interrupted ends with the same bytes.
 
-    Keras' `BackupAndRestore` has neither the history nor the best weights of early stopping. The
-    state of an epoch is saved when the last save is as long ago as the store's interval, and by
-    `flush`. Give it to `fit` after `early_stopping`.
-
-    Args:
-        store: Where the state is kept; None for nowhere.
-        early_stopping: The callback whose state belongs to it.
+    A state is saved where the store's interval has passed, and by `flush`. Give it to `fit` after
+    `early_stopping`, whose state it keeps too. `store` is None for nowhere.
     """
 
     def __init__(
@@ -158,20 +149,13 @@ class Backup(keras.callbacks.Callback):
 
 
 def _variables(model: keras.Model) -> list[Any]:
-    """Return all that training changes: weights, states of random generators, optimiser."""
     return [*model.variables, *model.optimizer.variables]
 
 
 class Progress(keras.callbacks.Callback):
     """Show a training as one bar on a terminal, and elsewhere as some ten lines of the log.
 
-    Keras' own bar is one an epoch, in a log too. The time that is left is estimated without the
-    compilation.
-
-    Args:
-        n_images: Training images an epoch.
-        epochs: Epochs of the run, at most.
-        first_epoch: Epochs that an earlier process did.
+    `n_images` is of an epoch; `first_epoch` is the number of epochs of an earlier process.
     """
 
     def __init__(self, n_images: int, epochs: int, first_epoch: int) -> None:

@@ -71,10 +71,9 @@ def measure(
     reconstruction: str,
     epsilons: Sequence[Floats],
 ) -> ElboTerms:
-    """Return the terms of −ELBO (`elbo_terms`), the mean over draws of z, as NumPy arrays.
+    """Return the terms of −ELBO, means over draws of z with noise `[batch, latent_dim]` each.
 
-    They are float32; with several draws, of noise `[batch, latent_dim]` each, `reconstruction` is
-    float64.
+    They are float32 NumPy arrays; with several draws `reconstruction` is float64.
     """
     draws = [reparameterize(*posterior, epsilon) for epsilon in epsilons]
     found = [elbo_terms(decoder_logits, pixels, posterior, z, reconstruction) for z in draws]
@@ -95,11 +94,10 @@ def score_batches(
     draws: int = 1,
     refine: Refine | None = None,
 ) -> Iterator[tuple[Floats, ElboTerms]]:
-    """Yield each batch of pixels with its terms of −ELBO (`measure`).
+    """Yield each batch of pixels with its terms of −ELBO (`measure`), of `draws` draws of z.
 
-    The noise depends on the seed and on the position of an image alone: models that score the same
-    images with the same seed do so with the same noise. It is of `draws` draws of z an image.
-    `refine` makes another q of the encoder's, as `inference.Refiner` does; None for the encoder's.
+    The noise depends on the seed and on the position of an image alone. `refine` maps the
+    encoder's q to another one; None for the encoder's.
     """
     noises = [np.random.default_rng(seed + draw) for draw in range(draws)]
     logits = logits_model(decoder)

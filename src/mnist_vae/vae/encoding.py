@@ -94,11 +94,7 @@ def score(
     seed: int,
     refine_steps: int = 0,
 ) -> Scores:
-    """Return the scores of images; with one seed all models have the same noise.
-
-    They are of the encoder's q or, with steps, of the refined one: models are compared by the q
-    that their embeddings have. `batches` are pixels.
-    """
+    """Return the scores of batches of pixels, of the encoder's q or with steps the refined one."""
     from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.inference import Refiner
 

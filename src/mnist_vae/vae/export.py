@@ -36,24 +36,17 @@ EVERY_ACTIVATION = (*_OPERATORS, "silu")
 def inference_encoder(encoder: keras.Model) -> keras.Model:
     """Return the encoder without its draw: built-in layers alone, with the same weights.
 
-    It maps float32 `[batch, 784]` in [0, 1] to the list of `z_mean` and `z_log_var`, each
-    `[batch, latent_dim]`. Keras loads its file without this project.
+    It maps float32 `[batch, 784]` in [0, 1] to `z_mean` and `z_log_var`, `[batch, latent_dim]`.
     """
     outputs = [encoder.get_layer(name).output for name in ("z_mean", "z_log_var")]
     return keras.Model(encoder.input, outputs, name="inference_encoder")
 
 
 def to_onnx(network: keras.Model, metadata: dict[str, str]) -> ModelProto:
-    """Return an encoder or decoder as ONNX.
+    """Return an encoder or decoder as ONNX, with `metadata` such as `model_version`.
 
-    Args:
-        network: One of `build_encoder`, `build_decoder`, `load_model` or `inference_encoder`.
-        metadata: Facts for the file, such as `model_version`.
-
-    Returns:
-        For an encoder `pixels`, float32 `[batch, 784]` in [0, 1], to `z_mean` and `z_log_var`,
-        `[batch, latent_dim]`. For a decoder `z` to `pixels_mean`, `[batch, 784]` in [0, 1], and to
-        `logits`, of which that is the sigmoid: cross-entropy is stable from them.
+    An encoder maps `pixels`, float32 `[batch, 784]` in [0, 1], to `z_mean` and `z_log_var`,
+    `[batch, latent_dim]`. A decoder maps `z` to `logits` and their sigmoid `pixels_mean`.
 
     Raises:
         ValueError: ONNX has no such activation.
@@ -93,15 +86,7 @@ def to_onnx(network: keras.Model, metadata: dict[str, str]) -> ModelProto:
 
 
 def check_onnx(exported: ModelProto, network: keras.Model, inputs: NDArray[np.float32]) -> float:
-    """Refuse what `to_onnx` returned if it maps inputs otherwise than Keras.
-
-    Args:
-        exported: The ONNX model.
-        network: What it was made of.
-        inputs: Real images `[n, 784]`, or codes `[n, latent_dim]`.
-
-    Returns:
-        The largest difference.
+    """Return the largest difference between both networks, for images `[n, 784]` or codes.
 
     Raises:
         ValueError: It is not below `TOLERANCE`.
@@ -139,7 +124,6 @@ def _value(name: str, width: int) -> Any:
 
 
 def _activation(activation: Callable[..., Any], source: str, output: str) -> list[NodeProto]:
-    """Return the operators of an activation."""
     name = keras.activations.serialize(activation)
     if name == "silu":
         gate = f"{output}.gate"

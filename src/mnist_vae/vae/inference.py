@@ -1,8 +1,7 @@
 """Inference of z with the decoder fixed: a better Gaussian for each image than the encoder's.
 
-What the encoder, one function for all images, loses against the best q of each is the amortisation
-gap (Cremer et al., Inference Suboptimality in Variational Autoencoders, 2018). Steps on μ and
-log σ² of each image close it (Kim et al., Semi-Amortized Variational Autoencoders, 2018).
+It closes the amortisation gap (Cremer et al., Inference Suboptimality in Variational Autoencoders,
+2018) as Kim et al., Semi-Amortized Variational Autoencoders (2018), do.
 """
 
 from __future__ import annotations
@@ -35,8 +34,7 @@ _GRID_SPREAD = 1.5  # standard deviations of the prior: quantiles of N(0, 1.5²)
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function compiled by XLA, once for each shape of its arguments."""
-    # A partial each: TensorFlow would take several for one that it compiles too often. Nothing
-    # here branches by Python on a tensor; to look for that is half the time of tracing.
+    # A partial each, or TensorFlow warns of retracing; looking for branches doubles the tracing.
     by_xla: Callable[..., Any] = tf.function(
         functools.partial(function), jit_compile=True, autograph=False
     )
@@ -44,22 +42,15 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Refiner:
-    """Refines the q of images by `refine_step`, with the decoder fixed.
+    """Refines the q of images by `refine_step`, with one noise for all and the decoder fixed.
 
-    The noise is the same for all images: what becomes of one does not depend on the others.
-
-    The encoder puts some images in the wrong place altogether, from where no gradient leads out.
-    So with one or two latent dimensions, and a reconstruction term that has a name, an image
-    starts where log p(x, z) is greatest: at the encoder's mean, or at a point of a coarse grid.
+    With one or two latent dimensions and a reconstruction term that has a name, an image starts
+    where log p(x, z) is greatest: at the encoder's mean, or at a point of a coarse grid.
 
     Args:
-        decoder: Maps z to pixels, the sigmoid of its layer `logits`.
-        steps: Gradient steps, each two passes through the decoder and back; 0 for none, which
-            leaves every q as it is.
-        reconstruction: `binary_crossentropy`, `mse`, or a function of Keras operations that maps
-            pixels and logits, `[batch, 784]` each, to −log p(x | z), nats `[batch]`: the pixels are
-            those that the refiner is called with, which may be noisy, or not all there.
-        seed: Seed of the noise.
+        steps: Gradient steps, each two passes through the decoder and back; 0 leaves q as it is.
+        reconstruction: A name, or a function of Keras operations that maps pixels, which may be
+            noisy, and logits, `[batch, 784]` each, to −log p(x | z), nats `[batch]`.
     """
 
     def __init__(
@@ -82,12 +73,7 @@ class Refiner:
         self._compiled = compiled(self._descend)
 
     def __call__(self, pixels: Floats, posterior: tuple[Any, Any]) -> Posterior:
-        """Return the refined q of images.
-
-        Args:
-            pixels: float32 `[n, 784]`.
-            posterior: The q of each to start from, such as the encoder's.
-        """
+        """Return the refined q of images, from the given one on."""
         posterior = Posterior(*map(np.asarray, posterior))
         if self._steps == 0 or len(pixels) == 0:
             return posterior
@@ -121,20 +107,11 @@ def refine_step(
     share: Any,
     kl_weight: Any = 1.0,
 ) -> tuple[Any, Any]:
-    """Return the q of images after a gradient step on −ELBO.
+    """Return the q of images after a gradient step on −ELBO at z = μ ± σ·ε, ε of random signs.
 
-    It moves μ by r·σ² times its gradient, the natural gradient's direction, and log σ² by r times
-    its own, but at most by 2 σ and 0.3; r falls from 0.7 to 0, as the gradient is noisy. That is of
-    two opposite draws, z = μ ± σ·ε with ε of random signs.
-
-    Args:
-        logits: Maps z to the logits of the pixels.
-        term: Maps pixels and logits to −log p(x | z), nats `[batch]`.
-        pixels: `[batch, 784]`.
-        posterior: μ and log σ² of each, `[batch, latent_dim]`.
-        draws: In [0, 1], `[1, latent_dim]`: above ½ the sign of ε is plus.
-        share: Of the steps that are done.
-        kl_weight: Factor of the KL term.
+    μ moves by r·σ² times its gradient, at most 2 σ, and log σ² by r times its own, at most 0.3.
+    r falls from 0.7 to 0 with `share`, that of the steps that are done. `draws`, `[1, latent_dim]`
+    in [0, 1], are above ½ where the sign is plus. `term` maps pixels and logits to −log p(x | z).
     """
     z_mean, z_log_var = posterior
     signs = ops.sign(draws - 0.5)
@@ -167,9 +144,8 @@ def refine_in_training(
 ) -> tuple[Any, Any]:
     """Return the refined q of a batch, through which no gradient flows: a part of a training step.
 
-    With one or two latent dimensions an image starts from the encoder's q of that image of the
-    batch where its own log p(x, z) is greatest, so that it leaves a place that is wrong altogether.
-    Each of the steps is two passes through the decoder and back.
+    With one or two latent dimensions an image starts from the q of that image of the batch where
+    its own log p(x, z) is greatest.
     """
     z_mean, z_log_var = map(ops.stop_gradient, posterior)
     if z_mean.shape[1] <= FEW_DIMENSIONS:
@@ -187,10 +163,7 @@ def refine_in_training(
 def start_on_grid(
     logits: keras.Model, reconstruction: str
 ) -> Callable[[Floats, Posterior], Posterior]:
-    """Return the function that moves each image's μ to where log p(x, z) is greatest.
-
-    That is where it is, or at a point of a grid of the latent plane, or line.
-    """
+    """Return the function that moves each μ to the greatest log p(x, z): there, or on a grid."""
     joint, latent_dim = linear_joint(logits, reconstruction), logits.input_shape[-1]
     count, spread = _GRID_POINTS[latent_dim], NormalDist(sigma=_GRID_SPREAD)
     values = [spread.inv_cdf((index + 0.5) / count) for index in range(count)]
@@ -214,9 +187,8 @@ def linear_joint(
 ) -> Callable[[Floats], tuple[Floats, Floats]]:
     """Return the function of z `[n, latent_dim]` to a `[n, 784]`, b `[n]`: log p(x, z) = x·a + b.
 
-    It is without what no z changes: the prior's constant, and with `mse` Σ x². For Bernoulli pixels
-    a are the logits, and b is −Σ softplus(logits) − ½ |z|². So one pass of the decoder over points
-    z serves all images, and the rest is one matrix product.
+    It is without the prior's constant, and with `mse` without Σ x². For Bernoulli pixels a are the
+    logits, and b is −Σ softplus(logits) − ½ |z|².
     """
     points = tf.TensorSpec((None, logits.input_shape[-1]), tf.float32)
 

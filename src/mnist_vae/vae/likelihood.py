@@ -51,9 +51,7 @@ def exact_log_likelihood(
 ) -> ExactLikelihood:
     """Return log p(x) of images under a decoder of one or two latent dimensions.
 
-    The integral is a sum over a grid of z within ± 6 (`inference.linear_joint`), of which memory
-    holds a thousand points at a time. The step of the grid, in each dimension, is 0.0001 with one
-    dimension and 0.015 with two unless it is given. `progress` shows a bar on a terminal.
+    It is a sum over a grid of z within ± 6, of step 0.0001 with one dimension and 0.015 with two.
 
     Raises:
         ValueError: z has more than two dimensions.
@@ -94,11 +92,7 @@ def exact_log_likelihood(
 
 
 def _grid(step: float, latent_dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the points of a grid, and which of them are in which part of it, 0 or 1.
-
-    The parts, `[points, 2 ** latent_dim + 1]`, are the grids of twice the step, which share no
-    point and together have all, and last what is not at the border.
-    """
+    """Return points, and 0 or 1 for each of the 2 ** latent_dim coarser grids and the inside."""
     count = round(_BOUND / step)
     axes = np.meshgrid(*[np.arange(-count, count + 1)] * latent_dim, indexing="ij")
     indices = np.stack([axis.ravel() for axis in axes], axis=1)  # [points, latent_dim]
@@ -122,9 +116,7 @@ def importance_weighted_bounds(
     """Return the importance-weighted bound of −log p(x), `[n]`, with so many draws of z an image.
 
     Burda et al., Importance Weighted Autoencoders (2016), equation 8: E[−log (1/K) Σ_k p(x, z_k) /
-    q(z_k | x)], which is −ELBO for one draw and −log p(x) for very many. Bounds of grey values and
-    of zeros and ones (`binarize`) do not compare. The reconstruction may be a function of pixels
-    and logits too, that returns −log p(x | z). `progress` shows a bar on a terminal.
+    q(z_k | x)]. The reconstruction may be a function, as for `inference.Refiner`.
     """
     term = RECONSTRUCTIONS[reconstruction] if isinstance(reconstruction, str) else reconstruction
     logits = logits_model(decoder)

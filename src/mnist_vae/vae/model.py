@@ -18,16 +18,12 @@ if TYPE_CHECKING:
 class VariationalAutoencoder(keras.Model):
     """Encoder and decoder under their common loss, for `compile`, `fit` and `evaluate`.
 
-    All take the images alone, float32 `[n, 784]` in [0, 1], and report `loss`, `reconstruction`
-    and `kl`, each the mean over the images seen. `evaluate`, and validation within `fit`, report
-    −ELBO, in nats; `fit` minimises the objective that `compile` was given, by default the same.
+    All take the images alone, and report `loss`, `reconstruction` and `kl`, each the mean over the
+    images seen: of −ELBO in `evaluate` and validation, of the objective of `compile` in training.
 
     Args:
         encoder: Maps `[batch, 784]` to μ, log σ² and a draw z by its layer `z`.
-        decoder: Maps z to pixels, the sigmoid of its layer `logits`.
-        reconstruction: `binary_crossentropy` or `mse`.
-        seed: Seed of the encoder's input when it is resampled, and of the noise of the refinement.
-        **kwargs: Passed to `keras.Model`.
+        seed: Seed of the resampled input, and of the noise of the refinement.
 
     Attributes:
         kl_warmup: Factor of the KL term in training, 1 unless a callback warms it up.
@@ -57,14 +53,7 @@ class VariationalAutoencoder(keras.Model):
     def compile(
         self, *arguments: Any, objective: TrainingParams | None = None, **named: Any
     ) -> None:
-        """Set what training minimises, and do as `keras.Model.compile`.
-
-        Args:
-            objective: Its `kl_weight`, `resample_input`, `refine_steps` and `refined_share` say how
-                the loss differs from −ELBO; None for −ELBO.
-            *arguments: Passed on.
-            **named: Passed on.
-        """
+        """Set what training minimises, −ELBO where `objective` is None, and do as `keras.Model`."""
         super().compile(*arguments, **named)
         self.objective = objective
 
@@ -119,9 +108,8 @@ class VariationalAutoencoder(keras.Model):
 def resample(pixels: Any, state: Any) -> Any:
     """Return pixels that are 1 with the probability of their grey value, else 0.
 
-    Keras' own random numbers, one a pixel, would take several times the rest of the step on a CPU.
-    These are a counter, hashed (lowbias32 of Wellons, Hash Function Prospector), and four pixels
-    share the bits of each. `state` is what a `keras.random.SeedGenerator` gives next.
+    The bits are of a hashed counter (lowbias32 of Wellons, Hash Function Prospector), one for four
+    pixels. `state` is what a `keras.random.SeedGenerator` gives next.
     """
     columns = pixels.shape[-1] // 4
     row = ops.arange(ops.shape(pixels)[0], dtype="int32")[:, None]

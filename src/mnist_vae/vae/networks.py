@@ -18,17 +18,9 @@ _FEW_DIMENSIONS = 3
 
 @keras.saving.register_keras_serializable(package="mnist_vae")
 class Sampling(keras.layers.Layer):
-    """Draw z ~ N(μ, σ²) so that gradients flow to μ and log σ² (`reparameterize`).
+    """Draw z ~ N(μ, σ²) of a pair of μ and log σ², each `[batch, latent_dim]` (`reparameterize`).
 
-    Args:
-        seed: Seed of ε, an int, or None for a different draw in every process.
-        **kwargs: Passed to `keras.layers.Layer`, such as `name`.
-
-    Call arguments:
-        inputs: Pair of μ and log σ², each `[batch, latent_dim]`.
-
-    Returns:
-        z, `[batch, latent_dim]`.
+    The `seed` is that of ε; None for a different draw in every process.
     """
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
@@ -55,10 +47,9 @@ class Sampling(keras.layers.Layer):
 
 
 def reparameterize(z_mean: Any, z_log_var: Any, epsilon: Any) -> Any:
-    """Return z = μ + exp(½ log σ²)·ε with ε ~ N(0, I), the reparameterisation trick.
+    """Return z = μ + exp(½ log σ²)·ε with ε ~ N(0, I), of the shape of ε.
 
-    Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 2.4. It has the shape of ε:
-    `[batch, latent_dim]`, or several.
+    Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 2.4.
     """
     return z_mean + ops.exp(0.5 * z_log_var) * epsilon
 
@@ -69,17 +60,10 @@ def build_encoder(
     activation: str = "relu",
     seed: int | None = None,
 ) -> keras.Model:
-    """Return the encoder: 784 → hidden layers → `z_mean`, `z_log_var` and a draw `z`.
+    """Return `encoder`: 784 → hidden layers → `z_mean`, `z_log_var` and a draw `z`.
 
-    Args:
-        latent_dim: Length of z.
-        hidden_units: Widths of the hidden layers, first to last.
-        activation: Keras name of their activation.
-        seed: Seed of the initial weights and of the draws; None for others every time.
-
-    Returns:
-        A model named `encoder` that maps float32 `[batch, 784]` in [0, 1] to the list of
-        `z_mean`, `z_log_var` and `z`, each `[batch, latent_dim]`.
+    It maps float32 `[batch, 784]` in [0, 1] to a list of those, each `[batch, latent_dim]`.
+    The seed is that of initial weights and draws; None for others every time.
     """
     seeds = _seeds(seed)
     pixels = keras.Input((N_PIXELS,), name="pixels")
@@ -99,21 +83,12 @@ def build_decoder(
     seed: int | None = None,
     initialization: str = "auto",
 ) -> keras.Model:
-    """Return the decoder, the encoder's mirror: z → hidden layers reversed → 784 sigmoid.
+    """Return `decoder`, the encoder's mirror: z → hidden layers reversed → 784 sigmoid.
 
-    Args:
-        latent_dim: Length of z.
-        hidden_units: Widths of the *encoder's* hidden layers; the decoder has them in reverse.
-        activation: Keras name of their activation.
-        seed: Seed of the initial weights; None for others every time.
-        initialization: How the first layer starts. `spread`: its units bend, where wᵤ·z + bᵤ = 0,
-            all over the prior, with w ~ N(0, I / latent_dim) and b uniform in [−2, 2]. `glorot`:
-            Glorot weights and no bias, so that all bend at z = 0. `auto`: `spread` up to three
-            latent dimensions, where it is better.
-
-    Returns:
-        A model named `decoder` that maps float32 `[batch, latent_dim]` to the mean of each
-        pixel, `[batch, 784]` in [0, 1].
+    It maps float32 `[batch, latent_dim]` to the mean of each pixel, `[batch, 784]` in [0, 1].
+    `hidden_units` are the *encoder's*. `initialization` is that of the first layer. With `spread`
+    its units bend, where wᵤ·z + bᵤ = 0, all over the prior: w ~ N(0, I / latent_dim), b uniform in
+    [−2, 2]. With `glorot` all bend at z = 0. `auto` is `spread` up to three latent dimensions.
     """
     # Not the encoder's stream: mirrored layers of equal shape would start out equal.
     seeds = _seeds(None if seed is None else seed + 1_000_000)
@@ -136,10 +111,7 @@ def hidden_layers_of(model: keras.Model) -> list[Any]:
 
 
 def logits_model(decoder: keras.Model) -> keras.Model:
-    """Return the decoder but for its last sigmoid: `[batch, latent_dim]` to log-odds of the pixels.
-
-    Cross-entropy is stable from logits; the sigmoid of 17 is 1 already in float32.
-    """
+    """Return the decoder but for its last sigmoid: `[batch, latent_dim]` to log-odds of pixels."""
     logits = decoder.get_layer("logits").output
     return keras.Model(decoder.input, logits, name="decoder_logits")
 

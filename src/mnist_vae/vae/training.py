@@ -49,22 +49,12 @@ def fit(
 ) -> TrainingRun:
     """Train `vae` in place and return how it went, in earlier processes too.
 
-    With early stopping the weights are those of the epoch with the best validation loss;
-    without, those of the last epoch. An epoch has as many whole batches as the images fill.
-
-    Args:
-        vae: The model to train.
-        train: Training images `[n, 784]`, uint8 or float32 in [0, 1], an array or a memory map.
-        validation: Validation images `[m, 784]`, likewise.
-        params: What is minimised, epochs, batch size, learning rate and so on.
-        seed: Seed of the shuffling.
-        backup: Where the state is kept, and an interrupted training resumes from; None for
-            neither.
-        warm_start: The model comes trained: a validation loss that does not improve is no failure.
+    Images are `[n, 784]`, uint8 or float32 in [0, 1], an array or a memory map. With early stopping
+    the weights are those of the best validation loss, else of the last epoch. An interrupted
+    training resumes from `backup`. A model that comes trained, `warm_start`, need not improve.
 
     Raises:
-        TrainingFailedError: The loss became NaN or infinite, the KL term exploded, or the
-            validation loss of a model that is not `warm_start` never improved.
+        TrainingFailedError: A loss is not finite, KL explodes, or the validation loss never falls.
     """
     keras.utils.set_random_seed(seed)
     batch_size = min(params.batch_size, len(train))
@@ -123,15 +113,10 @@ def fit(
 
 
 class Batches:
-    """Images, float32 a batch at a time; with a seed, shuffled by seed and epoch.
+    """Images, float32 a batch at a time; with a seed, shuffled in whole batches by seed and epoch.
 
-    Shuffled, there are whole batches only: another size would be compiled a second time.
-
-    Args:
-        images: `[n, 784]`, uint8 or float32 in [0, 1], an array or a memory map.
-        batch_size: Images a batch.
-        seed: Seed of the shuffling; None for the order of `images`.
-        shuffle_images: Images that are shuffled at a time (`shuffled`).
+    `images` are `[n, 784]`, uint8 or float32 in [0, 1], an array or a memory map, of which
+    `shuffle_images` are shuffled at a time (`shuffled`).
     """
 
     def __init__(
@@ -160,10 +145,7 @@ class Batches:
         self._order = shuffled(len(self._images), self._shuffle_images, random)
 
     def dataset(self) -> tf.data.Dataset:
-        """Return the batches for Keras, each read when it is asked for, in the order of then.
-
-        They are read between two steps: on few cores threads of their own slow the steps down.
-        """
+        """Return the batches for Keras, each read when it is asked for, in the order of then."""
         kind = tf.as_dtype(self._images.dtype)
 
         def batch(index: Any) -> Any:
@@ -180,9 +162,8 @@ class Batches:
 def shuffled(count: int, at_a_time: int, random: np.random.Generator) -> NDArray[np.intp]:
     """Return the rows 0 to `count` - 1 in a random order, of which neighbours are near on disk.
 
-    Up to `at_a_time` rows are in any order. More are shuffled in two steps, as CorgiPile does (Xu
-    et al., Stochastic Gradient Descent without Full Data Shuffle, 2022): blocks of 1,024 rows, and
-    then every `at_a_time` rows among themselves.
+    More than `at_a_time` rows are shuffled in two steps, as CorgiPile does (Xu et al., Stochastic
+    Gradient Descent without Full Data Shuffle, 2022): blocks of 1,024 rows, then `at_a_time` rows.
     """
     if count <= at_a_time:
         return random.permutation(count)
@@ -195,10 +176,7 @@ def shuffled(count: int, at_a_time: int, random: np.random.Generator) -> NDArray
 
 
 def _optimizer(vae: VariationalAutoencoder, params: TrainingParams, steps: int) -> Any:
-    """Return the optimiser, built, with a learning rate that reaches 0 after `steps`, if it falls.
-
-    It is built before XLA compiles the step.
-    """
+    """Return the optimiser, built before XLA compiles the step, with its learning rate schedule."""
     learning_rate: Any = params.learning_rate
     if params.learning_rate_schedule == "linear":
         learning_rate = keras.optimizers.schedules.PolynomialDecay(
@@ -218,8 +196,7 @@ class _MuonInDecoder(keras.optimizers.Muon):
     """Muon for the kernels of the decoder's hidden layers, Adam for all else.
 
     Jordan et al., Muon: An optimizer for hidden layers in neural networks (2024), with the step
-    sizes of Liu et al., Muon is Scalable for LLM Training (2025). Keras excludes layers by name,
-    and those of the encoder have the same names.
+    sizes of Liu et al., Muon is Scalable for LLM Training (2025).
     """
 
     def __init__(self, decoder: keras.Model, learning_rate: Any, beta_2: float) -> None:
