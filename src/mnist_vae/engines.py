@@ -1,7 +1,4 @@
-"""Images to a table of embeddings, batch by batch: in the process of the run or on Dask.
-
-An engine maps batches to embeddings, one for one and in order: these do not depend on it.
-"""
+"""Images to a table of embeddings, batch by batch: in the process of the run or on Dask."""
 
 from __future__ import annotations
 
@@ -112,10 +109,7 @@ def embed(
 def embed_on(
     engine: Engine, splits: list[ImageSet], schema: pa.Schema, batch_size: int, seed: int
 ) -> pa.Table:
-    """Return the embeddings of all `splits` by an engine that runs, a chunk a batch.
-
-    The noise of the draws of z follows from the seed and from an image's place in its split.
-    """
+    """Return the embeddings of all `splits`, a chunk a batch; noise follows from seed and place."""
     latent_dim, version = int(schema.metadata[b"latent_dim"]), schema.metadata[b"model_version"]
     sent: deque[ImageSet] = deque()
 
@@ -171,11 +165,7 @@ def check_engine(params: EmbeddingParams) -> None:
 def running(
     params: EmbeddingParams, encoder: KerasModel, decoder: KerasModel, how: Encoding
 ) -> AbstractContextManager[Engine]:
-    """Return the engine that the parameters name; it runs within the `with` block.
-
-    Raises:
-        EngineError: It cannot be used, or ended before all images were encoded.
-    """
+    """Return the engine that the parameters name, which runs within the `with` block."""
     if params.engine == "in_process":
         encode_batch = BatchEncoder(encoder, decoder, how)
 
@@ -192,7 +182,6 @@ def running(
 
 @contextmanager
 def _on_dask(params: EmbeddingParams, networks: list[bytes], how: Encoding) -> Iterator[Engine]:
-    """Start or join a cluster, and give it the networks."""
     from distributed import Client
 
     with ExitStack() as stack:
@@ -259,10 +248,7 @@ def _encoded(
     batches_a_task: int,
     batches: Iterator[Batch],
 ) -> Iterator[Encoded]:
-    """Send tasks to the workers, and yield the results in order.
-
-    When a worker dies, another one does its task: the scheduler has the images until the end.
-    """
+    """Send tasks to the workers, and yield the results in order, also when a worker dies."""
     pending: deque[Any] = deque()
     try:
         for given in iter(lambda: list(itertools.islice(batches, batches_a_task)), []):
@@ -310,14 +296,9 @@ def encode(
     threads: int,
     expected: dict[str, str],
 ) -> list[Encoded]:
-    """Return the embeddings of each batch, on a worker, which loads the networks once.
+    """Return the embeddings of each batch, on a worker that has the `expected` fingerprints.
 
-    Args:
-        batches: The images.
-        networks: The `.keras` files of encoder and decoder.
-        how: What to do with the images.
-        threads: Threads of TensorFlow.
-        expected: `result_fingerprints` of the run, which this process must have.
+    `networks` are the `.keras` files of encoder and decoder, which it loads once.
     """
     found = result_fingerprints()
     if differs := [name for name, value in expected.items() if found[name] != value]:

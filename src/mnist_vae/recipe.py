@@ -1,7 +1,4 @@
-"""From typed parameters to networks, and from images to a trained model.
-
-The default run and the retraining share it.
-"""
+"""From typed parameters to networks, and from images to a trained model."""
 
 from __future__ import annotations
 
@@ -63,13 +60,10 @@ def train(
 ) -> TrainedModel:
     """Train encoder and decoder in place, or resume a training that was interrupted.
 
-    `data_manifest` names the source of the images and, in `started_from`, the release that the
-    weights are of, where they are not new. The draws of z are seeded in the encoder. The backup
-    stays: the caller that has saved the model clears it.
+    The backup stays: the caller clears it. `data_manifest` may have a release, as `started_from`.
 
     Raises:
-        TrainingFailedError: The training diverged, or a model that is not of a release never
-            improved.
+        TrainingFailedError: The training diverged, or a new model never improved.
     """
     from mnist_vae.vae.model import VariationalAutoencoder
     from mnist_vae.vae.training import fit

@@ -1,8 +1,4 @@
-"""The model of a release as MLflow loads and serves it: pixels in, embeddings out. No Kedro.
-
-A version of the registered model carries this package, which need not be installed where it is
-used.
-"""
+"""The model of a release as MLflow loads and serves it: pixels in, embeddings out. No Kedro."""
 
 from __future__ import annotations
 
@@ -27,13 +23,9 @@ _NEEDED = ("mlflow", "keras", "numpy", "pandas", "tensorflow")
 
 
 class EmbeddingModel:
-    """Encoder and decoder in the folder of a release, with seed and batches of its own run.
-
-    The embeddings are, to the last bit, those of the pipeline `embedding_of_new_images`.
-    """
+    """The model of a release; its embeddings are, to the last bit, those of the pipeline."""
 
     def __init__(self, release: Path) -> None:
-        """Load the models."""
         from mnist_vae.vae.networks import load_model
 
         run = json.loads((release / "run_manifest.json").read_text(encoding="utf-8"))
@@ -49,9 +41,9 @@ class EmbeddingModel:
         self._encoder = BatchEncoder(encoder, decoder, how)
 
     def embed(self, pixels: NDArray[np.float32]) -> pd.DataFrame:
-        """Return the embeddings of images: grey values in [0, 1], white on black, `[n, 784]`.
+        """Return the embeddings of grey values in [0, 1], white on black, `[n, 784]`.
 
-        They are `z_mean_00`..., `z_log_var_00`..., `reconstruction`, `kl` (nats), `model_version`.
+        Columns: `z_mean_00`..., `z_log_var_00`..., `reconstruction`, `kl` (nats), `model_version`.
 
         Raises:
             ValueError: A value is NaN, or outside [0, 1].
@@ -81,7 +73,7 @@ class EmbeddingModel:
 
 @functools.cache
 def _load_pyfunc(release: str) -> EmbeddingModel:
-    """Return the model, as `mlflow.pyfunc.load_model` asks for it; a process loads it once."""
+    """Return the model for `mlflow.pyfunc.load_model`; a process loads it once."""
     return EmbeddingModel(Path(release))
 
 
