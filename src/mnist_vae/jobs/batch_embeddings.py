@@ -1,17 +1,4 @@
-"""Embeddings of batches: a folder a model, a file a batch, and a link to the folder to read.
-
-```
-000001-<model_version>/monday.parquet
-000003-<model_version>/monday.parquet
-000003-<model_version>/tuesday.parquet
-current -> 000003-<model_version>
-```
-
-A file appears whole, in one rename. Whoever follows the link once (`os.path.realpath`) and reads in
-the folder that it led to has embeddings of one model. Each file says in the metadata of its schema
-which batch it is of, what the batch's folder was like, and which model embedded it: that is how a
-later run knows what is done.
-"""
+"""Embeddings of batches: `<release or model_version>/<batch>.parquet`, and the link `current`."""
 
 from __future__ import annotations
 
@@ -36,21 +23,13 @@ _PARTIAL, _SUFFIX = "batch.parquet", ".parquet"
 
 @dataclass(frozen=True)
 class BatchEmbeddings:
-    """What is embedded already.
-
-    Attributes:
-        folder: Where the folders of the models are.
-        current: The model that readers find, or None before the first one.
-    """
+    """What is embedded already in `folder`; `current` is the model that readers find, if any."""
 
     folder: Path
     current: str | None
 
     def done(self, model: str) -> dict[str, str]:
-        """Return the signature of each batch that `model` has embedded, by the name of its file.
-
-        A file that cannot be read, or is of another model, is none of them.
-        """
+        """Return the signature of each batch that `model` has embedded, by the name of its file."""
         folder = self.folder / model
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         about = {path.stem: _about(path) for path in files if path.suffix == _SUFFIX}
@@ -64,33 +43,22 @@ class BatchEmbeddings:
 class BatchEmbeddingsDataset(AbstractDataset[dict[str, pa.Table], BatchEmbeddings]):
     """`BatchEmbeddingsDataset` writes the embeddings of batches, as tables by `<model>/<batch>`.
 
-    `finish` has readers find them. They find all of the old model or all of the new one, also when
-    the process is killed at any moment, the disk is full, or the computer loses its power.
+    Readers find all of the old model or all of the new one, whenever the process is killed.
 
     Examples:
         ```yaml
         batch_embeddings:
           type: mnist_vae.jobs.batch_embeddings.BatchEmbeddingsDataset
-          path: data/07_model_output/batch_embeddings
+          path: data/07_model_output/batch_embeddings # on a local disk
         ```
     """
 
     def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
-        """Create the dataset.
-
-        Args:
-            path: The folder that has all of it, on a local disk.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-        """
         self._path = Path(path)
         self.metadata = metadata
 
     def load(self) -> BatchEmbeddings:
-        """Return what is embedded already; nothing is no error.
-
-        Raises:
-            DatasetError: The link is not one.
-        """
+        """Return what is embedded already; nothing is no error."""
         return BatchEmbeddings(self._path, current(self._path))
 
     def save(self, data: dict[str, pa.Table]) -> None:
@@ -134,9 +102,8 @@ def finish(folder: Path, model: str, *, complete: bool, keep: int) -> None:
     Args:
         folder: Where the folders of the models are.
         model: The name of its folder.
-        complete: Whether it has embedded all batches that are there, so that readers may find it.
-        keep: How many folders stay, those written to last; that of this model and the one that
-            readers find always do.
+        complete: Whether all batches that are there are embedded: only then the link moves.
+        keep: Folders that stay, those written to last; `model` and the current one always do.
     """
     if complete and any((folder / model).glob("*")) and current(folder) != model:
         _links(folder).show(model)

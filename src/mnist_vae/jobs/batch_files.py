@@ -53,11 +53,9 @@ class Batch:
     Attributes:
         images: uint8 `[n, 28, 28]`, or None when there is a problem.
         labels: uint8 `[n]`, or None without labels.
-        problems: Why the folder cannot be read as a batch, a sentence on one line each.
-        unfinished: The folder changed while it was read, so that nothing can be reported about it.
-        readable: Where there is a problem, the images that can be read all the same, uint8
-            `[m, 28, 28]`, so that what is wrong with them can be reported too.
-        names: The names of the files that `images`, or `readable`, are from, where each has one.
+        problems: Why the folder cannot be read as a batch, a sentence each.
+        unfinished: Whether the folder changed while it was read.
+        names: The file of each image, for PNG files.
     """
 
     images: NDArray[np.uint8] | None = None
@@ -82,15 +80,7 @@ class Batch:
 
 
 def read_batch(folder: Path, *, max_bytes: int = MAX_BYTES) -> Batch:
-    """Read and check all files of a folder: IDX images, with or without labels, or PNG files.
-
-    A folder that is not a batch is no error, so that the others can be used: all that is wrong
-    with it is in `Batch.problems`.
-
-    Args:
-        folder: Where the files are.
-        max_bytes: What images and labels may take in memory.
-    """
+    """Read and check IDX or PNG files, of `max_bytes` in memory at most, and raise nothing."""
     problems: list[str] = []
     batch = Batch()
     try:
@@ -143,11 +133,7 @@ def _files_alone(folder: Path, problems: list[str]) -> list[Path]:
 def _read_each(
     folder: Path, paths: list[Path], read: Callable[[Path], T], problems: list[str]
 ) -> dict[Path, T]:
-    """Return what `read` makes of the files that it can read, and say which it cannot.
-
-    The first bad files have a sentence each, the others share one. After very many of them no
-    further file is looked at.
-    """
+    """Return what `read` makes of the files that it can read, and say which it cannot."""
     found: dict[Path, T] = {}
     bad: list[Path] = []
     for path in paths:
@@ -170,7 +156,6 @@ def _read_each(
 
 
 def _names(paths: list[Path]) -> str:
-    """Return the names of the first `paths`, and how many others there are."""
     names = ", ".join(path.name for path in paths[:_MAX_NAMES])
     more = len(paths) - _MAX_NAMES
     return f"{names} and {more} more" if more > 0 else names

@@ -1,8 +1,4 @@
-"""Batches of new images: a folder each while they arrive, a file each while they are in use.
-
-Where a folder is says what it is: batches arrive in `incoming`, and one rename moves each to
-`taken` when it is in use, or to `quarantine` when it is bad, with the reasons in `<name>.json`.
-"""
+"""Batches of new images: a folder each while they arrive, a file each while they are in use."""
 
 from __future__ import annotations
 
@@ -40,8 +36,7 @@ class BatchFolder:
 
     Attributes:
         signature: 16 hex digits of the names, sizes and times of its files.
-        read: Reads it and raises nothing: a batch that cannot be read has `problems`, and one
-            that has another signature by now is `unfinished`.
+        read: Raises nothing; with another signature by now, the batch is `unfinished`.
     """
 
     signature: str
@@ -58,7 +53,9 @@ class BatchFoldersDataset(ReadOnlyDataset[dict[str, BatchFolder]]):
         ```yaml
         incoming_batches:
           type: mnist_vae.jobs.batches.BatchFoldersDataset
-          path: data/01_raw/incoming
+          path: data/01_raw/incoming # on a local disk
+          settle_seconds: 3 # for which its files stay as they are at `load`
+          max_bytes: 268435456 # of the images and labels of one batch in memory
         ```
     """
 
@@ -70,17 +67,6 @@ class BatchFoldersDataset(ReadOnlyDataset[dict[str, BatchFolder]]):
         max_bytes: int = MAX_BYTES,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Create the dataset.
-
-        Args:
-            path: The folder of the folders, on a local disk.
-            settle_seconds: How long after `load` its files must be as they were then, by name, size
-                and time. Reading a batch waits for it. No clock is asked, as a file server has
-                another one.
-            max_bytes: What the images and labels of one batch may take in memory. A batch that
-                takes more, or says so, is a bad one.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-        """
         self._name = path
         self._path = Path(path)
         self._settle_seconds = settle_seconds
@@ -97,7 +83,6 @@ class BatchFoldersDataset(ReadOnlyDataset[dict[str, BatchFolder]]):
         }
 
     def _read(self, name: str, state: str, looked: float) -> Batch:
-        """Read a batch that had the signature `state` when it was listed."""
         time.sleep(max(0.0, looked + self._settle_seconds - time.monotonic()))
         batch = read_batch(self._path / name, max_bytes=self._max_bytes)
         if signature(self._path / name) != state:
@@ -132,13 +117,12 @@ def put_away(
 ) -> None:
     """Move each batch that was looked at out of `incoming`, whole, by one rename.
 
-    One that has changed since then stays, and one that cannot be moved, of which an error is
-    logged: the next run looks at it again.
+    One that has changed since then stays, and one that cannot be moved, with an error in the log.
 
     Args:
         intake: What became of the batches.
         incoming: Where they arrive.
-        quarantine: Where bad ones go, on the same disk too, with the reasons in `<name>.json`.
+        quarantine: Where bad ones go, on the same disk, with the reasons in `<name>.json`.
         taken: Where those go that are, or were, in use. Without a folder they stay.
     """
     for folder in finished_folders(incoming):
@@ -205,18 +189,9 @@ def _is_batch(path: Path) -> bool:
 
 
 class AcceptedBatchesDataset(AbstractDataset[dict[str, ImageSet], BatchesInUse]):
-    """`AcceptedBatchesDataset` has a file for each batch, `<name>.<digest>.parquet`.
-
-    What was saved outlasts a power failure. That there is no batch yet is no error.
-    """
+    """`AcceptedBatchesDataset` has a local file for each batch, `<name>.<digest>.parquet`."""
 
     def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
-        """Create the dataset.
-
-        Args:
-            path: The folder of the files, on a local disk.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-        """
         self._path = Path(path)
         self.metadata = metadata
 
@@ -240,14 +215,11 @@ class AcceptedBatchesDataset(AbstractDataset[dict[str, ImageSet], BatchesInUse])
 
 
 def withdraw(tables: Path, names: Sequence[str]) -> list[str]:
-    """Take batches out of use: their files are kept in another folder.
+    """Move batches to `withdrawn_batches`, and return their keys, `<name>.<digest>`.
 
     Args:
-        tables: The folder that has both, `batches` and `withdrawn_batches`.
-        names: Of the batches, with or without the digest. One that is withdrawn already stays so.
-
-    Returns:
-        Their keys, `<name>.<digest>`.
+        tables: The folder that has `batches` and `withdrawn_batches`.
+        names: Of the batches, with or without the digest; withdrawing one twice is no error.
 
     Raises:
         ValueError: One of them is neither in use nor withdrawn; nothing was moved.

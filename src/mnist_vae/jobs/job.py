@@ -1,7 +1,4 @@
-"""What a run of a job consists of: a lock, a log, a journal, an end by a signal, a webhook.
-
-Each part is plain and independent of Kedro; `commands/run.py` puts them together.
-"""
+"""The parts of a run of a job: lock, log, journal, signals and webhook, independent of Kedro."""
 
 from __future__ import annotations
 
@@ -40,11 +37,7 @@ class Terminated(BaseException):
 
 
 class JobLock:
-    """The lock of a job, which the system releases when its holder dies, however it dies.
-
-    Args:
-        path: Its file, on a local disk. `<path>.json` says which process holds it.
-    """
+    """The lock of a job, a file on a local disk; `<path>.json` says which process holds it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -82,11 +75,7 @@ class JobLock:
 
 @contextmanager
 def logged_to(path: Path) -> Iterator[RotatingFileHandler]:
-    """Have what is logged written to this file too, which rotates.
-
-    Raises:
-        OSError: The folder cannot be written to.
-    """
+    """Have what is logged written to this file too, which rotates."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = RotatingFileHandler(
         path,
@@ -161,15 +150,9 @@ class Signals:
 
 
 def notify(url: str | None, record: dict[str, Any], timeout: float) -> None:
-    """Send the record as JSON to the webhook, if there is one; what goes wrong is logged.
+    """Send the record as JSON to the webhook, if there is one, within `timeout` seconds in all.
 
-    Its address is a secret, and what `requests` raises holds it: only the type of the error is
-    logged.
-
-    Args:
-        url: The address.
-        record: What is sent.
-        timeout: Seconds for the whole exchange, however slowly the webhook answers.
+    Of an error the type alone is logged, as its text may hold the address, a secret.
     """
     if not url:
         return
@@ -219,7 +202,6 @@ def peak_memory_mb() -> int:
 
 
 def _ends_a_line(path: Path) -> bool:
-    """Return whether the next byte begins a line."""
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return True

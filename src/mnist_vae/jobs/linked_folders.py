@@ -1,8 +1,6 @@
 """Folders that never change once they are there, and a link to the one that readers follow.
 
-Moving the link is one rename. A reader that follows it once (`os.path.realpath`) and reads in the
-folder that it led to has the files of one model. Each function returns when the disk has what it
-did: a computer that loses its power starts again with the old folder or with the new one.
+Each function returns when the disk has what it did.
 """
 
 from __future__ import annotations
@@ -22,13 +20,7 @@ from mnist_vae.data.folders import unused_path
 
 @dataclass(frozen=True)
 class LinkedFolders:
-    """Folders side by side, and a link to one of them.
-
-    Attributes:
-        folder: Where the folders are.
-        link: The link, on the same disk.
-        remedy: How the link is made anew.
-    """
+    """The folders in `folder`, and a link to one; `remedy` says how the link is made anew."""
 
     folder: Path
     link: Path

@@ -24,11 +24,7 @@ _HASH_DIGITS = 10
 
 
 def printable(name: str) -> str:
-    r"""Return `name` with what cannot be printed, logged or written as UTF-8 as escapes.
-
-    A byte that is not UTF-8 becomes, for instance, `\xff`; a line break becomes `\x0a`. All else
-    stays, so that the result may be passed again.
-    """
+    r"""Return `name` with escapes, such as `\x0a`, for what cannot be printed or is not UTF-8."""
     return _UNPRINTABLE.sub(_escape, name)
 
 
@@ -43,10 +39,9 @@ def in_environment(env: str | None) -> str:
 
 
 def file_name(name: str) -> str:
-    """Return what a file or folder is called that is named after `name`, 100 bytes at most.
+    """Return `name` as that of a file or folder, 100 bytes at most.
 
-    An ordinary name stays. Another one is shortened, and ends in a hash of the whole, so that two
-    of them do not become one.
+    A name that is not an ordinary one is shortened, and ends in a hash of the whole.
     """
     safe = _ODD_IN_A_FILE_NAME.sub("_", _UNPRINTABLE.sub("_", name))
     if safe == name and len(name.encode()) <= _MOST_BYTES:
@@ -58,12 +53,7 @@ def file_name(name: str) -> str:
 
 
 def file_key(name: str, digest: str) -> str:
-    """Return the name of a batch in use: `<name>.<digest>`, as `file_name` has the name.
-
-    Args:
-        name: That of the folder it came in.
-        digest: `Batch.digest()`.
-    """
+    """Return `<file_name(name)>.<digest>`, the name of a batch in use; see `Batch.digest`."""
     return f"{file_name(name)}.{digest}"
 
 

@@ -15,7 +15,7 @@ class Outcome(StrEnum):
     exit_code: int
 
     def __new__(cls, name: str, exit_code: int) -> Self:
-        """Return a member, which is its name; the second value is the exit code."""
+        """Return the member of this name."""
         outcome = str.__new__(cls, name)
         outcome._value_ = name
         outcome.exit_code = exit_code
@@ -239,15 +239,9 @@ class Declined(Record):
 def kept_in_a_row(
     declined: list[Declined], champion: str | None, drifted: Collection[str]
 ) -> tuple[int, list[str]]:
-    """Return how many of the last candidates were kept out, with these batches, by `champion`.
+    """Return how many candidates in a row `champion` kept out, and the drifted batches of them all.
 
-    Args:
-        declined: Oldest first.
-        champion: The release in service.
-        drifted: Drifted batches of the candidate that is looked at now, which is not counted.
-
-    Returns:
-        The number, and the batches that all of them had in common.
+    `declined` is oldest first; `drifted` is that of the candidate at hand, which is not counted.
     """
     common = set(drifted)
     count = 0

@@ -1,12 +1,6 @@
-"""Releases on disk: the files of each, which one is in service, and what was turned down.
+"""Releases on disk: `releases/000001-<model_version>/`, and the link `champion` to that in service.
 
-```
-releases/000001-<model_version>/
-releases/000003-<model_version>/
-declined/000002-<model_version>/           a candidate that did not go in service
-releases/.rolled-back-<release>.<fingerprint>  an empty file: a person took it out of service
-champion -> releases/000003-<model_version>
-```
+Candidates are in `declined/`; `.rolled-back-<release>.<fingerprint>` marks what a person took out.
 """
 
 from __future__ import annotations
@@ -48,11 +42,7 @@ class ReleaseError(DatasetError):
 
 
 class DamagedRelease(ReleaseError):  # noqa: N818
-    """A release does not have the files that were promoted.
-
-    Attributes:
-        problem: What is wrong, without what to do.
-    """
+    """A release does not have the files that were promoted; `problem` says what is wrong."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
@@ -62,8 +52,6 @@ class DamagedRelease(ReleaseError):  # noqa: N818
 
 
 class _Manifest(BaseModel):
-    """What every `release.json` must have; it has the facts of its promotion too."""
-
     model_config = ConfigDict(extra="allow", strict=True)
 
     model_version: str
@@ -77,7 +65,7 @@ class Release:
     """The files of one model, which belong together.
 
     Attributes:
-        folder: Where they are; not the link that led there, so that it stays the same release.
+        folder: Where they are; not the link that led there.
         manifest: Its `release.json`: `model_version`, `fingerprint` of what it was trained on,
             `previous` release in service, SHA-256 of every file, and figures of its promotion.
     """
@@ -129,11 +117,11 @@ class Release:
         return ImagesDataset(filepath=str(self.folder / filename)).load()
 
     def check(self) -> None:
-        """Refuse a release whose files are not those that were promoted.
+        """Compare the files with those that were promoted.
 
         Raises:
             DamagedRelease: A file is missing, or has another checksum.
-            ReleaseError: A file cannot be read, which says nothing of the file.
+            ReleaseError: A file cannot be read.
         """
         for filename, expected in self.files.items():
             path = self.folder / filename
@@ -160,7 +148,7 @@ def read_release(folder: Path) -> Release:
 
     Raises:
         DamagedRelease: It has no manifest, or what is there is none.
-        ReleaseError: The manifest cannot be read, which says nothing of it.
+        ReleaseError: The manifest cannot be read.
     """
     path = folder / MANIFEST
     try:
@@ -301,15 +289,7 @@ def _candidates_declined(folder: Path) -> Iterator[Declined]:
 
 
 class _ReleasesDataset(ReadOnlyDataset[T]):
-    """The base of datasets that read the folder of all releases."""
-
     def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
-        """Create the dataset.
-
-        Args:
-            path: The folder of all releases, on a local disk.
-            metadata: Ignored by Kedro; read by plugins such as Kedro-Viz.
-        """
         self._name = f"The folder {path}"
         self.folder = Path(path)
         self.metadata = metadata
@@ -325,11 +305,7 @@ class ReleaseDataset(_ReleasesDataset[Release | None]):
     """`ReleaseDataset` loads the release in service, or None before the first one."""
 
     def load(self) -> Release | None:
-        """Return the release.
-
-        Raises:
-            ReleaseError: It has no readable manifest, or what is in service is not a link.
-        """
+        """Return the release, as `champion` does."""
         return champion(self.folder)
 
     def preview(self) -> JSONPreview:
@@ -339,18 +315,10 @@ class ReleaseDataset(_ReleasesDataset[Release | None]):
 
 
 class ReleaseSummaryDataset(JSONDataset):
-    """`ReleaseSummaryDataset` loads the summary of a release's training, with two facts more.
-
-    `release` is its name, which every output that is made with it has, and `refine_steps` those of
-    its own embeddings.
-    """
+    """`ReleaseSummaryDataset` loads the summary of the training of the release in service."""
 
     def load(self) -> dict[str, Any]:
-        """Return the summary.
-
-        Raises:
-            ReleaseError: There is no release in service, or it has no readable manifest.
-        """
+        """Return the summary, with the name `release` and the `refine_steps` of its embeddings."""
         release = release_in_use(Path(self._filepath.parent))
         return {**super().load(), "release": release.name, "refine_steps": release.refine_steps}
 

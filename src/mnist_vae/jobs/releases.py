@@ -1,9 +1,4 @@
-"""Changes to the model in service: promote a candidate or decline it, roll back, repair, adopt.
-
-They are called one after the other, also from several processes: each takes seconds. A reader finds
-all of the old release or all of the new one, also when the process is killed at any moment, the
-disk is full, or the computer loses its power. `release_files` shows the folders.
-"""
+"""Changes to the model in service: promote a candidate or decline it, roll back, repair, adopt."""
 
 from __future__ import annotations
 
@@ -51,8 +46,7 @@ class Candidate:
     Attributes:
         model_version: Of its weights.
         fingerprint: Of the recipe and the data that it was trained with.
-        facts: What else its `release.json` holds: with `gate`, the fingerprint of the rules that
-            it was judged by, and `drifted`, it need not be tried again once it is declined.
+        facts: What else its `release.json` holds; `gate` and `drifted` if it was judged to the end.
     """
 
     model_version: str
@@ -61,10 +55,7 @@ class Candidate:
 
 
 def previous(models: Path) -> Release | None:
-    """Return the release that a rollback goes to, or None.
-
-    It is the newest whole one older than that in service, but for those that a person took out.
-    """
+    """Return the release that a rollback goes to: the newest whole older one not taken out."""
     folder = in_service_folder(models)
     if folder is None:
         return None
@@ -74,13 +65,8 @@ def previous(models: Path) -> Release | None:
 def promote(models: Path, candidate: Candidate, compared_with: str | None, keep: int) -> Release:
     """Put the candidate in service, and return its release.
 
-    Args:
-        models: The folder of all of it, on a local disk.
-        candidate: What is known of it.
-        compared_with: The release in service when it was judged, or None.
-        keep: How many releases, and how many candidates declined, stay on disk. The release in
-            service, the one that a rollback goes to and the one that a person took out of service
-            last always stay.
+    `compared_with` is the release in service when it was judged. The newest `keep` releases and
+    declined candidates stay, and always what a rollback goes to and what a person took out last.
 
     Raises:
         ReleaseError: There is no candidate, or another release is in service.
@@ -100,26 +86,17 @@ def promote(models: Path, candidate: Candidate, compared_with: str | None, keep:
 
 
 def decline(models: Path, candidate: Candidate, keep: int) -> None:
-    """Move the candidate to `declined/`. The arguments are as for `promote`.
-
-    Raises:
-        ReleaseError: There is no candidate.
-    """
+    """Move the candidate to `declined/`; what stays, and `ReleaseError`, are as for `promote`."""
     with _alone(models):
         _store(models, candidate, models / DECLINED)
         _remove_old(models, keep)
 
 
 def roll_back(models: Path, to: str = PREVIOUS) -> str:
-    """Put another release in service, and return what was done, in words.
+    """Put the release of this whole name in service, and return what was done, in words.
 
-    It is not marked as taken out of service any more. The one that leaves is marked if it is the
-    newer of the two; else a rollback is undone. A mark takes no room on a full disk.
-
-    Args:
-        models: As for `promote`.
-        to: Its whole name. That of the one in service is no error, so that a run that was killed
-            may be run again.
+    That of the release in service is no error. The one that leaves is marked as taken out of
+    service if it is the newer of the two.
 
     Raises:
         ReleaseError: There is no whole release of that name, or before the one in service.
@@ -141,7 +118,6 @@ def roll_back(models: Path, to: str = PREVIOUS) -> str:
 
 
 def _known(models: Path, to: str, in_service: Release | None) -> str:
-    """Return the name of a whole release that a rollback may go to."""
     name = in_service.name if in_service else None
     names = release_names(models / RELEASES)
     others = ", ".join(other for other in names if other != name)
@@ -170,13 +146,9 @@ def _known(models: Path, to: str, in_service: Release | None) -> str:
 
 
 def repair(models: Path) -> str | None:
-    """Put a whole release in the place of a damaged one in service.
+    """Replace a damaged release in service, and return what was done, in words, or None.
 
-    That is the newest one which no person took out of service, else the newest one of the others.
-    Without a whole one there is no champion.
-
-    Returns:
-        What was done, in words, or None.
+    The newest whole one is taken, if possible one that no person took out of service.
 
     Raises:
         ReleaseError: What is in service is not a link, or a file of it cannot be read.
@@ -194,7 +166,6 @@ def repair(models: Path) -> str | None:
 
 
 def _replace(models: Path, damaged: str) -> str:
-    """Put another release than the damaged one in service, and return what was done."""
     if release := _newest_whole(models, but={damaged, *rolled_back(models)}):
         links(models).show(release.name)
         return f"{release.name} is in service instead"
@@ -211,14 +182,7 @@ def _replace(models: Path, damaged: str) -> str:
 
 
 def adopt(models: Path) -> str | None:
-    """Put the release in service whose promotion was killed before the link moved.
-
-    It is the newest of all, was compared with the release in service, and no person took it out of
-    service.
-
-    Returns:
-        Its name, or None where there is none.
-    """
+    """Put a release in service whose promotion was killed half way, and return its name, if any."""
     with _alone(models):
         newest = next(iter(release_names(models / RELEASES)), "")
         in_service = _in_service_name(models)
@@ -261,7 +225,6 @@ def _newest_whole(models: Path, but: set[str], below: int | None = None) -> Rele
 
 
 def _unmark(models: Path, name: str) -> None:
-    """Have a release no longer marked as taken out of service."""
     if mark := rolled_back(models).get(name):
         mark.unlink()
         sync(mark.parent)
