@@ -50,8 +50,6 @@ _FIGURES = {"gain", "gain_interval", "gains", "candidate", "champion", "model_ve
 
 
 def _job_command(name: str) -> Callable[[Callable[..., None]], click.Command]:
-    """Return a decorator that makes a command of a function, with the options of all jobs."""
-
     def decorate(function: Callable[..., None]) -> click.Command:
         for option in (
             click.option(
@@ -67,7 +65,6 @@ def _job_command(name: str) -> Callable[[Callable[..., None]], click.Command]:
 
 
 def _execute(job: Job, work: Callable[[JobRun], Ending], options: dict[str, Any]) -> None:
-    """Do the work, and end with the exit code of its outcome."""
     options["env"] = config.enter(options["conf_source"], options["env"])
     run = JobRun(job, config.project_folder(), **options)
     raise click.exceptions.Exit(run.execute(work).exit_code)
@@ -126,7 +123,6 @@ def _retrain(run: JobRun) -> Ending:
 
 
 def _decide(run: JobRun, models: Path, plan: Plan, decision: Decision) -> Ending:
-    """Promote or decline the candidate, all of whose files have been saved."""
     figures = decision.model_dump(mode="json", include=_FIGURES)
     if champion := figures.pop("champion"):
         figures["compared_with"] = champion
@@ -157,10 +153,7 @@ def _decide(run: JobRun, models: Path, plan: Plan, decision: Decision) -> Ending
 def _changed_meanwhile(
     decision: Decision, batches: list[str], models: Path, run: JobRun
 ) -> str | None:
-    """Return why a candidate cannot go in service any more, whatever the decision was.
-
-    A person may have rolled back, or withdrawn a batch, while it was trained.
-    """
+    """Return why a candidate cannot go in service any more, whatever the decision was."""
     release = champion(models)
     in_service = release.name if release else None
     if in_service != decision.previous:

@@ -55,8 +55,7 @@ class Job:
         name: Of its log, and of the folder in `08_reporting` that has its log and journal.
         lock: The file of its lock, in the folder of the data.
         intake: The catalog entry that says what became of its batches.
-        folders: In `01_raw`: where its batches arrive, where bad ones go, and where those go that
-            are in use, if they do not stay.
+        folders: In `01_raw`: for batches that arrive, for bad ones, and for those in use.
         line: What its last line has in any case.
     """
 
@@ -69,19 +68,12 @@ class Job:
 
 
 class JobRun:
-    """One run of a job.
+    """One run of a job, with `params` for this run alone.
 
     Attributes:
         data: The folder of the data.
-        parameters: Those of the environment and of `--params`.
-        line: What the last line will have: it grows as the run finds things out.
-
-    Args:
-        job: Which.
-        project: The folder of the project.
-        env: Kedro's environment; None for the usual one.
-        params: Parameters for this run alone.
-        conf_source: Where the configuration is; None for the project's own.
+        parameters: Those of the environment and of `params`.
+        line: What the last line will have.
 
     Raises:
         click.ClickException: The configuration is wrong.
@@ -145,14 +137,7 @@ class JobRun:
             self.line["drifted"] = self.line.get("drifted", {}) | rounded
 
     def execute(self, work: Callable[[JobRun], Ending]) -> Outcome:
-        """Do the work of the job, and return how it ended.
-
-        One line of JSON says so in the journal and on stdout, and when the lock is free, to the
-        webhook and to MLflow.
-
-        Args:
-            work: Returns how it ended. What it raises is a failure.
-        """
+        """Do `work`, tell journal, stdout, webhook and MLflow the outcome, and return it."""
         from mnist_vae.settings import tracking
 
         tracking.begin_command(self._job.command)
@@ -187,7 +172,6 @@ class JobRun:
         return ending[0]
 
     def _tell(self, outcome: Outcome, reason: str, intake: Intake | None, seconds: float) -> None:
-        """Log how the run ended, and write the line of it to the journal and to stdout."""
         reason = with_environment(printable(reason), self._env)
         self.line |= {"outcome": outcome, "exit_code": outcome.exit_code, "reason": reason}
         if self._job.name == "retraining":
@@ -210,18 +194,16 @@ class JobRun:
         return path
 
     def _champion_of_models(self) -> Any:
-        """Return the release in service; None where it is damaged, as the line must be printed."""
+        """Return the release in service; None where it is damaged."""
         try:
             return champion(self.data / "06_models")
         except (DatasetError, OSError):
             return None
 
     def _intake(self) -> Intake | None:
-        """Return what became of the batches that this run has looked at."""
         return None if self._job.intake is None else self.load(self._job.intake)
 
     def _forget_batches(self) -> None:
-        """Remove what became of the batches of the run before."""
         if self._job.intake is not None:
             (self.data / "02_intermediate" / f"{self._job.intake}.json").unlink(missing_ok=True)
 
@@ -247,11 +229,7 @@ class JobRun:
 
 
 def _webhook_of(loader: Any) -> str | None:
-    """Return the address of the webhook, a credential.
-
-    Raises:
-        click.ClickException: It is no mapping.
-    """
+    """Return the address of the webhook, a credential."""
     try:
         webhook = loader["credentials"].get("webhook") or {}
     except MissingConfigException:
