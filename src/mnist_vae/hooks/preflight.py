@@ -34,9 +34,7 @@ _MODELS = ("encoder", "decoder")
 class Preflight:
     """Refuse a run with wrong parameters, without its inputs, or while another one is under way.
 
-    Kedro checks the groups of parameters that the nodes of the run take; this checks all of them.
-    What the commands of jobs run has locks of its own, and but for a scoring is not asked for
-    inputs: its nodes say what they lack.
+    What the commands of jobs run has locks of its own; only a scoring is asked for its inputs.
     """
 
     _parameters: Parameters
@@ -46,11 +44,7 @@ class Preflight:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Check the parameters as they are after environment and `--params`.
-
-        Raises:
-            click.ClickException: A parameter is wrong.
-        """
+        """Check all parameters as they are after environment and `--params`."""
         try:
             self._parameters = check_configuration(context.config_loader)
         except ParameterError as error:
@@ -70,9 +64,7 @@ class Preflight:
         """Look at what the run reads and writes, and take the lock of its data folder.
 
         Raises:
-            click.ClickException: Keras has another backend, an input or the engine is missing, a
-                release would be written to, a version is asked for where there are none, a
-                parameter contradicts the model that is loaded, or another run has the lock.
+            click.ClickException: Something is missing or does not fit, or another run has the lock.
         """
         self._release()  # of a run that another hook refused, in the same process
         names, env = set(run_params["pipeline_names"] or ()), run_params["env"]
@@ -127,7 +119,6 @@ class Preflight:
             self._lock = None
 
     def _check_release(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
-        """Refuse a run that would write to a release, or that reads one which is not whole."""
         of_a_release = {name for name, path in self._paths.items() if in_a_release(path)}
         if written := sorted(of_a_release & pipeline.all_outputs()):
             raise ReleaseError(
@@ -151,7 +142,6 @@ class Preflight:
                     )
 
     def _check_made(self, inputs: list[str], catalog: CatalogProtocol[Any, Any], env: str) -> None:
-        """Refuse a run without what another pipeline makes."""
         makers = {name: _maker(name) for name in inputs}
         missing = [
             name
@@ -182,10 +172,7 @@ class Preflight:
         catalog: CatalogProtocol[Any, Any],
         env: str,
     ) -> None:
-        """Refuse parameters of `model` that the model which is loaded was not made with.
-
-        Defaults in conf are not checked; with a release in use, conf is about the next model.
-        """
+        """Refuse values given for `model` that the loaded model was not made with."""
         model = next((name for name in _MODELS if name in inputs and catalog.exists(name)), None)
         dataset = catalog[model] if model else None
         if model is None or not isinstance(dataset, KerasModelDataset):
@@ -231,7 +218,6 @@ def _check_versions(names: Iterable[str], catalog: CatalogProtocol[Any, Any]) ->
 
 
 def _check_given(datasets: list[Any]) -> None:
-    """Refuse a run without a file, or a folder of files, that a person has to give."""
     for dataset in datasets:
         if hasattr(dataset, "check"):  # an archive of images
             dataset.check()

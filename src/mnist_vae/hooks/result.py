@@ -19,11 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Result:
-    """Report the figures and the pictures of a run, and remove the state of its training.
-
-    That stays until a run has ended well: one that fails after its training, as on a full disk,
-    does not train again the next time. A job ends with a line of its own.
-    """
+    """Report the figures and pictures of a run that ended well, and remove its training state."""
 
     _files: dict[str, Path]
 
@@ -59,7 +55,6 @@ class Result:
 
 
 def _result(metrics: dict[str, Any]) -> str:
-    """Return the test loss with its model and its data, in one line."""
     test = metrics["splits"]["test"]
     loss = measure(metrics["reconstruction_term"])
     unit = f" {loss.unit}" if loss.unit else ""
@@ -71,5 +66,4 @@ def _result(metrics: dict[str, Any]) -> str:
 
 
 def _from_here(path: Path) -> Path:
-    """Return a path relative to the current folder, if it is below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,7 +1,4 @@
-"""Tracking in MLflow, in the environments that have an `mlflow.yml`; others do not import it.
-
-Nothing is sent before a run is over, so that no run waits for MLflow.
-"""
+"""Tracking in MLflow after a run, in the environments that have an `mlflow.yml`."""
 
 from __future__ import annotations
 
@@ -123,10 +120,7 @@ class RunLog:
 
 
 class Tracking:
-    """Track a run in MLflow: parameters, metrics, pictures, and the model in service.
-
-    The runs that a command makes between `begin_command` and `end_command` are one run of MLflow.
-    """
+    """Track each run in MLflow, and those from `begin_command` to `end_command` as one."""
 
     _config: TrackingConfig | None = None
     _log: RunLog | None = None
@@ -145,11 +139,7 @@ class Tracking:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Read `mlflow.yml`, where the environment has one; its paths are those of the project.
-
-        Raises:
-            click.ClickException: An entry is wrong.
-        """
+        """Read `mlflow.yml`, where the environment has one; its paths are those of the project."""
         try:
             found = context.config_loader["mlflow"]
             self._config = TrackingConfig.model_validate(found) if found else None
@@ -207,7 +197,6 @@ class Tracking:
 
 
 def _connect(config: TrackingConfig) -> tuple[Any, str]:
-    """Return MLflow's client and the experiment, which is made if it is new."""
     from mlflow import MlflowClient
 
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it says each retry
