@@ -1,7 +1,4 @@
-"""The commands of `kedro schedule`, which write what runs a job on a schedule.
-
-What a scheduler would refuse at night, or take for another path, is refused here.
-"""
+"""The commands of `kedro schedule`, which write what runs a job on a schedule."""
 
 from __future__ import annotations
 
@@ -57,7 +54,6 @@ _UNITS = {"y": 365 * 86400, "w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s":
 
 
 def _environment(context: click.Context, _: click.Parameter, env: str) -> str | None:
-    """Refuse an environment that is not there: else the first run would, at night."""
     return config.check_environment(str(context.obj.project_path / "conf"), env)
 
 
@@ -91,7 +87,6 @@ def _interval(_: click.Context, __: click.Parameter, value: str) -> tuple[str, i
 
 
 def _folder(variable: str, home: str, inner: str) -> Decorator:
-    """Return the option of the folder where a scheduler looks for its files."""
     return click.option(
         "--folder",
         type=click.Path(file_okay=False, path_type=Path),
@@ -112,7 +107,6 @@ _env = click.option(
 
 
 def _scheduler(*options: Any, when: str, callback: Any = None) -> Decorator:
-    """Return the decorator of a command that schedules a job."""
     choice = click.Choice(list(JOBS))
     job = click.option("--job", type=choice, default="retraining", show_default=True, help="Which.")
     calendar = click.option("--calendar", callback=callback, help=f"When, as {when}.")
@@ -235,12 +229,7 @@ def alerts(
 
 
 def _command(project: ProjectMetadata, job: str, env: str, *words: str) -> list[str]:
-    """Return the one command that every scheduler runs.
-
-    Raises:
-        click.ClickException: Its path, that of the project, or one of the words is not safe in a
-            scheduler's file.
-    """
+    """Return the one command that every scheduler runs."""
     kedro = str(Path(sys.executable).with_name("kedro"))
     for text in (kedro, str(project.project_path), *words):
         if _UNSAFE.search(text):
@@ -286,7 +275,6 @@ def _literal(value: str | list[str]) -> str:
 
 
 def _render(template: str, values: dict[str, Any]) -> str:
-    """Return a template of this folder with its values."""
     text = files("mnist_vae").joinpath("schedule", template).read_text(encoding="utf-8")
     return Template(text).substitute(values)
 
