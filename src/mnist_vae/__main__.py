@@ -10,11 +10,7 @@ _JOBS = ("retrain", "score", "roll-back", "withdraw")
 
 
 def main(*args: Any, **kwargs: Any) -> Any:
-    """Run a pipeline as `kedro run` does, or the command of a job, which is then the first word.
-
-    The data are in the current folder, and the configuration in `conf`, or in what `--conf-source`
-    names.
-    """
+    """Run a pipeline as `kedro run` does, or the command of a job, which is then the first word."""
     # It would say on stdout, which is for the last line of a job, which logging file it reads.
     reader = logging.getLogger("kedro.framework.project")
     reader.disabled = True

@@ -28,7 +28,6 @@ class _RunCommand(failures.Command):
 
 
 def _run(**options: Any) -> Any:
-    """Run the pipelines as Kedro does, in an environment that is there."""
     env = options["env"]
     if env is None:
         env = os.environ.get("KEDRO_ENV") or None  # as Kedro does

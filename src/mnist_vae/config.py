@@ -26,12 +26,10 @@ _OF_THE_CATALOG = ("source", "streaming")
 
 
 class ProjectConfigLoader(OmegaConfigLoader):
-    """Kedro's loader, with one more parameter and one more resolver.
+    """Kedro's loader, with the parameter `data_folder` and the resolver `${champion:FOLDER}`.
 
-    `--params data_folder=PATH` has a run write all its data there: Kedro's own resolver of such
-    parameters is not for globals. `${champion:FOLDER}` is the folder of the release in service
-    among those in FOLDER. It is cached, as Kedro's `custom_resolvers` are not: all entries of a
-    catalog name one release, whatever is promoted meanwhile.
+    That is the folder of the release in service among those in FOLDER. It is cached, so that all
+    entries of a catalog name one release.
     """
 
     def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
@@ -54,11 +52,7 @@ def project_folder(conf_source: str = ".") -> Path:
 
 
 def environments(conf_source: str) -> list[str]:
-    """Return the names of the environments in a folder, or in an archive of `kedro package`.
-
-    Raises:
-        click.UsageError: The archive cannot be read.
-    """
+    """Return the names of the environments in a folder, or in an archive of `kedro package`."""
     kind = _ARCHIVES.get(mimetypes.guess_type(conf_source)[0] or "")
     if kind is None:
         return sorted(path.name for path in Path(conf_source).glob("*") if path.is_dir())
@@ -74,11 +68,7 @@ def environments(conf_source: str) -> list[str]:
 
 
 def check_environment(conf_source: str, env: str | None) -> str | None:
-    """Return the environment to use; where none was asked for, `local` need not be there.
-
-    Raises:
-        click.BadParameter: The environment is not there.
-    """
+    """Return the environment to use; where none was asked for, `local` need not be there."""
     known = environments(conf_source)
     if not known:  # Kedro says what is wrong
         return env
@@ -96,8 +86,6 @@ def check_environment(conf_source: str, env: str | None) -> str | None:
 
 def enter(conf_source: str | None, env: str | None) -> str | None:
     """Return the environment of a command, and log as `logging.yml` of its configuration says.
-
-    Kedro reads `conf/logging.yml` of the current folder alone, where a packaged project has none.
 
     Raises:
         click.UsageError: There is no such environment or configuration.

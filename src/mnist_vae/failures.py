@@ -33,13 +33,10 @@ _NODES = logging.getLogger("kedro.pipeline.node")
 
 
 class Command(click.Command):
-    """A command that ends in one sentence on stderr.
+    """A command that ends in one sentence on stderr; the traceback is in `08_reporting/errors.log`.
 
-    Wrong usage has the exit code 2, Ctrl-C and SIGTERM have 130, anything else 1; `SystemExit`
-    passes. The traceback is added to `08_reporting/errors.log` of the data, and with the option
-    `--traceback`, where the command has it, to the terminal.
-
-    A list of Kedro's, such as `--params`, that is given again is added to.
+    Wrong usage has the exit code 2, Ctrl-C and SIGTERM have 130, anything else 1. A list such as
+    `--params` that is given again is added to.
     """
 
     def make_context(
@@ -88,7 +85,6 @@ def _with_lists_joined(options: Sequence[click.Parameter], args: Sequence[str]) 
 
 
 def _is_no_error(record: logging.LogRecord) -> bool:
-    """Leave out that a node failed: the last line of the command says it."""
     return record.levelno < logging.ERROR
 
 
@@ -119,11 +115,7 @@ def _ending_in_a_sentence(options: Mapping[str, Any], *, show: bool) -> Iterator
 
 
 def sentence(error: BaseException) -> str:
-    """Return what happened in one printable line.
-
-    What Kedro says around the words of a dataset is left out, but for the dataset's name. An error
-    whose message is no sentence of its own has its type before it.
-    """
+    """Return what happened in one printable line, after the error's type if it is no sentence."""
     cause = error.__cause__
     if isinstance(error, DatasetError) and cause and str(error).endswith(str(cause)):
         around = str(error).removesuffix(str(cause))

@@ -1,7 +1,4 @@
-"""The figures of a job for Prometheus, in the file that node_exporter's textfile collector reads.
-
-What is not there yet, such as a first model, is no error.
-"""
+"""The figures of a job for Prometheus, as node_exporter's textfile collector reads them."""
 
 from __future__ import annotations
 
@@ -39,10 +36,7 @@ prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 def write_metrics(data: Path, job: str, record: Run, params: MonitoringParams) -> None:
-    """Write the figures of a run to `<project>_<job>.prom`; what goes wrong is one warning.
-
-    `record` is the last line of the run; one that was locked out writes nothing.
-    """
+    """Write the figures of a run, of which `record` is the last line, to `<project>_<job>.prom`."""
     if record.get("outcome") == Outcome.LOCKED:
         return
     sources = [_of_run(record), _of_history(data, job, record), _of_disk(data)]
@@ -91,7 +85,6 @@ def _of_run(run: Run) -> Figures:
 
 
 def _of_history(data: Path, job: str, record: Run) -> Figures:
-    """Yield what the last success, the last batches and the last candidates were."""
     last_success, kept = 0.0, 0
     batches: dict[str, str] = {}
     judged: Run = {}
@@ -175,7 +168,6 @@ def _of_champion(data: Path) -> Figures:
 
 
 def _runs(data: Path, job: str, record: Run) -> list[Run]:
-    """Return the lines of all runs; a full disk may have kept this one out of the journal."""
     journal = data / "08_reporting" / job / "journal.jsonl"
     runs = []
     for line in journal.read_bytes().splitlines() if journal.exists() else ():
@@ -185,7 +177,6 @@ def _runs(data: Path, job: str, record: Run) -> list[Run]:
 
 
 def _ended(run: Run) -> float:
-    """Return when a run ended, in seconds since 1970."""
     return datetime.fromisoformat(run["started"]).timestamp() + float(run["seconds"])
 
 
@@ -197,5 +188,4 @@ def _succeeded(run: Run) -> bool:
 
 
 def _folders(folder: Path) -> int:
-    """Return how many batches are in quarantine, each a folder or a link."""
     return sum(path.is_dir() or path.is_symlink() for path in folder.glob("[!.]*"))

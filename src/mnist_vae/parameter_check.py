@@ -47,7 +47,6 @@ def _describe(problem: Any) -> str:
 
 
 def _meant(key: str) -> str:
-    """Return a question for the key that is most like this one, in its group or in another."""
     keys = list(_keys(Parameters))
     names = {known.rpartition(".")[2]: known for known in reversed(keys)}
     near = get_close_matches(key.rpartition(".")[2], names, 1, 0.8)
@@ -64,7 +63,6 @@ def _keys(group: type[Group], before: str = "") -> Iterator[str]:
 
 
 def _type_of(field: FieldInfo) -> Any:
-    """Return the type of a field, which may be optional."""
     return next(
         (part for part in get_args(field.annotation) if part is not NoneType), field.annotation
     )

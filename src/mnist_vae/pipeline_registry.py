@@ -18,11 +18,8 @@ from mnist_vae.pipelines.training import pipeline as training
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Return every pipeline by its name.
-
-    Explicit, as `find_pipelines` would look for a folder of the name that `kedro run --pipeline`
-    asks for, and a composed pipeline has none.
-    """
+    """Return every pipeline by its name."""
+    # `find_pipelines` looks for a folder of each name, and a composed pipeline has none.
     data_pipeline = _stage("data", data.create_pipeline())
     training_pipeline = _stage("training", training.create_pipeline())
     embedding_pipeline = _stage("embedding", embedding.create_pipeline())

@@ -118,8 +118,6 @@ def values_of(text: str) -> Any:
 def space_of(texts: Sequence[str], *, search: bool) -> dict[str, Any]:
     """Return Optuna's distributions for `NAME=VALUE,...` and, to search, `NAME=LOW..HIGH[:log]`.
 
-    Choices are texts, since Optuna stores no lists.
-
     Raises:
         click.BadParameter: A text is neither, or names a parameter that is not to be swept over.
     """
@@ -161,15 +159,9 @@ def run_study(
     trials: int | None,
     at_a_time: int,
 ) -> Any:
-    """Return Optuna's study of so many trials by TPE, or else of all combinations of values.
+    """Return Optuna's study of `trials` trials by TPE, or of all combinations if that is None.
 
-    The same results give the same settings again, so that a sweep resumes by its members.
-
-    Args:
-        space: Optuna's distributions by the names of parameters.
-        start: Starts the members of a setting.
-        trials: How many; None for a grid.
-        at_a_time: Trials of a search that are chosen together.
+    `start` starts the members of a setting. A search chooses `at_a_time` trials together.
     """
     import optuna
 
@@ -221,11 +213,7 @@ class Members:
         self._stop = threading.Event()
 
     def parameters(self, setting: dict[str, Any]) -> dict[str, Any]:
-        """Return all parameters of a setting (texts as in `--params`), after they are checked.
-
-        Raises:
-            ParameterError: A parameter is unknown, or out of range.
-        """
+        """Return all parameters of a setting (texts as in `--params`), after they are checked."""
         loader = loader_of(self._conf, self._env, self._given(setting))
         return check_configuration(loader).model_dump(mode="json")
 
@@ -234,11 +222,7 @@ class Members:
         return OmegaConf.to_container(OmegaConf.merge(self._params, changes))
 
     def start(self, setting: dict[str, Any], seed: int) -> Future[dict[str, Any]]:
-        """Return the result to come of a member: its setting, seed, folder, failure and figures.
-
-        The name of its folder has a digest of all that affects the result, so that one of an
-        earlier command is taken only where it would be the same.
-        """
+        """Return the result to come of a member: its setting, seed, folder, failure and figures."""
         base, own = OmegaConf.create(self.base), OmegaConf.create(self._given(setting))
         changed = {
             key: text

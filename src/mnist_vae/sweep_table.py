@@ -18,10 +18,9 @@ _LEVEL = 0.05
 def compared(results: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each setting from a row for each member: the base, then by loss.
 
-    It has the means of all figures over the seeds; `seeds`, how many are done, and `failed`, how
-    many are not, with the first `failure`; `standard_error` of the validation loss; `difference`,
-    that loss less the base's, seed by seed in the mean, with its `difference_standard_error`; and
-    the `p_value` of that (`p_values`).
+    It has the means of all figures over the seeds, `standard_error` of the validation loss,
+    `difference` from the base's loss, seed by seed in the mean, its `difference_standard_error` and
+    `p_value`, the number of `seeds` done and of those `failed`, and the first `failure`.
     """
     figures = [f"{split}_{term}" for split, term in FIGURES]
     results = results.reindex(columns=["setting", "seed", "failure", *figures])
@@ -40,11 +39,7 @@ def compared(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def p_values(differences: pd.DataFrame) -> pd.Series:
-    """Return of each column the p-value of its mean, corrected for the number of columns.
-
-    Student's t with n − 1 degrees of freedom for n values (one has none), corrected by Holm (1979):
-    where no difference is real, at most one table in twenty has any p-value below 0.05.
-    """
+    """Return of each column the p-value of its mean, by Student's t, corrected by Holm (1979)."""
     import pandas as pd
     from scipy.stats import t
 
