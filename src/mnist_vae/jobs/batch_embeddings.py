@@ -67,8 +67,7 @@ class BatchEmbeddingsDataset(AbstractDataset[dict[str, pa.Table], BatchEmbedding
             self._write(self._path / f"{name}{_SUFFIX}", rows)
 
     def _write(self, target: Path, rows: pa.Table) -> None:
-        # A temporary file is not written next to the others: to DuckDB and Polars, the pattern
-        # `*.parquet` includes hidden files.
+        # Not next to the others: to DuckDB and Polars, `*.parquet` includes hidden files.
         filesystem = fsspec.filesystem("file")
         make_folder(target.parent)
         with partial_beside(filesystem, PurePosixPath(self._path / _PARTIAL)) as partial:

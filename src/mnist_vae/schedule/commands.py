@@ -43,8 +43,7 @@ JOBS = {
     "scoring": Scheduled("score", "Embedding of new batches by the VAE", "hourly", "0 * * * *"),
 }
 
-# Quotes, backslashes and braces are read differently by each scheduler, and a control character or
-# a byte that is not UTF-8 by none.
+# Schedulers read quotes, backslashes and braces differently, and take no control characters.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\"'\\{}]|\s\Z")
 _SHORT = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")  # that all of them know
 _ITEM = r"(\*|\w+(-\w+)?)(/[1-9]\d?)?"
