@@ -9,7 +9,6 @@ import shlex
 import signal
 import sys
 import tempfile
-import textwrap
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,9 +21,8 @@ from kedro.io import DatasetError
 
 from mnist_vae import config
 from mnist_vae.data.atomic import full_disk
-from mnist_vae.jobs.names import printable, with_environment
+from mnist_vae.jobs.names import one_line, with_environment
 
-_MOST_CHARACTERS = 1_000
 _FEWEST_WORDS = 4  # of what may be a sentence
 _LOG_BYTES = 1_000_000
 _INTERRUPTED = 130  # what a shell has for a process that Ctrl-C ended
@@ -134,11 +132,6 @@ def sentence(error: BaseException) -> str:
             "run the same command again"
         )
     return one_line(words)
-
-
-def one_line(words: str) -> str:
-    """Return the words in one printable line of 1,000 characters at most."""
-    return printable(textwrap.shorten(words, _MOST_CHARACTERS, placeholder=" …"))
 
 
 def write_traceback(error: BaseException, log: Path) -> None:

@@ -16,9 +16,8 @@ from typing import Any, get_args
 import prometheus_client as prometheus
 import yaml
 
-from mnist_vae.failures import one_line
 from mnist_vae.jobs.batches import finished_folders
-from mnist_vae.jobs.names import file_name, printable
+from mnist_vae.jobs.names import file_name, one_line, printable
 from mnist_vae.jobs.records import BatchRecord, Intake, Outcome
 from mnist_vae.jobs.release_files import champion, number_of
 from mnist_vae.params import MonitoringParams

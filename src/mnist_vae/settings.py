@@ -3,10 +3,7 @@
 from mnist_vae.config import ProjectConfigLoader
 from mnist_vae.hooks.preflight import Preflight
 from mnist_vae.hooks.result import Result
-from mnist_vae.hooks.tracking import Tracking
-
-tracking = Tracking()
-"""The commands of jobs end it when their locks are free."""
+from mnist_vae.hooks.tracking import tracking
 
 HOOKS = (Preflight(), tracking, Result())
 

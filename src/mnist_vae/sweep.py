@@ -28,6 +28,7 @@ from mnist_vae import failures
 from mnist_vae.config import DATA_FOLDER, check_configuration, check_environment, loader_of
 from mnist_vae.data.atomic import write_json
 from mnist_vae.data.fingerprints import json_fingerprint, result_fingerprints
+from mnist_vae.jobs.names import one_line
 from mnist_vae.sweep_table import BASE, FIGURES, LOSS, compared, to_text
 
 _RANGE = re.compile(r"([^,\[]+?)\.\.([^,\[]+?)(:log)?")
@@ -287,7 +288,7 @@ class Members:
             return f"killed by signal {-process.returncode}"
         said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         last = said[-1] if said else "it ended without a word"
-        return failures.one_line(last.removeprefix("Error: ")) if process.returncode else None
+        return one_line(last.removeprefix("Error: ")) if process.returncode else None
 
 
 def _outcome(result: dict[str, Any]) -> str:

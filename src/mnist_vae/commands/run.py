@@ -138,7 +138,7 @@ class JobRun:
 
     def execute(self, work: Callable[[JobRun], Ending]) -> Outcome:
         """Do `work`, tell journal, stdout, webhook and MLflow the outcome, and return it."""
-        from mnist_vae.settings import tracking
+        from mnist_vae.hooks.tracking import tracking
 
         tracking.begin_command(self._job.command)
         began = time.monotonic()

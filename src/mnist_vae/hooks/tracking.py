@@ -20,13 +20,13 @@ from kedro.framework.hooks import hook_impl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mnist_vae.data.downloads import within
-from mnist_vae.failures import one_line
+from mnist_vae.jobs.names import one_line
 from mnist_vae.serving import facts_of, save_model
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
 
-    from mnist_vae.jobs.release_files import Release
+from mnist_vae.jobs.release_files import Release
 
 Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -266,3 +266,7 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _leaves(f"{name}.{key}", inner)
     else:
         yield name, value
+
+
+tracking = Tracking()
+"""The commands of jobs end it when their locks are free."""

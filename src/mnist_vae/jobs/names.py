@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
 
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # control characters: a line break would forge a line of the log
@@ -18,6 +19,7 @@ _ODD_IN_A_FILE_NAME = re.compile(r"^\.|[/\\*?\[\]]")  # hidden, in a folder, or 
 _RAW_BYTES = range(0xDC80, 0xDD00)  # what Python makes of bytes that are not UTF-8
 _ASCII_END = 0x80
 
+_MOST_CHARACTERS = 1_000
 _MOST_BYTES = 100  # of a name that stays: prefix, digest and suffix take up to 150 more, of 255
 _SHORTENED_BYTES = 80
 _HASH_DIGITS = 10
@@ -26,6 +28,11 @@ _HASH_DIGITS = 10
 def printable(name: str) -> str:
     r"""Return `name` with escapes, such as `\x0a`, for what cannot be printed or is not UTF-8."""
     return _UNPRINTABLE.sub(_escape, name)
+
+
+def one_line(words: str) -> str:
+    """Return the words in one printable line of 1,000 characters at most."""
+    return printable(textwrap.shorten(words, _MOST_CHARACTERS, placeholder=" …"))
 
 
 def with_environment(words: str, env: str | None) -> str:
