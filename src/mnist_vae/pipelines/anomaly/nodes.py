@@ -87,23 +87,13 @@ def score_anomalies(
     anomaly_params: AnomalyParams,
     seed: int,
 ) -> pa.Table:
-    """Return the scores of images: a row an image, each of `SCORES` a column.
+    """Return the scores of images, uint8 `[n, 28, 28]`: a row an image, each of `SCORES` a column.
 
-    Its metadata names the model, and the score and threshold that `is_anomaly` follows from.
-
-    Args:
-        encoder: The trained encoder.
-        decoder: The trained decoder.
-        train_images: The images that `knn_distance` is measured to.
-        images: Those of a split, or new ones, uint8 `[n, 28, 28]`.
-        training_summary: Which model it is.
-        anomaly_calibration: The model's threshold.
-        anomaly_params: Steps of the refinement, neighbours, and whether −log p(x) is wanted.
-        seed: Seed of the draws of z.
+    The metadata names the model, and the score and threshold that `is_anomaly` follows from.
 
     Raises:
-        ValueError: Models, calibration and summary do not belong together, new images have
-            another form, or −log p(x) is asked for of a model with more than two latent dimensions.
+        ValueError: Models, calibration and summary do not match, or images have another form.
+        ValueError: −log p(x) is asked for of a model with more than two latent dimensions.
     """
     check_models(training_summary, encoder, decoder)
     check_versions(
@@ -147,11 +137,9 @@ def batches_of_scores(
 ) -> Iterator[dict[str, Column]]:
     """Yield the scores by name, each float32 `[batch]`, of one batch after the other.
 
-    They are those of `anomalies.scores_of`, `knn_distance`, the Euclidean distance of `z_mean` to
-    the k-th neighbour among the training images, `likelihood_regret`, nats that −ELBO falls as the
-    encoder's q is refined (Xiao et al., Likelihood Regret, 2020), and `negative_log_likelihood`,
-    nats, where it is asked for. −ELBO is that of one draw of z, with the same noise before and
-    after: a regret of little more than nothing may be below 0.
+    `knn_distance` is Euclidean, of `z_mean` to the k-th neighbour among the training images.
+    `likelihood_regret` is by how many nats −ELBO falls as q is refined (Xiao et al., Likelihood
+    Regret, 2020), of one draw of z with the same noise. `negative_log_likelihood` is in nats too.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -214,10 +202,7 @@ def describe_anomalies(
 ) -> tuple[dict[str, Any], Image.Image, Findings]:
     """Return what the threshold does on the test images, a sheet, and the report's section.
 
-    Returns:
-        The model's name and data; `score`, `threshold` and `false_positive_rate` as they were
-        chosen; `test` with `n_images` and the share that is called an anomaly, `flagged`. The sheet
-        of the most and the least anomalous images. And the section that shows both.
+    `flagged` is the share of the test images that is called an anomaly.
     """
     score, threshold = anomaly_calibration.score, anomaly_calibration.threshold
     rate = anomaly_calibration.false_positive_rate
@@ -257,11 +242,7 @@ def describe_anomalies(
 
 
 def _ends(scores: Column, images: ImageSet, count: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return the `count` images with the greatest scores in rows, and then those with the least.
-
-    In both parts the more anomalous come first. The names of the rows have the scores of their
-    first and last image.
-    """
+    """Return the images with the greatest scores, then with the least, and names of the rows."""
     order = np.argsort(-scores, kind="stable")
     count = max(1, min(count, len(order) // 2))
     pictures, names = [], []

@@ -1,7 +1,4 @@
-"""Nodes of a candidate: whether there is one to train, its images, the networks it starts from.
-
-`champion` is the release in service, or None before the first one.
-"""
+"""Nodes of a candidate: whether there is one to train, its images, the networks it starts from."""
 
 from __future__ import annotations
 
@@ -33,16 +30,7 @@ logger = logging.getLogger(__name__)
 def set_judge_apart(
     train_images: ImageSet, retraining_params: RetrainingParams, seed: int
 ) -> tuple[ImageSet, ImageSet]:
-    """Part the archive's training images: those to train on, and those that judge.
-
-    The judge's images are drawn class by class. No candidate is trained on them, and batches
-    add none to them, so that all candidates are judged by the same ones. The test images do not
-    affect a promotion.
-
-    Args:
-        train_images: Those of the archive.
-        retraining_params: `judge_fraction` is the share of the judge.
-        seed: Seed of the draw.
+    """Part the archive's training images, class by class: those to train on, and those that judge.
 
     Raises:
         ValueError: One of the two would be empty.
@@ -74,20 +62,6 @@ def plan_retraining(
     seed: int,
 ) -> Plan:
     """Return whether there is anything to train, and the fingerprint of what would be.
-
-    Args:
-        data_manifest: The checksums of the archive.
-        batches_in_use: All batches in use, those just accepted too.
-        batch_intake: What became of the batches of this run.
-        champion: What it was trained with need not be trained again.
-        declined: Nor need these, under the same rules and compared with the same champion.
-        judge_images: Those that decide; the champion must have been judged by the same.
-        split_params: How the archive is split.
-        model_params: The candidate's architecture and reconstruction term.
-        training_params: How it is trained.
-        evaluation_params: The threshold of an active unit, which is one of the rules.
-        retraining_params: `force` trains in any case.
-        seed: Of every draw.
 
     Raises:
         ValueError: A candidate could not be compared with the champion.
@@ -135,10 +109,7 @@ def _anything_new(
     intake: Intake,
     params: RetrainingParams,
 ) -> tuple[Outcome | None, str]:
-    """Return how the run ends here, None if it does not, and why.
-
-    `same` are those declined that the candidate would be the same as.
-    """
+    """Return how the run ends here, None if it does not, and why; `same` were declined before."""
     if params.force:
         return None, "it was asked for (`retraining.force`)"
     if champion is None:
@@ -162,10 +133,7 @@ def _anything_new(
 
 
 def _without_champion(same: list[Declined]) -> tuple[Outcome | None, str]:
-    """Return what to do without a model in service: train, unless that came to nothing before.
-
-    What was declined in favour of a champion that is gone may be tried again.
-    """
+    """Return what to do without a model in service: train, unless that came to nothing before."""
     if any(one.champion is None and not one.rolled_back for one in same):
         return Outcome.FAILED, (
             "no model is in service, and the candidate of this code, these parameters and data "
@@ -213,19 +181,8 @@ def gather_images(
 ) -> tuple[ImageSet, ImageSet, ImageSet, ImageSet, dict[str, Any]]:
     """Return the images that a candidate is made and judged with, and their manifest.
 
-    Args:
-        retraining_plan: Its fingerprint and what the candidate starts from go into the manifest.
-        learning_images: Those of the archive to train on.
-        validation_images: Those of the archive.
-        test_images: Those of the archive.
-        judge_images: Those set apart from the training images.
-        batches_in_use: Images, split `train` or `validation`.
-        data_manifest: Where the archive's images came from.
-
-    Returns:
-        Training and validation images with those of all batches in use; the test images, as a file
-        of the candidate's own; the images that no candidate is trained on, judge's and test's,
-        which a release embeds too; and the manifest.
+    Training and validation images have those of the batches in use too. The fourth set has the
+    judge's and the test images.
 
     Raises:
         ValueError: An image of the archive has the id of one that came in a batch.
@@ -273,12 +230,6 @@ def start_networks(
     seed: int,
 ) -> tuple[KerasModel, KerasModel]:
     """Return encoder and decoder to start from: new ones, or with the weights in service.
-
-    Args:
-        retraining_plan: What the candidate starts from.
-        champion: Whose weights are taken where it says so.
-        model_params: The architecture.
-        seed: Seed of new weights, and of the encoder's draws.
 
     Raises:
         ValueError: The champion has another architecture.

@@ -19,13 +19,10 @@ def ingest_images(archive: ImageArchive) -> tuple[ImageSet, dict[str, Any]]:
 def split_images(
     images: ImageSet, params: SplitParams, seed: int
 ) -> tuple[ImageSet, ImageSet, ImageSet]:
-    """Split the images into train, validation and test.
+    """Split the images into train, validation and test, each in the order of the archive.
 
-    Validation is drawn from the training part alone, class by class. The archive's own test
-    part stays the test split; when it has none, a share of the images becomes one.
-
-    Returns:
-        Train, validation and test images, each in the order of the archive.
+    Validation is drawn from the training part, class by class. The archive's own test part stays
+    the test split; when it has none, a share of the images becomes one.
 
     Raises:
         ValueError: There are too few images for three splits.

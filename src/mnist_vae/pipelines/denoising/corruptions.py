@@ -19,7 +19,7 @@ MISSING = -1.0
 
 
 def corrupt(pixels: Floats, kind: Corruption, level: float, seed: int) -> Floats:
-    """Return corrupted images; all kinds and levels use the same noise for the same image.
+    """Return corrupted images, float32 `[n, 784]` in [0, 1], as `pixels` are.
 
     | kind | what becomes of a pixel x |
     |---|---|
@@ -28,14 +28,7 @@ def corrupt(pixels: Floats, kind: Corruption, level: float, seed: int) -> Floats
     | `masking` | 0 with probability `level`; else x |
     | `blur` | the mean around it under a Gaussian of σ = `level` pixels; beyond the edge is 0 |
 
-    Args:
-        pixels: Grey values in [0, 1], float32 `[n, 784]`.
-        kind: What becomes of a pixel.
-        level: How much of it; 0 for nothing.
-        seed: Seed of the noise, which depends on it and on the place of an image; `blur` has none.
-
-    Returns:
-        float32 `[n, 784]` in [0, 1].
+    The noise depends on the seed and on the place of an image alone.
     """
     if kind == "blur":
         return np.clip(np.asarray(_blurred(pixels, level)), 0, 1) if level else pixels
@@ -75,14 +68,13 @@ def _blurred(pixels: Any, level: float) -> Any:
 class Observation:
     """What noisy pixels y say about z and the clean pixels x, where the corruption is known.
 
-    x is 1 with the probability m = sigmoid(l) that the decoder gives it, else 0. With p(y | x) of
-    the corruption p(y | z) = m p(y | x = 1) + (1 − m) p(y | x = 0), and x is 1, given both, with
-    the probability sigmoid(l + λ), λ = log p(y | 1) / p(y | 0). A grey value that the corruption
-    leaves as it was is seen: its cross-entropy stands for its likelihood, as in training.
+    x is 1 with the probability m = sigmoid(l) of the decoder, else 0.
+    p(y | z) = m p(y | x = 1) + (1 − m) p(y | x = 0). Given y and z, x is 1 with the probability
+    sigmoid(l + λ), λ = log p(y | 1) / p(y | 0). Of a grey value that the corruption leaves as it
+    was, the cross-entropy stands for the likelihood.
 
     Attributes:
-        kind: A corruption whose noise is unknown; or `inpainting`, where the pixels that are
-            `MISSING` are known, and the others are as they were.
+        kind: In `inpainting` it is known which pixels are `MISSING`; the others are as they were.
         level: That of `corrupt`, above 0, and below 1 where it is a share; 0 for `inpainting`.
     """
 
@@ -92,8 +84,7 @@ class Observation:
     def negative_log_likelihood(self, noisy: Any, logits: Any) -> Any:
         """Return −log p(y | z), nats `[batch]`, of y and l, `[batch, 784]` each.
 
-        The pixels of `blur` depend on each other; their cross-entropy with the blurred means of
-        the decoder stands for the likelihood.
+        That of `blur` is the cross-entropy with the blurred means of the decoder.
         """
         from keras import ops
 
@@ -111,11 +102,7 @@ class Observation:
     def estimate(self, noisy: Any, logits: Any, evidence: float) -> Any:
         """Return the mean of the clean pixels given y and z, `[batch, 784]` in [0, 1].
 
-        Args:
-            noisy: y, `[batch, 784]`.
-            logits: l of z, `[batch, 784]`.
-            evidence: Weight of λ, 1 if pixels were black or white. Grey ones are nearer to their
-                mean m than draws are, so that y says less about them.
+        `evidence` is the weight of λ: 1 if pixels are black or white, less for grey ones.
         """
         from keras import ops
 

@@ -32,7 +32,7 @@ def median(noisy: Floats) -> Floats:
 def non_local_means(noisy: Floats, clean: Floats) -> Floats:
     """Return images after Buades et al., A Non-Local Algorithm for Image Denoising (2005).
 
-    Of several strengths the one is taken that brings a few of them nearest to the clean ones.
+    The strength is the one that brings a few of them nearest to the clean ones.
     """
     from skimage.restoration import denoise_nl_means
 
@@ -79,20 +79,11 @@ def refined(
     params: DenoisingParams,
     seed: int,
 ) -> Floats:
-    """Return the mean of the clean images given the noisy ones, `[n, 784]`.
+    """Return the mean of the clean images given noisy ones, `[n, 784]` in [0, 1] or `MISSING`.
 
-    Each image has a q of its own, refined on the likelihood of what is seen of it, and the mean is
-    over draws of z from it. The refinement starts from the encoder's q, but wider: the encoder has
-    seen no such noise, and is far too sure. In a plane, or on a line, from where no gradient may
-    lead out, it starts from a mean on a grid over the prior where log p(y, z) is greater there.
-
-    Args:
-        encoder: The trained encoder.
-        decoder: The trained decoder.
-        noisy: `[n, 784]` in [0, 1], or `MISSING` where a pixel is known to be.
-        observation: How they came about.
-        params: Steps of the refinement, draws of z, and the weight of the pixels' own evidence.
-        seed: Seed of both.
+    Each image has a q of its own, refined on the likelihood of what is seen of it. It starts from
+    the encoder's q, but wider. In a plane or on a line it starts from the best z of a grid over the
+    prior where log p(y, z) is greater there.
     """
     from mnist_vae.vae.elbo import Posterior, decode, encode
     from mnist_vae.vae.inference import FEW_DIMENSIONS, Refiner

@@ -52,10 +52,6 @@ def denoise_images(
 ) -> tuple[pd.DataFrame, Image.Image]:
     """Return a row of scores a method of each corruption, and a sheet of the middle levels.
 
-    The methods are `noisy`, the image as it is; the 3 x 3 `median`; `non-local means` of the
-    strength that is best; `amortised`, decoded from the encoder's mean; and `refined`, the mean of
-    the clean image under a q that is refined on the likelihood of the noisy one.
-
     Raises:
         ValueError: Encoder or decoder are not of the training of the summary.
     """
@@ -103,10 +99,8 @@ def inpaint_images(
 ) -> tuple[pd.DataFrame, Image.Image]:
     """Return a row of scores a method where known pixels are missing, and a sheet of examples.
 
-    Missing is the lower half of each image, or half of its pixels, drawn once for all images. The
-    methods are `black`, nothing filled in; `biharmonic`; `amortised`, by the encoder's mean of the
-    image with black in place of what is missing; and `refined`, by a q that is refined on the
-    pixels that are there. PSNR is that of the missing pixels, SSIM that of the whole images.
+    Missing is the lower half of each image, or half of its pixels, the same of all images. PSNR is
+    that of the missing pixels, SSIM that of the whole images.
 
     Raises:
         ValueError: Encoder or decoder are not of the training of the summary.
@@ -191,10 +185,7 @@ def score(
 
 
 def _choose(images: ImageSet, count: int | None, seed: int) -> tuple[Floats, NDArray[np.intp]]:
-    """Return at most `count` images, class by class, `[n, 784]`, and which ten are examples.
-
-    The examples have one of each class first.
-    """
+    """Return at most `count` images, class by class, `[n, 784]`, and which ten are examples."""
     chosen = images.at_most(count, seed)
     if len(chosen) < len(images):
         logger.info(
@@ -215,7 +206,6 @@ def _words(kind: str) -> str:
 def _sheet(
     pictures: dict[str, Floats], title: str, note: str, training_summary: dict[str, Any]
 ) -> Image.Image:
-    """Return a sheet with a row of images `[n, 784]` under each caption."""
     rows = list(pictures)
     text = captions(training_summary, title, note=note, rows=rows)
     breaks = [row for row in range(1, len(rows)) if rows[row].endswith((", noisy", ", given"))]

@@ -46,8 +46,7 @@ def embed_new_images(
     """Return the embeddings of images without labels (`embed`), `split` being `new`.
 
     Raises:
-        ValueError: The images are not uint8 `[n, 28, 28]`, or models and summary do not belong
-            together.
+        ValueError: Images are not uint8 `[n, 28, 28]`, or models and summary do not match.
     """
     images = new_image_set(new_images)
     return embed(encoder, decoder, [images], training_summary, embedding_params, seed)

@@ -1,9 +1,7 @@
 """Where −ELBO goes: to the images themselves, to the Gaussian form of q, and to the encoder.
 
-−ELBO = −log p(x) + approximation + amortisation (Cremer et al., Inference Suboptimality in
-Variational Autoencoders, 2018): the approximation is what the best Gaussian of each image loses
-compared with the exact posterior, KL(q* ‖ p(z | x)), and the amortisation what the encoder's loses
-compared with the best. Nats an image.
+−ELBO = −log p(x) + approximation + amortisation, nats an image (Cremer et al., Inference
+Suboptimality in Variational Autoencoders, 2018); the approximation is KL(q* ‖ p(z | x)).
 """
 
 from __future__ import annotations
@@ -62,13 +60,7 @@ def decompose(
 ) -> dict[str, Decomposition]:
     """Return what of −ELBO is lost where, by the name of a set of images.
 
-    Args:
-        encoder: The trained encoder.
-        decoder: The trained decoder.
-        sets: Grey values in [0, 1], float32 `[n, 784]` each.
-        reconstruction: `binary_crossentropy` or `mse`.
-        params: Draws of z, steps of the refinement, draws of the importance-weighted bound.
-        seed: Of all draws. Encoder's and refined q are measured with the same noise.
+    Images are float32 `[n, 784]` in [0, 1]. Encoder's and refined q have the same noise.
     """
     from mnist_vae.vae.elbo import encode, negative_elbo
     from mnist_vae.vae.inference import FEW_DIMENSIONS, Refiner

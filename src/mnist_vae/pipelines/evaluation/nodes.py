@@ -38,8 +38,7 @@ class SplitMetrics(BaseModel):
     """How a model does on the images of a split, in nats an image.
 
     With the term `mse` the reconstruction is a squared error: with KL it is −ELBO of a Gaussian of
-    variance ½ a pixel but for the constant (784 / 2) log π, there is no floor, and `negative_elbo`
-    compares with that of the same term alone.
+    variance ½ a pixel but for the constant (784 / 2) log π, and there is no floor.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,12 +73,9 @@ def evaluate_vae(
 ) -> dict[str, Any]:
     """Return −ELBO and its parts on every split, and how well z tells the labels apart.
 
-    Returns:
-        Which model it is and the source of its data; `splits`, the `SplitMetrics` of each;
-        `label_accuracy`, the share of the labelled test images whose label is that of most of
-        their nearest training images in z, for the `amortised` q of the encoder and, in a thorough
-        evaluation, for the `refined` one, each with its `standard_error`, or None; `skipped` says
-        why nothing was taken apart.
+    `splits` has the `SplitMetrics` of each. `label_accuracy` is the share of the labelled test
+    images whose label is that of most of their nearest training images in z, or None; a thorough
+    evaluation has it of the `refined` q too. `skipped` says why nothing was taken apart.
 
     Raises:
         ValueError: Models, images and summary do not belong together.
@@ -183,10 +179,7 @@ def _take_apart(
 def _label_accuracy(
     model: Model, train_images: ImageSet, test_images: ImageSet, params: EvaluationParams, seed: int
 ) -> dict[str, Any]:
-    """Return how often the nearest training images in z mostly have a test image's label.
-
-    Of more than 100,000 images of a split as many are drawn, class by class.
-    """
+    """Return how often the nearest training images in z mostly have a test image's label."""
     train, test = (
         images.at_most(AT_ONCE, seed).labelled() for images in (train_images, test_images)
     )
@@ -223,11 +216,7 @@ def describe_run(
     training_summary: dict[str, Any],
     metrics: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return what is needed to know, years later, how a model came to be.
-
-    That is all parameters of the run, where its images came from, how it was trained and what it
-    reached, and the versions of the code and of the libraries.
-    """
+    """Return the record of a run: parameters, data, training, metrics, and versions of all code."""
     return {
         "model_version": metrics["model_version"],
         "seed": parameters["seed"],

@@ -22,16 +22,11 @@ def export_models(
     training_summary: dict[str, Any],
     validation_images: ImageSet,
 ) -> tuple[KerasModel, OnnxModel, OnnxModel]:
-    """Return the model in forms that other programs read, after a comparison with Keras.
-
-    Returns:
-        The encoder of built-in layers alone (`vae.export.inference_encoder`), and encoder and
-        decoder as ONNX, with `model_version` in their metadata.
+    """Return the inference encoder, and encoder and decoder as ONNX, after a comparison with Keras.
 
     Raises:
-        ValueError: Models and summary do not belong together, or a file would not do what Keras
-            does on the first validation images: the largest difference is not below
-            `vae.export.TOLERANCE`.
+        ValueError: Models and summary do not belong together.
+        ValueError: A file differs from Keras by `vae.export.TOLERANCE` or more.
     """
     from mnist_vae.vae import export
 

@@ -1,7 +1,4 @@
-"""Arithmetic with z: how images change along a direction that stands for an attribute.
-
-The attributes are read off the pixels, so that no labels are needed.
-"""
+"""How images change along a direction of z that stands for an attribute of their pixels."""
 
 from __future__ import annotations
 
@@ -31,8 +28,7 @@ def ink(pixels: NDArray[Any]) -> NDArray[np.float64]:
 def slant(pixels: NDArray[Any]) -> NDArray[np.float64]:
     """Return how far each image, `[n, 784]`, leans to the right: pixels across a pixel up, `[n]`.
 
-    It is −μ₁₁/μ₀₂ of the image's central moments, the slope of x on y by least squares. It is 0
-    where the ink is in one row, or there is none.
+    It is −μ₁₁/μ₀₂ of the central moments, and 0 where the ink is in one row, or there is none.
     """
     y, x = (axis.ravel() for axis in np.indices(IMAGE_SHAPE, np.float64))
     powers = np.stack([np.ones_like(x), x, y, x * y, y * y], axis=1)
@@ -51,13 +47,7 @@ def direction(
 ) -> NDArray[np.float32]:
     """Return the mean z of the tenth with the most of an attribute minus that with the least.
 
-    With labels, `[n]`, it is the mean of that of each class: otherwise it would lead from one
-    class to another, as ones have less ink than zeros.
-
-    Args:
-        z_mean: `[n, latent_dim]`.
-        values: The attribute, `[n]`.
-        labels: The classes, or None.
+    `z_mean` is `[n, latent_dim]`, the others `[n]`. With labels it is the mean over classes.
     """
     classes = np.zeros(len(values), np.uint8) if labels is None else labels
     ways = []
@@ -77,11 +67,7 @@ def draw_latent_arithmetic(
     training_summary: dict[str, Any],
     seed: int,
 ) -> Image.Image:
-    """Return a sheet of test images with more and less ink, and leaning more and less.
-
-    Each row is an image and what is decoded from its `z_mean` + t d, d being the `direction` of
-    the attribute.
-    """
+    """Return a sheet of test images with more and less ink, and leaning more and less."""
     images = test_images.at_most(AT_ONCE, seed)
     pixels = images.model_input()
     z_mean = encode(encoder, pixels)

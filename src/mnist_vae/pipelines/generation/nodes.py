@@ -42,8 +42,7 @@ def generate_images(
     """Return images decoded from z of the sampler, with their z and the class of a class mixture.
 
     Raises:
-        ValueError: Models or training images are not those of the training; or classes are asked
-            for that the training images do not have.
+        ValueError: Models or images are not of the training, or have none of the classes asked for.
     """
     check_models(training_summary, encoder, decoder)
     kind, temperature = generation_params.sampler, generation_params.temperature
@@ -123,9 +122,8 @@ def draw_latent_manifold(
 ) -> Image.Image:
     """Return a sheet of what is decoded from a regular grid of z, rising rightwards and upwards.
 
-    The grid's coordinates are the quantiles (i + ½)/n of N(0, 1), so that every image stands for
-    an equal share of the prior. With more than two latent dimensions the grid is the plane of the
-    two whose mean varies most over the test images.
+    The coordinates are the quantiles (i + ½)/n of N(0, 1). With more than two dimensions the plane
+    is that of the two whose mean varies most over the test images.
     """
     latent_dim, steps = decoder.input_shape[-1], params.manifold_steps
     quantiles = [NormalDist().inv_cdf((step + 0.5) / steps) for step in range(steps)]
@@ -157,10 +155,7 @@ def draw_interpolations(
     params: GenerationParams,
     seed: int,
 ) -> Image.Image:
-    """Return a sheet with a row a pair of test images, from one latent mean to the other.
-
-    The originals stand at both edges. No image is in two pairs: few test images give few rows.
-    """
+    """Return a sheet with a row a pair of test images, from one latent mean to the other."""
     pairs = _choose_pairs(test_images, params.interpolation_pairs, seed)
     first, second = test_images.take(pairs[:, 0]), test_images.take(pairs[:, 1])
     t = np.linspace(0, 1, params.interpolation_steps, dtype=np.float32)
@@ -190,10 +185,7 @@ def draw_reconstruction_sheet(
     training_summary: dict[str, Any],
     params: GenerationParams,
 ) -> Image.Image:
-    """Return a sheet of test images, each above its reconstruction through `z_mean`.
-
-    With labels each column holds images of one class; without, the first images are shown.
-    """
+    """Return a sheet of test images, each above its reconstruction through `z_mean`."""
     cells, classes = _choose_by_class(test_images, params.reconstructions)
     shown = test_images.take(cells[cells >= 0])
     pairs = np.zeros((len(cells), 2, cells.shape[1], *IMAGE_SHAPE), np.uint8)  # -1 stays blank
@@ -231,10 +223,7 @@ def _sheet(grid: NDArray[np.uint8], text: Any, **breaks: Any) -> Image.Image:
 
 
 def _choose_pairs(images: ImageSet, n_pairs: int, seed: int) -> NDArray[np.intp]:
-    """Return rows of at most `n_pairs` pairs, `[pairs, 2]`, with different labels if there are any.
-
-    A single image is paired with itself.
-    """
+    """Return rows of at most `n_pairs` pairs, `[pairs, 2]`, with different labels if there are."""
     rest = list(np.random.default_rng(seed).permutation(len(images)))
     if len(rest) == 1:
         return np.array([[0, 0]])

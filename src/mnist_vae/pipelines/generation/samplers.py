@@ -1,8 +1,6 @@
 """Where new z come from: the prior, or Gaussian mixtures fitted on z of the training images.
 
-The mean of the posteriors q(z | x) over the images need not be the prior N(0, I). A mixture fitted
-on draws from them after the training draws where the decoder was trained: Ghosh et al., From
-Variational to Deterministic Autoencoders (2020), section 4, "ex-post density estimation".
+Mixtures: Ghosh et al., From Variational to Deterministic Autoencoders (2020), section 4.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ class Sampler:
     """A Gaussian mixture with full covariances; the prior N(0, I) is one of a single component.
 
     Attributes:
-        weights: Share of each component, `[components]`.
+        weights: Shares, `[components]`.
         means: `[components, latent_dim]`.
         factors: Lower Cholesky factors of the covariances, `[components, latent_dim, latent_dim]`.
         label: The class of each component, `[components]`; None where they are of none.
@@ -48,9 +46,7 @@ class Sampler:
     def sample(
         self, n: int, seed: int, *, temperature: float = 1.0, label: int | None = None
     ) -> Draws:
-        """Return `n` draws, all of the class `label` if it is given.
-
-        The temperature is a factor of every standard deviation.
+        """Return `n` draws, all of the class `label` if given; `temperature` is a factor of each σ.
 
         Raises:
             ValueError: There is no component of that class.
@@ -79,12 +75,7 @@ def fit_sampler(
 ) -> Sampler:
     """Return the prior, or a mixture fitted on draws of the posteriors of training images.
 
-    Args:
-        kind: `prior`, `mixture`, or `class_mixture`: one mixture for each class.
-        encoder: The trained encoder.
-        images: Training images; the prior does without.
-        components: Gaussians, at most; the classes share them.
-        seed: Of the draws and of the fit.
+    `kind` is `prior`, `mixture`, or `class_mixture`, whose classes share the components.
 
     Raises:
         ValueError: No image has a label, for a mixture of each class.
@@ -115,7 +106,6 @@ def fit_sampler(
 
 
 def _members(label: NDArray[np.uint8] | None) -> dict[int, NDArray[np.intp]]:
-    """Return the rows of each class."""
     known = np.empty(0, np.uint8) if label is None else label[label != UNLABELLED]
     if not len(known):
         raise ValueError(
@@ -156,15 +146,8 @@ def interpolate(
 ) -> NDArray[np.float32]:
     """Return z from `start` to `end`, both `[pairs, latent_dim]`: `[pairs, steps, latent_dim]`.
 
-    `linear` is the straight line. `spherical` goes along the arc between the two directions, and
-    its length from the one to the other: in many dimensions the prior has hardly any z near 0,
-    which a straight line passes by (White, Sampling Generative Networks, 2016).
-
-    Args:
-        start: Where `t` is 0.
-        end: Where it is 1.
-        t: `[steps]`.
-        kind: `linear` or `spherical`.
+    `t`, `[steps]`, is 0 at the start and 1 at the end. `spherical` goes along the arc between the
+    two directions (White, Sampling Generative Networks, 2016), `linear` straight.
     """
     way = _line if kind == "linear" else _arc
     walks = [way(a, b, t[:, np.newaxis]) for a, b in zip(start, end, strict=True)]

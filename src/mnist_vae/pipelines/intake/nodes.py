@@ -1,7 +1,6 @@
 """Node of the intake: which of the batches that came are taken in.
 
-`champion` is the release in service, or None before the first one. A batch in use is known by its
-folder's name and the digest of its content, `<name>.<digest>`.
+A batch in use is known by its folder's name and the digest of its content, `<name>.<digest>`.
 """
 
 from __future__ import annotations
@@ -35,18 +34,10 @@ _MOST_SHOWN = 5  # images that a reason names
 
 
 class DriftMeter:
-    """Measure drift with the model in service, whose files are read once, when the first is due.
+    """Measure how far images are from the champion's validation images, by the champion's figures.
 
-    A batch has drifted when the distribution of a figure, −ELBO or a dimension of z's mean, is at
-    least `drift_effect` away from that of the champion's validation images: the two-sample
-    Kolmogorov-Smirnov distance, the largest difference of their distribution functions. That is
-    an effect, which does not grow with the number of images. The p-value, the smallest of the
-    tests times their number (Bonferroni), must be below `drift_p_value` too: a few images are far
-    from anything by chance.
-
-    The validation images are of the training data, but the model was not fitted to them:
-    compared with its training images all new ones would look worse. The q of new images is refined
-    as theirs was (`embedding.refine_steps` of the champion's run).
+    These are −ELBO and each dimension of z's mean. The effect is the largest two-sample
+    Kolmogorov-Smirnov distance; the p-value the smallest times the number of tests (Bonferroni).
     """
 
     def __init__(self, champion: Release, params: RetrainingParams, seed: int) -> None:
@@ -56,7 +47,7 @@ class DriftMeter:
         self._load = cache(champion.load)
 
     def measure(self, images: ImageSet) -> Drift:
-        """Return the drift of images."""
+        """Return the drift of images; the first call reads the champion's files."""
         from scipy.stats import ks_2samp
 
         new = self._figures(images)
@@ -111,25 +102,11 @@ def check_batches(
 
     A batch is bad when it cannot be read, holds a constant image, an image of the test split, the
     same image twice, or one that is in use or was withdrawn; and, where `drift_blocks`, when it
-    drifted. Images are the same when their bytes are: near-duplicates are not found.
-
-    Args:
-        incoming_batches: All batches that are there.
-        batches_in_use: The images of earlier batches.
-        withdrawn_batches: The images of those that a person took out of use.
-        train_images: Those of the archive, the judge's among them.
-        validation_images: Those of the archive.
-        test_images: Those of the archive.
-        champion: The model that drift is measured with.
-        earlier_image_ids: The ids that no image has had; None before the first batch.
-        split_params: Its `validation_fraction` is the share of new images for validation.
-        retraining_params: The thresholds of drift.
-        seed: Seed of the draws of z.
+    drifted. Images are the same when their bytes are.
 
     Yields:
-        Once a batch, so that one at a time is in memory, and once at the end: the next ids, which
-        are saved first; its images if it is good, split `train` or `validation` by their content;
-        and the intake so far. An image's id never changes, and no id is given twice.
+        Once a batch, and once at the end: the next ids, which are saved first; the images of a
+        good batch; and the intake so far.
     """
     ids = earlier_image_ids or ImageIds(next_id=FIRST_BATCH_ID)
     records: dict[str, BatchRecord] = {}
@@ -184,7 +161,6 @@ class _Known:
         return ids[:count]
 
     def add(self, key: str, images: ImageSet, hashes: list[bytes]) -> None:
-        """Take note of a batch that was accepted."""
         self.sizes[key] = ("in use", len(images))
         self.hashes["in use already"].update(hashes)
         self.next_id = int(images.image_id.max()) + 1

@@ -1,8 +1,4 @@
-"""Nodes of the promotion: candidate and model in service are compared, and one of them is chosen.
-
-`champion` is the release in service, or None before the first one; `candidate` has the files of
-the release that the candidate would be.
-"""
+"""Nodes of the promotion: candidate and champion are compared, and one of them is chosen."""
 
 from __future__ import annotations
 
@@ -66,24 +62,8 @@ def compare(
 ) -> Comparison:
     """Return what candidate and champion reach on the judge's images, with the same noise.
 
-    Each is judged by the q that its embeddings have: the encoder's, or refined.
-
-    Two trainings of one recipe differ by their seeds, and by how the judge's images happen to suit
-    them. So a candidate that gains more than `screen_gain` is trained again with other seeds, and
-    what counts is the mean gain of all of them. The model that goes in service is the first one.
-
-    Args:
-        retraining_plan: The fingerprint that the candidate is of.
-        candidate: Its files.
-        champion: The model in service.
-        batches_in_use: What the candidate was trained on in addition to the archive.
-        judge_images: Neither model was trained on them.
-        model_params: With `training_params` and `seed`, what it is trained again by.
-        training_params: Likewise.
-        evaluation_params: The threshold of an active unit.
-        retraining_params: What a candidate must do.
-        seed: Of the draws of z too, which are the same for all.
-        repeats_backup: Where trainings with other seeds keep their state.
+    Each is judged by the q that its embeddings have. A candidate that gains more than `screen_gain`
+    is trained again with other seeds, and the mean gain counts.
 
     Raises:
         ValueError: The candidate is not the one that was planned.
@@ -176,11 +156,7 @@ def _with_gains(comparison: Comparison, gains: list[NDArray[np.float64]]) -> Com
 def draw_neighbours(
     embeddings: pd.DataFrame, batches_in_use: BatchesInUse, seed: int
 ) -> NDArray[np.int64]:
-    """Return the ids of the images among which neighbours are sought, the same for all models.
-
-    They are labelled training images of the archive, drawn class by class, as an archive may be
-    sorted; those of batches, which only some of the models know, are left out.
-    """
+    """Return ids of labelled training images of the archive, by class, the same for all models."""
     if "label" not in embeddings.columns:
         return np.empty(0, np.int64)
     train = embeddings[(embeddings["split"] == "train") & embeddings["label"].notna()]
@@ -201,8 +177,7 @@ def label_accuracy(
 ) -> float | None:
     """Return the share of labelled images whose label is that of most of their neighbours in z.
 
-    The neighbours are sought among the training images with `neighbour_ids`. None where these, or
-    the judge's images, have no labels.
+    None where the neighbours, or the judge's images, have no labels.
     """
     if judge_images.label is None or "label" not in embeddings.columns:
         return None
@@ -241,11 +216,7 @@ def decide(
     retraining_params: RetrainingParams,
     seed: int,
 ) -> Decision:
-    """Return whether the candidate goes in service, and why.
-
-    Batches that the champion is without may have drifted from what it knows: where they keep
-    candidates out again and again, a person should look.
-    """
+    """Return whether the candidate goes in service, and why."""
     checks = checks_of(comparison, retraining_params)
     failed = [check.what for check in checks if not check.passed]
     reason = f"it failed: {', '.join(failed)}" if failed else "it passed every check"

@@ -82,10 +82,8 @@ def draw_latent_scatter(
 ) -> Any:
     """Return a figure of the latent means of the images, coloured by their labels.
 
-    The test split is shown if there is one, since the model has not seen its images; otherwise
-    every image. With more than two latent dimensions the figure is the plane of the two whose
-    mean varies most; with a single one the points are spread at random across their label's band.
-    Of more than `max_points` images as many are drawn, and the title says so.
+    Test images are shown if there are any, otherwise all, at most `max_points`. With more than two
+    latent dimensions the figure is the plane of the two whose mean varies most.
 
     Raises:
         ValueError: The embeddings are not of the model in the summary.
@@ -149,12 +147,7 @@ def draw_latent_scatter(
 
 
 def _entitle(figure: Any, title: str, training_summary: dict[str, Any]) -> None:
-    """Give a figure, with all its axes and annotations, its title and the statement of the model.
-
-    Kedro-Viz lays its theme over the layout: margins, the place of the title, and the colours of
-    the first axes. So the title stands in the middle of the margin, the statement is an annotation
-    for which the axes make room, and the lines of the axes are seen on light and on dark.
-    """
+    """Give a figure its title and statement where the theme of Kedro-Viz leaves them legible."""
     left = {"x": 0, "xref": "paper", "xanchor": "left", "yref": "paper"}
     figure.update_layout(
         template="plotly_white",
@@ -205,8 +198,7 @@ def write_model_report(
 ) -> str:
     """Return the report on the model in use: one HTML file that needs no other.
 
-    Findings of other models are left out, as those that are not there: the page says which
-    pipeline makes them.
+    Findings of other models are left out.
 
     Raises:
         ValueError: Decoder, images, metrics or embeddings are not of the model of the summary.

@@ -32,12 +32,7 @@ def create_card_pipeline() -> Pipeline:
 
 
 def create_report_pipeline(*, findings: bool) -> Pipeline:
-    """Return the pipeline to the report on the model in use.
-
-    Args:
-        findings: Whether it has what `anomaly` and `denoising` have found out, which a run that
-            trains a model cannot have yet.
-    """
+    """Return the pipeline to the report; `findings` adds those of `anomaly` and `denoising`."""
     model = ["training_summary", "metrics", "latent_embeddings", "decoder"]
     inputs = [*model, *_SPLITS, *_MADE, *_SHEETS, *_HOW, *(_FINDINGS if findings else [])]
     node = Node(nodes.write_model_report, inputs, "model_report", name="write_model_report")

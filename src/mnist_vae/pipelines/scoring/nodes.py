@@ -1,8 +1,6 @@
 """Nodes of the scoring: which batches are to be embedded, their embeddings, and when they show.
 
-The model in use is a release where `training_summary` names one, and else the last trained model.
-A batch is done when the model's folder has a file of it that was made of the folder as it is, and
-with the calibration that the model has now.
+A batch is done when its file was made of the folder as it is and with the model's calibration.
 """
 
 from __future__ import annotations
@@ -44,17 +42,7 @@ def plan_scoring(
     scoring_calibration: Calibration | None,
     embedding_params: EmbeddingParams,
 ) -> ScoringPlan:
-    """Return which model embeds, and whether there is anything to do.
-
-    It is a node of its own so that a run without work ends before the model is loaded.
-
-    Args:
-        batches_to_embed: All batches that are there.
-        earlier_batch_embeddings: What is embedded already.
-        training_summary: Names the model, and its `release` if it is one.
-        scoring_calibration: The threshold of anomalies, if there is one.
-        embedding_params: How embeddings are refined, where the model is no release.
-    """
+    """Return which model embeds, and whether there is anything to do."""
     model_version, release = training_summary["model_version"], training_summary.get("release")
     model = release or model_version
     done = earlier_batch_embeddings.done(model)
@@ -92,24 +80,10 @@ def embed_batches(
 ) -> Iterator[tuple[dict[str, pa.Table], Intake]]:
     """Embed the batches that the model has not embedded yet, one at a time.
 
-    A batch is bad when it cannot be read. Its images are numbered from 0.
-
-    Args:
-        scoring_plan: The folder of the model.
-        batches_to_embed: All batches that are there.
-        earlier_batch_embeddings: What is embedded already.
-        encoder: The trained encoder.
-        decoder: The trained decoder.
-        training_summary: Names the model, and its reconstruction term.
-        scoring_calibration: The threshold of anomalies, if there is one.
-        embedding_params: Images a batch of the network.
-        seed: Seed of the draws of z.
-
     Yields:
-        Once a batch, so that one at a time is in memory, and once at the end: its embeddings, by
-        `<model>/<batch>`, in the columns of `embed_new_images` and `label`, null where
-        an image has none, and, where the model has a calibration, `anomaly_score` (float32) and
-        `is_anomaly` (bool); and the intake so far.
+        Once a batch, and once at the end: its embeddings, by `<model>/<batch>`, and the intake so
+        far. The columns are those of `embed_new_images`, `label`, and, where the model has a
+        calibration, `anomaly_score` (float32) and `is_anomaly` (bool). Images are numbered from 0.
 
     Raises:
         ValueError: Models and summary do not belong together.
@@ -152,12 +126,7 @@ def finish_scoring(
 ) -> Scored:
     """Return how the run ended, and whether readers find the embeddings of this model from now on.
 
-    They do not while a batch is not embedded since it is still being written: they would miss it.
-
-    Args:
-        scoring_plan: The folder of the model.
-        scoring_intake: What became of the batches of this run.
-        earlier_batch_embeddings: Those that readers find now.
+    They do not while a batch is still being written.
     """
     model, shown = scoring_plan.model, earlier_batch_embeddings.current
     of = {
@@ -203,11 +172,7 @@ def _calibration_of(
 
 
 def _signer(calibration: Calibration | None, refine_steps: int) -> Callable[[BatchFolder], str]:
-    """Return what describes how a batch's file is made: folder, calibration and refinement.
-
-    So all files of a model, but those of batches that are gone, have one threshold, and embeddings
-    that can be compared.
-    """
+    """Return what describes how a batch's file is made: folder, calibration and refinement."""
     threshold = calibration.model_dump(mode="json") if calibration else None
     suffix = json_fingerprint([threshold, refine_steps])
     return lambda folder: f"{folder.signature}-{suffix}"

@@ -21,8 +21,7 @@ def train_vae(
 ) -> recipe.TrainedModel:
     """Construct encoder and decoder, and train them together by minimising −ELBO.
 
-    A training that was killed resumes where it was, when parameters, data and code are still the
-    same, and ends with the bytes that it would have had.
+    A training that was killed resumes, when parameters, data and code are still the same.
     """
     return recipe.train(
         recipe.new_encoder(model_params, seed),
