@@ -1,8 +1,4 @@
-"""What a page of the report is made of: frozen records, JSON at rest.
-
-A pipeline that is run by itself saves its section as `Findings`; the page puts it in its place.
-Text in them is text: the template escapes it.
-"""
+"""What a page of the report is made of: records, JSON at rest, whose text the template escapes."""
 
 from __future__ import annotations
 
@@ -136,17 +132,7 @@ class Fact(_Block):
 
 
 class Page(_Block):
-    """The page.
-
-    Attributes:
-        heading: The first line, and the title of the document.
-        tone: Whether the heading is good or bad news, or neither.
-        statement: Which model it is, of what data, and when it was made.
-        warning: What must not be overlooked about the data, or nothing.
-        lead: Sentences under the heading.
-        facts: The figures that matter.
-        sections: The rest.
-    """
+    """The page; `statement` says which model it is, `warning` what must not be overlooked."""
 
     heading: str
     tone: Literal["good", "bad", "plain"] = "plain"

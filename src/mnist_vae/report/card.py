@@ -1,7 +1,4 @@
-"""The model card: Markdown under the metadata that the Hugging Face hub reads.
-
-Its form is that of https://github.com/huggingface/hub-docs/blob/main/modelcard.md.
-"""
+"""The model card, in the form of https://github.com/huggingface/hub-docs/blob/main/modelcard.md."""
 
 from __future__ import annotations
 
@@ -22,16 +19,7 @@ def render_card(
     metrics: dict[str, Any],
     run_manifest: dict[str, Any],
 ) -> str:
-    """Return the card of a model.
-
-    The data set is named where it is the whole MNIST, with its checksums: another may have its
-    name, and the embedded sample is not it.
-
-    Args:
-        training_summary: Which model it is.
-        metrics: Those of `evaluate_vae`.
-        run_manifest: How it came to be.
-    """
+    """Return the card of a model; the data set is named where it is the whole MNIST."""
     loss, mnist = measure(metrics["reconstruction_term"]), is_mnist(metrics["data"])
     data = "MNIST" if mnist else run_manifest["data"]["name"]
     content: str = template("model_card.md.j2").render(

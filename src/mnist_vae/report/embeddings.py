@@ -16,11 +16,8 @@ class Shown:
     """Rows of the embeddings that the report shows.
 
     Attributes:
-        embeddings: All of them, a row an image (`tables.embedding_schema`).
-        points: Those of the latent plane, drawn class by class from more.
-        ranked: Test images from the best reconstructed to the worst, at equal steps; of all splits
-            where there are none. They are among the images that were kept.
-        n_ranked: Images that were ranked.
+        points: Those of the latent plane.
+        ranked: Test images, or all, from the best reconstructed to the worst, at equal steps.
         ranked_are: What these are called.
     """
 
@@ -34,15 +31,7 @@ class Shown:
 def choose(
     embeddings: pd.DataFrame, images: list[ImageSet], max_points: int, count: int, seed: int
 ) -> Shown:
-    """Return what the report shows.
-
-    Args:
-        embeddings: A row an image.
-        images: The images that were kept.
-        max_points: Points of the latent plane, at most.
-        count: Images that are ranked, at most.
-        seed: Of the draw of points.
-    """
+    """Return at most `max_points` points, and at most `count` ranked ones that `images` have."""
     test = (embeddings["split"] == "test").to_numpy()
     ids = [np.empty(0, np.int64), *(one.image_id for one in images)]  # there may be none
     kept = np.isin(embeddings["image_id"].to_numpy(), np.concatenate(ids))

@@ -67,10 +67,7 @@ def terms_of(metrics: dict[str, Any]) -> list[Figure]:
 
 
 def figures_of(metrics: dict[str, Any]) -> list[Figure]:
-    """Return the other figures of the test images that `evaluate_vae` has measured.
-
-    Where the data are MNIST they have references; a bound has that of what it is a bound of.
-    """
+    """Return the other figures of the test images, for MNIST with references."""
     references = REFERENCES if is_mnist(metrics["data"]) else {}
     figures = []
     for name, value, error, unit in _measured(metrics):

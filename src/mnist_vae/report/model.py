@@ -48,12 +48,7 @@ _ON_DEMAND = {
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What the report is made of, by the names of the catalog.
-
-    Attributes:
-        images: The images of the embeddings, split by split.
-        findings: What other pipelines found out; what is about another model is left out.
-    """
+    """What the report is made of, by the names of the catalog; `images` are split by split."""
 
     training_summary: dict[str, Any]
     metrics: dict[str, Any]

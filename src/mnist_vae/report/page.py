@@ -42,11 +42,7 @@ def prose(text: str) -> Any:
 
 
 def render(page: Page) -> str:
-    """Return the HTML file.
-
-    The library of the figures is in it, compressed: 1.8 MB of the file instead of 4.6. The browser
-    unpacks it, which all of them can since 2023; the page is readable without.
-    """
+    """Return the HTML file, with plotly.js compressed in it."""
     blocks = [block for section in page.sections for block in section.blocks]
     drawn = any(isinstance(block, Charts | Scatter) for block in blocks)
     html: str = template("page.html.j2").render(page=page, plotly=_plotly() if drawn else "")

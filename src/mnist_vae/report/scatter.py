@@ -1,8 +1,4 @@
-"""The latent plane with the images themselves, small enough for tens of thousands of points.
-
-Positions are 16-bit steps within their range, images 14 x 14 pixels of a few grey levels in sprite
-sheets, WebP without loss.
-"""
+"""The latent plane with the images themselves, 14 x 14 pixels of a few grey levels each."""
 
 from __future__ import annotations
 
@@ -32,14 +28,7 @@ _DIMENSIONS = 2
 
 
 def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -> Scatter:
-    """Return the points of embeddings, grouped by label, with the images that are there.
-
-    Args:
-        shown: The points, and what is known of all embeddings.
-        images: Sets that have them, or some of them, found by `image_id`.
-        seed: With a single latent dimension that of the height of the points.
-        reconstruction: The model's term, which says what a point's loss is called.
-    """
+    """Return the points, grouped by label, with the images that are there, found by `image_id`."""
     points, labels = shown.points, labels_of(shown.points)
     groups, counts = [None], [len(points)]
     if labels is not None:
