@@ -35,14 +35,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ExploredModel:
-    """A trained model with all that the page shows of it.
-
-    Attributes:
-        embeddings: Its `latent_embeddings`.
-        images: The images of these rows, in their order.
-        test_negative_elbo: −ELBO of the test images, nats an image.
-        calibration: Its score of anomalies with its threshold, if there is one.
-    """
+    """A trained model with all that the page shows; `images` are in the order of `embeddings`."""
 
     encoder: OnnxModel
     decoder: OnnxModel
@@ -54,7 +47,7 @@ class ExploredModel:
 
 
 def write_data(model: ExploredModel, folder: Path, most_images: int, seed: int) -> None:
-    """Write the model's part of the page.
+    """Write the model's part of the page to an empty folder, with at most `most_images` images.
 
     | file | content |
     |---|---|
@@ -62,12 +55,6 @@ def write_data(model: ExploredModel, folder: Path, most_images: int, seed: int) 
     | `points.bin` | `image_id` int64, `z_mean` int16, label and split uint8: four columns |
     | `sheet-000.png` and so on | the images in that order, 50 x 50 on each, 16 grey values |
     | `model.json` | all the rest |
-
-    Args:
-        model: The model.
-        folder: An empty folder.
-        most_images: More images than this are a sample of them, class by class.
-        seed: Of the sample.
     """
     rows = _in_places(model, most_images, seed)
     table, images = model.embeddings.iloc[rows], model.images.take(rows)
@@ -114,12 +101,8 @@ def write_data(model: ExploredModel, folder: Path, most_images: int, seed: int) 
 def axes_of(z: Floats) -> dict[str, Any]:
     """Return the axes that a user moves along: z = mean + Σ uᵢ · directions[i].
 
-    With one or two dimensions these are the dimensions themselves; with more, the principal axes
-    of the embeddings, the widest first. `bound` is that of the plane that is shown, `deviations`
-    are the standard deviations of u, `shares` theirs of all variance.
-
-    Args:
-        z: `z_mean`, `[n, latent_dim]`.
+    z is `[n, latent_dim]`. With more than two dimensions they are the principal axes, the widest
+    first. `deviations` are the standard deviations of u, `shares` theirs of all variance.
     """
     latent_dim = z.shape[1]
     mean, directions = np.zeros(latent_dim), np.eye(latent_dim)
@@ -144,12 +127,7 @@ def axes_of(z: Floats) -> dict[str, Any]:
 
 
 def classes_of(z: Floats, label: NDArray[Any]) -> list[dict[str, Any]]:
-    """Return of each class its mean and the Cholesky factor of its covariance: what to draw from.
-
-    Args:
-        z: `z_mean`, `[n, latent_dim]`.
-        label: `[n]`; images without one are no class.
-    """
+    """Return the mean and the Cholesky factor of the covariance of each class of z, `[n, dims]`."""
     classes = []
     for name in np.unique(label[label != UNLABELLED]):
         members = z[label == name]

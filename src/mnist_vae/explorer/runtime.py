@@ -37,11 +37,7 @@ def user_cache() -> Path:
 
 
 def runtime_files(cache: Path, archive: Path | None = None) -> dict[str, Path]:
-    """Return the files of ONNX Runtime by their names in the page.
-
-    Args:
-        cache: A folder of one's own, where they stay.
-        archive: The package's .tgz, where they are not there yet; None to fetch it by `npm pack`.
+    """Return the files of ONNX Runtime by their names in the page, from `archive` (.tgz) or npm.
 
     Raises:
         RuntimeUnavailable: There is no npm, it fails, or the archive has another checksum.

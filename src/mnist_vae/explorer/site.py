@@ -18,11 +18,7 @@ _MARKED = "`kedro explore --build` wrote these files, and replaces them as a who
 
 
 def check_target(folder: Path) -> None:
-    """Refuse a folder that holds anything but an earlier page, as its marker lists it.
-
-    Raises:
-        click.ClickException: It does, or the command runs in it.
-    """
+    """Raise a ClickException if a folder holds other files, or the command runs in it."""
     folder = folder.resolve()
     marker = folder / _MARKER
     ours = marker.read_text(encoding="utf-8").splitlines() if marker.is_file() else []
@@ -49,13 +45,6 @@ def build_site(
     seed: int,
 ) -> None:
     """Write the page to `folder`, whole or not at all; an earlier page there is replaced.
-
-    Args:
-        model: What it shows.
-        folder: Where it goes.
-        runtime: The files of ONNX Runtime, by their names in the page.
-        most_images: Images that it shows at most.
-        seed: Of the sample, where there are more.
 
     Raises:
         click.ClickException: The folder holds other files.
