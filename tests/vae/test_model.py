@@ -63,7 +63,7 @@ def objective(**changes):
 def one_epoch(networks, pixels, **changes):
     vae = VariationalAutoencoder(*networks, seed=1)
     optimizer = keras.optimizers.Adam(0.0)
-    vae.compile(objective=objective(**changes), optimizer=optimizer, jit_compile=True)
+    vae.compile(objective=objective(**changes), optimizer=optimizer)
     history = vae.fit(pixels, validation_data=(pixels,), batch_size=48, verbose=0).history
     return {name: values[0] for name, values in history.items()}
 
