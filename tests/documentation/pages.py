@@ -178,7 +178,7 @@ def served_project(folder: Path) -> Path:
 
 def releases(project: Path) -> list[str]:
     """Return the names of the releases, oldest first."""
-    return sorted(path.name for path in (project / "data/06_models/releases").iterdir())
+    return sorted(path.name for path in (project / "data/06_models/releases").glob("[0-9]*"))
 
 
 def _checked(finished: subprocess.CompletedProcess[str]) -> None:

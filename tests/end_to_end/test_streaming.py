@@ -120,7 +120,8 @@ def test_a_source_that_is_none_ends_the_run_before_any_node(tmp_path):
     (project / "data/01_raw/digits/b.parquet").write_text("nothing")
     finished = kedro(project, "run", "--env=test", "--pipelines=data")
     assert finished.returncode == 1
-    assert "b.parquet is not a Parquet file" in re.sub(r"\s+", " ", finished.stderr)
+    sentence = re.sub(r"\s+", " ", finished.stderr)
+    assert "b.parquet cannot be read: expected a whole Parquet file" in sentence
     assert not (project / "data/test/02_intermediate").exists()
 
 
