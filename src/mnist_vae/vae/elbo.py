@@ -96,18 +96,36 @@ def score_batches(
 ) -> Iterator[tuple[Floats, ElboTerms]]:
     """Yield each batch of pixels with its terms of −ELBO (`measure`), of `draws` draws of z.
 
-    The noise depends on the seed and on the position of an image alone. `refine` maps the
-    encoder's q to another one; None for the encoder's.
+    They are of the encoder's q, or of the one that `refine` makes of it. The noise depends on the
+    seed and on the position of an image alone.
+    """
+    how: dict[str, Any] = {"reconstruction": reconstruction, "seed": seed, "draws": draws}
+    for pixels, (terms,) in score_posteriors(encoder, decoder, batches, [refine], **how):
+        yield pixels, terms
+
+
+def score_posteriors(
+    encoder: keras.Model,
+    decoder: keras.Model,
+    batches: Iterable[Floats],
+    refines: Sequence[Refine | None],
+    *,
+    reconstruction: str,
+    seed: int,
+    draws: int = 1,
+) -> Iterator[tuple[Floats, list[ElboTerms]]]:
+    """Yield each batch with its terms for several q, as `score_batches`, of the same noise.
+
+    Each batch is read and encoded once; `refines` map the encoder's q, None to itself.
     """
     noises = [np.random.default_rng(seed + draw) for draw in range(draws)]
     logits = logits_model(decoder)
     for pixels in batches:
-        posterior = encoder(pixels)[:2]
-        if refine is not None:
-            posterior = refine(pixels, posterior)
-        shape = tuple(posterior[0].shape)
+        own = encoder(pixels)[:2]
+        shape = tuple(own[0].shape)
         epsilons = [noise.standard_normal(shape, np.float32) for noise in noises]
-        yield pixels, measure(logits, pixels, posterior, reconstruction, epsilons)
+        posteriors = [own if refine is None else refine(pixels, own) for refine in refines]
+        yield pixels, [measure(logits, pixels, q, reconstruction, epsilons) for q in posteriors]
 
 
 def negative_elbo(

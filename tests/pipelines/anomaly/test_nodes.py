@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mnist_vae.data.fingerprints import fingerprint
-from mnist_vae.data.images import concatenate
+from mnist_vae.data.images import concatenate, normalize
 from mnist_vae.params import AnomalyParams
 from mnist_vae.pipelines.anomaly import nodes
 from mnist_vae.pipelines.anomaly.nodes import (
@@ -137,6 +137,18 @@ def test_the_regret_is_what_the_refinement_gains(scored, networks, parts):
     gain = own.reconstruction + own.kl - refined.reconstruction - refined.kl
     assert table["likelihood_regret"].to_numpy() == pytest.approx(gain, abs=2e-3)
     assert gain.mean() > 0
+
+
+def test_each_batch_is_normalised_once_for_all_scores(scored, monkeypatch):
+    sizes = []
+
+    def counted(pixels):
+        sizes.append(len(pixels))
+        return normalize(pixels)
+
+    monkeypatch.setattr("mnist_vae.data.images.normalize", counted)
+    scored()
+    assert sizes == [60, 30]  # the references, and the images that are scored
 
 
 @pytest.mark.slow
