@@ -20,11 +20,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mnist_vae.data.fingerprints import result_fingerprints
-from mnist_vae.data.image_table import nullable_labels
 from mnist_vae.data.images import ImageSet, embedding_columns, normalize
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_models, origin
-from mnist_vae.data.tables import embedding_schema, mapped_table, with_anomalies
+from mnist_vae.data.tables import embedding_schema, mapped_table, rows_of, with_anomalies
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.vae.encoding import BatchEncoder, Encoded, Encoding
 
@@ -110,7 +109,7 @@ def embed_on(
     engine: Engine, splits: list[ImageSet], schema: pa.Schema, batch_size: int, seed: int
 ) -> pa.Table:
     """Return the embeddings of all `splits`, a chunk a batch; noise follows from seed and place."""
-    latent_dim, version = int(schema.metadata[b"latent_dim"]), schema.metadata[b"model_version"]
+    latent_dim = int(schema.metadata[b"latent_dim"])
     sent: deque[ImageSet] = deque()
 
     def batches() -> Iterator[Batch]:
@@ -122,18 +121,12 @@ def embed_on(
 
     def rows() -> Iterator[pa.RecordBatch]:
         for encoded in engine(batches()):
-            part = sent.popleft()
             columns = {
-                "image_id": part.image_id,
-                "split": part.split.astype(object),
-                "label": None if part.label is None else nullable_labels(part.label),
-                "model_version": [version.decode()] * len(part),
                 "anomaly_score": encoded.anomaly_score,
                 "is_anomaly": encoded.is_anomaly,
                 **embedding_columns(encoded.terms),
             }
-            values = [pa.array(columns[field.name], field.type) for field in schema]
-            yield pa.record_batch(values, schema=schema)
+            yield rows_of(sent.popleft(), schema, columns)
 
     return mapped_table(rows(), schema)
 

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import mnist_vae
-from mnist_vae.data.images import N_PIXELS, embedding_columns, latent_columns, normalize, slices
+from mnist_vae.data.images import N_PIXELS, embedding_columns, embedding_names, normalize, slices
 from mnist_vae.vae.encoding import BatchEncoder, Encoding
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def encode(pixels: NDArray[np.uint8], release: str) -> pd.DataFrame:
 
 def output_columns(latent_dim: int) -> list[str]:
     """Return the names of the columns of float32 that `EmbeddingModel.embed` returns."""
-    z = [name for part in ("z_mean", "z_log_var") for name in latent_columns(part, latent_dim)]
-    return [*z, "reconstruction", "kl"]
+    return embedding_names(latent_dim)
 
 
 def save_model(release: Release, folder: Path) -> None:

@@ -171,15 +171,16 @@ def latent_columns(prefix: str, latent_dim: int) -> list[str]:
     return [f"{prefix}_{dimension:02d}" for dimension in range(latent_dim)]
 
 
+def embedding_names(latent_dim: int) -> list[str]:
+    """Return the names of the columns of float32 that embeddings have."""
+    z = [name for part in ("z_mean", "z_log_var") for name in latent_columns(part, latent_dim)]
+    return [*z, "reconstruction", "kl"]
+
+
 def embedding_columns(terms: Any) -> dict[str, NDArray[Any]]:
     """Return `vae.elbo.ElboTerms` by the names of their columns, `[n]` each."""
-    latent_dim = terms.z_mean.shape[1]
-    return {
-        **dict(zip(latent_columns("z_mean", latent_dim), terms.z_mean.T, strict=True)),
-        **dict(zip(latent_columns("z_log_var", latent_dim), terms.z_log_var.T, strict=True)),
-        "reconstruction": terms.reconstruction,
-        "kl": terms.kl,
-    }
+    values = [*terms.z_mean.T, *terms.z_log_var.T, terms.reconstruction, terms.kl]
+    return dict(zip(embedding_names(terms.z_mean.shape[1]), values, strict=True))
 
 
 def draw_rows(

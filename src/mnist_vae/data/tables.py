@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mnist_vae.data.files import FileDataset, TablePreview
-from mnist_vae.data.images import latent_columns
+from mnist_vae.data.image_table import nullable_labels
+from mnist_vae.data.images import ImageSet, embedding_names
 
 if TYPE_CHECKING:  # a second that the command line does not take
     import pandas as pd
@@ -71,6 +72,19 @@ def mapped_table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Tab
         return pa.ipc.open_file(pa.memory_map(file.name)).read_all()
 
 
+def rows_of(images: ImageSet, schema: pa.Schema, columns: Mapping[str, Any]) -> pa.RecordBatch:
+    """Return a row an image: what is known of it, the model of the schema, and the `columns`."""
+    values = {
+        "image_id": images.image_id,
+        "split": images.split.astype(object),
+        "label": None if images.label is None else nullable_labels(images.label),
+        "model_version": [schema.metadata[b"model_version"].decode()] * len(images),
+        **columns,
+    }
+    arrays = [pa.array(values[field.name], field.type) for field in schema]
+    return pa.record_batch(arrays, schema=schema)
+
+
 def embedding_schema(
     latent_dim: int,
     n_images: int,
@@ -80,17 +94,11 @@ def embedding_schema(
     release: str | None = None,
 ) -> pa.Schema:
     """Return the schema of `n_images` embeddings, with the model's facts in its metadata."""
-    float_columns = [
-        *latent_columns("z_mean", latent_dim),
-        *latent_columns("z_log_var", latent_dim),
-        "reconstruction",
-        "kl",
-    ]
     fields = [
         pa.field("image_id", pa.int64(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         *([pa.field("label", pa.uint8())] if labelled else []),  # null where an image has none
-        *[pa.field(name, pa.float32(), nullable=False) for name in float_columns],
+        *[pa.field(name, pa.float32(), nullable=False) for name in embedding_names(latent_dim)],
         pa.field("model_version", pa.string(), nullable=False),
     ]
     metadata = {

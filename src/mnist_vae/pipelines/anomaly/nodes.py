@@ -12,12 +12,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.image_table import nullable_labels
 from mnist_vae.data.images import AT_ONCE, IMAGE_SHAPE, ImageSet, new_image_set
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, check_versions, origin
 from mnist_vae.data.sheets import captions, sheet
-from mnist_vae.data.tables import mapped_table
+from mnist_vae.data.tables import mapped_table, rows_of
 from mnist_vae.params import AnomalyParams
 from mnist_vae.report.blocks import Findings, Picture, Section, Text
 from mnist_vae.vae.anomalies import Calibration, Column, calibrate, scores_of
@@ -176,18 +175,9 @@ def _rows(
     calibration: Calibration,
     schema: pa.Schema,
 ) -> Iterator[pa.RecordBatch]:
-    for scores, rows in zip(batches, images.batches(BATCH_SIZE), strict=True):
-        columns: dict[str, Any] = {
-            "image_id": rows.image_id,
-            "split": rows.split.astype(object),
-            "label": None if rows.label is None else nullable_labels(rows.label),
-            **scores,
-            "is_anomaly": calibration.flags(scores[calibration.score]),
-            "model_version": [calibration.model_version] * len(rows),
-        }
-        yield pa.record_batch(
-            [pa.array(columns[field.name], field.type) for field in schema], schema=schema
-        )
+    for scores, part in zip(batches, images.batches(BATCH_SIZE), strict=True):
+        flags = calibration.flags(scores[calibration.score])
+        yield rows_of(part, schema, {**scores, "is_anomaly": flags})
 
 
 def describe_anomalies(
