@@ -100,6 +100,14 @@ def enter(conf_source: str | None, env: str | None) -> str | None:
     return env
 
 
+def entry_paths(conf_catalog: dict[str, Any]) -> dict[str, Path]:
+    """Return where the entries of a catalog are that have a place on disk, by their names."""
+    places = {
+        name: entry.get("filepath") or entry.get("path") for name, entry in conf_catalog.items()
+    }
+    return {name: Path(place) for name, place in places.items() if place}
+
+
 def loader_of(conf_source: str, env: str | None, params: dict[str, Any] | None = None) -> Any:
     """Return the config loader that a run with these options has."""
     loader: Any = settings.CONFIG_LOADER_CLASS

@@ -50,7 +50,7 @@ class Moments:
 
 def standard_error(values: NDArray[np.float64]) -> float:
     """Return the standard error of the mean of independent values; 0 for a single one."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    return Moments.of(values).standard_error
 
 
 def neighbour_accuracy(

@@ -13,7 +13,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io.core import AbstractVersionedDataset, DatasetError
 
-from mnist_vae.config import check_configuration
+from mnist_vae.config import check_configuration, entry_paths
 from mnist_vae.data.idx import IdxDataset
 from mnist_vae.data.models import KerasModelDataset
 from mnist_vae.engines import EngineError, check_engine
@@ -54,8 +54,7 @@ class Preflight:
     @hook_impl
     def after_catalog_created(self, conf_catalog: dict[str, Any]) -> None:
         """Note where the entries are."""
-        places = {name: e.get("filepath") or e.get("path") for name, e in conf_catalog.items()}
-        self._paths = {name: Path(place) for name, place in places.items() if place}
+        self._paths = entry_paths(conf_catalog)
 
     @hook_impl
     def before_pipeline_run(

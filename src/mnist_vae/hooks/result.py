@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
+from mnist_vae.config import entry_paths
 from mnist_vae.data.backup import TrainingBackupDataset
 from mnist_vae.data.origin import measure
 
@@ -26,11 +27,7 @@ class Result:
     @hook_impl
     def after_catalog_created(self, conf_catalog: dict[str, Any]) -> None:
         """Note where the files of the entries are."""
-        self._files = {
-            name: Path(entry["filepath"])
-            for name, entry in conf_catalog.items()
-            if "filepath" in entry
-        }
+        self._files = entry_paths(conf_catalog)
 
     @hook_impl
     def after_pipeline_run(

@@ -21,12 +21,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mnist_vae.data.downloads import within
 from mnist_vae.jobs.names import one_line
+from mnist_vae.jobs.release_files import Release
 from mnist_vae.serving import facts_of, save_model
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
-
-from mnist_vae.jobs.release_files import Release
 
 Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED"]
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NewType, TypeVar
+from typing import Any, TypeVar
 
 from kedro.io.core import DatasetError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mnist_vae.data.files import JSONDataset, ReadOnlyDataset
+from mnist_vae.data.files import JSONDataset, JSONPreview, ReadOnlyDataset
 from mnist_vae.data.images import ImageSet
 from mnist_vae.jobs.linked_folders import LinkedFolders
 from mnist_vae.jobs.records import Declined
@@ -27,9 +27,6 @@ CANDIDATE, RELEASES, DECLINED, CHAMPION = "candidate", "releases", "declined", "
 ROLLED_BACK = ".rolled-back-"
 
 T = TypeVar("T")
-
-JSONPreview = NewType("JSONPreview", str)
-"""Kedro-Viz chooses how to show a preview by the name of its type."""
 
 _NAME = re.compile(r"(\d+)-.+")
 _RUN = "run_manifest.json"

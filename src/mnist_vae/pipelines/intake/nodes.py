@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.data.images import N_PIXELS, UNLABELLED, ImageSet
+from mnist_vae.data.images import N_PIXELS, UNLABELLED, ImageSet, latent_columns
 from mnist_vae.data.origin import measure
 from mnist_vae.jobs.batch_files import Batch
 from mnist_vae.jobs.batches import BatchesInUse, BatchFolder
@@ -81,7 +81,8 @@ class DriftMeter:
             seed=self._seed,
             refine_steps=self._champion.refine_steps,
         )
-        columns = {f"z_mean_{dim:02d}": values for dim, values in enumerate(scores.z_mean.T)}
+        names = latent_columns("z_mean", scores.z_mean.shape[1])
+        columns = dict(zip(names, scores.z_mean.T, strict=True))
         return {"negative_elbo": scores.negative_elbo, **columns}
 
 

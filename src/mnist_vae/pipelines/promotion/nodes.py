@@ -37,6 +37,7 @@ from mnist_vae.pipelines.candidate.nodes import start_networks
 from mnist_vae.pipelines.intake.nodes import DriftMeter
 from mnist_vae.pipelines.promotion.report import candidate_page
 from mnist_vae.recipe import train
+from mnist_vae.report.embeddings import z_means_of
 from mnist_vae.report.page import render
 from mnist_vae.vae.encoding import Scores, score
 
@@ -185,9 +186,8 @@ def label_accuracy(
     train = embeddings[embeddings["label"].notna() & embeddings["image_id"].isin(neighbour_ids)]
     if train.empty or not known.any():
         return None
-    columns = [name for name in embeddings.columns if name.startswith("z_mean_")]
     return neighbour_accuracy(
-        train[columns].to_numpy(),
+        train[z_means_of(train)].to_numpy(),
         train["label"].to_numpy().astype(int),
         z_mean[known],
         judge_images.label[known].astype(int),
