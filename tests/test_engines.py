@@ -18,12 +18,13 @@ import pyarrow as pa
 import pytest
 
 from mnist_vae import engines
-from mnist_vae.data.fingerprints import fingerprint, result_fingerprints
+from mnist_vae.data.fingerprints import result_fingerprints
 from mnist_vae.data.images import ImageSet
 from mnist_vae.engines import EngineError, check_engine, embed, encode
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.vae.encoding import Encoding
 from tests.conftest import run
+from tests.model_files import summary_of
 
 distributed = pytest.importorskip("distributed", reason="the extra `dask` is needed")
 psutil = pytest.importorskip("psutil", reason="the extra `dask` is needed")
@@ -73,12 +74,9 @@ def work():
             label=np.where(np.arange(n) % 7 == 0, 255, np.arange(n) % 10).astype(np.uint8),
         )
 
-    summary = {
-        "model_version": fingerprint(*networks),
-        "weights": {model.name: fingerprint(model) for model in networks},
-        "reconstruction": "binary_crossentropy",
-    }
-    return Work(networks, summary, [images(2000, 0, "train"), images(301, 2000, "test")])
+    return Work(
+        networks, summary_of(networks), [images(2000, 0, "train"), images(301, 2000, "test")]
+    )
 
 
 @pytest.fixture(autouse=True)

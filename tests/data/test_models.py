@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from kedro.io.core import DatasetError
 
-from mnist_vae.data.models import KerasModelDataset, OnnxModelDataset, metadata_of
+from mnist_vae.data.models import KerasModelDataset, OnnxModelDataset
+from tests.model_files import metadata_of
 
 
 @pytest.fixture(scope="module")

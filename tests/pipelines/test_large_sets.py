@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from mnist_vae.data import images
-from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.params import (
     AnomalyParams,
     DenoisingParams,
@@ -18,6 +17,7 @@ from mnist_vae.pipelines.embedding import nodes as embedding
 from mnist_vae.pipelines.evaluation import nodes as evaluation
 from mnist_vae.pipelines.generation import arithmetic
 from mnist_vae.pipelines.generation import nodes as generation
+from tests.model_files import summary_of
 
 SEED = 1
 SHEETS = GenerationParams(manifold_steps=2, interpolation_pairs=2)
@@ -47,14 +47,8 @@ def splits(request, make_images):
 
 @pytest.fixture
 def summary(networks, splits):
-    return {
-        "model_version": fingerprint(*networks),
-        "weights": {model.name: fingerprint(model) for model in networks},
-        "images": {"train": splits[0].digest(), "validation": splits[1].digest()},
-        "reconstruction": "binary_crossentropy",
-        "statement": "Trained on 120 images.",
-        "data_source": "parquet",
-    }
+    facts = {"statement": "Trained on 120 images.", "data_source": "parquet"}
+    return summary_of(networks, *splits[:2], **facts)
 
 
 def evaluate(networks, splits, summary, batch_size=50):

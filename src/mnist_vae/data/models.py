@@ -113,11 +113,6 @@ class OnnxModelDataset(FileDataset[OnnxModel]):
         return content
 
 
-def metadata_of(model: OnnxModel) -> dict[str, str]:
-    """Return the facts that an exported model holds, such as `model_version`."""
-    return {entry.key: entry.value for entry in model.metadata_props}
-
-
 def _mermaid(model: dict[str, Any]) -> str:
     """Return a chart of a functional model, from the `config.json` in its `.keras` file."""
     lines = []

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.data.images import concatenate, normalize
 from mnist_vae.params import AnomalyParams
 from mnist_vae.pipelines.anomaly import nodes
@@ -14,6 +13,7 @@ from mnist_vae.pipelines.anomaly.nodes import (
     describe_anomalies,
     score_anomalies,
 )
+from tests.model_files import summary_of
 from tests.vae.test_anomalies import calibration_of
 
 
@@ -33,13 +33,7 @@ def parts(make_images):
 
 @pytest.fixture
 def summary(networks, parts):
-    return {
-        "model_version": fingerprint(*networks),
-        "weights": {model.name: fingerprint(model) for model in networks},
-        "images": {"train": parts[0].digest(), "validation": parts[1].digest()},
-        "reconstruction": "binary_crossentropy",
-        "statement": "Trained on 60 images.",
-    }
+    return summary_of(networks, *parts[:2], statement="Trained on 60 images.")
 
 
 @pytest.fixture
@@ -76,12 +70,7 @@ def test_images_without_a_label_are_a_class_only_where_no_image_has_one(
 
     def calibrated(train):
         validation = make_images(20, "validation", 90)
-        summary = {
-            "model_version": "m",
-            "weights": {model.name: fingerprint(model) for model in networks},
-            "images": {"train": train.digest(), "validation": validation.digest()},
-            "reconstruction": "binary_crossentropy",
-        }
+        summary = summary_of(networks, train, validation, model_version="m")
         return calibrate_anomalies(*networks, train, validation, summary, AnomalyParams(), 1)
 
     known, others = make_images(60, labelled=labelled), make_images(30, "train", 60, labelled=False)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.params import DenoisingParams
 from mnist_vae.pipelines.denoising import nodes
 from mnist_vae.pipelines.denoising.corruptions import corrupt
 from mnist_vae.pipelines.denoising.methods import median
 from mnist_vae.pipelines.denoising.nodes import score
+from tests.model_files import summary_of
 
 PARAMS = DenoisingParams(
     max_images=12, refine_steps=1, draws=1, gaussian=[0.5, 0.25], salt_and_pepper=[0.25],
@@ -43,11 +43,7 @@ def test_the_scores_are_means_over_the_images():
 
 @pytest.fixture(scope="module")
 def summary(networks):
-    return {
-        "model_version": "abc",
-        "weights": {model.name: fingerprint(model) for model in networks},
-        "statement": "Trained on noise.",
-    }
+    return summary_of(networks, model_version="abc", statement="Trained on noise.")
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images, embed_splits
+from tests.model_files import summary_of
 
 LATENTS = [f"{name}_{d:02d}" for name in ("z_mean", "z_log_var") for d in range(3)]
 
@@ -26,12 +26,7 @@ def parts(make_images):
 
 @pytest.fixture
 def summary(networks, parts):
-    return {
-        "model_version": fingerprint(*networks),
-        "weights": {model.name: fingerprint(model) for model in networks},
-        "images": {"train": parts[0].digest(), "validation": parts[1].digest()},
-        "reconstruction": "binary_crossentropy",
-    }
+    return summary_of(networks, *parts[:2])
 
 
 @pytest.fixture

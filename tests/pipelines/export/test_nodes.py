@@ -6,19 +6,15 @@ import sys
 import numpy as np
 import pytest
 
-from mnist_vae.data.fingerprints import fingerprint
-from mnist_vae.data.models import KerasModelDataset, metadata_of
+from mnist_vae.data.models import KerasModelDataset
 from mnist_vae.pipelines.export.nodes import export_models
 from mnist_vae.vae import export
+from tests.model_files import metadata_of, summary_of
 
 
 @pytest.fixture
 def summary(networks):
-    return {
-        "model_version": fingerprint(*networks),
-        "reconstruction": "mse",
-        "weights": {model.name: fingerprint(model) for model in networks},
-    }
+    return summary_of(networks, reconstruction="mse")
 
 
 def test_the_files_name_their_model_and_plain_keras_loads_the_encoder(
