@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mnist_vae.data.fingerprints import result_fingerprints
 from mnist_vae.data.images import ImageSet, embedding_columns, normalize
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import check_models, origin
+from mnist_vae.data.origin import check_models, check_shape, origin
 from mnist_vae.data.tables import embedding_schema, mapped_table, rows_of, with_anomalies
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.vae.encoding import BatchEncoder, Encoded, Encoding
@@ -96,10 +96,12 @@ def embed(
     """Return the embeddings of all `splits`, in their order: a row an image (`schema_of`).
 
     Raises:
-        ValueError: Models and summary do not belong together.
+        ValueError: Models, images and summary do not belong together.
         EngineError: Dask cannot be used, or ended before all images were encoded.
     """
     check_models(training_summary, encoder, decoder)
+    for images in splits:
+        check_shape(training_summary, images.shape)
     schema = schema_of(encoder, splits, training_summary)
     with running(params, encoder, decoder, encoding_of(training_summary, params, seed)) as engine:
         return embed_on(engine, splits, schema, params.batch_size, seed)

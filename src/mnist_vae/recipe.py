@@ -17,9 +17,9 @@ class TrainedModel(NamedTuple):
     """A trained autoencoder."""
 
     encoder: KerasModel
-    """`[n, 784]` to `z_mean`, `z_log_var` and `z`."""
+    """`[n, height·width]` to `z_mean`, `z_log_var` and `z`."""
     decoder: KerasModel
-    """`[n, latent_dim]` to `[n, 784]`."""
+    """`[n, latent_dim]` to `[n, height·width]`."""
     history: pd.DataFrame
     """A row an epoch, nats an image."""
     summary: dict[str, Any]
@@ -27,15 +27,15 @@ class TrainedModel(NamedTuple):
     term, epochs, duration in seconds, images a second, and the release that it `started_from`."""
 
 
-def new_encoder(params: ModelParams, seed: int) -> KerasModel:
-    """Return the untrained encoder, `[n, 784]` to `z_mean`, `z_log_var` and `z`."""
+def new_encoder(params: ModelParams, seed: int, n_pixels: int) -> KerasModel:
+    """Return the untrained encoder, `[n, n_pixels]` to `z_mean`, `z_log_var` and `z`."""
     from mnist_vae.vae.networks import build_encoder
 
-    return build_encoder(params.latent_dim, params.hidden_units, params.activation, seed)
+    return build_encoder(params.latent_dim, params.hidden_units, params.activation, seed, n_pixels)
 
 
-def new_decoder(params: ModelParams, seed: int) -> KerasModel:
-    """Return the untrained decoder, `[n, latent_dim]` to `[n, 784]`; it mirrors the encoder."""
+def new_decoder(params: ModelParams, seed: int, n_pixels: int) -> KerasModel:
+    """Return the untrained decoder, `[n, latent_dim]` to `[n, n_pixels]`; its mirror."""
     from mnist_vae.vae.networks import build_decoder
 
     return build_decoder(
@@ -44,6 +44,7 @@ def new_decoder(params: ModelParams, seed: int) -> KerasModel:
         params.activation,
         seed,
         params.decoder_initialization,
+        n_pixels,
     )
 
 
@@ -95,6 +96,7 @@ def train(
         "model_version": fingerprint(vae.encoder, vae.decoder),
         "weights": {model.name: fingerprint(model) for model in (vae.encoder, vae.decoder)},
         "images": images,
+        "image_shape": list(train_images.shape),
         "statement": f"{trained_on}. {data_manifest['statement']}",
         "data_source": data_manifest["source"],
         "reconstruction": model_params.reconstruction,

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import mnist_vae
-from mnist_vae.data.images import N_PIXELS, embedding_columns, embedding_names, normalize, slices
+from mnist_vae.data.images import embedding_columns, embedding_names, normalize, slices
 from mnist_vae.vae.encoding import BatchEncoder, Encoding
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def save_model(release: Release, folder: Path) -> None:
 
     from mnist_vae.data.image_table import ImagesDataset
 
-    images = ImagesDataset(filepath=str(release.folder / "test_images.parquet"))
+    images = ImagesDataset(filepath=str(release.folder / "test_images.parquet")).load()
+    example = images.take(slice(0, 4)).model_input()
     columns = output_columns(release.load("metrics.json")["latent_dim"])
     outputs = [ColSpec(DataType.float, name) for name in columns]
     pyfunc.save_model(
@@ -106,10 +107,10 @@ def save_model(release: Release, folder: Path) -> None:
         # Without these MLflow would load the model in a process of its own to find them.
         pip_requirements=[f"{package}=={version(package)}" for package in _NEEDED],
         signature=ModelSignature(
-            Schema([TensorSpec(np.dtype(np.float32), (-1, N_PIXELS))]),
+            Schema([TensorSpec(np.dtype(np.float32), (-1, example.shape[1]))]),
             Schema([*outputs, ColSpec(DataType.string, "model_version")]),
         ),
-        input_example=images.load().take(slice(0, 4)).model_input(),
+        input_example=example,
         metadata=facts_of(release),
     )
 

@@ -79,6 +79,20 @@ def test_pixels_of_more_images_than_memory_shall_hold_are_mapped(path):
     assert [file.name for file in Path(path).parent.iterdir()] == ["images.parquet"]
 
 
+def test_images_of_any_shape_are_as_they_were(path):
+    images = ImageSet(
+        pixels=np.arange(60, dtype=np.uint8).reshape(5, 12),
+        image_id=np.arange(5),
+        split=np.repeat("train", 5),
+        shape=(3, 4),
+    )
+    for memory_images in (None, 0):
+        dataset = ImagesDataset(filepath=path, memory_images=memory_images)
+        dataset.save(images)
+        assert dataset.load().shape == (3, 4)
+        assert_equal(dataset.load(), images)
+
+
 def test_a_map_is_written_once_next_to_the_table_and_not_again_at_a_load(path, monkeypatch):
     ImagesDataset(filepath=path, memory_images=0).save(scans())
     assert Path(path).with_suffix(".pixels").is_file()

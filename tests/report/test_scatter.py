@@ -41,8 +41,8 @@ def thumbnail(found, point):
     sprite = base64.b64decode(found.sprites[point // about["tiles"]])
     sheet = np.asarray(Image.open(io.BytesIO(sprite)).convert("L"))
     row, column = divmod(point % about["tiles"], about["across"])
-    side = about["side"]
-    return sheet[row * side :, column * side :][:side, :side]
+    height, width = about["height"], about["width"]
+    return sheet[row * height :, column * width :][:height, :width]
 
 
 def test_every_point_is_where_its_mean_is_with_its_own_loss_and_image(make_files):

@@ -21,7 +21,7 @@ from mnist_vae.data.downloads import download
 from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
 from mnist_vae.data.folders import at_home
 from mnist_vae.data.idx import IdxError, check_pair, read_idx
-from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, UNLABELLED, ImageSet, evenly
+from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet, evenly, size_of
 from mnist_vae.params import Source
 
 Label = Annotated[int, Field(ge=0, lt=UNLABELLED)]
@@ -38,6 +38,8 @@ _SAMPLE_SHA256: dict[FileKey, str] = {
     "train_images": "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae20f",
     "train_labels": "41b7b0a9d94690a3a2f54a1d01a9f1cc1b9512e3954fb737ad5ed9f66972403d",
 }
+
+_IMAGES_RANK = 3
 
 logger = logging.getLogger(__name__)
 
@@ -208,12 +210,11 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 "another file is meant."
             )
         images = key.endswith("images")
-        item = IMAGE_SHAPE if images else ()
-        if values.dtype != np.uint8 or values.shape[1:] != item:
+        rank = _IMAGES_RANK if images else 1
+        if values.dtype != np.uint8 or values.ndim != rank:
             raise IdxError(
-                f"{origin} does not hold {key}: expected uint8 items of the shape {list(item)}, "
-                f"received {values.dtype} of {list(values.shape[1:])}; name the right file in the "
-                "catalog entry."
+                f"{origin} does not hold {key}: expected uint8 values of rank {rank}, received "
+                f"{values.dtype} of rank {values.ndim}; name the right file in the catalog entry."
             )
         low, high = values.min(), values.max()
         lowest, highest = self._entry.labels
@@ -267,9 +268,18 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         for images, labels in pairs:
             names = [part.record["origin"] for part in (images, labels)]
             check_pair(images.values, labels.values, images_name=names[0], labels_name=names[1])
+        shapes = [images.values.shape[1:] for images, _ in pairs]
+        if len(set(shapes)) > 1:
+            raise IdxError(
+                f"{self._folder} has images of different shapes: expected the test images to be of "
+                f"{size_of(shapes[0])} pixels, as the training images are, received "
+                f"{size_of(shapes[1])}; scale the images to one size."
+            )
+        height, width = shapes[0]
         counts = [len(images.values) for images, _ in pairs]
         image_set = ImageSet(
-            pixels=np.concatenate([images.values.reshape(-1, N_PIXELS) for images, _ in pairs]),
+            pixels=np.concatenate([i.values.reshape(len(i.values), -1) for i, _ in pairs]),
+            shape=(height, width),
             image_id=np.arange(sum(counts), dtype=np.int64),
             split=np.repeat(["train", "test"][: len(pairs)], counts),
             label=np.concatenate([labels.values for _, labels in pairs]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,22 +18,18 @@ from mnist_vae.data import sheets
 from mnist_vae.data.atomic import replacing
 from mnist_vae.data.files import FileDataset, ImagePreview
 from mnist_vae.data.images import (
-    IMAGE_SHAPE,
-    N_PIXELS,
     UNLABELLED,
     ImageSet,
+    Shape,
     evenly,
     gathered,
     latent_columns,
     one_split,
 )
 
-PIXELS = pa.binary(N_PIXELS)
-"""The type of the pixels at rest."""
-
 _METADATA_KEY = b"mnist_vae.pixels"
 _ROW_GROUP = 8192
-_MEANING = {"shape": IMAGE_SHAPE, "dtype": "uint8", "order": "row-major", "white": 255}
+_MEANING = {"dtype": "uint8", "order": "row-major", "white": 255}
 
 
 class ImagesDataset(FileDataset[ImageSet]):
@@ -66,18 +63,20 @@ class ImagesDataset(FileDataset[ImageSet]):
         )
 
     def load(self) -> ImageSet:
-        """Return the images; raise `DatasetError` where the file has no 784-byte pixels."""
+        """Return the images; raise `DatasetError` where the file is not such a table."""
         with self._reading() as opened:
             file = pq.ParquetFile(opened)
             schema = file.schema_arrow
-            if "pixels" not in schema.names or schema.field("pixels").type != PIXELS:
+            shape = _shape(schema)
+            if shape is None:
                 raise DatasetError(
                     f"{self._filepath} is not a table of images: expected a column `pixels` of "
-                    f"type {PIXELS}, received {schema.names}; delete the file and run the pipeline "
-                    "`data` again."
+                    f"fixed size with its shape in the metadata, received {schema.names}; delete "
+                    "the file and run the pipeline `data` again."
                 )
             table = file.read([name for name in schema.names if name != "pixels"])
-            return ImageSet(pixels=self._pixels(file), **_columns(table), origin=_origin(schema))
+            pixels = self._pixels(file, math.prod(shape))
+            return ImageSet(pixels=pixels, **_columns(table), origin=_origin(schema), shape=shape)
 
     def save(self, data: ImageSet) -> None:
         """Write `data`, a part at a time; the Parquet file, and then the map, appear whole."""
@@ -112,9 +111,9 @@ class ImagesDataset(FileDataset[ImageSet]):
         shown = images.take(evenly(len(images), n_images))
         return ImagePreview(sheets.thumbnails(shown.pictures, columns))
 
-    def _pixels(self, file: pq.ParquetFile) -> NDArray[np.uint8]:
-        shape = file.metadata.num_rows, N_PIXELS
-        size, key = shape[0] * N_PIXELS, self._key()
+    def _pixels(self, file: pq.ParquetFile, n_pixels: int) -> NDArray[np.uint8]:
+        shape = file.metadata.num_rows, n_pixels
+        size, key = math.prod(shape), self._key()
         is_mapped = self._is_mapped(shape[0])
         if is_mapped and isinstance(self._fs, LocalFileSystem) and self._map.is_file():
             with self._map.open("rb") as opened:
@@ -142,8 +141,9 @@ class ImagesDataset(FileDataset[ImageSet]):
 
 def _to_table(images: ImageSet) -> pa.Table:
     """Return `images` as an Arrow table, the pixels without a copy."""
+    pixels = np.ascontiguousarray(images.pixels)
     values = pa.FixedSizeBinaryArray.from_buffers(
-        PIXELS, len(images), [None, pa.py_buffer(np.ascontiguousarray(images.pixels))]
+        pa.binary(pixels.shape[1]), len(images), [None, pa.py_buffer(pixels)]
     )
     columns: dict[str, Any] = {"image_id": images.image_id, "split": images.split.astype(object)}
     if images.label is not None:
@@ -152,7 +152,8 @@ def _to_table(images: ImageSet) -> pa.Table:
         names = latent_columns("z", images.z.shape[1])
         columns |= dict(zip(names, images.z.T.astype(np.float32), strict=True))
     table = pa.table({**columns, "pixels": values})
-    metadata: dict[str | bytes, str] = {_METADATA_KEY: json.dumps(_MEANING)}
+    meaning = {"shape": images.shape, **_MEANING}
+    metadata: dict[str | bytes, str] = {_METADATA_KEY: json.dumps(meaning)}
     metadata.update(images.origin)
     return table.replace_schema_metadata(metadata)
 
@@ -165,6 +166,15 @@ def _columns(table: pa.Table) -> dict[str, Any]:
         "label": _labels(table.column("label")) if "label" in table.column_names else None,
         "z": np.stack(latents, axis=1) if latents else None,
     }
+
+
+def _shape(schema: pa.Schema) -> Shape | None:
+    """Return height and width of the images in such a table, or None for another schema."""
+    meaning = json.loads((schema.metadata or {}).get(_METADATA_KEY, "{}"))
+    if "pixels" not in schema.names or "shape" not in meaning:
+        return None
+    height, width = meaning["shape"]
+    return (height, width) if schema.field("pixels").type == pa.binary(height * width) else None
 
 
 def _origin(schema: pa.Schema) -> dict[str, str]:
@@ -188,12 +198,13 @@ def _labels(column: pa.ChunkedArray) -> NDArray[np.uint8]:
 
 
 def bytes_of(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
-    """Return the values of an Arrow chunk as uint8 `[n, 784]`, without a copy."""
+    """Return the values of an Arrow chunk as uint8 `[n, bytes of each]`, without a copy."""
+    size = chunk.type.byte_width
     if len(chunk) == 0:
-        return np.empty((0, N_PIXELS), np.uint8)
-    start = chunk.offset * N_PIXELS
-    values = np.frombuffer(chunk.buffers()[1], np.uint8)[start : start + len(chunk) * N_PIXELS]
-    return values.reshape(-1, N_PIXELS)
+        return np.empty((0, size), np.uint8)
+    start = chunk.offset * size
+    values = np.frombuffer(chunk.buffers()[1], np.uint8)[start : start + len(chunk) * size]
+    return values.reshape(-1, size)
 
 
 def split_names(column: pa.Array | pa.ChunkedArray) -> NDArray[np.str_]:

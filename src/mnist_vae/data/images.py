@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-IMAGE_SHAPE = (28, 28)
+Shape = tuple[int, int]
+
+IMAGE_SHAPE: Shape = (28, 28)
+"""Height and width of MNIST's images, and of an image set that names none."""
 N_PIXELS = math.prod(IMAGE_SHAPE)
 UNLABELLED = 255  # the label of an image without one, in a set where others have one
 
@@ -31,12 +34,13 @@ class ImageSet:
     """Images and what is known of each, row by row.
 
     Attributes:
-        pixels: uint8 `[n, 784]`, 0 the background, row after row; an array or a read-only map.
+        pixels: uint8 `[n, height·width]`, 0 the background, row after row; an array or a map.
         image_id: int64 `[n]`, unique.
         split: `[n]` of str, such as `train`.
         label: uint8 `[n]`, 255 (`UNLABELLED`) for an image that has none, or None.
         z: float32 `[n, latent_dim]`, the latents that the images were decoded from, or None.
         origin: Of images that a model made: `model_version`, `release`, `drawn_from`, `class`.
+        shape: Height and width of each image.
     """
 
     pixels: NDArray[np.uint8]
@@ -45,11 +49,13 @@ class ImageSet:
     label: NDArray[np.uint8] | None = None
     z: NDArray[np.float32] | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
+    shape: Shape = IMAGE_SHAPE
 
     def __post_init__(self) -> None:
-        if self.pixels.dtype != np.uint8 or self.pixels.shape[1:] != (N_PIXELS,):
+        n_pixels = math.prod(self.shape)
+        if self.pixels.dtype != np.uint8 or self.pixels.shape[1:] != (n_pixels,):
             raise ValueError(
-                f"ImageSet.pixels has the wrong form: expected uint8 [n, {N_PIXELS}], received "
+                f"ImageSet.pixels has the wrong form: expected uint8 [n, {n_pixels}], received "
                 f"{self.pixels.dtype} {list(self.pixels.shape)}; convert the images before."
             )
         for name in _COLUMNS:
@@ -65,11 +71,11 @@ class ImageSet:
 
     @property
     def pictures(self) -> NDArray[np.uint8]:
-        """The images as uint8 `[n, 28, 28]`, without a copy."""
-        return self.pixels.reshape(-1, *IMAGE_SHAPE)
+        """The images as uint8 `[n, height, width]`, without a copy."""
+        return self.pixels.reshape(-1, *self.shape)
 
     def model_input(self) -> NDArray[np.float32]:
-        """Return float32 `[n, 784]` in [0, 1]; raise `ValueError` for more than `AT_ONCE`."""
+        """Return float32 `[n, pixels]` in [0, 1]; raise `ValueError` for more than `AT_ONCE`."""
         if len(self) > AT_ONCE:
             raise ValueError(
                 f"The pixels of {len(self):,} images were asked for at once: expected {AT_ONCE:,} "
@@ -99,7 +105,7 @@ class ImageSet:
             pixels = self.pixels[rows]
         else:
             parts = (self.pixels[rows[part]] for part in slices(len(rows), _BLOCK))
-            pixels = gathered(parts, (len(rows), N_PIXELS))
+            pixels = gathered(parts, (len(rows), self.pixels.shape[1]))
         columns = {name: getattr(self, name) for name in _COLUMNS}
         taken: dict[str, Any] = {
             name: None if value is None else value[rows] for name, value in columns.items()
@@ -123,31 +129,49 @@ class ImageSet:
 
 
 def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
-    """Return the images of all parts, one part after the other."""
+    """Return the images of all parts, one part after the other.
+
+    Raises:
+        ValueError: The images have different shapes.
+    """
+    shape = parts[0].shape
+    if other := next((part.shape for part in parts if part.shape != shape), None):
+        raise ValueError(
+            f"Images of different shapes do not make one set: expected {size_of(shape)} pixels, "
+            f"received {size_of(other)} too; scale the images to one size."
+        )
     labels = [
         np.full(len(part), UNLABELLED, np.uint8) if part.label is None else part.label
         for part in parts
     ]
     return ImageSet(
-        pixels=gathered((part.pixels for part in parts), (sum(map(len, parts)), N_PIXELS)),
+        pixels=gathered((part.pixels for part in parts), (sum(map(len, parts)), math.prod(shape))),
         image_id=np.concatenate([part.image_id for part in parts]),
         split=np.concatenate([part.split for part in parts]),
         label=None if all(part.label is None for part in parts) else np.concatenate(labels),
+        shape=shape,
     )
 
 
+def size_of(shape: Sequence[int]) -> str:
+    """Return height and width as a person writes them, such as `28 x 28`."""
+    return " x ".join(map(str, shape))
+
+
 def new_image_set(pixels: NDArray[np.uint8], label: NDArray[np.uint8] | None = None) -> ImageSet:
-    """Return images in the split `new`, numbered from 0; raise `ValueError` for another shape."""
-    if pixels.dtype != np.uint8 or pixels.shape[1:] != IMAGE_SHAPE:
+    """Return images in the split `new`, numbered from 0; raise `ValueError` for another form."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3:  # noqa: PLR2004
         raise ValueError(
-            f"New images must be uint8 [n, 28, 28], received {pixels.dtype} "
+            f"New images must be uint8 [n, height, width], received {pixels.dtype} "
             f"{list(pixels.shape)}; convert them before you save the IDX file."
         )
+    count, height, width = pixels.shape
     return ImageSet(
-        pixels=pixels.reshape(-1, N_PIXELS),
-        image_id=np.arange(len(pixels), dtype=np.int64),
-        split=one_split("new", len(pixels)),
+        pixels=pixels.reshape(count, height * width),
+        image_id=np.arange(count, dtype=np.int64),
+        split=one_split("new", count),
         label=label,
+        shape=(height, width),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnist_vae.data.fingerprints import fingerprint
-from mnist_vae.data.images import ImageSet
+from mnist_vae.data.images import IMAGE_SHAPE, ImageSet, Shape, size_of
 from mnist_vae.data.models import KerasModel
 
 
@@ -15,6 +15,12 @@ def origin(training_summary: dict[str, Any]) -> dict[str, str]:
     """Return `model_version` and, of a release, `release`: metadata of every output of a model."""
     names = ("model_version", "release")
     return {name: training_summary[name] for name in names if training_summary.get(name)}
+
+
+def image_shape(training_summary: dict[str, Any]) -> Shape:
+    """Return height and width of the images that the model takes and makes."""
+    height, width = training_summary.get("image_shape", IMAGE_SHAPE)
+    return height, width
 
 
 def statement(training_summary: dict[str, Any]) -> str:
@@ -44,6 +50,7 @@ def check_images(
     for name, images in (("train", train_images), ("validation", validation_images)):
         if images is None:
             continue
+        check_shape(training_summary, images.shape)
         expected, received = training_summary["images"][name], images.digest()
         if received != expected:
             raise ValueError(
@@ -51,6 +58,16 @@ def check_images(
                 f"received {received}; run `kedro run --pipelines training` on them, or embed them "
                 "with the pipeline `embedding_of_new_images`."
             )
+
+
+def check_shape(training_summary: dict[str, Any], shape: Shape) -> None:
+    """Raise `ValueError` where images have another shape than the model takes."""
+    if shape != (expected := image_shape(training_summary)):
+        raise ValueError(
+            f"The images have another shape than those that the model was trained on: expected "
+            f"{size_of(expected)} pixels, received {size_of(shape)}; scale the images, or train a "
+            "model on such images with `kedro run`."
+        )
 
 
 def check_versions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import PurePosixPath
@@ -24,8 +24,8 @@ from mnist_vae.data import sheets
 from mnist_vae.data.archive import ImageArchive
 from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
 from mnist_vae.data.folders import at_home
-from mnist_vae.data.image_table import PIXELS, bytes_of, split_names
-from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, UNLABELLED, ImageSet, gathered
+from mnist_vae.data.image_table import bytes_of, split_names
+from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet, gathered
 
 _SPLITS = ("train", "test")
 _COLUMNS = {"image_id": pa.int64(), "label": pa.int64(), "split": pa.string()}
@@ -37,13 +37,14 @@ _BYTES = 8 << 20  # of a file at a time
 class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
     """`ParquetArchiveDataset` loads images from a Parquet file, or from a folder of them.
 
-    Columns are `pixels`, 784 bytes an image, row after row, 0 the background; `image_id`, unique
-    whole numbers; `label`, 0 to 254 or null; `split`, `train` or `test`. Only `pixels` is required.
-    Without `split` a share of the images becomes the test split. Names of folders, as in
-    `split=train/label=3/part-0.parquet`, come before columns.
+    Columns are `pixels`, height·width bytes an image, row after row, 0 the background;
+    `image_id`, unique whole numbers; `label`, 0 to 254 or null; `split`, `train` or `test`. Only
+    `pixels` is required. Without `split` a share of the images becomes the test split. Names of
+    folders, as in `split=train/label=3/part-0.parquet`, come before columns.
 
     Args:
         path: A file, or a folder of files `*.parquet` at any depth; `_` or `.` hides a name.
+        image_size: Height and width of the images.
 
     Examples:
         ```yaml
@@ -60,6 +61,7 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
         *,
         path: str,
         name: str,
+        image_size: Sequence[int] = IMAGE_SHAPE,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
@@ -68,6 +70,9 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
             self._path = at_home(self._path)
         self._url = path
         self._name = name
+        height, width = image_size
+        self._shape = height, width
+        self._n_pixels = height * width
         self._filesystem = fsspec.filesystem(protocol, **deepcopy(credentials or {}))
         self.metadata = metadata
 
@@ -92,7 +97,8 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
             image_id=self._ids(table["image_id"]) if "image_id" in given else np.arange(count),
             split=self._splits(table["split"] if "split" in given else pa.repeat("train", count)),
             label=None if label is None or (label == UNLABELLED).all() else label,
-            pixels=gathered(self._pixels(paths), (count, N_PIXELS)),
+            pixels=gathered(self._pixels(paths), (count, self._n_pixels)),
+            shape=self._shape,
         )
         rows = dict(zip(paths, map(len, tables), strict=True))
         return ImageArchive(images, self._manifest(images, paths, rows))
@@ -104,7 +110,7 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
     def preview(self, n_images: int = 60, columns: int = 12) -> ImagePreview:
         """Return the first `n_images` as one PNG, base64, for Kedro-Viz."""
         pixels = next(filter(len, self._pixels(self._checked_paths())))[:n_images]
-        return ImagePreview(sheets.thumbnails(pixels.reshape(-1, *IMAGE_SHAPE), columns))
+        return ImagePreview(sheets.thumbnails(pixels.reshape(-1, *self._shape), columns))
 
     def _exists(self) -> bool:
         return bool(self._paths())
@@ -139,9 +145,9 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 names = file.schema_arrow.names
             if "pixels" not in names:
                 raise DatasetError(
-                    f"{path} is not a table of images: expected a column `pixels` of {N_PIXELS} "
-                    f"bytes an image, received {', '.join(names) or 'no column'}; name the column "
-                    "so."
+                    f"{path} is not a table of images: expected a column `pixels` of "
+                    f"{self._n_pixels} bytes an image, received "
+                    f"{', '.join(names) or 'no column'}; name the column so."
                 )
         return paths
 
@@ -160,8 +166,9 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 yield file
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DatasetError(
-                f"{path} cannot be read: expected a whole Parquet file with `pixels` of {N_PIXELS} "
-                "bytes, `image_id` and `label` of whole numbers and `split` of text, received "
+                f"{path} cannot be read: expected a whole Parquet file with `pixels` of "
+                f"{self._n_pixels} bytes, `image_id` and `label` of whole numbers and `split` of "
+                "text, received "
                 f"{' '.join(str(error).split())}; write it anew, or see to who may read it."
             ) from error
 
@@ -184,7 +191,7 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
             return pa.table({**found, "row": pa.nulls(count)})  # it has rows without a column too
 
     def _pixels(self, paths: dict[str, str]) -> Iterator[NDArray[np.uint8]]:
-        """Yield the pixels in order, uint8 `[m, 784]`, some images at a time."""
+        """Yield the pixels in order, uint8 `[m, height·width]`, some images at a time."""
         for path in paths:
             with self._open(path) as file:
                 for batch in file.iter_batches(_ROWS, columns=["pixels"], use_threads=False):
@@ -192,9 +199,9 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
                     if pixels.null_count:
                         raise DatasetError(
                             f"{path} has {pixels.null_count} rows without `pixels`: expected "
-                            f"{N_PIXELS} bytes in each, received null; remove these rows."
+                            f"{self._n_pixels} bytes in each, received null; remove these rows."
                         )
-                    yield bytes_of(pixels.cast(PIXELS))
+                    yield bytes_of(pixels.cast(pa.binary(self._n_pixels)))
 
     def _ids(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
         if column.null_count:

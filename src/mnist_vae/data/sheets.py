@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mnist_vae.data.images import IMAGE_SHAPE
+from mnist_vae.data.images import Shape
 from mnist_vae.data.origin import origin, statement
 
 _GAP = 1  # white pixels between images, before the enlargement
@@ -64,13 +64,13 @@ def captions(training_summary: dict[str, Any], title: str, **texts: Any) -> Capt
     )
 
 
-def to_bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return pixels in [0, 1], `[n, 784]`, as uint8 `[n, 28, 28]`."""
-    return np.rint(pixels * 255).astype(np.uint8).reshape(-1, *IMAGE_SHAPE)
+def to_bytes(pixels: NDArray[np.float32], shape: Shape) -> NDArray[np.uint8]:
+    """Return pixels in [0, 1], `[n, height·width]`, as uint8 `[n, height, width]`."""
+    return np.rint(pixels * 255).astype(np.uint8).reshape(-1, *shape)
 
 
 def tile(pixels: NDArray[np.uint8], *, columns: int, scale: int = 3, gap: int = 1) -> Image.Image:
-    """Return `pixels`, uint8 `[n, 28, 28]`, as one picture of `columns` images a row, ink black.
+    """Return `pixels`, uint8 `[n, height, width]`, as one picture, `columns` a row, ink black.
 
     Images are `gap` white pixels apart; then all is enlarged `scale` times.
     """
@@ -147,7 +147,7 @@ def to_base64_png(picture: Image.Image) -> str:
 
 
 def thumbnails(pixels: NDArray[np.uint8], columns: int) -> str:
-    """Return `pixels`, uint8 `[n, 28, 28]`, as one small base64 PNG of `columns` images a row."""
+    """Return `pixels`, uint8 `[n, height, width]`, as one small base64 PNG, `columns` a row."""
     return to_base64_png(tile(pixels, columns=columns, scale=2))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet, draw_rows, latent_columns
+from mnist_vae.data.images import UNLABELLED, ImageSet, draw_rows, latent_columns
 from mnist_vae.report.figures import NO_LABEL, PALETTE
 from mnist_vae.vae.anomalies import Calibration
 
@@ -162,7 +162,7 @@ def _in_places(model: ExploredModel, most_images: int, seed: int) -> NDArray[np.
 def _write_sheets(images: ImageSet, folder: Path) -> list[str]:
     from PIL import Image
 
-    names, height, width = [], *IMAGE_SHAPE
+    names, height, width = [], *images.shape
     for number, batch in enumerate(images.batches(SHEET_COLUMNS**2)):
         sheet = np.zeros((SHEET_COLUMNS**2, height, width), np.uint8)
         levels = np.rint(batch.pixels.astype(np.float32) * (_GREY_LEVELS / 255))

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet
+from mnist_vae.data.images import UNLABELLED, ImageSet
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import Measure
 from mnist_vae.data.sheets import tile
@@ -33,13 +33,14 @@ def reconstruction_section(
     originals: dict[int, NDArray[np.uint8]] = {}
     for part in images:
         kept = part.take(np.flatnonzero(np.isin(part.image_id, ids)))
-        originals.update(zip(kept.image_id.tolist(), kept.pixels, strict=True))
+        originals.update(zip(kept.image_id.tolist(), kept.pictures, strict=True))
     decoded = np.asarray(decoder(rows[z_means_of(rows)].to_numpy(np.float32)))
     made = np.rint(decoded * 255).astype(np.uint8)
     labels = rows["label"] if "label" in rows else pd.Series(None, rows.index, object)
     pairs = []
     for place, (image_id, label) in enumerate(zip(ids, labels, strict=True)):
-        pair = np.stack([originals[image_id], made[place]]).reshape(-1, *IMAGE_SHAPE)
+        original = originals[image_id]
+        pair = np.stack([original, made[place].reshape(original.shape)])
         of_class = "" if pd.isna(label) or label == UNLABELLED else f", label {int(label)}"
         pairs.append(
             Picture.of(

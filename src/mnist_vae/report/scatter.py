@@ -11,14 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import IMAGE_SHAPE, ImageSet
+from mnist_vae.data.images import IMAGE_SHAPE, ImageSet, Shape
 from mnist_vae.data.origin import measure
 from mnist_vae.report.blocks import Scatter, Table
 from mnist_vae.report.embeddings import Shown, labels_of, loss_of, widest, z_means_of
 from mnist_vae.report.figures import colour_of, name_of
 from mnist_vae.report.page import packed
 
-_SIDE = IMAGE_SHAPE[0] // 2  # pixels of a thumbnail, half an image
+_SIDE = 14  # pixels of a thumbnail's longer side, about
 _COLUMNS = 100  # thumbnails in a row of a sprite
 TILES = 7000
 """Thumbnails in a sprite."""
@@ -42,7 +42,7 @@ def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -
         heights = np.random.default_rng(seed).uniform(-1, 1, len(points))
         plane = plane.assign(**{"drawn at random": heights})
     splits, split = np.unique(points["split"].to_numpy(str), return_inverse=True)
-    has_picture, sprites = _sprites(points["image_id"].to_numpy(np.int64), images)
+    has_picture, sprites, size = _sprites(points["image_id"].to_numpy(np.int64), images)
     (x, x_range), (y, y_range) = (_quantised(plane[name].to_numpy()) for name in plane)
     columns = {
         "x": x,
@@ -73,7 +73,8 @@ def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -
             "splits": splits.tolist(),
             "loss": loss,
             "tiles": TILES,
-            "side": _SIDE,
+            "height": size[0],
+            "width": size[1],
             "across": _COLUMNS,
         },
         table=_by_label(plane[names].assign(loss=columns["loss"]), labels, f"mean {loss}"),
@@ -89,39 +90,43 @@ def _quantised(values: NDArray[np.float64]) -> tuple[NDArray[np.uint16], list[fl
 
 def _sprites(
     image_id: NDArray[np.int64], images: list[ImageSet]
-) -> tuple[NDArray[np.bool_], list[str]]:
-    """Return which images are there, and sheets of their thumbnails in the order of the ids."""
-    thumbnails = np.zeros((len(image_id), _SIDE, _SIDE), np.uint8)
+) -> tuple[NDArray[np.bool_], list[str], Shape]:
+    """Return which images are there, sheets of their thumbnails, and the size of each of these."""
+    height, width = images[0].shape if images else IMAGE_SHAPE
+    step = max(1, round(max(height, width) / _SIDE))
+    size = height // step, width // step
+    thumbnails = np.zeros((len(image_id), *size), np.uint8)
     has_picture = np.zeros(len(image_id), bool)
     place = pd.Series(np.arange(len(image_id)), index=image_id)
     for images_of_split in images:
         rows = place.reindex(images_of_split.image_id)
         there = np.flatnonzero(rows.notna())
         at = rows.iloc[there].to_numpy(int)
-        thumbnails[at] = _halved(images_of_split.take(there).pixels)
+        thumbnails[at] = _shrunk(images_of_split.take(there).pictures, step)
         has_picture[at] = True
     if not has_picture.any():
-        return has_picture, []
+        return has_picture, [], size
     starts = range(0, len(thumbnails), TILES)
     sheets = [_webp(thumbnails[start : start + TILES]) for start in starts]
-    return has_picture, [base64.b64encode(sheet).decode() for sheet in sheets]
+    return has_picture, [base64.b64encode(sheet).decode() for sheet in sheets], size
 
 
-def _halved(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return images, `[n, 784]`, at half their size: the mean of four pixels, `[n, 14, 14]`."""
-    four = grey.reshape(-1, _SIDE, 2, _SIDE, 2)
-    return np.asarray(four.sum(axis=(2, 4), dtype=np.uint16) // 4, np.uint8)
+def _shrunk(images: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
+    """Return images, `[n, height, width]`, each pixel the mean of `step` x `step` of theirs."""
+    count, height, width = len(images), images.shape[1] // step, images.shape[2] // step
+    blocks = images[:, : height * step, : width * step].reshape(count, height, step, width, step)
+    return np.asarray(blocks.sum(axis=(2, 4), dtype=np.uint32) // step**2, np.uint8)
 
 
 def _webp(thumbnails: NDArray[np.uint8]) -> bytes:
     """Return the thumbnails as a sheet of few grey levels."""
     steps = np.rint(thumbnails * np.float32((_LEVELS - 1) / 255))
-    height = -(-len(thumbnails) // _COLUMNS)
-    sheet = np.zeros((height * _COLUMNS, _SIDE, _SIDE), np.uint8)
+    rows, (_, height, width) = -(-len(thumbnails) // _COLUMNS), thumbnails.shape
+    sheet = np.zeros((rows * _COLUMNS, height, width), np.uint8)
     sheet[: len(thumbnails)] = steps * (255 // (_LEVELS - 1))
-    tiles = sheet.reshape(height, _COLUMNS, _SIDE, _SIDE).swapaxes(1, 2)
+    tiles = sheet.reshape(rows, _COLUMNS, height, width).swapaxes(1, 2)
     buffer = io.BytesIO()
-    picture = Image.fromarray(tiles.reshape(height * _SIDE, _COLUMNS * _SIDE))
+    picture = Image.fromarray(tiles.reshape(rows * height, _COLUMNS * width))
     picture.save(buffer, "webp", lossless=True, method=1, quality=20)
     return buffer.getvalue()
 

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 N_PIXELS = 784
+"""Of MNIST's images, 28 x 28."""
 
 _FEW_DIMENSIONS = 3
 
@@ -59,14 +60,15 @@ def build_encoder(
     hidden_units: Sequence[int] = (512, 256),
     activation: str = "relu",
     seed: int | None = None,
+    n_pixels: int = N_PIXELS,
 ) -> keras.Model:
-    """Return `encoder`: 784 → hidden layers → `z_mean`, `z_log_var` and a draw `z`.
+    """Return `encoder`: `n_pixels` → hidden layers → `z_mean`, `z_log_var` and a draw `z`.
 
-    It maps float32 `[batch, 784]` in [0, 1] to a list of those, each `[batch, latent_dim]`.
+    It maps float32 `[batch, n_pixels]` in [0, 1] to a list of those, each `[batch, latent_dim]`.
     The seed is that of initial weights and draws; None for others every time.
     """
     seeds = _seeds(seed)
-    pixels = keras.Input((N_PIXELS,), name="pixels")
+    pixels = keras.Input((n_pixels,), name="pixels")
     x = _hidden_layers(pixels, hidden_units, activation, seeds)
     z_mean = keras.layers.Dense(latent_dim, kernel_initializer=_glorot(seeds), name="z_mean")(x)
     z_log_var = keras.layers.Dense(latent_dim, kernel_initializer=_glorot(seeds), name="z_log_var")(
@@ -82,10 +84,11 @@ def build_decoder(
     activation: str = "relu",
     seed: int | None = None,
     initialization: str = "auto",
+    n_pixels: int = N_PIXELS,
 ) -> keras.Model:
-    """Return `decoder`, the encoder's mirror: z → hidden layers reversed → 784 sigmoid.
+    """Return `decoder`, the encoder's mirror: z → hidden layers reversed → `n_pixels` sigmoid.
 
-    It maps float32 `[batch, latent_dim]` to the mean of each pixel, `[batch, 784]` in [0, 1].
+    It maps float32 `[batch, latent_dim]` to the mean of each pixel, `[batch, n_pixels]` in [0, 1].
     `hidden_units` are the *encoder's*. `initialization` is that of the first layer. With `spread`
     its units bend, where wᵤ·z + bᵤ = 0, all over the prior: w ~ N(0, I / latent_dim), b uniform in
     [−2, 2]. With `glorot` all bend at z = 0. `auto` is `spread` up to three latent dimensions.
@@ -100,7 +103,7 @@ def build_decoder(
         initial = {"kernel_initializer": _glorot(seeds)}
     x = keras.layers.Dense(first, activation=activation, name="hidden_1", **initial)(z)
     x = _hidden_layers(x, others, activation, seeds, first=2)
-    logits = keras.layers.Dense(N_PIXELS, kernel_initializer=_glorot(seeds), name="logits")(x)
+    logits = keras.layers.Dense(n_pixels, kernel_initializer=_glorot(seeds), name="logits")(x)
     pixels = keras.layers.Activation("sigmoid", name="pixels_mean")(logits)
     return keras.Model(z, pixels, name="decoder")
 

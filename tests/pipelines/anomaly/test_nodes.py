@@ -153,7 +153,7 @@ def test_new_images_are_scored_without_labels(scored):
     table = scored(scans).to_pandas()
     assert "label" not in table.columns
     assert set(table["split"]) == {"new"}
-    with pytest.raises(ValueError, match=r"must be uint8 \[n, 28, 28\]"):
+    with pytest.raises(ValueError, match=r"must be uint8 \[n, height, width\]"):
         scored(scans.reshape(6, 784))
 
 

@@ -120,9 +120,10 @@ def test_without_batches_the_splits_stay_as_they_are(gather, make_images):
     assert manifest["statement"] == MANIFEST["statement"]
 
 
-def test_a_warm_start_has_the_weights_in_service_and_a_cold_one_has_not(champion):
+def test_a_warm_start_has_the_weights_in_service_and_a_cold_one_has_not(champion, make_images):
     def first_weights(started_from):
-        networks = nodes.start_networks(planned(started_from), champion, ModelParams(), 7)
+        plan, images = planned(started_from), make_images(20)
+        networks = nodes.start_networks(plan, champion, images, ModelParams(), 7)
         return [np.asarray(network.trainable_weights[0].value) for network in networks]
 
     serving = [
@@ -135,9 +136,10 @@ def test_a_warm_start_has_the_weights_in_service_and_a_cold_one_has_not(champion
         assert not np.array_equal(cold, old)
 
 
-def test_a_warm_start_from_another_architecture_is_refused(champion):
+def test_a_warm_start_from_another_architecture_is_refused(champion, make_images):
+    plan, images = planned("000001-old"), make_images(20)
     with pytest.raises(ValueError, match="The encoder in service has another architecture"):
-        nodes.start_networks(planned("000001-old"), champion, ModelParams(latent_dim=5), 7)
+        nodes.start_networks(plan, champion, images, ModelParams(latent_dim=5), 7)
 
 
 @pytest.fixture

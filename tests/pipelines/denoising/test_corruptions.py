@@ -16,6 +16,7 @@ from mnist_vae.pipelines.denoising.corruptions import (
 from mnist_vae.vae.losses import bernoulli_reconstruction
 
 LEVELS = {"gaussian": 0.5, "salt_and_pepper": 0.25, "masking": 0.5, "blur": 1.0}
+SHAPE = (28, 28)
 PIXELS = np.random.default_rng(0).random((50, 784)).astype("float32")
 GREY = np.full((200, 784), 0.5, "float32")
 NOISES = [kind for kind in CORRUPTIONS if kind != "blur"]
@@ -29,51 +30,55 @@ def within(share, expected, count):
 @pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_a_corrupted_image_is_in_the_range_of_images_and_level_0_changes_nothing(kind):
     before = PIXELS.copy()
-    corrupted = corrupt(PIXELS, kind, LEVELS[kind], seed=1)
+    corrupted = corrupt(PIXELS, kind, LEVELS[kind], seed=1, shape=SHAPE)
     assert corrupted.dtype == np.float32
     assert corrupted.shape == PIXELS.shape
     assert 0 <= corrupted.min() <= corrupted.max() <= 1
     assert not np.array_equal(corrupted, PIXELS)
     assert np.array_equal(PIXELS, before)
-    assert np.array_equal(corrupt(PIXELS, kind, 0.0, seed=1), PIXELS)
+    assert np.array_equal(corrupt(PIXELS, kind, 0.0, seed=1, shape=SHAPE), PIXELS)
 
 
 @pytest.mark.parametrize("kind", NOISES)
 def test_the_noise_follows_from_the_seed_and_the_place_of_an_image(kind):
     same = np.tile(PIXELS[:1], (3, 1))
-    first, second, _ = noisy = corrupt(same, kind, LEVELS[kind], seed=1)
+    first, second, _ = noisy = corrupt(same, kind, LEVELS[kind], seed=1, shape=SHAPE)
     assert not np.array_equal(first, second)
-    assert np.array_equal(corrupt(same[:2], kind, LEVELS[kind], seed=1), noisy[:2])
-    assert not np.array_equal(corrupt(same, kind, LEVELS[kind], seed=2)[0], first)
+    assert np.array_equal(corrupt(same[:2], kind, LEVELS[kind], seed=1, shape=SHAPE), noisy[:2])
+    assert not np.array_equal(corrupt(same, kind, LEVELS[kind], seed=2, shape=SHAPE)[0], first)
 
 
 def test_gaussian_noise_has_its_mean_and_deviation_and_is_clipped():
-    little = corrupt(GREY, "gaussian", 0.05, seed=1) - 0.5  # ten deviations from either end
+    little = (
+        corrupt(GREY, "gaussian", 0.05, seed=1, shape=SHAPE) - 0.5
+    )  # ten deviations from either end
     assert little.mean() == pytest.approx(0, abs=5 * 0.05 / np.sqrt(little.size))
     assert little.std() == pytest.approx(0.05, rel=5 / np.sqrt(2 * little.size))
-    black = corrupt(np.zeros_like(GREY), "gaussian", 0.5, seed=1)
+    black = corrupt(np.zeros_like(GREY), "gaussian", 0.5, seed=1, shape=SHAPE)
     assert within((black == 0).mean(), 0.5, black.size)
     # The mean of max(0, N(0, σ²)) is σ / √(2π); nearly all of it below 1, two deviations away.
     assert black.mean() == pytest.approx(0.5 / np.sqrt(2 * np.pi), rel=0.03)
 
 
 def test_salt_and_pepper_make_half_of_the_share_black_and_half_white():
-    corrupted = corrupt(GREY, "salt_and_pepper", 0.25, seed=1)
+    corrupted = corrupt(GREY, "salt_and_pepper", 0.25, seed=1, shape=SHAPE)
     assert set(np.unique(corrupted)) == {0.0, 0.5, 1.0}
     assert within((corrupted == 0).mean(), 0.125, corrupted.size)
     assert within((corrupted == 1).mean(), 0.125, corrupted.size)
 
 
 def test_masking_makes_its_share_of_pixels_black():
-    missing = uniform_noise(50, seed=1) < 0.25
+    missing = uniform_noise((50, 784), seed=1) < 0.25
     assert within(missing.mean(), 0.25, missing.size)
-    assert np.array_equal(corrupt(PIXELS, "masking", 0.25, seed=1), np.where(missing, 0, PIXELS))
+    assert np.array_equal(
+        corrupt(PIXELS, "masking", 0.25, seed=1, shape=SHAPE), np.where(missing, 0, PIXELS)
+    )
 
 
 def test_a_blurred_point_is_a_gaussian_bell_of_the_same_sum():
     point = np.zeros((1, 28, 28), "float32")
     point[0, 14, 14] = 1
-    blurred = corrupt(point.reshape(1, 784), "blur", 1.5, 1).reshape(28, 28)
+    blurred = corrupt(point.reshape(1, 784), "blur", 1.5, 1, SHAPE).reshape(28, 28)
     assert blurred.sum() == pytest.approx(1, abs=1e-5)
     assert blurred[14, 16] / blurred[14, 14] == pytest.approx(np.exp(-(2**2) / (2 * 1.5**2)))
     assert blurred == pytest.approx(blurred.T, abs=1e-8)
@@ -148,7 +153,7 @@ def test_a_missing_pixel_costs_nothing_and_is_the_decoders():
 def test_a_blurred_image_is_compared_with_the_blurred_means():
     logits = np.random.default_rng(0).standard_normal((50, 784)).astype("float32")
     means = (1 / (1 + np.exp(-logits))).astype("float32")
-    blurred = corrupt(means, "blur", 1.5, seed=1)
+    blurred = corrupt(means, "blur", 1.5, seed=1, shape=SHAPE)
     expected = bernoulli_reconstruction(PIXELS, np.log(blurred / (1 - blurred)))
     observation = Observation("blur", 1.5)
     found = np.asarray(observation.negative_log_likelihood(PIXELS, logits))
@@ -162,7 +167,7 @@ def test_of_black_and_white_images_the_estimate_is_the_mean_of_what_made_the_noi
     logits = np.full((2000, 784), -0.5, "float32")
     mean = 1 / (1 + np.exp(0.5))
     clean = (np.random.default_rng(0).random(logits.shape) < mean).astype("float32")
-    noisy = corrupt(clean, kind, 0.6, seed=1)
+    noisy = corrupt(clean, kind, 0.6, seed=1, shape=SHAPE)
     estimated = np.asarray(Observation(kind, 0.6).estimate(noisy, logits, 1.0))
     for low in (0.0, 0.2, 0.4, 0.6, 0.8):
         rows = (estimated >= low) & (estimated < low + 0.2)

@@ -18,6 +18,8 @@ from mnist_vae.pipelines.denoising.methods import (
 )
 from mnist_vae.vae.networks import build_encoder
 
+SHAPE = (28, 28)
+
 
 def psnr(clean, restored):
     """The PSNR of each image, dB."""
@@ -28,8 +30,8 @@ def psnr(clean, restored):
 def test_the_median_removes_a_single_impulse_and_takes_black_for_what_is_beyond_the_edge():
     image = np.zeros((1, 28, 28), "float32")
     image[0, 10, 10] = 1
-    assert not median(image.reshape(1, 784)).any()
-    white = median(np.ones((1, 784), "float32")).reshape(28, 28)
+    assert not median(image.reshape(1, 784), SHAPE).any()
+    white = median(np.ones((1, 784), "float32"), SHAPE).reshape(28, 28)
     assert white[0, 0] == 0
     assert white[0, 1] == white[1, 1] == 1
 
@@ -37,8 +39,8 @@ def test_the_median_removes_a_single_impulse_and_takes_black_for_what_is_beyond_
 def test_non_local_means_lessen_the_noise():
     stripes = np.tile(np.repeat(np.float32([0, 1]), 4), (1, 28 * 28 // 8)).reshape(1, 784)
     clean = np.repeat(stripes, 3, axis=0)
-    noisy = corrupt(clean, "gaussian", 0.2, seed=1)
-    restored = non_local_means(noisy, clean)
+    noisy = corrupt(clean, "gaussian", 0.2, seed=1, shape=SHAPE)
+    restored = non_local_means(noisy, clean, SHAPE)
     assert restored.dtype == np.float32
     assert (psnr(clean, restored) > psnr(clean, noisy) + 1).all()
 
@@ -47,7 +49,7 @@ def test_a_biharmonic_filling_of_a_level_surface_is_level_and_leaves_what_is_giv
     random = np.random.default_rng(0)
     missing = random.random(784) < 0.3
     images = np.repeat(np.float32([[0.25], [0.75]]), 784, axis=1)
-    filled = biharmonic(np.where(missing, np.float32(0), images), missing)
+    filled = biharmonic(np.where(missing, np.float32(0), images), missing, SHAPE)
     assert filled == pytest.approx(images, abs=1e-3)
     assert np.array_equal(filled[:, ~missing], images[:, ~missing])
 
@@ -92,7 +94,7 @@ def restored(noisy, *how, latent_dim=3, params=PARAMS):
 def test_a_refined_image_is_the_one_that_the_noise_hides_whatever_the_encoder_says(
     latent_dim, kind, level
 ):
-    noisy = corrupt(IMAGES, kind, level, seed=1)
+    noisy = corrupt(IMAGES, kind, level, seed=1, shape=SHAPE)
     found = restored(noisy, kind, level, latent_dim=latent_dim)
     assert found.dtype == np.float32
     assert np.abs(found - IMAGES).mean() < 0.1
@@ -108,7 +110,7 @@ def test_missing_pixels_are_filled_in_from_those_that_are_there():
 
 
 def test_an_image_is_restored_likewise_whatever_the_others_are():
-    noisy = corrupt(np.repeat(IMAGES, 3, axis=0), "gaussian", 1.0, seed=1)
+    noisy = corrupt(np.repeat(IMAGES, 3, axis=0), "gaussian", 1.0, seed=1, shape=SHAPE)
     first = restored(noisy[:1], "gaussian", 1.0)
     assert restored(noisy, "gaussian", 1.0)[:1] == pytest.approx(first, abs=1e-4)
 

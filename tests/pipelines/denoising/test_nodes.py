@@ -16,6 +16,7 @@ PARAMS = DenoisingParams(
     masking=[], blur=[],
 )  # fmt: skip
 METHODS = ["noisy", "median", "non-local means", "amortised", "refined"]
+SHAPE = (28, 28)
 BLACK = np.zeros((2, 784), "float32")
 
 
@@ -28,15 +29,15 @@ BLACK = np.zeros((2, 784), "float32")
     ],
 )
 def test_an_error_of_a_tenth_is_20_db_over_the_pixels_that_count(restored, where, psnr):
-    assert score(BLACK, restored, where)["psnr"] == pytest.approx(psnr, abs=1e-4)
+    assert score(BLACK, restored, SHAPE, where)["psnr"] == pytest.approx(psnr, abs=1e-4)
 
 
 def test_the_scores_are_means_over_the_images():
     restored = BLACK + np.array([[0.1], [0.01]], "float32")
-    scores = score(BLACK, restored)
+    scores = score(BLACK, restored, SHAPE)
     assert scores["psnr"] == pytest.approx(30.0, abs=1e-4)
     assert scores["psnr_se"] == pytest.approx(10.0, abs=1e-4)
-    each = [score(BLACK[:1], restored[row : row + 1]) for row in range(2)]
+    each = [score(BLACK[:1], restored[row : row + 1], SHAPE) for row in range(2)]
     assert scores["ssim"] == pytest.approx(np.mean([one["ssim"] for one in each]))
     assert (each[0]["psnr_se"], scores["n_images"]) == (0.0, 2)
 
@@ -80,9 +81,11 @@ def test_each_method_is_scored_at_each_level_of_each_kind(
 
     psnr = scores.set_index(["kind", "level", "method"])["psnr"]
     pixels = test_images.at_most(12, 1).model_input()
-    noisy = corrupt(pixels, "gaussian", 0.25, seed=1)
-    for method, restored in (("noisy", noisy), ("median", median(noisy))):
-        assert psnr["gaussian", 0.25, method] == pytest.approx(score(pixels, restored)["psnr"])
+    noisy = corrupt(pixels, "gaussian", 0.25, seed=1, shape=SHAPE)
+    for method, restored in (("noisy", noisy), ("median", median(noisy, SHAPE))):
+        assert psnr["gaussian", 0.25, method] == pytest.approx(
+            score(pixels, restored, SHAPE)["psnr"]
+        )
 
     not_all, gained = caplog.messages
     assert not_all == (

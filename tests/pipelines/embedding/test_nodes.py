@@ -78,10 +78,13 @@ def test_new_images_are_embedded_without_labels(networks, summary):
     assert table["z_mean_01"].to_numpy() == pytest.approx(expected[:, 1], abs=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(4, 32, 32), (4, 784)])
-def test_new_images_of_another_shape_are_refused(networks, shape):
-    with pytest.raises(ValueError, match=r"must be uint8 \[n, 28, 28\], received uint8 \[4, "):
-        embed_new_images(*networks, np.zeros(shape, np.uint8), {}, EmbeddingParams(), 1)
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((4, 32, 20), "expected 28 x 28 pixels, received 32 x 20"), ((4, 784), "must be uint8")],
+)
+def test_new_images_of_another_shape_are_refused(networks, summary, shape, message):
+    with pytest.raises(ValueError, match=message):
+        embed_new_images(*networks, np.zeros(shape, np.uint8), summary, EmbeddingParams(), 1)
 
 
 def test_models_that_were_not_trained_together_are_refused(networks, parts, summary):

@@ -28,8 +28,9 @@ def bars(leans, widths=None, label=None):
 @pytest.mark.parametrize("lean", [-0.5, 0.0, 0.25, 1.0])
 def test_slant_is_how_far_a_bar_leans_and_ink_the_mean_of_its_pixels(lean):
     images = bars([lean, lean], [2, 4])
-    assert arithmetic.slant(images.model_input()) == pytest.approx([lean, lean], abs=0.02)
-    thin, thick = arithmetic.ink(images.model_input())
+    pictures = images.pictures / 255
+    assert arithmetic.slant(pictures) == pytest.approx([lean, lean], abs=0.02)
+    thin, thick = arithmetic.ink(pictures)
     assert thick == pytest.approx(images.model_input()[1].mean())
     assert thick == pytest.approx(2 * thin, rel=0.1)
 
@@ -39,7 +40,7 @@ def test_what_has_no_height_has_no_slant():
     pixels[1, 28:50] = 1  # a row
     pixels[2, 30] = 1
     with np.errstate(all="raise"):
-        assert arithmetic.slant(pixels).tolist() == [0, 0, 0]
+        assert arithmetic.slant(pixels.reshape(-1, 28, 28)).tolist() == [0, 0, 0]
 
 
 def test_the_direction_leads_from_the_least_tenth_to_the_most_of_each_class():
@@ -60,7 +61,8 @@ class BarEncoder:
     trainable_weights = ()
 
     def __call__(self, pixels):
-        z = np.stack([arithmetic.slant(pixels), 10 * arithmetic.ink(pixels)], axis=1)
+        pictures = np.asarray(pixels).reshape(-1, 28, 28)
+        z = np.stack([arithmetic.slant(pictures), 10 * arithmetic.ink(pictures)], axis=1)
         return [z.astype(np.float32)] * 3
 
 
@@ -85,7 +87,7 @@ def test_the_images_of_the_sheet_get_more_ink_and_more_slant_from_left_to_right(
     )
     arithmetic.draw_latent_arithmetic(BarEncoder(), BarDecoder(), images, SUMMARY, 42)
     rows = 3 if labelled else 4  # an image a class, four at most
-    grid = drawn["p"].reshape(2 * rows, 6, 784) / 255
+    grid = drawn["p"].reshape(2 * rows, 6, 28, 28) / 255
     assert drawn["c"].rows == ["ink"] * rows + ["slant"] * rows
     assert ("class by class" in drawn["c"].note) is labelled
     for row in grid[:rows, 1:]:

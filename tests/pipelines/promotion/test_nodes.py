@@ -177,7 +177,7 @@ def trainings(monkeypatch):
         set_bias(decoder, started.biases[len(started.seeds) - 1])
         return SimpleNamespace(encoder=encoder, decoder=decoder)
 
-    def start(plan, champion, params, seed):
+    def start(plan, champion, images, params, seed):
         return build_encoder(seed=1), build_decoder(seed=1)
 
     monkeypatch.setattr(nodes, "train", train)

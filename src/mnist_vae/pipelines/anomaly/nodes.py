@@ -12,9 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import AT_ONCE, IMAGE_SHAPE, ImageSet, new_image_set
+from mnist_vae.data.images import AT_ONCE, ImageSet, new_image_set
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import check_images, check_models, check_versions, origin
+from mnist_vae.data.origin import check_images, check_models, check_shape, check_versions, origin
 from mnist_vae.data.sheets import captions, sheet
 from mnist_vae.data.tables import mapped_table, rows_of
 from mnist_vae.params import AnomalyParams
@@ -103,6 +103,7 @@ def score_anomalies(
     )
     if not isinstance(images, ImageSet):
         images = new_image_set(images)
+    check_shape(training_summary, images.shape)
     floats = [*SCORES, *([_EXACT] if anomaly_params.exact else [])]
     fields = [
         pa.field("image_id", pa.int64(), nullable=False),
@@ -213,7 +214,7 @@ def describe_anomalies(
         anomaly_scores[score].to_numpy(), test_images, anomaly_params.sheet_images // 2
     )
     picture = sheet(
-        grid.reshape(-1, *IMAGE_SHAPE),
+        grid.reshape(-1, *test_images.shape),
         captions(training_summary, title, note=sentence.rstrip("."), rows=names),
         columns=_COLUMNS,
         row_breaks=(len(names) // 2,),
@@ -236,6 +237,6 @@ def _ends(scores: Column, images: ImageSet, count: int) -> tuple[NDArray[np.uint
     for name, part in (("most", order[:count]), ("least", order[-count:])):
         for row in np.split(part, range(_COLUMNS, count, _COLUMNS)):
             names.append(f"{name}: {scores[row[0]]:.2f} to {scores[row[-1]]:.2f}")
-            blank = np.zeros((_COLUMNS - len(row), *IMAGE_SHAPE), np.uint8)
+            blank = np.zeros((_COLUMNS - len(row), *images.shape), np.uint8)
             pictures.append(np.concatenate([images.take(row).pictures, blank]))
     return np.stack(pictures), names

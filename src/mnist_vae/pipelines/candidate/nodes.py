@@ -226,6 +226,7 @@ def _check_unique(*sets: ImageSet) -> None:
 def start_networks(
     retraining_plan: Plan,
     champion: Release | None,
+    train_images: ImageSet,
     model_params: ModelParams,
     seed: int,
 ) -> tuple[KerasModel, KerasModel]:
@@ -234,7 +235,9 @@ def start_networks(
     Raises:
         ValueError: The champion has another architecture.
     """
-    encoder, decoder = new_encoder(model_params, seed), new_decoder(model_params, seed)
+    n_pixels = train_images.pixels.shape[1]
+    encoder = new_encoder(model_params, seed, n_pixels)
+    decoder = new_decoder(model_params, seed, n_pixels)
     if retraining_plan.started_from is not None and champion is not None:
         for network in (encoder, decoder):
             _take_weights(network, champion.load(f"{network.name}.keras"))

@@ -66,7 +66,13 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.start_networks,
-                inputs=["retraining_plan", "champion", "params:model", "params:seed"],
+                inputs=[
+                    "retraining_plan",
+                    "champion",
+                    "candidate_train_images",
+                    "params:model",
+                    "params:seed",
+                ],
                 outputs=["candidate_encoder_init", "candidate_decoder_init"],
                 name="start_networks",
             ),

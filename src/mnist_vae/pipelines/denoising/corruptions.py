@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS
+from mnist_vae.data.images import IMAGE_SHAPE, Shape
 from mnist_vae.params import Corruption
 
 Floats = NDArray[np.float32]
@@ -18,8 +18,8 @@ MISSING = -1.0
 """The value of a pixel that is known to be missing."""
 
 
-def corrupt(pixels: Floats, kind: Corruption, level: float, seed: int) -> Floats:
-    """Return corrupted images, float32 `[n, 784]` in [0, 1], as `pixels` are.
+def corrupt(pixels: Floats, kind: Corruption, level: float, seed: int, shape: Shape) -> Floats:
+    """Return corrupted images, float32 `[n, height·width]` in [0, 1], as `pixels` are.
 
     | kind | what becomes of a pixel x |
     |---|---|
@@ -31,8 +31,8 @@ def corrupt(pixels: Floats, kind: Corruption, level: float, seed: int) -> Floats
     The noise depends on the seed and on the place of an image alone.
     """
     if kind == "blur":
-        return np.clip(np.asarray(_blurred(pixels, level)), 0, 1) if level else pixels
-    uniform = uniform_noise(len(pixels), seed)
+        return np.clip(np.asarray(_blurred(pixels, level, shape)), 0, 1) if level else pixels
+    uniform = uniform_noise(pixels.shape, seed)
     if kind == "masking":
         return np.where(uniform < level, np.float32(0), pixels)
     if kind == "salt_and_pepper":
@@ -44,24 +44,26 @@ def corrupt(pixels: Floats, kind: Corruption, level: float, seed: int) -> Floats
     return np.clip(pixels + np.float32(level) * noise, 0, 1)
 
 
-def uniform_noise(n: int, seed: int) -> NDArray[np.float64]:
-    """Return numbers in (0, 1) for the pixels of `n` images, `[n, 784]`."""
-    noise = np.random.Generator(np.random.Philox(key=seed)).random((n, N_PIXELS))
+def uniform_noise(shape: tuple[int, ...], seed: int) -> NDArray[np.float64]:
+    """Return numbers in (0, 1) for the pixels of images, of this shape."""
+    noise = np.random.Generator(np.random.Philox(key=seed)).random(shape)
     return np.maximum(noise, 2.0**-54)  # 0 would be a Gaussian draw of -inf
 
 
-def _blurred(pixels: Any, level: float) -> Any:
-    """Return images, NumPy or Keras `[n, 784]`, that are blurred along rows and columns."""
+def _blurred(pixels: Any, level: float, shape: Shape) -> Any:
+    """Return images, NumPy or Keras `[n, height·width]`, that are blurred both ways."""
     from scipy.ndimage import gaussian_filter1d
 
-    unit = np.eye(IMAGE_SHAPE[0], dtype=np.float32)
-    matrix: Floats = gaussian_filter1d(unit, level, axis=0, mode="constant")
+    down, across = (
+        gaussian_filter1d(np.eye(size, dtype=np.float32), level, axis=0, mode="constant")
+        for size in shape
+    )
     if isinstance(pixels, np.ndarray):
-        return (matrix @ pixels.reshape(-1, *IMAGE_SHAPE) @ matrix.T).reshape(pixels.shape)
+        return (down @ pixels.reshape(-1, *shape) @ across.T).reshape(pixels.shape)
     from keras import ops
 
-    images = ops.reshape(pixels, (-1, *IMAGE_SHAPE))
-    return ops.reshape(ops.matmul(ops.matmul(matrix, images), matrix.T), ops.shape(pixels))
+    images = ops.reshape(pixels, (-1, *shape))
+    return ops.reshape(ops.matmul(ops.matmul(down, images), across.T), ops.shape(pixels))
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,12 @@ class Observation:
     Attributes:
         kind: In `inpainting` it is known which pixels are `MISSING`; the others are as they were.
         level: That of `corrupt`, above 0, and below 1 where it is a share; 0 for `inpainting`.
+        shape: Height and width of the images.
     """
 
     kind: Corruption | Literal["inpainting"]
     level: float = 0.0
+    shape: Shape = IMAGE_SHAPE
 
     def negative_log_likelihood(self, noisy: Any, logits: Any) -> Any:
         """Return −log p(y | z), nats `[batch]`, of y and l, `[batch, 784]` each.
@@ -89,7 +93,7 @@ class Observation:
         from keras import ops
 
         if self.kind == "blur":
-            means = ops.clip(_blurred(ops.sigmoid(logits), self.level), 1e-6, 1 - 1e-6)
+            means = ops.clip(_blurred(ops.sigmoid(logits), self.level, self.shape), 1e-6, 1 - 1e-6)
             cross_entropy = -noisy * ops.log(means) - (1 - noisy) * ops.log1p(-means)
             return ops.sum(cross_entropy, axis=-1)
         seen, black, white = self._evidence(noisy)

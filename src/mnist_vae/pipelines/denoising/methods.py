@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.data.images import IMAGE_SHAPE
+from mnist_vae.data.images import Shape
 from mnist_vae.data.models import KerasModel
 from mnist_vae.params import DenoisingParams
 from mnist_vae.pipelines.denoising.corruptions import Floats, Observation
@@ -20,16 +20,16 @@ _STRENGTHS = (0.4, 0.6, 0.8, 1.0)  # of non-local means: shares of the noise's d
 _TRIED = 20  # images that they are tried on
 
 
-def median(noisy: Floats) -> Floats:
+def median(noisy: Floats, shape: Shape) -> Floats:
     """Return images in which each pixel is the median of its 3 x 3; beyond the edge is 0."""
     from scipy.ndimage import median_filter
 
-    images = noisy.reshape(-1, *IMAGE_SHAPE)
+    images = noisy.reshape(-1, *shape)
     filtered: Floats = median_filter(images, (1, 3, 3), mode="constant")
     return filtered.reshape(noisy.shape)
 
 
-def non_local_means(noisy: Floats, clean: Floats) -> Floats:
+def non_local_means(noisy: Floats, clean: Floats, shape: Shape) -> Floats:
     """Return images after Buades et al., A Non-Local Algorithm for Image Denoising (2005).
 
     The strength is the one that brings a few of them nearest to the clean ones.
@@ -38,7 +38,7 @@ def non_local_means(noisy: Floats, clean: Floats) -> Floats:
 
     def filtered(images: Floats, h: float, sigma: float) -> Floats:
         how = {"patch_size": 5, "patch_distance": 6, "fast_mode": True, "h": h, "sigma": sigma}
-        found = [denoise_nl_means(image, **how) for image in images.reshape(-1, *IMAGE_SHAPE)]
+        found = [denoise_nl_means(image, **how) for image in images.reshape(-1, *shape)]
         restored: Floats = np.clip(np.stack(found), 0, 1, dtype=np.float32)
         return restored.reshape(images.shape)
 
@@ -51,15 +51,15 @@ def non_local_means(noisy: Floats, clean: Floats) -> Floats:
     return filtered(noisy, *strengths[int(np.argmin(errors))])
 
 
-def biharmonic(pixels: Floats, missing: NDArray[np.bool_]) -> Floats:
-    """Return images whose missing pixels, `[784]` for all of them, continue those about them.
+def biharmonic(pixels: Floats, missing: NDArray[np.bool_], shape: Shape) -> Floats:
+    """Return images whose missing pixels, the same of all, continue those about them.
 
     Damelin and Hoang, On Surface Completion and Image Inpainting by Biharmonic Functions (2018).
     """
     from skimage.restoration import inpaint_biharmonic
 
-    stack = pixels.reshape(-1, *IMAGE_SHAPE).transpose(1, 2, 0)
-    filled = inpaint_biharmonic(stack, missing.reshape(IMAGE_SHAPE), channel_axis=-1)
+    stack = pixels.reshape(-1, *shape).transpose(1, 2, 0)
+    filled = inpaint_biharmonic(stack, missing.reshape(shape), channel_axis=-1)
     filled = np.clip(filled.transpose(2, 0, 1), 0, 1, dtype=np.float32).reshape(pixels.shape)
     return np.where(missing, filled, pixels)
 

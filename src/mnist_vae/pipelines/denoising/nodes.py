@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, ImageSet
+from mnist_vae.data.images import ImageSet, Shape
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import check_models, origin
+from mnist_vae.data.origin import check_models, image_shape, origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
 from mnist_vae.data.statistics import standard_error
 from mnist_vae.params import DenoisingParams
@@ -57,19 +57,21 @@ def denoise_images(
     """
     check_models(training_summary, encoder, decoder)
     clean, shown = _choose(test_images, denoising_params.max_images, seed)
+    shape = test_images.shape
     rows, pictures = [], {"clean": clean[shown]}
     for kind, level in denoising_params.corruptions():
-        noisy = corrupt(clean, kind, level, seed)
-        observation = Observation(kind, level)
+        noisy = corrupt(clean, kind, level, seed, shape)
+        observation = Observation(kind, level, shape)
         restored = {
             "noisy": noisy,
-            "median": median(noisy),
-            "non-local means": non_local_means(noisy, clean),
+            "median": median(noisy, shape),
+            "non-local means": non_local_means(noisy, clean, shape),
             "amortised": amortised(encoder, decoder, noisy),
             "refined": refined(encoder, decoder, noisy, observation, denoising_params, seed),
         }
         for method, images in restored.items():
-            rows.append({"kind": kind, "level": level, "method": method, **score(clean, images)})
+            reached = score(clean, images, shape)
+            rows.append({"kind": kind, "level": level, "method": method, **reached})
             if level == denoising_params.shown(kind) and method in _SHOWN:
                 pictures[f"{_words(kind)} {level:g}, {method}"] = images[shown]
     scores = pd.DataFrame(rows).assign(**origin(training_summary))
@@ -107,9 +109,11 @@ def inpaint_images(
     """
     check_models(training_summary, encoder, decoder)
     clean, shown = _choose(test_images, denoising_params.max_images, seed)
+    shape = test_images.shape
     rows, pictures = [], {"clean": clean[shown]}
-    lower_half = np.arange(N_PIXELS) >= (1 - _MISSING_SHARE) * N_PIXELS
-    random_pixels = uniform_noise(1, seed)[0] < _MISSING_SHARE
+    n_pixels = clean.shape[1]
+    lower_half = np.arange(n_pixels) >= (1 - _MISSING_SHARE) * n_pixels
+    random_pixels = uniform_noise((n_pixels,), seed) < _MISSING_SHARE
     for kind, missing in {"lower_half": lower_half, "random_pixels": random_pixels}.items():
         black, given, grey = (
             np.where(missing, np.float32(value), clean) for value in (0, MISSING, _GREY)
@@ -117,13 +121,13 @@ def inpaint_images(
         observation = Observation("inpainting")
         restored = {
             "black": black,
-            "biharmonic": biharmonic(black, missing),
+            "biharmonic": biharmonic(black, missing, shape),
             "amortised": np.where(missing, amortised(encoder, decoder, black), clean),
             "refined": refined(encoder, decoder, given, observation, denoising_params, seed),
         }
         pictures[f"{_words(kind)}, given"] = grey[shown]
         for method, images in restored.items():
-            scores = score(clean, images, where=missing)
+            scores = score(clean, images, shape, where=missing)
             rows.append({"kind": kind, "level": _MISSING_SHARE, "method": method, **scores})
             if method in ("biharmonic", "refined"):
                 pictures[f"{_words(kind)}, {method}"] = images[shown]
@@ -164,18 +168,18 @@ def describe_denoising(
 
 
 def score(
-    clean: Floats, restored: Floats, where: NDArray[np.bool_] | None = None
+    clean: Floats, restored: Floats, shape: Shape, where: NDArray[np.bool_] | None = None
 ) -> dict[str, float | int]:
     """Return the mean PSNR of images, dB, with its standard error, and their mean SSIM.
 
-    Images are grey values in [0, 1], `[n, 784]`; PSNR is over the pixels `where`, `[784]`, or all.
+    Images are grey values in [0, 1], `[n, height·width]`; PSNR is over the pixels `where`, or all.
     """
     from skimage.metrics import structural_similarity
 
     x, y = clean.astype(np.float64), restored.astype(np.float64)
     errors = np.square(x - y)[:, slice(None) if where is None else where].mean(axis=1)
     psnr = -10 * np.log10(np.maximum(errors, _LEAST_ERROR))
-    images, others = (values.reshape(-1, *IMAGE_SHAPE) for values in (x, y))
+    images, others = (values.reshape(-1, *shape) for values in (x, y))
     return {
         "psnr": float(psnr.mean()),
         "psnr_se": standard_error(psnr),
@@ -185,7 +189,7 @@ def score(
 
 
 def _choose(images: ImageSet, count: int | None, seed: int) -> tuple[Floats, NDArray[np.intp]]:
-    """Return at most `count` images, class by class, `[n, 784]`, and which ten are examples."""
+    """Return at most `count` images, class by class, `[n, pixels]`, and which ten are examples."""
     chosen = images.at_most(count, seed)
     if len(chosen) < len(images):
         logger.info(
@@ -209,7 +213,7 @@ def _sheet(
     rows = list(pictures)
     text = captions(training_summary, title, note=note, rows=rows)
     breaks = [row for row in range(1, len(rows)) if rows[row].endswith((", noisy", ", given"))]
-    pixels = to_bytes(np.concatenate(list(pictures.values())))
+    pixels = to_bytes(np.concatenate(list(pictures.values())), image_shape(training_summary))
     return sheet(pixels, text, columns=len(pictures["clean"]), row_breaks=breaks)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import AT_ONCE, IMAGE_SHAPE, N_PIXELS, UNLABELLED, ImageSet
+from mnist_vae.data.images import AT_ONCE, UNLABELLED, ImageSet
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.sheets import captions, sheet
 from mnist_vae.pipelines.generation.nodes import decode, encode
@@ -19,20 +19,20 @@ _ROWS = 4  # of images an attribute
 _LEAST_VARIANCE = 1e-9
 
 
-def ink(pixels: NDArray[Any]) -> NDArray[np.float64]:
-    """Return how much of each image, `[n, 784]` in [0, 1], is ink: 0 to 1, `[n]`."""
-    share: NDArray[np.float64] = pixels.mean(axis=1, dtype=np.float64)
+def ink(images: NDArray[Any]) -> NDArray[np.float64]:
+    """Return how much of each image, `[n, height, width]` in [0, 1], is ink: 0 to 1, `[n]`."""
+    share: NDArray[np.float64] = images.mean(axis=(1, 2), dtype=np.float64)
     return share
 
 
-def slant(pixels: NDArray[Any]) -> NDArray[np.float64]:
-    """Return how far each image, `[n, 784]`, leans to the right: pixels across a pixel up, `[n]`.
+def slant(images: NDArray[Any]) -> NDArray[np.float64]:
+    """Return how far each image leans to the right, in pixels across a pixel up, `[n]`.
 
     It is −μ₁₁/μ₀₂ of the central moments, and 0 where the ink is in one row, or there is none.
     """
-    y, x = (axis.ravel() for axis in np.indices(IMAGE_SHAPE, np.float64))
+    y, x = (axis.ravel() for axis in np.indices(images.shape[1:], np.float64))
     powers = np.stack([np.ones_like(x), x, y, x * y, y * y], axis=1)
-    mass, *moments = (np.asarray(pixels, np.float64) @ powers).T
+    mass, *moments = (np.asarray(images, np.float64).reshape(len(images), -1) @ powers).T
     mean_x, mean_y, mean_xy, mean_yy = (m / np.where(mass > 0, mass, 1) for m in moments)
     variance = mean_yy - mean_y**2
     tall = variance > _LEAST_VARIANCE
@@ -75,13 +75,11 @@ def draw_latent_arithmetic(
     t = np.array(_STEPS, np.float32)[:, np.newaxis]
     rows, names, changes = [], [], []
     for name, attribute in _ATTRIBUTES.items():
-        way = direction(z_mean, attribute(pixels), images.label)
-        decoded = decode(decoder, z_mean[shown][:, np.newaxis] + t * way)  # [rows, steps, 28, 28]
+        way = direction(z_mean, attribute(pixels.reshape(-1, *images.shape)), images.label)
+        decoded = decode(decoder, z_mean[shown][:, np.newaxis] + t * way, images.shape)
         rows.append(np.concatenate([images.pictures[shown][:, np.newaxis], decoded], axis=1))
         names += [name] * len(shown)
-        least, most = (
-            attribute(decoded[:, end].reshape(-1, N_PIXELS) / 255).mean() for end in (0, -1)
-        )
+        least, most = (attribute(decoded[:, end] / 255).mean() for end in (0, -1))
         changes.append(f"{name} from {least:.2f} to {most:.2f}")
     shown_images = "the test images"
     if len(images) < len(test_images):
@@ -97,7 +95,7 @@ def draw_latent_arithmetic(
         x_axis="t",
     )
     return sheet(
-        np.concatenate(rows).reshape(-1, *IMAGE_SHAPE),
+        np.concatenate(rows).reshape(-1, *images.shape),
         text,
         columns=1 + len(_STEPS),
         column_breaks=(1,),

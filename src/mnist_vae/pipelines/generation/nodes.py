@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import AT_ONCE, IMAGE_SHAPE, N_PIXELS, ImageSet
+from mnist_vae.data.images import AT_ONCE, ImageSet, Shape
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import check_images, check_models, origin
+from mnist_vae.data.origin import check_images, check_models, image_shape, origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
 from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation.samplers import fit_sampler, interpolate
@@ -57,13 +57,15 @@ def generate_images(
     about = {**origin(training_summary), "drawn_from": _DRAWN_FROM[kind] + cooled}
     if generation_params.label is not None:
         about["class"] = str(generation_params.label)
+    shape = image_shape(training_summary)
     return ImageSet(
-        pixels=decode(decoder, z).reshape(-1, N_PIXELS),
+        pixels=decode(decoder, z, shape).reshape(len(z), -1),
         image_id=np.arange(len(z)),
         split=np.full(len(z), "generated"),
         label=label,
         z=z,
         origin=about,
+        shape=shape,
     )
 
 
@@ -144,7 +146,8 @@ def draw_latent_manifold(
     if latent_dim > 1:
         z[..., plane[1]] = np.array(quantiles[::-1])[:, np.newaxis]
         axes |= {"rows": values[::-1], "y_axis": f"z_{plane[1]:02d}"}
-    return _sheet(decode(decoder, z), captions(training_summary, title, note=note, **axes))
+    decoded = decode(decoder, z, image_shape(training_summary))
+    return _sheet(decoded, captions(training_summary, title, note=note, **axes))
 
 
 def draw_interpolations(
@@ -160,9 +163,9 @@ def draw_interpolations(
     first, second = test_images.take(pairs[:, 0]), test_images.take(pairs[:, 1])
     t = np.linspace(0, 1, params.interpolation_steps, dtype=np.float32)
     start, end = (encode(encoder, images.model_input()) for images in (first, second))
-    decoded = decode(decoder, interpolate(start, end, t, params.interpolation))
+    decoded = decode(decoder, interpolate(start, end, t, params.interpolation), first.shape)
     left, right = (images.pictures[:, np.newaxis] for images in (first, second))
-    grid = np.concatenate([left, decoded, right], axis=1)  # [pairs, steps + 2, 28, 28]
+    grid = np.concatenate([left, decoded, right], axis=1)  # [pairs, steps + 2, height, width]
     rows = [f"pair {number}" for number in range(1, len(pairs) + 1)]
     if first.label is not None and second.label is not None:
         labels = zip(rows, first.label, second.label, strict=True)
@@ -188,9 +191,9 @@ def draw_reconstruction_sheet(
     """Return a sheet of test images, each above its reconstruction through `z_mean`."""
     cells, classes = _choose_by_class(test_images, params.reconstructions)
     shown = test_images.take(cells[cells >= 0])
-    pairs = np.zeros((len(cells), 2, cells.shape[1], *IMAGE_SHAPE), np.uint8)  # -1 stays blank
+    pairs = np.zeros((len(cells), 2, cells.shape[1], *shown.shape), np.uint8)  # -1 stays blank
     pairs[:, 0][cells >= 0] = shown.pictures
-    pairs[:, 1][cells >= 0] = decode(decoder, encode(encoder, shown.model_input()))
+    pairs[:, 1][cells >= 0] = decode(decoder, encode(encoder, shown.model_input()), shown.shape)
     text = captions(
         training_summary,
         "Reconstructions of test images",
@@ -209,17 +212,17 @@ def encode(encoder: KerasModel, pixels: NDArray[np.float32]) -> NDArray[np.float
     return elbo.encode(encoder, pixels).z_mean
 
 
-def decode(decoder: KerasModel, z: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the images of z, `[..., latent_dim]`: uint8 `[..., 28, 28]`."""
+def decode(decoder: KerasModel, z: NDArray[np.float32], shape: Shape) -> NDArray[np.uint8]:
+    """Return the images of z, `[..., latent_dim]`: uint8 `[..., height, width]`."""
     from mnist_vae.vae import elbo
 
     decoded = elbo.decode(decoder, z.reshape(-1, z.shape[-1]))
-    return to_bytes(decoded).reshape(*z.shape[:-1], *IMAGE_SHAPE)
+    return to_bytes(decoded, shape).reshape(*z.shape[:-1], *shape)
 
 
 def _sheet(grid: NDArray[np.uint8], text: Any, **breaks: Any) -> Image.Image:
-    """Return a sheet of images `[rows, columns, 28, 28]`."""
-    return sheet(grid.reshape(-1, *IMAGE_SHAPE), text, columns=grid.shape[1], **breaks)
+    """Return a sheet of images `[rows, columns, height, width]`."""
+    return sheet(grid.reshape(-1, *grid.shape[2:]), text, columns=grid.shape[1], **breaks)
 
 
 def _choose_pairs(images: ImageSet, n_pairs: int, seed: int) -> NDArray[np.intp]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.data.images import N_PIXELS, UNLABELLED, ImageSet, latent_columns
+from mnist_vae.data.images import UNLABELLED, ImageSet, latent_columns
 from mnist_vae.data.origin import measure
 from mnist_vae.jobs.batch_files import Batch
 from mnist_vae.jobs.batches import BatchesInUse, BatchFolder
@@ -247,11 +247,13 @@ def split_batch(
 ) -> ImageSet:
     """Return the images of a batch, each in the split that its content says, now and for ever."""
     shares = np.array([int.from_bytes(value[:4], "big") / 2**32 for value in hashes])
+    images = np.asarray(batch.images)
     return ImageSet(
-        pixels=np.asarray(batch.images).reshape(-1, N_PIXELS),
+        pixels=images.reshape(len(images), -1),
         image_id=image_id,
         split=np.where(shares < validation_fraction, "validation", "train"),
         label=batch.labels,
+        shape=images.shape[1:],
     )
 
 

@@ -127,10 +127,11 @@ def compare(
     if all(check.passed for check in checks_of(comparison, retraining_params)):
         for number in range(1, retraining_params.seeds):
             other = seed + _NEXT_SEED * number
+            train_images = candidate.images("train_images.parquet")
             logger.info("Training the candidate again, with the seed %d.", other)
             again = train(
-                *start_networks(retraining_plan, champion, model_params, other),
-                candidate.images("train_images.parquet"),
+                *start_networks(retraining_plan, champion, train_images, model_params, other),
+                train_images,
                 candidate.images("validation_images.parquet"),
                 data,
                 model_params,

@@ -147,11 +147,11 @@
       const image = await sprites[Math.floor(point / about.tiles)]();
       if (last !== point) return;
       const tile = point % about.tiles;
-      const left0 = (tile % about.across) * about.side;
-      const top0 = Math.floor(tile / about.across) * about.side;
+      const left0 = (tile % about.across) * about.width;
+      const top0 = Math.floor(tile / about.across) * about.height;
       const context = canvas.getContext("2d");
       context.clearRect(0, 0, canvas.width, canvas.height);
-      context.drawImage(image, left0, top0, about.side, about.side, 0, 0, canvas.width, canvas.height);
+      context.drawImage(image, left0, top0, about.width, about.height, 0, 0, canvas.width, canvas.height);
       canvas.dataset.image = column.id[point];
     }
     const pointed = (event) => show(event.points[0].customdata);
