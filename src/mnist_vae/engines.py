@@ -76,6 +76,7 @@ def schema_of(
         latent_dim=encoder.output_shape[0][-1],
         n_images=sum(len(images) for images in splits),
         labelled=all(images.label is not None for images in splits),
+        named=any(images.class_names is not None for images in splits),
         **origin(training_summary),
     )
     if calibration is None:

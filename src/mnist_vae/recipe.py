@@ -24,7 +24,8 @@ class TrainedModel(NamedTuple):
     """A row an epoch, nats an image."""
     summary: dict[str, Any]
     """Names of its weights and images, the statement about its data for reports, reconstruction
-    term, epochs, duration in seconds, images a second, and the release that it `started_from`."""
+    term, epochs, duration in seconds, images a second, names of the classes where they are not
+    numbers, and the release that it `started_from`."""
 
 
 def new_encoder(params: ModelParams, seed: int, n_pixels: int) -> KerasModel:
@@ -105,6 +106,8 @@ def train(
         "duration_seconds": round(seconds, 3),
         "images_per_second": round(len(epochs) * len(train_images) / seconds, 1),
     }
+    if train_images.class_names is not None:
+        summary["class_names"] = list(train_images.class_names)
     if started_from is not None:
         summary["started_from"] = started_from
     return TrainedModel(vae.encoder, vae.decoder, epochs, summary)

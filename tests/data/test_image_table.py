@@ -41,6 +41,7 @@ def assert_equal(actual, expected):
         a, b = getattr(actual, name), getattr(expected, name)
         assert (a is None and b is None) or np.array_equal(a, b), name
     assert actual.origin == expected.origin
+    assert actual.class_names == expected.class_names
 
 
 @pytest.mark.parametrize(
@@ -48,9 +49,10 @@ def assert_equal(actual, expected):
     [
         {},
         {"label": np.array([UNLABELLED, *range(29)], np.uint8)},
+        {"label": np.zeros(30, np.uint8), "class_names": ("é", "b")},
         {"z": np.random.default_rng(1).random((30, 3), np.float32), "origin": {"drawn_from": "z"}},
     ],
-    ids=["unlabelled", "labelled", "generated"],
+    ids=["unlabelled", "labelled", "named", "generated"],
 )
 def test_images_come_back_as_they_were(dataset, monkeypatch, columns):
     monkeypatch.setattr(module, "_ROW_GROUP", 7)

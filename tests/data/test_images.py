@@ -9,7 +9,7 @@ import pytest
 from mnist_vae.data import images as maps
 from mnist_vae.data import images as module
 from mnist_vae.data.atomic import DiskFullError
-from mnist_vae.data.images import UNLABELLED, ImageSet, concatenate, draw_rows
+from mnist_vae.data.images import UNLABELLED, ImageSet, concatenate, draw_rows, number_classes
 
 RANDOM = np.random.default_rng(1)
 
@@ -82,6 +82,40 @@ def test_parts_that_are_put_together_are_unlabelled_where_one_has_no_labels(at_o
     np.testing.assert_array_equal(whole.pixels, np.concatenate([part.pixels for part in parts]))
     assert whole.label.tolist() == [UNLABELLED] * 8 + list(range(7))
     assert concatenate([images_of(3), images_of(2)]).label is None
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "class_names"),
+    [
+        (["7", None, "254"], [7, UNLABELLED, 254], None),
+        (["10", "9", "é", "a", None], [1, 0, 3, 2, UNLABELLED], ("9", "10", "a", "é")),
+        (["255"], [0], ("255",)),
+        (["007"], [0], ("007",)),
+    ],
+)
+def test_classes_are_their_numbers_or_names_in_order(names, labels, class_names):
+    label, found = number_classes(names)
+    assert (label.tolist(), found) == (labels, class_names)
+
+
+def test_no_class_is_no_label_and_more_classes_than_labels_are_refused():
+    assert number_classes([None, None]) == (None, None)
+    with pytest.raises(ValueError, match=r"at most 255, received 256, such as a0, a1, a10 and 253"):
+        number_classes([f"a{n}" for n in range(256)])
+
+
+def test_images_put_together_have_the_labels_of_the_first_and_a_class_of_their_own_is_refused():
+    first = images_of(3, np.array([2, 1, 0], np.uint8), class_names=("1", "a", "b"))
+    named = images_of(2, np.array([0, UNLABELLED], np.uint8), class_names=("b",))
+    numbered = images_of(2, np.array([1, 1], np.uint8))
+    whole = concatenate([images_of(1), first, named, numbered])
+    assert whole.label.tolist() == [UNLABELLED, 2, 1, 0, 2, UNLABELLED, 0, 0]
+    assert whole.class_names == whole.take(slice(3)).class_names == ("1", "a", "b")
+    assert named.in_classes(("b",)).label.tolist() == [0, UNLABELLED]
+    with pytest.raises(ValueError, match="not in use: expected 1, a, b, received 3; correct"):
+        concatenate([first, images_of(1, np.array([3], np.uint8))])
+    with pytest.raises(ValueError, match="expected numbers from 0 to 254, received b;"):
+        concatenate([numbered, named])
 
 
 def test_a_temporary_file_without_room_is_one_sentence(monkeypatch):

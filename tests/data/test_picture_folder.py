@@ -33,7 +33,8 @@ def test_a_folder_for_each_class_names_the_classes(tmp_path):
         "é/c.png",
     ]
     assert [file.label for file in pictures.files] == ["10", "2", "2", "é"]
-    assert pictures.classes == ("2", "10", "é")
+    assert pictures.class_names == ("2", "10", "é")
+    assert pictures.label.tolist() == [1, 0, 0, 2]
     assert {file.split for file in pictures.files} == {None}
 
 

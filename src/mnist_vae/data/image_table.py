@@ -35,7 +35,8 @@ _MEANING = {"dtype": "uint8", "order": "row-major", "white": 255}
 class ImagesDataset(FileDataset[ImageSet]):
     """`ImagesDataset` saves and loads an `ImageSet` as one Parquet file.
 
-    Pixels are fixed-size binaries of 784 bytes (uint8). The schema's metadata has shape and scale.
+    Pixels are fixed-size binaries, height·width bytes (uint8). The schema's metadata has shape,
+    scale and names of classes.
     Those of more than `memory_images` images are also saved uncompressed, in a `.pixels` file that
     `load` maps. Where that is missing, old or in a store, `load` maps a temporary file.
 
@@ -75,8 +76,14 @@ class ImagesDataset(FileDataset[ImageSet]):
                     "the file and run the pipeline `data` again."
                 )
             table = file.read([name for name in schema.names if name != "pixels"])
-            pixels = self._pixels(file, math.prod(shape))
-            return ImageSet(pixels=pixels, **_columns(table), origin=_origin(schema), shape=shape)
+            names = _meaning(schema).get("class_names")
+            return ImageSet(
+                pixels=self._pixels(file, math.prod(shape)),
+                **_columns(table),
+                origin=_origin(schema),
+                shape=shape,
+                class_names=None if names is None else tuple(names),
+            )
 
     def save(self, data: ImageSet) -> None:
         """Write `data`, a part at a time; the Parquet file, and then the map, appear whole."""
@@ -152,7 +159,9 @@ def _to_table(images: ImageSet) -> pa.Table:
         names = latent_columns("z", images.z.shape[1])
         columns |= dict(zip(names, images.z.T.astype(np.float32), strict=True))
     table = pa.table({**columns, "pixels": values})
-    meaning = {"shape": images.shape, **_MEANING}
+    meaning: dict[str, Any] = {"shape": images.shape, **_MEANING}
+    if images.class_names is not None:
+        meaning["class_names"] = images.class_names
     metadata: dict[str | bytes, str] = {_METADATA_KEY: json.dumps(meaning)}
     metadata.update(images.origin)
     return table.replace_schema_metadata(metadata)
@@ -170,11 +179,16 @@ def _columns(table: pa.Table) -> dict[str, Any]:
 
 def _shape(schema: pa.Schema) -> Shape | None:
     """Return height and width of the images in such a table, or None for another schema."""
-    meaning = json.loads((schema.metadata or {}).get(_METADATA_KEY, "{}"))
+    meaning = _meaning(schema)
     if "pixels" not in schema.names or "shape" not in meaning:
         return None
     height, width = meaning["shape"]
     return (height, width) if schema.field("pixels").type == pa.binary(height * width) else None
+
+
+def _meaning(schema: pa.Schema) -> dict[str, Any]:
+    meaning: dict[str, Any] = json.loads((schema.metadata or {}).get(_METADATA_KEY, "{}"))
+    return meaning
 
 
 def _origin(schema: pa.Schema) -> dict[str, str]:

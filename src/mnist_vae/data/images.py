@@ -24,8 +24,10 @@ AT_ONCE = 100_000
 """Images that a node has in memory at once; where there are more, it takes a part."""
 
 Pixels = NDArray[np.uint8]
+ClassNames = tuple[str, ...] | None
 
 _BLOCK = 8192  # rows that are copied at a time
+_LABELS = frozenset(map(str, range(UNLABELLED)))
 _COLUMNS = ("image_id", "split", "label", "z")
 
 
@@ -41,6 +43,7 @@ class ImageSet:
         z: float32 `[n, latent_dim]`, the latents that the images were decoded from, or None.
         origin: Of images that a model made: `model_version`, `release`, `drawn_from`, `class`.
         shape: Height and width of each image.
+        class_names: The class of label 0, of 1 and so on; None where labels are numbers.
     """
 
     pixels: NDArray[np.uint8]
@@ -50,6 +53,7 @@ class ImageSet:
     z: NDArray[np.float32] | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
     shape: Shape = IMAGE_SHAPE
+    class_names: ClassNames = None
 
     def __post_init__(self) -> None:
         n_pixels = math.prod(self.shape)
@@ -127,12 +131,75 @@ class ImageSet:
         known = self.label != UNLABELLED
         return self if known.all() else self.take(np.flatnonzero(known))
 
+    def in_classes(self, class_names: ClassNames) -> ImageSet:
+        """Return the images with the labels that their classes have among these.
 
-def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
-    """Return the images of all parts, one part after the other.
+        Raises:
+            ValueError: An image is of none of them.
+        """
+        if self.label is None or class_names == self.class_names:
+            return dataclasses.replace(self, class_names=class_names)
+        numbers = {name_of(class_names, n): n for n in range(len(class_names or range(UNLABELLED)))}
+        own = {int(n): name_of(self.class_names, n) for n in np.setdiff1d(self.label, UNLABELLED)}
+        if others := [name for name in own.values() if name not in numbers]:
+            raise ValueError(
+                f"Images are of classes that are not in use: expected {listed(class_names)}, "
+                f"received {listed(others)}; correct their labels, or train a model on all of them."
+            )
+        label = np.full(UNLABELLED + 1, UNLABELLED, np.uint8)
+        label[list(own)] = [numbers[name] for name in own.values()]
+        return dataclasses.replace(self, label=label[self.label], class_names=class_names)
+
+
+def name_of(class_names: ClassNames, label: int) -> str:
+    """Return the name of a class: its number, where classes have no others."""
+    return str(label) if class_names is None else class_names[label]
+
+
+def listed(names: Sequence[str] | None, most: int = 10) -> str:
+    """Return class names for a sentence, with the number of those left out."""
+    if names is None:
+        return f"numbers from 0 to {UNLABELLED - 1}"
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def number_classes(names: Sequence[str | None]) -> tuple[NDArray[np.uint8] | None, ClassNames]:
+    """Return the label of each image, and the names of the classes.
+
+    Names that are all numbers up to 254 are labels themselves. None is an image without a class.
 
     Raises:
-        ValueError: The images have different shapes.
+        ValueError: There are more than 255 classes.
+    """
+    classes = sorted({name for name in names if name is not None}, key=_natural)
+    if not classes:
+        return None, None
+    if len(classes) > UNLABELLED:
+        raise ValueError(
+            f"The images have too many classes: expected at most {UNLABELLED}, received "
+            f"{len(classes)}, such as {listed(classes, 3)}; put some of them together, or leave "
+            "the labels out."
+        )
+    numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)}
+    are_labels = all(name in _LABELS for name in classes)
+    if are_labels:
+        numbers = {name: int(name) for name in classes}
+    numbers[None] = UNLABELLED
+    label = np.fromiter((numbers[name] for name in names), np.uint8, len(names))
+    return label, None if are_labels else tuple(classes)
+
+
+def _natural(name: str) -> tuple[int, int, str]:
+    """Order numbers by value, before names."""
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
+
+
+def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
+    """Return the images of all parts, one part after the other, in the classes of the first one.
+
+    Raises:
+        ValueError: The images have different shapes, or are of other classes.
     """
     shape = parts[0].shape
     if other := next((part.shape for part in parts if part.shape != shape), None):
@@ -140,6 +207,8 @@ def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
             f"Images of different shapes do not make one set: expected {size_of(shape)} pixels, "
             f"received {size_of(other)} too; scale the images to one size."
         )
+    class_names = next((part.class_names for part in parts if part.label is not None), None)
+    parts = [part.in_classes(class_names) for part in parts]
     labels = [
         np.full(len(part), UNLABELLED, np.uint8) if part.label is None else part.label
         for part in parts
@@ -150,6 +219,7 @@ def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
         split=np.concatenate([part.split for part in parts]),
         label=None if all(part.label is None for part in parts) else np.concatenate(labels),
         shape=shape,
+        class_names=class_names,
     )
 
 

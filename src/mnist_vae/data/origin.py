@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnist_vae.data.fingerprints import fingerprint
-from mnist_vae.data.images import IMAGE_SHAPE, ImageSet, Shape, size_of
+from mnist_vae.data.images import IMAGE_SHAPE, ClassNames, ImageSet, Shape, size_of
 from mnist_vae.data.models import KerasModel
 
 
@@ -21,6 +21,12 @@ def image_shape(training_summary: dict[str, Any]) -> Shape:
     """Return height and width of the images that the model takes and makes."""
     height, width = training_summary.get("image_shape", IMAGE_SHAPE)
     return height, width
+
+
+def class_names(training_summary: dict[str, Any]) -> ClassNames:
+    """Return the names of the classes that the model was trained on; None for numbers."""
+    names = training_summary.get("class_names")
+    return None if names is None else tuple(names)
 
 
 def statement(training_summary: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.data.folders import is_hidden
+from mnist_vae.data.images import ClassNames, number_classes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,20 +75,18 @@ class Pictures:
     Attributes:
         pixels: uint8 `[n, height, width]`.
         files: The file of each.
+        label: uint8 `[n]`, or None where no picture has a class.
+        class_names: The class of each label, or None where labels are numbers.
         bad: The files that are left out.
         sha256: Of names, classes and pixels.
     """
 
     pixels: Grey
     files: tuple[PictureFile, ...]
+    label: NDArray[np.uint8] | None
+    class_names: ClassNames
     bad: tuple[BadPicture, ...]
     sha256: str
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of all classes, numbers in the order of their values."""
-        names = {file.label for file in self.files if file.label is not None}
-        return tuple(sorted(names, key=_natural))
 
     @property
     def seem_inverted(self) -> bool:
@@ -180,13 +179,17 @@ def read_pictures(
             "them, or raise `source.max_bad` to leave them out."
         )
     _check_sizes(folder, greys, kept)
+    try:
+        label, class_names = number_classes([file.label for file in kept])
+    except ValueError as error:
+        raise PictureError(f"{folder}: {error}") from error
     pixels = np.stack(greys)
     if invert:
         pixels = 255 - pixels
     digest = hashlib.sha256(pixels.data)
     for file in kept:
         digest.update(f"{file.name}\0{file.split}\0{file.label}\0".encode(errors="surrogatepass"))
-    return Pictures(pixels, tuple(kept), tuple(bad), digest.hexdigest())
+    return Pictures(pixels, tuple(kept), label, class_names, tuple(bad), digest.hexdigest())
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -204,11 +207,6 @@ def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
 def _normal(name: str) -> str:
     """Return a name as NFC: some file systems take its accents apart."""
     return unicodedata.normalize("NFC", name)
-
-
-def _natural(name: str) -> tuple[int, int, str]:
-    """Order numbers by value, before names."""
-    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
 def _read_labels(folder: Path) -> dict[str, tuple[str | None, str | None]] | None:

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from mnist_vae.data.files import FileDataset, TablePreview
 from mnist_vae.data.image_table import nullable_labels
-from mnist_vae.data.images import ImageSet, embedding_names
+from mnist_vae.data.images import UNLABELLED, ImageSet, embedding_names
 
 if TYPE_CHECKING:  # a second that the command line does not take
     import pandas as pd
@@ -78,6 +79,7 @@ def rows_of(images: ImageSet, schema: pa.Schema, columns: Mapping[str, Any]) -> 
         "image_id": images.image_id,
         "split": images.split.astype(object),
         "label": None if images.label is None else nullable_labels(images.label),
+        "class_name": _names(images),
         "model_version": [schema.metadata[b"model_version"].decode()] * len(images),
         **columns,
     }
@@ -85,11 +87,27 @@ def rows_of(images: ImageSet, schema: pa.Schema, columns: Mapping[str, Any]) -> 
     return pa.record_batch(arrays, schema=schema)
 
 
+def _names(images: ImageSet) -> NDArray[np.object_] | None:
+    """Return the name of the class of each image, or None where classes are numbers."""
+    if images.label is None or images.class_names is None:
+        return None
+    names = np.full(UNLABELLED + 1, None, object)
+    names[: len(images.class_names)] = images.class_names
+    return names[images.label]
+
+
+def label_fields(labelled: bool, named: bool) -> list[pa.Field]:
+    """Return the columns that describe the class of an image, null where it has none."""
+    fields = [pa.field("label", pa.uint8()), pa.field("class_name", pa.string())]
+    return fields[: labelled + (labelled and named)]
+
+
 def embedding_schema(
     latent_dim: int,
     n_images: int,
     *,
     labelled: bool,
+    named: bool = False,
     model_version: str,
     release: str | None = None,
 ) -> pa.Schema:
@@ -97,7 +115,7 @@ def embedding_schema(
     fields = [
         pa.field("image_id", pa.int64(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
-        *([pa.field("label", pa.uint8())] if labelled else []),  # null where an image has none
+        *label_fields(labelled, named),
         *[pa.field(name, pa.float32(), nullable=False) for name in embedding_names(latent_dim)],
         pa.field("model_version", pa.string(), nullable=False),
     ]

@@ -1,5 +1,7 @@
 """Embeddings against the encoder itself."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,14 @@ def test_there_is_one_row_an_image_of_every_split_with_the_encoders_latents(embe
     kl = -0.5 * (1 + z_log_var - z_mean**2 - np.exp(z_log_var)).sum(axis=1)
     assert table["kl"].to_numpy() == pytest.approx(kl, rel=1e-4)
     assert table["z_mean_00"].dtype == np.float32
+
+
+def test_named_classes_have_a_column_of_their_own(networks, parts, summary):
+    names = tuple("abcdefghié")
+    parts = [dataclasses.replace(part, class_names=names) for part in parts]
+    table = embed_splits(*networks, *parts, summary, EmbeddingParams(), 1).to_pandas()
+    assert list(table.columns[:4]) == ["image_id", "split", "label", "class_name"]
+    assert table["class_name"].tolist() == [names[label] for label in table["label"]]
 
 
 def test_the_batch_size_changes_nothing_but_rounding(embed):

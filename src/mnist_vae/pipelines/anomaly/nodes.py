@@ -16,7 +16,7 @@ from mnist_vae.data.images import AT_ONCE, ImageSet, new_image_set
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, check_shape, check_versions, origin
 from mnist_vae.data.sheets import captions, sheet
-from mnist_vae.data.tables import mapped_table, rows_of
+from mnist_vae.data.tables import label_fields, mapped_table, rows_of
 from mnist_vae.params import AnomalyParams
 from mnist_vae.report.blocks import Findings, Picture, Section, Text
 from mnist_vae.vae.anomalies import Calibration, Column, calibrate, scores_of
@@ -108,7 +108,7 @@ def score_anomalies(
     fields = [
         pa.field("image_id", pa.int64(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
-        *([] if images.label is None else [pa.field("label", pa.uint8())]),
+        *label_fields(images.label is not None, images.class_names is not None),
         *[pa.field(name, pa.float32(), nullable=False) for name in floats],
         pa.field("is_anomaly", pa.bool_(), nullable=False),
         pa.field("model_version", pa.string(), nullable=False),

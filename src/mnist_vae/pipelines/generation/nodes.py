@@ -11,7 +11,7 @@ from PIL import Image
 
 from mnist_vae.data.images import AT_ONCE, ImageSet, Shape
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import check_images, check_models, image_shape, origin
+from mnist_vae.data.origin import check_images, check_models, class_names, image_shape, origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
 from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation.samplers import fit_sampler, interpolate
@@ -66,6 +66,7 @@ def generate_images(
         z=z,
         origin=about,
         shape=shape,
+        class_names=class_names(training_summary),
     )
 
 
