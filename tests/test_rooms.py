@@ -9,7 +9,7 @@ PACKAGE = Path(mnist_vae.__file__).parent
 
 # From the ground up. What is on no floor is around a run: it may import all, and no floor it.
 FLOORS = [
-    {"params", "parameter_check", "vae", "data"},
+    {"params", "config", "vae", "data"},
     {"jobs"},
     {"engines", "recipe"},
     {"report"},

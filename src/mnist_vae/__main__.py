@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib import import_module
 from typing import Any
 
 _JOBS = ("retrain", "score", "roll-back", "withdraw")
@@ -18,11 +19,10 @@ def main(*args: Any, **kwargs: Any) -> Any:
 
     reader.disabled = False
     configure_project("mnist_vae")
-    from mnist_vae.cli import cli, run
-
     kwargs.setdefault("standalone_mode", not hasattr(sys, "ps1"))
     words = args[0] if args and args[0] is not None else sys.argv[1:]
-    command = cli if words and words[0] in _JOBS else run
+    commands = import_module("mnist_vae.cli")  # by its name, as Kedro's own `find_run_command` does
+    command = commands.cli if words and words[0] in _JOBS else commands.run
     return command(*args, **kwargs)
 
 

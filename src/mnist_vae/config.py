@@ -1,22 +1,24 @@
-"""Where a run's configuration is, and what it says about the data and the log."""
+"""Where a run's configuration is, what it says, and what is wrong with its parameters."""
 
 from __future__ import annotations
 
 import mimetypes
 import os
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import click
 import fsspec
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import LOGGING, settings
 from kedro.utils import find_kedro_project
-from omegaconf import OmegaConf
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
-from mnist_vae.jobs.release_files import folder_in_service
-from mnist_vae.parameter_check import ParameterError, check_parameters
-from mnist_vae.params import Parameters
+from mnist_vae.params import Group, Parameters
 
 DATA_FOLDER = "data_folder"
 """The parameter, given for one run, that takes the place of `data` in every `globals.yml`."""
@@ -25,22 +27,8 @@ _ARCHIVES = {"application/x-tar": "tar", "application/zip": "zip"}
 _OF_THE_CATALOG = ("source", "streaming")
 
 
-class ProjectConfigLoader(OmegaConfigLoader):
-    """Kedro's loader, with the parameter `data_folder` and the resolver `${champion:FOLDER}`.
-
-    That is the folder of the release in service among those in FOLDER. It is cached, so that all
-    entries of a catalog name one release.
-    """
-
-    def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
-        def champion(models: str) -> str:
-            return str(folder_in_service(project_folder(conf_source) / models))
-
-        OmegaConf.register_new_resolver("champion", champion, use_cache=True, replace=True)
-        super().__init__(conf_source, *arguments, **options)
-        folder = (self.runtime_params or {}).get(DATA_FOLDER)
-        if folder is not None:
-            self["globals"] = {**self["globals"], "data": folder}
+class ParameterError(ValueError):
+    """A parameter is unknown, missing or out of range."""
 
 
 def project_folder(conf_source: str = ".") -> Path:
@@ -153,3 +141,54 @@ def check_configuration(loader: Any) -> Parameters:
             found[name] = own | given.get(name, {})
     check_parameters({**parameters, **found})
     return typed
+
+
+def check_parameters(raw: dict[str, Any]) -> Parameters:
+    """Return `raw` as typed parameters.
+
+    Raises:
+        ParameterError: Naming each wrong key, what is allowed there, and what was received.
+    """
+    try:
+        return Parameters.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(_describe(problem) for problem in error.errors())
+        raise ParameterError(f"{problems}; correct conf/*/parameters_*.yml or --params.") from error
+
+
+def _describe(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        group: Any = Parameters
+        for part in problem["loc"][:-1]:
+            group = _type_of(group.model_fields[part])
+        allowed = ", ".join(group.model_fields)
+        return f"Parameter `{key}` is unknown: allowed are {allowed}{_meant(key)}"
+    if problem["type"] == "missing":
+        return f"Parameter `{key}` is missing: expected it in one of the parameter files"
+    if problem["type"] == "value_error":
+        return f"Parameters `{key}` do not go together: {problem['ctx']['error']}"
+    expected = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"Parameter `{key}` is wrong: {expected}, received {problem['input']!r}"
+
+
+def _meant(key: str) -> str:
+    keys = list(_keys(Parameters))
+    names = {known.rpartition(".")[2]: known for known in reversed(keys)}
+    near = get_close_matches(key.rpartition(".")[2], names, 1, 0.8)
+    found = get_close_matches(key, keys, 1, 0.8) or [names[name] for name in near]
+    return f" (did you mean `{found[0]}`?)" if found else ""
+
+
+def _keys(group: type[Group], before: str = "") -> Iterator[str]:
+    for name, field in group.model_fields.items():
+        yield before + name
+        inner = _type_of(field)
+        if isinstance(inner, type) and issubclass(inner, Group):
+            yield from _keys(inner, f"{before}{name}.")
+
+
+def _type_of(field: FieldInfo) -> Any:
+    return next(
+        (part for part in get_args(field.annotation) if part is not NoneType), field.annotation
+    )

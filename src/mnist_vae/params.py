@@ -39,11 +39,10 @@ class SourceParams(Group):
 
     @model_validator(mode="after")
     def _one_source(self) -> SourceParams:
-        order = self.order
-        if "folder" in self.model_fields_set and order is not None and "folder" not in order:
+        if "folder" in self.model_fields_set and self.order and "folder" not in self.order:
             raise ValueError(
                 "a folder that is named is the only source: expected an `order` with folder in it, "
-                f"or none, received the folder {self.folder} and the order {list(order)}"
+                f"or none, received the folder {self.folder} and the order {list(self.order)}"
             )
         return self
 
@@ -155,16 +154,12 @@ class EmbeddingParams(Group):
 
     @model_validator(mode="after")
     def _engine_is_one(self) -> EmbeddingParams:
-        given = [name for name in ("workers", "address") if getattr(self, name)]
-        if self.engine == "in_process" and given:
+        given = {name: getattr(self, name) for name in ("workers", "address")}
+        given = {name: value for name, value in given.items() if value is not None}
+        if len(given) > (self.engine == "dask"):
             raise ValueError(
-                f"`{', '.join(given)}` is for an engine with workers: expected `engine` to be "
-                "dask, received in_process"
-            )
-        if self.workers and self.address:
-            raise ValueError(
-                "a cluster that runs has its own workers: expected `workers` or `address`, "
-                f"received {self.workers} and {self.address}"
+                "expected `workers` or `address` with the engine dask alone, and not both, "
+                f"received {given} with {self.engine}"
             )
         return self
 

@@ -7,7 +7,7 @@ import pytest
 from kedro.framework.startup import bootstrap_project
 from kedro.io.core import DatasetError
 
-from mnist_vae import config
+from mnist_vae import settings
 from mnist_vae.config import loader_of
 from mnist_vae.jobs.release_files import folder_in_service
 from tests.conftest import catalog_of, run
@@ -131,7 +131,7 @@ def test_a_promotion_while_a_catalog_is_read_makes_no_mixture(project, monkeypat
         put_in_service(project, "two")
         return found
 
-    monkeypatch.setattr(config, "folder_in_service", and_then_promote)
+    monkeypatch.setattr(settings, "folder_in_service", and_then_promote)
     entries = loader_of(str(project / "conf"), "test")["catalog"]
     named = {entry["filepath"].split("/")[-2] for entry in entries.values() if "filepath" in entry}
     assert {name for name in named if name.startswith("0000")} == {first.name}

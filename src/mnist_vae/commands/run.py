@@ -17,6 +17,7 @@ from kedro.config import MissingConfigException
 from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
 
+from mnist_vae.config import check_parameters
 from mnist_vae.jobs.batches import put_away
 from mnist_vae.jobs.job import (
     JobLock,
@@ -33,7 +34,6 @@ from mnist_vae.jobs.job import (
 from mnist_vae.jobs.names import printable, with_environment
 from mnist_vae.jobs.records import Intake, Outcome
 from mnist_vae.jobs.release_files import champion
-from mnist_vae.parameter_check import check_parameters
 
 if TYPE_CHECKING:
     from mnist_vae.hooks.tracking import Status

@@ -13,14 +13,13 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io.core import AbstractVersionedDataset, DatasetError
 
-from mnist_vae.config import check_configuration, entry_paths
+from mnist_vae.config import ParameterError, check_configuration, entry_paths
 from mnist_vae.data.idx import IdxDataset
 from mnist_vae.data.models import KerasModelDataset
 from mnist_vae.engines import EngineError, check_engine
 from mnist_vae.jobs.job import JOB_PIPELINES, JobLock, LockedError
 from mnist_vae.jobs.names import in_environment, with_environment
 from mnist_vae.jobs.release_files import ReleaseError, in_a_release, release_in_use
-from mnist_vae.parameter_check import ParameterError
 from mnist_vae.params import ModelParams, Parameters
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from mnist_vae import config, failures
+from mnist_vae.config import check_parameters
 from mnist_vae.jobs.records import Outcome
-from mnist_vae.parameter_check import check_parameters
 
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
