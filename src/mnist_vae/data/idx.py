@@ -135,8 +135,8 @@ class IdxDataset(FileDataset[NDArray[Any]]):
 
 def _read_header(stream: IO[bytes], name: str) -> tuple[bytes, np.dtype[Any], tuple[int, ...]]:
     """Return the header, and the type and the shape that it announces."""
-    magic = _read_exactly(stream, 4, name)
-    if magic[:2] != b"\0\0":
+    magic = stream.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0":  # noqa: PLR2004
         raise IdxError(
             f"{name} is not an IDX file: expected a magic number that starts with 0x0000, "
             f"received 0x{magic.hex()}; name an IDX file, packed with gzip or not."
@@ -147,20 +147,15 @@ def _read_header(stream: IO[bytes], name: str) -> tuple[bytes, np.dtype[Any], tu
             f"{', '.join(f'0x{code:02X}' for code in _TYPES)}, received 0x{magic[2]:02X}; "
             "get a fresh copy."
         )
-    lengths = _read_exactly(stream, 4 * magic[3], name)
+    lengths = stream.read(4 * magic[3])
+    if len(lengths) < 4 * magic[3]:
+        raise IdxError(
+            f"{name} is truncated: expected {4 * magic[3]} more bytes of its header, received "
+            f"{len(lengths)}; get a fresh copy."
+        )
     shape = tuple(np.frombuffer(lengths, ">u4").tolist())
     _check_shape(shape, name)
     return magic + lengths, np.dtype(_TYPES[magic[2]]), shape
-
-
-def _read_exactly(stream: IO[bytes], n_bytes: int, name: str) -> bytes:
-    part = bytes(_read_at_most(stream, n_bytes))
-    if len(part) < n_bytes:
-        raise IdxError(
-            f"{name} is truncated: expected {n_bytes} more bytes of its header, received "
-            f"{len(part)}; get a fresh copy."
-        )
-    return part
 
 
 def _read_at_most(stream: IO[bytes], n_bytes: int) -> bytearray:
