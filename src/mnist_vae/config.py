@@ -25,6 +25,7 @@ DATA_FOLDER = "data_folder"
 
 _ARCHIVES = {"application/x-tar": "tar", "application/zip": "zip"}
 _OF_THE_CATALOG = ("source", "streaming")
+_OPEN = (("folder", None), ("pictures", None))
 
 
 class ParameterError(ValueError):
@@ -122,7 +123,16 @@ def check_configuration(loader: Any) -> Parameters:
         ParameterError: A parameter is wrong, or where the catalog does not see it.
     """
     parameters, given = loader["parameters"], loader.runtime_params or {}
-    typed = check_parameters(parameters)
+    found = {}
+    for name in _OF_THE_CATALOG:
+        named, asked = loader["globals"].get(name) or {}, given.get(name) or {}
+        if isinstance(named, dict) and isinstance(asked, dict):  # another thing is refused
+            # An environment's order of sources may be overridden, and an open folder be filled in.
+            own = {k: v for k, v in named.items() if k != "order" and (k, v) not in _OPEN}
+            found[name] = own | asked
+        else:
+            found[name] = named if isinstance(asked, dict) else asked
+    typed = check_parameters({**parameters, **found})
     for name in (*_OF_THE_CATALOG, DATA_FOLDER):
         if name in parameters and name not in given:
             home = "conf/*/globals.yml or in --params"
@@ -132,14 +142,6 @@ def check_configuration(loader: Any) -> Parameters:
                 f"Parameter `{name}` is in a parameter file, where the catalog does not see it: "
                 f"expected it in {home}, received {parameters[name]!r}; move it there."
             )
-    found = {}
-    for name in _OF_THE_CATALOG:
-        found[name] = named = loader["globals"].get(name) or {}
-        if isinstance(named, dict):  # another thing is refused
-            # An environment's order of sources may be overridden, and an open folder be filled in.
-            own = {k: v for k, v in named.items() if k != "order" and (k, v) != ("folder", None)}
-            found[name] = own | given.get(name, {})
-    check_parameters({**parameters, **found})
     return typed
 
 

@@ -16,6 +16,9 @@ Source = Literal["folder", "mirrors", "sample"]
 AnomalyScore = Literal["negative_elbo", "excess", "relative_excess", "mahalanobis"]
 Corruption = Literal["gaussian", "salt_and_pepper", "masking", "blur"]
 CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
+Side = Annotated[int, Field(ge=1, le=1024)]
+_OF_PICTURES = {"image_size", "invert", "max_bad"}
+_TWO = Field(strict=False, min_length=2, max_length=2)
 _SOME = Field(strict=False, max_length=20)
 Shares = Annotated[tuple[Fraction, ...], _SOME]
 
@@ -36,10 +39,29 @@ class SourceParams(Group):
     """The folder of the raw images; the only source, where it is given."""
     order: Annotated[tuple[Source, ...], Field(min_length=1, strict=False)] | None = None
     """The sources, in the order in which they are tried."""
+    pictures: str = Field(default=None, min_length=1)  # type: ignore[assignment]
+    """A folder of pictures; the only source, where it is given."""
+    image_size: Annotated[tuple[Side, ...], _TWO] | None = (28, 28)
+    """Height and width that all pictures are scaled to; None for the size that all have."""
+    invert: bool = False
+    """Make dark what is light in pictures, for those on a white background."""
+    max_bad: Share = 0.01
+    """Share of the files in the folder of pictures that may be left out, as they are damaged."""
 
     @model_validator(mode="after")
     def _one_source(self) -> SourceParams:
-        if "folder" in self.model_fields_set and self.order and "folder" not in self.order:
+        given = self.model_fields_set
+        if "pictures" in given and (others := sorted(given & {"folder", "order"})):
+            raise ValueError(
+                "a folder of pictures that is named is the only source: expected no other, "
+                f"received `{', '.join(others)}` too"
+            )
+        if "pictures" not in given and (others := sorted(given & _OF_PICTURES)):
+            raise ValueError(
+                f"`{', '.join(others)}` is for a folder of pictures: expected `pictures` to name "
+                "one, received none"
+            )
+        if "folder" in given and self.order and "folder" not in self.order:
             raise ValueError(
                 "a folder that is named is the only source: expected an `order` with folder in it, "
                 f"or none, received the folder {self.folder} and the order {list(self.order)}"

@@ -126,7 +126,7 @@ def check(project, globals_="", group="source", **values):
 
 
 @pytest.mark.parametrize(
-    "globals_", ["", "source:", "source: {folder: }", "source: {folder: /mine}"]
+    "globals_", ["", "source:", "source: {folder: , pictures: }", "source: {folder: /mine}"]
 )
 def test_a_folder_in_the_globals_may_be_named_or_left_open(project, globals_):
     check(project, globals_)
@@ -141,6 +141,12 @@ def test_a_folder_in_the_globals_may_be_named_or_left_open(project, globals_):
         ("source: {folder: ''}", {}, "`source.folder` is wrong: .* at least 1 character"),
         ("source: {folder: /mine}", {"order": ["sample"]}, "received the folder /mine and the or"),
         ("", {"folder": "/mine", "order": ["mirrors"]}, "received the folder /mine and the order"),
+        ("", {"folder": "/a", "pictures": "/b"}, "the only source: .* received `folder` too"),
+        ("source: {pictures: /b}", {"order": ["sample"]}, "only source: .* received `order` too"),
+        ("source: {invert: true}", {}, "`invert` is for a folder of pictures: .* received none"),
+        ("", {"pictures": "/b", "image_size": [28]}, "`source.image_size` is wrong: .* 2 items"),
+        ("", {"pictures": "/b", "image_size": [0, 9]}, "`source.image_size.0` is wrong: .* 1, re"),
+        ("", {"pictures": "/b", "max_bad": 2.0}, "`source.max_bad` is wrong: .* 1, received 2"),
         ("", {"folder": None}, "`source.folder` is wrong: .* a valid string, received None"),
     ],
 )
@@ -149,6 +155,18 @@ def test_a_wrong_or_contradictory_source_is_refused_wherever_it_is_said(
 ):
     with pytest.raises(click.ClickException, match=message):
         check(project, globals_, **source)
+
+
+def test_a_folder_of_pictures_reaches_the_catalog_from_globals_and_for_one_run(project):
+    globals_ = "source: {pictures: /mine, image_size: null, max_bad: 0.5}"
+    loader = check(project, globals_, invert=True, image_size=[32, 20])
+    assert loader["catalog"]["raw_images"]["pictures"] == {
+        "path": "/mine",
+        "image_size": [32, 20],
+        "invert": True,
+        "max_bad": 0.5,
+    }
+    assert check(project, globals_)["catalog"]["raw_images"]["pictures"]["image_size"] is None
 
 
 @pytest.mark.parametrize(

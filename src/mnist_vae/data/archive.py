@@ -6,7 +6,6 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
@@ -21,7 +20,15 @@ from mnist_vae.data.downloads import download
 from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
 from mnist_vae.data.folders import at_home
 from mnist_vae.data.idx import IdxError, check_pair, read_idx
-from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageSet, evenly, size_of
+from mnist_vae.data.images import (
+    IMAGE_SHAPE,
+    UNLABELLED,
+    ImageArchive,
+    ImageSet,
+    evenly,
+    size_of,
+)
+from mnist_vae.data.picture_archive import PictureArchiveDataset
 from mnist_vae.params import Source
 
 Label = Annotated[int, Field(ge=0, lt=UNLABELLED)]
@@ -42,19 +49,6 @@ _SAMPLE_SHA256: dict[FileKey, str] = {
 _IMAGES_RANK = 3
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ImageArchive:
-    """Images as published, split `train` or `test`.
-
-    Attributes:
-        manifest: `name`, `source`, `statement` (a sentence for reports), `n_train`, `n_test` and
-            `files`, each with `origin`, `sha256`, `items` and `verified`.
-    """
-
-    images: ImageSet
-    manifest: dict[str, Any]
 
 
 class Part(NamedTuple):
@@ -98,6 +92,8 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         files: By key, such as `train_images`: `name`, and `sha256` of the unpacked file or null.
         named: The folder that a user named, or null; then it is the only source.
         labels: The lowest and the highest label allowed.
+        pictures: The arguments of `PictureArchiveDataset`: a folder of pictures that a user named,
+            or null as its path; then it is the only source.
     """
 
     def __init__(
@@ -110,6 +106,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         name: str = "MNIST",
         named: str | None = None,
         labels: Sequence[int] = (0, 9),
+        pictures: Mapping[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         given = {"order": order, "mirrors": mirrors, "files": files, "labels": labels}
@@ -121,6 +118,9 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         }
         self._folder = Path(at_home(path))
         self._named = named
+        self._pictures = None
+        if pictures is not None and pictures["path"] is not None:
+            self._pictures = PictureArchiveDataset(**pictures)
         self._name = name
         self.metadata = metadata
 
@@ -131,6 +131,8 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             IdxError: A file in the folder is damaged, or not what the entry asks for.
             DatasetError: No source has all of the images, or the embedded sample is another one.
         """
+        if self._pictures is not None:
+            return self._pictures.load()
         self.check()
         find = {"folder": self._in_folder, "mirrors": self._from_mirrors, "sample": read_sample}
         reasons = []
@@ -154,6 +156,8 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
 
     def check(self) -> None:
         """Raise `DatasetError` where a folder that was named has not all files."""
+        if self._pictures is not None:
+            return self._pictures.check()
         missing = self._missing()
         if missing and self._named is not None:
             lack = f" without {', '.join(missing)}"
@@ -168,6 +172,8 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
 
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return `n_images`, evenly apart, as one base64 PNG; uses no network."""
+        if self._pictures is not None:
+            return self._pictures.preview(n_images, columns)
         path = self._path("train_images")
         if path is not None and not self._missing():
             images = self._read("train_images", path, str(path)).values
@@ -183,6 +189,8 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
 
     def _exists(self) -> bool:
         """Return whether `load` succeeds without a network."""
+        if self._pictures is not None:
+            return self._pictures.exists()
         return "sample" in self._order or not self._missing()
 
     def _describe(self) -> dict[str, Any]:

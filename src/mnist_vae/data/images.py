@@ -151,6 +151,19 @@ class ImageSet:
         return dataclasses.replace(self, label=label[self.label], class_names=class_names)
 
 
+@dataclass(frozen=True)
+class ImageArchive:
+    """Images as published, split `train`, `validation` or `test`.
+
+    Attributes:
+        manifest: `name`, `source`, `statement` (a sentence for reports), `n_train`, `n_test` and
+            `files`, each with `origin`, `sha256`, `items` and `verified`.
+    """
+
+    images: ImageSet
+    manifest: dict[str, Any]
+
+
 def name_of(class_names: ClassNames, label: int) -> str:
     """Return the name of a class: its number, where classes have no others."""
     return str(label) if class_names is None else class_names[label]

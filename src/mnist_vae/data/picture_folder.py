@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
 from mnist_vae.data.folders import is_hidden
-from mnist_vae.data.images import ClassNames, number_classes
+from mnist_vae.data.images import ClassNames, Shape, number_classes, size_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,7 +40,7 @@ _16_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 Grey = NDArray[np.uint8]
 
 
-class PictureError(ValueError):
+class PictureError(DatasetError):
     """A folder is not one of pictures, or too many of them are bad."""
 
 
@@ -87,6 +88,17 @@ class Pictures:
     class_names: ClassNames
     bad: tuple[BadPicture, ...]
     sha256: str
+
+    @property
+    def shape(self) -> Shape:
+        """Height and width of each."""
+        _, height, width = self.pixels.shape
+        return height, width
+
+    @property
+    def bad_ones(self) -> str:
+        """Some of the files that are left out, for a sentence."""
+        return _listed(self.bad)
 
     @property
     def seem_inverted(self) -> bool:
@@ -143,7 +155,7 @@ def find_pictures(folder: Path) -> tuple[list[PictureFile], list[BadPicture]]:
 def read_pictures(
     folder: Path,
     *,
-    image_size: tuple[int, int] | None,
+    image_size: Shape | None,
     invert: bool = False,
     max_bad: float = 0.01,
     progress: bool = True,
@@ -164,7 +176,9 @@ def read_pictures(
     found, bad = find_pictures(folder)
     greys: list[Grey] = []
     kept: list[PictureFile] = []
-    for file, grey in zip(found, _decode_all(found, image_size, progress), strict=True):
+    for file, grey in zip(
+        found, decode_pictures(found, image_size, progress=progress), strict=True
+    ):
         if isinstance(grey, str):
             bad.append(BadPicture(file.name, grey))
         else:
@@ -186,7 +200,8 @@ def read_pictures(
     pixels = np.stack(greys)
     if invert:
         pixels = 255 - pixels
-    digest = hashlib.sha256(pixels.data)
+    digest = hashlib.sha256(f"{pixels.shape}".encode())
+    digest.update(pixels.data)
     for file in kept:
         digest.update(f"{file.name}\0{file.split}\0{file.label}\0".encode(errors="surrogatepass"))
     return Pictures(pixels, tuple(kept), label, class_names, tuple(bad), digest.hexdigest())
@@ -243,8 +258,8 @@ def _read_labels(folder: Path) -> dict[str, tuple[str | None, str | None]] | Non
     return labels
 
 
-def _decode_all(
-    files: Sequence[PictureFile], size: tuple[int, int] | None, progress: bool
+def decode_pictures(
+    files: Sequence[PictureFile], size: Shape | None, *, progress: bool
 ) -> Iterator[Grey | str]:
     """Yield the grey image of each file, or why there is none, decoded by all cores."""
     from tqdm import tqdm
@@ -260,7 +275,7 @@ def _decode_all(
             yield from chunk
 
 
-def _decode(path: Path, size: tuple[int, int] | None) -> Grey | str:
+def _decode(path: Path, size: Shape | None) -> Grey | str:
     """Return a picture as grey values, or a reason."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -281,7 +296,7 @@ def _decode(path: Path, size: tuple[int, int] | None) -> Grey | str:
         return f"cannot be decoded ({error})"
 
 
-def _grey(picture: Image, size: tuple[int, int] | None) -> Grey:
+def _grey(picture: Image, size: Shape | None) -> Grey:
     """Return 8 bit grey values; what is transparent becomes white, as viewers show it.
 
     Colours become luma by the weights of ITU-R BT.601.
@@ -309,7 +324,7 @@ def _check_sizes(folder: Path, greys: Sequence[Any], files: Sequence[PictureFile
     counts = Counter(grey.shape for grey in greys)
     if len(counts) > 1:
         sizes = ", ".join(
-            f"{height} x {width} ({count})" for (height, width), count in counts.most_common(_SHOWN)
+            f"{size_of(shape)} ({count})" for shape, count in counts.most_common(_SHOWN)
         )
         (usual, _), *_ = counts.most_common(1)
         other = next(f.name for g, f in zip(greys, files, strict=True) if g.shape != usual)

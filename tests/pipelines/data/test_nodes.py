@@ -1,10 +1,11 @@
 """Ingestion and splits."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from mnist_vae.data.archive import ImageArchive
-from mnist_vae.data.images import ImageSet
+from mnist_vae.data.images import ImageArchive, ImageSet
 from mnist_vae.params import SplitParams
 from mnist_vae.pipelines.data.nodes import ingest_images, split_images
 
@@ -48,6 +49,15 @@ def test_an_archive_without_a_test_part_gets_a_stratified_one():
     assert (len(train), len(validation)) == (243, 27)
     ids = np.concatenate([train.image_id, validation.image_id, test.image_id])
     assert sorted(ids) == list(range(300))
+
+
+def test_a_validation_part_of_the_archive_is_kept():
+    split = np.repeat(["train", "validation", "test"], [250, 50, 100])
+    images = dataclasses.replace(archive().images, split=split)
+    train, validation, _ = split_images(images, SplitParams(), 1)
+    assert validation.image_id.tolist() == list(range(250, 300))
+    assert len(train) == 250
+    assert len(split_images(images, SplitParams(max_images=100), 1)[1]) == 50
 
 
 def test_same_seed_same_split_and_other_seed_another():

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_vae.data.archive import ImageArchive
-from mnist_vae.data.images import ImageSet, draw_rows
+from mnist_vae.data.images import ImageArchive, ImageSet, draw_rows
 from mnist_vae.params import SplitParams
 
 
@@ -21,22 +20,26 @@ def split_images(
 ) -> tuple[ImageSet, ImageSet, ImageSet]:
     """Split the images into train, validation and test, each in the order of the archive.
 
-    Validation is drawn from the training part, class by class. The archive's own test part stays
-    the test split; when it has none, a share of the images becomes one.
+    The archive's own parts stay. Without one for the test a share of the training images becomes
+    it, and then one for the validation, class by class.
 
     Raises:
         ValueError: There are too few images for three splits.
     """
-    train, test = (np.flatnonzero(images.split == split) for split in ("train", "test"))
+    names = ("train", "validation", "test")
+    train, validation, test = (np.flatnonzero(images.split == name) for name in names)
     if params.max_images is not None:
-        train = draw_rows(train, images.label, params.max_images, seed)
-        test = draw_rows(test, images.label, params.max_images, seed)
+        most = params.max_images
+        train, validation, test = (
+            draw_rows(rows, images.label, most, seed) for rows in (train, validation, test)
+        )
     if len(test) == 0:
         test = draw_rows(train, images.label, params.test_fraction, seed)
         train = np.setdiff1d(train, test, assume_unique=True)
-    validation = draw_rows(train, images.label, params.validation_fraction, seed)
-    train = np.setdiff1d(train, validation, assume_unique=True)
-    splits = {"train": train, "validation": validation, "test": test}
+    if len(validation) == 0:
+        validation = draw_rows(train, images.label, params.validation_fraction, seed)
+        train = np.setdiff1d(train, validation, assume_unique=True)
+    splits = dict(zip(names, (train, validation, test), strict=True))
     sizes = {name: len(rows) for name, rows in splits.items()}
     if 0 in sizes.values():
         raise ValueError(
