@@ -1,13 +1,14 @@
 """The files of a model, without a training."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from mnist_vae.data.fingerprints import fingerprint
-from mnist_vae.data.images import ImageSet
+from mnist_vae.data.images import IMAGE_SHAPE, ImageSet
 from mnist_vae.report.model import ModelFiles
 
 MNIST = "Data: MNIST, 60,000 training and 10,000 test images, checksums verified."
@@ -46,18 +47,25 @@ def split_metrics(n_images, loss=140.0, reconstruction=133.0):
     }
 
 
-def decoder(z):
-    """The image of a z has the grey value of its first coordinate."""
-    return np.repeat(np.clip(z[:, :1] / 10, 0, 1), 784, axis=1)
-
-
 def make_files(
-    n=200, *, latent_dim=2, labelled=True, sample=False, term="binary_crossentropy", **of
+    n=200,
+    *,
+    latent_dim=2,
+    labelled=True,
+    sample=False,
+    term="binary_crossentropy",
+    shape=IMAGE_SHAPE,
+    class_names=None,
+    **of,
 ):
-    """Return the files of a model: `n` images, a tenth of them of each other split."""
+    """Return the files of a model: `n` images, a tenth of them of each other split.
+
+    Every pixel of an image is its number, modulo 251; the decoder makes them of the first z.
+    """
     random = np.random.default_rng(1)
     split = np.array(["train"] * 8 + ["validation", "test"])[np.arange(n) % 10]
-    label = (np.arange(n) % 3).astype(np.uint8)
+    label = (np.arange(n) % len(class_names or "012")).astype(np.uint8)
+    n_pixels = math.prod(shape)
     table = pd.DataFrame({"image_id": np.arange(n), "split": split})
     if labelled:
         table["label"] = label
@@ -69,10 +77,12 @@ def make_files(
     table["model_version"] = "v1"
     images = [
         ImageSet(
-            pixels=np.repeat((rows % 251).astype(np.uint8), 784).reshape(-1, 784),
+            pixels=np.repeat((rows % 251).astype(np.uint8), n_pixels).reshape(-1, n_pixels),
             image_id=rows,
             split=split[rows],
             label=label[rows] if labelled else None,
+            origin={"model_version": "v1", "drawn_from": "drawn from N(0, I)"},
+            shape=shape,
         )
         for rows in (np.flatnonzero(split == name) for name in ("train", "validation", "test"))
     ]
@@ -91,6 +101,8 @@ def make_files(
             "epoch_of_weights": 3,
             "duration_seconds": 61.0,
             "images_per_second": 9000.0,
+            "image_shape": list(shape),
+            **({} if class_names is None else {"class_names": list(class_names)}),
         },
         metrics={
             "model_version": "v1",
@@ -107,7 +119,7 @@ def make_files(
             "skipped": "It takes minutes.",
         },
         latent_embeddings=table,
-        decoder=decoder,
+        decoder=lambda z: np.repeat(np.clip(z[:, :1] / 10, 0, 1), n_pixels, axis=1),
         images=images,
         training_history=history,
         run_manifest={

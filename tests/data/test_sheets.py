@@ -118,6 +118,20 @@ def test_dashes_and_arrows_are_drawn_as_letters_of_the_font(digits):
     assert fancy == sheet(digits, Captions("-1 to 2 - 3 x 4", ""), columns=3)
 
 
+def test_names_of_classes_are_drawn_without_accents_as_far_as_they_have_room(digits):
+    accents, plain = (
+        sheet(digits, Captions("", "", columns=one), columns=3) for one in ("é日", "e?")
+    )
+    assert accents == plain
+    long = "W" * 99
+    picture = sheet(digits, Captions("", "", columns=["", long, ""], rows=[long]), columns=3)
+    x, y = find(picture, digits[0], 4)
+    assert x <= 28 + 240 + 8 + 4
+    columns = np.flatnonzero(ink(picture)[:y, x:].any(axis=0))
+    assert columns.min() >= 28 * 4
+    assert columns.max() <= 2 * 29 * 4
+
+
 def test_equal_arguments_give_equal_bytes(digits):
     first, second = (sheets.to_base64_png(sheet(digits, CAPTIONS, columns=2)) for _ in range(2))
     assert first == second

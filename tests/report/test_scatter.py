@@ -9,15 +9,13 @@ import pytest
 from PIL import Image
 
 from mnist_vae.report import scatter
-from mnist_vae.report.embeddings import choose
-from mnist_vae.report.figures import NO_LABEL, PALETTE
-from mnist_vae.report.scatter import pack
-
-TERM = "binary_crossentropy"
+from mnist_vae.report.figures import NO_LABEL, colour_of
+from tests.model_files import make_files
 
 
-def packed(files, images, max_points):
-    return pack(choose(files.latent_embeddings, images, max_points, 24, 1), images, 1, TERM)
+def packed(files, max_points=1000):
+    of = files.latent_embeddings, files.images, files.training_summary
+    return scatter.pack(*of, max_points, seed=1)
 
 
 def unpacked(found):
@@ -45,9 +43,16 @@ def thumbnail(found, point):
     return sheet[row * height :, column * width :][:height, :width]
 
 
-def test_every_point_is_where_its_mean_is_with_its_own_loss_and_image(make_files):
-    files = make_files(300)
-    found = packed(files, files.images, 1000)
+@pytest.mark.parametrize("tiles", [7000, 100], ids=["one sprite", "three"])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((28, 28), (14, 14)), ((32, 20), (16, 10)), ((3, 90), (1, 30))]
+)
+def test_every_point_is_where_its_mean_is_with_its_own_loss_and_image(
+    monkeypatch, shape, size, tiles
+):
+    monkeypatch.setattr(scatter, "TILES", tiles)
+    files = make_files(300, shape=shape)
+    found = packed(files)
     columns = unpacked(found)
     table = files.latent_embeddings.set_index("image_id").loc[columns["id"].astype(int)]
     step = float(np.ptp(table["z_mean_00"])) / 65535
@@ -55,58 +60,49 @@ def test_every_point_is_where_its_mean_is_with_its_own_loss_and_image(make_files
     assert columns["loss"] == pytest.approx((table["reconstruction"] + table["kl"]).to_numpy())
     assert [found.about["splits"][code] for code in columns["split"]] == table["split"].tolist()
     assert table["label"].tolist() == sorted(table["label"])  # the traces are slices
-    assert sum(found.about["counts"]) == 300
-    for point in (0, 123, 299):
+    assert found.about["counts"] == [100, 100, 100]
+    for point in (0, 99, 100, 299):
         grey = int(columns["id"][point]) % 251
+        assert thumbnail(found, point).shape == size
         assert np.abs(thumbnail(found, point).astype(int) - grey).max() <= 256 / 7 / 2
 
 
-def test_images_beyond_one_sprite_are_found_in_the_next(make_files, monkeypatch):
-    monkeypatch.setattr(scatter, "TILES", 100)
-    files = make_files(250)
-    found = packed(files, files.images, 1000)
-    assert len(found.sprites) == 3
-    columns = unpacked(found)
-    for point in (99, 100, 249):
-        assert abs(int(thumbnail(found, point)[0, 0]) - int(columns["id"][point]) % 251) < 19
-
-
-def test_images_that_were_not_kept_are_points_without_a_picture(make_files):
+def test_images_that_were_not_kept_are_points_without_a_picture():
     files = make_files(100)
-    found = packed(files, files.images[:1], 1000)
+    found = packed(make_files(100, images=files.images[:1]))
     columns = unpacked(found)
     splits = np.array(found.about["splits"])[columns["split"]]
     assert (columns["picture"] == (splits == "train")).all()
-    assert packed(files, [], 1000).sprites == ()
 
 
-def test_of_too_many_images_some_are_drawn_of_each_class_and_it_is_said(make_files):
-    files = make_files(300)
-    found = packed(files, files.images, 60)
+def test_of_too_many_images_some_are_drawn_of_each_class_and_it_is_said():
+    found = packed(make_files(300), 60)
     assert found.caption == "Latent means of 60 of 300 images"
     assert found.about["counts"] == [20, 20, 20]
 
 
-def test_of_many_dimensions_the_two_that_vary_most_are_drawn(make_files):
-    files = make_files(100, latent_dim=4)
-    found = packed(files, files.images, 1000)
+def test_of_many_dimensions_the_two_that_vary_most_are_drawn_and_of_one_heights():
+    found = packed(make_files(100, latent_dim=4))
     assert (found.about["x"]["name"], found.about["y"]["name"]) == ("z_mean_02", "z_mean_03")
     assert found.caption.endswith("the 2 of 4 dimensions that vary most")
-
-
-def test_a_single_dimension_has_heights_that_mean_nothing(make_files):
-    files = make_files(100, latent_dim=1)
-    found = packed(files, files.images, 1000)
+    found = packed(make_files(100, latent_dim=1))
     assert not found.about["equal"]
     assert len(unpacked(found)["y"]) == 100
 
 
-def test_some_labels_missing_is_a_group_of_its_own(make_files):
-    files = make_files(90)
+@pytest.mark.parametrize("names", [None, ["circle", "é", "a long name of a class"]])
+def test_labels_have_their_names_and_some_missing_is_a_group_of_its_own(names):
+    files = make_files(90, class_names=names)
     table = files.latent_embeddings
     table["label"] = table["label"].astype(float).where(table["image_id"] >= 9)
-    found = packed(files, files.images, 1000)
-    assert found.about["labels"] == ["0", "1", "2", "none"]
-    assert found.about["colours"] == [*PALETTE[:3], NO_LABEL]
+    found = packed(files)
+    shown = [*(names or "012"), "none"]
+    assert found.about["labels"] == [row[0] for row in found.table.rows] == shown
+    assert found.about["colours"] == [*map(colour_of, range(3)), NO_LABEL]
     assert found.about["counts"] == [27, 27, 27, 9]
-    assert [row[0] for row in found.table.rows] == ["0", "1", "2", "none"]
+
+
+def test_a_hundred_classes_are_a_hundred_groups():
+    about = packed(make_files(400, class_names=[f"class {n}" for n in range(100)])).about
+    assert about["counts"] == [4] * 100
+    assert len(set(about["colours"])) == 100

@@ -116,8 +116,8 @@ _MEASURES = {
         "squared error + KL",
         "",
         "The reconstruction term is a squared error, Σ (x − x̂)², and not the nats of Bernoulli "
-        "pixels: with KL it is −ELBO of a Gaussian of variance ½ a pixel but for the constant "
-        "(784 / 2) log π = 448.7, so it compares with models of the same term alone.",
+        "pixels: with KL it is −ELBO of a Gaussian of variance ½ a pixel but for a constant, "
+        "log π / 2 a pixel, so it compares with models of the same term alone.",
     ),
 }
 

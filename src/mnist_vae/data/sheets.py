@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -23,13 +24,14 @@ _SCALES = (2, 4)  # within these factors; below 2 a caption is wider than its co
 _MARGIN = 28
 _PADDING = 8
 _MIN_WIDTH = 520
+_ROW_WIDTH = 240  # of the captions of rows, at most
 _TITLE_SIZE = 24
 _TEXT_SIZE = 15
 _CAPTION_SIZE = 13
 _BLACK = 0
 _GREY = 90
 
-# Pillow's own font has little beyond ASCII; it draws a box for anything else.
+# Pillow's own font has ASCII alone, and draws a box for anything else.
 _ASCII = str.maketrans({"–": "-", "—": "-", "−": "-", "×": "x", "→": "to", "’": "'"})
 
 
@@ -104,7 +106,8 @@ def sheet(
     line = _line_height(font)
     above = line if text.columns and not text.x_axis else 0
     below = 2 * line if text.x_axis else 0
-    margin = max((_length(font, row) + _PADDING for row in text.rows), default=0)
+    rows = [_cut(row, font, _ROW_WIDTH) for row in text.rows]
+    margin = max((_length(font, row) + _PADDING for row in rows), default=0)
     x = _MARGIN + (line if text.y_axis else 0) + margin
     sheet_width = max(x + grid.width + _MARGIN, _MIN_WIDTH)
     title = _wrapped(text.title, title_font, sheet_width - 2 * _MARGIN)
@@ -124,8 +127,9 @@ def sheet(
     for caption, left in zip(text.columns, lefts, strict=False):
         centre = x + scale * (int(left) + width / 2)
         middle = y + grid.height + line // 2 if text.x_axis else y - line // 2
-        draw.text((centre, middle), _ascii(caption), _BLACK, font, anchor="mm")
-    for caption, top in zip(text.rows, tops, strict=False):
+        fitting = _cut(caption, font, scale * (width + _GAP))
+        draw.text((centre, middle), _ascii(fitting), _BLACK, font, anchor="mm")
+    for caption, top in zip(rows, tops, strict=False):
         middle = y + scale * (int(top) + height / 2)
         draw.text((x - _PADDING, middle), _ascii(caption), _BLACK, font, anchor="rm")
     if text.x_axis:
@@ -182,7 +186,17 @@ def _line_height(font: ImageFont.FreeTypeFont) -> int:
 
 
 def _ascii(text: str) -> str:
-    return text.translate(_ASCII)
+    """Return a text without accents, with `?` for other letters that the font has not."""
+    letters = unicodedata.normalize("NFKD", text.translate(_ASCII))
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return plain.encode("ascii", "replace").decode()
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """Return as much of a caption as has room."""
+    while len(text) > 1 and _length(font, text) > width:
+        text = text[:-1]
+    return text
 
 
 def _length(font: ImageFont.FreeTypeFont, text: str) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.data.images import UNLABELLED, ImageSet, draw_rows, latent_columns
-from mnist_vae.report.figures import NO_LABEL, PALETTE
+from mnist_vae.report.figures import NO_LABEL, colour_of
 from mnist_vae.vae.anomalies import Calibration
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def write_data(model: ExploredModel, folder: Path, most_images: int, seed: int) 
         "test_negative_elbo": model.test_negative_elbo,
         "calibration": None if calibration is None else calibration.model_dump(mode="json"),
         "axes": axes_of(z),
-        "colours": {"classes": PALETTE, "unlabelled": NO_LABEL},
+        "colours": {"classes": [colour_of(n) for n in range(UNLABELLED)], "unlabelled": NO_LABEL},
         "points": {
             "count": len(table),
             "total": len(model.embeddings),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mnist_vae.data.origin import measure, statement
+from mnist_vae.data.origin import class_names, image_shape, measure, statement
 from mnist_vae.report.evaluation import figures_of, is_mnist, terms_of
 from mnist_vae.report.figures import in_words
 from mnist_vae.report.model import sample_warning
@@ -20,25 +20,25 @@ def render_card(
     run_manifest: dict[str, Any],
 ) -> str:
     """Return the card of a model; the data set is named where it is the whole MNIST."""
-    loss, mnist = measure(metrics["reconstruction_term"]), is_mnist(metrics["data"])
+    mnist = is_mnist(metrics["data"])
     data = "MNIST" if mnist else run_manifest["data"]["name"]
+    figures = (*terms_of(metrics), *figures_of(metrics))
     content: str = template("model_card.md.j2").render(
         name=training_summary.get("release") or training_summary["model_version"],
         version=training_summary["model_version"],
+        shape=image_shape(training_summary),
+        classes=[_plain(name) for name in class_names(training_summary) or ()],
         mnist=mnist,
         data=data,
         data_type=_MNIST if mnist else _slug(data),
-        loss=loss,
+        loss=measure(metrics["reconstruction_term"]),
         test=metrics["splits"]["test"],
         statement=_plain(statement(training_summary)),
         warning=sample_warning(training_summary),
         latent_dim=metrics["latent_dim"],
         epochs=training_summary["epochs"],
         duration=in_words(training_summary["duration_seconds"]),
-        rows=[
-            [_plain(cell) for cell in (*figure.cells(), figure.source)]
-            for figure in (*terms_of(metrics), *figures_of(metrics))
-        ],
+        rows=[[_plain(cell) for cell in (*one.cells(), one.source)] for one in figures],
         manifest=run_manifest,
         versions=_plain(", ".join(f"{k} {v}" for k, v in run_manifest["versions"].items())),
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mnist_vae.data.origin import measure
+from mnist_vae.data.origin import Measure, measure
 from mnist_vae.report.blocks import Section, Table, Text
 
 # Of the statement about the data: another data set may be called MNIST, but not with its checksums.
@@ -67,40 +66,46 @@ def terms_of(metrics: dict[str, Any]) -> list[Figure]:
 
 
 def figures_of(metrics: dict[str, Any]) -> list[Figure]:
-    """Return the other figures of the test images, for MNIST with references."""
-    references = REFERENCES if is_mnist(metrics["data"]) else {}
-    figures = []
-    for name, value, error, unit in _measured(metrics):
-        if value is not None:
-            known = next((known for known in references if name.startswith(known)), "")
-            figures.append(Figure(name, value, error, unit, *references.get(known, ())))
-    return figures
-
-
-def _measured(metrics: dict[str, Any]) -> Iterator[tuple[str, float | None, float | None, str]]:
-    """Yield name, value, standard error and unit of each figure."""
-    test = metrics["splits"]["test"]
-    loss = measure(metrics["reconstruction_term"])
-    yield "entropy floor", test["entropy_floor"], None, loss.unit
-    yield "−ELBO above the floor", test["excess_over_floor"], None, loss.unit
+    """Return the other figures of the test images that were measured, for MNIST with references."""
+    test, loss = metrics["splits"]["test"], measure(metrics["reconstruction_term"])
+    rows = [
+        ("entropy floor", test["entropy_floor"], None, loss.unit),
+        ("−ELBO above the floor", test["excess_over_floor"], None, loss.unit),
+    ]
     for part, suffix in ((test["decomposition"], ""), (test["binarized"], ", binarised")):
-        if part is None:
-            continue
-        exact = part["likelihood"] == "exact"
-        for name, words, of_a_bound in (
+        if part is not None:
+            rows += _parts(part, suffix, loss)
+    neighbours = metrics["label_accuracy"]["neighbours"]
+    for kind in ("amortised", "refined"):
+        if (found := metrics["label_accuracy"][kind]) is not None:
+            name = f"{neighbours}-NN accuracy of z, {kind}"
+            rows.append((name, found["value"], found["standard_error"], ""))
+    figures = [Figure(*row) for row in rows if row[1] is not None]
+    return [_referenced(one) for one in figures] if is_mnist(metrics["data"]) else figures
+
+
+def _referenced(figure: Figure) -> Figure:
+    """Return the figure with what is known of it from elsewhere."""
+    for name, (reference, source) in REFERENCES.items():
+        if figure.name.startswith(name):
+            return replace(figure, reference=reference, source=source)
+    return figure
+
+
+def _parts(part: dict[str, Any], suffix: str, loss: Measure) -> list[tuple[Any, ...]]:
+    """Return name, value, standard error and unit of each part of a loss."""
+    exact = part["likelihood"] == "exact"
+    rows = [
+        (name + suffix + ("" if exact else of_a_bound), part[key], part[f"{key}_standard_error"])
+        for key, name, of_a_bound in (
             ("refined_negative_elbo", f"{loss.name}, refined q", ""),
             ("negative_log_likelihood", "−log p(x)", f", {part['likelihood']}"),
             ("amortisation", "amortisation gap", ""),
             ("approximation", "approximation gap", ", at least"),
-        ):
-            figure = words + suffix + ("" if exact else of_a_bound)
-            yield figure, part[name], part[f"{name}_standard_error"], loss.unit
-        yield "error of the quadrature" + suffix, part["quadrature_error"], None, loss.unit
-    accuracy = metrics["label_accuracy"]
-    for kind in ("amortised", "refined"):
-        if (found := accuracy[kind]) is not None:
-            name = f"{accuracy['neighbours']}-NN accuracy of z, {kind}"
-            yield name, found["value"], found["standard_error"], ""
+        )
+    ]
+    rows.append((f"error of the quadrature{suffix}", part["quadrature_error"], None))
+    return [(*row, loss.unit) for row in rows]
 
 
 def evaluation_section(metrics: dict[str, Any]) -> Section:

@@ -1,17 +1,18 @@
-"""The colours of classes, and the curves of a training, for every page and figure."""
+"""The colours and names of classes, and the curves of a training, for every page and figure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import colorsys
 from typing import Any
 
 import pandas as pd
 
-from mnist_vae.data.images import UNLABELLED
+from mnist_vae.data import images
+from mnist_vae.data.images import UNLABELLED, ClassNames
 from mnist_vae.data.origin import measure
 from mnist_vae.report.blocks import Chart, Charts, Section, Table, Text
 
-PALETTE = [
+_TEN = (
     "#1f77b4",
     "#ff7f0e",
     "#2ca02c",
@@ -22,8 +23,10 @@ PALETTE = [
     "#8c8c8c",
     "#b5b61f",
     "#17becf",
-]
-"""The colour of each class, by its number modulo ten; seen on light and on dark."""
+)
+_GOLDEN = 0.618034  # of the circle of hues: the next one is far from those before
+_LIGHTNESS = (0.36, 0.5, 0.66)
+
 
 NO_LABEL = "#7a8794"
 """The colour of images without a label."""
@@ -33,39 +36,38 @@ _GREY = "#8c8c8c"
 
 
 def colour_of(label: int | None) -> str:
-    """Return the colour of a class, 255 or None for images without one."""
-    return NO_LABEL if label is None or label == UNLABELLED else PALETTE[label % len(PALETTE)]
+    """Return the colour of a class, seen on light and on dark; 255 and None are no class."""
+    if label is None or label == UNLABELLED:
+        return NO_LABEL
+    if label < len(_TEN):
+        return _TEN[label]
+    channels = colorsys.hls_to_rgb(label * _GOLDEN % 1, _LIGHTNESS[label % 3], 0.6)
+    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
 
 
-def name_of(label: int | None) -> str:
-    """Return what a class is called in a legend."""
+def name_of(label: int | None, class_names: ClassNames = None) -> str:
+    """Return what a class is called in a legend; without names, its number."""
     if label is None:
         return "images"
-    return "none" if label == UNLABELLED else str(label)
+    if label == UNLABELLED:
+        return "none"
+    return images.name_of(class_names, label)
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A figure over the epochs: its title, with the unit, and its curves as Plotly's traces."""
-
-    title: str
-    traces: tuple[dict[str, Any], ...]
-
-
-def learning_panels(history: pd.DataFrame, training_summary: dict[str, Any]) -> list[Panel]:
+def learning_charts(history: pd.DataFrame, training_summary: dict[str, Any]) -> list[Chart]:
     """Return the loss, its two terms and the learning rate over the epochs."""
     loss = measure(training_summary["reconstruction"])
-    panels = []
+    charts = []
     for term, name in (("loss", "Loss"), ("reconstruction", "Reconstruction"), ("kl", "KL")):
         unit = "nats" if term == "kl" else loss.unit
-        curves = (("", "training", TRAINING), ("val_", "validation", VALIDATION))
-        traces = [
-            _curve(history, prefix + term, named, colour, f"%{{y:.2f}} {unit}")
-            for prefix, named, colour in curves
-        ]
-        panels.append(Panel(f"{name}, {unit}" if unit else name, tuple(traces)))
+        y = f"%{{y:.2f}} {unit}"
+        curves = (
+            _curve(history, term, "training", TRAINING, y),
+            _curve(history, f"val_{term}", "validation", VALIDATION, y),
+        )
+        charts.append(Chart(caption=f"{name}, {unit}" if unit else name, data=curves))
     rate = _curve(history, "learning_rate", "learning rate", _GREY, "%{y:.2e}")
-    return [*panels, Panel("Learning rate", (rate,))]
+    return [*charts, Chart(caption="Learning rate", data=(rate,))]
 
 
 def _curve(history: pd.DataFrame, column: str, name: str, colour: str, y: str) -> dict[str, Any]:
@@ -83,36 +85,34 @@ def _curve(history: pd.DataFrame, column: str, name: str, colour: str, y: str) -
 
 def learning_section(history: pd.DataFrame, training_summary: dict[str, Any]) -> Section:
     """Return the curves, and every epoch as a table."""
-    loss = measure(training_summary["reconstruction"])
     layout = {
         "xaxis": {"title": {"text": "epoch"}},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "hovermode": "x",
     }
-    *losses, rate = [
-        Chart(caption=panel.title, data=panel.traces, layout=layout)
-        for panel in learning_panels(history, training_summary)
-    ]
     of_rate = layout | {"showlegend": False, "yaxis": {"exponentformat": "power"}}
-    charts = (*losses, rate.model_copy(update={"layout": of_rate}))
+    *losses, rate = learning_charts(history, training_summary)
+    charts = [chart.model_copy(update={"layout": layout}) for chart in losses]
+    charts.append(rate.model_copy(update={"layout": of_rate}))
     best = history.iloc[int(history["val_loss"].argmin())]
+    unit = f" {measure(training_summary['reconstruction']).unit}".rstrip()
     text = (
         f"Means an image, after each epoch. The lowest validation loss, {best['val_loss']:.2f}"
-        f"{f' {loss.unit}' if loss.unit else ''}, was that after epoch {best['epoch']:.0f}; the "
-        f"weights are those after epoch {training_summary['epoch_of_weights']}."
+        f"{unit}, was that after epoch {best['epoch']:.0f}; the weights are those after epoch "
+        f"{training_summary['epoch_of_weights']}."
     )
     names = [name for name in history.columns if name != "epoch"]
-    rows = tuple(
-        (f"{row['epoch']:.0f}", *(f"{row[name]:.4g}" for name in names))
-        for row in history.to_dict("records")
+    table = Table(
+        caption="Every epoch",
+        columns=("epoch", *(name.replace("_", " ") for name in names)),
+        rows=tuple(
+            (f"{row['epoch']:.0f}", *(f"{row[name]:.4g}" for name in names))
+            for row in history.to_dict("records")
+        ),
+        folded=True,
     )
-    columns = ("epoch", *(name.replace("_", " ") for name in names))
-    table = Table(caption="Every epoch", columns=columns, rows=rows, folded=True)
-    return Section(
-        key="learning",
-        title="Learning curves",
-        blocks=(Text(text=text), Charts(charts=charts), table),
-    )
+    blocks = (Text(text=text), Charts(charts=tuple(charts)), table)
+    return Section(key="learning", title="Learning curves", blocks=blocks)
 
 
 def in_words(seconds: float) -> str:

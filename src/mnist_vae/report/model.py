@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -15,29 +16,15 @@ from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_versions, measure
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Fact, Findings, Page, Picture, Raw, Section, Table
-from mnist_vae.report.embeddings import Shown, choose
 from mnist_vae.report.evaluation import evaluation_section, loss_section, with_error
 from mnist_vae.report.figures import in_words, learning_section
 from mnist_vae.report.pictures import (
-    RECONSTRUCTIONS,
     generated_section,
     interpolation_section,
     reconstruction_section,
 )
 from mnist_vae.report.scatter import pack
 
-_ORDER = (
-    "evaluation",
-    "loss",
-    "learning",
-    "latent",
-    "reconstructions",
-    "generated",
-    "interpolations",
-    "anomalies",
-    "denoising",
-    "manifest",
-)
 # Sections that a run of `__default__` does not make, by the pipelines that do.
 _ON_DEMAND = {
     "loss": ("where the loss is", "evaluation"),
@@ -138,45 +125,41 @@ def model_sections(files: ModelFiles, params: ReportingParams, seed: int) -> tup
     Raises:
         ValueError: Some of the files are of another model.
     """
-    shown = choose(
-        files.latent_embeddings, files.images, params.report_points, RECONSTRUCTIONS, seed
-    )
-    _check(files, shown)
-    term, version = (files.training_summary[key] for key in ("reconstruction", "model_version"))
-    scatter = pack(shown, files.images, seed, term)
-    alt = "A grid of decoded images: neighbours are similar, and one digit becomes another."
+    _check(files)
+    summary, embeddings = files.training_summary, files.latent_embeddings
+    scatter = pack(embeddings, files.images, summary, params.report_points, seed)
+    alt = "A grid of decoded images: neighbours are similar, and one becomes another."
     manifold = Picture.of(files.latent_manifold, "Images decoded from a grid of z", alt)
-    sections = [
+    found = [
+        section
+        for findings in files.findings
+        if findings is not None and findings.model_version == summary["model_version"]
+        for section in findings.sections
+    ]
+    return (
         evaluation_section(files.metrics),
-        learning_section(files.training_history, files.training_summary),
+        *([] if files.metrics["skipped"] else [loss_section(files.metrics)]),
+        learning_section(files.training_history, summary),
         Section(key="latent", title="The latent space", blocks=(scatter, manifold)),
-        reconstruction_section(shown, files.images, files.decoder, measure(term)),
+        reconstruction_section(embeddings, files.images, files.decoder, summary),
         generated_section(files.generated_images),
         interpolation_section(files.interpolations),
-        _manifest(files.run_manifest, files.training_summary),
-    ]
-    if files.metrics["skipped"] is None:
-        sections.append(loss_section(files.metrics))
-    for findings in files.findings:
-        if findings is not None and findings.model_version == version:
-            sections.extend(findings.sections)
-    return tuple(sorted(sections, key=lambda section: _ORDER.index(section.key)))
+        *found,
+        _manifest(files.run_manifest, summary),
+    )
 
 
-def _check(files: ModelFiles, shown: Shown) -> None:
+def _check(files: ModelFiles) -> None:
     """Refuse what is not of the one model."""
-    found = {
-        "metrics": [files.metrics["model_version"]],
-        "embeddings": list(shown.embeddings["model_version"].unique()),
-        "run manifest": [files.run_manifest["model_version"]],
+    about: dict[str, Mapping[Any, Any]] = {
+        "metrics": files.metrics,
+        "run manifest": files.run_manifest,
+        "generated images": files.generated_images.origin,
+        "pictures of the latent manifold": files.latent_manifold.info,
+        "interpolations": files.interpolations.info,
     }
-    for name, about in (
-        ("generated images", files.generated_images.origin),
-        ("pictures of the latent manifold", files.latent_manifold.info),
-        ("interpolations", files.interpolations.info),
-    ):
-        if "model_version" in about:
-            found[name] = [about["model_version"]]
+    found = {name: [of["model_version"]] for name, of in about.items() if "model_version" in of}
+    found["embeddings"] = list(files.latent_embeddings["model_version"].unique())
     for name, versions in found.items():
         check_versions(
             f"The {name} are not of the model that is reported",

@@ -2,61 +2,71 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import UNLABELLED, ImageSet
+from mnist_vae.data.images import UNLABELLED, ImageSet, Shape, evenly
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import Measure
-from mnist_vae.data.sheets import tile
+from mnist_vae.data.origin import class_names, measure
+from mnist_vae.data.sheets import tile, to_bytes
 from mnist_vae.report.blocks import Gallery, Picture, Section, Text
-from mnist_vae.report.embeddings import Shown, loss_of, z_means_of
+from mnist_vae.report.embeddings import labels_of, loss_of, z_means_of
+from mnist_vae.report.figures import name_of
 
-RECONSTRUCTIONS = 24
-"""Images that are shown from the best to the worst."""
-
+_RECONSTRUCTIONS = 24
 _MOST_GENERATED, _GENERATED_COLUMNS = 100, 20
-_PAIR_SCALE = 3
+_PAIR_WIDTH, _GENERATED_WIDTH = 84, 56  # pixels of the page, about
 
 
 def reconstruction_section(
-    shown: Shown, images: list[ImageSet], decoder: KerasModel, loss: Measure
+    embeddings: pd.DataFrame,
+    images: list[ImageSet],
+    decoder: KerasModel,
+    training_summary: dict[str, Any],
 ) -> Section:
-    """Return images from the best reconstructed to the worst, each above what was made of it."""
-    title, rows = "Reconstructions, from best to worst", shown.ranked
-    if rows.empty:
-        text = Text(text=f"The {shown.ranked_are} of this model were not kept.", note=True)
-        return Section(key="reconstructions", title=title, blocks=(text,))
-    values, ids = loss_of(rows), rows["image_id"].tolist()
+    """Return images from the best reconstructed to the worst, each above what was made of it.
+
+    They are test images; of a table without these, others.
+    """
+    loss, names = measure(training_summary["reconstruction"]), class_names(training_summary)
+    is_test = (embeddings["split"] == "test").to_numpy()
+    what = "test images" if is_test.any() else "images"
+    kept = embeddings["image_id"].isin(np.concatenate([part.image_id for part in images]))
+    ranked = embeddings[kept & (is_test if is_test.any() else True)]
+    ranked = ranked.iloc[np.argsort(loss_of(ranked), kind="stable")]
+    rows = ranked.iloc[evenly(len(ranked), _RECONSTRUCTIONS)]
     originals: dict[int, NDArray[np.uint8]] = {}
     for part in images:
-        kept = part.take(np.flatnonzero(np.isin(part.image_id, ids)))
-        originals.update(zip(kept.image_id.tolist(), kept.pictures, strict=True))
-    decoded = np.asarray(decoder(rows[z_means_of(rows)].to_numpy(np.float32)))
-    made = np.rint(decoded * 255).astype(np.uint8)
-    labels = rows["label"] if "label" in rows else pd.Series(None, rows.index, object)
+        some = part.take(np.flatnonzero(np.isin(part.image_id, rows["image_id"])))
+        originals.update(zip(some.image_id.tolist(), some.pictures, strict=True))
+    decoded = decoder(rows[z_means_of(rows)].to_numpy(np.float32))
+    made = to_bytes(np.asarray(decoded), images[0].shape)
+    labels = labels_of(rows)
     pairs = []
-    for place, (image_id, label) in enumerate(zip(ids, labels, strict=True)):
-        original = originals[image_id]
-        pair = np.stack([original, made[place].reshape(original.shape)])
-        of_class = "" if pd.isna(label) or label == UNLABELLED else f", label {int(label)}"
+    for place, (image_id, value) in enumerate(zip(rows["image_id"], loss_of(rows), strict=True)):
+        label = UNLABELLED if labels is None else labels[place]
+        of_class = "" if label == UNLABELLED else name_of(label, names)
+        pair = np.stack([originals[image_id], made[place]])
         pairs.append(
             Picture.of(
-                tile(pair, columns=1, scale=_PAIR_SCALE),
-                f"{values[place]:.1f}, image {image_id}",
-                f"Image {image_id}{of_class}, above its reconstruction; {loss.words}: "
-                f"{values[place]:.1f}",
+                tile(pair, columns=1, scale=_scale(images[0].shape, _PAIR_WIDTH)),
+                f"{value:.1f}, image {image_id}" + (f", {of_class}" if names and of_class else ""),
+                f"Image {image_id}{f', label {of_class}' if of_class else ''}, above its "
+                f"reconstruction; {loss.words}: {value:.1f}",
                 scale=1,
             )
         )
     text = Text(
-        text=f"{len(pairs)} of {shown.n_ranked:,} {shown.ranked_are}, at equal steps from the "
-        "best to the worst: each above its reconstruction through the mean of z, with its "
-        f"{loss.words}, and its number."
+        text=f"{len(pairs)} of {len(ranked):,} {what}, at equal steps from the best to the worst: "
+        f"each above its reconstruction through the mean of z, with its {loss.words}, and its "
+        "number."
     )
     gallery = Gallery(caption="", pictures=tuple(pairs))
+    title = "Reconstructions, from best to worst"
     return Section(key="reconstructions", title=title, blocks=(text, gallery))
 
 
@@ -64,15 +74,20 @@ def generated_section(generated_images: ImageSet) -> Section:
     """Return images that the model made, with the description in their file."""
     origin = generated_images.origin
     of_class = f" of class {origin['class']}" if "class" in origin else ""
-    z = f"z {origin['drawn_from']}" if "drawn_from" in origin else "draws of z"
     shown = generated_images.take(slice(_MOST_GENERATED))
+    scale = _scale(shown.shape, _GENERATED_WIDTH)
     picture = Picture.of(
-        tile(shown.pictures, columns=min(_GENERATED_COLUMNS, len(shown)), scale=2),
-        f"{len(shown)} images, decoded from {z}",
+        tile(shown.pictures, columns=min(_GENERATED_COLUMNS, len(shown)), scale=scale),
+        f"{len(shown)} images, decoded from z {origin['drawn_from']}",
         f"A grid of {len(shown)} images that the model made.",
         scale=1,
     )
     return Section(key="generated", title=f"Generated images{of_class}", blocks=(picture,))
+
+
+def _scale(shape: Shape, width: int) -> int:
+    """Return the factor that makes images about so many pixels wide."""
+    return max(1, round(width / shape[1]))
 
 
 def interpolation_section(interpolations: Image.Image) -> Section:

@@ -1,4 +1,4 @@
-"""The latent plane with the images themselves, 14 x 14 pixels of a few grey levels each."""
+"""The latent plane with the images themselves, of about 14 pixels and a few grey levels each."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import IMAGE_SHAPE, ImageSet, Shape
-from mnist_vae.data.origin import measure
+from mnist_vae.data.images import ImageSet, Shape, draw_rows
+from mnist_vae.data.origin import class_names, measure
 from mnist_vae.report.blocks import Scatter, Table
-from mnist_vae.report.embeddings import Shown, labels_of, loss_of, widest, z_means_of
+from mnist_vae.report.embeddings import labels_of, loss_of, widest, z_means_of
 from mnist_vae.report.figures import colour_of, name_of
 from mnist_vae.report.page import packed
 
@@ -27,22 +27,31 @@ _STEPS = 65_535
 _DIMENSIONS = 2
 
 
-def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -> Scatter:
-    """Return the points, grouped by label, with the images that are there, found by `image_id`."""
-    points, labels = shown.points, labels_of(shown.points)
-    groups, counts = [None], [len(points)]
+def pack(
+    embeddings: pd.DataFrame,
+    images: list[ImageSet],
+    training_summary: dict[str, Any],
+    max_points: int,
+    seed: int,
+) -> Scatter:
+    """Return at most `max_points` points, grouped by label, with the images that are there."""
+    points, n_latents = embeddings, len(z_means_of(embeddings))
+    if len(points) > max_points:
+        rows = draw_rows(np.arange(len(points)), labels_of(points), max_points, seed)
+        points = points.iloc[rows]
+    labels, groups, counts = labels_of(points), [None], [len(points)]
     if labels is not None:
         order = np.argsort(labels, kind="stable")
         points, labels = points.iloc[order], labels[order]
         found, sizes = np.unique(labels, return_counts=True)
         groups, counts = found.tolist(), sizes.tolist()
-    names = widest(shown.embeddings)
-    plane = points[names].astype(float)
-    if len(names) == 1:
+    shown = widest(embeddings)
+    plane = points[shown].astype(float)
+    if n_latents == 1:
         heights = np.random.default_rng(seed).uniform(-1, 1, len(points))
         plane = plane.assign(**{"drawn at random": heights})
     splits, split = np.unique(points["split"].to_numpy(str), return_inverse=True)
-    has_picture, sprites, size = _sprites(points["image_id"].to_numpy(np.int64), images)
+    has_picture, sprites, (height, width) = _sprites(points["image_id"].to_numpy(), images)
     (x, x_range), (y, y_range) = (_quantised(plane[name].to_numpy()) for name in plane)
     columns = {
         "x": x,
@@ -52,10 +61,10 @@ def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -
         "split": split.astype(np.uint8),
         "picture": has_picture.astype(np.uint8),
     }
-    n_images, n_latents = len(shown.embeddings), len(z_means_of(points))
-    of = f" of {n_images:,}" if len(points) < n_images else ""
+    of = f" of {len(embeddings):,}" if len(points) < len(embeddings) else ""
     of_many = f", the 2 of {n_latents} dimensions that vary most"
-    loss = measure(reconstruction).words
+    loss = measure(training_summary["reconstruction"]).words
+    names = [name_of(label, class_names(training_summary)) for label in groups]
     return Scatter(
         caption=f"Latent means of {len(points):,}{of} images"
         f"{of_many if n_latents > _DIMENSIONS else ''}",
@@ -67,17 +76,17 @@ def pack(shown: Shown, images: list[ImageSet], seed: int, reconstruction: str) -
             "x": {"name": plane.columns[0], "range": x_range},
             "y": {"name": plane.columns[1], "range": y_range},
             "equal": n_latents > 1,
-            "labels": [name_of(label) for label in groups],
+            "labels": names,
             "colours": [colour_of(label) for label in groups],
             "counts": counts,
             "splits": splits.tolist(),
             "loss": loss,
             "tiles": TILES,
-            "height": size[0],
-            "width": size[1],
+            "height": height,
+            "width": width,
             "across": _COLUMNS,
         },
-        table=_by_label(plane[names].assign(loss=columns["loss"]), labels, f"mean {loss}"),
+        table=_by_label(points[shown].assign(loss=columns["loss"]), names, counts, loss),
     )
 
 
@@ -92,8 +101,8 @@ def _sprites(
     image_id: NDArray[np.int64], images: list[ImageSet]
 ) -> tuple[NDArray[np.bool_], list[str], Shape]:
     """Return which images are there, sheets of their thumbnails, and the size of each of these."""
-    height, width = images[0].shape if images else IMAGE_SHAPE
-    step = max(1, round(max(height, width) / _SIDE))
+    height, width = images[0].shape
+    step = max(1, min(height, width, round(max(height, width) / _SIDE)))
     size = height // step, width // step
     thumbnails = np.zeros((len(image_id), *size), np.uint8)
     has_picture = np.zeros(len(image_id), bool)
@@ -104,8 +113,6 @@ def _sprites(
         at = rows.iloc[there].to_numpy(int)
         thumbnails[at] = _shrunk(images_of_split.take(there).pictures, step)
         has_picture[at] = True
-    if not has_picture.any():
-        return has_picture, [], size
     starts = range(0, len(thumbnails), TILES)
     sheets = [_webp(thumbnails[start : start + TILES]) for start in starts]
     return has_picture, [base64.b64encode(sheet).decode() for sheet in sheets], size
@@ -131,23 +138,17 @@ def _webp(thumbnails: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _by_label(points: pd.DataFrame, labels: NDArray[Any] | None, loss: str) -> Table:
+def _by_label(points: pd.DataFrame, names: list[str], counts: list[int], loss: str) -> Table:
     """Return where each label lies, for those who cannot see the points."""
-    groups = points.groupby(np.full(len(points), 0) if labels is None else labels)
-    means, spread, sizes = groups.mean(), groups.std(ddof=0), groups.size()
-    names = points.columns.drop("loss")
-    rows = tuple(
-        (
-            "all" if labels is None else name_of(label),
-            f"{sizes[label]:,}",
-            *(f"{means.loc[label, z]:.2f} ± {spread.loc[label, z]:.2f}" for z in names),
-            f"{means.loc[label, 'loss']:.2f}",
-        )
-        for label in means.index
-    )
+    shown = [name for name in points.columns if name != "loss"]
+    rows, end = [], 0
+    for name, count in zip(names, counts, strict=True):
+        group, end = points.iloc[end : end + count], end + count
+        lies = (f"{group[z].mean():.2f} ± {group[z].std(ddof=0):.2f}" for z in shown)
+        rows.append((name, f"{count:,}", *lies, f"{group['loss'].mean():.2f}"))
     return Table(
         caption="Where each label lies: mean ± standard deviation",
-        columns=("label", "images", *names, loss),
-        rows=rows,
+        columns=("label", "images", *shown, f"mean {loss}"),
+        rows=tuple(rows),
         folded=True,
     )

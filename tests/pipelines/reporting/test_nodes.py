@@ -86,7 +86,7 @@ def test_the_scatter_shows_the_test_images_by_label():
         rows = test[test["label"] == label]
         assert np.allclose(points.x, rows["z_mean_00"], atol=1e-4)
         assert np.allclose(points.y, rows["z_mean_01"], atol=1e-4)
-        known = [[image_id, "test", label] for image_id in rows["image_id"]]
+        known = [[image_id, "test", str(label)] for image_id in rows["image_id"]]
         assert [list(shown) for shown in points.customdata] == known
         for name in ("image_id", "split", "label"):
             assert f"{name} %{{customdata[" in points.hovertemplate

@@ -15,6 +15,7 @@ from mnist_vae.data.origin import check_images, check_models, class_names, image
 from mnist_vae.data.sheets import captions, sheet, to_bytes
 from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation.samplers import fit_sampler, interpolate
+from mnist_vae.report.figures import name_of
 
 _SHEET_ROWS = 30  # of generated images at most; a longer sheet is no longer looked at
 _RECONSTRUCTION_COLUMNS = 10
@@ -56,7 +57,7 @@ def generate_images(
     cooled = "" if temperature == 1 else f", at the temperature {temperature:g}"
     about = {**origin(training_summary), "drawn_from": _DRAWN_FROM[kind] + cooled}
     if generation_params.label is not None:
-        about["class"] = str(generation_params.label)
+        about["class"] = name_of(generation_params.label, class_names(training_summary))
     shape = image_shape(training_summary)
     return ImageSet(
         pixels=decode(decoder, z, shape).reshape(len(z), -1),
@@ -169,8 +170,9 @@ def draw_interpolations(
     grid = np.concatenate([left, decoded, right], axis=1)  # [pairs, steps + 2, height, width]
     rows = [f"pair {number}" for number in range(1, len(pairs) + 1)]
     if first.label is not None and second.label is not None:
-        labels = zip(rows, first.label, second.label, strict=True)
-        rows = [f"{row}: {label} to {other}" for row, label, other in labels]
+        ends = zip(rows, first.label, second.label, strict=True)
+        names = first.class_names
+        rows = [f"{row}: {name_of(a, names)} to {name_of(b, names)}" for row, a, b in ends]
     text = captions(
         training_summary,
         "Interpolations between test images",
@@ -256,5 +258,5 @@ def _choose_by_class(images: ImageSet, count: int) -> tuple[NDArray[np.intp], li
         # The last row may be a part of one: the first classes have an image more.
         rows = np.flatnonzero(label == one)[: len(range(column, count, len(classes)))]
         cells[: len(rows), column] = rows
-    names = [] if images.label is None else [str(one) for one in classes]
+    names = [name_of(one, images.class_names) for one in classes if images.label is not None]
     return cells[(cells >= 0).any(axis=1)], names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import textwrap
 from typing import Any
 
@@ -15,6 +16,7 @@ from mnist_vae.data.origin import (
     check_images,
     check_models,
     check_versions,
+    class_names,
     measure,
     origin,
     statement,
@@ -22,11 +24,12 @@ from mnist_vae.data.origin import (
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings
 from mnist_vae.report.embeddings import labels_of, widest, z_means_of
-from mnist_vae.report.figures import TRAINING, colour_of, learning_panels, name_of
+from mnist_vae.report.figures import TRAINING, colour_of, learning_charts, name_of
 from mnist_vae.report.model import ModelFiles, model_page
 from mnist_vae.report.page import render
 
 _FEW_EPOCHS = 10
+_LONGEST_NAME = 20  # letters of a class in the legend
 _JITTER = 0.35  # half the height of a band of points that share their label
 # Plotly does not wrap, and the side panel of Kedro-Viz is 400 pixels wide.
 _TITLE_LENGTH = 56
@@ -43,16 +46,16 @@ def draw_learning_curves(training_history: pd.DataFrame, training_summary: dict[
     """
     from plotly.subplots import make_subplots
 
-    panels = learning_panels(training_history, training_summary)
+    charts = learning_charts(training_history, training_summary)
     figure = make_subplots(
         rows=2,
         cols=2,
         vertical_spacing=0.22,
         horizontal_spacing=0.14,
-        subplot_titles=[panel.title for panel in panels],
+        subplot_titles=[chart.caption for chart in charts],
     )
-    for place, panel in enumerate(panels):
-        for trace in panel.traces:
+    for place, chart in enumerate(charts):
+        for trace in chart.data:
             curve = trace | {"legendgroup": trace["name"], "showlegend": place == 0}
             figure.add_trace(curve, row=place // 2 + 1, col=place % 2 + 1)
     epoch = training_history["epoch"]
@@ -109,23 +112,28 @@ def draw_latent_scatter(
     title = f"Latent means of {count} {what}"
     if n_latents > len(shown):
         title += f", the 2 of {n_latents} dimensions that vary most"
-    labels = labels_of(points)
-    if labels is not None:  # missing for some, they are floats
-        points = points.assign(label=labels)
+    labels, names = labels_of(points), class_names(training_summary)
+    if labels is not None:
+        points = points.assign(label=[html.escape(name_of(label, names)) for label in labels])
     x, y = points[shown[0]].to_numpy(float), points[shown[-1]].to_numpy(float)
+    classes: list[int | None] = [None]
     if len(shown) == 1:
-        y = generator.uniform(-_JITTER, _JITTER, len(points)) + (0 if labels is None else labels)
+        y = generator.uniform(-_JITTER, _JITTER, len(points))
+    if labels is not None:
+        found, row = np.unique(labels, return_inverse=True)
+        classes = found.tolist()
+        y = y + row if len(shown) == 1 else y
 
     figure = go.Figure()
     known = [name for name in ("image_id", "split", "label") if name in points.columns]
     hover = [f"{name} %{{customdata[{place}]}}" for place, name in enumerate(known)]
-    for label in [None] if labels is None else np.unique(labels):
+    for label in classes:
         rows = np.full(len(points), True) if labels is None else labels == label
         figure.add_scattergl(
             x=x[rows].round(4).tolist(),
             y=y[rows].round(4).tolist(),
             customdata=points.loc[rows, known].to_numpy().tolist(),
-            name=what if label is None else name_of(label),
+            name=what if label is None else _in_legend(name_of(label, names)),
             mode="markers",
             marker={"size": 4, "opacity": 0.6},
             marker_color=TRAINING if label is None else colour_of(label),
@@ -139,11 +147,18 @@ def draw_latent_scatter(
         # Equal units on both axes: the prior N(0, I) is round.
         figure.update_yaxes(title_text=shown[1], scaleanchor="x")
     elif labels is not None:
-        figure.update_yaxes(title_text="label", dtick=1, zeroline=False)
+        ticks = [points.name for points in figure.data]
+        places = list(range(len(ticks)))
+        figure.update_yaxes(title_text="label", tickvals=places, ticktext=ticks, zeroline=False)
     else:
         figure.update_yaxes(visible=False, range=[-1, 1])
     _entitle(figure, title, training_summary)
     return figure
+
+
+def _in_legend(name: str) -> str:
+    """Return a name as a legend has room for it, and as Plotly, which reads tags, shows it."""
+    return html.escape(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…")
 
 
 def _entitle(figure: Any, title: str, training_summary: dict[str, Any]) -> None:

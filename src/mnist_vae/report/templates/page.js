@@ -4,6 +4,9 @@
   const DARK = { ink: "#e6e8ea", line: "#3a4047", paper: "#14171a" };
   const ROUNDS = 10; // of points: each label is drawn in parts, so that none hides the others
   const FEW_POINTS = 2000;
+  const LEGEND_BELOW = 12; // labels; the legend of more is at the side, where it scrolls
+  const LONGEST_NAME = 20; // letters of a label in the legend
+  const TIP = 112; // pixels, the longer side of an image that is pointed at
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const coarse = matchMedia("(pointer: coarse)");
   let printing = false;
@@ -52,6 +55,13 @@
     return Boolean(context) && Boolean(context.getExtension("OES_element_index_uint"));
   }
 
+  // A label as the legend has room for it, and as Plotly, which reads tags, shows it.
+  function inLegend(name) {
+    const letters = [...name];
+    const short = letters.length > LONGEST_NAME ? `${letters.slice(0, LONGEST_NAME - 1).join("")}…` : name;
+    return short.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+  }
+
   async function drawScatter() {
     const about = JSON.parse(content("scatter-about"));
     const buffer = await unpacked(content("scatter-points")).arrayBuffer();
@@ -82,13 +92,14 @@
       return shown;
     });
     const traces = [];
+    const names = about.labels.map(inLegend);
     for (let round = 0; round < ROUNDS; round += 1) {
       groups.forEach((shown, group) => {
         const points = shown.filter((_, place) => place % ROUNDS === round);
         if (!points.length) return;
         traces.push({
           type: webgl ? "scattergl" : "scatter", mode: "markers", hoverinfo: "none",
-          name: about.labels[group], legendgroup: about.labels[group], showlegend: round === 0,
+          name: names[group], legendgroup: group, showlegend: round === 0,
           customdata: points, x: points.map((point) => x[point]), y: points.map((point) => y[point]),
           marker: { size: about.n > 20000 ? 3 : 5, opacity: 0.65, color: about.colours[group] },
         });
@@ -103,17 +114,20 @@
       note.hidden = false;
     }
     const plot = document.getElementById("scatter-plot");
+    const below = names.length <= LEGEND_BELOW || plot.clientWidth < 640;
     await draw(plot, traces, {
       hovermode: "closest", showlegend: about.labels.length > 1,
       dragmode: coarse.matches ? false : "zoom",
       margin: { l: 10, r: 10, t: 34, b: 10 }, // above are the buttons
-      legend: { orientation: "h", x: 0, y: -0.12, yanchor: "top", itemsizing: "constant" },
+      legend: { itemsizing: "constant", ...(below ? { orientation: "h", x: 0, y: -0.12, yanchor: "top" } : {}) },
       xaxis: { title: { text: about.x.name } },
       yaxis: { title: { text: about.equal ? about.y.name : "" }, ...(about.equal ? { scaleanchor: "x" } : { visible: false }) },
     }, { displayModeBar: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] });
 
     const tip = figure.querySelector(".tip");
     const canvas = tip.querySelector("canvas");
+    const enlarged = TIP / Math.max(about.width, about.height);
+    [canvas.width, canvas.height] = [about.width * enlarged, about.height * enlarged];
     const sprites = [...document.querySelectorAll(".scatter-sprite")].map((script) => {
       let image = null;
       return async () => {
