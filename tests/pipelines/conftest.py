@@ -42,7 +42,7 @@ def embeddings_of(encoder, decoder, images, split, refine_steps=0):
         [images.model_input()],
         reconstruction="binary_crossentropy",
         seed=1,
-        refine=Refiner(decoder, steps=refine_steps, seed=1),
+        refines=[Refiner(decoder, steps=refine_steps, seed=1)],
     )
     return pd.DataFrame(
         {

@@ -65,16 +65,20 @@ def scores_of(
 
     `terms` are of the encoder's own q, as the threshold is.
     """
+    from scipy.spatial.distance import cdist
+
     negative_elbo = np.asarray(terms.reconstruction + terms.kl, np.float32)
     floor = entropy if calibration.reconstruction == "binary_crossentropy" else 0
     excess = (negative_elbo - floor).astype(np.float32)
+    means, precision = np.array(calibration.latent_means), np.array(calibration.latent_precision)
+    distances = cdist(terms.z_mean, means, "mahalanobis", VI=precision)  # [n, classes]
     usual = np.minimum(entropy, calibration.entropy_cap) + _SOFTENING
     return {
         "entropy": entropy.astype(np.float32),
         "negative_elbo": negative_elbo,
         "excess": excess,
         "relative_excess": (excess / usual).astype(np.float32),
-        "mahalanobis": _mahalanobis(calibration, terms.z_mean),
+        "mahalanobis": distances.min(axis=1).astype(np.float32),
     }
 
 
@@ -123,13 +127,3 @@ def _classes(
     around = z - means[classes]
     covariance = around.T @ around / len(z)
     return means, np.linalg.inv(covariance + _RIDGE * np.eye(z.shape[1]))
-
-
-def _mahalanobis(calibration: Calibration, z_mean: Column) -> Column:
-    precision = np.array(calibration.latent_precision)
-    squares = np.full(len(z_mean), np.inf)
-    for mean in calibration.latent_means:
-        from_mean = z_mean - np.array(mean)
-        squares = np.minimum(squares, ((from_mean @ precision) * from_mean).sum(axis=1))
-    distances: Column = np.sqrt(squares).astype(np.float32)
-    return distances

@@ -40,6 +40,12 @@ class ElboTerms(NamedTuple):
     z_log_var: Any
     """log σ², `[batch, latent_dim]`."""
 
+    @property
+    def negative_elbo(self) -> NDArray[np.float64]:
+        """−ELBO, nats, `[batch]`."""
+        nats: NDArray[np.float64] = np.add(self.reconstruction, self.kl, dtype=np.float64)
+        return nats
+
 
 def elbo_terms(
     decoder_logits: Callable[[Any], Any],
@@ -54,13 +60,13 @@ def elbo_terms(
 
 
 def encode(encoder: keras.Model, pixels: Floats) -> Posterior:
-    """Return the encoder's q of images, float32 `[n, 784]` in [0, 1]."""
+    """Return the encoder's q of images, float32 `[n, pixels]` in [0, 1]."""
     parts = [encoder(pixels[rows])[:2] for rows in _rows(len(pixels))]
     return Posterior(*(np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1)))
 
 
 def decode(decoder: keras.Model, z: Floats) -> Floats:
-    """Return the means of the pixels of z, `[n, latent_dim]`: `[n, 784]` in [0, 1]."""
+    """Return the means of the pixels of z, `[n, latent_dim]`: `[n, pixels]` in [0, 1]."""
     return np.concatenate([np.asarray(decoder(z[rows])) for rows in _rows(len(z))])
 
 
@@ -92,31 +98,12 @@ def score_batches(
     reconstruction: str,
     seed: int,
     draws: int = 1,
-    refine: Refine | None = None,
-) -> Iterator[tuple[Floats, ElboTerms]]:
-    """Yield each batch of pixels with its terms of −ELBO (`measure`), of `draws` draws of z.
+    refines: Sequence[Refine | None] = (None,),
+) -> Iterator[tuple[Any, ...]]:
+    """Yield each batch of pixels, and for each of `refines` its terms of −ELBO (`measure`).
 
-    They are of the encoder's q, or of the one that `refine` makes of it. The noise depends on the
-    seed and on the position of an image alone.
-    """
-    how: dict[str, Any] = {"reconstruction": reconstruction, "seed": seed, "draws": draws}
-    for pixels, (terms,) in score_posteriors(encoder, decoder, batches, [refine], **how):
-        yield pixels, terms
-
-
-def score_posteriors(
-    encoder: keras.Model,
-    decoder: keras.Model,
-    batches: Iterable[Floats],
-    refines: Sequence[Refine | None],
-    *,
-    reconstruction: str,
-    seed: int,
-    draws: int = 1,
-) -> Iterator[tuple[Floats, list[ElboTerms]]]:
-    """Yield each batch with its terms for several q, as `score_batches`, of the same noise.
-
-    Each batch is read and encoded once; `refines` map the encoder's q, None to itself.
+    `refines` map the encoder's q to another one, None to itself; all have the same noise, which
+    depends on the seed and on the position of an image alone. A batch is encoded once.
     """
     noises = [np.random.default_rng(seed + draw) for draw in range(draws)]
     logits = logits_model(decoder)
@@ -125,28 +112,7 @@ def score_posteriors(
         shape = tuple(own[0].shape)
         epsilons = [noise.standard_normal(shape, np.float32) for noise in noises]
         posteriors = [own if refine is None else refine(pixels, own) for refine in refines]
-        yield pixels, [measure(logits, pixels, q, reconstruction, epsilons) for q in posteriors]
-
-
-def negative_elbo(
-    decoder: keras.Model,
-    pixels: Floats,
-    posterior: tuple[Floats, Floats],
-    *,
-    reconstruction: str,
-    draws: int,
-    seed: int,
-) -> NDArray[np.float64]:
-    """Return −ELBO of images under any q, the mean over draws of z, `[n]`."""
-    logits = logits_model(decoder)
-    noises = [np.random.default_rng(seed + draw) for draw in range(draws)]
-    found = []
-    for rows in _rows(len(pixels)):
-        q = [term[rows] for term in posterior]
-        epsilons = [noise.standard_normal(q[0].shape, np.float32) for noise in noises]
-        terms = measure(logits, pixels[rows], (q[0], q[1]), reconstruction, epsilons)
-        found.append(terms.reconstruction + terms.kl.astype(np.float64))
-    return np.concatenate(found)
+        yield pixels, *(measure(logits, pixels, q, reconstruction, epsilons) for q in posteriors)
 
 
 def _rows(count: int) -> Iterator[slice]:

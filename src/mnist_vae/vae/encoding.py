@@ -56,23 +56,23 @@ class BatchEncoder:
 
     def __call__(self, pixels: Floats, noise: Floats) -> Encoded:
         """Return the embeddings of pixels with this noise of the draws of z, `[n, latent_dim]`."""
+        from mnist_vae.vae.elbo import measure
         from mnist_vae.vae.losses import entropy_floor
 
         how = self._how
+
+        def terms_of(posterior: Any) -> ElboTerms:
+            return measure(self._logits, pixels, posterior, how.reconstruction, [noise])
+
         own = self._encoder(pixels)[:2]
         score = flags = None
         if how.calibration is not None:
-            terms = self._measure(pixels, own, noise)
+            terms = terms_of(own)
             score = scores_of(how.calibration, entropy_floor(pixels), terms)[how.calibration.score]
             flags = how.calibration.flags(score)
         if how.calibration is None or how.refine_steps:
-            terms = self._measure(pixels, self._refine(pixels, own), noise)
+            terms = terms_of(self._refine(pixels, own))
         return Encoded(terms, score, flags)
-
-    def _measure(self, pixels: Floats, posterior: Any, noise: Floats) -> ElboTerms:
-        from mnist_vae.vae.elbo import measure
-
-        return measure(self._logits, pixels, posterior, self._how.reconstruction, [noise])
 
 
 class Scores(NamedTuple):
@@ -98,16 +98,8 @@ def score(
     from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.inference import Refiner
 
-    refine = Refiner(decoder, steps=refine_steps, reconstruction=reconstruction, seed=seed)
-    found = score_batches(
-        encoder,
-        decoder,
-        batches,
-        reconstruction=reconstruction,
-        seed=seed,
-        draws=draws,
-        refine=refine,
-    )
-    terms = (terms for _, terms in found)
-    distortion, kl, z_mean, _ = map(np.concatenate, zip(*terms, strict=True))
-    return Scores(distortion + kl.astype(np.float64), z_mean)
+    refiner = Refiner(decoder, steps=refine_steps, reconstruction=reconstruction, seed=seed)
+    how: dict[str, Any] = {"reconstruction": reconstruction, "seed": seed, "draws": draws}
+    found = score_batches(encoder, decoder, batches, refines=[refiner], **how)
+    parts = ((terms.negative_elbo, terms.z_mean) for _, terms in found)
+    return Scores(*map(np.concatenate, zip(*parts, strict=True)))

@@ -50,7 +50,7 @@ class Refiner:
     Args:
         steps: Gradient steps, each two passes through the decoder and back; 0 leaves q as it is.
         reconstruction: A name, or a function of Keras operations that maps pixels, which may be
-            noisy, and logits, `[batch, 784]` each, to −log p(x | z), nats `[batch]`.
+            noisy, and logits, `[batch, pixels]` each, to −log p(x | z), nats `[batch]`.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ def refine_in_training(
     """
     z_mean, z_log_var = map(ops.stop_gradient, posterior)
     if z_mean.shape[1] <= FEW_DIMENSIONS:
-        a, b = _linear_joint(z_mean, logits(z_mean), reconstruction)
+        a, b = linear_joint(logits, z_mean, reconstruction)
         best = ops.argmax(ops.matmul(pixels, ops.transpose(a)) + b, axis=1)
         z_mean, z_log_var = (ops.take(part, best, axis=0) for part in (z_mean, z_log_var))
     term = RECONSTRUCTIONS[reconstruction]
@@ -164,15 +164,15 @@ def start_on_grid(
     logits: keras.Model, reconstruction: str
 ) -> Callable[[Floats, Posterior], Posterior]:
     """Return the function that moves each μ to the greatest log p(x, z): there, or on a grid."""
-    joint, latent_dim = linear_joint(logits, reconstruction), logits.input_shape[-1]
+    latent_dim = logits.input_shape[-1]
     count, spread = _GRID_POINTS[latent_dim], NormalDist(sigma=_GRID_SPREAD)
     values = [spread.inv_cdf((index + 0.5) / count) for index in range(count)]
     points = np.array(list(itertools.product(values, repeat=latent_dim)), np.float32)
-    weights, offsets = joint(points)
+    weights, offsets = map(np.asarray, linear_joint(logits, points, reconstruction))
 
     def start(pixels: Floats, posterior: Posterior) -> Posterior:
-        own_weights, own_offsets = joint(posterior.z_mean)
-        at_mean = np.einsum("ij,ij->i", pixels, own_weights) + own_offsets
+        own = linear_joint(logits, posterior.z_mean, reconstruction)
+        at_mean = np.einsum("ij,ij->i", pixels, own[0]) + own[1]
         on_grid = pixels @ weights.T + offsets  # [n, points]
         best = on_grid.argmax(axis=1)
         moves = on_grid[np.arange(len(best)), best] > at_mean
@@ -183,31 +183,14 @@ def start_on_grid(
 
 
 def linear_joint(
-    logits: keras.Model, reconstruction: str
-) -> Callable[[Floats], tuple[Floats, Floats]]:
-    """Return the function of z `[n, latent_dim]` to a `[n, 784]`, b `[n]`: log p(x, z) = x·a + b.
+    decoder_logits: Callable[[Any], Any], z: Any, reconstruction: str
+) -> tuple[Any, Any]:
+    """Return a `[n, pixels]` and b `[n]` of z `[n, latent_dim]`: log p(x, z) = x·a + b.
 
     It is without the prior's constant, and with `mse` without Σ x². For Bernoulli pixels a are the
     logits, and b is −Σ softplus(logits) − ½ |z|².
     """
-    points = tf.TensorSpec((None, logits.input_shape[-1]), tf.float32)
-
-    def of_points(z: Any) -> Any:
-        return _linear_joint(z, logits(z), reconstruction)
-
-    parts = tf.function(  # once for any number of points
-        functools.partial(of_points), input_signature=[points], autograph=False
-    )
-
-    def joint(z: Floats) -> tuple[Floats, Floats]:
-        a, b = parts(z)
-        return np.asarray(a), np.asarray(b)
-
-    return joint
-
-
-def _linear_joint(z: Any, logits: Any, reconstruction: str) -> tuple[Any, Any]:
-    prior = -0.5 * ops.sum(ops.square(z), axis=-1)
+    logits, prior = decoder_logits(z), -0.5 * ops.sum(ops.square(z), axis=-1)
     if reconstruction == "mse":
         means = ops.sigmoid(logits)
         return 2 * means, prior - ops.sum(ops.square(means), axis=-1)

@@ -6,7 +6,6 @@ log p(x) = log ∫ p(x | z) p(z) dz with p(z) = N(0, I). All figures are nats.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -47,7 +46,6 @@ def exact_log_likelihood(
     *,
     reconstruction: str = "binary_crossentropy",
     step: float | None = None,
-    progress: bool = False,
 ) -> ExactLikelihood:
     """Return log p(x) of images under a decoder of one or two latent dimensions.
 
@@ -64,13 +62,13 @@ def exact_log_likelihood(
         )
     step = step or _STEPS[latent_dim]
     points, parts = _grid(step, latent_dim)
-    joint = linear_joint(logits_model(decoder), reconstruction)
+    logits = logits_model(decoder)
     greatest = np.full((len(pixels), 1), -np.inf, np.float32)
     sums = np.zeros((len(pixels), parts.shape[1]))  # of exp(log p(x, z) − greatest)
     starts = range(0, len(points), _GRID_POINTS)
-    for start in tqdm(starts, "exact likelihood", leave=False, disable=None if progress else True):
+    for start in tqdm(starts, "exact likelihood", leave=False, disable=None):
         some = slice(start, start + _GRID_POINTS)
-        weights, offsets = joint(points[some])
+        weights, offsets = map(np.asarray, linear_joint(logits, points[some], reconstruction))
         for first in range(0, len(pixels), _GRID_IMAGES):
             rows = slice(first, first + _GRID_IMAGES)
             log_joint = pixels[rows] @ weights.T + offsets
@@ -110,29 +108,28 @@ def importance_weighted_bounds(
     *,
     draws: int,
     seed: int,
-    reconstruction: str | Callable[[Any, Any], Any] = "binary_crossentropy",
-    progress: bool = False,
+    reconstruction: str = "binary_crossentropy",
 ) -> Floats:
     """Return the importance-weighted bound of −log p(x), `[n]`, with so many draws of z an image.
 
     Burda et al., Importance Weighted Autoencoders (2016), equation 8: E[−log (1/K) Σ_k p(x, z_k) /
-    q(z_k | x)]. The reconstruction may be a function, as for `inference.Refiner`.
+    q(z_k | x)].
     """
-    term = RECONSTRUCTIONS[reconstruction] if isinstance(reconstruction, str) else reconstruction
+    term = RECONSTRUCTIONS[reconstruction]
     logits = logits_model(decoder)
 
     def log_weights(pixels: Any, z_mean: Any, z_log_var: Any, epsilon: Any) -> Any:
         z = reparameterize(z_mean, z_log_var, epsilon)  # [draws, batch, latent_dim]
         values = ops.reshape(logits(ops.reshape(z, (-1, z.shape[-1]))), (*z.shape[:2], -1))
         prior_ratio = 0.5 * ops.sum(ops.square(epsilon) + z_log_var - ops.square(z), axis=-1)
-        return prior_ratio - ops.stack([term(pixels, value) for value in ops.unstack(values)])
+        return prior_ratio - term(pixels, values)
 
     compiled_weights = compiled(log_weights)
     noise = np.random.default_rng(seed)
     z_mean, z_log_var = map(np.asarray, posterior)
     bounds = np.empty(len(pixels))
     starts = range(0, len(pixels), _IMAGES)
-    for start in tqdm(starts, "importance-weighted bound", disable=None if progress else True):
+    for start in tqdm(starts, "importance-weighted bound", disable=None):
         # Of one size, as each is compiled; the last images are repeated to fill it.
         rows = np.minimum(np.arange(start, start + _IMAGES), len(pixels) - 1)
         chunks = []

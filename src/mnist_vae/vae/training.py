@@ -1,4 +1,4 @@
-"""Training: images a batch at a time, optimiser, schedule and callbacks around Keras' own `fit`."""
+"""Training: batches of images, optimiser, schedule and callbacks around Keras' own `fit`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mnist_vae.vae.callbacks import (
-    Backup,
-    BackupStore,
-    Past,
-    Progress,
-    StopOnDivergence,
-    TrainingFailedError,
-)
+from mnist_vae.vae.callbacks import BackupStore, Progress, State
 from mnist_vae.vae.model import VariationalAutoencoder
 from mnist_vae.vae.networks import hidden_layers_of
 
@@ -49,9 +42,10 @@ def fit(
 ) -> TrainingRun:
     """Train `vae` in place and return how it went, in earlier processes too.
 
-    Images are `[n, 784]`, uint8 or float32 in [0, 1], an array or a memory map. With early stopping
-    the weights are those of the best validation loss, else of the last epoch. An interrupted
-    training resumes from `backup`. A model that comes trained, `warm_start`, need not improve.
+    Images are `[n, pixels]`, uint8 or float32 in [0, 1], an array or a memory map. With early
+    stopping the weights are those of the best validation loss, else of the last epoch. A training
+    that was interrupted resumes from `backup`, and ends with the same bytes. A model that comes
+    trained, `warm_start`, need not improve.
 
     Raises:
         TrainingFailedError: A loss is not finite, KL explodes, or the validation loss never falls.
@@ -68,48 +62,32 @@ def fit(
         jit_compile=params.jit_compile,
         steps_per_execution=min(params.steps_per_execution, len(batches)),
     )
-    early_stopping = keras.callbacks.EarlyStopping(
-        monitor="val_loss",
-        mode="min",
-        patience=params.early_stopping_patience or params.epochs,
-        restore_best_weights=params.early_stopping_patience is not None,
-    )
-    state = Backup(backup, early_stopping)
+    state = State(backup, params.early_stopping_patience)
     if not state.restore(vae):
-        untrained = vae.evaluate(validation_batches, verbose=0, return_dict=True)
-        state.past.untrained = untrained["loss"]
+        state.untrained = vae.evaluate(validation_batches, verbose=0, return_dict=True)["loss"]
 
     def begin(epoch: int, _: Any) -> None:
         batches.shuffle(epoch)
         # Bowman et al., Generating Sentences from a Continuous Space (2016), section 3.1.
         vae.kl_warmup.assign(min(1.0, (epoch + 1) / (params.kl_warmup_epochs + 1)))
 
-    def end(_: int, logs: dict[str, float]) -> None:
-        logs["learning_rate"] = float(keras.ops.convert_to_numpy(vae.optimizer.learning_rate))
-
-    progress = Progress(batch_size * len(batches), params.epochs, state.past.epoch)
+    progress = Progress(batch_size * len(batches), params.epochs, state.epoch)
     try:
         vae.fit(
             batches.dataset(),
             shuffle=False,
             epochs=params.epochs,
-            initial_epoch=params.epochs if state.past.stopped else state.past.epoch,
+            initial_epoch=params.epochs if state.stopped else state.epoch,
             validation_data=validation_batches,
-            callbacks=[
-                keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_epoch_end=end),
-                StopOnDivergence(),
-                early_stopping,
-                state,
-                progress,
-            ],
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=begin), state, progress],
             verbose=0,
         )
     finally:
         progress.close()
         state.flush()  # also where the training was interrupted
     if not warm_start:
-        _check_improvement(state.past)
-    return TrainingRun(state.past.history, state.past.seconds)
+        state.check_improvement()
+    return TrainingRun(state.history, state.seconds)
 
 
 class Batches:
@@ -176,45 +154,30 @@ def shuffled(count: int, at_a_time: int, random: np.random.Generator) -> NDArray
 
 
 def _optimizer(vae: VariationalAutoencoder, params: TrainingParams, steps: int) -> Any:
-    """Return the optimiser, built before XLA compiles the step, with its learning rate schedule."""
-    learning_rate: Any = params.learning_rate
-    if params.learning_rate_schedule == "linear":
-        learning_rate = keras.optimizers.schedules.PolynomialDecay(
-            learning_rate, decay_steps=steps, end_learning_rate=0.0, power=1.0
-        )
-    elif params.learning_rate_schedule == "cosine":
-        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps=steps)
-    if params.optimizer == "muon":
-        optimizer = _MuonInDecoder(vae.decoder, learning_rate, params.beta_2)
-    else:
-        optimizer = keras.optimizers.Adam(learning_rate, beta_2=params.beta_2)
-    optimizer.build(vae.trainable_variables)
-    return optimizer
+    """Return the optimiser, built before XLA compiles the step, with its learning rate schedule.
 
-
-class _MuonInDecoder(keras.optimizers.Muon):
-    """Muon for the kernels of the decoder's hidden layers, Adam for all else.
-
-    Jordan et al., Muon: An optimizer for hidden layers in neural networks (2024), with the step
-    sizes of Liu et al., Muon is Scalable for LLM Training (2025).
+    `muon` is that of Jordan et al., Muon: An optimizer for hidden layers in neural networks (2024),
+    with the step sizes of Liu et al., Muon is Scalable for LLM Training (2025).
     """
-
-    def __init__(self, decoder: keras.Model, learning_rate: Any, beta_2: float) -> None:
-        adam = {"adam_beta_2": beta_2, "adam_weight_decay": None}
-        super().__init__(learning_rate, weight_decay=None, name="muon", **adam)
-        self._kernels = [id(layer.kernel) for layer in hidden_layers_of(decoder)]
-
-    def _should_use_adamw(self, variable: Any) -> bool:
-        return id(variable) not in self._kernels
-
-
-def _check_improvement(past: Past) -> None:
-    losses = past.history["val_loss"]
-    best = min(losses)
-    if best >= past.untrained or (past.stopped and best == losses[0]):
-        raise TrainingFailedError(
-            f"The validation loss did not improve in {len(losses)} epochs: expected it to fall, "
-            f"received {past.untrained:.2f} before training, {losses[0]:.2f} after the first epoch "
-            f"and {best:.2f} at best; nothing was saved: try a tenth of `training.learning_rate`, "
-            "and check that training and validation images are of the same kind."
-        )
+    rate: Any = params.learning_rate
+    if params.learning_rate_schedule == "linear":
+        rate = keras.optimizers.schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0)
+    elif params.learning_rate_schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+    weights = vae.trainable_variables
+    if params.optimizer == "adam":
+        adam = keras.optimizers.Adam(rate, beta_2=params.beta_2)
+        adam.build(weights)
+        return adam
+    muon = keras.optimizers.Muon(
+        rate, adam_beta_2=params.beta_2, adam_weight_decay=None, weight_decay=None
+    )
+    muon.build(weights)
+    kernels = {id(layer.kernel) for layer in hidden_layers_of(vae.decoder)}
+    for place, weight in enumerate(weights):
+        if id(weight) not in kernels and muon.adam_velocities[place] is None:
+            # Keras' Muon takes Adam's step for what has a velocity. To exclude a layer by its name
+            # would exclude it in both networks.
+            velocity = muon.add_variable_from_reference(weight, name="velocity")
+            muon.adam_velocities[place] = velocity
+    return muon

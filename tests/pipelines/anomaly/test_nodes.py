@@ -122,7 +122,7 @@ def test_the_regret_is_what_the_refinement_gains(scored, networks, parts):
     refiner = Refiner(networks[1], steps=5, seed=1)
     term = {"reconstruction": "binary_crossentropy", "seed": 1}
     ((_, own),) = score_batches(*networks, [parts[2].model_input()], **term)
-    ((_, refined),) = score_batches(*networks, [parts[2].model_input()], **term, refine=refiner)
+    ((_, refined),) = score_batches(*networks, [parts[2].model_input()], **term, refines=[refiner])
     gain = own.reconstruction + own.kl - refined.reconstruction - refined.kl
     assert table["likelihood_regret"].to_numpy() == pytest.approx(gain, abs=2e-3)
     assert gain.mean() > 0

@@ -143,7 +143,7 @@ def batches_of_scores(
     """
     from sklearn.neighbors import NearestNeighbors
 
-    from mnist_vae.vae.elbo import score_posteriors
+    from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.inference import Refiner
     from mnist_vae.vae.likelihood import exact_log_likelihood
     from mnist_vae.vae.losses import entropy_floor
@@ -153,8 +153,8 @@ def batches_of_scores(
     z_mean = _z_mean(encoder, train_images.at_most(params.reference_images, seed))
     neighbours = NearestNeighbors(n_neighbors=min(params.neighbours, len(z_mean))).fit(z_mean)
     batches, both = images.model_inputs(BATCH_SIZE), [None, refiner]
-    found = score_posteriors(encoder, decoder, batches, both, reconstruction=term, seed=seed)
-    for pixels, (terms, better) in found:
+    found = score_batches(encoder, decoder, batches, refines=both, reconstruction=term, seed=seed)
+    for pixels, terms, better in found:
         scores = scores_of(calibration, entropy_floor(pixels), terms)
         scores["knn_distance"] = neighbours.kneighbors(terms.z_mean)[0][:, -1].astype(np.float32)
         scores["likelihood_regret"] = scores["negative_elbo"] - (better.reconstruction + better.kl)

@@ -62,28 +62,28 @@ def decompose(
 
     Images are float32 `[n, 784]` in [0, 1]. Encoder's and refined q have the same noise.
     """
-    from mnist_vae.vae.elbo import encode, negative_elbo
+    from mnist_vae.vae.elbo import ElboTerms, score_batches
     from mnist_vae.vae.inference import FEW_DIMENSIONS, Refiner
     from mnist_vae.vae.likelihood import exact_log_likelihood, importance_weighted_bounds
 
     pixels = np.concatenate(list(sets.values()))  # the exact likelihood takes all at once
-    refiner = Refiner(decoder, steps=params.refine_steps, reconstruction=reconstruction, seed=seed)
-    amortised = encode(encoder, pixels)
-    refined = refiner(pixels, amortised)
     how: dict[str, Any] = {"reconstruction": reconstruction, "seed": seed}
-    amortised_elbo, refined_elbo = (
-        negative_elbo(decoder, pixels, posterior, draws=params.z_samples, **how)
-        for posterior in (amortised, refined)
-    )
+    both = [None, Refiner(decoder, steps=params.refine_steps, **how)]
+    batches = np.split(pixels, range(params.batch_size, len(pixels), params.batch_size))
+    found = score_batches(encoder, decoder, batches, refines=both, draws=params.z_samples, **how)
+    _, *terms = zip(*found, strict=True)
+    own, refined = (ElboTerms(*map(np.concatenate, zip(*of, strict=True))) for of in terms)
     errors = None
     if decoder.input_shape[-1] <= FEW_DIMENSIONS:
         likelihood = "exact"
-        exact = exact_log_likelihood(decoder, pixels, reconstruction=reconstruction, progress=True)
+        exact = exact_log_likelihood(decoder, pixels, reconstruction=reconstruction)
         nats, errors = -exact.log_likelihood, exact.error
     else:
-        how |= {"draws": params.importance_samples, "progress": True}
-        likelihood = f"importance-weighted bound, {params.importance_samples:,} draws"
-        nats = importance_weighted_bounds(decoder, pixels, refined, **how)
+        draws = params.importance_samples
+        likelihood = f"importance-weighted bound, {draws:,} draws"
+        q = refined.z_mean, refined.z_log_var
+        nats = importance_weighted_bounds(decoder, pixels, q, draws=draws, **how)
+    amortised_elbo, refined_elbo = own.negative_elbo, refined.negative_elbo
     figures = {
         "negative_elbo": amortised_elbo,
         "refined_negative_elbo": refined_elbo,
@@ -91,12 +91,12 @@ def decompose(
         "amortisation": amortised_elbo - refined_elbo,
         "approximation": refined_elbo - nats,
     }
-    distance = np.linalg.norm(refined.z_mean - amortised.z_mean, axis=1)
-    found, first = {}, 0
+    distance = np.linalg.norm(refined.z_mean - own.z_mean, axis=1)
+    parts, first = {}, 0
     for name, images in sets.items():
         rows = slice(first, first + len(images))
         first += len(images)
-        found[name] = Decomposition(
+        parts[name] = Decomposition(
             n_images=len(images),
             likelihood=likelihood,
             quadrature_error=None if errors is None else float(errors[rows].mean()),
@@ -108,7 +108,7 @@ def decompose(
                 for figure, values in figures.items()
             },
         )
-    return found
+    return parts
 
 
 def _share_of_the_worst_tenth(losses: NDArray[np.float64]) -> float | None:
