@@ -42,8 +42,8 @@ def test_every_call_that_opens_text_names_its_encoding():
 def test_text_at_rest_is_utf_8_in_any_locale(tmp_path):
     path, text = tmp_path / "card.md", "−ELBO, größer, 数"
     script = (
-        f"from mnist_vae.data.files import MarkdownDataset\n"
-        f"dataset = MarkdownDataset(filepath={str(path)!r})\n"
+        f"from mnist_vae.data.files import TextDataset\n"
+        f"dataset = TextDataset(filepath={str(path)!r})\n"
         f"dataset.save({text!a})\nassert dataset.load() == {text!a}\n"
     )
     finished = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import os
@@ -20,7 +21,6 @@ import click
 from kedro.io import DatasetError
 
 from mnist_vae import config
-from mnist_vae.data.atomic import full_disk
 from mnist_vae.jobs.names import one_line, with_environment
 
 _FEWEST_WORDS = 4  # of what may be a sentence
@@ -126,7 +126,7 @@ def sentence(error: BaseException) -> str:
         raw = type(error).__module__ == "builtins" and not own
     if raw or len(words.split()) < _FEWEST_WORDS:
         words = ": ".join(filter(None, [type(error).__name__, words]))
-    if isinstance(error, OSError) and full_disk(error):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         words += (
             f"; make room on the disk of the data and on that of {tempfile.gettempdir()}, and "
             "run the same command again"

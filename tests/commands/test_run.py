@@ -18,7 +18,7 @@ from kedro.framework.startup import bootstrap_project
 
 from mnist_vae.commands.jobs import RETRAIN, ROLL_BACK, SCORE, WITHDRAW
 from mnist_vae.commands.run import JobRun
-from mnist_vae.data.folders import signature
+from mnist_vae.data.disk import signature
 from mnist_vae.jobs.batch_files import read_batch
 from mnist_vae.jobs.job import JobLock
 from mnist_vae.jobs.records import BatchRecord, Drift, Intake, Outcome

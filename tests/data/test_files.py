@@ -13,9 +13,10 @@ from PIL import Image
 from mnist_vae.data.files import (
     FigureDataset,
     JSONDataset,
-    MarkdownDataset,
     PictureDataset,
+    PictureFolderDataset,
     RecordDataset,
+    TextDataset,
 )
 from mnist_vae.jobs.records import BatchRecord, Intake
 
@@ -32,15 +33,16 @@ def picture(shade: int) -> Image.Image:
     ("of", "options", "data"),
     [
         (JSONDataset, {}, {"a": [1, None]}),
-        (MarkdownDataset, {}, "| −ELBO | 1 |"),
+        (TextDataset, {}, "| −ELBO | 1 |"),
         (PictureDataset, {}, picture(7)),
         (RecordDataset, {"record": RECORD}, INTAKE),
+        (PictureFolderDataset, {}, {"a 1": picture(1), "b": picture(2)}),
     ],
 )
 def test_what_was_saved_comes_back(tmp_path, place, of, options, data):
     dataset = of(filepath=place.format(tmp_path / "a"), **options)
     assert not dataset.exists()
-    with pytest.raises(DatasetError, match=r"no file .*/a: expected one there, received nothing"):
+    with pytest.raises(DatasetError, match=r"no file .*/a: expected .* there, received nothing"):
         dataset.load()
     for _ in range(2):
         dataset.save(data)
@@ -61,7 +63,7 @@ def test_an_entry_can_be_written_as_configuration_again(tmp_path):
 
 def test_each_is_shown_by_the_preview_that_kedro_viz_has_for_its_type(tmp_path):
     of_type = {
-        "TextPreview": (MarkdownDataset(filepath=f"{tmp_path}/a.md"), "# A"),
+        "TextPreview": (TextDataset(filepath=f"{tmp_path}/a.md"), "# A"),
         "JSONPreview": (RecordDataset(filepath=f"{tmp_path}/a.json", record=RECORD), INTAKE),
         "ImagePreview": (PictureDataset(filepath=f"{tmp_path}/a.png"), picture(7)),
     }
@@ -85,14 +87,6 @@ def test_figures_are_the_same_bytes_with_and_without_orjson(tmp_path):
 # Records
 
 
-def test_another_record_is_refused_and_the_file_stays(tmp_path):
-    dataset = RecordDataset(filepath=str(tmp_path / "a.json"), record=RECORD)
-    dataset.save(INTAKE)
-    with pytest.raises(DatasetError, match="takes a record Intake: received a BatchRecord"):
-        dataset.save(BatchRecord(outcome="accepted"))
-    assert dataset.load() == INTAKE
-
-
 @pytest.mark.parametrize("content", ['{"other": 1}', "{"])
 def test_a_file_of_another_version_says_what_to_do(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
@@ -110,9 +104,35 @@ def test_an_optional_record_is_none_where_there_is_no_file(tmp_path):
     assert optional.load() == INTAKE
 
 
+# Pictures
+
+
 def test_the_texts_of_a_picture_are_in_its_file(tmp_path):
     about = {"model_version": "v1", "release": "000001-v1"}
     named = picture(7)
     named.info.update(about)
     PictureDataset(filepath=str(tmp_path / "a.png")).save(named)
     assert Image.open(tmp_path / "a.png").info == about
+
+
+def test_a_folder_of_pictures_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    dataset = PictureFolderDataset(filepath=str(tmp_path / "digits"))
+    old = {"a": picture(1), "b": picture(2)}
+    dataset.save(old)
+    with pytest.raises(DatasetError):
+        dataset.save({"a": picture(3), "c": "no picture"})
+    assert dataset.load() == old
+    dataset.save({"c": picture(4)})
+    assert [path.name for path in (tmp_path / "digits").iterdir()] == ["c.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["digits"]
+
+
+# Entries that are read-only
+
+
+@pytest.mark.parametrize("of", [JSONDataset, PictureFolderDataset])
+def test_nothing_is_saved_to_an_entry_that_is_read_only(tmp_path, of):
+    dataset = of(filepath=str(tmp_path / "a"), read_only=True)
+    with pytest.raises(DatasetError, match="a is read-only, as its catalog entry says"):
+        dataset.save({})
+    assert not dataset.exists()

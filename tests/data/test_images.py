@@ -1,14 +1,10 @@
 """Image sets, and the draw of some of their rows."""
 
-import errno
-import os
-
 import numpy as np
 import pytest
 
 from mnist_vae.data import images as maps
 from mnist_vae.data import images as module
-from mnist_vae.data.atomic import DiskFullError
 from mnist_vae.data.images import UNLABELLED, ImageSet, concatenate, draw_rows, number_classes
 
 RANDOM = np.random.default_rng(1)
@@ -116,23 +112,6 @@ def test_images_put_together_have_the_labels_of_the_first_and_a_class_of_their_o
         concatenate([first, images_of(1, np.array([3], np.uint8))])
     with pytest.raises(ValueError, match="expected numbers from 0 to 254, received b;"):
         concatenate([numbered, named])
-
-
-def test_a_temporary_file_without_room_is_one_sentence(monkeypatch):
-    class Full:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-        def write(self, content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(maps, "AT_ONCE", 10)
-    monkeypatch.setattr(maps.tempfile, "TemporaryFile", Full)
-    with pytest.raises(DiskFullError, match=r"expected 9,408 bytes for 12 images.*set TMPDIR"):
-        images_of().take(np.arange(12))
 
 
 def test_a_draw_keeps_the_share_of_every_class_and_depends_on_its_seed_alone():

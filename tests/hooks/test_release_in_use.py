@@ -48,6 +48,9 @@ def test_the_environments_of_the_jobs_read_the_release_and_the_others_what_was_t
     entries = loader_of(str(ROOT / "conf"), env)["catalog"]
     folder = "champion" if env in ("prod", "mlflow") else "06_models"
     assert entries["encoder"]["filepath"].split("/")[-2] == folder
+    for name, entry in entries.items():
+        in_release = folder in entry.get("filepath", "").split("/")[-2:]
+        assert entry.get("read_only", False) == (in_release and folder == "champion"), name
     base = loader_of(str(ROOT / "conf"), "base")["catalog"]
     for name, entry in entries.items():
         assert entry.get("metadata") == base[name].get("metadata"), name

@@ -4,7 +4,7 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
-from mnist_vae.data.backup import TrainingBackupDataset
+from mnist_vae.data.models import TrainingBackupDataset
 from mnist_vae.hooks.result import Result
 
 

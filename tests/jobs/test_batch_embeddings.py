@@ -13,7 +13,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from kedro.io.core import DatasetError
 
-from mnist_vae.data.atomic import partial_beside
+from mnist_vae.data.disk import partial_beside
 from mnist_vae.data.images import latent_columns
 from mnist_vae.data.tables import BatchEmbeddingsContract, embedding_schema
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset, finish

@@ -429,7 +429,7 @@ def test_a_batch_may_have_so_many_bytes_and_no_more(incoming):
 
 
 def test_a_folder_of_very_many_files_is_refused_in_a_short_sentence(incoming, bad, monkeypatch):
-    monkeypatch.setattr("mnist_vae.data.folders.MAX_FILES", 20)
+    monkeypatch.setattr("mnist_vae.data.disk.MAX_FILES", 20)
     for number in range(20):
         (bad / f"{number}.txt").touch()
     (bad / "a.png").touch()

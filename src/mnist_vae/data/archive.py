@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, StringConstraints
 
 from mnist_vae.data import sheets
+from mnist_vae.data.disk import at_home
 from mnist_vae.data.downloads import download
 from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
-from mnist_vae.data.folders import at_home
 from mnist_vae.data.idx import IdxError, check_pair, read_idx
 from mnist_vae.data.images import (
     IMAGE_SHAPE,

@@ -18,7 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel, ValidationError
 
-from mnist_vae.data.atomic import replacing
+from mnist_vae.data.disk import partial_beside, replacing
 
 T = TypeVar("T")
 
@@ -47,7 +47,9 @@ class ReadOnlyDataset(AbstractDataset[NoReturn, T]):
 class FileDataset(AbstractDataset[T, T]):
     """What the data sets of one file share: those that are small implement encode and decode.
 
-    With `durable` what was saved outlasts a power failure, on a local disk.
+    Args:
+        durable: What was saved outlasts a power failure, on a local disk.
+        read_only: Nothing can be saved, also not in a notebook.
     """
 
     _expected = "one"
@@ -58,9 +60,11 @@ class FileDataset(AbstractDataset[T, T]):
         *,
         filepath: str,
         durable: bool = False,
+        read_only: bool = False,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
+        self._read_only = read_only
         self._protocol, path = get_protocol_and_path(filepath)
         self._filepath = PurePosixPath(path)
         self._durable = durable
@@ -76,7 +80,11 @@ class FileDataset(AbstractDataset[T, T]):
         return self._decode(self._read())
 
     def save(self, data: T) -> None:
-        """Write the content, atomically; raise `DatasetError` where the format cannot hold it."""
+        """Write the content, atomically.
+
+        Raises:
+            DatasetError: The format cannot hold it, or the entry is read-only.
+        """
         content = self._encode(data)
         with self._replacing() as file:
             file.write(content)
@@ -91,26 +99,33 @@ class FileDataset(AbstractDataset[T, T]):
         with self._reading() as file:
             return file.read()
 
-    @contextmanager
-    def _reading(self) -> Iterator[BinaryIO]:
+    def _reading(self) -> BinaryIO:
+        """Return the file, open; raise `DatasetError` where there is none."""
         try:
-            opened = self._fs.open(str(self._filepath), "rb")
+            opened: BinaryIO = self._fs.open(str(self._filepath), "rb")
         except FileNotFoundError as error:
             raise DatasetError(
                 f"There is no file {self._filepath}: expected {self._expected} there, received "
                 f"nothing; {self._remedy}."
             ) from error
-        with opened as file:
-            yield file
+        return opened
 
     @contextmanager
     def _replacing(self) -> Iterator[BinaryIO]:
         """Yield a file to write to, which replaces the old one when the block succeeds."""
+        self._check_writable()
         with (
             replacing(self._fs, self._filepath, durable=self._durable) as partial,
             self._fs.open(str(partial), "wb") as file,
         ):
             yield file
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise DatasetError(
+                f"{self._filepath} is read-only, as its catalog entry says: expected it as the "
+                "input of nodes, received data to save; save to another entry."
+            )
 
     def _exists(self) -> bool:
         return bool(self._fs.exists(str(self._filepath)))
@@ -156,11 +171,16 @@ class RecordDataset(FileDataset[Any]):
         filepath: str,
         optional: bool = False,
         durable: bool = False,
+        read_only: bool = False,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
-            filepath=filepath, durable=durable, credentials=credentials, metadata=metadata
+            filepath=filepath,
+            durable=durable,
+            read_only=read_only,
+            credentials=credentials,
+            metadata=metadata,
         )
         self._record: type[BaseModel] = load_obj(record)
         self.optional = optional
@@ -188,26 +208,17 @@ class RecordDataset(FileDataset[Any]):
             ) from error
 
     def _encode(self, data: Any) -> bytes:
-        if not isinstance(data, self._record):
-            raise DatasetError(
-                f"{self._filepath} takes a record {self._record.__name__}: received a "
-                f"{type(data).__name__}; correct the catalog entry or the node."
-            )
         return json.dumps(data.model_dump(mode="json")).encode()
 
 
 class TextDataset(FileDataset[str]):
-    """A text, in UTF-8."""
+    """A text, in UTF-8; Kedro-Viz shows Markdown, and with `preview: false` nothing of it."""
 
     def _decode(self, content: bytes) -> str:
         return content.decode()
 
     def _encode(self, data: str) -> bytes:
         return data.encode()
-
-
-class MarkdownDataset(TextDataset):
-    """A text that people read as it is: Kedro-Viz shows it."""
 
     def preview(self) -> TextPreview:
         """Return the whole text."""
@@ -236,17 +247,53 @@ class PictureDataset(FileDataset[Image.Image]):
     """A Pillow image as one PNG, with the texts of its `info`."""
 
     def _decode(self, content: bytes) -> Image.Image:
-        return Image.open(io.BytesIO(content)).copy()
+        return _from_png(content)
 
     def _encode(self, data: Image.Image) -> bytes:
-        texts = PngInfo()
-        for name, text in data.info.items():
-            if isinstance(name, str) and isinstance(text, str):
-                texts.add_text(name, text)
-        file = io.BytesIO()
-        data.save(file, format="PNG", pnginfo=texts)
-        return file.getvalue()
+        return _to_png(data)
 
     def preview(self) -> ImagePreview:
         """Return the PNG, base64, for Kedro-Viz."""
         return ImagePreview(base64.b64encode(self._read()).decode())
+
+
+class PictureFolderDataset(FileDataset[dict[str, Image.Image]]):
+    """Pillow images by name as a folder of PNG files, which is replaced as a whole."""
+
+    _expected = "a folder of PNG files"
+
+    def load(self) -> dict[str, Image.Image]:
+        """Return the pictures, by the names of their files without `.png`."""
+        if not self._exists():
+            self._reading()
+        paths = sorted(map(PurePosixPath, self._fs.find(str(self._filepath), maxdepth=1)))
+        pngs = [path for path in paths if path.suffix == ".png"]
+        return {path.stem: _from_png(self._fs.cat_file(str(path))) for path in pngs}
+
+    def save(self, data: dict[str, Image.Image]) -> None:
+        """Write a new folder, and put it in place of the old one: a kill leaves no part of one."""
+        self._check_writable()
+        with (
+            partial_beside(self._fs, self._filepath) as new,
+            partial_beside(self._fs, self._filepath.with_suffix(".old")) as old,
+        ):
+            self._fs.makedirs(str(new))
+            for name, picture in data.items():
+                self._fs.pipe_file(f"{new}/{name}.png", _to_png(picture))
+            if self._exists():
+                self._fs.mv(str(self._filepath), str(old), recursive=True)
+            self._fs.mv(str(new), str(self._filepath), recursive=True)
+
+
+def _from_png(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content)).copy()
+
+
+def _to_png(picture: Image.Image) -> bytes:
+    texts = PngInfo()
+    for name, text in picture.info.items():
+        if isinstance(name, str) and isinstance(text, str):
+            texts.add_text(name, text)
+    file = io.BytesIO()
+    picture.save(file, format="PNG", pnginfo=texts)
+    return file.getvalue()

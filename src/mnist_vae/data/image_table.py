@@ -15,7 +15,7 @@ from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
 from mnist_vae.data import sheets
-from mnist_vae.data.atomic import replacing
+from mnist_vae.data.disk import replacing
 from mnist_vae.data.files import FileDataset, ImagePreview
 from mnist_vae.data.images import (
     UNLABELLED,
@@ -55,12 +55,17 @@ class ImagesDataset(FileDataset[ImageSet]):
         filepath: str,
         memory_images: int | None = None,
         durable: bool = False,
+        read_only: bool = False,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._memory_images = memory_images
         super().__init__(
-            filepath=filepath, durable=durable, credentials=credentials, metadata=metadata
+            filepath=filepath,
+            durable=durable,
+            read_only=read_only,
+            credentials=credentials,
+            metadata=metadata,
         )
 
     def load(self) -> ImageSet:

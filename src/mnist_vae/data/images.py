@@ -311,9 +311,6 @@ def gathered(parts: Iterable[Pixels], shape: tuple[int, int], most: int | None =
     """Return the rows of the parts, one after the other.
 
     More than `most` images (`AT_ONCE`) are mapped from a temporary file without a name in `TMPDIR`.
-
-    Raises:
-        DiskFullError: The temporary folder has no room.
     """
     if shape[0] <= (AT_ONCE if most is None else most):
         pixels, start = np.empty(shape, np.uint8), 0
@@ -322,20 +319,9 @@ def gathered(parts: Iterable[Pixels], shape: tuple[int, int], most: int | None =
             start += len(part)
         return pixels
     with tempfile.TemporaryFile() as file:
-        try:
-            for part in parts:
-                file.write(np.ascontiguousarray(part).data)
-            file.flush()
-        except OSError as error:
-            from mnist_vae.data.atomic import DiskFullError, full_disk
-
-            if full_disk(error):
-                raise DiskFullError(
-                    f"There is no room in {tempfile.gettempdir()}: expected "
-                    f"{math.prod(shape):,} bytes for {shape[0]:,} images, received "
-                    f"{error.strerror}; make room there, or set TMPDIR to a folder with more."
-                ) from error
-            raise
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
+        file.flush()
         return np.memmap(file, np.uint8, "r", shape=shape)
 
 

@@ -21,8 +21,8 @@ from kedro.io.core import DatasetError, get_protocol_and_path
 from numpy.typing import NDArray
 
 from mnist_vae.data import sheets
+from mnist_vae.data.disk import at_home
 from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
-from mnist_vae.data.folders import at_home
 from mnist_vae.data.image_table import bytes_of, split_names
 from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageArchive, ImageSet, gathered
 

@@ -11,8 +11,8 @@ import numpy as np
 from kedro.io.core import DatasetError
 
 from mnist_vae.data import sheets
+from mnist_vae.data.disk import at_home
 from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
-from mnist_vae.data.folders import at_home
 from mnist_vae.data.images import (
     IMAGE_SHAPE,
     UNLABELLED,

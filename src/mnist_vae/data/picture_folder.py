@@ -18,7 +18,7 @@ import numpy as np
 from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
-from mnist_vae.data.folders import is_hidden
+from mnist_vae.data.disk import is_hidden
 from mnist_vae.data.images import ClassNames, Shape, number_classes, size_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import click
 import fsspec
 
-from mnist_vae.data.atomic import partial_beside
+from mnist_vae.data.disk import partial_beside
 from mnist_vae.explorer.data import ExploredModel, write_data
 
 _MARKER = "made-by-kedro-explore.txt"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 
 from mnist_vae.config import entry_paths
-from mnist_vae.data.backup import TrainingBackupDataset
+from mnist_vae.data.models import TrainingBackupDataset
 from mnist_vae.data.origin import measure
 
 if TYPE_CHECKING:

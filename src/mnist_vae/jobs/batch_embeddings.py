@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro.io.core import AbstractDataset
 
-from mnist_vae.data.atomic import make_folder, partial_beside, sync
+from mnist_vae.data.disk import make_folder, partial_beside, sync
 from mnist_vae.data.tables import write_table
 from mnist_vae.jobs.linked_folders import LinkedFolders, remove
 

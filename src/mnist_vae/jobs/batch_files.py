@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.data import folders
+from mnist_vae.data import disk
 from mnist_vae.data.idx import IdxError, check_pair, read_idx
 from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, UNLABELLED
 from mnist_vae.jobs.names import printable
@@ -115,10 +115,10 @@ def _read_files(folder: Path, max_bytes: int, problems: list[str]) -> Batch:
 
 def _files_alone(folder: Path, problems: list[str]) -> list[Path]:
     """Return what may be opened: to read a pipe is to wait for ever."""
-    found = folders.files_of(folder)
-    if len(found) > folders.MAX_FILES:
+    found = disk.files_of(folder)
+    if len(found) > disk.MAX_FILES:
         raise BatchError(
-            f"{folder} holds more than {folders.MAX_FILES} files: expected fewer, received "
+            f"{folder} holds more than {disk.MAX_FILES} files: expected fewer, received "
             f"{_names(found[:1])} and so many others; make an IDX file of them, or several batches."
         )
     others = [path for path in found if not path.is_file()]

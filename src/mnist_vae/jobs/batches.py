@@ -13,9 +13,16 @@ from typing import Any
 
 from kedro.io.core import AbstractDataset
 
-from mnist_vae.data.atomic import make_folder, write_json
+from mnist_vae.data.disk import (
+    files_of,
+    is_hidden,
+    make_folder,
+    move,
+    signature,
+    unused_path,
+    write_json,
+)
 from mnist_vae.data.files import ReadOnlyDataset
-from mnist_vae.data.folders import files_of, is_hidden, move, signature, unused_path
 from mnist_vae.data.image_table import ImagesDataset
 from mnist_vae.data.images import ImageSet
 from mnist_vae.jobs.batch_files import MAX_BYTES, Batch, read_batch

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from kedro.io.core import DatasetError
 
-from mnist_vae.data.atomic import make_folder, replace_link, sync
-from mnist_vae.data.folders import unused_path
+from mnist_vae.data.disk import make_folder, replace_link, sync, unused_path
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mnist_vae.data.atomic import sync, write_json
+from mnist_vae.data.disk import sync, write_json
 from mnist_vae.jobs.linked_folders import move_in, remove
 from mnist_vae.jobs.release_files import (
     CANDIDATE,

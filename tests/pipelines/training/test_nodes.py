@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from mnist_vae.data.backup import TrainingBackupDataset
+from mnist_vae.data.models import TrainingBackupDataset
 from mnist_vae.params import ModelParams, TrainingParams
 from mnist_vae.pipelines.training.nodes import train_vae
 

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mnist_vae.data.backup import TrainingBackup
 from mnist_vae.data.images import UNLABELLED, ImageSet, draw_rows
-from mnist_vae.data.models import KerasModel
+from mnist_vae.data.models import KerasModel, TrainingBackup
 from mnist_vae.data.origin import Measure, check_models, measure
 from mnist_vae.data.statistics import neighbour_accuracy
 from mnist_vae.jobs.batches import BatchesInUse

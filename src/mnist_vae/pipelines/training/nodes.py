@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mnist_vae import recipe
-from mnist_vae.data.backup import TrainingBackup
 from mnist_vae.data.images import ImageSet
+from mnist_vae.data.models import TrainingBackup
 from mnist_vae.params import ModelParams, TrainingParams
 
 

@@ -1,0 +1,189 @@
+"""A save that fails leaves the old file and nothing else; folders that others write to."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import fsspec
+import numpy as np
+import pytest
+from kedro.io.core import DatasetError
+from PIL import Image
+
+from mnist_vae.data.disk import files_of, move, replacing, signature
+from mnist_vae.data.files import JSONDataset, PictureDataset, PictureFolderDataset
+from mnist_vae.data.image_table import ImagesDataset
+from mnist_vae.data.images import ImageSet
+from mnist_vae.failures import sentence
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path):
+    dataset = JSONDataset(filepath=str(tmp_path / "a.json"))
+    dataset.save({"old": 1})
+    with pytest.raises(DatasetError):
+        dataset.save({"new": object()})
+    assert dataset.load() == {"old": 1}
+    assert names_in(tmp_path) == ["a.json"]
+
+
+def test_an_interrupted_write_is_never_under_the_final_name(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def interrupted_write():
+        with replacing(fsspec.filesystem("file"), PurePosixPath(path)) as new:
+            Path(new).write_text("ne")
+            assert path.read_text() == "old"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_write()
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["a.txt"]
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_save(tmp_path):
+    dataset = JSONDataset(filepath=str(tmp_path / "a.json"))
+    with replacing(fsspec.filesystem("file"), PurePosixPath(tmp_path / "a.json")) as new:
+        Path(new).write_text("{")
+    (tmp_path / "a.json").rename(new)
+    dataset.save({})
+    assert names_in(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("stem", ["x" * 250, "é" * 125, "[ab]*"])
+def test_every_name_that_a_disk_allows_can_be_saved(tmp_path, stem):
+    path = tmp_path / f"{stem}.json"
+    JSONDataset(filepath=str(path)).save({"a": 1})
+    assert names_in(tmp_path) == [path.name]
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_a_rename_that_fails_leaves_nothing(tmp_path):
+    (tmp_path / "a.json" / "in the way").mkdir(parents=True)
+    with pytest.raises(DatasetError):
+        JSONDataset(filepath=str(tmp_path / "a.json")).save({})
+    assert names_in(tmp_path) == ["a.json"]
+
+
+def test_the_disk_has_a_durable_file_before_its_name_and_the_name_before_the_save_ends(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "new" / "folders" / "a.json"
+    synced = []
+    fsync = os.fsync
+
+    def noted(descriptor):
+        name = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append(("a partial" if name.name.startswith(".partial-") else name, path.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    JSONDataset(filepath=str(path), durable=True).save({})
+    assert synced == [
+        (tmp_path, False),
+        (tmp_path / "new", False),
+        ("a partial", False),
+        (path.parent, True),
+    ]
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A disk of its own, that has room for the beginning of a file."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk is needed: mounting one takes a root that may mount")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (200, 784), np.uint8)
+PICTURE = Image.fromarray(NOISE)
+# Each writes by another library, which has its own words for a full disk.
+SAVES = {
+    "json": lambda path: JSONDataset(filepath=path).save("x" * 100_000),
+    "picture": lambda path: PictureDataset(filepath=path).save(PICTURE),
+    "pictures": lambda path: PictureFolderDataset(filepath=path).save({"a": PICTURE}),
+    "images": lambda path: ImagesDataset(filepath=path).save(
+        ImageSet(NOISE, np.arange(200), np.full(200, "train"))
+    ),
+}
+
+
+@pytest.mark.parametrize("save", SAVES.values(), ids=SAVES)
+def test_a_full_disk_is_one_sentence_with_what_to_do_and_no_file_is_left(full_disk, save):
+    (full_disk / "old").write_text("old")
+    with pytest.raises(DatasetError) as error:
+        save(str(full_disk / "new"))
+    said = sentence(error.value)
+    assert "No space left on device" in said
+    assert "make room on the disk of the data" in said
+    assert names_in(full_disk) == ["old"]
+
+
+# Folders that others write to
+
+
+def test_the_signature_changes_with_every_change_of_the_files(tmp_path):
+    folder = tmp_path / "batch"
+    file, link = folder / os.fsdecode(b"a\xff"), folder / "link"
+    steps = [
+        lambda: None,
+        folder.mkdir,
+        file.touch,
+        partial(file.write_text, "more"),
+        partial(os.utime, file, (1, 1)),
+        partial(link.symlink_to, "nowhere"),
+        (folder / "nowhere").touch,
+        partial((folder / "nowhere").write_text, "more"),
+        lambda: (link.unlink(), link.symlink_to("link")),
+        partial(os.mkfifo, folder / "pipe"),
+        (folder / "folder").mkdir,
+        lambda: (shutil.rmtree(folder), folder.write_text("a file")),
+    ]
+    signatures = []
+    for step in steps:
+        step()
+        signatures.append(signature(folder))
+        assert signature(folder) == signatures[-1]
+    assert len(set(signatures)) == len(steps)
+
+
+@pytest.mark.parametrize("hidden", [".hidden", ".DS_Store", "Thumbs.db", "desktop.ini", "@eaDir"])
+def test_hidden_files_are_not_looked_at_and_the_others_are_in_order(tmp_path, hidden):
+    for name in ("b", hidden, "a"):
+        (tmp_path / name).touch()
+    before = signature(tmp_path)
+    (tmp_path / hidden).write_text("more")
+    assert [path.name for path in files_of(tmp_path)] == ["a", "b"]
+    assert signature(tmp_path) == before
+
+
+def test_both_folders_of_a_move_are_on_the_disk_before_it_ends_where_it_can_be_asked(
+    tmp_path, monkeypatch
+):
+    source, target = tmp_path / "from", tmp_path / "to"
+    synced = []
+
+    def unsupported(descriptor):
+        synced.append(os.fstat(descriptor).st_ino)
+        raise OSError(errno.EINVAL, "Invalid argument")  # as some network file systems answer
+
+    for folder in (source, target):
+        folder.mkdir()
+    (source / "a").touch()
+    monkeypatch.setattr("os.fsync", unsupported)
+    move(source / "a", target / "b")
+    assert names_in(target) == ["b"]
+    assert sorted(synced) == sorted(folder.stat().st_ino for folder in (source, target))
