@@ -86,7 +86,7 @@ def make_files(
         )
         for rows in (np.flatnonzero(split == name) for name in ("train", "validation", "test"))
     ]
-    said = f"Trained on {n} images. {SAMPLE if sample else MNIST}"
+    statement = f"Trained on {n} images. {SAMPLE if sample else MNIST}"
     epoch = np.arange(1, 4)
     history = pd.DataFrame({"epoch": epoch, "learning_rate": 0.003 / epoch})
     for name in ("loss", "reconstruction", "kl"):
@@ -94,7 +94,7 @@ def make_files(
     files = ModelFiles(
         training_summary={
             "model_version": "v1",
-            "statement": said,
+            "statement": statement,
             "data_source": "sample" if sample else "folder",
             "reconstruction": term,
             "epochs": 3,
@@ -106,7 +106,7 @@ def make_files(
         },
         metrics={
             "model_version": "v1",
-            "data": said,
+            "data": statement,
             "latent_dim": latent_dim,
             "reconstruction_term": term,
             "splits": {name: split_metrics(n) for name in ("train", "validation", "test")},

@@ -1,7 +1,8 @@
-"""A project of one's own, and `kedro` in a process of its own: for tests and benchmarks."""
+"""A project of one's own, and its commands, in a process of their own or here."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,9 +10,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
+from click.testing import CliRunner, Result
+from kedro.framework.startup import bootstrap_project
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,6 +37,13 @@ def copy_project(folder: Path) -> Path:
     for name in ("pyproject.toml", ".telemetry"):
         shutil.copy(ROOT / name, folder)
     return folder
+
+
+def change_file(path: Path, old: str, new: str) -> None:
+    """Replace a text that the file has."""
+    text = path.read_text()
+    assert old in text, path
+    path.write_text(text.replace(old, new))
 
 
 def change_base(project: Path, kind: str, values: dict[str, Any]) -> None:
@@ -68,6 +79,15 @@ def kedro(
         text=True,
         timeout=timeout,
     )
+
+
+def kedro_here(project: Path, *arguments: str) -> Result:
+    """Run a command of the project in this process."""
+    bootstrap_project(project)
+    from mnist_vae.cli import cli
+
+    with contextlib.chdir(project):
+        return CliRunner().invoke(cli, arguments, obj=SimpleNamespace(project_path=project))
 
 
 def without_start_of_tensorflow(log: str) -> str:

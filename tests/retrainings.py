@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import logging
@@ -11,13 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from click.testing import CliRunner
-from kedro.framework.startup import bootstrap_project
 
-from mnist_vae.cli import cli
 from mnist_vae.data.archive import read_sample
 from mnist_vae.data.idx import IdxDataset
 from mnist_vae.jobs.release_files import ReleaseDataset
+from tests.projects import kedro_here
 
 PARAMS: dict[str, Any] = {
     "split.max_images": 400,
@@ -31,29 +28,35 @@ def last_line(stdout: str) -> dict[str, Any]:
     return json.loads(stdout.splitlines()[-1])
 
 
-def retrain(project: Path, *command: str, **params: Any) -> dict[str, Any]:
-    """Run a command in this process, by default `retrain`; return its last line, and its `log`.
+def job(project: Path, *typed: str) -> dict[str, Any]:
+    """Run a command of a job in this process; return its last line, and its `log`.
 
     That it ends as the line says is checked.
     """
     log = io.StringIO()
     handler = logging.StreamHandler(log)
-    bootstrap_project(project)
-    with contextlib.chdir(project):
-        logging.getLogger().addHandler(handler)
-        try:
-            result = CliRunner().invoke(cli, arguments(*command, **params), catch_exceptions=False)
-        finally:
-            logging.getLogger().removeHandler(handler)
+    logging.getLogger().addHandler(handler)
+    try:
+        result = kedro_here(project, *typed)
+    finally:
+        logging.getLogger().removeHandler(handler)
     line = last_line(result.stdout)
     assert result.exit_code == line["exit_code"], log.getvalue()
     return {**line, "log": log.getvalue()}
 
 
+def retrain(project: Path, *command: str, **params: Any) -> dict[str, Any]:
+    """Run a command as `job` does, by default `retrain`, small and in the environment `test`."""
+    return job(project, *arguments(*command, **params))
+
+
 def arguments(*command: str, **params: Any) -> list[str]:
     """Return what is typed after `kedro`."""
-    text = ",".join(f"{key}={value}" for key, value in {**PARAMS, **params}.items())
-    return [*(command or ("retrain",)), "--env=test", f"--params={text}"]
+    return [*(command or ("retrain",)), "--env=test", typed_params({**PARAMS, **params})]
+
+
+def typed_params(params: dict[str, Any]) -> str:
+    return "--params=" + ",".join(f"{key}={value}" for key, value in params.items())
 
 
 def models(project):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+from click.testing import Result
+
 from mnist_vae.data.archive import read_sample
 from mnist_vae.data.idx import IdxDataset
 from mnist_vae.explorer.runtime import runtime_files, user_cache
-from tests.projects import NO_NETWORK, ROOT, change_base, copy_project, kedro
+from tests.projects import NO_NETWORK, ROOT, change_base, copy_project, kedro_here
 
 TYPED = ("bash", "python")
 """The languages of fences that are run; `yaml` with a title is written to the file of that name."""
@@ -71,6 +75,8 @@ def fences(page: Path) -> Iterator[Fence]:
 def run_fence(project: Path, fence: Fence, names: Mapping[str, str]) -> None:
     """Do what a fence says, in the project, with the words of `names` in place of the page's.
 
+    Lines that are commands of Kedro alone are run in this process.
+
     Raises:
         AssertionError: The command failed; with all that it printed.
     """
@@ -80,19 +86,31 @@ def run_fence(project: Path, fence: Fence, names: Mapping[str, str]) -> None:
     if fence.writes is not None:
         (project / fence.writes).write_text(text)
         return
-    command = ["bash", "-euo", "pipefail", "-c", text]
-    if fence.language == "python":
-        command = [sys.executable, "-c", text]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    finished = subprocess.run(
-        command,
-        cwd=project,
-        env={**os.environ, **NO_NETWORK, "PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert finished.returncode == 0, f"{text}\n{finished.stdout}\n{finished.stderr}"
+    lines = [shlex.split(line) for line in text.splitlines()]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in NO_NETWORK.items():
+            patch.setenv(name, value)
+        if fence.language == "bash" and all(line[:1] == ["kedro"] for line in lines):
+            for _, *arguments in lines:
+                checked(kedro_here(project, *arguments))
+            return
+        command = ["bash", "-euo", "pipefail", "-c", text]
+        if fence.language == "python":
+            command = [sys.executable, "-c", text]
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        finished = subprocess.run(
+            command,
+            cwd=project,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert finished.returncode == 0, f"{text}\n{finished.stdout}\n{finished.stderr}"
+
+
+def checked(finished: Result) -> None:
+    assert finished.exit_code == 0, finished.output
 
 
 # Small enough for seconds; that a release goes in service is not what these tests are about.
@@ -167,11 +185,11 @@ def served_project(folder: Path) -> Path:
     for name in ("mnist", "fashion"):
         write_archive(project / "data/01_raw" / name)
     write_batch(project / "data/01_raw/to_embed/monday", slice(2, None, 100))
-    retraining = ("retrain", "--env", "prod")
-    _checked(kedro(project, "run"))
-    _checked(kedro(project, *retraining, "--params", "training.epochs=1"))
+    retraining = ("retrain", "--env", "prod", "--params")
+    checked(kedro_here(project, "run"))
+    checked(kedro_here(project, *retraining, "training.epochs=1"))
     write_batch(project / "data/01_raw/incoming/batch-1", slice(3, None, 50))
-    _checked(kedro(project, *retraining, "--params", "training.epochs=20"))
+    checked(kedro_here(project, *retraining, "training.epochs=20"))
     assert len(releases(project)) == 2, "the second candidate was not better"
     return project
 
@@ -179,7 +197,3 @@ def served_project(folder: Path) -> Path:
 def releases(project: Path) -> list[str]:
     """Return the names of the releases, oldest first."""
     return sorted(path.name for path in (project / "data/06_models/releases").glob("[0-9]*"))
-
-
-def _checked(finished: subprocess.CompletedProcess[str]) -> None:
-    assert finished.returncode == 0, finished.stdout + finished.stderr
