@@ -26,7 +26,6 @@ SKIPS = (
     "/dev/full is needed",
     "a browser is needed",
     "a small disk is needed",
-    "Fashion-MNIST is needed",
     "npm is needed",
     "promtool is needed",
     "strace is needed",
@@ -79,14 +78,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def run(project: Path, pipeline: str = "__default__", **params: Any) -> dict[str, Any]:
-    """Run a pipeline of the project in this process, in the environment `test`."""
+def run(project: Path, *pipelines: str, env: str = "test", **params: Any) -> dict[str, Any]:
+    """Run pipelines of the project, by default the default one, in this process."""
     bootstrap_project(project)
     with (
         contextlib.chdir(project),  # where Kedro-Viz puts the statistics of the run
-        KedroSession.create(project, env="test", runtime_params=params) as session,
+        KedroSession.create(project, env=env, runtime_params=params) as session,
     ):
-        outputs: dict[str, Any] = session.run(pipeline_names=[pipeline])
+        outputs: dict[str, Any] = session.run(pipeline_names=list(pipelines) or ["__default__"])
         return outputs
 
 

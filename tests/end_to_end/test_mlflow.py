@@ -2,35 +2,38 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
-import re
+import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+import yaml
+from kedro.framework.hooks import hook_impl
 
-from tests.mlflow_servers import (
-    PREDICT,
-    READ,
-    arguments,
-    as_input,
-    embeddings_of,
-    install_extra,
-    new_images,
-    small_project,
-    started,
-    tracking_server,
-)
-from tests.projects import copy_project, kedro
+from mnist_vae import settings
+from mnist_vae.data.archive import read_sample
+from mnist_vae.jobs.release_files import read_release
+from mnist_vae.params import EmbeddingParams
+from mnist_vae.pipelines.embedding.nodes import embed_new_images
+from tests.projects import ROOT, change_file, copy_project
+from tests.retrainings import job, typed_params
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("mlflow") is None, reason="the extra `mlflow` is needed"
+    ),
+]
 
 # Any candidate that has a lower −ELBO is promoted: these have seen a handful of images.
 FIRST = {
@@ -41,47 +44,69 @@ FIRST = {
 }
 SECOND = FIRST | {"training.epochs": 6}
 LOST = "This run is not tracked"
+MODEL = "models:/mnist-vae@champion"
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory):
-    return install_extra(tmp_path_factory.mktemp("mlflow") / "venv")
-
-
-@pytest.fixture(scope="module")
-def run(python):
-    """Run `kedro` in that Python; return the object in its last line, and its log."""
-
-    def run(project, pipeline, params, uri=None):
-        finished = kedro(
-            project,
-            *arguments(pipeline, params),
-            prefix=[python],
-            **({"MLFLOW_TRACKING_URI": uri} if uri else {}),
+@contextlib.contextmanager
+def started(folder, *command, health, **environment):
+    """Start a server of MLflow on loopback; yield its address and what kills it."""
+    folder.mkdir(parents=True)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command, f"--port={port}", "--workers=1"],
+            cwd=folder,
+            env={**os.environ, "PATH": path, **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
-        assert finished.returncode == 0, finished.stderr
-        (line,) = finished.stdout.splitlines()
-        return json.loads(line), finished.stderr
 
-    return run
+    def kill():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    try:
+        deadline = time.monotonic() + 300
+        while True:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{address}/{health}", timeout=5).close()
+                break
+            assert process.poll() is None, (folder / "server.log").read_text()
+            assert time.monotonic() < deadline, (folder / "server.log").read_text()
+            time.sleep(0.5)
+        yield address, kill
+    finally:
+        kill()
 
 
-@pytest.fixture(scope="module")
-def read(python, tmp_path_factory):
-    """Ask MLflow's own client for all that it has, and download it to `folder`."""
+def tracking_server(folder):
+    store = f"--backend-store-uri=sqlite:///{folder}/mlflow.db"
+    artifacts = f"--artifacts-destination={folder}/artifacts"
+    return started(folder, "server", store, artifacts, health="health")
 
-    def read(uri):
-        folder = tmp_path_factory.mktemp("read_back")
-        finished = subprocess.run(
-            [python, "-c", READ, folder],
-            env={**os.environ, "MLFLOW_TRACKING_URI": uri},
-            capture_output=True,
-            text=True,
-        )
-        assert finished.returncode == 0, finished.stderr
-        return {**json.loads(finished.stdout), "folder": folder}
 
-    return read
+def small_project(folder):
+    """A project whose environment `mlflow` trains on a handful of the embedded sample."""
+    project = copy_project(folder)
+    small = (ROOT / "conf/test/parameters.yml").read_text()
+    (project / "conf/mlflow/parameters.yml").write_text(small)
+    change_file(project / "conf/mlflow/globals.yml", "[folder, mirrors]", "[sample]")
+    return project
+
+
+def run(project, uri=None, command="retrain", **params):
+    """Run a job in the environment `mlflow`, by a server or by the file of that environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        if uri is not None:
+            patch.setenv("MLFLOW_TRACKING_URI", uri)
+        given = [typed_params(params)] if params else []
+        return job(project, command, "--env=mlflow", *given)
 
 
 def in_service(project):
@@ -89,87 +114,88 @@ def in_service(project):
     return release, json.loads((release / "release.json").read_text())
 
 
-def sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def embeddings_of(release, images):
+    """What the pipeline `embedding_of_new_images` makes of them."""
+    release = read_release(release)
+    table = embed_new_images(
+        release.load("encoder.keras"),
+        release.load("decoder.keras"),
+        images,
+        release.load("training_summary.json"),
+        EmbeddingParams(),
+        release.load("run_manifest.json")["seed"],
+    ).to_pandas()
+    return table.drop(columns=["image_id", "split"])
+
+
+def as_input(images):
+    return images.reshape(-1, 784) / np.float32(255)
+
+
+class Server:
+    """What a server has, by MLflow's own client."""
+
+    def __init__(self, uri):
+        import mlflow
+
+        self.uri, self.client = uri, mlflow.MlflowClient(uri)
+
+    def runs(self):
+        (experiment,) = self.client.search_experiments(filter_string="name = 'mnist-vae'")
+        order = ["attributes.start_time"]
+        return self.client.search_runs([experiment.experiment_id], order_by=order)
+
+    def champion(self):
+        return self.client.get_model_version_by_alias("mnist-vae", "champion")
+
+    def download(self, uri, folder):
+        import mlflow
+
+        mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=self.uri)
+        return folder
 
 
 @pytest.fixture(scope="module")
-def predict(python, tmp_path_factory):
-    """Load the champion in a process that has nothing of the project; say what it is and does."""
-
-    def predict(uri):
-        folder = tmp_path_factory.mktemp("consumer")
-        np.save(folder / "pixels.npy", as_input(new_images()))
-        model = "models:/mnist-vae@champion"
-        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
-        environment.pop("PYTHONPATH", None)
-        finished = subprocess.run(
-            [python, "-c", PREDICT, "pixels.npy", "table.parquet", model],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert finished.returncode == 0, finished.stderr
-        table = pd.read_parquet(folder / "table.parquet")
-        return {**json.loads(finished.stdout.splitlines()[-1]), "table": table}
-
-    return predict
+def server(tmp_path_factory):
+    with tracking_server(tmp_path_factory.mktemp("tracked") / "server") as (uri, _):
+        yield Server(uri)
 
 
 @pytest.fixture(scope="module")
-def tracking_uri(python, tmp_path_factory):
-    with tracking_server(python, tmp_path_factory.mktemp("tracked") / "server") as (uri, _):
-        yield uri
-
-
-@pytest.fixture(scope="module")
-def tracked(run, read, predict, tracking_uri, tmp_path_factory):
-    """Two promotions and a rollback: their last lines, and what the server has after each."""
+def tracked(server, tmp_path_factory):
+    """Two promotions and a rollback: last line, release and manifest in service, version."""
     project = small_project(tmp_path_factory.mktemp("tracked_project") / "project")
     steps = []
-    for pipeline, params in (("retrain", FIRST), ("retrain", SECOND), ("roll-back", {})):
-        result, log = run(project, pipeline, params, tracking_uri)
-        assert LOST not in log, log
-        found = read(tracking_uri)
-        found["model"] = predict(tracking_uri)
-        steps.append((result, in_service(project), found))
+    for command, params in (("retrain", FIRST), ("retrain", SECOND), ("roll-back", {})):
+        line = run(project, server.uri, command, **params)
+        assert LOST not in line["log"]
+        steps.append((line, *in_service(project), server.champion()))
     return steps
 
 
-def test_parameters_are_there_one_by_one(tracked):
-    runs = tracked[-1][2]["runs"]
-    assert [(run["name"], run["status"]) for run in runs] == [
+def test_a_run_has_its_parameters_metrics_figures_and_report(tracked, server, tmp_path):
+    runs = server.runs()[:3]
+    assert [(run.info.run_name, run.info.status) for run in runs] == [
         ("retrain", "FINISHED"),
         ("retrain", "FINISHED"),
         ("roll-back", "FINISHED"),
     ]
-    assert [run["params"].get("training.epochs") for run in runs] == ["2", "6", None]
-    assert runs[0]["params"]["model.hidden_units"] == "[512, 256]"
-    assert runs[0]["params"]["retraining.stall_after"] == "3"
-    assert runs[0]["params"]["seed"] == "42"
-
-
-def test_the_metrics_of_every_epoch_and_of_the_decision_are_there(tracked):
-    for result, (release, _), server in tracked[:2]:
-        run = server["runs"][-1]
-        history = pd.read_parquet(release / "training_history.parquet").set_index("epoch")
-        assert len(history) in (2, 6)
-        for name, values in history.items():
-            assert run["history"][name] == [[epoch, value] for epoch, value in values.items()]
-        metrics = json.loads((release / "metrics.json").read_text())
-        elbo = metrics["splits"]["test"]["negative_elbo"]
-        assert run["history"]["metrics.splits.test.negative_elbo"] == [[0, elbo]]
-        gain = run["history"].get("retraining_decision.gain")
-        assert gain == (None if result["gain"] is None else [[0, result["gain"]]])
-        assert run["tags"]["outcome"] == result["outcome"] == "promoted"
-        assert run["tags"]["model_version"] == result["model_version"]
-
-
-def test_figures_samples_and_the_report_are_there(tracked):
-    _, (release, _), server = tracked[1]
-    artifacts = server["folder"] / "1"
-    assert server["runs"][1]["artifacts"] == [
+    assert [run.data.params.get("training.epochs") for run in runs] == ["2", "6", None]
+    assert runs[0].data.params["model.hidden_units"] == "[512, 256]"
+    line, release, _, _ = tracked[1]
+    run_id, data = runs[1].info.run_id, runs[1].data
+    history = pd.read_parquet(release / "training_history.parquet").set_index("epoch")
+    for name, values in history.items():
+        logged = server.client.get_metric_history(run_id, name)
+        assert [(each.step, each.value) for each in logged] == list(values.items())
+    metrics = json.loads((release / "metrics.json").read_text())
+    elbo = metrics["splits"]["test"]["negative_elbo"]
+    assert data.metrics["metrics.splits.test.negative_elbo"] == elbo
+    assert data.metrics["retraining_decision.gain"] == line["gain"]
+    assert data.tags["outcome"] == line["outcome"] == "promoted"
+    assert data.tags["model_version"] == line["model_version"]
+    names = {file.path for file in server.client.list_artifacts(run_id)}
+    assert names == {
         "generated_sheet.png",
         "interpolations.png",
         "latent_manifold.png",
@@ -180,88 +206,49 @@ def test_figures_samples_and_the_report_are_there(tracked):
         "releases",
         "retraining_decision.json",
         "retraining_report.html",
-    ]
-    for path in artifacts.glob("*.png"):
-        assert Image.open(path).tobytes() == Image.open(release / path.name).tobytes()
+    }
+    artifacts = server.download(f"runs:/{run_id}/retraining_report.html", tmp_path)
     report = (artifacts / "retraining_report.html").read_text()
     assert report == (release / "report.html").read_text()
-    assert "plotly" in (artifacts / "learning_curves.html").read_text()
 
 
-def test_every_release_is_a_version_and_the_alias_follows_the_one_in_service(tracked):
-    assert [server["champion"] for _, _, server in tracked] == ["1", "2", "1"]
-    for result, (release, manifest), server in tracked:
-        version = server["versions"][server["champion"]]
-        assert version["release"] == release.name
-        assert version["model_version"] == manifest["model_version"] == result["champion"]
-        for name, expected in manifest["files"].items():
-            (path,) = (server["folder"] / "champion").rglob(name)
-            assert sha256(path) == expected, name
-    runs, versions = tracked[2][2]["runs"], tracked[2][2]["versions"]
-    assert {number: version["run"] for number, version in versions.items()} == {
-        "1": runs[0]["id"],
-        "2": runs[1]["id"],
-    }
-
-
-def test_a_version_is_a_model_that_predicts_what_the_pipeline_does_also_after_a_rollback(tracked):
-    versions = []
-    for _, (release, manifest), server in tracked:
-        model = server["model"]
-        expected = embeddings_of(release, new_images())
-        pd.testing.assert_frame_equal(model["table"], expected, check_exact=True)
-        versions.append(set(model["table"]["model_version"]))
-        assert model["metadata"] == {
-            "release": release.name,
-            "model_version": manifest["model_version"],
-        }
-    assert versions[0] == versions[2] != versions[1]
-
-
-def test_a_version_tells_what_it_takes_and_gives_and_brings_its_code(tracked):
-    _, (release, _), server = tracked[1]
-    model = server["model"]
-    (tensor,) = model["inputs"]
+def test_every_release_is_a_version_and_the_alias_follows_the_one_in_service(
+    tracked, server, tmp_path
+):
+    runs = server.runs()
+    assert [version.version for *_, version in tracked] == ["1", "2", "1"]
+    for line, release, manifest, version in tracked:
+        assert version.tags["release"] == release.name
+        assert version.tags["model_version"] == manifest["model_version"] == line["champion"]
+        assert version.run_id == runs[int(version.version) - 1].info.run_id
+    _, release, manifest, version = tracked[-1]
+    champion = server.download(f"runs:/{version.run_id}/releases/{release.name}", tmp_path)
+    for name, expected in manifest["files"].items():
+        (path,) = champion.rglob(name)
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == expected, name
+    (path,) = champion.rglob("MLmodel")
+    model = yaml.safe_load(path.read_text())
+    (tensor,) = json.loads(model["signature"]["inputs"])
     assert tensor["tensor-spec"] == {"dtype": "float32", "shape": [-1, 784]}
-    assert model["outputs"] == [
-        ["z_mean_00", "float"],
-        ["z_mean_01", "float"],
-        ["z_log_var_00", "float"],
-        ["z_log_var_01", "float"],
-        ["reconstruction", "float"],
-        ["kl", "float"],
-        ["model_version", "string"],
-    ]
-    assert [name for name, _ in model["outputs"]] == list(model["table"])
-    example = np.array(model["example"])
-    assert (model["example_dtype"], example.shape) == ("float32", (4, 784))
-    assert 0 <= example.min() < example.max() <= 1
-    assert model["code"].endswith("/code/mnist_vae/__init__.py")
+    assert model["metadata"] == {
+        "release": release.name,
+        "model_version": manifest["model_version"],
+    }
+    assert list(champion.rglob("code/mnist_vae/__init__.py")), "it brings its code"
+    needed = path.with_name("requirements.txt").read_text().split()
     versions = json.loads((release / "run_manifest.json").read_text())["versions"]
     for package in ("keras", "numpy", "pandas", "tensorflow"):
-        assert f"{package}=={versions[package]}" in model["requirements"]
+        assert f"{package}=={versions[package]}" in needed
 
 
-def test_a_version_refuses_what_is_no_image_in_one_sentence(tracked):
-    too_bright, nan, too_narrow, as_bytes = tracked[0][2]["model"]["sentences"]
-    assert too_bright == (
-        "The pixels have the wrong range: expected values in [0, 1], received values from 2 to 2; "
-        "divide bytes by 255."
-    )
-    assert "expected values in [0, 1], received values from nan to nan" in nan
-    # These two MLflow refuses by the signature, in words of its own.
-    assert "Shape of input (1, 783) does not match expected shape (-1, 784)" in too_narrow
-    assert "dtype of input uint8 does not match expected dtype float32" in as_bytes
-
-
-def test_mlflow_serves_the_champion_over_http(python, tracked, tracking_uri, tmp_path):
-    _, (release, _), _ = tracked[-1]  # after the rollback
-    images = new_images()[:3]
-    command = ["models", "serve", "--model-uri=models:/mnist-vae@champion", "--env-manager=local"]
-    served = started(
-        python, tmp_path / "served", *command, health="ping", MLFLOW_TRACKING_URI=tracking_uri
-    )
-    with served as (address, _):
+def test_mlflow_serves_the_champion_over_http_and_refuses_what_is_no_image(
+    tracked, server, tmp_path
+):
+    _, release, _, _ = tracked[-1]
+    images = read_sample()["train_images"].values[:3]
+    command = ["models", "serve", f"--model-uri={MODEL}", "--env-manager=local"]
+    folder = tmp_path / "served"
+    with started(folder, *command, health="ping", MLFLOW_TRACKING_URI=server.uri) as (address, _):
 
         def ask(inputs):
             request = urllib.request.Request(
@@ -280,128 +267,68 @@ def test_mlflow_serves_the_champion_over_http(python, tracked, tracking_uri, tmp
         expected = embeddings_of(release, images)
         received = pd.DataFrame(answer["predictions"]).astype(expected.dtypes)
         pd.testing.assert_frame_equal(received, expected, check_exact=True)
-
-        status, answer = ask(images.reshape(-1, 784).tolist())
-        assert status == 400
-        assert "The pixels have the wrong range: expected values in [0, 1]" in answer["message"]
-        status, answer = ask([[0.0] * 783])
-        assert status == 400
-        assert "Shape of input (1, 783) does not match" in answer["message"]
-        assert ask([[0.0] * 784])[0] == 200
-
-
-@pytest.fixture(scope="module")
-def untracked(run, tmp_path_factory):
-    """A project whose first retraining found no server."""
-    project = small_project(tmp_path_factory.mktemp("untracked") / "project")
-    return project, *run(project, "retrain", FIRST, "http://127.0.0.1:9")
+        for wrong, words in (
+            (images.reshape(-1, 784), "wrong range: expected values in [0, 1]"),
+            (as_input(images)[:, 1:], "Shape of input (3, 783) does not match"),
+        ):
+            status, answer = ask(wrong.tolist())
+            assert status == 400
+            assert words in answer["message"]
 
 
-def test_a_server_that_is_away_changes_nothing_but_one_sentence(tracked, untracked):
-    project, result, log = untracked
-    expected, (_, manifest), _ = tracked[0]
-    assert log.count(LOST) == 1
-    assert "Retrying" not in log
-    ignored = {"run_id", "started", "seconds", "peak_memory_mb"}
-    assert {key: value for key, value in result.items() if key not in ignored} == {
+class BeforeTheTraining:
+    """Does something before the node that trains."""
+
+    def __init__(self, action):
+        self.action = action
+
+    @hook_impl
+    def before_node_run(self, node):
+        if "train_vae" in node.name:
+            self.action()
+
+
+def test_a_server_that_dies_while_it_trains_is_missed_in_one_sentence(
+    tracked, tmp_path, monkeypatch
+):
+    """And nothing else is different."""
+    project = small_project(tmp_path / "project")
+    with tracking_server(tmp_path / "server") as (uri, kill):
+        monkeypatch.setattr(settings, "HOOKS", (*settings.HOOKS, BeforeTheTraining(kill)))
+        line = run(project, uri, **FIRST)
+    assert line["log"].count(LOST) == 1
+    expected, _, manifest, _ = tracked[0]
+    ignored = {"run_id", "started", "seconds", "peak_memory_mb", "log"}
+    assert {key: value for key, value in line.items() if key not in ignored} == {
         key: value for key, value in expected.items() if key not in ignored
     }
-    release, received = in_service(project)
+    _, received = in_service(project)
     for name in ("training_history.parquet", "latent_embeddings.parquet", "generated_sheet.png"):
-        assert received["files"][name] == manifest["files"][name] == sha256(release / name)
+        assert received["files"][name] == manifest["files"][name]
 
 
-@contextlib.contextmanager
-def training(python, folder, uri):
-    """Yield the process of a retraining that has begun to train; its log is in `folder`."""
-    log = folder / "log"
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(
-            [python, "-m", "kedro", *arguments("retrain", FIRST)],
-            cwd=small_project(folder / "project"),
-            env={**os.environ, "MLFLOW_TRACKING_URI": uri},
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        ) as process,
-    ):
-        while "Running node: train_vae" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.1)
-        yield process
+def test_a_job_that_is_asked_to_end_does_not_stay_running(server, tracked, tmp_path, monkeypatch):
+    asked = BeforeTheTraining(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(settings, "HOOKS", (*settings.HOOKS, asked))
+    line = run(small_project(tmp_path / "project"), server.uri, **FIRST)
+    assert (line["outcome"], LOST in line["log"]) == ("failed", False)
+    *earlier, last = server.runs()
+    assert (len(earlier), last.info.status) == (len(tracked), "KILLED")
 
 
-def test_a_server_that_dies_while_it_trains_is_missed_in_one_sentence(python, tracked, tmp_path):
-    with (
-        tracking_server(python, tmp_path / "server") as (uri, kill),
-        training(python, tmp_path, uri) as process,
-    ):
-        kill()
-        output, _ = process.communicate(timeout=300)
-    log = (tmp_path / "log").read_text()
-    assert process.returncode == 0, log
-    assert log.count(LOST) == 1
-    assert json.loads(output)["champion"] == tracked[0][0]["champion"]
-
-
-def test_a_job_that_is_asked_to_end_does_not_stay_running(
-    python, read, tracked, tracking_uri, tmp_path
-):
-    with training(python, tmp_path, tracking_uri) as process:
-        process.terminate()
-        output, _ = process.communicate(timeout=300)
-    assert json.loads(output)["outcome"] == "failed"
-    assert LOST not in (tmp_path / "log").read_text()
-    runs = read(tracking_uri)["runs"]
-    assert len(runs) == len(tracked) + 1
-    assert runs[-1]["status"] == "KILLED"
-
-
-def test_a_server_that_never_answers_is_not_waited_for_long(run, untracked):
-    project, _, _ = untracked
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        started = time.monotonic()
-        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        result, log = run(project, "retrain", FIRST, uri)
-    assert result["outcome"] == "nothing_new"
-    assert log.count(LOST) == 1
-    assert time.monotonic() - started < 90
-
-
-def test_without_a_server_it_is_a_file_that_survives_kills_and_catches_up(
-    python, run, read, untracked
-):
-    project, first, _ = untracked
-    folder = project / "data/mlflow"
-    with subprocess.Popen(
-        [python, "-m", "kedro", *arguments("retrain", FIRST)],
-        cwd=project,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        while not list(folder.glob(".partial-*")):
-            assert process.poll() is None, process.stdout.read()
-            time.sleep(0.001)
-        time.sleep(0.3)  # it is making its tables
-        process.kill()
-    assert not (folder / "mlflow.db").exists()
-    result, log = run(project, "retrain", FIRST)
-    assert (result["outcome"], log.count(LOST)) == ("nothing_new", 0)
-    found = read(f"sqlite:///{folder}/mlflow.db")
-    assert found["runs"][-1]["tags"]["outcome"] == "nothing_new"
-    assert found["runs"][-1]["status"] == "FINISHED"
-    assert not [path for name in ("mlruns", "mlflow.db") for path in project.glob(name)]
-    assert found["versions"][str(found["champion"])]["model_version"] == first["champion"]
-    (folder / "mlflow.db").write_bytes(b"no database")
-    result, log = run(project, "retrain", FIRST)
-    assert (result["outcome"], log.count(LOST)) == ("nothing_new", 1)
-
-
-def test_other_environments_know_nothing_of_the_installed_package(python, tmp_path):
-    project = copy_project(tmp_path / "project")
-    finished = kedro(project, "run", "--pipelines=data", "--env=test", prefix=[python])
-    assert finished.returncode == 0, finished.stderr
-    assert LOST not in finished.stderr
-    assert not re.search("(?i)mlflow (run|experiment)|mlflow.yml", finished.stderr)
-    assert not [path for path in project.rglob("ml*") if path.name in ("mlruns", "mlflow.db")]
+def test_without_a_server_it_is_a_file_that_catches_up_with_what_was_not_tracked(tmp_path):
+    project = small_project(tmp_path / "project")
+    first = run(project, "http://127.0.0.1:9", **FIRST)
+    assert (first["outcome"], first["log"].count(LOST)) == ("promoted", 1)
+    assert "Retrying" not in first["log"]
+    line = run(project, **FIRST)
+    assert (line["outcome"], line["log"].count(LOST)) == ("nothing_new", 0)
+    database = project / "data/mlflow/mlflow.db"
+    file = Server(f"sqlite:///{database}")
+    (found,) = file.runs()
+    assert (found.data.tags["outcome"], found.info.status) == ("nothing_new", "FINISHED")
+    assert file.champion().tags["model_version"] == first["champion"]
+    assert not [name for name in ("mlruns", "mlflow.db") if (project / name).exists()]
+    database.write_bytes(b"no database")
+    line = run(project, **FIRST)
+    assert (line["outcome"], line["log"].count(LOST)) == ("nothing_new", 1)

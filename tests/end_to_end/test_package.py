@@ -80,13 +80,11 @@ def python(dist, tmp_path_factory):
     return python_of(tmp_path_factory.mktemp("deployed") / "venv", wheel)
 
 
-@pytest.fixture(scope="module")
-def deployed(python, archive, tmp_path_factory):
-    """A folder in which `mnist-vae` ran the default pipeline, and what it printed."""
-    folder = tmp_path_factory.mktemp("run")
-    finished = run(folder, [python.with_name("mnist-vae")], archive)
-    assert finished.returncode == 0, finished.stderr
-    return folder, finished
+@pytest.fixture
+def folder(tmp_path):
+    """An empty folder to run in."""
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
 
 
 def run(folder, command, archive, *arguments, env="test", **more):
@@ -106,29 +104,25 @@ def connections(folder):
     return log.read_text() if log.exists() else ""
 
 
-def test_the_wheel_has_every_file_of_the_package(dist):
+def test_the_wheel_has_every_file_of_the_package_and_the_archive_nothing_of_ones_own(dist, archive):
     (wheel,) = dist.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    files = (ROOT / "src").rglob("*")
     source = {
         path.relative_to(ROOT / "src").as_posix()
-        for path in files
+        for path in (ROOT / "src").rglob("*")
         if path.is_file() and not re.search(r"__pycache__|\.egg-info", str(path))
     }
     assert packed == source
-    assert {"mnist_vae/py.typed", "mnist_vae/report/templates/page.html.j2"} <= packed
-    assert "mnist_vae/explorer/page/index.html" in packed
-
-
-def test_the_archive_has_no_configuration_of_ones_own(archive):
+    assert {"mnist_vae/py.typed", "mnist_vae/explorer/page/index.html"} <= packed
     with tarfile.open(archive) as file:
         names = file.getnames()
     assert "conf/prod/globals.yml" in names
     assert "conf/local/parameters.yml" not in names
 
 
-def test_the_default_pipeline_runs_in_an_empty_folder(deployed):
-    folder, finished = deployed
+def test_the_default_pipeline_runs_in_an_empty_folder_and_asks_no_network(python, archive, folder):
+    finished = run(folder, [python.with_name("mnist-vae")], archive)
+    assert finished.returncode == 0, finished.stderr
     assert {path.name for path in folder.iterdir()} == {"data"}
     outputs = folder / "data/test"
     assert json.loads((outputs / "08_reporting/metrics.json").read_text())
@@ -137,72 +131,28 @@ def test_the_default_pipeline_runs_in_an_empty_folder(deployed):
     # As conf/logging.yml in the archive has it.
     assert re.match(r"\d\d:\d\d:\d\d INFO    Kedro project mnist_vae\n", finished.stderr)
     assert "Warning" not in finished.stderr
-
-
-def test_it_asks_nobody_in_the_network(deployed):
-    folder, _ = deployed
     assert connections(folder) == ""
 
 
-def test_the_retraining_runs_and_a_rollback_says_that_it_cannot(python, archive, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    module = [python, "-m", "mnist_vae"]
-    first = run(folder, [*module, "retrain"], archive)
-    assert first.returncode == 0, first.stderr
-    (line,) = first.stdout.splitlines()
-    assert json.loads(line)["outcome"] == "promoted"
-    assert (folder / "data/test/06_models/champion/report.html").exists()
-    assert connections(folder) == ""
-    told = {"MNIST_VAE_WEBHOOK_URL": "https://example.org/secret"}
-    second = run(folder, [*module, "roll-back"], archive, **told)
-    (line,) = second.stdout.splitlines()
-    assert second.returncode == json.loads(line)["exit_code"] == 1
-    assert "release" in json.loads(line)["reason"]
-    assert "Traceback" not in second.stderr
-    assert "example.org" in connections(folder)  # the credential of the environment is read
-
-
-def test_an_archive_without_a_local_environment_runs_too(python, archive, tmp_path):
+def test_an_archive_without_a_local_environment_runs_too(python, archive, tmp_path, folder):
     with tarfile.open(archive) as file:
         file.extractall(tmp_path, filter="data")
     shutil.rmtree(tmp_path / "conf/local")
     with tarfile.open(tmp_path / "conf.tar.gz", "w:gz") as file:
         file.add(tmp_path / "conf", "conf")
-    folder = tmp_path / "run"
-    folder.mkdir()
     given = ["--pipelines", "data", "--params", "source.order=[sample]"]
-    command = [python.with_name("mnist-vae")]
+    command = [python, "-m", "mnist_vae"]
     finished = run(folder, command, tmp_path / "conf.tar.gz", *given, env=None)
     assert finished.returncode == 0, finished.stderr
     assert (folder / "data/05_model_input/train_images.parquet").exists()
 
 
-def test_errors_are_the_same_sentences_there(python, archive, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    command = [python.with_name("mnist-vae")]
-    unknown = run(folder, command, archive, "--pipelines", "trainig")
-    assert unknown.returncode == 1
-    assert "Did you mean one of these instead? training" in unknown.stderr.splitlines()[-1]
-    failed = run(folder, command, archive, "--nodes", "nope")
+def test_errors_are_the_same_sentences_there(python, archive, folder):
+    failed = run(folder, [python.with_name("mnist-vae")], archive, "--nodes", "nope")
     assert failed.returncode == 1
     *_, where, sentence = failed.stderr.splitlines()
     assert where == f"The traceback is in {folder}/data/test/08_reporting/errors.log."
     assert sentence == "Error: Pipeline does not contain nodes named ['nope']."
-
-
-def test_without_its_project_kedro_schedule_says_that_there_is_none(python, tmp_path):
-    finished = subprocess.run(
-        [python, "-m", "kedro", "schedule", "systemd"],
-        cwd=tmp_path,
-        env=environment(NETWORK_LOG=tmp_path.with_name("network.log"), DO_NOT_TRACK=1),
-        capture_output=True,
-        text=True,
-    )
-    assert finished.returncode
-    assert "Traceback" not in finished.stdout + finished.stderr
-    assert finished.stderr.splitlines()[-1] == "Error: No such command 'schedule'."
 
 
 @pytest.fixture
@@ -258,27 +208,32 @@ def test_the_dockerfiles_steps_make_what_runs_on_a_read_only_file_system(image, 
     root, (entry_point, arguments) = image
     with tarfile.open(archive) as packaged:
         names = {name for name in packaged.getnames() if name.split("/")[1:2] != ["local"]}
-    assert {str(path.relative_to(root / "app")) for path in (root / "app/conf").rglob("*")} | {
-        "conf"
-    } == names
+    copied = {str(path.relative_to(root / "app")) for path in (root / "app/conf").rglob("*")}
+    assert copied | {"conf"} == names
     # A superuser may write everywhere, unless these capabilities are taken away.
     no_power = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 
-    def run_in_image(*given):
-        return subprocess.run(
+    def run_in_image(*given, **more):
+        finished = subprocess.run(
             [*no_power, root / "venv/bin" / entry_point[0], *entry_point[1:], *given],
             cwd=root / "app",
-            env=environment(HOME=root / "tmp", NETWORK_LOG=root / "tmp/network.log"),
+            env=environment(HOME=root / "tmp", NETWORK_LOG=root / "tmp/network.log", **more),
             capture_output=True,
             text=True,
         )
+        (line,) = finished.stdout.splitlines()
+        line = json.loads(line)
+        assert finished.returncode == line["exit_code"], finished.stderr
+        assert "Traceback" not in finished.stderr
+        return line
 
     assert arguments == ["retrain", "--env", "prod"]
-    tested = run_in_image(*arguments[:-1], "test")
-    assert tested.returncode == 0, tested.stderr
-    assert json.loads(tested.stdout)["outcome"] == "promoted"
+    assert run_in_image("retrain", "--env", "test")["outcome"] == "promoted"
     assert {path.name for path in (root / "app").iterdir()} == {"data", "conf"}
+    assert (root / "app/data/test/06_models/champion/report.html").exists()
     assert not (root / "tmp/network.log").exists()
-    offline = run_in_image(*arguments)  # MNIST cannot be fetched
-    assert offline.returncode == 1
-    assert "MNIST was not found" in json.loads(offline.stdout)["reason"]
+    credential = {"MNIST_VAE_WEBHOOK_URL": "https://example.org/secret"}
+    line = run_in_image("roll-back", "--env", "test", **credential)
+    assert "There is no release to go back to" in line["reason"]
+    assert "example.org" in (root / "tmp/network.log").read_text()
+    assert "MNIST was not found" in run_in_image(*arguments)["reason"]  # it cannot be fetched

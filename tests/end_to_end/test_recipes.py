@@ -1,4 +1,4 @@
-"""The recipes beside the default one: each is an environment, and runs as a user starts it."""
+"""The recipes: the default one learns, the others are environments."""
 
 import json
 
@@ -10,7 +10,13 @@ from mnist_vae import recipe
 from mnist_vae.data.archive import read_sample
 from mnist_vae.data.images import ImageSet
 from mnist_vae.params import ModelParams, TrainingParams
-from tests.projects import copy_project, kedro
+from tests.conftest import run
+
+SMALL = {
+    "source": {"order": ["sample"]},
+    "split": {"max_images": 1200},
+    "training": {"epochs": 2, "jit_compile": False},
+}
 
 
 def test_the_default_recipe_learns():
@@ -45,47 +51,31 @@ def test_the_default_recipe_learns():
     assert last["val_loss"] < trained.history["val_loss"].iloc[0] - 20
 
 
-def trained(folder, project, env, **params):
-    given = {"source.folder": folder, "split.max_images": 1200, "training.epochs": 2, **params}
-    run = kedro(
-        project,
-        "run",
-        f"--env={env}",
-        "--pipelines=training,embedding",
-        "--params=" + ",".join(f"{key}={value}" for key, value in given.items()),
-    )
-    assert run.returncode == 0, run.stderr
-    manifest = project / "data/08_reporting/run_manifest.json"
-    return json.loads(manifest.read_text())
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("env", ["fast", "gpu"])
-def test_a_recipe_trains_as_its_environment_says(mnist_folder, tmp_path, env):
-    project = copy_project(tmp_path / "project")
-    manifest = trained(mnist_folder, project, env)
-    expected = {"fast": (128, 0.002), "gpu": (1024, 0.006)}[env]
+@pytest.mark.parametrize(
+    ("env", "batch_size", "learning_rate"), [("fast", 128, 0.002), ("gpu", 1024, 0.006)]
+)
+def test_a_recipe_trains_as_its_environment_has_it(project, env, batch_size, learning_rate):
+    run(project, "training", env=env, **SMALL)
+    data = project / "data"
+    manifest = json.loads((data / "08_reporting/run_manifest.json").read_text())
     training = manifest["parameters"]["training"]
-    assert (training["batch_size"], training["learning_rate"]) == expected
-    history = pd.read_parquet(project / "data/06_models/training_history.parquet")
+    assert (training["batch_size"], training["learning_rate"]) == (batch_size, learning_rate)
+    history = pd.read_parquet(data / "06_models/training_history.parquet")
     assert np.isfinite(history["val_loss"]).all()
     assert history["val_loss"].iloc[-1] < history["val_loss"].iloc[0]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("latent_dim", [2, 4])
-def test_the_recipe_for_refined_inference_embeds_by_it(mnist_folder, tmp_path, latent_dim):
-    whole = copy_project(tmp_path / "whole")
-    manifest = trained(mnist_folder, whole, "refined", **{"model.latent_dim": latent_dim})
+def test_the_recipe_for_refined_inference_embeds_by_it(project):
+    losses = []
+    for env, pipelines, params in (
+        ("refined", ("training", "embedding"), {}),
+        ("local", ("embedding",), {"embedding": {"refine_steps": 0}}),
+    ):
+        run(project, *pipelines, env=env, **SMALL, **params)
+        table = pd.read_parquet(project / "data/07_model_output/latent_embeddings.parquet")
+        losses.append((table["reconstruction"] + table["kl"]).mean())
+    manifest = json.loads((project / "data/08_reporting/run_manifest.json").read_text())
     assert manifest["parameters"]["training"]["refine_steps"] > 0
-    refined = pd.read_parquet(whole / "data/07_model_output/latent_embeddings.parquet")
-    run = kedro(
-        whole,
-        "run",
-        "--pipelines=embedding",
-        f"--params=model.latent_dim={latent_dim},embedding.refine_steps=0",
-    )
-    assert run.returncode == 0, run.stderr
-    amortised = pd.read_parquet(whole / "data/07_model_output/latent_embeddings.parquet")
-    losses = [(table["reconstruction"] + table["kl"]).mean() for table in (refined, amortised)]
     assert losses[0] < losses[1] - 1

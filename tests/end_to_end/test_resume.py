@@ -1,4 +1,4 @@
-"""`kill -9` while it trains, and the same command again: the bytes of an uninterrupted run."""
+"""Runs that are ended while they train, and the same command again; two runs in one data folder."""
 
 import json
 import random
@@ -13,23 +13,42 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.projects import copy_project, kedro
+from tests.projects import copy_project, kedro, kedro_here
+from tests.retrainings import typed_params
 
 pytestmark = pytest.mark.slow
 
 EPOCHS = 20
-ARGUMENTS = ["run", "--pipelines=training,embedding", "--env=test"]
 KILLS = 3
-FEEDING = {
-    "in memory": {},
-    "streamed": {"streaming.above_images": 0, "training.shuffle_images": 300},
-}
+MAPPED = {"streaming.above_images": 0, "training.shuffle_images": 300}
+IN_MEMORY = {**MAPPED, "streaming.above_images": 1_000_000}
 
 
-def arguments(**params):
+def arguments(params):
     given = {"training.epochs": EPOCHS, "training.jit_compile": "true", "split.max_images": 1200}
-    params = given | params
-    return [*ARGUMENTS, "--params=" + ",".join(f"{key}={value}" for key, value in params.items())]
+    return ["run", "--pipelines=training,embedding", "--env=test", typed_params(given | params)]
+
+
+def start(project, params):
+    return subprocess.Popen(
+        [Path(sys.executable).with_name("kedro"), *arguments(params)],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(project, params):
+    """Run to the end, and return the log."""
+    finished = kedro(project, *arguments(params))
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout + finished.stderr
+
+
+def resumed_after(log):
+    (epoch,) = re.findall(r"resumes\s+after\s+epoch\s+(\d+)", log)
+    return int(epoch)
 
 
 def results(project: Path) -> dict[str, object]:
@@ -44,26 +63,11 @@ def results(project: Path) -> dict[str, object]:
     }
 
 
-def back_up_every_epoch(project: Path) -> None:
-    """Leave no minute between two saves of the state: the epochs of the test are short."""
-    catalog = yaml.safe_load((project / "conf/base/catalog_06_models.yml").read_text())
-    entry = {"training_backup": catalog["training_backup"] | {"interval": 0}}
-    (project / "conf/test/catalog.yml").write_text(yaml.safe_dump(entry))
-
-
-def kill_while_training(
-    project: Path, moment: random.Random, number: int = signal.SIGKILL, **params
-) -> int:
+def end_while_it_trains(project, params, moment, number=signal.SIGKILL):
     """End a run a random while after it finished a random number of epochs; return which."""
     epoch = 0
     left = moment.randrange(4)
-    with subprocess.Popen(
-        [Path(sys.executable).with_name("kedro"), *arguments(**params)],
-        cwd=project,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    with start(project, params) as process:
         for line in process.stdout:
             if "Running node: train_vae" in line and left == 0:
                 break
@@ -77,47 +81,53 @@ def kill_while_training(
     return epoch
 
 
-@pytest.fixture(scope="module", params=FEEDING)
-def uninterrupted(request, tmp_path_factory):
-    """Return the results of a run, and its parameters."""
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The results of a run."""
     project = copy_project(tmp_path_factory.mktemp("uninterrupted") / "project")
-    finished = kedro(project, *arguments(**FEEDING[request.param]))
-    assert finished.returncode == 0, finished.stderr
-    return results(project), FEEDING[request.param]
-
-
-def resumed_after(project: Path, **params) -> int:
-    """Run to the end, and return the epoch after which that resumed."""
-    finished = kedro(project, *arguments(**params))
-    assert finished.returncode == 0, finished.stderr
-    (epoch,) = re.findall(r"resumes\s+after\s+epoch\s+(\d+)", finished.stdout + finished.stderr)
-    return int(epoch)
+    run(project, MAPPED)
+    return results(project)
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(uninterrupted, tmp_path):
-    whole, params = uninterrupted
     moment = random.Random(1)
     project = copy_project(tmp_path / "project")
-    back_up_every_epoch(project)
+    # The epochs are short: leave no minute between two saves of the state.
+    catalog = yaml.safe_load((project / "conf/base/catalog_06_models.yml").read_text())
+    entry = {"training_backup": catalog["training_backup"] | {"interval": 0}}
+    (project / "conf/test/catalog.yml").write_text(yaml.safe_dump(entry))
     backup = project / "data/test/06_models/training_backup.npz"
-    killed = [kill_while_training(project, moment, **params) for _ in range(KILLS)]
-    seen = [epoch for epoch in killed if epoch > 0]  # the others died before they said anything
+    killed = [end_while_it_trains(project, MAPPED, moment) for _ in range(KILLS)]
+    seen = [epoch for epoch in killed if epoch > 0]  # the others were killed before an epoch ended
     assert seen == sorted(seen), "it resumed after an older epoch"
     assert 0 < seen[-1] < EPOCHS, f"no kill while it trained: {killed}"
     assert backup.exists()
-    assert resumed_after(project, **params) >= seen[-1]
-    assert results(project) == whole
+    assert resumed_after(run(project, MAPPED)) >= seen[-1]
+    assert results(project) == uninterrupted
     assert not backup.exists()
 
 
 def test_a_run_that_is_asked_to_end_loses_no_epoch_also_where_images_are_mapped_then(
     uninterrupted, tmp_path
 ):
-    """The order of the images depends on their number alone, and so do the results."""
-    whole, params = uninterrupted
+    """The order of the images depends on their number alone, and so do the results.
+
+    A second run in the same data folder ends at once, and changes nothing of the first.
+    """
     project = copy_project(tmp_path / "project")
-    epoch = kill_while_training(project, random.Random(4), signal.SIGTERM, **params)
-    assert 0 < epoch < EPOCHS
-    other = {**params, "streaming.above_images": 1_000_000 if "streaming" in params else 0}
-    assert resumed_after(project, **other) >= epoch
-    assert results(project) == whole
+    with start(project, IN_MEMORY) as first:
+        epoch = 0
+        for line in first.stdout:
+            if "Running node: train_vae" in line:
+                second = kedro_here(project, *arguments({**MAPPED, "model.latent_dim": 5}))
+            if found := re.search(rf"Epoch (\d+)/{EPOCHS}:", line):
+                epoch = int(found[1])
+                break
+        assert second.exit_code == 1
+        assert "The data folder" in second.stderr.splitlines()[-1]
+        assert f"process {first.pid}" in second.stderr
+        first.terminate()
+        first.stdout.read()
+    assert first.returncode != 0, "it ended before the second run"
+    assert resumed_after(run(project, MAPPED)) >= epoch
+    assert results(project) == uninterrupted

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from mnist_vae.data.fingerprints import fingerprint
-from mnist_vae.data.idx import IdxDataset
 from mnist_vae.pipeline_registry import register_pipelines
 from tests.conftest import catalog_of, run
+from tests.end_to_end.conftest import give_new_images
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_every_stage_is_on_disk_and_nothing_unfinished(data, finished_catalog):
     assert not (data / "06_models/training_backup.npz").exists()
 
 
-def test_the_manifest_says_that_the_model_is_one_of_the_sample(data):
+def test_all_that_is_written_about_the_model_names_the_sample(data):
     manifest = json.loads((data / "02_intermediate/data_manifest.json").read_text())
     assert manifest["source"] == "sample"
     assert "not the full MNIST" in manifest["statement"]
@@ -56,23 +56,17 @@ def test_embeddings_are_read_by_arrow_duckdb_and_polars(data):
     assert np.array_equal(polars.read_parquet(path)["z_mean_00"].to_numpy(), expected)
 
 
-def test_the_embeddings_name_the_model_that_made_them(data, finished_catalog):
+def test_the_embeddings_name_their_model_and_metrics_are_their_means(data, finished_catalog):
     table = pd.read_parquet(data / "07_model_output/latent_embeddings.parquet")
-    encoder, decoder = finished_catalog.load("encoder"), finished_catalog.load("decoder")
-    manifest = finished_catalog.load("run_manifest")
-    assert set(table["model_version"]) == {fingerprint(encoder, decoder)}
-    assert manifest["model_version"] == fingerprint(encoder, decoder)
-
-
-def test_metrics_are_the_means_of_the_embeddings(data):
-    table = pd.read_parquet(data / "07_model_output/latent_embeddings.parquet")
+    version = fingerprint(finished_catalog.load("encoder"), finished_catalog.load("decoder"))
+    assert set(table["model_version"]) == {version}
+    assert finished_catalog.load("run_manifest")["model_version"] == version
     metrics = json.loads((data / "08_reporting/metrics.json").read_text())["splits"]
     for split, rows in table.groupby("split"):
         assert rows["kl"].mean() == pytest.approx(metrics[split]["kl"], rel=1e-5)
         # The embeddings have one draw of z, the metrics the mean of several.
-        assert rows["reconstruction"].mean() == pytest.approx(
-            metrics[split]["reconstruction"], rel=0.01
-        )
+        expected = pytest.approx(metrics[split]["reconstruction"], rel=0.01)
+        assert rows["reconstruction"].mean() == expected
 
 
 def test_the_history_has_a_row_an_epoch(finished_catalog):
@@ -86,27 +80,18 @@ def test_the_history_has_a_row_an_epoch(finished_catalog):
     assert summary["duration_seconds"] > 0
 
 
-def test_generated_png_files_are_the_generated_images(copied):
-    run(copied, "generation")
+def test_generation_and_embeddings_by_the_last_model_without_another_training(copied):
+    output = copied / "data/test/07_model_output"
+    before = (output / "latent_embeddings.parquet").read_bytes()
+    (output / "latent_embeddings.parquet").unlink()
+    give_new_images(copied)
+    run(copied, "generation", "embedding", "embedding_of_new_images")
     images = catalog_of(copied).load("generated_images")
-    files = sorted((copied / "data/test/07_model_output/generated_images").glob("*.png"))
+    files = sorted((output / "generated_images").glob("*.png"))
     assert len(files) == len(images) == 12
     assert np.array_equal(np.asarray(Image.open(files[3])), images.pictures[3])
-
-
-def test_embedding_alone_uses_the_last_model_and_gives_the_same_bytes(copied):
-    path = copied / "data/test/07_model_output/latent_embeddings.parquet"
-    before = path.read_bytes()
-    path.unlink()
-    run(copied, "embedding")
-    assert path.read_bytes() == before
-
-
-def test_new_images_without_labels_are_embedded(copied):
-    scans = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
-    IdxDataset(filepath=str(copied / "data/test/01_raw/new_images.idx3-ubyte.gz")).save(scans)
-    run(copied, "embedding_of_new_images")
-    table = pd.read_parquet(copied / "data/test/07_model_output/new_embeddings.parquet")
+    assert (output / "latent_embeddings.parquet").read_bytes() == before
+    table = pd.read_parquet(output / "new_embeddings.parquet")
     assert len(table) == 5
     assert "label" not in table.columns
 
@@ -121,18 +106,8 @@ def test_a_model_of_the_sample_stays_one_when_other_data_are_ingested(copied):
     manifest.write_text(manifest.read_text().replace("the embedded sample of", "the full"))
     run(copied, "reporting")
     figure = json.loads((copied / "data/test/08_reporting/learning_curves.json").read_text())
-    said = figure["layout"]["annotations"][-1]["text"].replace("<br>", " ")
-    assert "Trained on 342 images. Data: the embedded sample of 5,000 MNIST digits" in said
-
-
-def test_encoder_and_decoder_of_two_runs_are_refused(copied):
-    decoder = copied / "data/test/06_models/decoder.keras"
-    earlier = decoder.read_bytes()
-    run(copied, "training", training={"epochs": 1})
-    decoder.write_bytes(earlier)  # as if the run had died between the two saves
-    for pipeline in ("embedding", "generation"):
-        with pytest.raises(ValueError, match="The decoder does not belong to the training summary"):
-            run(copied, pipeline)
+    statement = figure["layout"]["annotations"][-1]["text"].replace("<br>", " ")
+    assert "Trained on 342 images. Data: the embedded sample of 5,000 MNIST digits" in statement
 
 
 def test_the_graph_also_runs_far_from_the_defaults(project):

@@ -14,14 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.projects import ROOT, copy_project, kedro
+from tests.conftest import run
+from tests.end_to_end.conftest import stripes
+from tests.projects import ROOT, copy_project
 from tests.s3 import s3_server
 
 PAGE = ROOT / "docs/how-to/more-than-memory.md"
-MAPPED = "--params=streaming.above_images=0,training.shuffle_images=100"
 N = 1500
 
-pytestmark = pytest.mark.slow  # runs in processes of their own
+pytestmark = pytest.mark.slow  # whole runs
 
 
 def recipe(what):
@@ -31,17 +32,14 @@ def recipe(what):
     return found
 
 
-def stripes(n, labelled):
-    """Return a table of images of ten kinds of stripes."""
-    random = np.random.default_rng(0)
-    label = np.arange(n) % 10
-    rows = np.arange(28)
-    pixels = np.stack([np.where((rows // (kind + 1)) % 2, 200, 20)[:, None] for kind in label])
-    pixels = (pixels + random.integers(0, 40, (n, 28, 28))).astype(np.uint8)
-    columns = {"pixels": pa.array([image.tobytes() for image in pixels], pa.binary(784))}
+def striped(labelled=True):
+    """Return a table of images, of which some lack a label or all do."""
+    images, labels = stripes(N)
+    columns = {"pixels": pa.array([image.tobytes() for image in images], pa.binary(784))}
     if labelled:
-        columns["label"] = pa.array([None if k % 3 == 0 else int(k) for k in label], pa.int32())
-    return pa.table({**columns, "image_id": np.arange(n) + 1000})
+        known = [None if k % 3 == 0 else int(k) for k in labels]
+        columns["label"] = pa.array(known, pa.int32())
+    return pa.table({**columns, "image_id": np.arange(N) + 1000})
 
 
 def new_project(folder, table, **catalog):
@@ -59,10 +57,15 @@ def new_project(folder, table, **catalog):
     return project
 
 
-def run(project, *arguments):
-    finished = kedro(project, "run", "--env=test", *arguments)
-    assert finished.returncode == 0, finished.stderr
-    return re.sub(r"\s+", " ", finished.stdout + finished.stderr)
+def given(above_images=0, **params):
+    """The parameters of a run that maps sets of more images than that."""
+    training = {"shuffle_images": 100}
+    return {"streaming": {"above_images": above_images}, "training": training, **params}
+
+
+def manifest_of(project):
+    path = project / "data/test/02_intermediate/data_manifest.json"
+    return json.loads(path.read_text())
 
 
 def ids_of(project, name):
@@ -71,11 +74,11 @@ def ids_of(project, name):
 
 
 def test_every_pipeline_makes_the_same_of_mapped_images(tmp_path):
-    table = stripes(N, labelled=True)
+    table = striped()
     mapped, memory = (new_project(tmp_path / name, table) for name in ("mapped", "memory"))
-    log = run(mapped, MAPPED)
-    assert "my digits, 1,500 images, in 2 Parquet files." in log
-    run(memory, "--params=streaming.above_images=null,training.shuffle_images=100")
+    run(mapped, **given())
+    assert "my digits, 1,500 images, in 2 Parquet files." in manifest_of(mapped)["statement"]
+    run(memory, **given(None))
     for name in (
         "05_model_input/train_images.parquet",
         "06_models/training_history.parquet",
@@ -85,15 +88,15 @@ def test_every_pipeline_makes_the_same_of_mapped_images(tmp_path):
         assert one.read_bytes() == other.read_bytes(), name
     scatter = json.loads((mapped / "data/test/08_reporting/latent_scatter.json").read_text())
     assert "Latent means of 40" in scatter["layout"]["title"]["text"]
-    run(mapped, "--pipelines=evaluation,anomaly,denoising", MAPPED)
+    more = ("evaluation", "anomaly", "denoising", "generation")
+    run(mapped, *more, **given(generation={"sampler": "mixture"}))
     scores = ids_of(mapped, "07_model_output/anomaly_scores")
     assert scores == ids_of(mapped, "05_model_input/test_images")
-    run(mapped, "--pipelines=generation", f"{MAPPED},generation.sampler=mixture")
 
 
 def test_images_without_labels_go_through_the_whole_graph_too(tmp_path):
-    project = new_project(tmp_path, stripes(N, labelled=False))
-    run(project, MAPPED)
+    project = new_project(tmp_path, striped(labelled=False))
+    run(project, **given())
     embeddings = pq.read_schema(project / "data/test/07_model_output/latent_embeddings.parquet")
     assert "label" not in embeddings.names
 
@@ -104,25 +107,14 @@ def test_the_raw_images_may_be_in_a_store(tmp_path):
         store.mkdir("bucket")
         entry = recipe("raw_images")["raw_images"]
         with store.open(f"{entry['path']}/a.parquet".removeprefix("s3://"), "wb") as file:
-            pq.write_table(stripes(N, labelled=True), file)
+            pq.write_table(striped(), file)
         project = new_project(tmp_path, None, path=entry["path"], credentials=entry["credentials"])
-        mine = recipe("s3")
-        assert set(mine["s3"]) <= set(credentials)
+        assert set(recipe("s3")["s3"]) <= set(credentials)
         (project / "conf/test/credentials.yml").write_text(yaml.safe_dump({"s3": credentials}))
-        run(project, "--pipelines=training", MAPPED)
-    manifest = json.loads((project / "data/test/02_intermediate/data_manifest.json").read_text())
-    assert manifest["files"]["a.parquet"]["origin"].startswith("s3://")
-    assert manifest["files"]["a.parquet"]["items"] == N
-
-
-def test_a_source_that_is_none_ends_the_run_before_any_node(tmp_path):
-    project = new_project(tmp_path, stripes(20, labelled=True))
-    (project / "data/01_raw/digits/b.parquet").write_text("nothing")
-    finished = kedro(project, "run", "--env=test", "--pipelines=data")
-    assert finished.returncode == 1
-    sentence = re.sub(r"\s+", " ", finished.stderr)
-    assert "b.parquet cannot be read: expected a whole Parquet file" in sentence
-    assert not (project / "data/test/02_intermediate").exists()
+        run(project, "data", **given())
+    (file,) = manifest_of(project)["files"].values()
+    assert file["origin"].startswith("s3://")
+    assert file["items"] == N
 
 
 def test_an_ingestion_that_is_killed_leaves_nothing_half(tmp_path):
@@ -138,7 +130,6 @@ def test_an_ingestion_that_is_killed_leaves_nothing_half(tmp_path):
     assert process.returncode == -signal.SIGKILL
     (left,) = folder.iterdir()
     assert left.name.startswith(".partial-")
-    finished = kedro(project, "run", "--env=test", "--only-missing-outputs", "--pipelines=data")
-    assert finished.returncode == 0, finished.stderr
+    run(project, "data")
     assert {path.name for path in folder.iterdir()} == {"data_manifest.json", "images.parquet"}
     assert pq.read_metadata(folder / "images.parquet").num_rows == 100_000
