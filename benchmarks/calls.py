@@ -57,34 +57,25 @@ class Calls:
 
 def main() -> None:
     """Run, and print the counts as one line of JSON."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(copy_project(Path(folder) / "project"))
-        report("calls", counted_run())
-
-
-def counted_run() -> dict[str, int]:
-    """Return the counts of a run of the project in the working directory."""
     from kedro.framework.cli.cli import main as kedro
 
     import mnist_vae
 
     calls = Calls(Path(mnist_vae.__file__).parent)
     sys.argv = ["kedro", "run", "--env", "test"]
-    threading.setprofile(calls)
-    sys.setprofile(calls)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-            kedro()
-    finally:
-        sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(copy_project(Path(folder) / "project"))
+        threading.setprofile(calls)
+        sys.setprofile(calls)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+                kedro()
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)  # type: ignore[arg-type]
+    counts = {name: calls.counts[name] for name in (*_LOADS.values(), "fsyncs")}
     files = {file for file, _ in calls.functions}
-    names = [*_LOADS.values(), "fsyncs"]
-    return {
-        "functions": len(calls.functions),
-        "files": len(files),
-        **{name: calls.counts[name] for name in names},
-    }
+    report("calls", {"functions": len(calls.functions), "files": len(files), **counts})
 
 
 if __name__ == "__main__":

@@ -40,21 +40,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return result
 
 
-def read_archive(folder: Path) -> Any:
-    """Return the `ImageArchive` of the four IDX files."""
+def read_images(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the training and the test images of the four IDX files, each uint8 `[n, 784]`."""
     from mnist_vae.data.archive import ImageArchiveDataset
 
     files = {key: {"name": name} for key, name in FILES.items()}
-    return ImageArchiveDataset(path=str(folder), order=["folder"], mirrors=[], files=files).load()
-
-
-def read_images(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the training and the test images of the four IDX files, each uint8 `[n, 784]`."""
-    archive = read_archive(folder)
-    return (
-        archive.images.pixels[archive.images.split == "train"],
-        archive.images.pixels[archive.images.split == "test"],
-    )
+    archive = ImageArchiveDataset(path=str(folder), order=["folder"], mirrors=[], files=files)
+    images = archive.load().images
+    return images.pixels[images.split == "train"], images.pixels[images.split == "test"]
 
 
 def copy_project(folder: Path) -> Path:

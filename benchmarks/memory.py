@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -217,25 +217,6 @@ def stop_after(steps: int) -> Any:
     return Stop()
 
 
-def mapped(
-    source: Path, sizes: list[int], steps: int, place: Path | None
-) -> dict[str, dict[str, Any]]:
-    """Return the peaks of each size, mapped and in memory."""
-    found: dict[str, dict[str, Any]] = {}
-    for n_images in sizes:
-        with tempfile.TemporaryDirectory(dir=place) as name:
-            raw = Path(name) / "raw"
-            run(source, "write", n_images, "--to", str(raw))
-            common.say(f"{n_images:,} images, mapped")
-            found[str(n_images)] = {"mapped": run(raw, "mapped", n_images, "--steps", f"{steps}")}
-            if n_images <= IN_MEMORY:
-                common.say(f"{n_images:,} images, in memory")
-                found[str(n_images)]["memory"] = run(
-                    raw, "in_memory", n_images, "--steps", f"{steps}"
-                )
-    return found
-
-
 def main() -> None:
     """Run the benchmark."""
     parser = common.parser(__doc__)
@@ -249,19 +230,23 @@ def main() -> None:
     parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     n_images, steps = arguments.images, arguments.steps
-    workers: dict[str, Callable[[], None]] = {
-        "write": lambda: write_images(arguments.to, arguments.folder, n_images),
-        "mapped": lambda: stages(arguments.folder, n_images, 0, steps),
-        "in_memory": lambda: stages(arguments.folder, n_images, None, steps),
-    }
-    if arguments.worker:
-        workers[arguments.worker]()
+    if arguments.worker == "write":
+        write_images(arguments.to, arguments.folder, n_images)
         return
-    small = arguments.small
-    sizes = arguments.sizes
-    if sizes is None:
-        sizes = [2_000] if small else list(SIZES)
-    found = mapped(arguments.folder, sizes, steps, arguments.folder_for_images)
+    if arguments.worker:
+        memory_images = 0 if arguments.worker == "mapped" else None
+        stages(arguments.folder, n_images, memory_images, steps)
+        return
+    found: dict[str, dict[str, Any]] = {}
+    for size in arguments.sizes or ([2_000] if arguments.small else SIZES):
+        with tempfile.TemporaryDirectory(dir=arguments.folder_for_images) as name:
+            raw = Path(name) / "raw"
+            run(arguments.folder, "write", size, "--to", str(raw))
+            ways = ("mapped", "memory") if size <= IN_MEMORY else ("mapped",)
+            for way in ways:
+                common.say(f"{size:,} images, {way}")
+                result = run(raw, way, size, "--steps", f"{steps}")
+                found.setdefault(str(size), {})[way] = result
     common.report("memory", found)
 
 

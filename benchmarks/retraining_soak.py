@@ -63,6 +63,7 @@ class Year:
     def __init__(self, folder: Path, seed: int) -> None:
         self.project = common.copy_project(folder)
         self.data = self.project / "data/test"
+        self.intermediate = self.data / "02_intermediate"
         self.random = random.Random(seed)
         self.numbers = np.random.default_rng(seed)
         archive = ImageArchiveDataset(
@@ -128,7 +129,7 @@ class Year:
 
     def withdraw(self) -> str | None:
         """Take a batch out of use, if there is one, and return its name; some runs are killed."""
-        keys = sorted(path.stem for path in self.folder("batches").glob("*.parquet"))
+        keys = sorted(path.stem for path in (self.intermediate / "batches").glob("*.parquet"))
         if not keys:
             return None
         key = self.random.choice(keys)
@@ -142,14 +143,10 @@ class Year:
         assert result["outcome"] == "withdrawn", result
         return key
 
-    def folder(self, name: str) -> Path:
-        """Return a folder of the intermediate layer."""
-        return self.data / "02_intermediate" / name
-
     def run(
         self, kill_after: float | None, arguments: list[str] | None = None
     ) -> dict[str, Any] | None:
-        """Run the job; return its last line, or None when it was killed before it said it."""
+        """Run the job; return its last line, or None when it was killed before that."""
         process = subprocess.Popen(
             [Path(sys.executable).with_name("kedro"), *(arguments or command("retrain"))],
             cwd=self.project,
@@ -179,7 +176,7 @@ class Year:
         """Return pixels and id of every image in use or withdrawn."""
         rows = []
         for folder in ("batches", "withdrawn_batches"):
-            for path in self.folder(folder).glob("[!.]*.parquet"):
+            for path in (self.intermediate / folder).glob("[!.]*.parquet"):
                 table = pq.read_table(path, columns=["pixels", "image_id"])
                 rows += zip(table["pixels"].to_pylist(), table["image_id"].to_pylist(), strict=True)
         return rows
@@ -225,7 +222,7 @@ def spoil(kind: str, folder: Path) -> None:
 
 
 class Reader(threading.Thread):
-    """Read the model in service, again and again, as somebody would who knows no Kedro."""
+    """Read the model in service, again and again, as one who knows no Kedro would."""
 
     def __init__(self, champion: Path) -> None:
         super().__init__(daemon=True)

@@ -25,6 +25,7 @@ PyTorch may be in another environment (`--torch-python`); a contestant that cann
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
+import common
 import numpy as np
 
 SEED = 7
@@ -90,10 +92,6 @@ def _ours(folder: Path, batch_size: int, turn: Turn, mapped: bool = False) -> No
     networks = build_encoder(seed=SEED), build_decoder(seed=SEED)
     vae = watched_vae(clock)(*networks, ModelParams().reconstruction, SEED)
     fit(vae, train, np.load(folder / "validation.npy"), TrainingParams(**values), seed=SEED)
-
-
-def _ours_mapped(folder: Path, batch_size: int, turn: Turn) -> None:
-    _ours(folder, batch_size, turn, mapped=True)
 
 
 def plain_vae(seed: int) -> Any:
@@ -227,7 +225,7 @@ def _take_turns(epoch: Callable[[], None], n_images: int, turn: Turn) -> NoRetur
 
 CONTESTANTS: dict[str, Callable[[Path, int, Turn], None]] = {
     "ours": _ours,
-    "ours_mapped": _ours_mapped,
+    "ours_mapped": functools.partial(_ours, mapped=True),
     "plain_keras": _plain_keras,
     "torch": _torch,
     "matmul": _matmul,
@@ -264,28 +262,26 @@ class Worker:
         self._process.stdin.close()  # type: ignore[union-attr]
         self._process.wait()
 
-    def rate(self) -> float | None:
-        """Return the images a second of the epoch that is under way; None if the process ended."""
+    def rate(self, start: bool = False) -> float | None:
+        """Return the images a second of the epoch under way, or of a next one that this starts.
+
+        None if the process ended.
+        """
+        if start:
+            self._process.stdin.write("\n")  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]
         answer = self._process.stdout.readline()  # type: ignore[union-attr]
         return float(answer) if answer else None
-
-    def next_rate(self) -> float | None:
-        """Start the next epoch, and return its images a second."""
-        self._process.stdin.write("\n")  # type: ignore[union-attr]
-        self._process.stdin.flush()  # type: ignore[union-attr]
-        return self.rate()
 
 
 def _measure(
     folder: Path, names: list[str], batch_size: int, rounds: int, torch_python: str
 ) -> dict[str, list[float]]:
     """Return the images a second of each contestant that can start, a value a round."""
-    from common import say
-
     with ExitStack() as stack:
         workers = {}
         for name in names:
-            say(f"{name}, {batch_size} images a step: warming up")
+            common.say(f"{name}, {batch_size} images a step: warming up")
             python = torch_python if "torch" in name else sys.executable
             worker = stack.enter_context(Worker(python, name, folder, batch_size))
             if worker.rate() is not None:
@@ -293,19 +289,15 @@ def _measure(
         rates: dict[str, list[float]] = {name: [] for name in workers}
         for number in range(rounds):
             for name, worker in workers.items():
-                rates[name].append(worker.next_rate() or 0.0)
+                rates[name].append(worker.rate(start=True) or 0.0)
             last = {name: round(found[-1]) for name, found in rates.items()}
-            say(f"round {number + 1} of {rounds}: {last}")
+            common.say(f"round {number + 1} of {rounds}: {last}")
     return rates
 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--small", action="store_true", help="show quickly that it works")
+    parser = common.parser(__doc__)
     parser.add_argument("--torch-python", metavar="PATH", default=sys.executable)
     parser.add_argument("--rounds", type=int, default=9, help="turns of each contestant")
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
@@ -316,38 +308,24 @@ def main() -> None:
         _work(args.worker, args.folder, args.batch_size)
         return
 
-    from common import read_images, report
-
     from mnist_vae.params import TrainingParams
 
     batch_size = args.batch_size or TrainingParams().batch_size
-    train, test = read_images(args.folder)
+    train, test = common.read_images(args.folder)
     rounds = 2 if args.small else args.rounds
     with tempfile.TemporaryDirectory() as name:
         np.save(Path(name) / "train.npy", train[: 4 * batch_size] if args.small else train)
         np.save(Path(name) / "validation.npy", test[:256])
         rates = _measure(Path(name), args.only, batch_size, rounds, args.torch_python)
-    ratios = {
-        other: np.divide(rates["ours"], found)
-        for other, found in rates.items()
-        if other != "ours" and "ours" in rates
+    ratios = {}
+    for other in rates.keys() - {"ours"} if "ours" in rates else ():
+        quartiles = np.quantile(np.divide(rates["ours"], rates[other]), (0.25, 0.5, 0.75))
+        ratios[other] = dict(zip(("lower", "median", "upper"), quartiles.round(3), strict=True))
+    medians = {
+        name: round(float(np.median(rates[name]))) if name in rates else None for name in args.only
     }
-    report(
-        "throughput",
-        {
-            "batch_size": batch_size,
-            "rounds": rounds,
-            "images_per_second": {
-                name: round(float(np.median(rates[name]))) if name in rates else None
-                for name in args.only
-            },
-            "ours_to": {
-                other: dict(zip(("lower", "median", "upper"), quartiles, strict=True))
-                for other, values in ratios.items()
-                for quartiles in [np.quantile(values, (0.25, 0.5, 0.75)).round(3).tolist()]
-            },
-        },
-    )
+    result = {"batch_size": batch_size, "rounds": rounds, "images_per_second": medians}
+    common.report("throughput", {**result, "ours_to": ratios})
 
 
 if __name__ == "__main__":
