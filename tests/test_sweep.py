@@ -207,7 +207,7 @@ def test_an_interrupted_sweep_stops_its_members_starts_none_and_resumes(sweep, p
     assert (code, len(members_in(project))) == (0, 5)
 
 
-def test_a_search_has_its_trials_beside_the_base_and_more_of_them_later(sweep, project):
+def test_a_search_has_its_trials_and_the_base_and_more_of_them_later(sweep, project):
     over = "--over=training.learning_rate=1e-4..1e-2:log"
     assert sweep(over, "--search=2", "--jobs=2")[0] == 0
     code, output = sweep(over, "--search=3", "--jobs=2")

@@ -91,9 +91,9 @@ def test_row_captions_push_the_images_to_the_right(digits):
     picture = sheet(digits, captions, columns=3)
     x, y = find(picture, digits[0], 4)
     assert x > x_without
-    beside = ink(picture)[y - 4 : y + 2 * 29 * 4, : x - 4]
-    assert beside.any()
-    assert not beside[:, 0].any(), "no caption is cut off"
+    margin = ink(picture)[y - 4 : y + 2 * 29 * 4, : x - 4]
+    assert margin.any()
+    assert not margin[:, 0].any(), "no caption is cut off"
 
 
 @pytest.mark.parametrize("columns", [1, 3])

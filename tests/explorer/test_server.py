@@ -13,7 +13,7 @@ from mnist_vae.explorer.server import make_server
 
 @pytest.fixture
 def ask(tmp_path):
-    """Serve a folder, beside a file that it must not show; return what asks for a path."""
+    """Serve a folder, next to a file that it must not show; return what asks for a path."""
     (tmp_path / "private.txt").write_text("private")
     (tmp_path / "page/data").mkdir(parents=True)
     (tmp_path / "page/index.html").write_text("page")
@@ -93,7 +93,7 @@ def test_no_other_site_may_read_what_it_serves(ask):
         "/..\\private.txt",
     ],
 )
-def test_it_shows_no_folder_and_nothing_beside_its_own(ask, path):
+def test_it_shows_no_folder_and_nothing_but_its_own(ask, path):
     answer, content = ask(path)
     assert answer.status == 404
     assert "private" not in content

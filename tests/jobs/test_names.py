@@ -66,7 +66,7 @@ def test_any_text_can_be_written_and_takes_one_line():
         "👩‍🚀" * 23,
     ],
 )
-def test_another_name_is_made_one_that_fits_beside_its_prefix_and_suffixes(name):
+def test_another_name_is_made_one_that_fits_with_its_prefix_and_suffixes(name):
     key = file_key(name, "0123456789abcdef")
     assert key.endswith(".0123456789abcdef")
     assert len(key.encode()) + 90 + len(".parquet") <= 255

@@ -90,7 +90,7 @@ def verify(folder, runtime):
     return finished.stdout + finished.stderr
 
 
-def test_kedro_lists_and_runs_the_command_beside_its_own(project):
+def test_kedro_lists_and_runs_the_command_with_its_own(project):
     listed = kedro(project, "--help").stdout
     assert re.findall(r"^ +(run|registry|catalog|schedule) ", listed, re.MULTILINE) == [
         "catalog",

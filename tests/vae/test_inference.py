@@ -76,7 +76,7 @@ def test_no_steps_change_nothing_and_the_same_seed_gives_the_same_bytes(
     assert not np.array_equal(one.z_mean, other.z_mean)
 
 
-def test_what_becomes_of_an_image_does_not_depend_on_those_beside_it(refiner, pixels, start):
+def test_what_becomes_of_an_image_does_not_depend_on_the_others(refiner, pixels, start):
     together = refiner(pixels, start)
     alone = refiner(pixels[7:8], Posterior(*(term[7:8] for term in start)))
     for one, all_of_them in zip(alone, together, strict=True):
@@ -141,5 +141,5 @@ def test_in_training_an_image_may_start_where_another_one_was_put(decoder, recon
         seed_generator=None,
     )
     right = (np.asarray(started[0]) == z).all(axis=1)
-    assert right.mean() > 0.9, "all but those beside others that are as likely"
+    assert right.mean() > 0.9, "all but those with others as likely"
     np.testing.assert_array_equal(np.asarray(started[1])[right], log_var[right])

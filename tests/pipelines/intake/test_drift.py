@@ -1,4 +1,4 @@
-"""Drift: an effect, with its p-value beside it."""
+"""Drift: an effect, with its p-value."""
 
 import numpy as np
 import pytest
