@@ -166,7 +166,7 @@ def use(
     from mnist_vae.pipelines.embedding.nodes import embed_splits
     from mnist_vae.pipelines.evaluation.nodes import evaluate_vae
     from mnist_vae.pipelines.reporting.nodes import draw_latent_scatter
-    from mnist_vae.recipe import new_decoder, new_encoder, train
+    from mnist_vae.recipe import new_networks, train
 
     def loaded() -> list[Any]:
         return [split.load() for split in splits]
@@ -176,7 +176,7 @@ def use(
     mnist_vae.vae.model.VariationalAutoencoder = watched_vae(stop_after(steps))
     with measured.stage("training", min(steps * batch_size, sizes[0])):
         model = train(
-            *(make(ModelParams(), 1) for make in (new_encoder, new_decoder)),
+            *new_networks(ModelParams(), 1, 784),
             *loaded()[:2],
             manifest,
             ModelParams(),

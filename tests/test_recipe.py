@@ -15,7 +15,7 @@ from mnist_vae.data.images import ImageSet
 from mnist_vae.params import ModelParams, RetrainingParams, SplitParams, TrainingParams
 from mnist_vae.pipelines.candidate.nodes import set_judge_apart
 from mnist_vae.pipelines.data.nodes import split_images
-from mnist_vae.recipe import new_decoder, new_encoder, train
+from mnist_vae.recipe import new_networks, train
 
 LIBRARIES = {"keras": "3.15", "tensorflow": "2.21", "numpy": "2."}
 
@@ -88,7 +88,7 @@ def test_a_small_training_makes_what_the_recipe_version_says(splits, recipe):
     changes = {"default": {}, "refined": {"refine_steps": 2}, "muon": {"optimizer": "muon"}}[recipe]
     params = TrainingParams(epochs=3, batch_size=64, jit_compile=False, **changes)
     model = ModelParams(latent_dim=3, hidden_units=(32, 16))
-    networks = new_encoder(model, 42, 784), new_decoder(model, 42, 784)
+    networks = new_networks(model, 42, 784)
     manifest = {"source": "", "statement": ""}
     trained = train(*networks, *splits[:2], manifest, model, params, 42, None)
     found = [trained.history[name] for name in ("loss", "kl", "val_loss")]

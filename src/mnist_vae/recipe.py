@@ -27,25 +27,13 @@ class TrainedModel(NamedTuple):
     numbers, and the release that it `started_from`."""
 
 
-def new_encoder(params: ModelParams, seed: int, n_pixels: int) -> KerasModel:
-    """Return the untrained encoder, `[n, n_pixels]` to `z_mean`, `z_log_var` and `z`."""
-    from mnist_vae.vae.networks import build_encoder
+def new_networks(params: ModelParams, seed: int, n_pixels: int) -> tuple[KerasModel, KerasModel]:
+    """Return an untrained encoder, and its mirror, a decoder, of images of `n_pixels`."""
+    from mnist_vae.vae.networks import build_decoder, build_encoder
 
-    return build_encoder(params.latent_dim, params.hidden_units, params.activation, seed, n_pixels)
-
-
-def new_decoder(params: ModelParams, seed: int, n_pixels: int) -> KerasModel:
-    """Return the untrained decoder, `[n, latent_dim]` to `[n, n_pixels]`; its mirror."""
-    from mnist_vae.vae.networks import build_decoder
-
-    return build_decoder(
-        params.latent_dim,
-        params.hidden_units,
-        params.activation,
-        seed,
-        params.decoder_initialization,
-        n_pixels,
-    )
+    size = params.latent_dim, params.hidden_units, params.activation, seed
+    encoder = build_encoder(*size, n_pixels)
+    return encoder, build_decoder(*size, params.decoder_initialization, n_pixels)
 
 
 def train(

@@ -32,8 +32,7 @@ def test_the_default_recipe_learns():
     )
     model, training = ModelParams(), TrainingParams(epochs=8, jit_compile=False)
     trained = recipe.train(
-        recipe.new_encoder(model, 1, 784),
-        recipe.new_decoder(model, 1, 784),
+        *recipe.new_networks(model, 1, 784),
         train,
         validation,
         {"source": "sample", "statement": "Data: the sample."},

@@ -18,6 +18,7 @@ from mnist_vae.pipelines.evaluation import nodes as evaluation
 from mnist_vae.pipelines.generation import arithmetic
 from mnist_vae.pipelines.generation import nodes as generation
 from tests.model_files import summary_of
+from tests.vae.models import small
 
 SEED = 1
 SHEETS = GenerationParams(manifold_steps=2, interpolation_pairs=2)
@@ -29,20 +30,13 @@ NOISE = DenoisingParams(
 
 @pytest.fixture(scope="module")
 def networks():
-    from mnist_vae.vae.networks import build_decoder, build_encoder
-
-    return [
-        build(latent_dim=3, hidden_units=(8,), seed=1) for build in (build_encoder, build_decoder)
-    ]
+    return small(3, hidden_units=(8,))
 
 
-@pytest.fixture(params=[True, False], ids=["labelled", "unlabelled"])
-def splits(request, make_images):
-    return (
-        make_images(120, "train", 0, request.param),
-        make_images(40, "validation", 200, request.param),
-        make_images(60, "test", 300, request.param),
-    )
+@pytest.fixture
+def splits(make_images):
+    sizes = {"train": 120, "validation": 40, "test": 60}
+    return [make_images(n, split, 200 * place) for place, (split, n) in enumerate(sizes.items())]
 
 
 @pytest.fixture
@@ -67,7 +61,7 @@ def score(networks, splits, summary):
 
 
 def denoise(networks, splits, summary):
-    denoising.denoise_images(*networks, splits[2], summary, NOISE, SEED)
+    denoising.restore_images(*networks, splits[2], summary, NOISE, SEED)
 
 
 def draw(networks, splits, summary):

@@ -149,6 +149,8 @@ def test_a_resampled_input_is_black_or_white_with_the_probability_of_its_grey():
     assert set(np.unique(seen)) == {0.0, 1.0}
     assert np.array_equal(seen[pixels == 0], pixels[pixels == 0])
     assert np.array_equal(seen[pixels == 1], pixels[pixels == 1])
+    odd = resample(pixels[:, :81], seeds.next()).numpy()
+    assert odd.shape == (len(pixels), 81), "of 9 x 9 pixels too, which are no multiple of 4"
     share = seen.reshape(400, 256, 49).mean(axis=(0, 2))
     assert np.abs(share - grey).max() < 5 * 0.5 / np.sqrt(400 * 49)
     # Neither the draws of one step nor those of two have anything to do with each other.

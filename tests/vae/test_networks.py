@@ -38,12 +38,13 @@ def test_the_decoder_is_the_encoders_mirror():
     assert decoder.count_params() == 534_544
 
 
-def test_widths_latents_and_activation_follow_the_arguments():
-    size = {"latent_dim": 20, "hidden_units": (64, 32, 16), "activation": "tanh", "seed": 1}
-    encoder, decoder = build_encoder(**size), build_decoder(**size)
+def test_widths_latents_activation_and_pixels_follow_the_arguments():
+    how = {"hidden_units": (64, 32, 16), "activation": "tanh", "n_pixels": 640}
+    encoder, decoder = build_encoder(20, **how), build_decoder(20, **how)
     hidden = [(64, "tanh"), (32, "tanh"), (16, "tanh")]
     assert dense_layers(encoder) == [*hidden, (20, "linear"), (20, "linear")]
-    assert dense_layers(decoder) == [*hidden[::-1], (784, "linear")]
+    assert dense_layers(decoder) == [*hidden[::-1], (640, "linear")]
+    assert encoder.input_shape == (None, 640)
     assert encoder.output_shape == [(None, 20)] * 3
 
 

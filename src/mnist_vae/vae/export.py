@@ -36,7 +36,7 @@ EVERY_ACTIVATION = (*_OPERATORS, "silu")
 def inference_encoder(encoder: keras.Model) -> keras.Model:
     """Return the encoder without its draw: built-in layers alone, with the same weights.
 
-    It maps float32 `[batch, 784]` in [0, 1] to `z_mean` and `z_log_var`, `[batch, latent_dim]`.
+    It maps float32 `[batch, pixels]` in [0, 1] to `z_mean` and `z_log_var`, `[batch, latent_dim]`.
     """
     outputs = [encoder.get_layer(name).output for name in ("z_mean", "z_log_var")]
     return keras.Model(encoder.input, outputs, name="inference_encoder")
@@ -45,7 +45,7 @@ def inference_encoder(encoder: keras.Model) -> keras.Model:
 def to_onnx(network: keras.Model, metadata: dict[str, str]) -> ModelProto:
     """Return an encoder or decoder as ONNX, with `metadata` such as `model_version`.
 
-    An encoder maps `pixels`, float32 `[batch, 784]` in [0, 1], to `z_mean` and `z_log_var`,
+    An encoder maps `pixels`, float32 `[batch, pixels]` in [0, 1], to `z_mean` and `z_log_var`,
     `[batch, latent_dim]`. A decoder maps `z` to `logits` and their sigmoid `pixels_mean`.
 
     Raises:
@@ -86,7 +86,7 @@ def to_onnx(network: keras.Model, metadata: dict[str, str]) -> ModelProto:
 
 
 def check_onnx(exported: ModelProto, network: keras.Model, inputs: NDArray[np.float32]) -> float:
-    """Return the largest difference between both networks, for images `[n, 784]` or codes.
+    """Return the largest difference between both networks, for images `[n, pixels]` or codes.
 
     Raises:
         ValueError: It is not below `TOLERANCE`.

@@ -22,7 +22,7 @@ class VariationalAutoencoder(keras.Model):
     images seen: of −ELBO in `evaluate` and validation, of the objective of `compile` in training.
 
     Args:
-        encoder: Maps `[batch, 784]` to μ, log σ² and a draw z by its layer `z`.
+        encoder: Maps `[batch, pixels]` to μ, log σ² and a draw z by its layer `z`.
         seed: Seed of the resampled input, and of the noise of the refinement.
 
     Attributes:
@@ -111,13 +111,15 @@ def resample(pixels: Any, state: Any) -> Any:
     The bits are of a hashed counter (lowbias32 of Wellons, Hash Function Prospector), one for four
     pixels. `state` is what a `keras.random.SeedGenerator` gives next.
     """
-    columns = pixels.shape[-1] // 4
+    n_pixels = pixels.shape[-1]
+    columns = -(-n_pixels // 4)
     row = ops.arange(ops.shape(pixels)[0], dtype="int32")[:, None]
     count = ops.cast(columns * row + ops.arange(columns, dtype="int32"), "uint32")
     state = ops.cast(state, "uint32")
     word = _hash(count + _hash(state[1] + _hash(state[0])))
     shifts = [ops.right_shift(word, ops.cast(bits, "uint32")) for bits in (0, 8, 16, 24)]
-    drawn = ops.bitwise_and(ops.concatenate(shifts, axis=-1), ops.cast(255, "uint32"))
+    words = ops.concatenate(shifts, axis=-1)[:, :n_pixels]
+    drawn = ops.bitwise_and(words, ops.cast(255, "uint32"))
     thresholds = ops.cast(ops.cast(drawn, "int32"), pixels.dtype) + 0.5
     # White, 1, is above the greatest threshold, (255 + ½) / 256; black, 0, below the least.
     return ops.cast(thresholds < 256 * pixels, pixels.dtype)

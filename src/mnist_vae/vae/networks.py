@@ -59,21 +59,19 @@ def build_encoder(
     latent_dim: int = 2,
     hidden_units: Sequence[int] = (512, 256),
     activation: str = "relu",
-    seed: int | None = None,
+    seed: int = 0,
     n_pixels: int = N_PIXELS,
 ) -> keras.Model:
     """Return `encoder`: `n_pixels` → hidden layers → `z_mean`, `z_log_var` and a draw `z`.
 
     It maps float32 `[batch, n_pixels]` in [0, 1] to a list of those, each `[batch, latent_dim]`.
-    The seed is that of initial weights and draws; None for others every time.
+    The seed is that of initial weights and draws.
     """
-    seeds = _seeds(seed)
-    pixels = keras.Input((n_pixels,), name="pixels")
-    x = _hidden_layers(pixels, hidden_units, activation, seeds)
-    z_mean = keras.layers.Dense(latent_dim, kernel_initializer=_glorot(seeds), name="z_mean")(x)
-    z_log_var = keras.layers.Dense(latent_dim, kernel_initializer=_glorot(seeds), name="z_log_var")(
-        x
-    )
+    seeds = itertools.count(seed)
+    pixels = x = keras.Input((n_pixels,), name="pixels")
+    for number, width in enumerate(hidden_units, start=1):
+        x = _dense(width, f"hidden_{number}", seeds, activation=activation)(x)
+    z_mean, z_log_var = (_dense(latent_dim, name, seeds)(x) for name in ("z_mean", "z_log_var"))
     z = Sampling(seed, name="z")([z_mean, z_log_var])
     return keras.Model(pixels, [z_mean, z_log_var, z], name="encoder")
 
@@ -82,7 +80,7 @@ def build_decoder(
     latent_dim: int = 2,
     hidden_units: Sequence[int] = (512, 256),
     activation: str = "relu",
-    seed: int | None = None,
+    seed: int = 0,
     initialization: str = "auto",
     n_pixels: int = N_PIXELS,
 ) -> keras.Model:
@@ -94,18 +92,26 @@ def build_decoder(
     [−2, 2]. With `glorot` all bend at z = 0. `auto` is `spread` up to three latent dimensions.
     """
     # Not the encoder's stream: mirrored layers of equal shape would start out equal.
-    seeds = _seeds(None if seed is None else seed + 1_000_000)
-    z = keras.Input((latent_dim,), name="z")
-    first, *others = reversed(hidden_units)
+    seeds = itertools.count(seed + 1_000_000)
+    first: dict[str, Any] = {}
     if initialization == "spread" or (initialization == "auto" and latent_dim <= _FEW_DIMENSIONS):
-        initial = _spread(latent_dim, seeds)
-    else:
-        initial = {"kernel_initializer": _glorot(seeds)}
-    x = keras.layers.Dense(first, activation=activation, name="hidden_1", **initial)(z)
-    x = _hidden_layers(x, others, activation, seeds, first=2)
-    logits = keras.layers.Dense(n_pixels, kernel_initializer=_glorot(seeds), name="logits")(x)
+        kernel = keras.initializers.RandomNormal(stddev=latent_dim**-0.5, seed=next(seeds))
+        bias = keras.initializers.RandomUniform(-2.0, 2.0, seed=next(seeds))
+        first = {"kernel_initializer": kernel, "bias_initializer": bias}
+    z = x = keras.Input((latent_dim,), name="z")
+    for number, width in enumerate(reversed(hidden_units), start=1):
+        how = first if number == 1 else {}
+        x = _dense(width, f"hidden_{number}", seeds, activation=activation, **how)(x)
+    logits = _dense(n_pixels, "logits", seeds)(x)
     pixels = keras.layers.Activation("sigmoid", name="pixels_mean")(logits)
     return keras.Model(z, pixels, name="decoder")
+
+
+def _dense(units: int, name: str, seeds: Iterator[int], **how: Any) -> keras.layers.Dense:
+    """Return a layer whose weights begin as Glorot's, from the next seed, unless `how` says."""
+    if "kernel_initializer" not in how:
+        how["kernel_initializer"] = keras.initializers.GlorotUniform(seed=next(seeds))
+    return keras.layers.Dense(units, name=name, **how)
 
 
 def hidden_layers_of(model: keras.Model) -> list[Any]:
@@ -138,36 +144,3 @@ def from_bytes(content: bytes) -> keras.Model:
         file = Path(folder) / "model.keras"
         file.write_bytes(content)
         return load_model(file)
-
-
-def _seeds(seed: int | None) -> Iterator[int | None]:
-    """Yield another seed for every initializer."""
-    return itertools.repeat(None) if seed is None else itertools.count(seed)
-
-
-def _glorot(seeds: Iterator[int | None]) -> keras.initializers.Initializer:
-    return keras.initializers.GlorotUniform(seed=next(seeds))
-
-
-def _spread(latent_dim: int, seeds: Iterator[int | None]) -> dict[str, Any]:
-    """Return the initializers of a first decoder layer whose units are spread over the prior."""
-    return {
-        "kernel_initializer": keras.initializers.RandomNormal(
-            stddev=latent_dim**-0.5, seed=next(seeds)
-        ),
-        "bias_initializer": keras.initializers.RandomUniform(-2.0, 2.0, seed=next(seeds)),
-    }
-
-
-def _hidden_layers(
-    x: Any,
-    widths: Sequence[int],
-    activation: str,
-    seeds: Iterator[int | None],
-    first: int = 1,
-) -> Any:
-    for number, width in enumerate(widths, start=first):
-        x = keras.layers.Dense(
-            width, activation=activation, kernel_initializer=_glorot(seeds), name=f"hidden_{number}"
-        )(x)
-    return x

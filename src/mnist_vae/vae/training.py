@@ -93,7 +93,7 @@ def fit(
 class Batches:
     """Images, float32 a batch at a time; with a seed, shuffled in whole batches by seed and epoch.
 
-    `images` are `[n, 784]`, uint8 or float32 in [0, 1], an array or a memory map, of which
+    `images` are `[n, pixels]`, uint8 or float32 in [0, 1], an array or a memory map, of which
     `shuffle_images` are shuffled at a time (`shuffled`).
     """
 

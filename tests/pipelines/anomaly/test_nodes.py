@@ -14,34 +14,31 @@ from mnist_vae.pipelines.anomaly.nodes import (
     score_anomalies,
 )
 from tests.model_files import summary_of
+from tests.vae.models import small
 from tests.vae.test_anomalies import calibration_of
 
 
 @pytest.fixture(scope="module")
 def networks():
-    from mnist_vae.vae.networks import build_decoder, build_encoder
-
-    return [
-        build(latent_dim=2, hidden_units=(16,), seed=1) for build in (build_encoder, build_decoder)
-    ]
+    return small()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def parts(make_images):
     return [make_images(60), make_images(40, "validation", 60), make_images(30, "test", 100)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def summary(networks, parts):
     return summary_of(networks, *parts[:2], statement="Trained on 60 images.")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def calibration(networks, parts, summary):
     return calibrate_anomalies(*networks, *parts[:2], summary, AnomalyParams(), 1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def scored(networks, parts, summary, calibration):
     """A function that scores images, by default those of the test split."""
 
@@ -99,14 +96,6 @@ def test_there_is_one_row_an_image_with_every_score(scored, parts, calibration):
     assert metadata[b"model_version"].decode() == calibration.model_version
 
 
-def test_the_batches_change_nothing(scored, monkeypatch):
-    whole = scored().to_pandas()
-    monkeypatch.setattr("mnist_vae.pipelines.anomaly.nodes.BATCH_SIZE", 7)
-    in_parts = scored().to_pandas()
-    for name in SCORES:
-        assert in_parts[name].to_numpy() == pytest.approx(whole[name].to_numpy(), rel=1e-3)
-
-
 def test_the_distance_is_that_to_the_nearest_training_image(scored, networks, parts):
     table = scored(neighbours=1).to_pandas()
     train, test = (np.asarray(networks[0](part.model_input())[0]) for part in (parts[0], parts[2]))
@@ -128,16 +117,20 @@ def test_the_regret_is_what_the_refinement_gains(scored, networks, parts):
     assert gain.mean() > 0
 
 
-def test_each_batch_is_normalised_once_for_all_scores(scored, monkeypatch):
+def test_each_batch_is_normalised_once_and_changes_nothing(scored, monkeypatch):
     sizes = []
 
     def counted(pixels):
         sizes.append(len(pixels))
         return normalize(pixels)
 
+    whole = scored().to_pandas()
     monkeypatch.setattr("mnist_vae.data.images.normalize", counted)
-    scored()
-    assert sizes == [60, 30]  # the references, and the images that are scored
+    monkeypatch.setattr(nodes, "BATCH_SIZE", 20)
+    in_parts = scored().to_pandas()
+    assert sizes == [60, 20, 10]  # the references, and the images that are scored
+    for name in SCORES:
+        assert in_parts[name].to_numpy() == pytest.approx(whole[name].to_numpy(), rel=1e-3)
 
 
 @pytest.mark.slow
@@ -169,7 +162,7 @@ SUMMARY = {"model_version": "m", "statement": "Trained on 40 images.", "release"
 def described(images, values, **params):
     values = np.asarray(values, np.float32)
     scores = pd.DataFrame({"relative_excess": values, "is_anomaly": values > 1})
-    return describe_anomalies(scores, images, calibration_of(), SUMMARY, AnomalyParams(**params))
+    return describe_anomalies(scores, images, SUMMARY, calibration_of(), AnomalyParams(**params))
 
 
 def test_the_sheet_has_both_ends_in_order(make_images, monkeypatch):

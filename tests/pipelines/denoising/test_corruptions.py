@@ -49,9 +49,8 @@ def test_the_noise_follows_from_the_seed_and_the_place_of_an_image(kind):
 
 
 def test_gaussian_noise_has_its_mean_and_deviation_and_is_clipped():
-    little = (
-        corrupt(GREY, "gaussian", 0.05, seed=1, shape=SHAPE) - 0.5
-    )  # ten deviations from either end
+    # Ten deviations from either end.
+    little = corrupt(GREY, "gaussian", 0.05, seed=1, shape=SHAPE) - 0.5
     assert little.mean() == pytest.approx(0, abs=5 * 0.05 / np.sqrt(little.size))
     assert little.std() == pytest.approx(0.05, rel=5 / np.sqrt(2 * little.size))
     black = corrupt(np.zeros_like(GREY), "gaussian", 0.5, seed=1, shape=SHAPE)

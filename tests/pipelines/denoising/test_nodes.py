@@ -1,21 +1,22 @@
-"""What the nodes of `denoising` return: scores, sheets, and the section of the report."""
+"""What the node of `denoising` returns: scores, sheets, and the section of the report."""
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from mnist_vae.params import DenoisingParams
 from mnist_vae.pipelines.denoising import nodes
 from mnist_vae.pipelines.denoising.corruptions import corrupt
 from mnist_vae.pipelines.denoising.methods import median
-from mnist_vae.pipelines.denoising.nodes import score
+from mnist_vae.pipelines.denoising.nodes import restore_images, score
 from tests.model_files import summary_of
+from tests.vae.models import small
 
 PARAMS = DenoisingParams(
-    max_images=12, refine_steps=1, draws=1, gaussian=[0.5, 0.25], salt_and_pepper=[0.25],
+    max_images=12, refine_steps=0, draws=1, gaussian=[0.5, 0.25], salt_and_pepper=[0.25],
     masking=[], blur=[],
 )  # fmt: skip
 METHODS = ["noisy", "median", "non-local means", "amortised", "refined"]
+LEVELS = [("gaussian", 0.5), ("gaussian", 0.25), ("salt_and_pepper", 0.25)]
 SHAPE = (28, 28)
 BLACK = np.zeros((2, 784), "float32")
 
@@ -43,61 +44,53 @@ def test_the_scores_are_means_over_the_images():
 
 
 @pytest.fixture(scope="module")
+def networks():
+    return small()
+
+
+@pytest.fixture(scope="module")
 def summary(networks):
     return summary_of(networks, model_version="abc", statement="Trained on noise.")
 
 
 @pytest.fixture(scope="module")
-def test_images(make_images):
+def images(make_images):
     return make_images(30, "test")
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """What is handed to `sheet`."""
-    seen = {}
+@pytest.fixture(scope="module")
+def restored(networks, summary, images):
+    """What the node returns, and what it draws on the two sheets."""
+    drawn = []
 
     def noted(pixels, text, **options):
         rows = pixels.reshape(len(text.rows), -1, 28, 28)
-        seen.update(rows=dict(zip(text.rows, rows, strict=True)), text=text, **options)
+        drawn.append({"rows": dict(zip(text.rows, rows, strict=True)), "text": text, **options})
         return sheet(pixels, text, **options)
 
     sheet = nodes.sheet
-    monkeypatch.setattr(nodes, "sheet", noted)
-    return seen
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nodes, "sheet", noted)
+        return restore_images(*networks, images, summary, PARAMS, 1), drawn
 
 
-def test_each_method_is_scored_at_each_level_of_each_kind(
-    networks, summary, test_images, drawn, caplog
-):
-    caplog.set_level("INFO", logger="mnist_vae")
-    scores, sheet = nodes.denoise_images(*networks, test_images, summary, PARAMS, 1)
+def test_each_method_is_scored_at_each_level_of_each_kind(restored, images):
+    (scores, sheet, *_), _ = restored
     received = [tuple(row) for row in scores[["kind", "level", "method"]].to_numpy()]
-    levels = [("gaussian", 0.5), ("gaussian", 0.25), ("salt_and_pepper", 0.25)]
-    assert received == [(*level, method) for level in levels for method in METHODS]
+    assert received == [(*level, method) for level in LEVELS for method in METHODS]
     assert set(scores["n_images"]) == {12}
     assert set(scores["model_version"]) == {sheet.info["model_version"]} == {"abc"}
     assert np.isfinite(scores[["psnr", "psnr_se", "ssim"]]).all(axis=None)
-
     psnr = scores.set_index(["kind", "level", "method"])["psnr"]
-    pixels = test_images.at_most(12, 1).model_input()
+    pixels = images.at_most(12, 1).model_input()
     noisy = corrupt(pixels, "gaussian", 0.25, seed=1, shape=SHAPE)
-    for method, restored in (("noisy", noisy), ("median", median(noisy, SHAPE))):
-        assert psnr["gaussian", 0.25, method] == pytest.approx(
-            score(pixels, restored, SHAPE)["psnr"]
-        )
+    for method, found in (("noisy", noisy), ("median", median(noisy, SHAPE))):
+        expected = score(pixels, found, SHAPE)["psnr"]
+        assert psnr["gaussian", 0.25, method] == pytest.approx(expected)
 
-    not_all, gained = caplog.messages
-    assert not_all == (
-        "12 of 30 test images are restored; `--params denoising.max_images=null` takes all."
-    )
-    figures = [f"{psnr['gaussian', 0.25, name]:.1f}" for name in ("refined", "median", "noisy")]
-    assert gained.startswith(
-        "Denoised by refinement (by a median, and as it was): gaussian 0.25 "
-        "{} dB ({}, {}), salt and pepper 0.25 ".format(*figures)
-    )
-    assert gained.endswith(" Trained on noise.")
 
+def test_the_sheet_has_the_middle_levels(restored):
+    _, (drawn, _) = restored
     assert list(drawn["rows"]) == ["clean"] + [
         f"{level}, {method}"
         for level in ("gaussian 0.25", "salt and pepper 0.25")
@@ -106,7 +99,19 @@ def test_each_method_is_scored_at_each_level_of_each_kind(
     assert (drawn["columns"], drawn["row_breaks"]) == (10, [1, 4])
     assert drawn["text"].statement == "Trained on noise."
 
-    findings = nodes.describe_denoising(scores, scores, sheet, Image.new("L", (9, 9)), summary)
+
+def test_inpainting_leaves_the_pixels_that_are_there(restored):
+    (_, _, scores, *_), (_, drawn) = restored
+    assert scores["method"].tolist() == ["black", "biharmonic", "amortised", "refined"] * 2
+    rows = drawn["rows"]
+    clean, whole = rows["clean"], rows["lower half, refined"]
+    assert np.array_equal(whole[:, :14], clean[:, :14])
+    assert not np.array_equal(whole[:, 14:], clean[:, 14:])
+    assert {"lower half, given", "random pixels, biharmonic"} <= set(rows)
+
+
+def test_the_report_has_a_table_of_the_scores(restored):
+    *_, findings = restored[0]
     assert findings.model_version == "abc"
     _, table, *_, note = findings.sections[0].blocks
     assert table.columns == ("corruption", *METHODS)
@@ -116,25 +121,13 @@ def test_each_method_is_scored_at_each_level_of_each_kind(
     assert "12 test images" in note.text
 
 
-def test_inpainting_leaves_the_pixels_that_are_there(networks, summary, test_images, drawn):
-    scores, _ = nodes.inpaint_images(*networks, test_images, summary, PARAMS, 1)
-    assert scores["method"].tolist() == ["black", "biharmonic", "amortised", "refined"] * 2
-    rows = drawn["rows"]
-    clean, whole = rows["clean"], rows["lower half, refined"]
-    assert np.array_equal(whole[:, :14], clean[:, :14])
-    assert not np.array_equal(whole[:, 14:], clean[:, 14:])
-    assert {"lower half, given", "random pixels, biharmonic"} <= set(rows)
-
-
-def test_few_unlabelled_images_do(networks, summary, make_images, drawn):
+def test_few_unlabelled_images_do_and_models_of_another_training_are_refused(
+    networks, summary, make_images
+):
     images = make_images(3, "test", labelled=False)
-    scores, _ = nodes.denoise_images(*networks, images, summary, PARAMS, 1)
+    params = PARAMS.model_copy(update={"gaussian": ()})
+    scores, *_ = restore_images(*networks, images, summary, params, 1)
     assert set(scores["n_images"]) == {3}
-    assert drawn["columns"] == 3
-
-
-def test_models_of_another_training_are_refused(networks, summary, test_images):
     others = summary | {"weights": {"encoder": "x", "decoder": "y"}}
-    for node in (nodes.denoise_images, nodes.inpaint_images):
-        with pytest.raises(ValueError, match="does not belong to the training summary"):
-            node(*networks, test_images, others, PARAMS, 1)
+    with pytest.raises(ValueError, match="does not belong to the training summary"):
+        restore_images(*networks, images, others, PARAMS, 1)

@@ -8,17 +8,14 @@ import pytest
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images, embed_splits
 from tests.model_files import summary_of
+from tests.vae.models import small
 
 LATENTS = [f"{name}_{d:02d}" for name in ("z_mean", "z_log_var") for d in range(3)]
 
 
 @pytest.fixture(scope="module")
 def networks():
-    from mnist_vae.vae.networks import build_decoder, build_encoder
-
-    return [
-        build(latent_dim=3, hidden_units=(16,), seed=1) for build in (build_encoder, build_decoder)
-    ]
+    return small(3)
 
 
 @pytest.fixture

@@ -27,14 +27,13 @@ def images_at(corners, label):
 
 # Two classes, far apart; three of four images are of the one.
 IMAGES = images_at([(0, 0), (1, 0), (1, 0), (1, 0)], [3, 8, 8, 8])
-KINDS = ["prior", "mixture", "class_mixture"]
 
 
 def fitted(kind, images=IMAGES, components=2, seed=1):
     return fit_sampler(kind, FakeEncoder(), images, components=components, seed=seed)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["prior", "mixture", "class_mixture"])
 def test_every_sampler_draws_the_same_bytes_for_the_same_seed(kind):
     one, again = fitted(kind), fitted(kind)
     draws = one.sample(100, 1)
@@ -70,10 +69,15 @@ def test_a_temperature_scales_the_standard_deviations_and_leaves_the_means(kind)
     assert np.allclose(cold.mean(axis=0), warm.mean(axis=0), atol=0.1)
 
 
-def test_a_class_mixture_draws_the_classes_as_the_data_have_them():
-    draws = fitted("class_mixture").sample(4000, 3, temperature=0.1)
+def test_a_class_mixture_draws_the_classes_as_the_data_have_them_or_one_that_is_asked_for():
+    sampler = fitted("class_mixture")
+    draws = sampler.sample(4000, 3, temperature=0.1)
     assert np.mean(draws.label == 8) == pytest.approx(0.75, abs=0.03)
     assert ((draws.z[:, 0] > 5) == (draws.label == 8)).all()
+    draws = sampler.sample(50, 3, label=3, temperature=0.1)
+    assert set(draws.label) == {3}
+    assert draws.label.dtype == np.uint8
+    assert (draws.z[:, 0] < 5).all()
 
 
 @pytest.mark.parametrize(("components", "each"), [(9, 4), (1, 1)])
@@ -82,26 +86,16 @@ def test_the_classes_share_the_components(components, each):
     assert sampler.label.tolist() == [3] * each + [8] * each
 
 
-def test_a_class_that_is_asked_for_is_the_only_one_drawn():
-    draws = fitted("class_mixture").sample(50, 3, label=3, temperature=0.1)
-    assert set(draws.label) == {3}
-    assert draws.label.dtype == np.uint8
-    assert (draws.z[:, 0] < 5).all()
-
-
 def test_images_without_a_label_have_no_part_in_a_class_mixture():
     images = images_at([(0, 0), (1, 0)], [3, UNLABELLED])
     assert set(fitted("class_mixture", images).label) == {3}
 
 
-@pytest.mark.parametrize("label", [None, [UNLABELLED] * 2])
-def test_without_labels_there_is_no_class_mixture(label):
-    message = r"^There are no classes .* expected labelled .* received images without labels; set"
-    with pytest.raises(ValueError, match=message):
-        fitted("class_mixture", images_at([(0, 0), (1, 0)], label))
-
-
 def test_a_class_that_the_data_do_not_have_is_refused():
+    message = r"^There are no classes .* expected labelled .* received images without labels; set"
+    for label in (None, [UNLABELLED] * 2):
+        with pytest.raises(ValueError, match=message):
+            fitted("class_mixture", images_at([(0, 0), (1, 0)], label))
     with pytest.raises(ValueError, match=r"There is no class 7 .* one of 3, 8, received 7"):
         fitted("class_mixture").sample(5, 1, label=7)
 

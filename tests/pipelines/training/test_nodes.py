@@ -1,6 +1,7 @@
 """The training node: what it returns, and what it resumes from."""
 
 import logging
+import shutil
 
 import pytest
 
@@ -13,11 +14,11 @@ TRAINING = TrainingParams(epochs=2, batch_size=8, jit_compile=False)
 MANIFEST = {"statement": "Data: noise.", "source": "noise"}
 
 
-@pytest.fixture
-def start(make_images, tmp_path):
-    """Call the node; the backup is the same at every call."""
+@pytest.fixture(scope="module")
+def start(make_images):
+    """Call the node with a backup in a folder."""
 
-    def started(training=TRAINING, first_id=0, manifest=MANIFEST):
+    def started(folder, training=TRAINING, first_id=0, manifest=MANIFEST):
         return train_vae(
             make_images(40, first_id=first_id),
             make_images(10, first_id=90),
@@ -25,28 +26,32 @@ def start(make_images, tmp_path):
             MODEL,
             training,
             1,
-            TrainingBackupDataset(filepath=str(tmp_path / "backup.npz")).load(),
+            TrainingBackupDataset(filepath=str(folder / "backup.npz")).load(),
         )
 
     return started
 
 
-def test_a_model_is_trained_and_its_backup_left(start, tmp_path):
-    encoder, _, history, summary = start()
-    assert (tmp_path / "backup.npz").exists()
+@pytest.fixture(scope="module")
+def finished(start, tmp_path_factory):
+    """The folder of a backup, and what was returned then."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, start(folder)
+
+
+def test_a_model_that_could_not_be_saved_is_not_trained_again(start, finished, caplog):
+    folder, (encoder, _, history, summary) = finished  # and then the disk was full
     assert encoder.name == "encoder"
     assert history["epoch"].tolist() == [1, 2]
     assert summary["images_per_second"] == pytest.approx(80 / summary["duration_seconds"], rel=0.01)
-
-
-def test_a_model_that_could_not_be_saved_is_not_trained_again(start, caplog):
-    first = start()  # and then the disk was full
+    assert summary["statement"] == "Trained on 40 images. Data: noise."
+    assert "started_from" not in summary
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
-        second = start()
+        _, _, again, its_summary = start(folder)
     assert "after epoch 2" in caplog.text
-    assert caplog.text.count("Epoch") == 2  # those of the first
-    assert second[2].equals(first[2])
-    assert second[3] == first[3]
+    assert "Epoch" not in caplog.text
+    assert again.equals(history)
+    assert its_summary == summary
 
 
 @pytest.mark.parametrize(
@@ -56,30 +61,16 @@ def test_a_model_that_could_not_be_saved_is_not_trained_again(start, caplog):
         ({"first_id": 7}, "data"),
     ],
 )
-def test_another_training_starts_afresh(start, caplog, changed, word):
-    start()
+def test_another_training_starts_afresh(start, finished, tmp_path, caplog, changed, word):
+    shutil.copy(finished[0] / "backup.npz", tmp_path)
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
-        start(**changed)
+        start(tmp_path, **changed)
     assert f"since then the {word} changed: training starts from the beginning" in caplog.text
     assert "Epoch 2/2" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ({"started_from": "r-17"}, ", starting from the weights of the release r-17"),
-        ({"started_from": None}, ""),
-        ({}, ""),
-    ],
-)
-def test_only_a_training_from_the_weights_of_a_release_says_so(start, given, words):
-    _, _, _, summary = start(manifest=MANIFEST | given)
-    assert summary.get("started_from") == given.get("started_from")
-    assert summary["statement"] == f"Trained on 40 images{words}. Data: noise."
-
-
 @pytest.mark.parametrize("release", [None, "r-17"])
-def test_only_a_start_from_a_release_need_not_improve(start, monkeypatch, release):
+def test_only_a_start_from_a_release_need_not_improve(start, tmp_path, monkeypatch, release):
     from mnist_vae.vae import training
     from mnist_vae.vae.callbacks import TrainingFailedError
 
@@ -93,7 +84,10 @@ def test_only_a_start_from_a_release_need_not_improve(start, monkeypatch, releas
     monkeypatch.setattr(training.VariationalAutoencoder, "evaluate", flattering)
     manifest = {**MANIFEST, "started_from": release}
     if release:
-        assert start(manifest=manifest)[3]["epochs"] == 2
+        summary = start(tmp_path, manifest=manifest)[3]
+        assert (summary["epochs"], summary["started_from"]) == (2, "r-17")
+        words = "Trained on 40 images, starting from the weights of the release r-17. Data: noise."
+        assert summary["statement"] == words
     else:
         with pytest.raises(TrainingFailedError, match="did not improve"):
-            start(manifest=manifest)
+            start(tmp_path, manifest=manifest)

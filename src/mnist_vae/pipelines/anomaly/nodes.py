@@ -86,14 +86,23 @@ def score_anomalies(
     anomaly_params: AnomalyParams,
     seed: int,
 ) -> pa.Table:
-    """Return the scores of images, uint8 `[n, 28, 28]`: a row an image, each of `SCORES` a column.
+    """Return the scores of images, a row an image: each of `SCORES`, and `is_anomaly`.
 
-    The metadata names the model, and the score and threshold that `is_anomaly` follows from.
+    `knn_distance` is Euclidean, of `z_mean` to the k-th neighbour among the training images.
+    `likelihood_regret` is by how many nats −ELBO falls as q is refined (Xiao et al., Likelihood
+    Regret, 2020), of one draw of z with the same noise. `negative_log_likelihood` is in nats too.
 
     Raises:
         ValueError: Models, calibration and summary do not match, or images have another form.
         ValueError: −log p(x) is asked for of a model with more than two latent dimensions.
     """
+    from sklearn.neighbors import NearestNeighbors
+
+    from mnist_vae.vae.elbo import score_batches
+    from mnist_vae.vae.inference import Refiner
+    from mnist_vae.vae.likelihood import exact_log_likelihood
+    from mnist_vae.vae.losses import entropy_floor
+
     check_models(training_summary, encoder, decoder)
     check_versions(
         "The threshold of anomalies is of another model",
@@ -104,64 +113,46 @@ def score_anomalies(
     if not isinstance(images, ImageSet):
         images = new_image_set(images)
     check_shape(training_summary, images.shape)
-    floats = [*SCORES, *([_EXACT] if anomaly_params.exact else [])]
+    params, term = anomaly_params, anomaly_calibration.reconstruction
+    schema = _schema(images, training_summary, anomaly_calibration, exact=params.exact)
+    references = _z_mean(encoder, train_images.at_most(params.reference_images, seed))
+    neighbours = NearestNeighbors(n_neighbors=min(params.neighbours, len(references)))
+    neighbours.fit(references)
+    both = [None, Refiner(decoder, steps=params.refine_steps, reconstruction=term, seed=seed)]
+    inputs = images.model_inputs(BATCH_SIZE)
+    found = score_batches(encoder, decoder, inputs, refines=both, reconstruction=term, seed=seed)
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for part, (pixels, own, refined) in zip(images.batches(BATCH_SIZE), found, strict=True):
+            scores: dict[str, Any] = {**scores_of(anomaly_calibration, entropy_floor(pixels), own)}
+            scores["knn_distance"] = neighbours.kneighbors(own.z_mean)[0][:, -1].astype(np.float32)
+            better = refined.reconstruction + refined.kl
+            scores["likelihood_regret"] = scores["negative_elbo"] - better
+            if params.exact:
+                exact = exact_log_likelihood(decoder, pixels, reconstruction=term)
+                scores[_EXACT] = -exact.log_likelihood.astype(np.float32)
+            scores["is_anomaly"] = anomaly_calibration.flags(scores[anomaly_calibration.score])
+            yield rows_of(part, schema, scores)
+
+    return mapped_table(rows(), schema)
+
+
+def _schema(
+    images: ImageSet, training_summary: dict[str, Any], calibration: Calibration, *, exact: bool
+) -> pa.Schema:
+    """Return the columns, and as metadata the model and what `is_anomaly` follows from."""
     fields = [
         pa.field("image_id", pa.int64(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         *label_fields(images.label is not None, images.class_names is not None),
-        *[pa.field(name, pa.float32(), nullable=False) for name in floats],
+        *[pa.field(name, pa.float32(), nullable=False) for name in SCORES],
+        *([pa.field(_EXACT, pa.float32(), nullable=False)] if exact else []),
         pa.field("is_anomaly", pa.bool_(), nullable=False),
         pa.field("model_version", pa.string(), nullable=False),
     ]
-    about = {
-        **origin(training_summary),
-        "score": anomaly_calibration.score,
-        "threshold": repr(anomaly_calibration.threshold),
-        "false_positive_rate": repr(anomaly_calibration.false_positive_rate),
-    }
-    schema = pa.schema(fields, about)
-    batches = batches_of_scores(
-        encoder, decoder, train_images, images, anomaly_calibration, anomaly_params, seed
-    )
-    return mapped_table(_rows(batches, images, anomaly_calibration, schema), schema)
-
-
-def batches_of_scores(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    train_images: ImageSet,
-    images: ImageSet,
-    calibration: Calibration,
-    params: AnomalyParams,
-    seed: int,
-) -> Iterator[dict[str, Column]]:
-    """Yield the scores by name, each float32 `[batch]`, of one batch after the other.
-
-    `knn_distance` is Euclidean, of `z_mean` to the k-th neighbour among the training images.
-    `likelihood_regret` is by how many nats −ELBO falls as q is refined (Xiao et al., Likelihood
-    Regret, 2020), of one draw of z with the same noise. `negative_log_likelihood` is in nats too.
-    """
-    from sklearn.neighbors import NearestNeighbors
-
-    from mnist_vae.vae.elbo import score_batches
-    from mnist_vae.vae.inference import Refiner
-    from mnist_vae.vae.likelihood import exact_log_likelihood
-    from mnist_vae.vae.losses import entropy_floor
-
-    term = calibration.reconstruction
-    refiner = Refiner(decoder, steps=params.refine_steps, reconstruction=term, seed=seed)
-    z_mean = _z_mean(encoder, train_images.at_most(params.reference_images, seed))
-    neighbours = NearestNeighbors(n_neighbors=min(params.neighbours, len(z_mean))).fit(z_mean)
-    batches, both = images.model_inputs(BATCH_SIZE), [None, refiner]
-    found = score_batches(encoder, decoder, batches, refines=both, reconstruction=term, seed=seed)
-    for pixels, terms, better in found:
-        scores = scores_of(calibration, entropy_floor(pixels), terms)
-        scores["knn_distance"] = neighbours.kneighbors(terms.z_mean)[0][:, -1].astype(np.float32)
-        scores["likelihood_regret"] = scores["negative_elbo"] - (better.reconstruction + better.kl)
-        if params.exact:
-            exact = exact_log_likelihood(decoder, pixels, reconstruction=term)
-            scores[_EXACT] = -exact.log_likelihood.astype(np.float32)
-        yield scores
+    facts = calibration.model_dump(include={"score", "threshold", "false_positive_rate"})
+    about = {name: str(value) for name, value in facts.items()}
+    return pa.schema(fields, {**origin(training_summary), **about})
 
 
 def _z_mean(encoder: KerasModel, images: ImageSet) -> Column:
@@ -170,62 +161,43 @@ def _z_mean(encoder: KerasModel, images: ImageSet) -> Column:
     return np.concatenate([encode(encoder, pixels).z_mean for pixels in images.model_inputs()])
 
 
-def _rows(
-    batches: Iterator[dict[str, Column]],
-    images: ImageSet,
-    calibration: Calibration,
-    schema: pa.Schema,
-) -> Iterator[pa.RecordBatch]:
-    for scores, part in zip(batches, images.batches(BATCH_SIZE), strict=True):
-        flags = calibration.flags(scores[calibration.score])
-        yield rows_of(part, schema, {**scores, "is_anomaly": flags})
-
-
 def describe_anomalies(
     anomaly_scores: pd.DataFrame,
     test_images: ImageSet,
-    anomaly_calibration: Calibration,
     training_summary: dict[str, Any],
+    anomaly_calibration: Calibration,
     anomaly_params: AnomalyParams,
 ) -> tuple[dict[str, Any], Image.Image, Findings]:
     """Return what the threshold does on the test images, a sheet, and the report's section.
 
     `flagged` is the share of the test images that is called an anomaly.
     """
-    score, threshold = anomaly_calibration.score, anomaly_calibration.threshold
-    rate = anomaly_calibration.false_positive_rate
+    score, rate = anomaly_calibration.score, anomaly_calibration.false_positive_rate
     flagged, n_images = int(anomaly_scores["is_anomaly"].sum()), len(anomaly_scores)
     metrics = {
         **origin(training_summary),
+        **anomaly_calibration.model_dump(include={"score", "threshold", "false_positive_rate"}),
         "data": training_summary["statement"],
-        "score": score,
-        "threshold": threshold,
-        "false_positive_rate": rate,
         "test": {"n_images": n_images, "flagged": flagged / n_images},
     }
     sentence = (
-        f"An image is an anomaly where its {score} is above {threshold:.2f}, which was chosen so "
-        f"that {rate:.1%} of the validation images are: {flagged:,} of {n_images:,} test images "
-        f"({flagged / n_images:.1%})."
+        f"An image is an anomaly where its {score} is above {metrics['threshold']:.2f}, which was "
+        f"chosen so that {rate:.1%} of the validation images are: {flagged:,} of {n_images:,} test "
+        f"images ({flagged / n_images:.1%})."
     )
     logger.info("%s %s", sentence, training_summary["statement"])
     title = "The most and the least anomalous test images"
-    grid, names = _ends(
-        anomaly_scores[score].to_numpy(), test_images, anomaly_params.sheet_images // 2
-    )
+    scores, count = anomaly_scores[score].to_numpy(), anomaly_params.sheet_images // 2
+    pictures, names = _ends(scores, test_images, count)
     picture = sheet(
-        grid.reshape(-1, *test_images.shape),
+        pictures,
         captions(training_summary, title, note=sentence.rstrip("."), rows=names),
         columns=_COLUMNS,
         row_breaks=(len(names) // 2,),
     )
     alt = "Test images in rows, with the scores of the first and the last image of each row."
-    shown = Picture.of(picture, title, alt)
-    section = Section(
-        key="anomalies",
-        title="Most and least anomalous images",
-        blocks=(Text(text=sentence), shown),
-    )
+    blocks = Text(text=sentence), Picture.of(picture, title, alt)
+    section = Section(key="anomalies", title="Most and least anomalous images", blocks=blocks)
     return metrics, picture, Findings.of(training_summary, section)
 
 
@@ -239,4 +211,4 @@ def _ends(scores: Column, images: ImageSet, count: int) -> tuple[NDArray[np.uint
             names.append(f"{name}: {scores[row[0]]:.2f} to {scores[row[-1]]:.2f}")
             blank = np.zeros((_COLUMNS - len(row), *images.shape), np.uint8)
             pictures.append(np.concatenate([images.take(row).pictures, blank]))
-    return np.stack(pictures), names
+    return np.concatenate(pictures), names

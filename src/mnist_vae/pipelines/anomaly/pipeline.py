@@ -5,17 +5,16 @@ from kedro.pipeline import Node, Pipeline
 from mnist_vae.pipelines.anomaly import nodes
 
 _MODEL = ["encoder", "decoder", "train_images"]
-_PARAMETERS = ["params:anomaly", "params:seed"]
 _THRESHOLD = ["training_summary", "anomaly_calibration"]
+_PARAMETERS = ["params:anomaly", "params:seed"]
+_DESCRIBED = ["anomaly_metrics", "anomaly_sheet", "anomaly_findings"]
 
 
 def create_calibration_pipeline() -> Pipeline:
     """Return the pipeline from the model in use and its images to `anomaly_calibration`."""
     inputs = [*_MODEL, "validation_images", "training_summary", *_PARAMETERS]
-    node = Node(
-        nodes.calibrate_anomalies, inputs, "anomaly_calibration", name="calibrate_anomalies"
-    )
-    return Pipeline([node])
+    calibrate = nodes.calibrate_anomalies
+    return Pipeline([Node(calibrate, inputs, "anomaly_calibration", name="calibrate_anomalies")])
 
 
 def create_new_images_pipeline() -> Pipeline:
@@ -28,15 +27,11 @@ def create_new_images_pipeline() -> Pipeline:
 def create_pipeline() -> Pipeline:
     """Return the pipeline from the model in use and its images to scores and reports."""
     scored = [*_MODEL, "test_images", *_THRESHOLD, *_PARAMETERS]
-    described = ["anomaly_scores", "test_images", "anomaly_calibration", "training_summary"]
+    described = ["anomaly_scores", "test_images", *_THRESHOLD, "params:anomaly"]
+    score, describe = nodes.score_anomalies, nodes.describe_anomalies
     return create_calibration_pipeline() + Pipeline(
         [
-            Node(nodes.score_anomalies, scored, "anomaly_scores", name="score_anomalies"),
-            Node(
-                nodes.describe_anomalies,
-                [*described, "params:anomaly"],
-                ["anomaly_metrics", "anomaly_sheet", "anomaly_findings"],
-                name="describe_anomalies",
-            ),
+            Node(score, scored, "anomaly_scores", name="score_anomalies"),
+            Node(describe, described, _DESCRIBED, name="describe_anomalies"),
         ]
     )

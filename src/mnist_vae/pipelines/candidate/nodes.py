@@ -22,7 +22,7 @@ from mnist_vae.params import (
     SplitParams,
     TrainingParams,
 )
-from mnist_vae.recipe import new_decoder, new_encoder
+from mnist_vae.recipe import new_networks
 
 logger = logging.getLogger(__name__)
 
@@ -235,9 +235,7 @@ def start_networks(
     Raises:
         ValueError: The champion has another architecture.
     """
-    n_pixels = train_images.pixels.shape[1]
-    encoder = new_encoder(model_params, seed, n_pixels)
-    decoder = new_decoder(model_params, seed, n_pixels)
+    encoder, decoder = new_networks(model_params, seed, train_images.pixels.shape[1])
     if retraining_plan.started_from is not None and champion is not None:
         for network in (encoder, decoder):
             _take_weights(network, champion.load(f"{network.name}.keras"))

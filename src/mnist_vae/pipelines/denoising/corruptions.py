@@ -86,7 +86,7 @@ class Observation:
     shape: Shape = IMAGE_SHAPE
 
     def negative_log_likelihood(self, noisy: Any, logits: Any) -> Any:
-        """Return −log p(y | z), nats `[batch]`, of y and l, `[batch, 784]` each.
+        """Return −log p(y | z), nats `[batch]`, of y and l, `[batch, pixels]` each.
 
         That of `blur` is the cross-entropy with the blurred means of the decoder.
         """
@@ -104,7 +104,7 @@ class Observation:
         return ops.sum(ops.where(seen, cross_entropy, mixed), axis=-1)
 
     def estimate(self, noisy: Any, logits: Any, evidence: float) -> Any:
-        """Return the mean of the clean pixels given y and z, `[batch, 784]` in [0, 1].
+        """Return the mean of the clean pixels given y and z, `[batch, pixels]` in [0, 1].
 
         `evidence` is the weight of λ: 1 if pixels are black or white, less for grey ones.
         """
@@ -116,7 +116,7 @@ class Observation:
         return ops.where(seen, noisy, ops.sigmoid(logits + evidence * (white - black)))
 
     def _evidence(self, noisy: Any) -> tuple[Any, Any, Any]:
-        """Return whether a pixel is seen, log p(y | x = 0) and log p(y | x = 1), `[batch, 784]`."""
+        """Return whether each pixel is seen, log p(y | x = 0) and log p(y | x = 1)."""
         from keras import ops
 
         zeros = ops.zeros_like(noisy)

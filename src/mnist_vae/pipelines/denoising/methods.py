@@ -65,7 +65,7 @@ def biharmonic(pixels: Floats, missing: NDArray[np.bool_], shape: Shape) -> Floa
 
 
 def amortised(encoder: KerasModel, decoder: KerasModel, noisy: Floats) -> Floats:
-    """Return what is decoded from the encoder's mean of noisy images, `[n, 784]`."""
+    """Return what is decoded from the encoder's mean of noisy images, `[n, pixels]`."""
     from mnist_vae.vae.elbo import decode, encode
 
     return decode(decoder, encode(encoder, noisy).z_mean)
@@ -79,7 +79,7 @@ def refined(
     params: DenoisingParams,
     seed: int,
 ) -> Floats:
-    """Return the mean of the clean images given noisy ones, `[n, 784]` in [0, 1] or `MISSING`.
+    """Return the mean of the clean images given noisy ones, `[n, pixels]` in [0, 1] or `MISSING`.
 
     Each image has a q of its own, refined on the likelihood of what is seen of it. It starts from
     the encoder's q, but wider. In a plane or on a line it starts from the best z of a grid over the

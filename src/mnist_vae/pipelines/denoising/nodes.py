@@ -39,27 +39,56 @@ _EXAMPLES = 10  # images on a sheet
 _SHOWN = ("noisy", "median", "refined")  # methods on the sheet of denoised images
 _MISSING_SHARE = 0.5  # of the pixels, where they are filled in
 _GREY = 0.3  # of a missing pixel, on a sheet
+_DENOISED = "Refined: the mean of the clean image under a q(z) of its own, fitted to the noisy one"
+_INPAINTED = "Grey is missing. Refined: under a q(z) that is fitted to the pixels that are there"
+_HOW_TO_READ = "PSNR in dB, ± the standard error, over {:,} test images; more is better."
 _LEAST_ERROR = 1e-10  # 100 dB: the PSNR of an image without any error would be infinite
 
 
-def denoise_images(
+def restore_images(
     encoder: KerasModel,
     decoder: KerasModel,
     test_images: ImageSet,
     training_summary: dict[str, Any],
     denoising_params: DenoisingParams,
     seed: int,
-) -> tuple[pd.DataFrame, Image.Image]:
-    """Return a row of scores a method of each corruption, and a sheet of the middle levels.
+) -> tuple[pd.DataFrame, Image.Image, pd.DataFrame, Image.Image, Findings]:
+    """Return scores and a sheet of denoised, then of inpainted images, and the report's section.
+
+    Of noisy images each level of each kind is scored, and the middle levels are on the sheet. Known
+    to be missing is the lower half of each image, or half of its pixels, the same of all images;
+    PSNR is then that of the missing pixels, SSIM that of the whole images.
 
     Raises:
         ValueError: Encoder or decoder are not of the training of the summary.
     """
     check_models(training_summary, encoder, decoder)
     clean, shown = _choose(test_images, denoising_params.max_images, seed)
-    shape = test_images.shape
-    rows, pictures = [], {"clean": clean[shown]}
-    for kind, level in denoising_params.corruptions():
+    model = encoder, decoder, denoising_params, seed
+    made: list[Any] = []
+    for restore, title, note in (
+        (_denoise, "Denoised test images", _DENOISED),
+        (_inpaint, "Inpainted test images", _INPAINTED),
+    ):
+        rows, pictures = restore(*model, clean, test_images.shape)
+        examples = {name: images[shown] for name, images in {"clean": clean, **pictures}.items()}
+        made.append(pd.DataFrame(rows).assign(**origin(training_summary)))
+        made.append(_sheet(examples, title, note, training_summary))
+    denoised, denoised_sheet, inpainted, inpainted_sheet = made
+    results = denoised, denoised_sheet, inpainted, inpainted_sheet
+    return *results, _findings(*results, training_summary)
+
+
+def _denoise(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    params: DenoisingParams,
+    seed: int,
+    clean: Floats,
+    shape: Shape,
+) -> tuple[list[dict[str, Any]], dict[str, Floats]]:
+    rows, pictures = [], {}
+    for kind, level in params.corruptions():
         noisy = corrupt(clean, kind, level, seed, shape)
         observation = Observation(kind, level, shape)
         restored = {
@@ -67,79 +96,51 @@ def denoise_images(
             "median": median(noisy, shape),
             "non-local means": non_local_means(noisy, clean, shape),
             "amortised": amortised(encoder, decoder, noisy),
-            "refined": refined(encoder, decoder, noisy, observation, denoising_params, seed),
+            "refined": refined(encoder, decoder, noisy, observation, params, seed),
         }
         for method, images in restored.items():
-            reached = score(clean, images, shape)
-            rows.append({"kind": kind, "level": level, "method": method, **reached})
-            if level == denoising_params.shown(kind) and method in _SHOWN:
-                pictures[f"{_words(kind)} {level:g}, {method}"] = images[shown]
-    scores = pd.DataFrame(rows).assign(**origin(training_summary))
-    psnr = scores.set_index(["kind", "level", "method"])["psnr"]
-    figures = [
-        f"{_words(kind)} {level:g} {psnr[kind, level, 'refined']:.1f} dB "
-        f"({psnr[kind, level, 'median']:.1f}, {psnr[kind, level, 'noisy']:.1f})"
-        for kind, level in denoising_params.corruptions()
-        if level == denoising_params.shown(kind)
-    ]
-    logger.info(
-        "Denoised by refinement (by a median, and as it was): %s. %s",
-        ", ".join(figures),
-        training_summary["statement"],
-    )
-    note = "Refined: the mean of the clean image under a q(z) of its own, fitted to the noisy one"
-    return scores, _sheet(pictures, "Denoised test images", note, training_summary)
+            scores = score(clean, images, shape)
+            rows.append({"kind": kind, "level": level, "method": method, **scores})
+            if level == params.shown(kind) and method in _SHOWN:
+                pictures[f"{_words(kind)} {level:g}, {method}"] = images
+    return rows, pictures
 
 
-def inpaint_images(
+def _inpaint(
     encoder: KerasModel,
     decoder: KerasModel,
-    test_images: ImageSet,
-    training_summary: dict[str, Any],
-    denoising_params: DenoisingParams,
+    params: DenoisingParams,
     seed: int,
-) -> tuple[pd.DataFrame, Image.Image]:
-    """Return a row of scores a method where known pixels are missing, and a sheet of examples.
-
-    Missing is the lower half of each image, or half of its pixels, the same of all images. PSNR is
-    that of the missing pixels, SSIM that of the whole images.
-
-    Raises:
-        ValueError: Encoder or decoder are not of the training of the summary.
-    """
-    check_models(training_summary, encoder, decoder)
-    clean, shown = _choose(test_images, denoising_params.max_images, seed)
-    shape = test_images.shape
-    rows, pictures = [], {"clean": clean[shown]}
-    n_pixels = clean.shape[1]
+    clean: Floats,
+    shape: Shape,
+) -> tuple[list[dict[str, Any]], dict[str, Floats]]:
+    rows, pictures, n_pixels = [], {}, clean.shape[1]
     lower_half = np.arange(n_pixels) >= (1 - _MISSING_SHARE) * n_pixels
     random_pixels = uniform_noise((n_pixels,), seed) < _MISSING_SHARE
+    observation = Observation("inpainting")
     for kind, missing in {"lower_half": lower_half, "random_pixels": random_pixels}.items():
         black, given, grey = (
             np.where(missing, np.float32(value), clean) for value in (0, MISSING, _GREY)
         )
-        observation = Observation("inpainting")
         restored = {
             "black": black,
             "biharmonic": biharmonic(black, missing, shape),
             "amortised": np.where(missing, amortised(encoder, decoder, black), clean),
-            "refined": refined(encoder, decoder, given, observation, denoising_params, seed),
+            "refined": refined(encoder, decoder, given, observation, params, seed),
         }
-        pictures[f"{_words(kind)}, given"] = grey[shown]
+        pictures[f"{_words(kind)}, given"] = grey
         for method, images in restored.items():
             scores = score(clean, images, shape, where=missing)
             rows.append({"kind": kind, "level": _MISSING_SHARE, "method": method, **scores})
             if method in ("biharmonic", "refined"):
-                pictures[f"{_words(kind)}, {method}"] = images[shown]
-    note = "Grey is missing. Refined: under a q(z) that is fitted to the pixels that are there"
-    table = pd.DataFrame(rows).assign(**origin(training_summary))
-    return table, _sheet(pictures, "Inpainted test images", note, training_summary)
+                pictures[f"{_words(kind)}, {method}"] = images
+    return rows, pictures
 
 
-def describe_denoising(
+def _findings(
     denoising_scores: pd.DataFrame,
-    inpainting_scores: pd.DataFrame,
     denoising_sheet: Image.Image,
+    inpainting_scores: pd.DataFrame,
     inpainting_sheet: Image.Image,
     training_summary: dict[str, Any],
 ) -> Findings:
@@ -157,11 +158,7 @@ def describe_denoising(
             "Test images in columns: clean, what was given of them, and what was filled in.",
         ),
         _table(inpainting_scores, "Missing pixels filled in"),
-        Text(
-            text="PSNR in dB, ± the standard error, over "
-            f"{denoising_scores['n_images'].iloc[0]:,} test images; more is better.",
-            note=True,
-        ),
+        Text(text=_HOW_TO_READ.format(denoising_scores["n_images"].iloc[0]), note=True),
     )
     section = Section(key="denoising", title="Denoised images", blocks=blocks)
     return Findings.of(training_summary, section)

@@ -2,37 +2,15 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mnist_vae.pipelines.denoising import nodes
+from mnist_vae.pipelines.denoising.nodes import restore_images
 
-_INPUTS = [
-    "encoder",
-    "decoder",
-    "test_images",
-    "training_summary",
-    "params:denoising",
-    "params:seed",
-]
+_MODEL = ["encoder", "decoder", "test_images", "training_summary"]
 _DENOISED = ["denoising_scores", "denoising_sheet"]
 _INPAINTED = ["inpainting_scores", "inpainting_sheet"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the nodes that corrupt test images, restore them and compare."""
-    return Pipeline(
-        [
-            Node(nodes.denoise_images, _INPUTS, _DENOISED, name="denoise_images"),
-            Node(nodes.inpaint_images, _INPUTS, _INPAINTED, name="inpaint_images"),
-            Node(
-                nodes.describe_denoising,
-                [
-                    "denoising_scores",
-                    "inpainting_scores",
-                    "denoising_sheet",
-                    "inpainting_sheet",
-                    "training_summary",
-                ],
-                "denoising_findings",
-                name="describe_denoising",
-            ),
-        ]
-    )
+    """Return the pipeline that corrupts test images, restores them and compares."""
+    inputs = [*_MODEL, "params:denoising", "params:seed"]
+    outputs = [*_DENOISED, *_INPAINTED, "denoising_findings"]
+    return Pipeline([Node(restore_images, inputs, outputs, name="restore_images")])

@@ -46,7 +46,7 @@ def embed_new_images(
     """Return the embeddings of images without labels (`embed`), `split` being `new`.
 
     Raises:
-        ValueError: Images are not uint8 `[n, 28, 28]`, or models and summary do not match.
+        ValueError: Images are not uint8 `[n, height, width]`, or models and summary do not match.
     """
     images = new_image_set(new_images)
     return embed(encoder, decoder, [images], training_summary, embedding_params, seed)

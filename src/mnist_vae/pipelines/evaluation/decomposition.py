@@ -60,7 +60,7 @@ def decompose(
 ) -> dict[str, Decomposition]:
     """Return what of −ELBO is lost where, by the name of a set of images.
 
-    Images are float32 `[n, 784]` in [0, 1]. Encoder's and refined q have the same noise.
+    Images are float32 `[n, pixels]` in [0, 1]. Encoder's and refined q have the same noise.
     """
     from mnist_vae.vae.elbo import ElboTerms, score_batches
     from mnist_vae.vae.inference import FEW_DIMENSIONS, Refiner

@@ -6,7 +6,6 @@ import logging
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from mnist_vae.data.fingerprints import provenance
@@ -38,7 +37,7 @@ class SplitMetrics(BaseModel):
     """How a model does on the images of a split, in nats an image.
 
     With the term `mse` the reconstruction is a squared error: with KL it is −ELBO of a Gaussian of
-    variance ½ a pixel but for the constant (784 / 2) log π, and there is no floor.
+    variance ½ a pixel but for ½ log π a pixel, and there is no floor.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -180,6 +179,9 @@ def _label_accuracy(
     model: Model, train_images: ImageSet, test_images: ImageSet, params: EvaluationParams, seed: int
 ) -> dict[str, Any]:
     """Return how often the nearest training images in z mostly have a test image's label."""
+    from mnist_vae.vae.elbo import encode
+    from mnist_vae.vae.inference import Refiner
+
     train, test = (
         images.at_most(AT_ONCE, seed).labelled() for images in (train_images, test_images)
     )
@@ -191,23 +193,19 @@ def _label_accuracy(
         return accuracy
     steps_of = {"amortised": 0} | ({"refined": params.refine_steps} if params.thorough else {})
     for kind, steps in steps_of.items():
-        known, asked = (_codes(model, images, steps, params, seed) for images in (train, test))
+        term = model.reconstruction
+        refine = Refiner(model.decoder, steps=steps, reconstruction=term, seed=seed)
+        known, asked = (
+            np.concatenate(
+                [
+                    refine(pixels, encode(model.encoder, pixels)).z_mean
+                    for pixels in images.model_inputs(params.batch_size)
+                ]
+            )
+            for images in (train, test)
+        )
         accuracy[kind] = neighbour_accuracy(known, train.label, asked, test.label, count)
     return accuracy
-
-
-def _codes(
-    model: Model, images: ImageSet, refine_steps: int, params: EvaluationParams, seed: int
-) -> NDArray[np.float32]:
-    """Return `z_mean` of images, `[n, latent_dim]`, of the encoder's q or of a refined one."""
-    from mnist_vae.vae.elbo import encode
-    from mnist_vae.vae.inference import Refiner
-
-    term = model.reconstruction
-    refine = Refiner(model.decoder, steps=refine_steps, reconstruction=term, seed=seed)
-    batches = images.model_inputs(params.batch_size)
-    posteriors = (refine(pixels, encode(model.encoder, pixels)) for pixels in batches)
-    return np.concatenate([posterior.z_mean for posterior in posteriors])
 
 
 def describe_run(

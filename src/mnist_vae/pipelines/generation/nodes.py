@@ -32,42 +32,63 @@ _WAYS = {
 }
 
 
-def generate_images(
+def generate(
     encoder: KerasModel,
     decoder: KerasModel,
     train_images: ImageSet,
+    test_images: ImageSet,
     training_summary: dict[str, Any],
     generation_params: GenerationParams,
     seed: int,
-) -> ImageSet:
-    """Return images decoded from z of the sampler, with their z and the class of a class mixture.
+) -> tuple[ImageSet, Image.Image, Image.Image, Image.Image, Image.Image]:
+    """Return new images, and the sheets of these, latent manifold, interpolations, reconstructions.
 
     Raises:
         ValueError: Models or images are not of the training, or have none of the classes asked for.
     """
     check_models(training_summary, encoder, decoder)
-    kind, temperature = generation_params.sampler, generation_params.temperature
+    model = encoder, decoder, test_images, training_summary, generation_params
+    images = generate_images(
+        encoder, decoder, train_images, training_summary, generation_params, seed
+    )
+    return (
+        images,
+        draw_generated_sheet(images, training_summary, generation_params),
+        draw_latent_manifold(*model),
+        draw_interpolations(*model, seed),
+        draw_reconstruction_sheet(*model),
+    )
+
+
+def generate_images(
+    encoder: KerasModel,
+    decoder: KerasModel,
+    train_images: ImageSet,
+    training_summary: dict[str, Any],
+    params: GenerationParams,
+    seed: int,
+) -> ImageSet:
+    """Return images decoded from z of the sampler, with their z; a class mixture labels them."""
+    kind, label = params.sampler, params.label
     if kind != "prior":
         check_images(training_summary, train_images)
-    components = generation_params.mixture_components
+    components = params.mixture_components
     sampler = fit_sampler(kind, encoder, train_images, components=components, seed=seed)
-    z, label = sampler.sample(
-        generation_params.n_images, seed, temperature=temperature, label=generation_params.label
-    )
-    cooled = "" if temperature == 1 else f", at the temperature {temperature:g}"
+    z, labels = sampler.sample(params.n_images, seed, temperature=params.temperature, label=label)
+    cooled = "" if params.temperature == 1 else f", at the temperature {params.temperature:g}"
     about = {**origin(training_summary), "drawn_from": _DRAWN_FROM[kind] + cooled}
-    if generation_params.label is not None:
-        about["class"] = name_of(generation_params.label, class_names(training_summary))
-    shape = image_shape(training_summary)
+    names, shape = class_names(training_summary), image_shape(training_summary)
+    if label is not None:
+        about["class"] = name_of(label, names)
     return ImageSet(
         pixels=decode(decoder, z, shape).reshape(len(z), -1),
         image_id=np.arange(len(z)),
         split=np.full(len(z), "generated"),
-        label=label,
+        label=labels,
         z=z,
         origin=about,
         shape=shape,
-        class_names=class_names(training_summary),
+        class_names=names,
     )
 
 
@@ -80,25 +101,6 @@ def to_pictures(images: ImageSet, training_summary: dict[str, Any]) -> dict[str,
         picture.info.update(origin(training_summary))
         pictures[f"{image_id:0{digits}d}"] = picture
     return pictures
-
-
-def draw_sheets(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    test_images: ImageSet,
-    generated_images: ImageSet,
-    training_summary: dict[str, Any],
-    generation_params: GenerationParams,
-    seed: int,
-) -> tuple[Image.Image, Image.Image, Image.Image, Image.Image]:
-    """Return the sheets of generated images, latent manifold, interpolations, reconstructions."""
-    model = encoder, decoder, test_images, training_summary, generation_params
-    return (
-        draw_generated_sheet(generated_images, training_summary, generation_params),
-        draw_latent_manifold(*model),
-        draw_interpolations(*model, seed),
-        draw_reconstruction_sheet(*model),
-    )
 
 
 def draw_generated_sheet(

@@ -6,20 +6,15 @@ from mnist_vae.pipelines.generation import nodes
 from mnist_vae.pipelines.generation.arithmetic import draw_latent_arithmetic
 
 _MODEL = ["encoder", "decoder"]
-_HOW = ["training_summary", "params:generation", "params:seed"]
+_IMAGES = ["train_images", "test_images", "training_summary"]
 _SHEETS = ["generated_sheet", "latent_manifold", "interpolations", "reconstruction_sheet"]
 
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline from a trained model to new images and to sheets."""
-    generated = [*_MODEL, "train_images", *_HOW]
-    drawn = [*_MODEL, "test_images", "generated_images", *_HOW]
-    return Pipeline(
-        [
-            Node(nodes.generate_images, generated, "generated_images", name="generate_images"),
-            Node(nodes.draw_sheets, drawn, _SHEETS, name="draw_sheets"),
-        ]
-    )
+    inputs = [*_MODEL, *_IMAGES, "params:generation", "params:seed"]
+    outputs = ["generated_images", *_SHEETS]
+    return Pipeline([Node(nodes.generate, inputs, outputs, name="generate_images")])
 
 
 def create_more_pipeline() -> Pipeline:

@@ -161,11 +161,9 @@ def _line(a: Any, b: Any, t: Any) -> Any:
 def _arc(a: Any, b: Any, t: Any) -> Any:
     """Return the arc, or the line where the directions are equal or opposite, or one is none."""
     lengths = np.linalg.norm([a, b], axis=1)
-    if not lengths.all():
-        return _line(a, b, t)
-    a_way, b_way = a / lengths[0], b / lengths[1]
+    a_way, b_way = (end / (length or 1) for end, length in zip((a, b), lengths, strict=True))
     angle = np.arccos(np.clip(a_way @ b_way, -1, 1))
-    if np.sin(angle) < _LEAST_SINE:
+    if not lengths.all() or np.sin(angle) < _LEAST_SINE:
         return _line(a, b, t)
     direction = (np.sin((1 - t) * angle) * a_way + np.sin(t * angle) * b_way) / np.sin(angle)
     return _line(lengths[0], lengths[1], t) * direction

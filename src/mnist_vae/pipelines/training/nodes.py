@@ -24,8 +24,7 @@ def train_vae(
     A training that was killed resumes, when parameters, data and code are still the same.
     """
     return recipe.train(
-        recipe.new_encoder(model_params, seed, train_images.pixels.shape[1]),
-        recipe.new_decoder(model_params, seed, train_images.pixels.shape[1]),
+        *recipe.new_networks(model_params, seed, train_images.pixels.shape[1]),
         train_images,
         validation_images,
         data_manifest,
