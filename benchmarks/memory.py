@@ -101,7 +101,7 @@ class Stages:
             while not done.wait(0.02):
                 found.append(anonymous())
 
-        watcher = threading.Thread(target=look)
+        watcher = threading.Thread(target=look, daemon=True)
         watcher.start()
         started = time.perf_counter()
         yield
