@@ -8,8 +8,6 @@ import pytest
 
 from tests.projects import ROOT
 
-pytestmark = pytest.mark.slow
-
 
 def result_of(script, *arguments, folder):
     finished = subprocess.run(
@@ -28,6 +26,7 @@ def result_of(script, *arguments, folder):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "options", "figures"),
     [
@@ -41,6 +40,7 @@ def test_a_benchmark_prints_one_line_of_json(script, options, figures, mnist_fol
     assert all(result[figure] for figure in figures)
 
 
+@pytest.mark.slow
 def test_what_a_run_goes_through_is_counted(tmp_path):
     result = result_of("calls", folder=tmp_path)
     assert min(result[figure] for figure in ("functions", "image_table_loads", "fsyncs")) >= 0
