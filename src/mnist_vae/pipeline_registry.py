@@ -22,27 +22,29 @@ def register_pipelines() -> dict[str, Pipeline]:
     # `find_pipelines` looks for a folder of each name, and a composed pipeline has none.
     data_pipeline = _stage("data", data.create_pipeline())
     training_pipeline = _stage("training", training.create_pipeline())
-    embedding_pipeline = _stage("embedding", embedding.create_pipeline())
-    generation_pipeline = _stage("generation", generation.create_pipeline())
-    evaluation_pipeline = _stage("training", evaluation.create_pipeline())
-    record_pipeline = _stage("training", evaluation.create_record_pipeline())
-    reporting_pipeline = _stage("reporting", reporting.create_pipeline())
-    card_pipeline = _stage("reporting", reporting.create_card_pipeline())
+    embeddings = _stage("embedding", embedding.create_pipeline())
+    generated = _stage("generation", generation.create_pipeline())
+    evaluated = _stage("training", evaluation.create_pipeline())
+    reports = _stage("reporting", reporting.create_pipeline())
+    report_with_findings = _stage("reporting", reporting.create_report_pipeline(findings=True))
+    anomalies = _stage("anomaly", anomaly.create_pipeline())
     export_pipeline = _stage("export", export.create_pipeline())
-    trained = data_pipeline + training_pipeline + evaluation_pipeline + record_pipeline
+    embedding_pipeline = embeddings.to_outputs("latent_embeddings")
+    generation_pipeline = generated.to_outputs("generated_images")
+    reporting_pipeline = reports.to_outputs("learning_curves", "latent_scatter")
+    trained = data_pipeline + training_pipeline + evaluated
     return {
         "data": data_pipeline,
         "training": trained,
         "embedding": embedding_pipeline,
-        "embedding_of_new_images": _stage("embedding", embedding.create_new_images_pipeline()),
-        "anomaly": _stage("anomaly", anomaly.create_pipeline()),
-        "anomaly_of_new_images": _stage("anomaly", anomaly.create_new_images_pipeline()),
-        "evaluation": evaluation_pipeline,
+        "embedding_of_new_images": embeddings.from_inputs("new_images"),
+        "anomaly": anomalies.to_outputs("anomaly_findings"),
+        "anomaly_of_new_images": anomalies.from_inputs("new_images"),
+        "evaluation": evaluated.to_outputs("metrics"),
         "export": export_pipeline,
-        "generation": generation_pipeline + _stage("generation", generation.create_more_pipeline()),
+        "generation": generated,
         "denoising": _stage("denoising", denoising.create_pipeline()),
-        "model_report": card_pipeline
-        + _stage("reporting", reporting.create_report_pipeline(findings=True)),
+        "model_report": reports.to_outputs("model_card") + report_with_findings,
         "reporting": reporting_pipeline,
         "intake": candidate.renamed("archive", data_pipeline, raw_images="raw_images")
         + _stage("intake", intake.create_pipeline() + candidate.create_plan_pipeline()),
@@ -50,13 +52,11 @@ def register_pipelines() -> dict[str, Pipeline]:
         + candidate.renamed(
             "candidate",
             _stage("training", training.create_start_pipeline())
-            + evaluation_pipeline
-            + record_pipeline
+            + evaluated
             + export_pipeline
             + generation_pipeline
-            + reporting_pipeline
-            + _stage("anomaly", anomaly.create_calibration_pipeline())
-            + card_pipeline,
+            + reports
+            + anomalies.to_outputs("anomaly_calibration"),
             test_images="archive_test_images",
         )
         + candidate.renamed("candidate", embedding_pipeline, test_images="held_out_images"),

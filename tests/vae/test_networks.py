@@ -94,11 +94,10 @@ def test_equal_weights_have_an_equal_name_and_a_changed_weight_changes_it():
 
 @pytest.mark.parametrize("latent_dim", [2, 20])
 def test_the_decoders_first_units_may_start_spread_over_the_prior(latent_dim):
-    decoder = build_decoder(latent_dim, (64, 4096), seed=1, initialization="spread")
+    decoder = build_decoder(latent_dim, (8, 4096), initialization="spread")
     layer = decoder.get_layer("hidden_1")
     assert np.std(layer.kernel) == pytest.approx(latent_dim**-0.5, rel=0.05)
-    assert np.min(layer.bias) == pytest.approx(-2, abs=0.01)
-    assert np.max(layer.bias) == pytest.approx(2, abs=0.01)
+    assert [np.min(layer.bias), np.max(layer.bias)] == pytest.approx([-2, 2], abs=0.01)
     z = np.random.default_rng(0).standard_normal((500, latent_dim)).astype("float32")
     active = (layer(z).numpy() > 0).mean(axis=0)
     assert np.quantile(active, 0.1) < 0.2
@@ -110,5 +109,5 @@ def test_the_decoders_first_units_may_start_spread_over_the_prior(latent_dim):
     [(3, "auto", True), (4, "auto", False), (2, "glorot", False)],
 )
 def test_by_default_codes_of_few_dimensions_start_spread(latent_dim, initialization, spread):
-    layer = build_decoder(latent_dim, seed=1, initialization=initialization).get_layer("hidden_1")
-    assert np.any(layer.bias) == spread
+    decoder = build_decoder(latent_dim, (8,), initialization=initialization)
+    assert np.any(decoder.get_layer("hidden_1").bias) == spread

@@ -96,57 +96,43 @@ def estimate(kind, level, noisy, evidence=1.0):
     return np.asarray(Observation(kind, level).estimate(np.float32([noisy]), LOGITS, evidence))[0]
 
 
-def test_gaussian_noise_mixes_black_and_white_and_is_censored_at_both_ends():
-    noise = NormalDist(sigma=0.5)
-    likelihoods = [  # of the noisy pixel, where the clean one is 0, and where it is 1
-        (noise.cdf(0.0), noise.cdf(-1.0)),  # clipped at 0
-        (noise.pdf(0.3), noise.pdf(-0.7)),
-        (noise.pdf(0.8), noise.pdf(-0.2)),
-        (1 - noise.cdf(1.0), 1 - noise.cdf(0.0)),  # clipped at 1
-    ]
-    black, white = np.transpose(likelihoods)
-    expected = -np.log(M * white + (1 - M) * black).sum()
-    assert nats("gaussian", 0.5, [0.0, 0.3, 0.8, 1.0]) == pytest.approx(expected, rel=1e-5)
-    posterior = M[0] * white / (M[0] * white + (1 - M[0]) * black)
-    assert estimate("gaussian", 0.5, [0.0, 0.3, 0.8, 1.0]) == pytest.approx(posterior, rel=1e-4)
+NOISE = NormalDist(sigma=0.5)
 
 
-def test_salt_and_pepper_may_have_made_black_and_white_but_no_grey():
-    share = 0.2
-    expected = -(
-        math.log((1 - share) * (1 - M[0, 0]) + share / 2)  # black
-        + math.log((1 - share) * M[0, 1] + share / 2)  # white
-        + math.log(1 - share)
-        + 0.6 * math.log(M[0, 2])
-        + 0.4 * math.log(1 - M[0, 2])
-        + math.log((1 - share) * (1 - M[0, 3]) + share / 2)
-    )
-    assert nats("salt_and_pepper", share, [0.0, 1.0, 0.6, 0.0]) == pytest.approx(expected, rel=1e-5)
-    clean = estimate("salt_and_pepper", share, [0.0, 1.0, 0.6, 0.0])
-    assert clean[1:3] == pytest.approx([0.9, 0.6])  # half of the impulses are right
-
-
-def test_a_masked_pixel_may_be_black_or_missing():
-    share = 0.4
-    expected = -(
-        math.log((1 - share) * (1 - M[0, 0]) + share)
-        + math.log((1 - share) * M[0, 1])
-        + math.log((1 - share) * (1 - M[0, 2]) + share)
-        + math.log(1 - share)
-        + 0.5 * math.log(M[0, 3])
-        + 0.5 * math.log(1 - M[0, 3])
-    )
-    assert nats("masking", share, [0.0, 1.0, 0.0, 0.5]) == pytest.approx(expected, rel=1e-5)
-    clean = estimate("masking", share, [0.0, 1.0, 0.0, 0.5])
-    assert clean[0] == pytest.approx(share * M[0, 0] / (share * M[0, 0] + 1 - M[0, 0]), rel=1e-4)
-    assert clean[1:4:2] == pytest.approx([1.0, 0.5])
-
-
-def test_a_missing_pixel_costs_nothing_and_is_the_decoders():
-    noisy = [1.0, MISSING, 0.25, MISSING]
-    expected = -(math.log(M[0, 0]) + 0.25 * math.log(M[0, 2]) + 0.75 * math.log(1 - M[0, 2]))
-    assert nats("inpainting", 0.0, noisy) == pytest.approx(expected, rel=1e-5)
-    assert estimate("inpainting", 0.0, noisy) == pytest.approx([1.0, M[0, 1], 0.25, M[0, 3]])
+@pytest.mark.parametrize(
+    ("kind", "level", "noisy", "likelihoods"),
+    [
+        (
+            "gaussian",
+            0.5,
+            [0.0, 0.3, 0.8, 1.0],  # censored at both ends
+            [
+                (NOISE.cdf(0.0), NOISE.cdf(-1.0)),
+                (NOISE.pdf(0.3), NOISE.pdf(-0.7)),
+                (NOISE.pdf(0.8), NOISE.pdf(-0.2)),
+                (1 - NOISE.cdf(1.0), 1 - NOISE.cdf(0.0)),
+            ],
+        ),
+        # Half of the impulses are right.
+        ("salt_and_pepper", 0.2, [0.0, 1.0, 0.6, 0.0], [(0.9, 0.1), (0.1, 0.9), None, (0.9, 0.1)]),
+        ("masking", 0.4, [0.0, 1.0, 0.0, 0.5], [(1, 0.4), None, (1, 0.4), None]),
+        ("inpainting", 0.0, [1.0, MISSING, 0.25, MISSING], [None, (1, 1), None, (1, 1)]),
+    ],
+)
+def test_a_noisy_pixel_says_how_likely_black_and_white_are(kind, level, noisy, likelihoods):
+    """Likelihoods are of y where x is 0 and where it is 1; None where y is as x was."""
+    expected, clean = 0.0, []
+    for y, mean, likelihood in zip(noisy, M[0], likelihoods, strict=True):
+        if likelihood is None:
+            changed = 0.0 if kind == "inpainting" else level
+            expected -= math.log(1 - changed) + y * math.log(mean) + (1 - y) * math.log(1 - mean)
+            clean.append(y)
+        else:
+            black, white = likelihood
+            expected -= math.log(mean * white + (1 - mean) * black)
+            clean.append(mean * white / (mean * white + (1 - mean) * black))
+    assert nats(kind, level, noisy) == pytest.approx(expected, rel=1e-5)
+    assert estimate(kind, level, noisy) == pytest.approx(clean, rel=1e-4)
 
 
 def test_a_blurred_image_is_compared_with_the_blurred_means():

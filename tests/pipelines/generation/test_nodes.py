@@ -221,7 +221,7 @@ def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, way, test_
     assert captions.columns == ["original", "0.00", "0.25", "0.50", "0.75", "1.00", "original"]
 
 
-@pytest.mark.parametrize(("n_images", "n_rows"), [(1, 1), (2, 1), (3, 1), (5, 2), (6, 3), (9, 3)])
+@pytest.mark.parametrize(("n_images", "n_rows"), [(1, 1), (2, 1), (3, 1), (5, 2), (9, 3)])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_no_test_image_is_in_two_pairs(n_images, n_rows, labelled, make_images, drawn):
     images = make_images(n_images, labelled=labelled)
@@ -233,19 +233,19 @@ def test_no_test_image_is_in_two_pairs(n_images, n_rows, labelled, make_images, 
 
 
 @pytest.mark.parametrize(
-    ("labels", "rows"),
+    ("labels", "pairs"),
     [
-        ([3, 3, 3, 3], ["pair 1: 3 to 3", "pair 2: 3 to 3"]),  # there are no others
-        ([3, 3, 3, 8], ["pair 1: 3 to 8"]),  # the rest have no partner
+        ([3, 3, 3, 3], [": 3 to 3"] * 2),  # there are no others
+        ([3, 3, 3, 8], [": 3 to 8"]),  # the rest have no partner
     ],
 )
 def test_images_of_one_label_are_paired_only_where_there_is_no_other(
-    labels, rows, make_images, drawn
+    labels, pairs, make_images, drawn
 ):
     images = make_images(len(labels))
     images.label[:] = labels
     _, captions = interpolated(images, seed=1)
-    assert [sorted(row) for row in captions.rows] == [sorted(row) for row in rows]
+    assert [sorted(row[6:]) for row in captions.rows] == [sorted(pair) for pair in pairs]
 
 
 def reconstructed(images):
@@ -262,7 +262,9 @@ def test_reconstructions_stand_under_their_originals_class_by_class(test_images,
     assert np.array_equal(grid[3, 7], decoder.bytes_of(*z_mean))
 
 
-def test_a_class_that_runs_out_leaves_its_cells_blank(make_images, drawn):
+def test_a_class_that_runs_out_leaves_its_cells_blank_and_without_labels_the_first_are_drawn(
+    make_images, drawn
+):
     images = make_images(5)
     images.label[:] = [4, 6, 6, 6, 6]
     grid, captions = reconstructed(images)
@@ -270,15 +272,12 @@ def test_a_class_that_runs_out_leaves_its_cells_blank(make_images, drawn):
     assert grid[:2, 0].any()
     assert not grid[2:, 0].any()
     assert grid[2:, 1].any()
-
-
-@pytest.mark.parametrize(("n_images", "shape"), [(1, (2, 1)), (3, (2, 3)), (30, (4, 10))])
-def test_without_labels_the_first_images_are_reconstructed(n_images, shape, make_images, drawn):
-    images = make_images(n_images, labelled=False)
-    grid, captions = reconstructed(images)
-    assert grid.shape[:2] == shape
-    assert not captions.columns
-    assert np.array_equal(grid[0], images.pictures[: shape[1]])
+    for n_images, shape in ((1, (2, 1)), (3, (2, 3)), (30, (4, 10))):
+        images = make_images(n_images, labelled=False)
+        grid, captions = reconstructed(images)
+        assert grid.shape[:2] == shape
+        assert not captions.columns
+        assert np.array_equal(grid[0], images.pictures[: shape[1]])
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])

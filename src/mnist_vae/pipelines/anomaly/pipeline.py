@@ -10,28 +10,17 @@ _PARAMETERS = ["params:anomaly", "params:seed"]
 _DESCRIBED = ["anomaly_metrics", "anomaly_sheet", "anomaly_findings"]
 
 
-def create_calibration_pipeline() -> Pipeline:
-    """Return the pipeline from the model in use and its images to `anomaly_calibration`."""
-    inputs = [*_MODEL, "validation_images", "training_summary", *_PARAMETERS]
-    calibrate = nodes.calibrate_anomalies
-    return Pipeline([Node(calibrate, inputs, "anomaly_calibration", name="calibrate_anomalies")])
-
-
-def create_new_images_pipeline() -> Pipeline:
-    """Return the pipeline from unlabelled images of any source to `new_anomaly_scores`."""
-    inputs = [*_MODEL, "new_images", *_THRESHOLD, *_PARAMETERS]
-    node = Node(nodes.score_anomalies, inputs, "new_anomaly_scores", name="score_new_anomalies")
-    return Pipeline([node])
-
-
 def create_pipeline() -> Pipeline:
-    """Return the pipeline from the model in use and its images to scores and reports."""
-    scored = [*_MODEL, "test_images", *_THRESHOLD, *_PARAMETERS]
+    """Return the pipeline from the model in use, its images and new ones to scores and reports."""
+    calibrated = [*_MODEL, "validation_images", "training_summary", *_PARAMETERS]
+    scored, new = ([*_MODEL, images, *_THRESHOLD] for images in ("test_images", "new_images"))
     described = ["anomaly_scores", "test_images", *_THRESHOLD, "params:anomaly"]
-    score, describe = nodes.score_anomalies, nodes.describe_anomalies
-    return create_calibration_pipeline() + Pipeline(
+    calibrate, score = nodes.calibrate_anomalies, nodes.score_anomalies
+    return Pipeline(
         [
-            Node(score, scored, "anomaly_scores", name="score_anomalies"),
-            Node(describe, described, _DESCRIBED, name="describe_anomalies"),
+            Node(calibrate, calibrated, "anomaly_calibration", name="calibrate_anomalies"),
+            Node(score, [*scored, *_PARAMETERS], "anomaly_scores", name="score_anomalies"),
+            Node(score, [*new, *_PARAMETERS], "new_anomaly_scores", name="score_new_anomalies"),
+            Node(nodes.describe_anomalies, described, _DESCRIBED, name="describe_anomalies"),
         ]
     )

@@ -4,17 +4,16 @@ from kedro.pipeline import Node, Pipeline
 
 from mnist_vae.pipelines.evaluation.nodes import describe_run, evaluate_vae
 
-_SPLITS = ["train_images", "validation_images", "test_images"]
+_MODEL = ["encoder", "decoder", "train_images", "validation_images", "test_images"]
+_EVALUATED = [*_MODEL, "training_summary", "params:evaluation", "params:seed"]
+_RECORDED = ["parameters", "data_manifest", "training_summary", "metrics"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline from trained networks and all splits to metrics."""
-    model = ["encoder", "decoder", *_SPLITS, "training_summary"]
-    inputs = [*model, "params:evaluation", "params:seed"]
-    return Pipeline([Node(evaluate_vae, inputs, "metrics", name="evaluate_vae")])
-
-
-def create_record_pipeline() -> Pipeline:
-    """Return the pipeline to the record of a run: a part of those that train a model."""
-    inputs = ["parameters", "data_manifest", "training_summary", "metrics"]
-    return Pipeline([Node(describe_run, inputs, "run_manifest", name="describe_run")])
+    """Return the pipeline from trained networks and all splits to metrics and the run's record."""
+    return Pipeline(
+        [
+            Node(evaluate_vae, _EVALUATED, "metrics", name="evaluate_vae"),
+            Node(describe_run, _RECORDED, "run_manifest", name="describe_run"),
+        ]
+    )

@@ -13,22 +13,18 @@ _FINDINGS = ["anomaly_findings", "denoising_findings"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the nodes that draw figures from saved tables."""
+    """Return the nodes that draw figures from saved tables, and that of the model card."""
     history = ["training_history", "training_summary"]
     embeddings = ["latent_embeddings", "training_summary", *_HOW]
+    card = ["training_summary", "metrics", "run_manifest"]
     curves, scatter = nodes.draw_learning_curves, nodes.draw_latent_scatter
     return Pipeline(
         [
             Node(curves, history, "learning_curves", name="draw_learning_curves"),
             Node(scatter, embeddings, "latent_scatter", name="draw_latent_scatter"),
+            Node(render_card, card, "model_card", name="write_model_card"),
         ]
     )
-
-
-def create_card_pipeline() -> Pipeline:
-    """Return the pipeline to the model card, which every release has."""
-    inputs = ["training_summary", "metrics", "run_manifest"]
-    return Pipeline([Node(render_card, inputs, "model_card", name="write_model_card")])
 
 
 def create_report_pipeline(*, findings: bool) -> Pipeline:
