@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 from common import copy_project, report
@@ -42,16 +42,16 @@ class Calls:
         if event == "c_call" and argument is os.fsync:
             self.counts["fsyncs"] += 1
         elif event == "call" and frame.f_code.co_filename.startswith(self._package):
-            self._count(frame.f_code)
+            self._count(frame)
 
-    def _count(self, code: CodeType) -> None:
-        name = code.co_qualname
+    def _count(self, frame: FrameType) -> None:
+        code = frame.f_code
         body_of_class = not code.co_flags & inspect.CO_OPTIMIZED
         if body_of_class or code.co_name.startswith("<"):
             return
-        self.functions.add((code.co_filename, name))
-        owner, _, method = name.rpartition(".")
-        if method == "load" and owner in _LOADS:
+        self.functions.add((code.co_filename, code.co_qualname))
+        owner = type(frame.f_locals.get("self")).__name__
+        if code.co_name == "load" and owner in _LOADS:
             self.counts[_LOADS[owner]] += 1
 
 

@@ -64,11 +64,11 @@ def denoise(networks, splits, summary):
 
 
 def draw(networks, splits, summary):
-    model = *networks, splits[2], summary
-    generation.draw_latent_manifold(*model, SHEETS)
-    generation.draw_interpolations(*model, SHEETS, SEED)
-    generation.draw_reconstruction_sheet(*model, SHEETS)
-    arithmetic.draw_latent_arithmetic(*model, SEED)
+    model = generation.Model(*networks, splits[2], summary, SHEETS)
+    generation.draw_latent_manifold(model)
+    generation.draw_interpolations(model, SEED)
+    generation.draw_reconstruction_sheet(model)
+    arithmetic.draw_latent_arithmetic(*networks, splits[2], summary, SEED)
 
 
 @pytest.mark.parametrize("node", [evaluate, embed, score, denoise, draw])

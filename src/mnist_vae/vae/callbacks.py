@@ -82,7 +82,8 @@ class State(keras.callbacks.Callback):
             waited = len(losses) - 1 - int(np.argmin(losses))
             if waited == 0:
                 self._best_weights = self.model.get_weights()
-            self.stopped = self.model.stop_training = waited >= self._patience
+            if waited >= self._patience:
+                self.model.stop_training = self.stopped = True
         now = time.perf_counter()
         self.epoch, self.seconds, self._clock = epoch + 1, self.seconds + now - self._clock, now
         if self._store is not None:

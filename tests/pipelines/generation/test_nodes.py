@@ -62,6 +62,10 @@ def models(latent_dim):
     return FakeEncoder([1, 2, 9, 3, 8][:latent_dim]), FakeDecoder(latent_dim)
 
 
+def shown(latent_dim, images, params=PARAMS):
+    return nodes.Model(*models(latent_dim), images, SUMMARY, params)
+
+
 @pytest.fixture
 def test_images(make_images):
     return make_images(30, split="test")
@@ -171,7 +175,7 @@ def test_the_generated_sheet_shows_every_image_or_says_how_many(drawn):
 
 def test_two_latents_span_the_manifold_rightwards_and_upwards(test_images, drawn):
     _, decoder = models(2)
-    grid, captions = nodes.draw_latent_manifold(*models(2), test_images, SUMMARY, PARAMS)
+    grid, captions = nodes.draw_latent_manifold(shown(2, test_images))
     assert np.array_equal(grid[-1, 0], decoder.bytes_of(-END, -END))
     assert np.array_equal(grid[-1, -1], decoder.bytes_of(END, -END))
     assert np.array_equal(grid[0, 0], decoder.bytes_of(-END, END))
@@ -181,11 +185,11 @@ def test_two_latents_span_the_manifold_rightwards_and_upwards(test_images, drawn
 
 
 def test_one_latent_gives_a_row_and_many_the_plane_of_the_two_that_vary_most(test_images, drawn):
-    grid, captions = nodes.draw_latent_manifold(*models(1), test_images, SUMMARY, PARAMS)
+    grid, captions = nodes.draw_latent_manifold(shown(1, test_images))
     assert grid.shape[:2] == (1, 4)
     assert np.array_equal(grid[0, -1], FakeDecoder(1).bytes_of(END))
     assert not captions.rows
-    grid, captions = nodes.draw_latent_manifold(*models(5), test_images, SUMMARY, PARAMS)
+    grid, captions = nodes.draw_latent_manifold(shown(5, test_images))
     assert np.array_equal(grid[0, 0], FakeDecoder(5).bytes_of(0, 0, -END, 0, END))
     assert captions.title == "Latent manifold: the plane of z_02 and z_04"
     assert "others at 0" in captions.note
@@ -193,7 +197,7 @@ def test_one_latent_gives_a_row_and_many_the_plane_of_the_two_that_vary_most(tes
 
 def interpolated(images, seed=42, latent_dim=2, **params):
     params = PARAMS.model_copy(update=params)
-    return nodes.draw_interpolations(*models(latent_dim), images, SUMMARY, params, seed)
+    return nodes.draw_interpolations(shown(latent_dim, images, params), seed)
 
 
 def ends_of(row, images):
@@ -249,7 +253,7 @@ def test_images_of_one_label_are_paired_only_where_there_is_no_other(
 
 
 def reconstructed(images):
-    return nodes.draw_reconstruction_sheet(*models(2), images, SUMMARY, PARAMS)
+    return nodes.draw_reconstruction_sheet(shown(2, images))
 
 
 def test_reconstructions_stand_under_their_originals_class_by_class(test_images, drawn):

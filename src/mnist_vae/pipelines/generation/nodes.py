@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,16 @@ _WAYS = {
 }
 
 
+class Model(NamedTuple):
+    """A trained model, the images that show what it does, and what is asked for."""
+
+    encoder: KerasModel
+    decoder: KerasModel
+    images: ImageSet
+    summary: dict[str, Any]
+    params: GenerationParams
+
+
 def generate(
     encoder: KerasModel,
     decoder: KerasModel,
@@ -47,16 +57,16 @@ def generate(
         ValueError: Models or images are not of the training, or have none of the classes asked for.
     """
     check_models(training_summary, encoder, decoder)
-    model = encoder, decoder, test_images, training_summary, generation_params
+    model = Model(encoder, decoder, test_images, training_summary, generation_params)
     images = generate_images(
         encoder, decoder, train_images, training_summary, generation_params, seed
     )
     return (
         images,
         draw_generated_sheet(images, training_summary, generation_params),
-        draw_latent_manifold(*model),
-        draw_interpolations(*model, seed),
-        draw_reconstruction_sheet(*model),
+        draw_latent_manifold(model),
+        draw_interpolations(model, seed),
+        draw_reconstruction_sheet(model),
     )
 
 
@@ -119,25 +129,19 @@ def draw_generated_sheet(
     return sheet(shown.pictures, captions(training_summary, title, note=note), columns=columns)
 
 
-def draw_latent_manifold(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    test_images: ImageSet,
-    training_summary: dict[str, Any],
-    params: GenerationParams,
-) -> Image.Image:
+def draw_latent_manifold(model: Model) -> Image.Image:
     """Return a sheet of what is decoded from a regular grid of z, rising rightwards and upwards.
 
     The coordinates are the quantiles (i + ½)/n of N(0, 1). With more than two dimensions the plane
     is that of the two whose mean varies most over the test images.
     """
-    latent_dim, steps = decoder.input_shape[-1], params.manifold_steps
+    latent_dim, steps = model.decoder.input_shape[-1], model.params.manifold_steps
     quantiles = [NormalDist().inv_cdf((step + 0.5) / steps) for step in range(steps)]
     values = [f"{quantile:.2f}" for quantile in quantiles]
     title, note = "Latent manifold", "Decoded from z at equidistant quantiles of the prior N(0, I)"
     plane = list(range(min(latent_dim, _PLANE)))
     if latent_dim > _PLANE:
-        z_mean = encode(encoder, test_images.at_most(AT_ONCE, seed=0).model_input())
+        z_mean = encode(model.encoder, model.images.at_most(AT_ONCE, seed=0).model_input())
         plane = sorted(np.argsort(-z_mean.var(axis=0), kind="stable")[:_PLANE])
         title += f": the plane of z_{plane[0]:02d} and z_{plane[1]:02d}"
         note += (
@@ -150,24 +154,18 @@ def draw_latent_manifold(
     if latent_dim > 1:
         z[..., plane[1]] = np.array(quantiles[::-1])[:, np.newaxis]
         axes |= {"rows": values[::-1], "y_axis": f"z_{plane[1]:02d}"}
-    decoded = decode(decoder, z, image_shape(training_summary))
-    return _sheet(decoded, captions(training_summary, title, note=note, **axes))
+    decoded = decode(model.decoder, z, image_shape(model.summary))
+    return _sheet(decoded, captions(model.summary, title, note=note, **axes))
 
 
-def draw_interpolations(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    test_images: ImageSet,
-    training_summary: dict[str, Any],
-    params: GenerationParams,
-    seed: int,
-) -> Image.Image:
+def draw_interpolations(model: Model, seed: int) -> Image.Image:
     """Return a sheet with a row a pair of test images, from one latent mean to the other."""
-    pairs = _choose_pairs(test_images, params.interpolation_pairs, seed)
-    first, second = test_images.take(pairs[:, 0]), test_images.take(pairs[:, 1])
-    t = np.linspace(0, 1, params.interpolation_steps, dtype=np.float32)
-    start, end = (encode(encoder, images.model_input()) for images in (first, second))
-    decoded = decode(decoder, interpolate(start, end, t, params.interpolation), first.shape)
+    pairs = _choose_pairs(model.images, model.params.interpolation_pairs, seed)
+    first, second = model.images.take(pairs[:, 0]), model.images.take(pairs[:, 1])
+    t = np.linspace(0, 1, model.params.interpolation_steps, dtype=np.float32)
+    way = model.params.interpolation
+    start, end = (encode(model.encoder, images.model_input()) for images in (first, second))
+    decoded = decode(model.decoder, interpolate(start, end, t, way), first.shape)
     left, right = (images.pictures[:, np.newaxis] for images in (first, second))
     grid = np.concatenate([left, decoded, right], axis=1)  # [pairs, steps + 2, height, width]
     rows = [f"pair {number}" for number in range(1, len(pairs) + 1)]
@@ -176,9 +174,9 @@ def draw_interpolations(
         names = first.class_names
         rows = [f"{row}: {name_of(a, names)} to {name_of(b, names)}" for row, a, b in ends]
     text = captions(
-        training_summary,
+        model.summary,
         "Interpolations between test images",
-        note=_WAYS[params.interpolation],
+        note=_WAYS[way],
         columns=["original", *(f"{value:.2f}" for value in t), "original"],
         rows=rows,
         x_axis="t",
@@ -186,21 +184,16 @@ def draw_interpolations(
     return _sheet(grid, text, column_breaks=(1, grid.shape[1] - 1))
 
 
-def draw_reconstruction_sheet(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    test_images: ImageSet,
-    training_summary: dict[str, Any],
-    params: GenerationParams,
-) -> Image.Image:
+def draw_reconstruction_sheet(model: Model) -> Image.Image:
     """Return a sheet of test images, each above its reconstruction through `z_mean`."""
-    cells, classes = _choose_by_class(test_images, params.reconstructions)
-    shown = test_images.take(cells[cells >= 0])
+    cells, classes = _choose_by_class(model.images, model.params.reconstructions)
+    shown = model.images.take(cells[cells >= 0])
+    z_mean = encode(model.encoder, shown.model_input())
     pairs = np.zeros((len(cells), 2, cells.shape[1], *shown.shape), np.uint8)  # -1 stays blank
     pairs[:, 0][cells >= 0] = shown.pictures
-    pairs[:, 1][cells >= 0] = decode(decoder, encode(encoder, shown.model_input()), shown.shape)
+    pairs[:, 1][cells >= 0] = decode(model.decoder, z_mean, shown.shape)
     text = captions(
-        training_summary,
+        model.summary,
         "Reconstructions of test images",
         note="Decoded from z_mean, without noise",
         columns=classes,
