@@ -1,23 +1,21 @@
 """The server of the page."""
 
 import http.client
-import socket
-import struct
 import threading
-import time
 
 import pytest
 
 from mnist_vae.explorer.server import make_server
 
 
-@pytest.fixture
-def ask(tmp_path):
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory):
     """Serve a folder, next to a file that it must not show; return what asks for a path."""
-    (tmp_path / "private.txt").write_text("private")
-    (tmp_path / "page/data").mkdir(parents=True)
-    (tmp_path / "page/index.html").write_text("page")
-    server = make_server(tmp_path / "page", 0)
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "private.txt").write_text("private")
+    (folder / "page/data").mkdir(parents=True)
+    (folder / "page/index.html").write_text("page")
+    server = make_server(folder / "page", 0)
     served = threading.Thread(target=server.serve_forever)
     served.start()
 
@@ -38,84 +36,35 @@ def ask(tmp_path):
     server.server_close()
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "localhost:{port}",
-        "LOCALHOST:{port}",
-        "127.0.0.1:{port}",
-        "[::1]:{port}",
-        "localhost",  # at port 80
-        "localhost:9000",  # forwarded from another port, as by ssh
-    ],
-)
+@pytest.mark.parametrize("host", ["LOCALHOST", "127.0.0.1:{port}", "[::1]:{port}", "localhost:9"])
 def test_it_answers_to_the_names_of_this_machine(ask, host):
     answer, content = ask(host=host)
     assert (answer.status, content) == (200, "page")
-
-
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize(
-    "host",
-    [
-        "evil.example:{port}",  # its name server may say 127.0.0.1
-        "localhost.evil.example:{port}",
-        "127.0.0.1.evil.example",
-        "evil.example@localhost:{port}",
-        "192.168.0.7:{port}",
-        "localhost:{port} ,evil.example",
-        "",
-        None,
-    ],
-)
-def test_another_name_is_refused_in_a_sentence(ask, host, method):
-    answer, content = ask(host=host, method=method)
-    assert answer.status == 403
-    if method == "GET":
-        assert "expected localhost, 127.0.0.1 or [::1], received" in content
-
-
-def test_no_other_site_may_read_what_it_serves(ask):
-    answer, _ = ask()
     assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert answer.headers["Access-Control-Allow-Origin"] is None
 
 
 @pytest.mark.parametrize(
-    "path",
-    [
-        "/data/",
-        "/../private.txt",
-        "/data/../../private.txt",
-        "/%2e%2e/private.txt",
-        "/..%2fprivate.txt",
-        "//../private.txt",
-        "/..\\private.txt",
-    ],
+    "host",
+    ["evil.example:{port}", "127.0.0.1.evil.example", "localhost:{port} ,evil.example", None],
 )
-def test_it_shows_no_folder_and_nothing_but_its_own(ask, path):
-    answer, content = ask(path)
-    assert answer.status == 404
-    assert "private" not in content
+def test_another_name_is_refused_as_its_name_server_may_say_127_0_0_1(ask, host):
+    answer, content = ask(host=host)
+    assert answer.status == 403
+    assert "expected localhost, 127.0.0.1 or [::1], received" in content
+    assert ask(host=host, method="HEAD")[0].status == 403
 
 
-def test_a_browser_that_leaves_half_way_is_nothing_to_tell_of(tmp_path, capfd):
-    (tmp_path / "large").write_bytes(bytes(50_000_000))
-    server = make_server(tmp_path, 0)
-    served = threading.Thread(target=server.serve_forever)
-    served.start()
-    before = threading.active_count()
-    try:
-        client = socket.create_connection(server.server_address)
-        client.sendall(b"GET /large HTTP/1.0\r\nHost: localhost\r\n\r\n")
-        assert client.recv(100).startswith(b"HTTP/1.0 200")
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        client.close()  # with a reset
-        deadline = time.monotonic() + 60
-        while threading.active_count() > before and time.monotonic() < deadline:
-            time.sleep(0.02)
-    finally:
-        server.shutdown()
-        served.join()
-        server.server_close()
-    assert capfd.readouterr().err == ""
+@pytest.mark.parametrize("path", ["/data/", "/../private.txt", "/..%2fprivate.txt"])
+def test_it_shows_no_folder_and_nothing_next_to_its_own(ask, path):
+    assert ask(path)[0].status == 404
+
+
+def test_a_browser_that_leaves_half_way_is_passed_over_and_a_fault_is_not(tmp_path, capfd):
+    with make_server(tmp_path, 0) as server:
+        for error, is_said in ((ConnectionResetError(), False), (ZeroDivisionError(), True)):
+            try:
+                raise error
+            except Exception:
+                server.handle_error(None, ("127.0.0.1", 1))
+            assert ("Traceback" in capfd.readouterr().err) == is_said

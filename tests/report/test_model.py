@@ -37,12 +37,16 @@ def findings(version, said):
     return Findings(model_version=version, sections=(section,))
 
 
-def test_a_model_of_the_sample_says_so_loudly_and_one_of_mnist_does_not():
-    loud = page_of(make_files(sample=True))
-    head = loud.split("</header>")[0]
+def test_a_model_of_the_sample_says_so_loudly_and_a_squared_error_is_never_nats_of_elbo():
+    loud = page_of(make_files(sample=True, term="mse"))
+    head, text = loud.split("</header>")[0], text_of(loud, "evaluation")
     assert '<p class="warning" role="note"><strong>This model was trained on the embedded' in head
-    assert "Published figures are of the whole MNIST" in text_of(loud, "evaluation")
-    assert "reference" not in text_of(loud, "evaluation").split("Published")[0]
+    assert "squared error + KL, test" in head
+    assert "−ELBO" not in head
+    assert "compares with models of the same term alone" in text
+    assert "Published figures are of the whole MNIST" in text
+    assert "reference" not in text.split("Published")[0]
+    assert "Reconstruction KL, nats Learning" in text_of(loud, "learning")
     quiet = page_of(make_files())
     assert 'class="warning"' not in quiet
     assert "The reference of entropy floor, nats: entropy of" in text_of(quiet, "evaluation")
@@ -65,15 +69,6 @@ def test_what_a_pipeline_found_out_about_this_model_is_a_section():
     assert "kedro run --pipelines evaluation,denoising,model_report" in own
     other = page_of(make_files(findings=(findings("v0", "It was there."),)))
     assert '<section id="anomalies"' not in other
-
-
-def test_a_squared_error_is_never_called_nats_of_elbo():
-    html = page_of(make_files(term="mse"))
-    head = html.split("</header>")[0]
-    assert "squared error + KL, test" in head
-    assert "−ELBO" not in head
-    assert "compares with models of the same term alone" in text_of(html, "evaluation")
-    assert "Reconstruction KL, nats Learning" in text_of(html, "learning")
 
 
 @pytest.mark.parametrize("names", [None, ["circle", "é", "<b>long name</b>"]])

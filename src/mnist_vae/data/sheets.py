@@ -127,7 +127,7 @@ def sheet(
     for caption, left in zip(text.columns, lefts, strict=False):
         centre = x + scale * (int(left) + width / 2)
         middle = y + grid.height + line // 2 if text.x_axis else y - line // 2
-        fitting = _cut(caption, font, scale * (width + _GAP))
+        fitting = _cut(caption, font, scale * width)
         draw.text((centre, middle), _ascii(fitting), _BLACK, font, anchor="mm")
     for caption, top in zip(rows, tops, strict=False):
         middle = y + scale * (int(top) + height / 2)

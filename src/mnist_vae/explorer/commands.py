@@ -15,6 +15,8 @@ from mnist_vae import config, failures
 from mnist_vae.explorer import server
 
 if TYPE_CHECKING:
+    from http.server import ThreadingHTTPServer
+
     from kedro.framework.startup import ProjectMetadata
     from kedro.io import CatalogProtocol
 
@@ -77,30 +79,33 @@ def explore(
         build_site(model, target, runtime, most_images, seed)
 
     if folder is not None:
-        folder = folder.resolve()
         check_target(folder)
         build(folder)
         click.echo(f"Wrote {folder}")
         return
     try:
-        with tempfile.TemporaryDirectory() as temporary:
-            page = Path(temporary) / "page"
-            try:
-                listening = server.make_server(page, port)
-            except OSError as error:
-                raise click.ClickException(
-                    f"The explorer cannot listen on port {port}: expected a free one, received "
-                    f"{error.strerror}; name another with --port, or 0 for any that is free."
-                ) from error
-            with listening:
-                build(page)
-                address = f"http://{server.HOST}:{listening.server_port}/"
-                click.echo(f"The explorer is at {address} until you press Ctrl-C.")
-                if not no_browser:
-                    webbrowser.open(address)
-                listening.serve_forever()
+        with (
+            tempfile.TemporaryDirectory() as page,
+            _listening(Path(page), port) as listening,
+        ):
+            build(Path(page))
+            address = f"http://{server.HOST}:{listening.server_port}/"
+            click.echo(f"The explorer is at {address} until you press Ctrl-C.")
+            if not no_browser:
+                webbrowser.open(address)
+            listening.serve_forever()
     except KeyboardInterrupt:
         click.echo("The explorer has ended.")
+
+
+def _listening(page: Path, port: int) -> ThreadingHTTPServer:
+    try:
+        return server.make_server(page, port)
+    except OSError as error:
+        raise click.ClickException(
+            f"The explorer cannot listen on port {port}: expected a free one, received "
+            f"{error.strerror}; name another with --port, or 0 for any that is free."
+        ) from error
 
 
 def _model_in_use(project: Path, env: str | None) -> tuple[ExploredModel, int]:
@@ -125,7 +130,7 @@ def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
     import pandas as pd
 
     from mnist_vae.data.images import concatenate
-    from mnist_vae.data.origin import check_models, check_versions, origin
+    from mnist_vae.data.origin import check_images, check_models, check_versions, origin
     from mnist_vae.explorer.data import ExploredModel
     from mnist_vae.vae import export
 
@@ -139,15 +144,13 @@ def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
         summary,
         "run `kedro run --pipelines embedding` first",
     )
-    splits = ("train", "validation", "test")
-    images = concatenate([catalog.load(f"{split}_images") for split in splits])
+    train, validation, test = (
+        catalog.load(f"{split}_images") for split in ("train", "validation", "test")
+    )
+    check_images(summary, train, validation)
+    images = concatenate([train, validation, test])
     # A release has embeddings of the images that judged it too, and not these images.
     place = pd.Index(images.image_id).get_indexer(embeddings["image_id"])
-    if not (place >= 0).any():
-        raise ValueError(
-            "The images are not those that were embedded: expected images with the `image_id` of "
-            "the embeddings, received none; run `kedro run --pipelines embedding` first."
-        )
     metrics, calibration = catalog.load("metrics"), catalog.load("scoring_calibration")
     version = summary["model_version"]
     has_metrics = metrics.get("model_version") == version

@@ -27,10 +27,6 @@ FILES = {
 _TIMEOUT = 600  # seconds; the archive has 33 MB
 
 
-class RuntimeUnavailable(click.ClickException):
-    """ONNX Runtime for browsers is not available."""
-
-
 def user_cache() -> Path:
     """Return the folder of a user's files that all projects share."""
     return Path(pooch.os_cache("mnist_vae"))
@@ -40,7 +36,7 @@ def runtime_files(cache: Path, archive: Path | None = None) -> dict[str, Path]:
     """Return the files of ONNX Runtime by their names in the page, from `archive` (.tgz) or npm.
 
     Raises:
-        RuntimeUnavailable: There is no npm, it fails, or the archive has another checksum.
+        click.ClickException: There is no npm, it fails, or the archive has another checksum.
     """
     folder = cache / f"{PACKAGE}-{VERSION}"
     files = {name: folder / name for name in FILES.values()}
@@ -51,9 +47,10 @@ def runtime_files(cache: Path, archive: Path | None = None) -> dict[str, Path]:
 
 
 def _pack(folder: Path) -> Path:
+    """Fetch the archive with npm."""
     npm = shutil.which("npm")
     if npm is None:
-        raise RuntimeUnavailable(
+        raise click.ClickException(
             f"The explorer needs {PACKAGE} {VERSION} once, to run the model in the browser: "
             "expected the program `npm` of Node.js to fetch it with, received none; install "
             f"Node.js, or name the package's archive, {PACKAGE}-{VERSION}.tgz, with "
@@ -63,28 +60,24 @@ def _pack(folder: Path) -> Path:
         [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--loglevel=error"],
         cwd=folder,
         capture_output=True,
-        encoding="utf-8",
-        errors="replace",
+        text=True,
         timeout=_TIMEOUT,
         check=False,
     )
-    archive = next(folder.glob("*.tgz"), None)
-    if finished.returncode != 0 or archive is None:
-        words = " ".join((finished.stderr or finished.stdout).split())[-300:]
-        raise RuntimeUnavailable(
-            f"{PACKAGE} {VERSION} could not be fetched: expected one archive from `npm pack`, "
-            f"received exit code {finished.returncode} ({words}); look at the network and at npm's "
-            "configuration, or name the archive with --onnxruntime-web."
+    if finished.returncode != 0:
+        raise click.ClickException(
+            f"{PACKAGE} {VERSION} could not be fetched: expected an archive from `npm pack`, "
+            f"received exit code {finished.returncode} ({' '.join(finished.stderr.split())}); look "
+            "at the network and at npm's configuration, or name the archive with --onnxruntime-web."
         )
-    return archive
+    return next(folder.glob("*.tgz"))
 
 
 def _unpack(archive: Path, folder: Path) -> None:
     """Check the archive, and put the page's files in `folder`, each of them whole."""
-    digest = hashlib.sha512(archive.read_bytes()).digest()
-    received = f"sha512-{b64encode(digest).decode()}"
+    received = f"sha512-{b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()}"
     if received != INTEGRITY:
-        raise RuntimeUnavailable(
+        raise click.ClickException(
             f"{archive} is not {PACKAGE} {VERSION}: expected the checksum {INTEGRITY}, received "
             f"{received}; fetch it again with `npm pack {PACKAGE}@{VERSION}`."
         )

@@ -5,36 +5,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from importlib.resources import as_file, files
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import click
-import fsspec
 
-from mnist_vae.data.disk import partial_beside
 from mnist_vae.explorer.data import ExploredModel, write_data
 
 _MARKER = "made-by-kedro-explore.txt"
-_MARKED = "`kedro explore --build` wrote these files, and replaces them as a whole:"
 
 
 def check_target(folder: Path) -> None:
-    """Raise a ClickException if a folder holds other files, or the command runs in it."""
-    folder = folder.resolve()
-    marker = folder / _MARKER
-    ours = marker.read_text(encoding="utf-8").splitlines() if marker.is_file() else []
-    others = [name for name in _names(folder) if name not in ours]
-    received = f"one with other files, such as {others[0]}" if others else ""
-    if Path.cwd().is_relative_to(folder):
-        received = "the one that this command runs in"
-    if received:
+    """Raise a ClickException if a folder has files, but no earlier page."""
+    others = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if others and _MARKER not in others:
         raise click.ClickException(
             f"The page is not written to {folder}: expected a folder that is not there, is empty "
-            f"or holds an earlier page alone, received {received}; name another folder."
+            f"or holds an earlier page, received one with other files, such as {others[0]}; name "
+            "another folder."
         )
-
-
-def _names(folder: Path) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
 
 
 def build_site(
@@ -44,26 +32,17 @@ def build_site(
     most_images: int,
     seed: int,
 ) -> None:
-    """Write the page to `folder`, whole or not at all; an earlier page there is replaced.
-
-    Raises:
-        click.ClickException: The folder holds other files.
-    """
-    target = folder.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with partial_beside(fsspec.filesystem("file"), PurePosixPath(target)) as partial:
-        site = Path(partial)
-        with as_file(files("mnist_vae").joinpath("explorer", "page")) as page:
-            shutil.copytree(page, site)
-        for name, path in runtime.items():
-            shutil.copyfile(path, site / "vendor" / name)
-        (site / "data").mkdir()
-        write_data(model, site / "data", most_images, seed)
-        # Some hosts would pass over folders that they take for their own.
-        (site / ".nojekyll").touch()
-        names = [_MARKED, _MARKER, *sorted(_names(site))]
-        (site / _MARKER).write_text("\n".join(names), encoding="utf-8")
-        check_target(target)
-        if target.exists():
-            shutil.rmtree(target)
-        site.rename(target)
+    """Write the page to `folder`, over an earlier one; other files there stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARKER).write_text("`kedro explore --build` wrote this page, and writes over it.\n")
+    with as_file(files("mnist_vae").joinpath("explorer", "page")) as page:
+        shutil.copytree(page, folder, dirs_exist_ok=True)
+    for name, path in runtime.items():
+        shutil.copyfile(path, folder / "vendor" / name)
+    # Some hosts would pass over folders that they take for their own.
+    (folder / ".nojekyll").touch()
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    for sheet in data.glob("sheet-*.png"):  # a page of fewer images has fewer
+        sheet.unlink()
+    write_data(model, data, most_images, seed)

@@ -61,11 +61,10 @@ class Gallery(_Block):
 
 
 class Chart(_Block):
-    """A Plotly figure, which the page gives its colours."""
+    """Curves over the epochs, as Plotly's traces; the page gives them their layout."""
 
     caption: str
     data: tuple[dict[str, Any], ...]
-    layout: dict[str, Any] = {}
 
 
 class Charts(_Block):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from mnist_vae.data.origin import Measure, measure
+from mnist_vae.data.origin import measure
 from mnist_vae.report.blocks import Section, Table, Text
 
 # Of the statement about the data: another data set may be called MNIST, but not with its checksums.
@@ -68,44 +68,35 @@ def terms_of(metrics: dict[str, Any]) -> list[Figure]:
 def figures_of(metrics: dict[str, Any]) -> list[Figure]:
     """Return the other figures of the test images that were measured, for MNIST with references."""
     test, loss = metrics["splits"]["test"], measure(metrics["reconstruction_term"])
-    rows = [
-        ("entropy floor", test["entropy_floor"], None, loss.unit),
-        ("−ELBO above the floor", test["excess_over_floor"], None, loss.unit),
+    references = REFERENCES if is_mnist(metrics["data"]) else {}
+
+    def figure(name: str, value: float, error: float | None, unit: str = loss.unit) -> Figure:
+        known = (references[start] for start in references if name.startswith(start))
+        return Figure(name, value, error, unit, *next(known, ()))
+
+    figures = [
+        figure("entropy floor", test["entropy_floor"], None),
+        figure("−ELBO above the floor", test["excess_over_floor"], None),
     ]
     for part, suffix in ((test["decomposition"], ""), (test["binarized"], ", binarised")):
-        if part is not None:
-            rows += _parts(part, suffix, loss)
-    neighbours = metrics["label_accuracy"]["neighbours"]
-    for kind in ("amortised", "refined"):
-        if (found := metrics["label_accuracy"][kind]) is not None:
-            name = f"{neighbours}-NN accuracy of z, {kind}"
-            rows.append((name, found["value"], found["standard_error"], ""))
-    figures = [Figure(*row) for row in rows if row[1] is not None]
-    return [_referenced(one) for one in figures] if is_mnist(metrics["data"]) else figures
-
-
-def _referenced(figure: Figure) -> Figure:
-    """Return the figure with what is known of it from elsewhere."""
-    for name, (reference, source) in REFERENCES.items():
-        if figure.name.startswith(name):
-            return replace(figure, reference=reference, source=source)
-    return figure
-
-
-def _parts(part: dict[str, Any], suffix: str, loss: Measure) -> list[tuple[Any, ...]]:
-    """Return name, value, standard error and unit of each part of a loss."""
-    exact = part["likelihood"] == "exact"
-    rows = [
-        (name + suffix + ("" if exact else of_a_bound), part[key], part[f"{key}_standard_error"])
+        if part is None:
+            continue
+        exact = part["likelihood"] == "exact"
         for key, name, of_a_bound in (
             ("refined_negative_elbo", f"{loss.name}, refined q", ""),
             ("negative_log_likelihood", "−log p(x)", f", {part['likelihood']}"),
             ("amortisation", "amortisation gap", ""),
             ("approximation", "approximation gap", ", at least"),
-        )
-    ]
-    rows.append((f"error of the quadrature{suffix}", part["quadrature_error"], None))
-    return [(*row, loss.unit) for row in rows]
+        ):
+            words = name + suffix + ("" if exact else of_a_bound)
+            figures.append(figure(words, part[key], part[f"{key}_standard_error"]))
+        figures.append(figure(f"error of the quadrature{suffix}", part["quadrature_error"], None))
+    accuracy = metrics["label_accuracy"]
+    for kind in ("amortised", "refined"):
+        if (found := accuracy[kind]) is not None:
+            name = f"{accuracy['neighbours']}-NN accuracy of z, {kind}"
+            figures.append(figure(name, found["value"], found["standard_error"], ""))
+    return [one for one in figures if one.value is not None]
 
 
 def evaluation_section(metrics: dict[str, Any]) -> Section:
@@ -146,19 +137,18 @@ def loss_section(metrics: dict[str, Any]) -> Section:
     """Return the parts of the loss on each split, which a thorough evaluation has measured."""
     loss = measure(metrics["reconstruction_term"])
     parts = {name: split["decomposition"] for name, split in metrics["splits"].items()}
-    of_test = parts["test"]
-    sentence = (
+    test = parts["test"]
+    text = (
         f"{loss.name} = −log p(x) + approximation + amortisation. −log p(x) is what the decoder "
-        f"leaves; the likelihood is {of_test['likelihood']}. The approximation is lost as q of an "
+        f"leaves; the likelihood is {test['likelihood']}. The approximation is lost as q of an "
         "image is a Gaussian, the amortisation as it is the encoder's and not the best one."
     )
     where = (
-        f"{of_test['misplaced']:.1%} of the test images have their best mean of z more than half a "
+        f"{test['misplaced']:.1%} of the test images have their best mean of z more than half a "
         "unit from the encoder's."
     )
-    if of_test["worst_tenth"] is not None:
-        tenth = f"{of_test['worst_tenth']:.0%}"
-        where = f"A tenth of the test images holds {tenth} of the amortisation. {where}"
+    if test["worst_tenth"] is not None:
+        where += f" A tenth of the images holds {test['worst_tenth']:.0%} of the amortisation."
     columns = {
         "negative_elbo": loss.name,
         "amortisation": "amortisation",
@@ -174,7 +164,7 @@ def loss_section(metrics: dict[str, Any]) -> Section:
             for split, part in parts.items()
         ),
     )
-    blocks = (Text(text=sentence), Text(text=where), table)
+    blocks = (Text(text=text), Text(text=where), table)
     return Section(key="loss", title="Where the loss is", blocks=blocks)
 
 

@@ -24,8 +24,9 @@ _TEN = (
     "#b5b61f",
     "#17becf",
 )
-_GOLDEN = 0.618034  # of the circle of hues: the next one is far from those before
-_LIGHTNESS = (0.36, 0.5, 0.66)
+# Others: on the circle of hues each is far from those before.
+_INDIGO, _GOLDEN = 0.667, 0.618034
+_LIGHTNESS = (0.36, 0.66, 0.5)
 
 
 NO_LABEL = "#7a8794"
@@ -41,7 +42,9 @@ def colour_of(label: int | None) -> str:
         return NO_LABEL
     if label < len(_TEN):
         return _TEN[label]
-    channels = colorsys.hls_to_rgb(label * _GOLDEN % 1, _LIGHTNESS[label % 3], 0.6)
+    more = label - len(_TEN)
+    hue = (_INDIGO + more * _GOLDEN) % 1
+    channels = colorsys.hls_to_rgb(hue, _LIGHTNESS[more % len(_LIGHTNESS)], 0.6)
     return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
 
 
@@ -85,15 +88,7 @@ def _curve(history: pd.DataFrame, column: str, name: str, colour: str, y: str) -
 
 def learning_section(history: pd.DataFrame, training_summary: dict[str, Any]) -> Section:
     """Return the curves, and every epoch as a table."""
-    layout = {
-        "xaxis": {"title": {"text": "epoch"}},
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "hovermode": "x",
-    }
-    of_rate = layout | {"showlegend": False, "yaxis": {"exponentformat": "power"}}
-    *losses, rate = learning_charts(history, training_summary)
-    charts = [chart.model_copy(update={"layout": layout}) for chart in losses]
-    charts.append(rate.model_copy(update={"layout": of_rate}))
+    charts = learning_charts(history, training_summary)
     best = history.iloc[int(history["val_loss"].argmin())]
     unit = f" {measure(training_summary['reconstruction']).unit}".rstrip()
     text = (

@@ -101,21 +101,14 @@ def _not_made(keys: set[str]) -> tuple[str, ...]:
 def facts(files: ModelFiles) -> tuple[Fact, ...]:
     """Return the figures that matter."""
     summary, test = files.training_summary, files.metrics["splits"]["test"]
-    loss, epochs = measure(summary["reconstruction"]), summary["epochs"]
+    loss, epochs = measure(summary["reconstruction"]).words, summary["epochs"]
     shown = with_error(test["negative_elbo"], test["negative_elbo_standard_error"])
-    speed = f"{summary['images_per_second']:,.0f} images a second"
+    trained, many = f"{epochs} epoch{'s' * (epochs != 1)}", f"{files.metrics['latent_dim']}"
+    speed = f"{in_words(summary['duration_seconds'])}, {summary['images_per_second']:,.0f} images"
     return (
-        Fact(name=f"{loss.words}, test", value=shown, note="an image, ± the standard error"),
-        Fact(
-            name="Latent dimensions",
-            value=f"{files.metrics['latent_dim']}",
-            note=f"{test['active_units']} in use",
-        ),
-        Fact(
-            name="Trained for",
-            value=f"{epochs} epoch{'s' * (epochs != 1)}",
-            note=f"{in_words(summary['duration_seconds'])}, {speed}",
-        ),
+        Fact(name=f"{loss}, test", value=shown, note="an image, ± the standard error"),
+        Fact(name="Latent dimensions", value=many, note=f"{test['active_units']} in use"),
+        Fact(name="Trained for", value=trained, note=f"{speed} a second"),
     )
 
 
@@ -171,21 +164,16 @@ def _check(files: ModelFiles) -> None:
 
 def _manifest(manifest: dict[str, Any], summary: dict[str, Any]) -> Section:
     data = manifest["data"]
-    rows = {
-        "release": summary.get("release"),
-        "model version": summary["model_version"],
-        "commit of the code": manifest.get("git_commit") or "not known",
-        "seed": f"{manifest['seed']}",
-        "source of the data": f"{data['name']} ({data['source']})",
-        "versions": ", ".join(f"{name} {v}" for name, v in manifest["versions"].items()),
-    }
-    table = Table(
-        caption="How the model came to be",
-        columns=("what", "which"),
-        rows=tuple((what, which) for what, which in rows.items() if which),
+    rows = (
+        ("release", summary.get("release")),
+        ("model version", summary["model_version"]),
+        ("commit of the code", manifest.get("git_commit") or "not known"),
+        ("seed", f"{manifest['seed']}"),
+        ("source of the data", f"{data['name']} ({data['source']})"),
+        ("versions", ", ".join(f"{name} {v}" for name, v in manifest["versions"].items())),
     )
-    raw = Raw(
-        caption="The whole manifest, with every parameter and checksum",
-        text=json.dumps(manifest, indent=2, ensure_ascii=False),
-    )
+    known = tuple(row for row in rows if row[1])
+    table = Table(caption="How the model came to be", columns=("what", "which"), rows=known)
+    whole = json.dumps(manifest, indent=2, ensure_ascii=False)
+    raw = Raw(caption="The whole manifest, with every parameter and checksum", text=whole)
     return Section(key="manifest", title="The manifest", blocks=(table, raw))

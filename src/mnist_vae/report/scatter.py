@@ -23,7 +23,6 @@ _COLUMNS = 100  # thumbnails in a row of a sprite
 TILES = 7000
 """Thumbnails in a sprite."""
 _LEVELS = 8  # grey levels of a thumbnail, which takes 31 bytes of MNIST
-_STEPS = 65_535
 _DIMENSIONS = 2
 
 
@@ -46,16 +45,15 @@ def pack(
         found, sizes = np.unique(labels, return_counts=True)
         groups, counts = found.tolist(), sizes.tolist()
     shown = widest(embeddings)
-    plane = points[shown].astype(float)
+    plane = points[shown]
     if n_latents == 1:
         heights = np.random.default_rng(seed).uniform(-1, 1, len(points))
         plane = plane.assign(**{"drawn at random": heights})
     splits, split = np.unique(points["split"].to_numpy(str), return_inverse=True)
     has_picture, sprites, (height, width) = _sprites(points["image_id"].to_numpy(), images)
-    (x, x_range), (y, y_range) = (_quantised(plane[name].to_numpy()) for name in plane)
     columns = {
-        "x": x,
-        "y": y,
+        "x": plane.iloc[:, 0].to_numpy("<f4"),
+        "y": plane.iloc[:, 1].to_numpy("<f4"),
         "loss": loss_of(points).astype("<f4"),
         "id": points["image_id"].to_numpy("<f8"),
         "split": split.astype(np.uint8),
@@ -73,8 +71,7 @@ def pack(
         about={
             "n": len(points),
             "columns": [[name, values.dtype.str[1:]] for name, values in columns.items()],
-            "x": {"name": plane.columns[0], "range": x_range},
-            "y": {"name": plane.columns[1], "range": y_range},
+            "axes": list(plane.columns),
             "equal": n_latents > 1,
             "labels": names,
             "colours": [colour_of(label) for label in groups],
@@ -88,13 +85,6 @@ def pack(
         },
         table=_by_label(points[shown].assign(loss=columns["loss"]), names, counts, loss),
     )
-
-
-def _quantised(values: NDArray[np.float64]) -> tuple[NDArray[np.uint16], list[float]]:
-    """Return steps of 1/65,535 of the range, and the range."""
-    low, high = float(values.min()), float(values.max())
-    scaled = (values - low) / ((high - low) or 1.0) * _STEPS
-    return np.rint(scaled).astype("<u2"), [low, high]
 
 
 def _sprites(

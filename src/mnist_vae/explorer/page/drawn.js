@@ -2,13 +2,11 @@
 
 import { Drawing, normalise } from "./drawing.js";
 import { amount, element } from "./elements.js";
-import { N_PIXELS } from "./networks.js";
 import { fixed } from "./pad.js";
-import { paint } from "./pictures.js";
+import { paint, size } from "./pictures.js";
 import { SCORE_NAMES, anomalyScore, negativeElbo } from "./scores.js";
 
 const QUIET = 150; // milliseconds without a move before the posterior is asked for
-const NOTHING = new Float32Array(N_PIXELS);
 
 export class Drawn {
   constructor(explorer) {
@@ -23,8 +21,7 @@ export class Drawn {
   }
 
   clear() {
-    paint(element("seen"), NOTHING);
-    paint(element("redrawn"), NOTHING);
+    for (const id of ["seen", "redrawn"]) paint(element(id), new Float32Array(size.pixels));
     element("verdict").textContent = "Nothing is drawn yet.";
     element("verdict").className = "verdict";
     this.pixels = null;

@@ -1,6 +1,7 @@
 // Elements of the page: found, and made.
 
-import { colourOf, fixed } from "./pad.js";
+import { colourOf, nameOf } from "./classes.js";
+import { fixed } from "./pad.js";
 
 /** Return the element of this id. */
 export const element = (id) => document.getElementById(id);
@@ -19,13 +20,15 @@ export function facts(pairs) {
   });
 }
 
-/** Return a button with a coloured dot, for a class. */
-export function chip(label, text) {
+/** Return a button with a coloured dot and the name of a class. */
+export function chip(label) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "chip";
-  const dot = document.createElement("span");
+  button.title = nameOf(label);
+  const [dot, name] = [document.createElement("i"), document.createElement("span")];
   dot.style.background = colourOf(label);
-  button.append(dot, text);
+  name.textContent = nameOf(label);
+  button.append(dot, name);
   return button;
 }

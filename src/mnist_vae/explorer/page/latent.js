@@ -68,6 +68,7 @@ export class Points {
   inPlane({ directions, mean, bound }) {
     const u = new Float32Array(2 * this.count);
     const jitter = normal(1);
+    const last = this.label.reduce((most, label) => (label === UNLABELLED ? most : Math.max(most, label)), 0);
     for (let axis = 0; axis < 2; axis += 1) {
       const direction = directions[axis];
       for (let row = 0, i = 0; row < this.count; row += 1) {
@@ -76,8 +77,8 @@ export class Points {
           for (let j = 0; j < this.latentDim; j += 1, i += 1) value += direction[j] * (this.z[i] - mean[j]);
         } else {
           // Of one dimension the classes are rows, so that they do not cover each other.
-          const class_ = this.label[row] === UNLABELLED ? 4.5 : this.label[row];
-          value = bound * ((class_ - 4.5) / 6 + 0.03 * jitter());
+          const class_ = this.label[row] === UNLABELLED ? last / 2 : this.label[row];
+          value = (bound * (class_ - last / 2 + 0.18 * jitter())) / (0.6 * (last + 1));
         }
         u[2 * row + axis] = value;
       }
@@ -117,23 +118,21 @@ export class Points {
 
 /** Return `draws` z of a class: the smoothed bootstrap of Silverman and Young (1987).
  *
- * An image of the class, moved by noise of the class's covariance times h squared, and shrunk
- * towards the mean so that mean and covariance stay; h is Silverman's rule. A draw around which
- * most images are of other classes is drawn again, some times.
+ * An image of the class, moved by h times the difference of two others over the root of 2, whose
+ * covariance is that of the class, and shrunk towards the mean so that mean and covariance stay; h
+ * is Silverman's rule. A draw around which most images are of other classes is drawn again, some
+ * times.
  */
-export function drawOfClass(points, { label, count, mean, cholesky }, draws) {
+export function drawOfClass(points, { label, mean }, draws) {
   const rows = [];
   for (let row = 0; row < points.count; row += 1) if (points.label[row] === label) rows.push(row);
   const d = mean.length;
-  const h = (4 / (count * (d + 2))) ** (1 / (d + 4));
-  const gauss = normal(Math.floor(Math.random() * 2 ** 32));
+  const h = (4 / (rows.length * (d + 2))) ** (1 / (d + 4));
+  const any = () => points.zOf(rows[Math.floor(Math.random() * rows.length)]);
   const draw = () => {
-    const z = points.zOf(rows[Math.floor(Math.random() * rows.length)]);
-    const noise = Array.from({ length: d }, gauss);
-    return Float32Array.from(mean, (centre, j) => {
-      const moved = cholesky[j].reduce((sum, factor, k) => sum + factor * noise[k], 0);
-      return centre + (z[j] - centre + h * moved) / Math.sqrt(1 + h * h);
-    });
+    const [z, a, b] = [any(), any(), any()];
+    return Float32Array.from(mean, (centre, j) =>
+      centre + (z[j] - centre + h * (a[j] - b[j]) * Math.SQRT1_2) / Math.sqrt(1 + h * h));
   };
   const isAmidItsClass = (z) => {
     const near = points.nearest(z, AROUND);

@@ -1,9 +1,8 @@
 // New images of a class.
 
-import { drawOfClass } from "./latent.js";
 import { chip, element } from "./elements.js";
-import { N_PIXELS } from "./networks.js";
-import { makeCanvas, paint } from "./pictures.js";
+import { drawOfClass } from "./latent.js";
+import { makeCanvas, paint, size } from "./pictures.js";
 
 const COUNT = 12;
 const FIRST = 7;
@@ -13,8 +12,8 @@ export class Made {
     this.explorer = explorer;
     const { classes } = explorer.model;
     this.chips = classes.map((class_) => {
-      const button = chip(class_.label, `${class_.label}`);
-      button.setAttribute("aria-label", `Draw new images of class ${class_.label}`);
+      const button = chip(class_.label);
+      button.setAttribute("aria-label", `Draw new images of class ${class_.name}`);
       button.addEventListener("click", () => this.draw(class_));
       return button;
     });
@@ -35,9 +34,9 @@ export class Made {
     element("made").replaceChildren(...codes.map((z, number) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.setAttribute("aria-label", `New image ${number + 1} of class ${class_.label}`);
+      button.setAttribute("aria-label", `New image ${number + 1} of class ${class_.name}`);
       const canvas = makeCanvas();
-      paint(canvas, pixels, number * N_PIXELS);
+      paint(canvas, pixels, number * size.pixels);
       button.append(canvas);
       button.addEventListener("click", () => explorer.moveTo(z));
       return button;

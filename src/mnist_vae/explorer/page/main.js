@@ -1,12 +1,13 @@
 // The explorer: one z, which everything on the page shows or moves.
 
+import { nameOf, useClasses } from "./classes.js";
 import { Drawn } from "./drawn.js";
 import { amount, chip, element, facts } from "./elements.js";
 import { Axes, Points, UNLABELLED, normal } from "./latent.js";
 import { Made } from "./made.js";
 import { Decoder, Encoder } from "./networks.js";
-import { Pad, fixed, usePalette } from "./pad.js";
-import { Thumbnails, paint } from "./pictures.js";
+import { Pad, fixed } from "./pad.js";
+import { Thumbnails, paint, size, useShape } from "./pictures.js";
 import { Posterior, drawCloseUp } from "./posterior.js";
 import { Real } from "./real.js";
 import { Sliders } from "./sliders.js";
@@ -14,6 +15,7 @@ import { Walk } from "./walk.js";
 
 const NEIGHBOURS = 15;
 const KEPT_LATENCIES = 5000;
+const MOST_PIXELS = 8192; // of an image whose posterior is computed: 215 MB for the grid
 const TELL = 120; // milliseconds between two sentences about z, and two addresses of it
 
 class Explorer {
@@ -46,15 +48,16 @@ class Explorer {
   async hover(row, x, y) {
     if (row === this.hovered) return;
     this.hovered = row;
-    const canvas = element("hovered");
-    canvas.hidden = true;
+    const tip = element("hovered");
+    tip.hidden = true;
     if (row < 0) return;
     const pixels = await this.thumbnails.pixels(row);
     if (row !== this.hovered) return;
-    paint(canvas, pixels);
-    canvas.style.left = `${x < this.pad.width / 2 ? x + 12 : x - 100}px`;
-    canvas.style.top = `${Math.max(4, Math.min(this.pad.width - 92, y - 42))}px`;
-    canvas.hidden = false;
+    paint(tip.querySelector("canvas"), pixels);
+    tip.querySelector("figcaption").textContent = nameOf(this.points.label[row]);
+    tip.style.left = `${x < this.pad.width / 2 ? x + 12 : x - 108}px`;
+    tip.style.top = `${Math.max(4, Math.min(this.pad.width - 124, y - 42))}px`;
+    tip.hidden = false;
   }
 
   /** Go to z; `since` is when the user asked for it. */
@@ -105,13 +108,7 @@ class Explorer {
     }
     const [label, count] = [...counts].sort(([, a], [, b]) => b - a)[0];
     if (label === UNLABELLED) return "";
-    return `Of the ${NEIGHBOURS} nearest images, ${count} are of class ${label}.`;
-  }
-
-  /** Return the label of an image for people. */
-  className(row) {
-    const label = this.points.label[row];
-    return label === UNLABELLED ? "no label" : `class ${label}`;
+    return `Of the ${NEIGHBOURS} nearest images, ${count} are of class ${nameOf(label)}.`;
   }
 
   /** Show the posterior of an image whose place by the encoder is known, in two dimensions. */
@@ -179,9 +176,9 @@ function makePosterior(explorer) {
 function fillLegend(explorer) {
   const labels = [...new Set(explorer.points.label)].sort((a, b) => a - b);
   element("legend").replaceChildren(...labels.map((label) => {
-    const button = chip(label, label === UNLABELLED ? "no label" : `${label}`);
+    const button = chip(label);
     button.setAttribute("aria-pressed", "true");
-    button.setAttribute("aria-label", label === UNLABELLED ? "Without a label" : `Class ${label}`);
+    button.setAttribute("aria-label", label === UNLABELLED ? "Without a label" : `Class ${nameOf(label)}`);
     button.addEventListener("click", () => {
       const shown = button.getAttribute("aria-pressed") !== "true";
       button.setAttribute("aria-pressed", `${shown}`);
@@ -226,7 +223,8 @@ async function start() {
   const answer = await fetch(new URL("./data/model.json", import.meta.url));
   if (!answer.ok) throw new Error(`model.json could not be read (${answer.status}).`);
   const model = await answer.json();
-  usePalette(model.colours);
+  useClasses(model);
+  useShape(model.shape);
   fillHeader(model);
   const decoding = Decoder.open(model.latent_dim);
   const axes = new Axes(model.axes);
@@ -239,7 +237,7 @@ async function start() {
   addEventListener("hashchange", () => explorer.moveTo(placeInAddress(model.latent_dim) ?? explorer.z));
   explorer.readyAfter = performance.now();
   explorer.encoder = await Encoder.open();
-  const isPlane = model.latent_dim === 2;
+  const isPlane = model.latent_dim === 2 && size.pixels <= MOST_PIXELS;
   element("posterior").hidden = !isPlane;
   if (isPlane) explorer.posterior = makePosterior(explorer);
   explorer.real = new Real(explorer);

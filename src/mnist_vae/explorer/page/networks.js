@@ -2,9 +2,6 @@
 
 import * as ort from "./vendor/ort.js";
 
-export const SIDE = 28;
-export const N_PIXELS = SIDE * SIDE;
-
 ort.env.wasm.numThreads = 1; // more would need headers that few static hosts send
 ort.env.wasm.wasmPaths = { wasm: new URL("./vendor/ort.wasm", import.meta.url).href };
 ort.env.logLevel = "error";
@@ -17,7 +14,7 @@ async function open(name) {
   return ort.InferenceSession.create(content, { executionProviders: ["wasm"] });
 }
 
-/** The decoder: z, Float32Array [count * latentDim], to pixels or logits, [count * 784]. */
+/** The decoder: z, Float32Array [count * latentDim], to pixels or logits, [count * pixels of an image]. */
 export class Decoder {
   static async open(latentDim) {
     return new Decoder(await open("decoder"), latentDim);
@@ -35,7 +32,7 @@ export class Decoder {
   }
 }
 
-/** The encoder: pixels in [0, 1], Float32Array [784], to z_mean and z_log_var. */
+/** The encoder: pixels in [0, 1], Float32Array [height * width], to z_mean and z_log_var. */
 export class Encoder {
   static async open() {
     return new Encoder(await open("encoder"));
@@ -46,8 +43,8 @@ export class Encoder {
   }
 
   async encode(pixels) {
-    const shape = [pixels.length / N_PIXELS, N_PIXELS];
-    const found = await this.session.run({ pixels: new ort.Tensor("float32", pixels, shape) });
+    const input = new ort.Tensor("float32", pixels, [1, pixels.length]);
+    const found = await this.session.run({ pixels: input });
     return { mean: found.z_mean.data, logVar: found.z_log_var.data };
   }
 }

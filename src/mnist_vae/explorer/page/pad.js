@@ -1,20 +1,11 @@
 // The plane: the images as dots, what is marked among them, and the place of z, which it moves.
 
-import { UNLABELLED } from "./latent.js";
+import { colourOf } from "./classes.js";
 
 const CLICK = 5; // pixels that a click may move
 const REACH = { mouse: 14, touch: 28, pen: 20 }; // pixels from a dot that still mean it
 const ROUNDS = 10; // of dots: each class is drawn in parts, so that none hides the others
 const CLOSEST = 0.02; // share of the plane that zooming shows at least
-
-const palette = { classes: [], unlabelled: "" };
-
-/** Take the colours of the classes from the model's description. */
-export const usePalette = (given) => Object.assign(palette, given);
-
-/** Return the colour of a class. */
-export const colourOf = (label) =>
-  label === UNLABELLED ? palette.unlabelled : palette.classes[label % palette.classes.length];
 
 export class Pad {
   /** `actions`: `move(x, y, since)` of the plane, `pick(row)` and `hover(row, x, y)` of an image. */

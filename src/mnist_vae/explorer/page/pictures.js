@@ -1,12 +1,22 @@
-// Pictures of 28 x 28 grey values on canvases, and the sheets that hold the real images.
+// Pictures of grey values on canvases, and the sheets that hold the real images.
 
-import { N_PIXELS, SIDE } from "./networks.js";
+/** The height and width of the model's images, and the number of their pixels. */
+export const size = { height: 0, width: 0, pixels: 0 };
+
+/** Take the size from the model's description, for all pictures of the page. */
+export function useShape([height, width]) {
+  Object.assign(size, { height, width, pixels: height * width });
+  const { style } = document.documentElement;
+  style.setProperty("--across", Math.min(1, width / height));
+  style.setProperty("--down", Math.min(1, height / width));
+  for (const canvas of document.querySelectorAll("canvas.picture")) Object.assign(canvas, { height, width });
+}
 
 /** Paint grey values in [0, 1], white on black as in MNIST, from `offset` on. */
 export function paint(canvas, pixels, offset = 0) {
   const context = canvas.getContext("2d");
-  const image = (canvas.reused ??= context.createImageData(SIDE, SIDE));
-  for (let i = 0; i < N_PIXELS; i += 1) {
+  const image = (canvas.reused ??= context.createImageData(size.width, size.height));
+  for (let i = 0; i < size.pixels; i += 1) {
     const grey = Math.round(pixels[offset + i] * 255);
     image.data[4 * i] = image.data[4 * i + 1] = image.data[4 * i + 2] = grey;
     image.data[4 * i + 3] = 255;
@@ -17,7 +27,8 @@ export function paint(canvas, pixels, offset = 0) {
 /** Return a canvas for one picture. */
 export function makeCanvas() {
   const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = SIDE;
+  canvas.className = "picture";
+  Object.assign(canvas, { height: size.height, width: size.width });
   return canvas;
 }
 
@@ -29,15 +40,16 @@ export class Thumbnails {
     this.sheets = new Map();
   }
 
-  /** Return the grey values of an image, Float32Array [784] in [0, 1]. */
+  /** Return the grey values of an image, Float32Array [height * width] in [0, 1]. */
   async pixels(index) {
     const perSheet = this.columns ** 2;
     const place = index % perSheet;
     const sheet = await this.sheet(Math.floor(index / perSheet));
-    const left = SIDE * (place % this.columns);
-    const top = SIDE * Math.floor(place / this.columns);
-    const { data } = sheet.getImageData(left, top, SIDE, SIDE);
-    return Float32Array.from({ length: N_PIXELS }, (_, i) => data[4 * i] / 255);
+    const { height, width, pixels } = size;
+    const left = width * (place % this.columns);
+    const top = height * Math.floor(place / this.columns);
+    const { data } = sheet.getImageData(left, top, width, height);
+    return Float32Array.from({ length: pixels }, (_, i) => data[4 * i] / 255);
   }
 
   sheet(number) {

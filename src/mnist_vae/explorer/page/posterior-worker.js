@@ -3,7 +3,7 @@
 // A coarse grid says where the mass is; its logits are kept, as they are the same for every image.
 // Grids that are ever finer follow into the box that holds the mass, until the step is small.
 
-import { Decoder, N_PIXELS } from "./networks.js";
+import { Decoder } from "./networks.js";
 
 const SIZE = 81; // points of a grid in each dimension
 const BATCH = 256; // codes that are decoded at a time: others may ask in between
@@ -29,7 +29,7 @@ onmessage = async ({ data }) => {
 async function posterior(decoder, { id, pixels, kind, bound }) {
   const isOld = () => id !== newest;
   let box = { x0: -bound, x1: bound, y0: -bound, y1: bound };
-  coarse ??= gridOf(decoder, kind, box, () => false);
+  coarse ??= gridOf(decoder, kind, box, pixels.length, () => false);
   const grids = [];
   for (let grid = await coarse; grid && !isOld(); ) {
     const density = densityOf(grid, pixels);
@@ -39,26 +39,26 @@ async function posterior(decoder, { id, pixels, kind, bound }) {
     const inner = boxOf(density, box);
     if (inner.x1 - inner.x0 > 0.8 * (box.x1 - box.x0)) break;
     box = inner;
-    grid = await gridOf(decoder, kind, box, isOld);
+    grid = await gridOf(decoder, kind, box, pixels.length, isOld);
   }
   if (isOld()) return null;
   return { size: SIZE, grids: grids.map(({ box: b, density }) => ({ box: b, density })), logEvidence: grids.at(-1).logEvidence };
 }
 
 /** Return what the density of any image needs at each point: log p(x|z) p(z) = x.a(z) - b(z). */
-async function gridOf(decoder, kind, box, isOld) {
+async function gridOf(decoder, kind, box, nPixels, isOld) {
   const count = SIZE * SIZE;
   const z = new Float32Array(2 * count);
   for (let i = 0; i < count; i += 1) {
     z[2 * i] = box.x0 + ((box.x1 - box.x0) * (i % SIZE)) / (SIZE - 1);
     z[2 * i + 1] = box.y0 + ((box.y1 - box.y0) * Math.floor(i / SIZE)) / (SIZE - 1);
   }
-  const a = new Float32Array(count * N_PIXELS);
+  const a = new Float32Array(count * nPixels);
   const b = new Float64Array(count);
   for (let start = 0; start < count; start += BATCH) {
     const end = Math.min(count, start + BATCH);
     const logits = await decoder.decode(z.slice(2 * start, 2 * end), "logits");
-    for (let i = start; i < end; i += 1) b[i] = terms(kind, logits, i - start, a, i) + priorTerm(z, i);
+    for (let i = start; i < end; i += 1) b[i] = terms(kind, nPixels, logits, i - start, a, i) + priorTerm(z, i);
     await new Promise((resolve) => { setTimeout(resolve); });
     if (isOld()) return null;
   }
@@ -69,16 +69,16 @@ function priorTerm(z, i) {
   return 0.5 * (z[2 * i] ** 2 + z[2 * i + 1] ** 2) + Math.log(2 * Math.PI);
 }
 
-function terms(kind, logits, from, a, to) {
+function terms(kind, nPixels, logits, from, a, to) {
   let sum = 0;
-  for (let j = 0; j < N_PIXELS; j += 1) {
-    const logit = logits[from * N_PIXELS + j];
+  for (let j = 0; j < nPixels; j += 1) {
+    const logit = logits[from * nPixels + j];
     if (kind === "mse") {
       const mean = 1 / (1 + Math.exp(-logit));
-      a[to * N_PIXELS + j] = 2 * mean;
+      a[to * nPixels + j] = 2 * mean;
       sum += mean * mean;
     } else {
-      a[to * N_PIXELS + j] = logit;
+      a[to * nPixels + j] = logit;
       sum += Math.max(logit, 0) + Math.log1p(Math.exp(-Math.abs(logit)));
     }
   }
@@ -90,7 +90,7 @@ function densityOf({ kind, a, b }, pixels) {
   const own = kind === "mse" ? pixels.reduce((sum, x) => sum + x * x, 0) : 0;
   return Float64Array.from(b, (value, i) => {
     let sum = -own - value;
-    const from = i * N_PIXELS;
+    const from = i * pixels.length;
     for (const j of inked) sum += pixels[j] * a[from + j];
     return sum;
   });

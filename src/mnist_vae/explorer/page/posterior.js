@@ -1,7 +1,5 @@
 // The heat map of the posterior: asks the worker, and colours what it answers.
 
-import { makeCanvas } from "./pictures.js";
-
 export class Posterior {
   /** `answered({heat, logEvidence})` after each question that no later one overtook. */
   constructor({ kind, bound, answered, failed }) {
@@ -58,8 +56,7 @@ function heatOf({ size, grids }) {
   const top = Math.max(...grids.map(({ density }) => density.reduce((a, b) => Math.max(a, b), -Infinity)));
   return grids.map(({ box, density }, number) => {
     const inner = grids[number + 1]?.box;
-    const canvas = makeCanvas();
-    canvas.width = canvas.height = size;
+    const canvas = new OffscreenCanvas(size, size);
     const context = canvas.getContext("2d");
     const image = context.createImageData(size, size);
     const step = (box.x1 - box.x0) / (size - 1);

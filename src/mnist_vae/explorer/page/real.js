@@ -1,5 +1,6 @@
 // A real image that was clicked: itself, its reconstruction and its neighbours.
 
+import { nameOf } from "./classes.js";
 import { amount, element, facts } from "./elements.js";
 import { makeCanvas, paint } from "./pictures.js";
 import { negativeElbo } from "./scores.js";
@@ -30,7 +31,7 @@ export class Real {
     paint(element("real-image"), pixels);
     paint(element("real-decoded"), decoded);
     element("real-facts").replaceChildren(...facts([
-      ["Label", explorer.className(row).replace("class ", "")],
+      ["Label", nameOf(points.label[row])],
       ["Split", points.splits[points.split[row]]],
       ["image_id", `${points.id[row]}`],
       ["−ELBO", amount(model, elbo, 1)],
@@ -45,7 +46,8 @@ export class Real {
     const { explorer } = this;
     const button = document.createElement("button");
     button.type = "button";
-    button.setAttribute("aria-label", `Neighbour ${explorer.points.id[row]}, ${explorer.className(row)}`);
+    const { id, label } = explorer.points;
+    button.setAttribute("aria-label", `Neighbour ${id[row]}, ${nameOf(label[row])}`);
     const canvas = makeCanvas();
     paint(canvas, await explorer.thumbnails.pixels(row));
     button.append(canvas);

@@ -1,15 +1,14 @@
-// Terms of -ELBO and scores of anomalies, in nats, as `vae/losses.py` and `encoding/anomalies.py` have them.
+// Terms of -ELBO and scores of anomalies, in nats, as `vae/losses.py` and `vae/anomalies.py` have them.
 
 import { normal } from "./latent.js";
-import { N_PIXELS } from "./networks.js";
 
 const DRAWS = 32;
-const SOFTENING = 5; // nats, as in `encoding/anomalies.py`
+const SOFTENING = 5; // nats, as in `vae/anomalies.py`
 
 /** Return -log p(x | z) by the logits from `offset` on. */
 export function reconstructionTerm(kind, pixels, logits, offset = 0) {
   let sum = 0;
-  for (let i = 0; i < N_PIXELS; i += 1) {
+  for (let i = 0; i < pixels.length; i += 1) {
     const logit = logits[offset + i];
     sum += kind === "mse"
       ? (pixels[i] - 1 / (1 + Math.exp(-logit))) ** 2
@@ -37,7 +36,7 @@ export async function negativeElbo(decoder, kind, pixels, { mean, logVar }) {
     mean[i % d] + Math.exp(0.5 * logVar[i % d]) * gauss());
   const logits = await decoder.decode(z, "logits");
   let sum = 0;
-  for (let k = 0; k < DRAWS; k += 1) sum += reconstructionTerm(kind, pixels, logits, k * N_PIXELS);
+  for (let k = 0; k < DRAWS; k += 1) sum += reconstructionTerm(kind, pixels, logits, k * pixels.length);
   return sum / DRAWS + divergence(mean, logVar);
 }
 

@@ -2,8 +2,7 @@
 
 import { between } from "./latent.js";
 import { element } from "./elements.js";
-import { N_PIXELS } from "./networks.js";
-import { makeCanvas, paint } from "./pictures.js";
+import { makeCanvas, paint, size } from "./pictures.js";
 
 const FRAMES = 9;
 const SECONDS = 3; // there, and as many back
@@ -54,9 +53,9 @@ export class Walk {
     const { explorer } = this;
     const codes = this.frames.map((_, number) => this.at(number / (FRAMES - 1)));
     const pixels = await explorer.decoder.decode(Float32Array.from(codes.flatMap((z) => [...z])));
-    this.frames.forEach((canvas, number) => paint(canvas, pixels, number * N_PIXELS));
+    this.frames.forEach((canvas, number) => paint(canvas, pixels, number * size.pixels));
     paint(element("walk-a"), pixels);
-    paint(element("walk-b"), pixels, (FRAMES - 1) * N_PIXELS);
+    paint(element("walk-b"), pixels, (FRAMES - 1) * size.pixels);
     if (isShown) this.markPath();
   }
 

@@ -44,8 +44,12 @@
 
   function drawCharts() {
     for (const script of document.querySelectorAll(".chart-data")) {
-      const { data, layout } = JSON.parse(script.textContent);
-      draw(document.getElementById(script.dataset.plot), data, { dragmode: false, ...layout });
+      const data = JSON.parse(script.textContent);
+      draw(document.getElementById(script.dataset.plot), data, {
+        dragmode: false, hovermode: "x", showlegend: data.length > 1,
+        legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+        xaxis: { title: { text: "epoch" } }, yaxis: { exponentformat: "power" },
+      });
     }
   }
 
@@ -65,7 +69,7 @@
   async function drawScatter() {
     const about = JSON.parse(content("scatter-about"));
     const buffer = await unpacked(content("scatter-points")).arrayBuffer();
-    const types = { u1: Uint8Array, u2: Uint16Array, f4: Float32Array, f8: Float64Array };
+    const types = { u1: Uint8Array, f4: Float32Array, f8: Float64Array };
     const column = {};
     let offset = 0;
     for (const [name, type] of about.columns) {
@@ -73,12 +77,8 @@
       column[name] = new types[type](buffer.slice(offset, end));
       offset = end;
     }
-    const axis = (name) => {
-      const [low, high] = about[name].range;
-      return Float32Array.from(column[name], (step) => low + (step / 65535) * (high - low));
-    };
-    const x = axis("x");
-    const y = axis("y");
+    const { x, y } = column;
+    const [xName, yName] = about.axes;
     const label = new Uint8Array(about.n);
     const webgl = hasWebgl();
     const stride = webgl ? 1 : Math.ceil(about.n / FEW_POINTS);
@@ -120,8 +120,8 @@
       dragmode: coarse.matches ? false : "zoom",
       margin: { l: 10, r: 10, t: 34, b: 10 }, // above are the buttons
       legend: { itemsizing: "constant", ...(below ? { orientation: "h", x: 0, y: -0.12, yanchor: "top" } : {}) },
-      xaxis: { title: { text: about.x.name } },
-      yaxis: { title: { text: about.equal ? about.y.name : "" }, ...(about.equal ? { scaleanchor: "x" } : { visible: false }) },
+      xaxis: { title: { text: xName } },
+      yaxis: { title: { text: about.equal ? yName : "" }, ...(about.equal ? { scaleanchor: "x" } : { visible: false }) },
     }, { displayModeBar: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] });
 
     const tip = figure.querySelector(".tip");
@@ -145,8 +145,8 @@
       const lines = [`image ${column.id[point]}, ${about.splits[column.split[point]]}`];
       if (about.labels.length > 1) lines.unshift(`label ${about.labels[label[point]]}`);
       lines.push(`${about.loss}: ${column.loss[point].toFixed(2)}`);
-      lines.push(`${about.x.name} ${x[point].toFixed(3)}`);
-      if (about.equal) lines.push(`${about.y.name} ${y[point].toFixed(3)}`);
+      lines.push(`${xName} ${x[point].toFixed(3)}`);
+      if (about.equal) lines.push(`${yName} ${y[point].toFixed(3)}`);
       canvas.hidden = !column.picture[point];
       if (!column.picture[point]) lines.push("its picture was not kept");
       tip.querySelector("p").textContent = lines.join("\n");
@@ -164,7 +164,7 @@
       const left0 = (tile % about.across) * about.width;
       const top0 = Math.floor(tile / about.across) * about.height;
       const context = canvas.getContext("2d");
-      context.clearRect(0, 0, canvas.width, canvas.height);
+      context.imageSmoothingEnabled = false; // which would take in the edges of neighbours
       context.drawImage(image, left0, top0, about.width, about.height, 0, 0, canvas.width, canvas.height);
       canvas.dataset.image = column.id[point];
     }
