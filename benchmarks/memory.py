@@ -114,9 +114,8 @@ class Stages:
 
 def stages(folder: Path, n_images: int, memory_images: int | None, steps: int) -> None:
     """Be a contestant: take the images of `folder` through all stages, and report the peaks."""
-    from mnist_vae.data.image_table import ImagesDataset
     from mnist_vae.data.parquet_archive import ParquetArchiveDataset
-    from mnist_vae.data.tables import TableDataset
+    from mnist_vae.data.tables import ImagesDataset, TableDataset
     from mnist_vae.params import SplitParams
     from mnist_vae.pipelines.data.nodes import ingest_images, split_images
 

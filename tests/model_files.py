@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.data.images import IMAGE_SHAPE, ImageSet
+from mnist_vae.data.origin import fingerprint
 from mnist_vae.report.model import ModelFiles
 
 MNIST = "Data: MNIST, 60,000 training and 10,000 test images, checksums verified."

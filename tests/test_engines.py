@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +17,8 @@ import pyarrow as pa
 import pytest
 
 from mnist_vae import engines
-from mnist_vae.data.fingerprints import result_fingerprints
 from mnist_vae.data.images import ImageSet
+from mnist_vae.data.origin import result_fingerprints
 from mnist_vae.engines import EngineError, check_engine, embed, encode
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.vae.encoding import Encoding
@@ -170,7 +169,6 @@ def processes_of_this_run():
     return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
-@pytest.mark.slow  # a worker is a process that is spawned
 @pytest.mark.parametrize("certificate", ["none", "one of its own"])
 def test_no_one_else_on_the_machine_is_let_into_the_cluster_of_a_run(
     work, caplog, monkeypatch, certificate
@@ -199,7 +197,6 @@ def test_no_one_else_on_the_machine_is_let_into_the_cluster_of_a_run(
         assert len(clients) == 1
 
 
-@pytest.mark.slow
 def test_a_killed_worker_loses_and_repeats_nothing_and_leaves_nothing_behind(
     work, monkeypatch, tmp_path
 ):
@@ -234,7 +231,6 @@ def told(pid):
         return "resource_tracker"
 
 
-@pytest.mark.slow
 def test_a_task_that_kills_every_worker_ends_the_run(work, monkeypatch):
     def deadly(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -244,42 +240,12 @@ def test_a_task_that_kills_every_worker_ends_the_run(work, monkeypatch):
         work.table(engine="dask", workers=1)
 
 
-@pytest.mark.slow
-def test_a_scheduler_that_dies_ends_the_run(work, tmp_path, caplog, monkeypatch):
+def test_a_scheduler_that_ends_ends_the_run(work, cluster, caplog, monkeypatch):
     caplog.set_level(logging.CRITICAL, logger="distributed")
-    with cluster_of_processes(tmp_path) as (address, scheduler):
-        after_the_first_result(monkeypatch, scheduler.kill)
-        with pytest.raises(EngineError, match=f"The Dask cluster at {address} did not finish"):
-            work.table(engine="dask", address=address)
-
-
-@contextmanager
-def cluster_of_processes(folder):
-    """A scheduler and a worker as a user starts them."""
-    file = folder / "scheduler.json"
-    common = ["--scheduler-file", str(file), "--no-dashboard", "--interface", "lo"]
-    scheduler = start("scheduler", *common, "--port", "0", cwd=folder)
-    worker = start("worker", *common, "--nthreads", "1", cwd=folder)
-    try:
-        with distributed.Client(scheduler_file=str(file), timeout=60) as client:
-            address = client.scheduler.address
-        yield address, scheduler
-    finally:
-        for process in (scheduler, worker):
-            process.kill()
-            process.wait()
-
-
-def start(what, *arguments, cwd):
-    command = [sys.executable, "-m", "distributed.cli.dask_" + what, *arguments]
-    if what == "worker":
-        command.append("--no-nanny")
-    return subprocess.Popen(
-        command,
-        cwd=cwd,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    address = cluster.scheduler_address
+    after_the_first_result(monkeypatch, cluster.close)
+    with pytest.raises(EngineError, match=f"The Dask cluster at {address} did not finish"):
+        work.table(engine="dask", address=address)
 
 
 @pytest.mark.parametrize("name", ["code", "libraries"])
@@ -313,7 +279,7 @@ import sys
 import mnist_vae.engines
 assert not {"tensorflow", "keras"} & set(sys.modules), "before anything is encoded"
 import numpy as np
-from mnist_vae.data.fingerprints import fingerprint
+from mnist_vae.data.origin import fingerprint
 from mnist_vae.data.images import new_image_set
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.vae.networks import build_decoder, build_encoder

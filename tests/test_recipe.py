@@ -10,8 +10,8 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 
-from mnist_vae.data.fingerprints import RECIPE_VERSION
 from mnist_vae.data.images import ImageSet
+from mnist_vae.data.origin import RECIPE_VERSION
 from mnist_vae.params import ModelParams, RetrainingParams, SplitParams, TrainingParams
 from mnist_vae.pipelines.candidate.nodes import set_judge_apart
 from mnist_vae.pipelines.data.nodes import split_images

@@ -19,10 +19,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mnist_vae.data.fingerprints import result_fingerprints
 from mnist_vae.data.images import ImageSet, embedding_columns, normalize
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import check_models, check_shape, origin
+from mnist_vae.data.origin import check_models, check_shape, origin, result_fingerprints
 from mnist_vae.data.tables import embedding_schema, mapped_table, rows_of, with_anomalies
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.vae.encoding import BatchEncoder, Encoded, Encoding

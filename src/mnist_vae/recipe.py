@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from mnist_vae.data.fingerprints import fingerprint, recipe_fingerprints
 from mnist_vae.data.images import ImageSet
 from mnist_vae.data.models import KerasModel, TrainingBackup
+from mnist_vae.data.origin import fingerprint, recipe_fingerprints
 from mnist_vae.params import ModelParams, TrainingParams
 
 

@@ -93,7 +93,7 @@ def save_model(release: Release, folder: Path) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-    from mnist_vae.data.image_table import ImagesDataset
+    from mnist_vae.data.tables import ImagesDataset
 
     images = ImagesDataset(filepath=str(release.folder / "test_images.parquet")).load()
     example = images.take(slice(0, 4)).model_input()

@@ -27,7 +27,7 @@ from omegaconf import OmegaConf
 from mnist_vae import failures
 from mnist_vae.config import DATA_FOLDER, check_configuration, check_environment, loader_of
 from mnist_vae.data.disk import write_json
-from mnist_vae.data.fingerprints import json_fingerprint, result_fingerprints
+from mnist_vae.data.origin import json_fingerprint, result_fingerprints
 from mnist_vae.jobs.names import one_line
 from mnist_vae.sweep_table import BASE, FIGURES, LOSS, compared, to_text
 

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from kedro.io.core import DatasetError
 
-from mnist_vae.data.image_table import ImagesDataset
 from mnist_vae.data.images import ImageSet
 from mnist_vae.data.parquet_archive import ParquetArchiveDataset
+from mnist_vae.data.tables import ImagesDataset
 from mnist_vae.params import SplitParams
 from mnist_vae.pipelines.data.nodes import split_images
 from mnist_vae.vae.training import Batches
@@ -73,27 +73,6 @@ def test_images_go_from_a_store_to_splits_in_a_store(bucket, credentials):
     assert {row.tobytes() for row in fed} <= known
     names = [path.rsplit("/", 1)[-1] for path in fsspec.filesystem("s3", **credentials).ls(bucket)]
     assert sorted(names) == ["images.parquet", "raw", "train.parquet"]
-
-
-def test_a_folder_by_partition_is_read_from_a_store(bucket, credentials):
-    store = fsspec.filesystem("s3", **credentials)
-    for split, number in (("train", 0), ("test", 1)):
-        place = f"{bucket}/raw/split={split}/label={number}/part.parquet"
-        store.mv(f"{bucket}/raw/{number}.parquet", place)
-    archive = ParquetArchiveDataset(
-        path=f"s3://{bucket}/raw/", name="mine", credentials=credentials
-    ).load()
-    assert archive.images.label.tolist() == [1] * 1000 + [0] * 2000
-    assert archive.images.split.tolist() == ["test"] * 1000 + ["train"] * 2000
-    assert next(iter(archive.manifest["files"])) == "split=test/label=1/part.parquet"
-
-
-def test_a_store_without_the_images_is_refused_before_a_run(bucket, credentials):
-    missing = ParquetArchiveDataset(
-        path=f"s3://{bucket}/elsewhere", name="mine", credentials=credentials
-    )
-    with pytest.raises(DatasetError, match=r"at s3://.*/elsewhere, received none; put the images"):
-        missing.check()
 
 
 def test_a_table_that_cannot_be_finished_is_not_there_at_all(bucket, credentials, monkeypatch):

@@ -71,20 +71,6 @@ def test_many_columns_are_enlarged_less_but_never_below_their_captions():
     assert all(text[left:right].any() for left, right in pairwise(between))
 
 
-def test_captions_stand_above_and_below_an_axis(digits):
-    blank = np.zeros_like(digits)
-    plain = sheet(digits, Captions("T", "S", columns="abc"), columns=3)
-    axis = sheet(digits, Captions("T", "S", columns="abc", x_axis="z"), columns=3)
-    bare = sheet(digits, Captions("T", "S"), columns=3)
-    top = find(bare, digits[0], 4)[1]
-    assert find(plain, digits[0], 4)[1] > top == find(axis, digits[0], 4)[1]
-    assert axis.height > bare.height
-    # Nothing but text is left of blank images, and it is where the captions belong.
-    rows = ink(sheet(blank, Captions("", "", columns="abc"), columns=3)).any(axis=1)
-    assert rows.any()
-    assert np.flatnonzero(rows).max() < find(plain, digits[0], 4)[1]
-
-
 def test_row_captions_push_the_images_to_the_right(digits):
     x_without = find(sheet(digits, CAPTIONS, columns=3), digits[0], 4)[0]
     captions = Captions("T", "S", rows=["a", "reconstruction"], y_axis="z_01")
@@ -105,12 +91,6 @@ def test_a_long_statement_is_wrapped_within_the_margins(digits, columns):
     assert picture.height > short.height
     assert not ink(picture)[:, -28:].any()
     assert not ink(picture)[-20:].any()
-
-
-def test_the_statement_is_drawn_below_the_images(digits):
-    picture, other = (sheet(digits, Captions("Title", text), columns=3) for text in ("abc", "xyz"))
-    rows = np.flatnonzero((np.asarray(picture) != np.asarray(other)).any(axis=1))
-    assert rows.min() >= find(picture, digits[-1], 4)[1] + 28 * 4
 
 
 def test_dashes_and_arrows_are_drawn_as_letters_of_the_font(digits):

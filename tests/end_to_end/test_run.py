@@ -9,7 +9,7 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
-from mnist_vae.data.fingerprints import fingerprint
+from mnist_vae.data.origin import fingerprint
 from mnist_vae.pipeline_registry import register_pipelines
 from tests.conftest import catalog_of, run
 from tests.end_to_end.conftest import give_new_images

@@ -15,7 +15,7 @@ from kedro.io.core import DatasetError
 
 from mnist_vae.data.disk import partial_beside
 from mnist_vae.data.images import latent_columns
-from mnist_vae.data.tables import BatchEmbeddingsContract, embedding_schema
+from mnist_vae.data.tables import EmbeddingContract, embedding_schema
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset, finish
 
 OLD, NEW = "000001-old", "000002-new"
@@ -98,7 +98,7 @@ def test_what_breaks_the_contract_leaves_no_file_and_the_one_before_stays(embedd
     for batch in ("monday", "tuesday"):
         table = {f"{OLD}/{batch}": rows(OLD, declared=5)}
         with pytest.raises(ValueError, match="expected 5 rows"):
-            embeddings.save(BatchEmbeddingsContract().validate(table))
+            embeddings.save(EmbeddingContract().validate(table))
     assert found(folder) == {"monday": {"old"}}
     assert sorted(path.name for path in folder.iterdir()) == [OLD, "current"]
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mnist_vae.data.files import JSONDataset, RecordDataset, TextDataset
-from mnist_vae.data.image_table import ImagesDataset, ImageSet
+from mnist_vae.data.tables import ImagesDataset, ImageSet
 from mnist_vae.jobs import releases
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
 from mnist_vae.jobs.batches import AcceptedBatchesDataset, withdraw

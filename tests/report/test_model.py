@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_vae.data.image_table import ImagesDataset
+from mnist_vae.data.tables import ImagesDataset
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings, Section, Text
 from mnist_vae.report.model import model_page

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mnist_vae.data.fingerprints import fingerprint
+from mnist_vae.data.origin import fingerprint
 from mnist_vae.vae.networks import Sampling, build_decoder, build_encoder, keras, logits_model
 
 ZEROS = np.zeros((4, 2), "float32")

@@ -152,17 +152,7 @@ class JSONDataset(FileDataset[Any]):
 
 
 class RecordDataset(FileDataset[Any]):
-    """`RecordDataset` saves a pydantic record as JSON, and loads it as its type again.
-
-    Examples:
-        ```yaml
-        retraining_plan:
-          type: mnist_vae.data.files.RecordDataset
-          record: mnist_vae.jobs.records.Plan
-          filepath: data/02_intermediate/retraining_plan.json
-          optional: true # load None where there is no file
-        ```
-    """
+    """`RecordDataset` saves a pydantic record as JSON, and loads it as its type again."""
 
     def __init__(
         self,

@@ -107,13 +107,6 @@ class IdxDataset(FileDataset[NDArray[Any]]):
     """`IdxDataset` saves and loads a NumPy array as one IDX file.
 
     What is saved is packed with gzip where the path ends with `.gz`; equal arrays make equal files.
-
-    Examples:
-        ```yaml
-        new_images:
-          type: mnist_vae.data.idx.IdxDataset
-          filepath: data/01_raw/new_images.idx3-ubyte.gz
-        ```
     """
 
     _expected = "an IDX file"
@@ -167,13 +160,8 @@ def _read_at_most(stream: IO[bytes], n_bytes: int) -> bytearray:
 
 
 def _check_shape(shape: tuple[int, ...], name: str) -> None:
-    if not 1 <= len(shape) <= _MAX_RANK:
+    if 0 in shape or not 1 <= len(shape) <= _MAX_RANK:
         raise IdxError(
-            f"{name} has the wrong rank: expected 1 to {_MAX_RANK} dimensions, received "
-            f"{len(shape)}; name the right file."
-        )
-    if 0 in shape:
-        raise IdxError(
-            f"{name} is empty: expected at least one item along every dimension, received the "
-            f"shape {list(shape)}; get a file with data in it."
+            f"{name} has no values or too many dimensions: expected 1 to {_MAX_RANK} dimensions "
+            f"with at least one item each, received the shape {list(shape)}; name the right file."
         )

@@ -32,15 +32,7 @@ _CHECKSUM_BYTES = 32
 
 
 class KerasModelDataset(FileDataset[KerasModel]):
-    """`KerasModelDataset` saves and loads a Keras model as one `.keras` file.
-
-    Examples:
-        ```yaml
-        encoder:
-          type: mnist_vae.data.models.KerasModelDataset
-          filepath: data/06_models/encoder.keras
-        ```
-    """
+    """`KerasModelDataset` saves and loads a Keras model as one `.keras` file."""
 
     _remedy = "run `kedro run --pipelines training` first"
 
@@ -82,15 +74,7 @@ class KerasModelDataset(FileDataset[KerasModel]):
 
 
 class OnnxModelDataset(FileDataset[OnnxModel]):
-    """`OnnxModelDataset` saves and loads an `onnx.ModelProto` as one `.onnx` file, atomically.
-
-    Examples:
-        ```yaml
-        encoder_onnx:
-          type: mnist_vae.data.models.OnnxModelDataset
-          filepath: data/06_models/encoder.onnx
-        ```
-    """
+    """`OnnxModelDataset` saves and loads an `onnx.ModelProto` as one `.onnx` file, atomically."""
 
     _remedy = "run `kedro run --pipelines export` first"
 
@@ -134,21 +118,10 @@ def _mermaid(model: dict[str, Any]) -> str:
         elif layer["class_name"] == "Activation":
             text += f" {config['activation']}"
         lines.append(f'    {name}["{text}"]')
-        arrows += [f"    {source} --> {name}" for source in _sources(layer["inbound_nodes"])]
+        sources = re.findall(r'"keras_history": \["(\w+)"', json.dumps(layer["inbound_nodes"]))
+        arrows += [f"    {source} --> {name}" for source in sources]
     title = f"{model['config']['name']}: {total:,} parameters"
     return "\n".join(["---", f'title: "{title}"', "---", "flowchart TD", *lines, *arrows])
-
-
-def _sources(node: Any) -> list[str]:
-    """Return the names of the layers that the tensors in a serialised call come from."""
-    if isinstance(node, dict):
-        history = node.get("config", {}).get("keras_history") if "class_name" in node else None
-        if history:
-            return [history[0]]
-        return [name for value in node.values() for name in _sources(value)]
-    if isinstance(node, list):
-        return [name for value in node for name in _sources(value)]
-    return []
 
 
 @dataclass(frozen=True)
@@ -231,16 +204,7 @@ class TrainingBackup:
 
 
 class TrainingBackupDataset(FileDataset[TrainingBackup]):
-    """`TrainingBackupDataset` gives a training node the place where it keeps its state.
-
-    Examples:
-        ```yaml
-        training_backup:
-          type: mnist_vae.data.models.TrainingBackupDataset
-          filepath: data/06_models/training_backup.npz
-          interval: 60 # seconds between two saves, at least
-        ```
-    """
+    """`TrainingBackupDataset` gives a training node the place where it keeps its state."""
 
     def __init__(
         self, *, filepath: str, interval: float = 60.0, metadata: dict[str, Any] | None = None

@@ -1,14 +1,106 @@
-"""Which model an output is of, whether it is of the right one, and what its loss is called."""
+"""Names of models by content, which model an output is of, and what its loss is called."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import platform
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-from mnist_vae.data.fingerprints import fingerprint
+import numpy as np
+from pydantic import BaseModel
+
+from mnist_vae import __version__
 from mnist_vae.data.images import IMAGE_SHAPE, ClassNames, ImageSet, Shape, size_of
 from mnist_vae.data.models import KerasModel
+
+RECIPE_VERSION = 1
+"""Raise it with a change that makes other models of the same parameters, seed and images."""
+
+COMMIT = "MNIST_VAE_COMMIT"
+"""The environment variable that names the commit where there is no git, as in an image."""
+
+_LIBRARIES = ("keras", "numpy", "tensorflow")
+_PACKAGES = (*_LIBRARIES, "kedro", "kedro-datasets", "mlxtend", "pandas", "pyarrow", "scipy")
+
+
+def fingerprint(*models: Any) -> str:
+    """Return 16 hex digits that name the weights of these models: equal weights, equal name."""
+    digest = hashlib.sha256()
+    for model in models:
+        for weight in model.trainable_weights:
+            value = np.asarray(weight.value)
+            digest.update(f"{model.name}/{value.shape}/{value.dtype}".encode())
+            digest.update(value.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def json_fingerprint(value: Any) -> str:
+    """Return 16 hex digits that name a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def recipe_fingerprints(**parameters: BaseModel | int | str | float | None) -> dict[str, str]:
+    """Return names of the `code`, the `parameters` and the `libraries` that shape a model.
+
+    `parameters` are those that the training reads, such as `model`, `training` and `seed`.
+    """
+    values = {
+        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        for name, value in parameters.items()
+    }
+    return {
+        "code": f"recipe {RECIPE_VERSION}",
+        "parameters": json_fingerprint(values),
+        "libraries": _libraries(),
+    }
+
+
+def result_fingerprints() -> dict[str, str]:
+    """Return what shapes the figures of a run besides its parameters and its data."""
+    return {
+        "code": f"recipe {RECIPE_VERSION}, package {__version__}",
+        "libraries": _libraries(),
+    }
+
+
+def _libraries() -> str:
+    return json_fingerprint({name: version(name) for name in _LIBRARIES})
+
+
+def provenance() -> dict[str, Any]:
+    """Return `date` (UTC), `versions` by package and `git_commit`: `<hash>[-dirty]`, or None."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": {
+            "mnist-vae": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in _PACKAGES},
+        },
+        "git_commit": os.environ.get(COMMIT) or _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the repository that tracks this file, whatever other is around it."""
+    here = Path(__file__)
+    tracked = ["git", "ls-files", "--error-unmatch", here.name]
+    described = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        for command in (tracked, described):
+            finished = subprocess.run(  # noqa: S603 - the user's own git
+                command, cwd=here.parent, capture_output=True, encoding="utf-8", check=True
+            )
+        return finished.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def origin(training_summary: dict[str, Any]) -> dict[str, str]:

@@ -16,17 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 from kedro.io.core import DatasetError, get_protocol_and_path
 from numpy.typing import NDArray
 
 from mnist_vae.data import sheets
 from mnist_vae.data.disk import at_home
 from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
-from mnist_vae.data.image_table import bytes_of, split_names
 from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageArchive, ImageSet, gathered
+from mnist_vae.data.tables import bytes_of, split_names
 
-_SPLITS = ("train", "test")
 _COLUMNS = {"image_id": pa.int64(), "label": pa.int64(), "split": pa.string()}
 _PARTITIONS = ds.partitioning(pa.schema({"split": pa.string(), "label": pa.int64()}), flavor="hive")
 _ROWS = 8192  # of pixels at a time, whatever the size of the row groups
@@ -90,12 +88,13 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 f"{self._url} has no images: expected at least one row, received none in "
                 f"{len(paths)} files; put images there."
             )
-        given = table.column_names
-        label = self._labels(table["label"]) if "label" in given else None
+        label, split = table["label"], table["split"].fill_null("train")
         images = ImageSet(
-            image_id=self._ids(table["image_id"]) if "image_id" in given else np.arange(count),
-            split=self._splits(table["split"] if "split" in given else pa.repeat("train", count)),
-            label=None if label is None or (label == UNLABELLED).all() else label,
+            image_id=self._ids(table["image_id"]),
+            split=split_names(split),
+            label=None
+            if label.null_count == count
+            else label.cast(pa.uint8()).fill_null(UNLABELLED).to_numpy(),
             pixels=gathered(self._pixels(paths), (count, self._n_pixels)),
             shape=self._shape,
         )
@@ -141,53 +140,49 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
             )
         for path in paths:
             with self._open(path) as file:
-                names = file.schema_arrow.names
-            if "pixels" not in names:
-                raise DatasetError(
-                    f"{path} is not a table of images: expected a column `pixels` of "
-                    f"{self._n_pixels} bytes an image, received "
-                    f"{', '.join(names) or 'no column'}; name the column so."
-                )
+                if "pixels" not in file.schema_arrow.names:
+                    raise ValueError(f"the columns {', '.join(file.schema_arrow.names)}")
         return paths
 
     @contextmanager
     def _open(self, path: str) -> Iterator[pq.ParquetFile]:
-        """Yield the file, and have errors of Arrow and of the disk name it."""
-        # Of a store each column of a row group is one request: nothing else is read.
-        is_local = isinstance(self._filesystem, LocalFileSystem)
+        """Yield the file, and have what is wrong with it, or with its disk, name it."""
         try:
+            # Of a store each column of a row group is one request: nothing else is read.
             with pq.ParquetFile(
-                path if is_local else self._filesystem.open(path, "rb", cache_type="none"),
+                self._filesystem.open(path, "rb", cache_type="none"),
                 buffer_size=_BYTES,
                 pre_buffer=False,
                 page_checksum_verification=True,
             ) as file:
                 yield file
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise DatasetError(
-                f"{path} cannot be read: expected a whole Parquet file with `pixels` of "
-                f"{self._n_pixels} bytes, `image_id` and `label` of whole numbers and `split` of "
-                "text, received "
-                f"{' '.join(str(error).split())}; write it anew, or see to who may read it."
+                f"{path} is no table of images that can be read: expected a whole Parquet file "
+                f"with `pixels` of {self._n_pixels} bytes and, if need be, `image_id` of whole "
+                f"numbers, `label` from 0 to {UNLABELLED - 1} or null, and `split` train or test, "
+                f"received {' '.join(str(error).split())}; write it anew, or see to who may read "
+                "it."
             ) from error
 
     def _columns(self, path: str, name: str) -> pa.Table:
         """Return the columns next to the pixels; what the names of folders say comes first."""
         with self._open(path) as file:
-            in_path = ds.get_partition_keys(_PARTITIONS.parse(name))
-            own = [
-                column
-                for column in _COLUMNS
-                if column in file.schema_arrow.names and column not in in_path
-            ]
-            schema = pa.schema({column: _COLUMNS[column] for column in own})
-            found = dict(
-                zip(own, file.read(own, use_threads=False).cast(schema).columns, strict=True)
-            )
             count = file.metadata.num_rows
+            in_path = ds.get_partition_keys(_PARTITIONS.parse(name))
+            own = set(file.schema_arrow.names) & set(_COLUMNS) - set(in_path)
+            table = file.read(sorted(own), use_threads=False)
+            found = {column: pa.nulls(count, of) for column, of in _COLUMNS.items()}
+            found |= {column: table[column].cast(_COLUMNS[column]) for column in own}
             for column, value in in_path.items():
                 found[column] = pa.repeat(pa.scalar(value, _COLUMNS[column]), count)
-            return pa.table({**found, "row": pa.nulls(count)})  # it has rows without a column too
+            low, high = pc.min_max(found["label"]).as_py().values()
+            if low is not None and not 0 <= low <= high < UNLABELLED:
+                raise ValueError(f"labels from {low} to {high}")
+            splits = pc.unique(found["split"]).to_pylist()
+            if "split" in own | set(in_path) and (others := set(splits) - {"train", "test"}):
+                raise ValueError(f"the splits {', '.join(sorted(map(str, others))[:3])}")
+            return pa.table(found)
 
     def _pixels(self, paths: dict[str, str]) -> Iterator[NDArray[np.uint8]]:
         """Yield the pixels in order, uint8 `[m, height·width]`, some images at a time."""
@@ -196,71 +191,45 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 for batch in file.iter_batches(_ROWS, columns=["pixels"], use_threads=False):
                     pixels = batch.column(0)
                     if pixels.null_count:
-                        raise DatasetError(
-                            f"{path} has {pixels.null_count} rows without `pixels`: expected "
-                            f"{self._n_pixels} bytes in each, received null; remove these rows."
-                        )
+                        raise ValueError(f"{pixels.null_count} rows without `pixels`")
                     yield bytes_of(pixels.cast(pa.binary(self._n_pixels)))
 
     def _ids(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
-        if column.null_count:
+        """Return the numbers of the images, from 0 where they have none."""
+        if column.null_count == len(column):
+            return np.arange(len(column))
+        n_different = pc.count_distinct(column).as_py()
+        if n_different < len(column):
             raise DatasetError(
-                f"{self._url} has {column.null_count} rows without `image_id`: expected a number "
-                "in each, received null; number them, or leave the column out."
+                f"{self._url} does not name every image once: expected {len(column):,} different "
+                f"`image_id`, received {n_different:,} and {column.null_count:,} null; number the "
+                "images anew, or leave the column out."
             )
         ids: NDArray[np.int64] = column.to_numpy()
-        found, counts = np.unique(ids, return_counts=True)
-        if len(found) < len(ids):
-            raise DatasetError(
-                f"{self._url} names images more than once: expected {len(ids):,} different "
-                f"`image_id`, received {len(found):,}, {found[counts > 1][0]} among those that "
-                "come again; number the images anew, or leave the column out."
-            )
         return ids
-
-    def _labels(self, column: pa.ChunkedArray) -> NDArray[np.uint8]:
-        low, high = pc.min_max(column).as_py().values()
-        if low is not None and not 0 <= low <= high < UNLABELLED:
-            raise DatasetError(
-                f"{self._url} has labels out of range: expected numbers from 0 to "
-                f"{UNLABELLED - 1}, received from {low} to {high}; use null for an image without a "
-                "label."
-            )
-        labels: NDArray[np.uint8] = column.cast(pa.uint8()).fill_null(UNLABELLED).to_numpy()
-        return labels
-
-    def _splits(self, column: pa.ChunkedArray) -> NDArray[np.str_]:
-        if unknown := [name for name in pc.unique(column).to_pylist() if name not in _SPLITS]:
-            raise DatasetError(
-                f"{self._url} has images in unknown splits: expected `split` to be train or test, "
-                f"received {', '.join(map(str, unknown[:3]))}; name one of the two, or leave the "
-                "column out."
-            )
-        return split_names(column)
 
     def _manifest(
         self, images: ImageSet, paths: dict[str, str], rows: dict[str, int]
     ) -> dict[str, Any]:
-        n_train, n_test = (int((images.split == split).sum()) for split in _SPLITS)
-        counted = f"{n_train:,} training and {n_test:,} test images" if n_test else f"{n_train:,}"
+        n_train, n_test = (int((images.split == split).sum()) for split in ("train", "test"))
+        counted = f"{n_train:,} training and {n_test:,} test" if n_test else f"{n_train:,}"
+        n_files = f"{len(paths)} Parquet file{'s' * (len(paths) > 1)}"
+        files = {}
+        for path, name in paths.items():
+            with self._filesystem.open(path, "rb", block_size=_BYTES) as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            origin = self._filesystem.unstrip_protocol(path)
+            files[name] = {
+                "origin": origin,
+                "sha256": sha256,
+                "items": rows[path],
+                "verified": False,
+            }
         return {
             "name": self._name,
             "source": "parquet",
-            "statement": f"Data: {self._name}, {counted}{'' if n_test else ' images'}, in "
-            f"{len(paths)} Parquet file{'s' * (len(paths) > 1)}.",
+            "statement": f"Data: {self._name}, {counted} images, in {n_files}.",
             "n_train": n_train,
             "n_test": n_test,
-            "files": {
-                name: {
-                    "origin": self._filesystem.unstrip_protocol(path),
-                    "sha256": self._checksum(path),
-                    "items": rows[path],
-                    "verified": False,
-                }
-                for path, name in paths.items()
-            },
+            "files": files,
         }
-
-    def _checksum(self, path: str) -> str:
-        with self._filesystem.open(path, "rb", block_size=_BYTES) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,8 @@
-"""Tables at rest, as Parquet, and what readers of embeddings rely on."""
+"""Tables and image sets at rest, as Parquet, and what readers of embeddings rely on."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -10,26 +11,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
-from mnist_vae.data.files import FileDataset, TablePreview
-from mnist_vae.data.image_table import nullable_labels
-from mnist_vae.data.images import UNLABELLED, ImageSet, embedding_names
+from mnist_vae.data import sheets
+from mnist_vae.data.files import FileDataset, ImagePreview, TablePreview
+from mnist_vae.data.images import (
+    UNLABELLED,
+    ImageSet,
+    embedding_names,
+    evenly,
+    gathered,
+    latent_columns,
+    one_split,
+)
 
 if TYPE_CHECKING:  # a second that the command line does not take
     import pandas as pd
 
+_METADATA_KEY = b"mnist_vae.pixels"
+_ROW_GROUP = 8192
+_MEANING = {"dtype": "uint8", "order": "row-major", "white": 255}
+
 
 class TableDataset(FileDataset["pd.DataFrame | pa.Table"]):
-    """`TableDataset` saves a pandas or a pyarrow table, and loads it as a pandas table.
-
-    Examples:
-        ```yaml
-        latent_embeddings:
-          type: mnist_vae.data.tables.TableDataset
-          filepath: data/07_model_output/latent_embeddings.parquet
-        ```
-    """
+    """`TableDataset` saves a pandas or a pyarrow table, and loads it as a pandas table."""
 
     def load(self) -> pd.DataFrame:
         """Return the table."""
@@ -61,6 +67,162 @@ def write_table(file: BinaryIO, data: pa.Table) -> None:
     with pq.ParquetWriter(file, data.schema, compression="zstd") as writer:
         for batch in data.to_batches():
             writer.write_batch(batch)
+
+
+class ImagesDataset(FileDataset[ImageSet]):
+    """`ImagesDataset` saves and loads an `ImageSet` as one Parquet file.
+
+    Pixels are fixed-size binaries, height·width bytes (uint8). The schema's metadata has shape,
+    scale and names of classes. `load` maps the pixels of more than `memory_images` images from a
+    temporary file in `TMPDIR`.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        memory_images: int | None = None,
+        durable: bool = False,
+        read_only: bool = False,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._memory_images = memory_images
+        super().__init__(
+            filepath=filepath,
+            durable=durable,
+            read_only=read_only,
+            credentials=credentials,
+            metadata=metadata,
+        )
+
+    def load(self) -> ImageSet:
+        """Return the images; raise `DatasetError` where the file is not such a table."""
+        with self._reading() as opened:
+            file = pq.ParquetFile(opened)
+            schema = file.schema_arrow
+            meaning = json.loads((schema.metadata or {}).get(_METADATA_KEY, "{}"))
+            height, width = meaning.get("shape", (0, 0))
+            if pa.binary(height * width) not in schema.types:
+                raise DatasetError(
+                    f"{self._filepath} is not a table of images: expected a column `pixels` of "
+                    f"fixed size with its shape in the metadata, received {schema.names}; delete "
+                    "the file and run the pipeline `data` again."
+                )
+            count, most = file.metadata.num_rows, self._memory_images
+            batches = file.iter_batches(_ROW_GROUP, columns=["pixels"], use_threads=False)
+            pixels = gathered(
+                (bytes_of(batch.column(0)) for batch in batches),
+                (count, height * width),
+                count if most is None else most,
+            )
+            table = file.read([name for name in schema.names if name != "pixels"])
+            names = meaning.get("class_names")
+            return ImageSet(
+                pixels=pixels,
+                **_columns(table),
+                origin=_origin(schema),
+                shape=(height, width),
+                class_names=None if names is None else tuple(names),
+            )
+
+    def save(self, data: ImageSet) -> None:
+        """Write `data`, a part at a time."""
+        parts = data.batches(_ROW_GROUP) if len(data) else iter([data])
+        first = _to_table(next(parts))
+        # A dictionary of images would only cost time: hardly two of them are equal.
+        scalars = [name for name in first.column_names if name != "pixels"]
+        with (
+            self._replacing() as file,
+            pq.ParquetWriter(
+                file, first.schema, compression="zstd", use_dictionary=scalars
+            ) as writer,
+        ):
+            writer.write_table(first)
+            for part in parts:
+                writer.write_table(_to_table(part))
+
+    def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
+        """Return `n_images` of all, evenly apart, as one PNG, base64, for Kedro-Viz."""
+        images = self.load()
+        shown = images.take(evenly(len(images), n_images))
+        return ImagePreview(sheets.thumbnails(shown.pictures, columns))
+
+    def _describe(self) -> dict[str, Any]:
+        return {**super()._describe(), "memory_images": self._memory_images}
+
+
+def _to_table(images: ImageSet) -> pa.Table:
+    """Return `images` as an Arrow table, the pixels without a copy."""
+    pixels = np.ascontiguousarray(images.pixels)
+    values = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(pixels.shape[1]), len(images), [None, pa.py_buffer(pixels)]
+    )
+    columns: dict[str, Any] = {"image_id": images.image_id, "split": images.split.astype(object)}
+    if images.label is not None:
+        columns["label"] = nullable_labels(images.label)
+    if images.z is not None:
+        names = latent_columns("z", images.z.shape[1])
+        columns |= dict(zip(names, images.z.T.astype(np.float32), strict=True))
+    table = pa.table({**columns, "pixels": values})
+    meaning: dict[str, Any] = {"shape": images.shape, **_MEANING}
+    if images.class_names is not None:
+        meaning["class_names"] = images.class_names
+    metadata: dict[str | bytes, str] = {_METADATA_KEY: json.dumps(meaning)}
+    metadata.update(images.origin)
+    return table.replace_schema_metadata(metadata)
+
+
+def _columns(table: pa.Table) -> dict[str, Any]:
+    latents = [table.column(name).to_numpy() for name in table.column_names if name[:2] == "z_"]
+    return {
+        "image_id": table.column("image_id").to_numpy(),
+        "split": split_names(table.column("split")),
+        "label": _labels(table.column("label")) if "label" in table.column_names else None,
+        "z": np.stack(latents, axis=1) if latents else None,
+    }
+
+
+def _origin(schema: pa.Schema) -> dict[str, str]:
+    """Return the metadata in addition to that of every table of images."""
+    metadata = schema.metadata or {}
+    return {
+        key.decode(): value.decode()
+        for key, value in metadata.items()
+        if key not in (_METADATA_KEY, b"ARROW:schema")
+    }
+
+
+def nullable_labels(label: NDArray[np.uint8]) -> pa.Array:
+    """Return labels as a column, null where an image has none."""
+    return pa.array(label, mask=label == UNLABELLED)
+
+
+def _labels(column: pa.ChunkedArray) -> NDArray[np.uint8]:
+    labels: NDArray[np.uint8] = column.fill_null(UNLABELLED).to_numpy()
+    return labels
+
+
+def bytes_of(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
+    """Return the values of an Arrow chunk as uint8 `[n, bytes of each]`, without a copy."""
+    size = chunk.type.byte_width
+    if len(chunk) == 0:
+        return np.empty((0, size), np.uint8)
+    start = chunk.offset * size
+    values = np.frombuffer(chunk.buffers()[1], np.uint8)[start : start + len(chunk) * size]
+    return values.reshape(-1, size)
+
+
+def split_names(column: pa.Array | pa.ChunkedArray) -> NDArray[np.str_]:
+    """Return the split of each image, `[n]` of str."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    codes = column.dictionary_encode()
+    names = codes.dictionary.to_pylist()
+    if len(names) == 1:
+        return one_split(names[0], len(column))
+    splits: NDArray[np.str_] = np.array(names, np.str_)[codes.indices.to_numpy()]
+    return splits
 
 
 def mapped_table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
@@ -139,42 +301,32 @@ def with_anomalies(schema: pa.Schema) -> pa.Schema:
 
 
 class EmbeddingContract:
-    """Finite values, every image once, and one model: what readers of embeddings rely on."""
+    """Finite values and every image once: what readers of embeddings rely on."""
 
-    def validate(self, data: pa.Table) -> pa.Table:
-        """Return the table, or raise `ValueError` where it breaks the contract."""
-        for field, column in zip(data.schema, data.columns, strict=True):
-            bad = 0 if field.nullable else column.null_count
-            if pa.types.is_floating(field.type):
-                finite = (pc.sum(pc.is_finite(chunk)).as_py() or 0 for chunk in column.chunks)
-                bad = len(column) - sum(finite)
-            if bad:
-                raise ValueError(
-                    f"The embeddings have {bad} null, NaN or infinite values in `{field.name}`: "
-                    "expected a finite value in every row; train the model again with a lower "
-                    "`training.learning_rate`."
-                )
-        n_images = int(data.schema.metadata[b"n_images"])
-        n_unique = len(np.unique(data.column("image_id")))
-        if not n_unique == len(data) == n_images:
-            raise ValueError(
-                f"The embeddings do not have every image once: expected {n_images} rows, received "
-                f"{len(data)} with {n_unique} different `image_id`; run the pipeline `embedding` "
-                "again."
-            )
-        model_version = data.schema.metadata[b"model_version"].decode()
-        versions = pc.unique(data.column("model_version")).to_pylist()
-        if versions not in ([model_version], []):
-            raise ValueError(
-                f"The embeddings come from several models: expected {model_version!r} alone, "
-                f"received {versions}; embed all images with one model."
-            )
+    def validate(self, data: pa.Table | dict[str, pa.Table]) -> pa.Table | dict[str, pa.Table]:
+        """Return the table, or the tables by name; raise `ValueError` where one breaks it."""
+        for table in data.values() if isinstance(data, dict) else [data]:
+            _check_embeddings(table)
         return data
 
 
-class BatchEmbeddingsContract:
-    """What the embeddings of each batch must satisfy: the `EmbeddingContract`."""
-
-    def validate(self, data: dict[str, pa.Table]) -> dict[str, pa.Table]:
-        """Return the tables, or raise `ValueError` where one breaks the contract."""
-        return {name: EmbeddingContract().validate(table) for name, table in data.items()}
+def _check_embeddings(table: pa.Table) -> None:
+    for field, column in zip(table.schema, table.columns, strict=True):
+        bad = 0 if field.nullable else column.null_count
+        if pa.types.is_floating(field.type):
+            finite = (pc.sum(pc.is_finite(chunk)).as_py() or 0 for chunk in column.chunks)
+            bad = len(column) - sum(finite)
+        if bad:
+            raise ValueError(
+                f"The embeddings have {bad} null, NaN or infinite values in `{field.name}`: "
+                "expected a finite value in every row; train the model again with a lower "
+                "`training.learning_rate`."
+            )
+    n_images = int(table.schema.metadata[b"n_images"])
+    n_unique = len(np.unique(table.column("image_id")))
+    if not n_unique == len(table) == n_images:
+        raise ValueError(
+            f"The embeddings do not have every image once: expected {n_images} rows, received "
+            f"{len(table)} with {n_unique} different `image_id`; run the pipeline `embedding` "
+            "again."
+        )

@@ -23,8 +23,8 @@ from mnist_vae.data.disk import (
     write_json,
 )
 from mnist_vae.data.files import ReadOnlyDataset
-from mnist_vae.data.image_table import ImagesDataset
 from mnist_vae.data.images import ImageSet
+from mnist_vae.data.tables import ImagesDataset
 from mnist_vae.jobs.batch_files import MAX_BYTES, Batch, read_batch
 from mnist_vae.jobs.names import file_name, printable
 from mnist_vae.jobs.records import BatchRecord, Intake

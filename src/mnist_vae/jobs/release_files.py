@@ -109,7 +109,7 @@ class Release:
 
     def images(self, filename: str) -> ImageSet:
         """Return the images in a file."""
-        from mnist_vae.data.image_table import ImagesDataset
+        from mnist_vae.data.tables import ImagesDataset
 
         return ImagesDataset(filepath=str(self.folder / filename)).load()
 

@@ -6,8 +6,8 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 
-from mnist_vae.data.fingerprints import COMMIT
 from mnist_vae.data.images import UNLABELLED
+from mnist_vae.data.origin import COMMIT
 from mnist_vae.data.statistics import neighbour_accuracy
 from mnist_vae.params import EvaluationParams, ModelParams
 from mnist_vae.pipelines.evaluation import nodes

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from mnist_vae.data.image_table import ImagesDataset
 from mnist_vae.data.images import ImageSet
+from mnist_vae.data.tables import ImagesDataset
 from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation import nodes
 from mnist_vae.pipelines.generation.arithmetic import draw_latent_arithmetic

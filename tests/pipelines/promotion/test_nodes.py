@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_vae.data.fingerprints import fingerprint
 from mnist_vae.data.images import UNLABELLED, ImageSet
 from mnist_vae.data.models import TrainingBackup
+from mnist_vae.data.origin import fingerprint
 from mnist_vae.jobs.records import Comparison, Declined, Figures, Outcome, Plan
 from mnist_vae.params import EvaluationParams, ModelParams, RetrainingParams, TrainingParams
 from mnist_vae.pipelines.promotion import nodes

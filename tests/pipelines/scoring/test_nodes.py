@@ -15,7 +15,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from mnist_vae.data.files import RecordDataset
-from mnist_vae.data.fingerprints import fingerprint
+from mnist_vae.data.origin import fingerprint
 from mnist_vae.jobs import batches as batches_module
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset, finish
 from mnist_vae.jobs.batches import BatchFoldersDataset, put_away

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mnist_vae.data.fingerprints import json_fingerprint, recipe_fingerprints
 from mnist_vae.data.images import ImageSet, concatenate, draw_rows
 from mnist_vae.data.models import KerasModel
+from mnist_vae.data.origin import json_fingerprint, recipe_fingerprints
 from mnist_vae.jobs.batches import BatchesInUse
 from mnist_vae.jobs.records import Declined, Intake, Outcome, Plan, kept_in_a_row
 from mnist_vae.jobs.release_files import Release

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from mnist_vae.data.fingerprints import provenance
 from mnist_vae.data.images import AT_ONCE, ImageSet
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import check_images, check_models, measure, origin
+from mnist_vae.data.origin import check_images, check_models, measure, origin, provenance
 from mnist_vae.data.statistics import Moments, neighbour_accuracy
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.decomposition import Decomposition, decompose

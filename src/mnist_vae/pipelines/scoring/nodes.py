@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mnist_vae.data.fingerprints import json_fingerprint
 from mnist_vae.data.images import UNLABELLED, ImageSet, new_image_set
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import check_models
+from mnist_vae.data.origin import check_models, json_fingerprint
 from mnist_vae.engines import embed_on, encoding_of, refine_steps_of, running, schema_of
 from mnist_vae.jobs.batch_embeddings import BATCH, SIGNATURE, BatchEmbeddings
 from mnist_vae.jobs.batch_files import Batch

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from mnist_vae.data import fingerprints
-from mnist_vae.data.fingerprints import COMMIT, json_fingerprint, provenance, recipe_fingerprints
+from mnist_vae.data import origin
+from mnist_vae.data.origin import COMMIT, json_fingerprint, provenance, recipe_fingerprints
 from mnist_vae.params import ModelParams
 
 
@@ -25,7 +25,7 @@ def test_other_parameters_make_another_model(changed):
 )
 def test_other_libraries_or_another_recipe_make_another_model(monkeypatch, name, value, part):
     before = parts()
-    monkeypatch.setattr(fingerprints, name, value)
+    monkeypatch.setattr(origin, name, value)
     assert parts() == {**before, part: parts()[part]} != before
 
 
@@ -43,15 +43,10 @@ def _unnamed(monkeypatch):
     monkeypatch.delenv(COMMIT, raising=False)
 
 
-def test_versions_are_those_that_are_installed():
-    versions = provenance()["versions"]
-    assert versions["tensorflow"].startswith("2.21")
-    assert versions["python"].startswith("3.")
-
-
 def test_an_image_names_its_commit_though_it_has_no_git(monkeypatch):
     monkeypatch.setenv(COMMIT, "abc")
     assert provenance()["git_commit"] == "abc"
+    assert provenance()["versions"]["tensorflow"].startswith("2.21")
 
 
 @pytest.fixture
@@ -60,7 +55,7 @@ def code(tmp_path, monkeypatch):
     code = tmp_path / "project/src/provenance.py"
     code.parent.mkdir(parents=True)
     code.touch()
-    monkeypatch.setattr(fingerprints, "__file__", str(code))
+    monkeypatch.setattr(origin, "__file__", str(code))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     return code
 
@@ -86,16 +81,4 @@ def test_a_repository_around_an_installed_package_is_not_that_of_the_code(code, 
     (folder / "their.py").touch()
     (folder / ".gitignore").write_text("src/" if ignored else "")
     repository(folder, "their.py", ".gitignore")
-    assert provenance()["git_commit"] is None
-
-
-def test_a_repository_that_the_environment_names_is_not_that_of_the_code(
-    code, tmp_path, monkeypatch
-):
-    """A hook of git, which starts a run, has its own repository in the environment."""
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
-    (theirs / "provenance.py").touch()
-    repository(theirs, ".")
-    monkeypatch.setenv("GIT_DIR", str(theirs / ".git"))
     assert provenance()["git_commit"] is None
