@@ -318,14 +318,6 @@ def test_the_second_mirror_serves_what_the_first_does_not(tmp_path, server, capl
     assert sum("Mirror skipped" in warning for warning in caplog.messages) == 1
 
 
-def test_a_folder_that_cannot_be_written_makes_room_for_the_next_source(tmp_path, server):
-    publish(server, "mirror")
-    (tmp_path / "file").touch()
-    dataset = from_mirrors(tmp_path / "file" / "folder", server, "mirror")
-    with pytest.raises(DatasetError, match=r"/mirror/ failed .*Not a directory"):
-        dataset.load()
-
-
 def test_a_dead_network_costs_seconds_and_falls_back_to_the_sample(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -421,23 +413,3 @@ def test_the_archive_is_read_only_and_exists_when_it_loads_without_a_network(tmp
     assert archive(tmp_path, order=["folder", "sample"]).exists()
     fill(tmp_path)
     assert archive(tmp_path).exists()
-
-
-LABELS = {"name": NAMES["test_labels"], "sha256": None}
-
-
-@pytest.mark.parametrize(
-    ("options", "key"),
-    [
-        ({"order": ["folder", "web"]}, r"order\.1"),
-        ({"order": []}, "order"),
-        ({"mirrors": ["ftp://mirror.example"]}, r"mirrors\.0"),
-        ({"labels": [0, 256]}, r"labels\.1"),
-        ({"files": {"test_labels": LABELS}}, "files"),
-        ({"files": {"test_labels": {**LABELS, "name": "../labels"}}}, r"files\.test_labels\.name"),
-        ({"files": {"test_labels": {**LABELS, "sha256": "a"}}}, r"files\.test_labels\.sha256"),
-    ],
-)
-def test_a_wrong_argument_is_named_before_anything_is_read(tmp_path, options, key):
-    with pytest.raises(ValueError, match=rf"\n{key}\n"):
-        archive(tmp_path, **options)

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from kedro.io.core import DatasetError
 
 from mnist_vae.data.idx import IdxDataset, IdxError, check_pair, read_idx
 
@@ -135,18 +134,3 @@ def test_an_array_that_could_not_be_read_back_is_not_saved(tmp_path, values, mes
         IdxDataset(filepath=str(path)).save(values)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_missing_file_says_how_to_make_one(tmp_path):
-    dataset = IdxDataset(filepath=str(tmp_path / "labels"))
-    with pytest.raises(
-        DatasetError,
-        match=r"expected an IDX file there, received nothing; save one with `IdxDataset",
-    ):
-        dataset.load()
-
-
-def test_a_file_of_images_is_pictured():
-    dataset = IdxDataset(filepath="memory://idx/images.gz")
-    dataset.save(np.zeros((60, 28, 28), np.uint8))
-    assert dataset.preview().startswith("iVBOR")
