@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mnist_vae.data.archive import read_sample
 from mnist_vae.data.idx import IdxDataset
@@ -102,9 +101,3 @@ def damage(project, filename="encoder.keras"):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
-
-
-def ids_in_use(project):
-    folder = project / "data/test/02_intermediate/batches"
-    tables = [pd.read_parquet(path, columns=["image_id"]) for path in folder.glob("*.parquet")]
-    return [int(value) for table in tables for value in table["image_id"]]

@@ -23,8 +23,6 @@ IN_THE_LOOP = {
     "declined_candidates",
     "earlier_batch_embeddings",
     "earlier_batches",
-    "earlier_image_ids",
-    "image_ids",
     "retraining_plan",
     "scoring_intake",
     "scoring_plan",

@@ -59,7 +59,7 @@ def register_pipelines() -> dict[str, Pipeline]:
             + anomalies.to_outputs("anomaly_calibration"),
             test_images="archive_test_images",
         )
-        + candidate.renamed("candidate", embedding_pipeline, test_images="held_out_images"),
+        + candidate.renamed("candidate", embedding_pipeline, test_images="archive_held_out_images"),
         "promotion": _stage("promotion", promotion.create_pipeline()),
         "scoring": scoring.create_pipeline(),
         "__default__": trained

@@ -57,40 +57,34 @@ def embeddings_of(encoder, decoder, images, split, refine_steps=0):
     )
 
 
-@pytest.fixture
-def serving():
-    """The class of releases without files."""
-    return Serving
-
-
-@pytest.fixture
-def embed():
-    """`embeddings_of`."""
-    return embeddings_of
+@pytest.fixture(scope="session")
+def networks():
+    return build_encoder(seed=1, hidden_units=(8,)), build_decoder(seed=1, hidden_units=(8,))
 
 
 @pytest.fixture(scope="session")
-def networks():
-    return build_encoder(seed=1), build_decoder(seed=1)
+def served(networks, make_images):
+    """The contents of a release, which tests do not change."""
+    splits = {"validation": (300, 400), "train": (30, 800), "judge": (20, 200)}
+    frames = [
+        embeddings_of(*networks, make_images(n, split, first_id), split)
+        for split, (n, first_id) in splits.items()
+    ]
+    return {
+        "encoder.keras": networks[0],
+        "decoder.keras": networks[1],
+        "training_summary.json": {"reconstruction": "binary_crossentropy"},
+        "metrics.json": {"latent_dim": 2, "splits": {"test": {"negative_elbo": 140.0}}},
+        "latent_embeddings.parquet": pd.concat(frames),
+        **{f"{name}.png": Image.new("L", (5, 5)) for name in PICTURES},
+    }
 
 
 @pytest.fixture
-def champion(networks, make_images):
-    encoder, decoder = networks
-    frames = [
-        embeddings_of(encoder, decoder, make_images(300, "validation", 400), "validation"),
-        embeddings_of(encoder, decoder, make_images(30, "train", 800), "train"),
-        embeddings_of(encoder, decoder, make_images(20, "judge", 200), "judge"),
-    ]
+def champion(served, make_images):
+    """A release in service whose manifest and contents a test may change."""
     return Serving(
-        {
-            "encoder.keras": encoder,
-            "decoder.keras": decoder,
-            "training_summary.json": {"reconstruction": "binary_crossentropy"},
-            "metrics.json": {"latent_dim": 2, "splits": {"test": {"negative_elbo": 140.0}}},
-            "latent_embeddings.parquet": pd.concat(frames),
-            **{f"{name}.png": Image.new("L", (5, 5)) for name in PICTURES},
-        },
+        served,
         judge_images=make_images(20, "judge", 200).digest(),
         model_version="old",
         previous=None,

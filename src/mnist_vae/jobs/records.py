@@ -72,13 +72,6 @@ class Drift(Record):
         return f"{self.effect:.3f} of {self.farthest}, {p_value}"
 
 
-class ImageIds(Record):
-    """Which ids the next images that come in a batch will have."""
-
-    next_id: int
-    """The least of them. It only rises, whatever becomes of the batches."""
-
-
 class BatchRecord(Record):
     """What became of one incoming batch."""
 
@@ -146,6 +139,14 @@ class ScoringPlan(Record):
     outcome: Literal[Outcome.NOTHING_NEW] | None
     """How the run ends here, or None where it continues."""
     reason: str
+    new: tuple[str, ...]
+    """The names of the files that it will write, without a suffix."""
+    how: str
+    """Fingerprint of the calibration and the refinement that it embeds with."""
+    done: int
+    """Batches that it has embedded already."""
+    shown: str | None
+    """The model whose embeddings readers find, if any."""
 
 
 class Scored(Record):

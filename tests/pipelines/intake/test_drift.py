@@ -5,15 +5,16 @@ import pytest
 
 from mnist_vae.data.images import ImageSet
 from mnist_vae.params import RetrainingParams
-from mnist_vae.pipelines.intake.nodes import DriftMeter
+from mnist_vae.pipelines.intake.drift import measure_drift
+from tests.pipelines.conftest import Serving, embeddings_of
 
 
 @pytest.fixture
 def measure(champion, pixels):
-    def run(n, change=lambda images: images, **params):
-        return DriftMeter(champion, RetrainingParams(**params), 1).measure(
-            ImageSet(change(pixels(n, 5)).reshape(-1, 784), np.arange(n), np.full(n, "new"))
-        )
+    def run(n, change=lambda images: images, release=champion, **params):
+        images = change(pixels(n, 5)).reshape(-1, 784)
+        new = ImageSet(images, np.arange(n), np.full(n, "new"))
+        return measure_drift(new, release, RetrainingParams(**params), 1)
 
     return run
 
@@ -46,13 +47,11 @@ def test_a_few_images_are_far_from_anything_by_chance_and_have_not_drifted(measu
 
 
 def test_images_of_the_same_kind_have_not_drifted_from_embeddings_that_were_refined(
-    champion, serving, embed, networks, make_images, pixels
+    measure, served, networks, make_images
 ):
-    known = embed(*networks, make_images(300, "validation", 400), "validation", refine_steps=15)
+    images = make_images(300, "validation", 400)
+    known = embeddings_of(*networks, images, "validation", refine_steps=15)
     run = {"parameters": {"embedding": {"refine_steps": 15}}}
-    refined = serving(
-        {**champion.contents, "latent_embeddings.parquet": known, "run_manifest.json": run},
-    )
-    new = ImageSet(pixels(60, 5).reshape(-1, 784), np.arange(60), np.full(60, "new"))
-    drift = DriftMeter(refined, RetrainingParams(), 1).measure(new)
+    files = {**served, "latent_embeddings.parquet": known, "run_manifest.json": run}
+    drift = measure(60, release=Serving(files))
     assert not drift.drifted, drift.distances

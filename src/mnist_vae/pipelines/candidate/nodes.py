@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,7 @@ from mnist_vae.data.origin import json_fingerprint, recipe_fingerprints
 from mnist_vae.jobs.batches import BatchesInUse
 from mnist_vae.jobs.records import Declined, Intake, Outcome, Plan, kept_in_a_row
 from mnist_vae.jobs.release_files import Release
-from mnist_vae.params import (
-    EvaluationParams,
-    GateParams,
-    ModelParams,
-    RetrainingParams,
-    SplitParams,
-    TrainingParams,
-)
+from mnist_vae.params import GateParams, ModelParams, Parameters, RetrainingParams
 from mnist_vae.recipe import new_networks
 
 logger = logging.getLogger(__name__)
@@ -54,41 +46,32 @@ def plan_retraining(
     champion: Release | None,
     declined: list[Declined],
     judge_images: ImageSet,
-    split_params: SplitParams,
-    model_params: ModelParams,
-    training_params: TrainingParams,
-    evaluation_params: EvaluationParams,
-    retraining_params: RetrainingParams,
-    seed: int,
+    parameters: dict[str, Any],
 ) -> Plan:
     """Return whether there is anything to train, and the fingerprint of what would be.
 
     Raises:
         ValueError: A candidate could not be compared with the champion.
     """
+    params = Parameters.model_validate(parameters)
     judge_digest = judge_images.digest()
-    if champion is not None and not retraining_params.judge_as_first:
-        _check_comparable(champion, judge_digest, model_params.reconstruction)
-    warm = retraining_params.start == "champion" and champion is not None
-    files = {name: file["sha256"] for name, file in data_manifest["files"].items()}
+    if champion is not None and not params.retraining.judge_as_first:
+        _check_comparable(champion, judge_digest, params.model.reconstruction)
+    warm = params.retraining.start == "champion" and champion is not None
     parts = recipe_fingerprints(
-        split=split_params,
-        model=model_params,
-        training=training_params,
-        seed=seed,
-        start=retraining_params.start if warm else "scratch",
+        split=params.split,
+        model=params.model,
+        training=params.training,
+        seed=params.seed,
+        start="champion" if warm else "scratch",
     )
+    files = {name: file["sha256"] for name, file in data_manifest["files"].items()}
     parts["data"] = json_fingerprint([files, judge_digest, sorted(batches_in_use)])
     fingerprint = json_fingerprint(parts)
-    rules = retraining_params.model_dump(mode="json", include=set(GateParams.model_fields))
-    gate = json_fingerprint([rules, evaluation_params.active_unit_threshold])
-    same = [
-        one
-        for one in declined
-        if one.fingerprint == fingerprint and (one.rolled_back or one.gate == gate)
-    ]
+    rules = params.retraining.model_dump(mode="json", include=set(GateParams.model_fields))
+    gate = json_fingerprint([rules, params.evaluation.active_unit_threshold])
     outcome, reason = _anything_new(
-        fingerprint, same, declined, champion, batch_intake, retraining_params
+        fingerprint, gate, champion, declined, batch_intake, params.retraining
     )
     logger.info("%s: %s.", "Training a candidate" if outcome is None else "No training", reason)
     return Plan(
@@ -97,60 +80,8 @@ def plan_retraining(
         gate=gate,
         outcome=outcome,
         reason=reason,
-        started_from=champion.name if warm and champion is not None else None,
+        started_from=champion.name if champion is not None and warm else None,
     )
-
-
-def _anything_new(
-    fingerprint: str,
-    same: list[Declined],
-    declined: list[Declined],
-    champion: Release | None,
-    intake: Intake,
-    params: RetrainingParams,
-) -> tuple[Outcome | None, str]:
-    """Return how the run ends here, None if it does not, and why; `same` were declined before."""
-    if params.force:
-        return None, "it was asked for (`retraining.force`)"
-    if champion is None:
-        return _without_champion(same)
-    # Compared with another one, such as after a rollback or a repair, it may be the better one.
-    same = [one for one in same if one.rolled_back or one.champion == champion.name]
-    if champion.manifest["fingerprint"] == fingerprint:
-        same = []  # of a twin, whatever became of it
-    elif not same:
-        return None, "code, parameters or data are new"
-    reason = f"code, parameters and data are {_whose(same)}"
-    bad = [name for name, record in intake.batches.items() if record.outcome == "bad"]
-    if bad:
-        return Outcome.BAD_DATA, f"all new batches are bad ({', '.join(bad)}), and {reason}"
-    drifted = same[-1].drifted if same else ()
-    if not drifted:
-        return Outcome.NOTHING_NEW, reason
-    reason += f"; it was trained on batches that have drifted ({', '.join(drifted)})"
-    times, _ = kept_in_a_row(declined, champion.name, drifted)
-    return Outcome.STALLED if times >= params.stall_after else Outcome.NOTHING_NEW, reason
-
-
-def _without_champion(same: list[Declined]) -> tuple[Outcome | None, str]:
-    """Return what to do without a model in service: train, unless that came to nothing before."""
-    if any(one.champion is None and not one.rolled_back for one in same):
-        return Outcome.FAILED, (
-            "no model is in service, and the candidate of this code, these parameters and data "
-            "was declined as a first one: change one of them, or the bounds of a first model, or "
-            "set `retraining.force`"
-        )
-    return None, "no model is in service"
-
-
-def _whose(same: list[Declined]) -> str:
-    """Say whose recipe and data were judged before: above all what a person has decided."""
-    if taken_out := [one.release for one in same if one.rolled_back]:
-        return (
-            f"those of the release {taken_out[-1]}, which a person took out of service (to put it "
-            f"back: `kedro roll-back {taken_out[-1]}`)"
-        )
-    return "those of a candidate declined" if same else "those in service"
 
 
 def _check_comparable(champion: Release, judge_digest: str, reconstruction: str) -> None:
@@ -170,61 +101,94 @@ def _check_comparable(champion: Release, judge_digest: str, reconstruction: str)
             )
 
 
-def gather_images(
-    retraining_plan: Plan,
-    learning_images: ImageSet,
-    validation_images: ImageSet,
-    test_images: ImageSet,
-    judge_images: ImageSet,
-    batches_in_use: BatchesInUse,
-    data_manifest: dict[str, Any],
-) -> tuple[ImageSet, ImageSet, ImageSet, ImageSet, dict[str, Any]]:
-    """Return the images that a candidate is made and judged with, and their manifest.
+def _anything_new(
+    fingerprint: str,
+    gate: str,
+    champion: Release | None,
+    declined: list[Declined],
+    intake: Intake,
+    params: RetrainingParams,
+) -> tuple[Outcome | None, str]:
+    """Return how the run ends here, None if it does not, and why."""
+    if params.force:
+        return None, "it was asked for (`retraining.force`)"
+    # What a person took out of service is not tried again, whatever the rules.
+    same = [
+        one
+        for one in declined
+        if one.fingerprint == fingerprint and (one.rolled_back or one.gate == gate)
+    ]
+    if champion is None:
+        if all(one.champion is not None or one.rolled_back for one in same):
+            return None, "no model is in service"
+        return Outcome.FAILED, (
+            "no model is in service, and the candidate of this code, these parameters and data "
+            "was declined as a first one: change one of them, or the bounds of a first model, or "
+            "set `retraining.force`"
+        )
+    # Compared with another one, such as after a rollback or a repair, it may be the better one.
+    same = [one for one in same if one.rolled_back or one.champion == champion.name]
+    taken_out = [one.release for one in same if one.rolled_back]
+    if champion.manifest["fingerprint"] == fingerprint:
+        same, whose = [], "those in service"
+    elif taken_out:
+        whose = (
+            f"those of the release {taken_out[-1]}, which a person took out of service (to put it "
+            f"back: `kedro roll-back {taken_out[-1]}`)"
+        )
+    elif same:
+        whose = "those of a candidate declined"
+    else:
+        return None, "code, parameters or data are new"
+    reason = f"code, parameters and data are {whose}"
+    bad = [name for name, record in intake.batches.items() if record.outcome == "bad"]
+    if bad:
+        return Outcome.BAD_DATA, f"all new batches are bad ({', '.join(bad)}), and {reason}"
+    drifted = same[-1].drifted if same else ()
+    if drifted:
+        reason += f"; it was trained on batches that have drifted ({', '.join(drifted)})"
+    times, _ = kept_in_a_row(declined, champion.name, drifted)
+    return Outcome.STALLED if times >= params.stall_after else Outcome.NOTHING_NEW, reason
 
-    Training and validation images have those of the batches in use too. The fourth set has the
-    judge's and the test images.
 
-    Raises:
-        ValueError: An image of the archive has the id of one that came in a batch.
-    """
-    batches = {name: load() for name, load in sorted(batches_in_use.items())}
-    train = _extend(learning_images, "train", batches.values())
-    validation = _extend(validation_images, "validation", batches.values())
-    _check_unique(train, validation)
+def add_batches(
+    learning_images: ImageSet, validation_images: ImageSet, batches_in_use: BatchesInUse
+) -> tuple[ImageSet, ImageSet]:
+    """Return the images to train and to validate on: the archive's, and those of the batches."""
+    batches = [load() for _, load in sorted(batches_in_use.items())]
+    extended = []
+    for images, split in ((learning_images, "train"), (validation_images, "validation")):
+        parts = [batch.take(np.flatnonzero(batch.split == split)) for batch in batches]
+        parts = [part for part in parts if len(part)]
+        extended.append(concatenate([images, *parts]) if parts else images)
+    return extended[0], extended[1]
+
+
+def hold_out(judge_images: ImageSet, test_images: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Return the test images of a release, and all images that it embeds and is not trained on."""
+    return test_images, concatenate([judge_images, test_images])
+
+
+def describe_data(
+    retraining_plan: Plan, batches_in_use: BatchesInUse, data_manifest: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the manifest of the candidate's images: the archive's, and what was added to it."""
+    counts = {name: len(load()) for name, load in sorted(batches_in_use.items())}
     manifest = {
         **data_manifest,
         "fingerprint": retraining_plan.fingerprint,
-        "batches": {name: len(images) for name, images in batches.items()},
+        "batches": counts,
         "started_from": retraining_plan.started_from,
     }
-    if batches:
-        many = f"{len(batches)} batches" if len(batches) > 1 else "a batch"
-        n_new = sum(manifest["batches"].values())
+    if counts:
+        many = f"{len(counts)} batches" if len(counts) > 1 else "a batch"
+        n_new = sum(counts.values())
         manifest["statement"] += f" And {n_new:,} images of {many} that came later."
-    return train, validation, test_images, concatenate([judge_images, test_images]), manifest
-
-
-def _extend(images: ImageSet, split: str, batches: Iterable[ImageSet]) -> ImageSet:
-    parts = [batch.take(np.flatnonzero(batch.split == split)) for batch in batches]
-    parts = [part for part in parts if len(part)]
-    return concatenate([images, *parts]) if parts else images
-
-
-def _check_unique(*sets: ImageSet) -> None:
-    ids, counts = np.unique(
-        np.concatenate([images.image_id for images in sets]), return_counts=True
-    )
-    twice = ids[counts > 1]
-    if len(twice):
-        raise ValueError(
-            f"{len(twice)} ids are those of two images: expected `image_id` of the archive to be "
-            f"other ones than those that images of batches were given, received {twice[0]} in "
-            "both; number the images of the archive otherwise."
-        )
+    return manifest
 
 
 def start_networks(
-    retraining_plan: Plan,
+    data_manifest: dict[str, Any],
     champion: Release | None,
     train_images: ImageSet,
     model_params: ModelParams,
@@ -236,7 +200,7 @@ def start_networks(
         ValueError: The champion has another architecture.
     """
     encoder, decoder = new_networks(model_params, seed, train_images.pixels.shape[1])
-    if retraining_plan.started_from is not None and champion is not None:
+    if champion is not None and data_manifest["started_from"] is not None:
         for network in (encoder, decoder):
             _take_weights(network, champion.load(f"{network.name}.keras"))
     return encoder, decoder

@@ -1,7 +1,5 @@
 """Wiring: batches in use to a plan, and a plan to what a candidate is made of."""
 
-from __future__ import annotations
-
 from kedro.pipeline import Node, Pipeline
 
 from mnist_vae.pipelines.candidate import nodes
@@ -9,73 +7,34 @@ from mnist_vae.pipelines.candidate import nodes
 
 def create_plan_pipeline() -> Pipeline:
     """Return the pipeline from the archive and the batches in use to a plan."""
+    drawn_from = ["archive_train_images", "params:retraining", "params:seed"]
+    data = ["archive_data_manifest", "batches_in_use", "batch_intake"]
+    known = ["champion", "declined_candidates", "archive_judge_images", "parameters"]
+    sets, plan = ["archive_learning_images", "archive_judge_images"], "retraining_plan"
     return Pipeline(
         [
-            Node(
-                nodes.set_judge_apart,
-                inputs=["archive_train_images", "params:retraining", "params:seed"],
-                outputs=["learning_images", "judge_images"],
-                name="set_judge_apart",
-            ),
-            Node(
-                nodes.plan_retraining,
-                inputs=[
-                    "archive_data_manifest",
-                    "batches_in_use",
-                    "batch_intake",
-                    "champion",
-                    "declined_candidates",
-                    "judge_images",
-                    "params:split",
-                    "params:model",
-                    "params:training",
-                    "params:evaluation",
-                    "params:retraining",
-                    "params:seed",
-                ],
-                outputs="retraining_plan",
-                name="plan_retraining",
-            ),
+            Node(nodes.set_judge_apart, drawn_from, sets, name="set_judge_apart"),
+            Node(nodes.plan_retraining, [*data, *known], plan, name="plan_retraining"),
         ]
     )
 
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline from the plan to what a candidate is made of."""
+    archive = ["archive_learning_images", "archive_validation_images"]
+    learnt = ["candidate_train_images", "candidate_validation_images"]
+    judged = ["archive_judge_images", "archive_test_images"]
+    held_out = ["candidate_test_images", "archive_held_out_images"]
+    described = ["retraining_plan", "batches_in_use", "archive_data_manifest"]
+    manifest = "candidate_data_manifest"
+    started = [manifest, "champion", "candidate_train_images", "params:model", "params:seed"]
+    networks = ["candidate_encoder_init", "candidate_decoder_init"]
     return Pipeline(
         [
-            Node(
-                nodes.gather_images,
-                inputs=[
-                    "retraining_plan",
-                    "learning_images",
-                    "archive_validation_images",
-                    "archive_test_images",
-                    "judge_images",
-                    "batches_in_use",
-                    "archive_data_manifest",
-                ],
-                outputs=[
-                    "candidate_train_images",
-                    "candidate_validation_images",
-                    "candidate_test_images",
-                    "held_out_images",
-                    "candidate_data_manifest",
-                ],
-                name="gather_images",
-            ),
-            Node(
-                nodes.start_networks,
-                inputs=[
-                    "retraining_plan",
-                    "champion",
-                    "candidate_train_images",
-                    "params:model",
-                    "params:seed",
-                ],
-                outputs=["candidate_encoder_init", "candidate_decoder_init"],
-                name="start_networks",
-            ),
+            Node(nodes.add_batches, [*archive, "batches_in_use"], learnt, name="add_batches"),
+            Node(nodes.hold_out, judged, held_out, name="hold_out"),
+            Node(nodes.describe_data, described, manifest, name="describe_data"),
+            Node(nodes.start_networks, started, networks, name="start_networks"),
         ]
     )
 

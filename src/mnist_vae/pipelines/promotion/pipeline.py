@@ -1,62 +1,25 @@
 """Wiring: a trained candidate to a decision, and the report on it."""
 
-from __future__ import annotations
-
 from kedro.pipeline import Node, Pipeline
 
 from mnist_vae.pipelines.promotion import nodes
+from mnist_vae.pipelines.promotion.report import write_report
 
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline from a candidate and the model in service to a decision."""
+    models, how = ["candidate", "champion"], ["params:retraining", "params:seed"]
+    compared = [*models, "archive_learning_images", "archive_judge_images", "params:evaluation"]
+    again = ["first_comparison", *models, "archive_judge_images", "params:model", "params:training"]
+    known = ["retraining_plan", "comparison", "champion", "declined_candidates", "batches_in_use"]
+    decided = ["retraining_decision", "retraining_plan", "batch_intake", *models]
+    shown = [*decided, "archive_judge_images", "params:reporting", "params:seed"]
+    trained = [*again, *how, "repeats_backup"]
     return Pipeline(
         [
-            Node(
-                nodes.compare,
-                inputs=[
-                    "retraining_plan",
-                    "candidate",
-                    "champion",
-                    "batches_in_use",
-                    "judge_images",
-                    "params:model",
-                    "params:training",
-                    "params:evaluation",
-                    "params:retraining",
-                    "params:seed",
-                    "repeats_backup",
-                ],
-                outputs="comparison",
-                name="compare",
-            ),
-            Node(
-                nodes.decide,
-                inputs=[
-                    "retraining_plan",
-                    "comparison",
-                    "champion",
-                    "declined_candidates",
-                    "batches_in_use",
-                    "params:retraining",
-                    "params:seed",
-                ],
-                outputs="retraining_decision",
-                name="decide",
-            ),
-            Node(
-                nodes.write_report,
-                inputs=[
-                    "retraining_decision",
-                    "retraining_plan",
-                    "batch_intake",
-                    "candidate",
-                    "champion",
-                    "judge_images",
-                    "params:reporting",
-                    "params:seed",
-                ],
-                outputs="retraining_report",
-                name="write_report",
-            ),
+            Node(nodes.compare, [*compared, *how], "first_comparison", name="compare"),
+            Node(nodes.train_again, trained, "comparison", name="train_again"),
+            Node(nodes.decide, [*known, *how], "retraining_decision", name="decide"),
+            Node(write_report, shown, "retraining_report", name="write_report"),
         ]
     )
