@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import browser, static_server
+from tests.browser import Watched, browser, static_server
 from tests.projects import NO_NETWORK, ROOT
 
 pytestmark = pytest.mark.slow  # half a minute of building, and a browser
@@ -89,27 +89,20 @@ def opened():
 @pytest.fixture
 def visit(opened):
     """Open a page; what it asks for elsewhere, and what its console has against it, is an error."""
-    contexts, complaints = [], []
+    visited = []
 
     def open_page(url, home, viewport=DESKTOP, scheme="light"):
-        context = opened.new_context(viewport=viewport, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda asked: (
-                asked.url.startswith((home, "data:", "blob:")) or complaints.append(asked.url)
-            ),
-        )
-        page.goto(url, wait_until="networkidle")
-        return page
+        watched = Watched(opened, viewport=viewport, color_scheme=scheme)
+        visited.append((watched, home))
+        watched.page.goto(url, wait_until="networkidle")
+        return watched.page
 
     yield open_page
-    for context in contexts:
-        context.close()
-    assert not complaints
+    for watched, home in visited:
+        watched.context.close()
+        own = (home, "data:", "blob:")
+        assert not [url for url in watched.requests if not url.startswith(own)]
+        assert not watched.complaints
 
 
 def search_for(page, words):
@@ -130,22 +123,6 @@ def test_a_reader_searches_and_finds(visit, site, address, from_disk):
     search_for(page, "quarantine")
     page.wait_for_load_state()
     assert "quarantine" in page.locator("article").inner_text()
-
-
-def test_the_theme_follows_the_system_and_the_button(visit, address):
-    page = visit(address, address, scheme="dark")
-    body = page.locator("body")
-    assert body.get_attribute("data-md-color-scheme") == "slate"
-    page.locator("label.md-header__button[title='Switch to the light theme']").click()
-    assert body.get_attribute("data-md-color-scheme") == "default"
-
-
-def test_the_tabs_lead_to_every_kind_of_page(visit, address):
-    page = visit(address, address)
-    for tab in ("Tutorial", "How-to guides", "Explanation", "Reference", "Troubleshooting"):
-        page.get_by_role("link", name=tab, exact=True).first.click()
-        page.wait_for_load_state()
-        assert page.locator("article h1").count() == 1
 
 
 PAGES = ("index", "tutorial/own-data", "explanation/mathematics", "reference/parameters")
