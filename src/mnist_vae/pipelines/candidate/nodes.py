@@ -87,11 +87,10 @@ def plan_retraining(
 def _check_comparable(champion: Release, judge_digest: str, reconstruction: str) -> None:
     """Refuse before an hour of training what could not be judged after it."""
     term = champion.load("training_summary.json")["reconstruction"]
-    facts = {
-        "judge's images": (champion.manifest["judge_images"], judge_digest),
-        "reconstruction term": (term, reconstruction),
-    }
-    for what, (expected, received) in facts.items():
+    for what, expected, received in (
+        ("judge's images", champion.manifest["judge_images"], judge_digest),
+        ("reconstruction term", term, reconstruction),
+    ):
         if received != expected:
             raise ValueError(
                 f"A candidate could not be compared with the model in service: expected the same "
@@ -174,17 +173,15 @@ def describe_data(
 ) -> dict[str, Any]:
     """Return the manifest of the candidate's images: the archive's, and what was added to it."""
     counts = {name: len(load()) for name, load in sorted(batches_in_use.items())}
-    manifest = {
+    many = f"{len(counts)} batches" if len(counts) > 1 else "a batch"
+    added = f" And {sum(counts.values()):,} images of {many} that came later." if counts else ""
+    return {
         **data_manifest,
+        "statement": data_manifest["statement"] + added,
         "fingerprint": retraining_plan.fingerprint,
         "batches": counts,
         "started_from": retraining_plan.started_from,
     }
-    if counts:
-        many = f"{len(counts)} batches" if len(counts) > 1 else "a batch"
-        n_new = sum(counts.values())
-        manifest["statement"] += f" And {n_new:,} images of {many} that came later."
-    return manifest
 
 
 def start_networks(

@@ -41,15 +41,12 @@ def create_pipeline() -> Pipeline:
 
 def renamed(name: str, pipeline: Pipeline, **inputs: str) -> Pipeline:
     """Return a stage of the default run with datasets `<name>_...`, but for these inputs."""
-    params = {dataset for dataset in pipeline.inputs() if dataset.startswith("param")}
+    params = {one for one in pipeline.inputs() if one.startswith("param")}
     return Pipeline(
         pipeline,
         namespace=name,
-        inputs={
-            dataset: inputs.get(dataset, f"{name}_{dataset}")
-            for dataset in pipeline.inputs() - params
-        },
-        outputs={dataset: f"{name}_{dataset}" for dataset in pipeline.all_outputs()},
+        inputs={one: inputs.get(one, f"{name}_{one}") for one in pipeline.inputs() - params},
+        outputs={one: f"{name}_{one}" for one in pipeline.all_outputs()},
         parameters=params,
         prefix_datasets_with_namespace=False,
     )
