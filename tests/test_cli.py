@@ -186,7 +186,8 @@ def test_a_run_from_a_folder_of_the_project_logs_as_from_the_project_itself(proj
     (project / "notebooks").mkdir()
     finished = kedro(project / "notebooks", "run", "--env", "test", "--pipelines", "data")
     assert finished.returncode == 0, finished.stderr
-    assert "Running node: split_images" in finished.stderr
+    assert "Running node: split_images\n" in finished.stderr
+    assert finished.stderr.count("Running node: ") == 2
     assert "Loading data" not in finished.stderr
     assert "Running node" not in finished.stdout
 
@@ -302,4 +303,3 @@ def test_the_error_of_a_node_is_reported_once_with_the_environment_and_its_trace
     assert where == f"The traceback is in {errors_log(project)}."
     assert sentence.endswith("run `kedro run --pipelines training --env test` first.")
     assert not [record for record in caplog.records if "is no model" in record.getMessage()]
-    assert not logging.getLogger("kedro.pipeline.node").filters

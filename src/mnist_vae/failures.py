@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import logging
 import os
 import shlex
 import signal
@@ -26,8 +25,6 @@ from mnist_vae.jobs.names import one_line, with_environment
 _FEWEST_WORDS = 4  # of what may be a sentence
 _LOG_BYTES = 1_000_000
 _INTERRUPTED = 130  # what a shell has for a process that Ctrl-C ended
-
-_NODES = logging.getLogger("kedro.pipeline.node")
 
 
 class Command(click.Command):
@@ -56,12 +53,10 @@ class Command(click.Command):
         """Call the command."""
         show = ctx.params.pop("traceback", False)
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-        _NODES.addFilter(_is_no_error)
         try:
             with _ending_in_a_sentence(ctx.params, show=show):
                 return super().invoke(ctx)
         finally:
-            _NODES.removeFilter(_is_no_error)
             signal.signal(signal.SIGTERM, before)
 
 
@@ -80,10 +75,6 @@ def _with_lists_joined(options: Sequence[click.Parameter], args: Sequence[str]) 
             others.append(word)  # for click to complain of
     joined = [(name, ",".join(filter(None, values))) for name, values in given.items()]
     return [*itertools.chain.from_iterable(joined), *others]
-
-
-def _is_no_error(record: logging.LogRecord) -> bool:
-    return record.levelno < logging.ERROR
 
 
 @contextmanager

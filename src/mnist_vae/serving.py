@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-import mnist_vae
-from mnist_vae.data.images import embedding_columns, embedding_names, normalize, slices
+from mnist_vae.data.images import embedding_columns, normalize, slices
 from mnist_vae.vae.encoding import BatchEncoder, Encoding
-
-if TYPE_CHECKING:
-    from mnist_vae.jobs.release_files import Release
-
-_NEEDED = ("mlflow", "keras", "numpy", "pandas", "tensorflow")
 
 
 class EmbeddingModel:
@@ -29,8 +22,8 @@ class EmbeddingModel:
         from mnist_vae.vae.networks import load_model
 
         run = json.loads((release / "run_manifest.json").read_text(encoding="utf-8"))
-        self._model_version: str = run["model_version"]
         embedding = run["parameters"]["embedding"]
+        self._model_version: str = run["model_version"]
         self._batch_size: int = embedding["batch_size"]
         self._seed: int = run["seed"]
         encoder, decoder = (
@@ -41,7 +34,7 @@ class EmbeddingModel:
         self._encoder = BatchEncoder(encoder, decoder, how)
 
     def embed(self, pixels: NDArray[np.float32]) -> pd.DataFrame:
-        """Return the embeddings of grey values in [0, 1], white on black, `[n, 784]`.
+        """Return the embeddings of grey values in [0, 1], white on black, `[n, height*width]`.
 
         Columns: `z_mean_00`..., `z_log_var_00`..., `reconstruction`, `kl` (nats), `model_version`.
 
@@ -57,9 +50,9 @@ class EmbeddingModel:
         parts = []
         for rows in slices(max(len(pixels), 1), self._batch_size):
             epsilon = noise.standard_normal((len(pixels[rows]), self._latent_dim), np.float32)
-            parts.append(embedding_columns(self._encoder(pixels[rows], epsilon).terms))
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return pd.DataFrame(columns).assign(model_version=self._model_version)
+            terms = self._encoder(pixels[rows], epsilon).terms
+            parts.append(pd.DataFrame(embedding_columns(terms)))
+        return pd.concat(parts, ignore_index=True).assign(model_version=self._model_version)
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Do as `embed`, for MLflow, whose server answers to wrong pixels with 400."""
@@ -80,41 +73,3 @@ def _load_pyfunc(release: str) -> EmbeddingModel:
 def encode(pixels: NDArray[np.uint8], release: str) -> pd.DataFrame:
     """Return the embeddings of images by the release in a folder, in a worker such as Spark's."""
     return _load_pyfunc(release).embed(normalize(pixels))
-
-
-def output_columns(latent_dim: int) -> list[str]:
-    """Return the names of the columns of float32 that `EmbeddingModel.embed` returns."""
-    return embedding_names(latent_dim)
-
-
-def save_model(release: Release, folder: Path) -> None:
-    """Save a release as a model of MLflow in a new folder, with this package and all its files."""
-    from mlflow import pyfunc
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-
-    from mnist_vae.data.tables import ImagesDataset
-
-    images = ImagesDataset(filepath=str(release.folder / "test_images.parquet")).load()
-    example = images.take(slice(0, 4)).model_input()
-    columns = output_columns(release.load("metrics.json")["latent_dim"])
-    outputs = [ColSpec(DataType.float, name) for name in columns]
-    pyfunc.save_model(
-        folder,
-        loader_module=__name__,
-        data_path=str(release.folder),
-        code_paths=[str(Path(mnist_vae.__file__).parent)],
-        # Without these MLflow would load the model in a process of its own to find them.
-        pip_requirements=[f"{package}=={version(package)}" for package in _NEEDED],
-        signature=ModelSignature(
-            Schema([TensorSpec(np.dtype(np.float32), (-1, example.shape[1]))]),
-            Schema([*outputs, ColSpec(DataType.string, "model_version")]),
-        ),
-        input_example=example,
-        metadata=facts_of(release),
-    )
-
-
-def facts_of(release: Release) -> dict[str, str]:
-    """Return what a version of the registered model says about itself."""
-    return {"release": release.name, "model_version": release.manifest["model_version"]}

@@ -1,4 +1,6 @@
-"""What is left of a run when it has ended well."""
+"""What a run says of its nodes, and what is left of it when it has ended well."""
+
+import logging
 
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
@@ -28,3 +30,10 @@ def test_the_backup_goes_when_a_run_that_trains_has_ended_well(tmp_path, inputs,
         run_params={"pipeline_names": [name]}, pipeline=pipeline, catalog=catalog
     )
     assert path.exists() is left
+
+
+def test_a_node_is_named_without_its_inputs_and_outputs(caplog):
+    node = Node(lambda _: 1, ["images"], "model", name="train", namespace="training")
+    with caplog.at_level(logging.INFO):
+        Result().before_node_run(node=node)
+    assert caplog.messages == ["Running node: train"]

@@ -1,4 +1,4 @@
-"""The hook that logs at the end of a run its metrics and pictures."""
+"""The hook that logs the nodes of a run, and at its end metrics and pictures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from mnist_vae.data.origin import measure
 if TYPE_CHECKING:
     from kedro.io import CatalogProtocol
     from kedro.pipeline import Pipeline
+    from kedro.pipeline.node import Node
 
 logger = logging.getLogger(__name__)
 
 
 class Result:
-    """Report the figures and pictures of a run that ended well, and remove its training state."""
+    """Name each node as it begins; after a run that ended well report it and remove its state."""
 
     _files: dict[str, Path]
 
@@ -28,6 +29,11 @@ class Result:
     def after_catalog_created(self, conf_catalog: dict[str, Any]) -> None:
         """Note where the files of the entries are."""
         self._files = entry_paths(conf_catalog)
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Log its name: Kedro's own line has all its inputs and outputs."""
+        logger.info("Running node: %s", node.short_name)
 
     @hook_impl
     def after_pipeline_run(

@@ -6,70 +6,150 @@ import json
 import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mnist_vae import config, failures
-from mnist_vae.config import check_parameters
 from mnist_vae.jobs.records import Outcome
 
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
 
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-class Scheduled(NamedTuple):
-    """A job as schedulers see it."""
-
-    command: str
-    title: str
-    systemd: str  # when, as systemd.time(7) has it
-    cron: str
-
-
-JOBS = {
-    "retraining": Scheduled("retrain", "Retraining of the VAE", "Sun 03:00", "0 3 * * 0"),
-    "scoring": Scheduled("score", "Embedding of new batches by the VAE", "hourly", "0 * * * *"),
-}
+COMMANDS = {"retraining": "retrain", "scoring": "score"}
+_TITLES = {"retraining": "Retraining of the VAE", "scoring": "Embedding of new batches by the VAE"}
+_CRON = {"retraining": "0 3 * * 0", "scoring": "0 * * * *"}
+_SYSTEMD = {"retraining": "Sun 03:00", "scoring": "hourly"}
 
 # Schedulers read quotes, backslashes and braces differently, and take no control characters.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\"'\\{}]|\s\Z")
-_SHORT = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")  # that all of them know
-_ITEM = r"(\*|\w+(-\w+)?)(/[1-9]\d?)?"
-_FIELD = re.compile(rf"{_ITEM}(,{_ITEM})*", re.ASCII)
-_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))  # minute, hour, day, month, weekday
 _UNITS = {"y": 365 * 86400, "w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A job, and the one command that every scheduler runs for it in the project's folder."""
+
+    job: str
+    calendar: str
+    project: str
+    command: list[str]
+
+    def render(self, template: str, literal: Callable[[Any], str], **more: str) -> str:
+        """Return a template of this room with all of it, in the scheduler's own form."""
+        values = {
+            "calendar": literal(self.calendar),
+            "project": literal(self.project),
+            "title": _TITLES[self.job],
+            "locked": Outcome.LOCKED.exit_code,
+        }
+        return _render(template, job=self.job, **values, **more)
+
+
+@click.group()
+def schedule() -> None:
+    """Write what a scheduler needs to run a job, with the paths of this project."""
 
 
 def _environment(context: click.Context, _: click.Parameter, env: str) -> str | None:
     return config.check_environment(str(context.obj.project_path / "conf"), env)
 
 
-def _cron(_: click.Context, __: click.Parameter, calendar: str | None) -> str | None:
-    fields = re.split(" +", calendar or "")
-    five = len(fields) == len(_RANGES) and all(map(_is_field, fields, _RANGES))
-    if calendar is None or calendar in _SHORT or five:
-        return calendar
-    raise click.BadParameter(
-        "it is no calendar: expected minute, hour, day, month and weekday as cron has them, such "
-        f"as `0 3 * * 0`, or one of {', '.join(_SHORT)}, received {calendar!r}; correct it."
+_env = click.option(
+    "--env", default="prod", show_default=True, callback=_environment, help="Kedro's environment."
+)
+
+
+def _scheduler(calendars: dict[str, str], *options: Any) -> Callable[[Any], click.Command]:
+    def decorate(write: Callable[..., None]) -> click.Command:
+        @schedule.command(write.__name__, cls=failures.Command, help=write.__doc__)
+        @click.option(
+            "--job",
+            type=click.Choice(list(COMMANDS)),
+            default="retraining",
+            show_default=True,
+            help="Which.",
+        )
+        @_env
+        @click.option(
+            "--calendar",
+            help="When, as the scheduler has it; "
+            f"`{calendars['retraining']}`, and `{calendars['scoring']}` for scoring.",
+        )
+        @click.pass_obj
+        def command(
+            project: ProjectMetadata, job: str, env: str, calendar: str | None, **more: Any
+        ) -> None:
+            calendar = calendar or calendars[job]
+            kedro = str(Path(sys.executable).with_name("kedro"))
+            for text in (kedro, str(project.project_path), calendar):
+                if _UNSAFE.search(text):
+                    raise click.ClickException(
+                        "This cannot be scheduled: expected no quote, backslash, brace or control "
+                        "character, no white space at its end, and UTF-8, received "
+                        f"{text!r}; move the project or its environment, or correct --calendar."
+                    )
+            words = [kedro, COMMANDS[job], "--env", env]
+            write(Scheduled(job, calendar, str(project.project_path), words), **more)
+
+        for option in options:
+            option(command)
+        return command
+
+    return decorate
+
+
+def _folder(variable: str, home: str, inner: str) -> Any:
+    return click.option(
+        "--folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=lambda: Path(os.environ.get(variable) or home, inner),
+        show_default=f"{home}/{inner}",
+        help="Where the files go.",
     )
 
 
-def _is_field(text: str, ends: tuple[int, int]) -> bool:
-    numbers = map(int, re.findall(r"(?<![/\w])\d+", text))
-    return bool(_FIELD.fullmatch(text)) and all(ends[0] <= n <= ends[1] for n in numbers)
+@_scheduler(_SYSTEMD, _folder("XDG_CONFIG_HOME", "~/.config", "systemd/user"))
+def systemd(scheduled: Scheduled, folder: Path) -> None:
+    """Write a service and its timer, as units of your user."""
+    program, *arguments = (word.replace("%", "%%") for word in scheduled.command)
+    # The colon, which systemd takes within the quotes, leaves every $ as it is.
+    command = " ".join([f'":{program}"', *arguments])
+    for kind in ("service", "timer"):
+        text = scheduled.render(f"job.{kind}", lambda t: t.replace("%", "%%"), command=command)
+        _write(folder / f"mnist-vae-{scheduled.job}.{kind}", text)
+
+
+@_scheduler(_CRON)
+def cron(scheduled: Scheduled) -> None:
+    """Print a line for your crontab."""
+    line = f"cd {shlex.quote(scheduled.project)} && {shlex.join(scheduled.command)}"
+    click.echo(f"# {_TITLES[scheduled.job]}")
+    click.echo(f"{scheduled.calendar} " + line.replace("%", r"\%"))  # else a line's end
+
+
+@_scheduler(_CRON, _folder("AIRFLOW_HOME", "~/airflow", "dags"))
+def airflow(scheduled: Scheduled, folder: Path) -> None:
+    """Write a DAG for Apache Airflow 3."""
+    command = _literal(shlex.join(scheduled.command))
+    text = scheduled.render("airflow_dag.py.template", _literal, command=command)
+    _write(folder / f"mnist_vae_{scheduled.job}.py", text)
+
+
+@_scheduler(
+    _CRON, click.option("--image", required=True, help="The image built from the Dockerfile.")
+)
+def kubernetes(scheduled: Scheduled, image: str) -> None:
+    """Print a CronJob and the claim of its data, for `kubectl apply -f -`."""
+    arguments = _literal(scheduled.command[1:])
+    more = {"image": _literal(image), "arguments": arguments}
+    click.echo(scheduled.render("cronjob.yaml", _literal, **more), nl=False)
 
 
 def _interval(_: click.Context, __: click.Parameter, value: str) -> tuple[str, int]:
@@ -85,109 +165,7 @@ def _interval(_: click.Context, __: click.Parameter, value: str) -> tuple[str, i
     return value, seconds
 
 
-def _folder(variable: str, home: str, inner: str) -> Decorator:
-    return click.option(
-        "--folder",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=lambda: Path(os.environ.get(variable) or home, inner),
-        show_default=f"{home}/{inner}",
-        help="Where the files go.",
-    )
-
-
-@click.group()
-def schedule() -> None:
-    """Write what a scheduler needs to run a job, with the paths of this project."""
-
-
-_env = click.option(
-    "--env", default="prod", show_default=True, callback=_environment, help="Kedro's environment."
-)
-
-
-def _scheduler(*options: Any, when: str, callback: Any = None) -> Decorator:
-    choice = click.Choice(list(JOBS))
-    job = click.option("--job", type=choice, default="retraining", show_default=True, help="Which.")
-    calendar = click.option("--calendar", callback=callback, help=f"When, as {when}.")
-
-    def decorate(function: Any) -> click.Command:
-        for option in reversed((job, _env, calendar, *options)):
-            function = option(function)
-        return schedule.command(cls=failures.Command)(click.pass_obj(function))
-
-    return decorate
-
-
-@_scheduler(
-    _folder("XDG_CONFIG_HOME", "~/.config", "systemd/user"),
-    when="systemd.time(7) has it; `Sun 03:00`, and `hourly` for scoring",
-)
-def systemd(
-    project: ProjectMetadata, job: str, env: str, calendar: str | None, folder: Path
-) -> None:
-    """Write a service and its timer, as units of your user."""
-    calendar = JOBS[job].systemd if calendar is None else calendar
-    program, *arguments = _command(project, job, env, calendar)
-    values = {
-        "title": JOBS[job].title,
-        "calendar": calendar,
-        "project": str(project.project_path).replace("%", "%%"),
-        # The colon, which systemd takes within the quotes, leaves every $ as it is.
-        "command": " ".join([f'":{program}"'.replace("%", "%%"), *arguments]),
-        "locked": Outcome.LOCKED.exit_code,
-    }
-    kinds = ("service", "timer")
-    units = {f"mnist-vae-{job}.{kind}": _render(f"job.{kind}", values) for kind in kinds}
-    _verify(units)
-    for name, text in units.items():
-        _write(folder / name, text)
-
-
-_CRON = "cron has it; `0 3 * * 0`, and `0 * * * *` for scoring"
-
-
-@_scheduler(when=_CRON, callback=_cron)
-def cron(project: ProjectMetadata, job: str, env: str, calendar: str | None) -> None:
-    """Print a line for your crontab."""
-    command = shlex.join(_command(project, job, env))
-    line = f"cd {shlex.quote(str(project.project_path))} && {command}"
-    click.echo(f"# {JOBS[job].title}")
-    click.echo(f"{calendar or JOBS[job].cron} " + line.replace("%", r"\%"))  # else a line's end
-
-
-@_scheduler(_folder("AIRFLOW_HOME", "~/airflow", "dags"), when=_CRON, callback=_cron)
-def airflow(
-    project: ProjectMetadata, job: str, env: str, calendar: str | None, folder: Path
-) -> None:
-    """Write a DAG for Apache Airflow 3."""
-    values = {
-        "title": JOBS[job].title,
-        "job": job,
-        "project": _literal(str(project.project_path)),
-        "command": _literal(shlex.join(_command(project, job, env))),
-        "calendar": _literal(calendar or JOBS[job].cron),
-        "locked": Outcome.LOCKED.exit_code,
-    }
-    _write(folder / f"mnist_vae_{job}.py", _render("airflow_dag.py.template", values))
-
-
-@_scheduler(
-    click.option("--image", required=True, help="The image built from the Dockerfile."),
-    when=_CRON,
-    callback=_cron,
-)
-def kubernetes(_: ProjectMetadata, job: str, env: str, calendar: str | None, image: str) -> None:
-    """Print a CronJob and the claim of its data, for `kubectl apply -f -`."""
-    values = {
-        "job": job,
-        "image": _literal(image),
-        "arguments": _literal([JOBS[job].command, "--env", env]),
-        "calendar": _literal(calendar or JOBS[job].cron),
-    }
-    click.echo(_render("cronjob.yaml", values), nl=False)
-
-
-def _turn(option: str, job: str, default: str) -> Decorator:
+def _turn(option: str, job: str, default: str) -> Any:
     return click.option(
         option,
         callback=_interval,
@@ -218,54 +196,12 @@ def alerts(
 ) -> None:
     """Print alert rules for Prometheus."""
     loader = config.loader_of(str(project.project_path / "conf"), env)
-    name = check_parameters(loader["parameters"]).monitoring.project
-    click.echo(_render("alerts.yml", {"project": name, "disk_free": disk_free}), nl=False)
+    name = config.check_parameters(loader["parameters"]).monitoring.project
+    click.echo(_render("alerts.yml", project=name, disk_free=disk_free), nl=False)
     for job, (given, seconds) in {"retraining": turn, "scoring": scoring_turn}.items():
-        values = {"project": name, "job": job, "turn": given, "seconds": seconds}
         if seconds:
-            values["grace"] = f"{min(seconds, _UNITS['h'])}s"
-            click.echo(_render("alerts_job.yml", values), nl=False)
-
-
-def _command(project: ProjectMetadata, job: str, env: str, *words: str) -> list[str]:
-    """Return the one command that every scheduler runs."""
-    kedro = str(Path(sys.executable).with_name("kedro"))
-    for text in (kedro, str(project.project_path), *words):
-        if _UNSAFE.search(text):
-            raise click.ClickException(
-                "This cannot be scheduled: expected no quote, backslash, brace or control "
-                f"character, no white space at its end, and UTF-8, received {text!r}; move the "
-                "project or its environment, or correct --calendar."
-            )
-    return [kedro, JOBS[job].command, "--env", env]
-
-
-def _verify(units: dict[str, str]) -> None:
-    """Refuse units, texts by the names of their files, that systemd would not start."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, text in units.items():
-            Path(folder, name).write_text(text, encoding="utf-8")
-        paths = [f"{folder}/{name}" for name in units]
-        finished = _analyzed("--user", "verify", *paths, XDG_RUNTIME_DIR=folder)
-    lines = (finished.stdout + finished.stderr).replace(f"{folder}/", "").splitlines()
-    problems = [line for line in lines if line.startswith(tuple(units))]  # not of other units
-    if finished.returncode and problems:
-        raise click.ClickException(
-            "systemd would not start the units: expected `systemd-analyze verify` to find nothing "
-            f"wrong, received {'; '.join(problems)}; nothing was written."
-        )
-
-
-def _analyzed(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Return what `systemd-analyze` says; where it is not installed, nothing is wrong."""
-    command = [shutil.which("systemd-analyze") or "true", *arguments]
-    return subprocess.run(  # noqa: S603 - the system's own program
-        command,
-        env={**os.environ, **variables},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+            times = {"turn": given, "seconds": seconds, "grace": f"{min(seconds, 3600)}s"}
+            click.echo(_render("alerts_job.yml", project=name, job=job, **times), nl=False)
 
 
 def _literal(value: str | list[str]) -> str:
@@ -273,7 +209,7 @@ def _literal(value: str | list[str]) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _render(template: str, values: dict[str, Any]) -> str:
+def _render(template: str, **values: Any) -> str:
     text = files("mnist_vae").joinpath("schedule", template).read_text(encoding="utf-8")
     return Template(text).substitute(values)
 
