@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import shlex
 import signal
@@ -73,8 +72,7 @@ def _with_lists_joined(options: Sequence[click.Parameter], args: Sequence[str]) 
             given.setdefault(lists[name].opts[0], []).append(value)
         else:
             others.append(word)  # for click to complain of
-    joined = [(name, ",".join(filter(None, values))) for name, values in given.items()]
-    return [*itertools.chain.from_iterable(joined), *others]
+    return [*(f"{name}={','.join(filter(None, each))}" for name, each in given.items()), *others]
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
 import json
 import os
@@ -19,7 +18,6 @@ from statistics import fmean
 from typing import Any
 
 import click
-from filelock import FileLock, Timeout
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import settings
 from omegaconf import OmegaConf
@@ -69,13 +67,14 @@ def sweep(
     Each member is a `kedro run` of its own, and each setting is compared with the base, which
     changes nothing. The same command resumes a sweep that was interrupted.
     """
-    if importlib.util.find_spec("optuna") is None:
+    # All imports before a member runs: a Ctrl-C in the middle of one ends it as another error.
+    try:
+        import optuna
+    except ImportError as error:
         raise click.ClickException(
             "Optuna is not installed: expected the extra `sweep`, received no module optuna; run "
             "`pip install -c constraints.txt -e '.[sweep]'`."
-        )
-    # All imports before a member runs: a Ctrl-C in the middle of one ends it as another error.
-    import optuna
+        ) from error
     import pandas as pd
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -84,28 +83,19 @@ def sweep(
     numbers = list(dict.fromkeys(values_of(seeds or str(members.base["seed"]))))
     for changes in [{"seed": seed} for seed in numbers] + grid_of(space):
         members.parameters(changes)
-    members.folder.mkdir(parents=True, exist_ok=True)
-    lock = members.folder / "sweep.lock"
-    try:
-        taken = FileLock(lock).acquire(timeout=0)
-    except Timeout as error:
-        raise click.ClickException(
-            f"Another sweep works in this folder: expected none, received its lock {lock}; wait "
-            "for it, or name another folder with --name."
-        ) from error
-    with taken, contextlib.closing(members):
 
-        def start(setting: dict[str, Any]) -> list[Any]:
-            return [members.start(setting, seed) for seed in numbers]
+    def start(setting: dict[str, Any]) -> list[Any]:
+        return [members.start(setting, seed) for seed in numbers]
 
+    with contextlib.closing(members):
         start({})
         study = run_study(space, start, trials, jobs)
         results = pd.DataFrame([future.result() for future in members.futures.values()])
-        table = compared(results)
-        results.to_csv(members.folder / "members.csv", index=False)
-        table.to_csv(members.folder / "table.csv")
-        if space:
-            plot(study, members.folder / "plots.html")
+    table = compared(results)
+    results.to_csv(members.folder / "members.csv", index=False)
+    table.to_csv(members.folder / "table.csv")
+    if space:
+        plot(study, members.folder / "plots.html")
     click.echo(f"{to_text(table)}\n\nTable, members and plots are in {members.folder}.")
     if table["failed"].any():
         raise click.exceptions.Exit(1)
@@ -173,17 +163,17 @@ def run_study(
         trials = at_a_time = len(study.trials)
     for first in range(0, trials, at_a_time):
         asked = [study.ask(space) for _ in range(min(at_a_time, trials - first))]
-        for trial, members in [(trial, start(_texts(trial.params))) for trial in asked]:
+        texts = [
+            {k: v if isinstance(v, str) else f"{v:.6g}" for k, v in trial.params.items()}
+            for trial in asked
+        ]
+        for trial, members in zip(asked, [start(setting) for setting in texts], strict=True):
             results = [member.result() for member in members]
             if all(LOSS in result for result in results):
                 study.tell(trial, fmean(result[LOSS] for result in results))
             else:
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
     return study
-
-
-def _texts(params: dict[str, Any]) -> dict[str, str]:
-    return {k: v if isinstance(v, str) else f"{v:.6g}" for k, v in params.items()}
 
 
 def plot(study: Any, path: Path) -> None:
@@ -245,20 +235,23 @@ class Members:
         self._pool.shutdown(cancel_futures=True)
 
     def _member(self, folder: Path, given: Any, setting: str) -> dict[str, Any]:
-        path, seed = folder / "result.json", given["seed"]
-        if path.exists():
-            result = json.loads(path.read_bytes())
-            click.echo(f"{setting}, seed {seed}: {_outcome(result)} (an earlier run)", err=True)
-            return dict(result)
-        result = {"setting": setting, "seed": seed, "folder": str(folder)}
-        if failure := self._run(folder, given):
-            result["failure"] = failure
+        path = folder / "result.json"
+        earlier = path.exists()
+        if earlier:
+            result: dict[str, Any] = json.loads(path.read_bytes())
         else:
-            splits = json.loads((folder / "data/08_reporting/metrics.json").read_bytes())["splits"]
-            result |= {f"{split}_{term}": splits[split][term] for split, term in FIGURES}
-            write_json(path, result)
+            result = {"setting": setting, "seed": given["seed"], "folder": str(folder)}
+            if failure := self._run(folder, given):
+                result["failure"] = failure
+            else:
+                metrics = json.loads((folder / "data/08_reporting/metrics.json").read_bytes())
+                splits = metrics["splits"]
+                result |= {f"{split}_{term}": splits[split][term] for split, term in FIGURES}
+                write_json(path, result)
         if not self._stop.is_set():
-            click.echo(f"{setting}, seed {seed}: {_outcome(result)}", err=True)
+            outcome = result.get("failure") or f"validation −ELBO {result[LOSS]:.2f}"
+            note = " (an earlier run)" if earlier else ""
+            click.echo(f"{setting}, seed {given['seed']}: {outcome}{note}", err=True)
         return result
 
     def _run(self, folder: Path, given: Any) -> str | None:
@@ -286,13 +279,9 @@ class Members:
                 process.kill()
         if process.returncode < 0:
             return f"killed by signal {-process.returncode}"
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        last = said[-1] if said else "it ended without a word"
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next((line for line in reversed(lines) if line.strip()), "it ended without a word")
         return one_line(last.removeprefix("Error: ")) if process.returncode else None
-
-
-def _outcome(result: dict[str, Any]) -> str:
-    return result.get("failure") or f"validation −ELBO {result[LOSS]:.2f}"
 
 
 def _pin(threads: itertools.count[int]) -> None:

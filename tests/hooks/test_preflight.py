@@ -6,9 +6,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
-from kedro.io import DataCatalog, DatasetNotFoundError
+from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
 from mnist_vae.config import loader_of
@@ -49,18 +47,6 @@ def test_reporting_without_its_inputs_names_them_their_paths_and_what_to_run_fir
 def test_of_two_pipelines_that_one_is_named_which_does_the_work_of_both(project, pipeline, first):
     assert refused(project, pipeline).endswith(
         f"run `kedro run --pipelines {first} --env test` first."
-    )
-
-
-def test_a_version_of_an_entry_that_has_none_is_refused(project):
-    bootstrap_project(project)
-    with (
-        KedroSession.create(project, env="test") as session,
-        pytest.raises(click.ClickException) as error,
-    ):
-        session.run(pipeline_names=["generation"], load_versions={"encoder": "2026"})
-    assert error.value.message.startswith(
-        "`--load-versions` names encoder: expected an entry with `versioned: true`, received one "
     )
 
 
@@ -106,15 +92,6 @@ def test_what_conf_says_of_the_beginning_of_a_training_contradicts_no_model(copi
         "model: {decoder_initialization: glorot, latent_dim: 2}\n"
     )
     run(copied, "generation")
-
-
-def test_a_version_of_an_entry_that_is_not_there_is_refused(project):
-    bootstrap_project(project)
-    with (
-        KedroSession.create(project, env="test") as session,
-        pytest.raises(DatasetNotFoundError, match=r"\[encodr\] are not found in the catalog"),
-    ):
-        session.run(pipeline_names=["generation"], load_versions={"encodr": "2026"})
 
 
 def check(project, globals_="", group="source", **values):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io.core import AbstractVersionedDataset, DatasetError
+from kedro.io import DatasetError
 
 from mnist_vae.config import ParameterError, check_configuration, entry_paths
 from mnist_vae.data.idx import IdxDataset
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
     from kedro.io import CatalogProtocol
     from kedro.pipeline import Pipeline
+    from kedro.pipeline.node import Node
 
 _MODELS = ("encoder", "decoder")
 
@@ -67,18 +68,18 @@ class Preflight:
         self._release()  # of a run that another hook refused, in the same process
         names, env = set(run_params["pipeline_names"] or ()), run_params["env"]
         _check_backend()
-        _check_versions(run_params["load_versions"] or (), catalog)
         try:
             if "params:embedding" in pipeline.inputs():
                 check_engine(self._parameters.embedding)
             self._check_release(pipeline, catalog)
             if not names & (JOB_PIPELINES - {"scoring"}):
-                inputs = [name for name in sorted(pipeline.inputs()) if name in catalog]
+                inputs = {
+                    name: catalog[name] for name in sorted(pipeline.inputs() & catalog.keys())
+                }
                 if not run_params["only_missing_outputs"]:  # Kedro skips nodes with their inputs
-                    _check_given([catalog[name] for name in inputs])
-                    self._check_made(inputs, catalog, in_environment(env))
+                    self._check_inputs(inputs, in_environment(env))
                 given = (run_params["runtime_params"] or {}).get("model") or {}
-                self._check_model(inputs, given, catalog, in_environment(env))
+                self._check_model(given, catalog, inputs, in_environment(env))
         except (DatasetError, EngineError) as error:
             raise click.ClickException(with_environment(str(error), env)) from error
         if not names & JOB_PIPELINES:
@@ -139,40 +140,36 @@ class Preflight:
                         "others; put another in service with `kedro retrain`."
                     )
 
-    def _check_made(self, inputs: list[str], catalog: CatalogProtocol[Any, Any], env: str) -> None:
-        makers = {name: _maker(name) for name in inputs}
-        missing = [
-            name
-            for name in inputs
-            if makers[name]
-            and not getattr(catalog[name], "optional", False)
-            and not catalog.exists(name)
-        ]
-        if not missing:
-            return
-        first = [maker for maker in pipelines if maker in {makers[name] for name in missing}]
+    def _check_inputs(self, inputs: dict[str, Any], env: str) -> None:
+        missing, makers = [], set()
+        for name, dataset in inputs.items():
+            maker = _maker(name)
+            if hasattr(dataset, "check"):  # an archive of images
+                dataset.check()
+            elif isinstance(dataset, IdxDataset) and not dataset.exists():
+                dataset.load()  # it says where the file should be, and how to make it
+            elif maker and not getattr(dataset, "optional", False) and not dataset.exists():
+                missing.append(f"{name} ({self._paths.get(name)})")
+                makers.add(maker)
         # What makes a model makes its images too.
-        needed = [
-            maker
-            for maker in first
-            if not any(set(pipelines[maker].nodes) < set(pipelines[other].nodes) for other in first)
-        ]
-        described = ", ".join(f"{name} ({self._paths.get(name)})" for name in missing)
-        raise click.ClickException(
-            f"The inputs of the run are not there: expected {described}, received nothing; run "
-            f"`kedro run --pipelines {','.join(needed)}{env}` first."
-        )
+        parts = {each for each in makers for other in makers if _nodes(each) < _nodes(other)}
+        if missing:
+            needed = ",".join(name for name in pipelines if name in makers - parts)
+            raise click.ClickException(
+                f"The inputs of the run are not there: expected {', '.join(missing)}, received "
+                f"nothing; run `kedro run --pipelines {needed}{env}` first."
+            )
 
     def _check_model(
         self,
-        inputs: list[str],
         given: Iterable[str],
         catalog: CatalogProtocol[Any, Any],
+        inputs: dict[str, Any],
         env: str,
     ) -> None:
         """Refuse values given for `model` that the loaded model was not made with."""
         model = next((name for name in _MODELS if name in inputs and catalog.exists(name)), None)
-        dataset = catalog[model] if model else None
+        dataset = inputs.get(model or "")
         if model is None or not isinstance(dataset, KerasModelDataset):
             return
         loaded: dict[str, Any] = dataset.architecture()
@@ -183,15 +180,13 @@ class Preflight:
         for key, value in self._parameters.model.model_dump(mode="json").items():
             from_conf = key in loaded and value != default[key] and not released
             if (key in given or from_conf) and loaded.get(key) != value:
-                expected = (
-                    f"{loaded[key]}" if key in loaded else "none, as only a training reads it"
-                )
                 maker = "retrain" if released else "run --pipelines training"
                 raise click.ClickException(
                     f"Parameter `model.{key}` contradicts the model that the run loads, "
-                    f"{self._paths[model]}: expected {expected}, received {value}; take it out of "
-                    f"{'--params' if key in given else 'conf'}, or make such a model first, with "
-                    f"`kedro {maker}{env} --params model.{key}={value}`."
+                    f"{self._paths[model]}: expected "
+                    f"{loaded.get(key, 'none, as only a training reads it')}, received {value}; "
+                    f"take it out of {'--params' if key in given else 'conf'}, or make such a "
+                    f"model first, with `kedro {maker}{env} --params model.{key}={value}`."
                 )
 
 
@@ -204,23 +199,8 @@ def _check_backend() -> None:
         )
 
 
-def _check_versions(names: Iterable[str], catalog: CatalogProtocol[Any, Any]) -> None:
-    """Refuse `--load-versions` of an entry that has none: Kedro would read its one file."""
-    for name in names:
-        if not isinstance(catalog[name], AbstractVersionedDataset):
-            raise click.ClickException(
-                f"`--load-versions` names {name}: expected an entry with `versioned: true`, "
-                "received one that has a single file; leave it out. Models with versions are "
-                "releases: `--env prod` reads the one in service."
-            )
-
-
-def _check_given(datasets: list[Any]) -> None:
-    for dataset in datasets:
-        if hasattr(dataset, "check"):  # an archive of images
-            dataset.check()
-        elif isinstance(dataset, IdxDataset) and not dataset.exists():
-            dataset.load()  # it says where the file should be, and how to make it
+def _nodes(pipeline: str) -> set[Node]:
+    return set(pipelines[pipeline].nodes)
 
 
 def _maker(dataset: str) -> str | None:
@@ -230,4 +210,4 @@ def _maker(dataset: str) -> str | None:
         for name, pipeline in pipelines.items()
         if dataset in pipeline.all_outputs() and name not in JOB_PIPELINES
     ]
-    return min(makers, key=lambda name: len(pipelines[name].nodes), default=None)
+    return min(makers, key=lambda name: len(_nodes(name)), default=None)

@@ -66,7 +66,10 @@ _env = click.option(
 )
 
 
-def _scheduler(calendars: dict[str, str], *options: Any) -> Callable[[Any], click.Command]:
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _scheduler(calendars: dict[str, str], *options: Decorator) -> Callable[[Any], click.Command]:
     def decorate(write: Callable[..., None]) -> click.Command:
         @schedule.command(write.__name__, cls=failures.Command, help=write.__doc__)
         @click.option(
@@ -84,7 +87,7 @@ def _scheduler(calendars: dict[str, str], *options: Any) -> Callable[[Any], clic
         )
         @click.pass_obj
         def command(
-            project: ProjectMetadata, job: str, env: str, calendar: str | None, **more: Any
+            project: ProjectMetadata, /, job: str, env: str, calendar: str | None, **more: Any
         ) -> None:
             calendar = calendar or calendars[job]
             kedro = str(Path(sys.executable).with_name("kedro"))
@@ -105,7 +108,7 @@ def _scheduler(calendars: dict[str, str], *options: Any) -> Callable[[Any], clic
     return decorate
 
 
-def _folder(variable: str, home: str, inner: str) -> Any:
+def _folder(variable: str, home: str, inner: str) -> Decorator:
     return click.option(
         "--folder",
         type=click.Path(file_okay=False, path_type=Path),
@@ -165,7 +168,7 @@ def _interval(_: click.Context, __: click.Parameter, value: str) -> tuple[str, i
     return value, seconds
 
 
-def _turn(option: str, job: str, default: str) -> Any:
+def _turn(option: str, job: str, default: str) -> Decorator:
     return click.option(
         option,
         callback=_interval,
