@@ -1,6 +1,5 @@
 """Where the configuration is, and what it says about the data and the log."""
 
-import shutil
 import tarfile
 
 import click
@@ -9,8 +8,7 @@ import yaml
 from kedro.framework.project import LOGGING
 from kedro.framework.startup import bootstrap_project
 
-from mnist_vae.config import check_environment, data_folder, enter, environments, loader_of
-from tests.projects import ROOT
+from mnist_vae.config import check_environment, data_folder, enter, loader_of
 
 
 @pytest.fixture
@@ -51,32 +49,20 @@ def test_what_is_given_for_one_run_goes_before_all(conf, env):
     assert loader["catalog"]["images"]["filepath"].startswith("/one/")
 
 
-def archived(folder, suffix):
-    if suffix == "zip":
-        return shutil.make_archive(str(folder / "conf"), "zip", ROOT, "conf")
-    with tarfile.open(folder / "conf.tar.gz", "w:gz") as file:
-        file.add(ROOT / "conf", "conf")
-    return str(folder / "conf.tar.gz")
-
-
-@pytest.mark.parametrize("suffix", [None, "tar.gz", "zip"])
-def test_the_environments_are_the_folders_also_of_an_archive(conf, tmp_path, suffix):
-    source = str(conf) if suffix is None else archived(tmp_path, suffix)
-    known = ["base", "best", "fast", "gpu", "local", "mlflow", "prod", "refined", "test"]
-    assert environments(source) == known
-    assert check_environment(source, "prod") == "prod"
-    assert check_environment(source, None) is None
+def test_an_environment_is_a_folder_of_the_configuration(conf, tmp_path):
+    known = "base, best, fast, gpu, local, mlflow, prod, refined, test"
+    assert check_environment(str(conf), "prod") == "prod"
+    assert check_environment(str(conf), None) is None
     for wrong in ("prd", ""):
-        with pytest.raises(
-            click.BadParameter, match=f"environment `{wrong}`: expected one of base"
-        ):
-            check_environment(source, wrong)
-    assert loader_of(source, "test")["globals"]["data"] == "data/test"
-
-
-def test_without_a_local_environment_the_base_is_the_usual_one(conf):
+        with pytest.raises(click.BadParameter, match=f"`{wrong}`: expected one of {known}, "):
+            check_environment(str(conf), wrong)
     (conf / "local").rmdir()
     assert check_environment(str(conf), None) == "base"
+    with tarfile.open(tmp_path / "conf.tar.gz", "w:gz") as file:
+        file.add(conf, "conf")
+    archive = str(tmp_path / "conf.tar.gz")  # `kedro package` leaves `local` out
+    assert [check_environment(archive, env) for env in (None, "test")] == ["base", "test"]
+    assert loader_of(archive, "test")["globals"]["data"] == "data/test"
 
 
 def test_the_data_are_where_the_globals_of_the_environment_say(conf, project):

@@ -18,20 +18,18 @@ def raised(error, cause=None):
         return caught
 
 
-def test_what_kedro_says_around_the_words_of_a_dataset_is_left_out():
-    cause = raised(ValueError("The table is empty; write it again."))
-    inner = raised(
-        DatasetError(f"Failed while loading data from dataset Table(a=1, b=2).\n{cause}"), cause
-    )
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (ValueError("The table is empty; write it again."), "The table is empty; write it again."),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_what_kedro_says_around_the_words_of_a_dataset_is_left_out(cause, words):
+    cause = raised(cause)
+    inner = raised(DatasetError(f"Failed while loading data from dataset T(a=1).\n{cause}"), cause)
     outer = raised(DatasetError(f"images: {inner}"), inner)
-    assert sentence(outer) == "images: The table is empty; write it again."
-
-
-def test_a_dataset_that_fails_without_a_word_has_the_type_of_what_happened():
-    cause = raised(MemoryError())
-    inner = raised(DatasetError("Failed while saving data to dataset Table(a=1).\n"), cause)
-    outer = raised(DatasetError(f"images: {inner}"), inner)
-    assert sentence(outer) == "images: MemoryError"
+    assert sentence(outer) == f"images: {words}"
 
 
 def test_words_that_kedro_adds_after_those_of_the_cause_are_kept():

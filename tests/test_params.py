@@ -84,7 +84,7 @@ def test_all_data_of_an_environment_are_under_its_own_root(env, root):
         ("training.epochs", True, "`training.epochs` .* integer.* received True"),
         ("training.learning_rate", float("nan"), "`training.learning_rate` .* received nan"),
         ("training.learing_rate", 0.1, "rate` is unknown: allowed are epochs, .*learning_rate"),
-        ("learing_rate", 0.1, "`learing_rate` is unknown: allowed are seed, source"),
+        ("qqqq", 0.1, "`qqqq` is unknown: allowed are seed, source[^?]*$"),
         ("split.validation_fraction", 1.0, "`split.validation_fraction` .* than 1, received 1.0"),
         ("source", {"order": ["web"]}, "`source.order.0` .* 'sample', received 'web'"),
         ("source", {"folder": ""}, "`source.folder` .* at least 1 character, received ''"),
@@ -113,7 +113,6 @@ def test_a_wrong_value_is_refused_naming_key_range_and_value(key, value, message
         ("epochs", "training.epochs"),
         ("model.epochs", "training.epochs"),
         ("trainig", "training"),
-        ("sed", "seed"),
         ("source.foldr", "source.folder"),
         ("monitoring.textfilefolder", "monitoring.textfile_folder"),
     ],
@@ -124,12 +123,6 @@ def test_an_unknown_key_is_answered_by_the_one_that_was_meant(key, meant):
     with pytest.raises(ParameterError) as refusal:
         check_parameters(given)
     assert f"(did you mean `{meant}`?)" in str(refusal.value)
-
-
-def test_an_unknown_key_that_is_near_no_other_has_no_suggestion():
-    with pytest.raises(ParameterError) as refusal:
-        check_parameters(changed("qqqq", 1))
-    assert "did you mean" not in str(refusal.value)
 
 
 def test_a_denoising_without_noise_is_refused():

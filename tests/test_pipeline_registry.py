@@ -13,7 +13,7 @@ from mnist_vae.pipeline_registry import register_pipelines
 from mnist_vae.settings import CONFIG_LOADER_ARGS
 
 PIPELINES = register_pipelines()
-# What the model in service has a say in, which is before and after the models.
+# What the model in service affects, which is before and after the models.
 IN_THE_LOOP = {
     "batch_embeddings",
     "batch_intake",
@@ -44,28 +44,6 @@ def entry_of(catalog_config):
     return CatalogConfigResolver(catalog_config).resolve_pattern
 
 
-def test_the_named_pipelines_are_there():
-    assert set(PIPELINES) == {
-        "__default__",
-        "data",
-        "training",
-        "denoising",
-        "embedding",
-        "embedding_of_new_images",
-        "anomaly",
-        "anomaly_of_new_images",
-        "evaluation",
-        "export",
-        "generation",
-        "model_report",
-        "reporting",
-        "intake",
-        "candidate",
-        "promotion",
-        "scoring",
-    }
-
-
 def test_training_works_alone_from_raw_images():
     inputs = {name for name in PIPELINES["training"].inputs() if not name.startswith("param")}
     # The backup is the training node's own: it may be there or not.
@@ -80,24 +58,24 @@ def test_an_evaluation_alone_makes_no_record_of_a_training():
     assert "candidate_run_manifest" in PIPELINES["candidate"].all_outputs()
 
 
-def test_the_images_of_a_candidate_are_among_the_files_of_its_release(entry_of):
-    for split in ("train", "validation", "test"):
-        path = entry_of(f"candidate_{split}_images")["filepath"]
-        assert path == f"data/06_models/candidate/{split}_images.parquet"
+@pytest.mark.parametrize(
+    ("entry", "file"),
+    [
+        ("candidate_test_images", "test_images.parquet"),
+        ("candidate_anomaly_calibration", "anomaly_calibration.json"),
+        ("retraining_report", "report.html"),
+        ("candidate_model_card", "README.md"),
+    ],
+)
+def test_a_release_has_all_that_a_consumer_reads_before_it_goes_in_service(entry_of, entry, file):
+    assert entry_of(entry)["filepath"] == f"data/06_models/candidate/{file}"
+    made = PIPELINES["candidate"] + PIPELINES["promotion"] + PIPELINES["intake"]
+    assert entry in made.all_outputs()
 
 
-def test_a_release_has_the_calibration_that_the_scoring_applies(entry_of):
-    assert "candidate_anomaly_calibration" in PIPELINES["candidate"].all_outputs()
-    path = entry_of("candidate_anomaly_calibration")["filepath"]
-    assert path == "data/06_models/candidate/anomaly_calibration.json"
-    # In `base` the scoring reads what the pipeline `anomaly` has made, and works without.
+def test_the_scoring_reads_a_calibration_where_there_is_one(entry_of):
     made, read = entry_of("anomaly_calibration"), entry_of("scoring_calibration")
     assert read == {**made, "optional": True}
-
-
-def test_a_release_has_its_report_and_its_card_before_it_goes_in_service(entry_of):
-    assert entry_of("retraining_report")["filepath"] == "data/06_models/candidate/report.html"
-    assert entry_of("candidate_model_card")["filepath"] == "data/06_models/candidate/README.md"
 
 
 def test_the_default_pipeline_is_the_whole_mission():

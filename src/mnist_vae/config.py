@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
 from collections.abc import Iterator
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
 import click
-import fsspec
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import LOGGING, settings
 from kedro.utils import find_kedro_project
@@ -23,7 +21,6 @@ from mnist_vae.params import Group, Parameters
 DATA_FOLDER = "data_folder"
 """The parameter, given for one run, that takes the place of `data` in every `globals.yml`."""
 
-_ARCHIVES = {"application/x-tar": "tar", "application/zip": "zip"}
 _OF_THE_CATALOG = ("source", "streaming")
 _OPEN = (("folder", None), ("pictures", None))
 
@@ -40,30 +37,12 @@ def project_folder(conf_source: str = ".") -> Path:
     return Path(found or here)
 
 
-def environments(conf_source: str) -> list[str]:
-    """Return the names of the environments in a folder, or in an archive of `kedro package`."""
-    kind = _ARCHIVES.get(mimetypes.guess_type(conf_source)[0] or "")
-    if kind is None:
-        return sorted(path.name for path in Path(conf_source).glob("*") if path.is_dir())
-    try:
-        archive = fsspec.filesystem(kind, fo=conf_source)
-        found = archive.ls(archive.ls("", detail=False)[-1], detail=True)
-    except Exception as error:  # an archive may be broken in many ways
-        raise click.UsageError(
-            f"There is no configuration at {conf_source}: expected an archive that `kedro package` "
-            f"made, received another file ({type(error).__name__}); name it with --conf-source."
-        ) from error
-    return sorted(PurePosixPath(e["name"]).name for e in found if e["type"] == "directory")
-
-
 def check_environment(conf_source: str, env: str | None) -> str | None:
     """Return the environment to use; where none was asked for, `local` need not be there."""
-    known = environments(conf_source)
-    if not known:  # Kedro says what is wrong
-        return env
-    if env is None:
+    known = sorted(path.name for path in Path(conf_source).glob("*") if path.is_dir())
+    if env is None:  # `kedro package` leaves `local` out of its archive
         return None if settings.CONFIG_LOADER_ARGS["default_run_env"] in known else "base"
-    if env.split("/")[0] not in known:
+    if known and env.split("/")[0] not in known:  # of an archive or of none Kedro says it
         raise click.BadParameter(
             f"there is no environment `{env}`: expected one of {', '.join(known)}, received "
             f"{env}; name a folder of {conf_source}.",
@@ -77,7 +56,7 @@ def enter(conf_source: str | None, env: str | None) -> str | None:
     """Return the environment of a command, and log as `logging.yml` of its configuration says.
 
     Raises:
-        click.UsageError: There is no such environment or configuration.
+        click.BadParameter: There is no such environment.
     """
     conf = _located(conf_source)
     env = check_environment(conf, env)

@@ -73,9 +73,7 @@ class Preflight:
                 check_engine(self._parameters.embedding)
             self._check_release(pipeline, catalog)
             if not names & (JOB_PIPELINES - {"scoring"}):
-                inputs = {
-                    name: catalog[name] for name in sorted(pipeline.inputs() & catalog.keys())
-                }
+                inputs = {n: catalog[n] for n in sorted(pipeline.inputs()) if n in catalog}
                 if not run_params["only_missing_outputs"]:  # Kedro skips nodes with their inputs
                     self._check_inputs(inputs, in_environment(env))
                 given = (run_params["runtime_params"] or {}).get("model") or {}
