@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from mnist_vae.config import ParameterError, check_parameters
-from mnist_vae.params import CORRUPTIONS
 from mnist_vae.settings import CONFIG_LOADER_ARGS, ProjectConfigLoader
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -123,14 +122,6 @@ def test_an_unknown_key_is_answered_by_the_one_that_was_meant(key, meant):
     with pytest.raises(ParameterError) as refusal:
         check_parameters(given)
     assert f"(did you mean `{meant}`?)" in str(refusal.value)
-
-
-def test_a_denoising_without_noise_is_refused():
-    raw = changed("denoising.blur", [])
-    raw["denoising"] |= {kind: [] for kind in CORRUPTIONS}
-    message = r"^Parameters `denoising` do not go together: .* received none; correct"
-    with pytest.raises(ParameterError, match=message):
-        check_parameters(raw)
 
 
 @pytest.mark.parametrize(

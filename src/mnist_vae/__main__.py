@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 _JOBS = ("retrain", "score", "roll-back", "withdraw")
@@ -18,10 +19,11 @@ def main(*args: Any, **kwargs: Any) -> Any:
     from kedro.framework.project import configure_project
 
     reader.disabled = False
-    configure_project("mnist_vae")
+    package = Path(__file__).parent.name
+    configure_project(package)
     kwargs.setdefault("standalone_mode", not hasattr(sys, "ps1"))
     words = args[0] if args and args[0] is not None else sys.argv[1:]
-    commands = import_module("mnist_vae.cli")  # by its name, as Kedro's own `find_run_command` does
+    commands = import_module(f"{package}.cli")  # as Kedro's own `find_run_command` does
     command = commands.cli if words and words[0] in _JOBS else commands.run
     return command(*args, **kwargs)
 

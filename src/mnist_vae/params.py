@@ -259,7 +259,7 @@ class DenoisingParams(Group):
     """Gradient steps on the q of each noisy image; 0 leaves the encoder's."""
     draws: Annotated[int, Field(ge=1, le=1000)] = 16
     """Draws of z an image; their mean is the restored image."""
-    evidence: Annotated[float, Field(ge=0, le=1)] = 0.4
+    evidence: Share = 0.4
     """Weight of the noisy pixel itself next to the decoder: 0 for the decoder alone."""
     gaussian: Annotated[tuple[Annotated[float, Field(gt=0, le=10)], ...], _SOME] = (0.25, 0.5, 0.75)
     """Levels of Gaussian noise: its σ, in grey values of 0 to 1."""
@@ -269,12 +269,6 @@ class DenoisingParams(Group):
     """Shares of pixels that are made black."""
     blur: Annotated[tuple[Annotated[float, Field(gt=0, le=28)], ...], _SOME] = (1.0, 2.0)
     """σ of the blur, in pixels."""
-
-    @model_validator(mode="after")
-    def _something_to_restore(self) -> DenoisingParams:
-        if not self.corruptions():
-            raise ValueError("expected a level of one kind of noise at least, received none")
-        return self
 
     def corruptions(self) -> list[tuple[Corruption, float]]:
         """Return each kind with each of its levels."""
