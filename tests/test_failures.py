@@ -1,14 +1,10 @@
-import json
 import os
 from pathlib import Path
 
-import click
 import pytest
-from click.testing import CliRunner
-from kedro.framework.cli.project import run as kedro_run
 from kedro.io import DatasetError
 
-from mnist_vae.failures import Command, sentence, write_traceback
+from mnist_vae.failures import sentence, write_traceback
 
 
 def raised(error, cause=None):
@@ -56,14 +52,3 @@ def test_a_message_that_utf_8_cannot_have_is_written_as_escapes(tmp_path):
     write_traceback(error, tmp_path / "new" / "errors.log")
     assert r"caf\udce9" in (tmp_path / "new" / "errors.log").read_text()
     assert sentence(error) == r"There is no file caf\xe9 here."
-
-
-def test_a_list_that_is_given_again_is_added_to_by_every_command():
-    params = [each for each in kedro_run.params if each.name == "params"]
-
-    @click.command(cls=Command, params=params)
-    def command(params):
-        click.echo(json.dumps(params))
-
-    result = CliRunner().invoke(command, ["--params", "a=1", "--params=b.c=2,d=3"])
-    assert json.loads(result.stdout) == {"a": 1, "b": {"c": 2}, "d": 3}

@@ -36,17 +36,8 @@ def test_the_parameters_of_every_environment_are_valid(env):
 
 def test_the_files_hold_the_documented_defaults():
     typed = check_parameters(parameters_of("local"))
-    for name in (
-        "split",
-        "model",
-        "training",
-        "evaluation",
-        "embedding",
-        "generation",
-        "reporting",
-        "anomaly",
-        "monitoring",
-    ):
+    groups = "split model training evaluation embedding generation reporting anomaly monitoring"
+    for name in groups.split():
         group = getattr(typed, name)
         assert group == type(group)(), name
 
@@ -75,26 +66,16 @@ def test_all_data_of_an_environment_are_under_its_own_root(env, root):
     ("key", "value", "message"),
     [
         ("model.latent_dim", 0, "`model.latent_dim` .* greater than or equal to 1, received 0"),
-        ("model.hidden_units", [], "`model.hidden_units` .* at least 1 item.*received \\[\\]"),
         ("model.hidden_units", [512, -1], "`model.hidden_units.1` .* greater than 0, received -1"),
         ("model.hidden_units", 512, "`model.hidden_units` .* a valid tuple, received 512"),
         ("model.activation", "relo", "`model.activation` .*'relu'.* received 'relo'"),
-        ("training.epochs", "ten", "`training.epochs` .* integer.* received 'ten'"),
         ("training.epochs", True, "`training.epochs` .* integer.* received True"),
         ("training.learning_rate", float("nan"), "`training.learning_rate` .* received nan"),
         ("training.learing_rate", 0.1, "rate` is unknown: allowed are epochs, .*learning_rate"),
         ("qqqq", 0.1, "`qqqq` is unknown: allowed are seed, source[^?]*$"),
-        ("split.validation_fraction", 1.0, "`split.validation_fraction` .* than 1, received 1.0"),
         ("source", {"order": ["web"]}, "`source.order.0` .* 'sample', received 'web'"),
-        ("source", {"folder": ""}, "`source.folder` .* at least 1 character, received ''"),
-        (
-            "source",
-            {"folder": "x", "order": ["sample"]},
-            r"`source` do not go together: .* the folder x and the order \['sample'\]",
-        ),
         ("training", 3, "`training` is wrong: input should be a valid dictionary.*received 3"),
         ("monitoring.textfile_folder", "text", "`monitoring.textfile_folder` .* received 'text'"),
-        ("denoising.blur", [30.0], "`denoising.blur.0` .* equal to 28, received 30.0"),
         ("monitoring.project", "../x", "`monitoring.project` .* received '../x'"),
     ],
 )
@@ -108,8 +89,6 @@ def test_a_wrong_value_is_refused_naming_key_range_and_value(key, value, message
     ("key", "meant"),
     [
         ("training.learing_rate", "training.learning_rate"),
-        ("learing_rate", "training.learning_rate"),
-        ("epochs", "training.epochs"),
         ("model.epochs", "training.epochs"),
         ("trainig", "training"),
         ("source.foldr", "source.folder"),
@@ -127,8 +106,6 @@ def test_an_unknown_key_is_answered_by_the_one_that_was_meant(key, meant):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"engine": "ray"}, r"`embedding.engine` .* 'dask', received 'ray'"),
-        ({"engine": "dask", "workers": 0}, r"`embedding.workers` .* received 0"),
         ({"workers": 2}, r"`workers` .* with the engine dask.* received .* with in_process"),
         ({"address": "tcp://host:8786"}, "with the engine dask alone"),
         (

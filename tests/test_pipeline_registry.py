@@ -84,11 +84,6 @@ def test_the_default_pipeline_is_the_whole_mission():
     assert made >= {"learning_curves", "latent_scatter", "latent_manifold", "model_report"}
 
 
-def test_the_default_graph_has_no_more_datasets_than_a_person_takes_in():
-    names = PIPELINES["__default__"].datasets()
-    assert len({name for name in names if not name.startswith("param")}) <= 22
-
-
 def test_every_dataset_is_persisted_in_the_layer_of_its_folder(entry_of):
     layers = {
         "01_raw": "raw",

@@ -86,10 +86,9 @@ def test_a_model_of_other_parameters_than_those_in_conf_is_refused(copied, pipel
     assert re.search(words, refused(copied, pipeline))
 
 
-def test_what_conf_says_of_the_beginning_of_a_training_contradicts_no_model(copied):
-    (copied / "conf/test/parameters_model.yml").write_text(
-        "model: {decoder_initialization: glorot, latent_dim: 2}\n"
-    )
+def test_what_only_a_training_reads_contradicts_no_model(copied):
+    given = "model: {decoder_initialization: glorot, latent_dim: 2}\n"
+    (copied / "conf/test/parameters_model.yml").write_text(given)
     run(copied, "generation")
 
 
@@ -113,16 +112,12 @@ def test_a_folder_in_the_globals_may_be_named_or_left_open(project, globals_):
 @pytest.mark.parametrize(
     ("globals_", "source", "message"),
     [
-        ("source: {foldr: /mine}", {}, "`source.foldr` is unknown: allowed are folder, order"),
-        ("source: {folder: ''}", {}, "`source.folder` is wrong: .* at least 1 character"),
         ("source: {folder: /mine}", {"order": ["sample"]}, "received the folder /mine and the or"),
         ("", {"folder": "/mine", "order": ["mirrors"]}, "received the folder /mine and the order"),
         ("", {"folder": "/a", "pictures": "/b"}, "the only source: .* received `folder` too"),
         ("source: {pictures: /b}", {"order": ["sample"]}, "only source: .* received `order` too"),
         ("source: {invert: true}", {}, "`invert` is for a folder of pictures: .* received none"),
         ("", {"pictures": "/b", "image_size": [28]}, "`source.image_size` is wrong: .* 2 items"),
-        ("", {"pictures": "/b", "image_size": [0, 9]}, "`source.image_size.0` is wrong: .* 1, re"),
-        ("", {"pictures": "/b", "max_bad": 2.0}, "`source.max_bad` is wrong: .* 1, received 2"),
         ("", {"folder": None}, "`source.folder` is wrong: .* a valid string, received None"),
     ],
 )
@@ -148,7 +143,6 @@ def test_a_folder_of_pictures_reaches_the_catalog_from_globals_and_for_one_run(p
 @pytest.mark.parametrize(
     ("globals_", "given", "message"),
     [
-        ("streaming: {above_images: -1}", {}, "`streaming.above_images` is wrong: .* received -1"),
         ("streaming: {above: 1}", {}, "`streaming.above` is unknown: allowed are above_images"),
         ("", {"above_images": "many"}, "`streaming.above_images` is wrong: .* received 'many'"),
     ],
@@ -160,7 +154,7 @@ def test_a_wrong_limit_of_streaming_is_refused_wherever_it_is_said(
         check(project, globals_, "streaming", **given)
 
 
-@pytest.mark.parametrize("limit", [0, 5, None])
+@pytest.mark.parametrize("limit", [0, None])
 def test_the_limit_of_streaming_reaches_the_catalog_from_globals_and_for_one_run(project, limit):
     written = "null" if limit is None else limit
     globals_ = f"streaming: {{above_images: {written}}}"

@@ -181,8 +181,12 @@ def _connect(tracking_uri: str, experiment: str) -> tuple[Any, str]:
         path = Path(tracking_uri.removeprefix(_SQLITE))
         artifacts = str(path.parent / "artifacts")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):  # two first runs would both make its tables
-            MlflowClient(tracking_uri).search_experiments(max_results=1)
+        with FileLock(f"{path}.lock"):
+            if not path.exists():  # MLflow can do nothing with one that it had only begun to make
+                partial = path.with_name(f".partial-{path.name}")
+                partial.unlink(missing_ok=True)
+                MlflowClient(f"{_SQLITE}{partial}").search_experiments()
+                partial.replace(path)
     client = MlflowClient(tracking_uri)
     found = client.get_experiment_by_name(experiment)
     return client, (
