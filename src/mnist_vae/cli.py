@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -28,10 +27,7 @@ class _RunCommand(failures.Command):
 
 
 def _run(**options: Any) -> Any:
-    env = options["env"]
-    if env is None:
-        env = os.environ.get("KEDRO_ENV") or None  # as Kedro does
-    options["env"] = config.enter(options["conf_source"], env)
+    options["env"] = config.enter(options["conf_source"], options["env"])
     return kedro_run.callback(**options)  # type: ignore[misc]
 
 
@@ -55,6 +51,5 @@ def cli() -> None:
     """Commands of this project."""
 
 
-for command in (run, retrain, score, roll_back, withdraw, explore, sweep):
+for command in (run, retrain, score, roll_back, withdraw, explore, schedule, sweep):
     cli.add_command(command)
-cli.add_command(schedule)

@@ -38,7 +38,9 @@ def project_folder(conf_source: str = ".") -> Path:
 
 
 def check_environment(conf_source: str, env: str | None) -> str | None:
-    """Return the environment to use; where none was asked for, `local` need not be there."""
+    """Return the environment to use: that of KEDRO_ENV where none was asked for, or the usual."""
+    if env is None:
+        env = os.environ.get("KEDRO_ENV") or None  # as Kedro does
     known = sorted(path.name for path in Path(conf_source).glob("*") if path.is_dir())
     if env is None:  # `kedro package` leaves `local` out of its archive
         return None if settings.CONFIG_LOADER_ARGS["default_run_env"] in known else "base"

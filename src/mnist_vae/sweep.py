@@ -79,7 +79,7 @@ def sweep(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = space_of(texts, search=trials is not None)
-    members = Members(project.project_path, name, env or os.environ.get("KEDRO_ENV"), params, jobs)
+    members = Members(project.project_path, name, env, params, jobs)
     numbers = list(dict.fromkeys(values_of(seeds or str(members.base["seed"]))))
     for changes in [{"seed": seed} for seed in numbers] + grid_of(space):
         members.parameters(changes)

@@ -1,7 +1,5 @@
 """The alert rules: what promtool has against them, when each fires, and when it does not."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess
@@ -18,8 +16,7 @@ from mnist_vae.schedule.commands import schedule
 from tests.projects import ROOT, copy_project
 
 DAY = 24 * 60  # minutes, as all times here
-KEPT = "The last 3 candidates of mnist_vae on host were not better than the model in service."
-DRIFTED = "Of the batches that mnist_vae on host looked at last, 2 have drifted."
+OUTCOMES = set(Outcome) - {Outcome.LOCKED}
 
 
 def command(*arguments, project=ROOT, exit_code=0):
@@ -51,32 +48,6 @@ def promtool(tmp_path):
     return run
 
 
-@pytest.fixture
-def fired(promtool, tmp_path):
-    """A check of which alerts a rule raises: minute, series and alerts of each case."""
-
-    def check(alert, cases, *arguments):
-        (tmp_path / "rules.yml").write_text(rules_of(*arguments))
-        tests = [
-            {
-                "name": f"case {number}",
-                "interval": "5m",
-                "input_series": [
-                    {"series": name, "values": values} for name, values in series.items()
-                ],
-                "alert_rule_test": [
-                    {"eval_time": f"{at}m", "alertname": alert, "exp_alerts": expected}
-                ],
-            }
-            for number, (at, series, expected) in enumerate(cases)
-        ]
-        content = {"rule_files": ["rules.yml"], "evaluation_interval": "5m", "tests": tests}
-        (tmp_path / "test.yml").write_text(yaml.safe_dump(content))
-        promtool("test", "rules", "test.yml")
-
-    return check
-
-
 def series(name, pipeline="retraining", project="mnist_vae", instance="host", **labels):
     labels = {"project": project, "pipeline": pipeline, "instance": instance, **labels}
     assert f"mnist_vae_{name}" in HELP
@@ -93,21 +64,17 @@ def run_at(minute, before, after):
     return f"{before}x{minute // 5 - 1} {after}x{3 * DAY // 5}"
 
 
-def alert(name, summary, severity="warning", pipeline="retraining", **labels):
+def raised(name, summary, severity="warning", pipeline="retraining", **labels):
     """Return an alert of that rule, with the rule's own description."""
     rules = {
         (rule["alert"], rule["labels"].get("pipeline", pipeline)): rule
         for group in yaml.safe_load(rules_of())["groups"]
         for rule in group["rules"]
     }
-    description = rules[name, pipeline]["annotations"]["description"]
+    description = rules[f"MnistVae{name}", pipeline]["annotations"]["description"]
+    fixed = {"project": "mnist_vae", "severity": severity, "pipeline": pipeline}
     return {
-        "exp_labels": {
-            "project": "mnist_vae",
-            "severity": severity,
-            "pipeline": pipeline,
-            **labels,
-        },
+        "exp_labels": {**fixed, **labels},
         "exp_annotations": {
             "summary": summary,
             "description": description.replace("{{ $labels.pipeline }}", pipeline),
@@ -159,77 +126,54 @@ def test_the_rules_are_about_the_project_of_the_parameters(tmp_path):
     assert 'project="mnist_vae"' not in rules
 
 
-@pytest.mark.parametrize(
-    ("pipeline", "turn", "minutes"), [("retraining", "1d", DAY), ("scoring", "1h", 60)]
-)
-def test_no_success_for_two_turns_is_an_alert(fired, pipeline, turn, minutes):
+def no_success(pipeline, turn, minutes):
     success = series("last_success_timestamp_seconds", pipeline=pipeline)
     words = f"No run of the {pipeline} of mnist_vae on host has succeeded for two intervals of "
-    expected = alert("MnistVaeNoSuccess", f"{words}{turn}.", "critical", pipeline, instance="host")
+    expected = raised("NoSuccess", f"{words}{turn}.", "critical", pipeline, instance="host")
     late = 60 + 2 * minutes + 70  # the last success was after an hour; a run may be under way
     once = {success: always(3600)}
     again = {success: run_at(60 + 2 * minutes + 30, 3600, (60 + 2 * minutes + 30) * 60)}
-    cases = [(late - 20, once, []), (late, once, [expected]), (late, again, [])]
-    fired("MnistVaeNoSuccess", cases, "--turn", "1d", "--scoring-turn", "1h")
+    return [(late - 20, once, []), (late, once, [expected]), (late, again, [])]
 
 
-def test_a_job_that_never_ran_is_an_alert(fired):
-    others = {
-        series("last_success_timestamp_seconds", pipeline="scoring"): always(1),
-        series("last_success_timestamp_seconds", project="theirs"): always(1),
-    }
+def no_figures():
+    name = "last_success_timestamp_seconds"
+    others = {series(name, "scoring"): always(1), series(name, project="theirs"): always(1)}
     words = "There are no figures of the retraining of mnist_vae: it has never run, or no one "
-    expected = alert("MnistVaeNoFigures", f"{words}collects them.", "critical")
-    ours = {series("last_success_timestamp_seconds"): always(0)}
-    fired(
-        "MnistVaeNoFigures", [(55, others, []), (65, others, [expected]), (65, others | ours, [])]
-    )
+    expected = raised("NoFigures", f"{words}collects them.", "critical")
+    ours = {series(name): always(0)}
+    return [(55, others, []), (65, others, [expected]), (65, others | ours, [])]
 
 
-def test_a_run_that_failed_is_an_alert_until_one_does_not(fired):
-    cases = []
-    for outcome in set(Outcome) - {Outcome.LOCKED}:
-        outcomes = {
-            series("last_run_outcome", outcome=str(one)): run_at(
-                60, float(one == outcome), float(one == "nothing_new")
-            )
-            for one in set(Outcome) - {Outcome.LOCKED}
-        }
-        words = f"The last run of the retraining of mnist_vae on host ended as {outcome}."
-        labels = {"outcome": str(outcome), "instance": "host"}
-        alarm = outcome in ("failed", "bad_data", "stalled")
-        expected = [alert("MnistVaeFailed", words, "critical", **labels)] if alarm else []
-        cases += [(50, outcomes, expected), (70, outcomes, [])]
-    fired("MnistVaeFailed", cases)
+def failed(outcome):
+    outcomes = {
+        series("last_run_outcome", outcome=str(one)): run_at(
+            60, float(one == outcome), float(one == "nothing_new")
+        )
+        for one in OUTCOMES
+    }
+    words = f"The last run of the retraining of mnist_vae on host ended as {outcome}."
+    expected = raised("Failed", words, "critical", outcome=str(outcome), instance="host")
+    alarm = outcome in ("failed", "bad_data", "stalled")
+    return [(50, outcomes, [expected] if alarm else []), (70, outcomes, [])]
 
 
-def test_three_candidates_kept_in_a_row_or_drift_are_an_alert_until_they_are_over(fired):
-    for name, figure, few, many, words in (
-        ("KeptInARow", "candidates_kept_in_a_row", 2, 3, KEPT),
-        ("Drift", "drifted_batches", 0, 2, DRIFTED),
-    ):
-        row = series(figure)
-        expected = alert(f"MnistVae{name}", words, instance="host")
-        cases = [
-            (50, {row: always(few)}, []),
-            (50, {row: always(many)}, [expected]),
-            (70, {row: run_at(60, many, 0)}, []),
-        ]
-        fired(f"MnistVae{name}", cases)
+def more_than(name, figure, few, many, words):
+    row, expected = series(figure), raised(name, words, instance="host")
+    loud = (50, {row: always(many)}, [expected])
+    return [(50, {row: always(few)}, []), loud, (70, {row: run_at(60, many, 0)}, [])]
 
 
-@pytest.mark.parametrize("pipeline", ["retraining", "scoring"])
-def test_a_quarantine_that_grows_is_an_alert_until_a_run_in_which_it_does_not(fired, pipeline):
+def quarantine(pipeline):
     bad = series("last_run_batches", pipeline=pipeline, outcome="bad")
     there = {series("batches", pipeline=pipeline, state="quarantined"): always(5)}
     words = f"The last run of the {pipeline} of mnist_vae on host put 2 new batches in quarantine."
     labels = {"pipeline": pipeline, "outcome": "bad", "instance": "host"}
-    cases = [
+    return [
         (50, {bad: always(0)} | there, []),
-        (50, {bad: run_at(45, "_", 2)}, [alert("MnistVaeQuarantineGrows", words, **labels)]),
+        (50, {bad: run_at(45, "_", 2)}, [raised("QuarantineGrows", words, **labels)]),
         (DAY + 5, {bad: run_at(DAY, 2, 0)} | there, []),
     ]
-    fired("MnistVaeQuarantineGrows", cases)
 
 
 def disk(pipeline, free, ran, instance="host"):
@@ -241,25 +185,61 @@ def disk(pipeline, free, ran, instance="host"):
     }
 
 
-def test_a_disk_that_is_nearly_full_is_an_alert(fired):
+def disk_nearly_full():
     def expected(pipeline, instance="host"):
-        return alert(
-            "MnistVaeDiskNearlyFull",
-            f"After the last run of the {pipeline} of mnist_vae on {instance} the disk of the "
-            "data folder had 9.0 % of its space left.",
-            pipeline=pipeline,
-            instance=instance,
+        words = f"After the last run of the {pipeline} of mnist_vae on {instance} the disk of the "
+        labels = {"pipeline": pipeline, "instance": instance}
+        return raised(
+            "DiskNearlyFull", f"{words}data folder had 9.0 % of its space left.", **labels
         )
 
     both = disk("retraining", 50, 1) | disk("scoring", 9, 2)
     elsewhere = disk("retraining", 9, 1, "other")
-    cases = [
+    return [
         (50, disk("retraining", 10, 1), []),
         (50, disk("retraining", 9, 1), [expected("retraining")]),
         # The later of the two jobs knows, also after somebody has made room.
         (50, disk("retraining", 9, 1) | disk("scoring", 50, 2), []),
-        (50, both, [expected("scoring")]),
         (50, both | elsewhere, [expected("scoring"), expected("retraining", "other")]),
     ]
-    fired("MnistVaeDiskNearlyFull", cases)
-    fired("MnistVaeDiskNearlyFull", [(50, disk("retraining", 9, 1), [])], "--disk-free", "5")
+
+
+KEPT = "The last 3 candidates of mnist_vae on host were not better than the model in service."
+DRIFTED = "Of the batches that mnist_vae on host looked at last, 2 have drifted."
+
+
+@pytest.mark.parametrize(
+    ("name", "cases", "arguments"),
+    [
+        ("NoSuccess", lambda: no_success("retraining", "1d", DAY), ["--turn", "1d"]),
+        ("NoSuccess", lambda: no_success("scoring", "1h", 60), ["--scoring-turn", "1h"]),
+        ("NoFigures", no_figures, []),
+        ("Failed", lambda: [case for outcome in OUTCOMES for case in failed(outcome)], []),
+        (
+            "KeptInARow",
+            lambda: more_than("KeptInARow", "candidates_kept_in_a_row", 2, 3, KEPT),
+            [],
+        ),
+        ("Drift", lambda: more_than("Drift", "drifted_batches", 0, 2, DRIFTED), []),
+        ("QuarantineGrows", lambda: quarantine("retraining"), []),
+        ("QuarantineGrows", lambda: quarantine("scoring"), []),
+        ("DiskNearlyFull", disk_nearly_full, []),
+        ("DiskNearlyFull", lambda: [(50, disk("retraining", 9, 1), [])], ["--disk-free", "5"]),
+    ],
+)
+def test_an_alert_is_raised_when_it_should_be_and_ends(promtool, tmp_path, name, cases, arguments):
+    (tmp_path / "rules.yml").write_text(rules_of(*arguments))
+    tests = [
+        {
+            "name": f"case {number}",
+            "interval": "5m",
+            "input_series": [{"series": key, "values": values} for key, values in figures.items()],
+            "alert_rule_test": [
+                {"eval_time": f"{at}m", "alertname": f"MnistVae{name}", "exp_alerts": expected}
+            ],
+        }
+        for number, (at, figures, expected) in enumerate(cases())
+    ]
+    content = {"rule_files": ["rules.yml"], "evaluation_interval": "5m", "tests": tests}
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(content))
+    promtool("test", "rules", "test.yml")
