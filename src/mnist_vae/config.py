@@ -25,7 +25,7 @@ _OF_THE_CATALOG = ("source", "streaming")
 _OPEN = (("folder", None), ("pictures", None))
 
 
-class ParameterError(ValueError):
+class ParameterError(click.ClickException):
     """A parameter is unknown, missing or out of range."""
 
 

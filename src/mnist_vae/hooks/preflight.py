@@ -13,7 +13,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io import DatasetError
 
-from mnist_vae.config import ParameterError, check_configuration, entry_paths
+from mnist_vae.config import check_configuration, entry_paths
 from mnist_vae.data.idx import IdxDataset
 from mnist_vae.data.models import KerasModelDataset
 from mnist_vae.engines import EngineError, check_engine
@@ -45,10 +45,7 @@ class Preflight:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Check all parameters as they are after environment and `--params`."""
-        try:
-            self._parameters = check_configuration(context.config_loader)
-        except ParameterError as error:
-            raise click.ClickException(str(error)) from error
+        self._parameters = check_configuration(context.config_loader)
         self._data = Path(context.project_path) / context.config_loader["globals"]["data"]
 
     @hook_impl
