@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.data.idx import IdxDataset
+from mnist_vae.data.origin import MNIST_FORM, ImageForm
 from mnist_vae.jobs.batch_files import Batch
 from mnist_vae.jobs.batches import BatchFoldersDataset
 
@@ -31,6 +32,6 @@ def dataset(incoming: Path, settle_seconds: float = 0.0, **kwargs: Any) -> Batch
     return BatchFoldersDataset(path=str(incoming), settle_seconds=settle_seconds, **kwargs)
 
 
-def read_all(batches: BatchFoldersDataset) -> dict[str, Batch]:
+def read_all(batches: BatchFoldersDataset, form: ImageForm = MNIST_FORM) -> dict[str, Batch]:
     """Read every batch, in order."""
-    return {name: folder.read() for name, folder in batches.load().items()}
+    return {name: folder.read(form) for name, folder in batches.load().items()}

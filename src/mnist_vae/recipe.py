@@ -95,6 +95,8 @@ def train(
     }
     if train_images.class_names is not None:
         summary["class_names"] = list(train_images.class_names)
+    if data_manifest.get("inverted"):
+        summary["inverted"] = True
     if started_from is not None:
         summary["started_from"] = started_from
     return TrainedModel(vae.encoder, vae.decoder, epochs, summary)

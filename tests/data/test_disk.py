@@ -14,7 +14,7 @@ import pytest
 from kedro.io.core import DatasetError
 from PIL import Image
 
-from mnist_vae.data.disk import files_of, move, replacing, signature
+from mnist_vae.data.disk import entries_below, move, replacing, signature
 from mnist_vae.data.files import JSONDataset, PictureDataset, PictureFolderDataset
 from mnist_vae.data.images import ImageSet
 from mnist_vae.data.tables import ImagesDataset
@@ -143,6 +143,7 @@ def test_the_signature_changes_with_every_change_of_the_files(tmp_path):
         lambda: (link.unlink(), link.symlink_to("link")),
         partial(os.mkfifo, folder / "pipe"),
         (folder / "folder").mkdir,
+        (folder / "folder/file").touch,
         lambda: (shutil.rmtree(folder), folder.write_text("a file")),
     ]
     signatures = []
@@ -159,7 +160,7 @@ def test_hidden_files_are_not_looked_at_and_the_others_are_in_order(tmp_path, hi
         (tmp_path / name).touch()
     before = signature(tmp_path)
     (tmp_path / hidden).write_text("more")
-    assert [path.name for path in files_of(tmp_path)] == ["a", "b"]
+    assert [path.name for path in entries_below(tmp_path)] == ["a", "b"]
     assert signature(tmp_path) == before
 
 

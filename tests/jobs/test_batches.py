@@ -11,6 +11,7 @@ from kedro.io.core import DatasetError
 from PIL import Image
 
 from mnist_vae.data.images import ImageSet
+from mnist_vae.data.origin import MNIST_FORM
 from mnist_vae.jobs.batch_files import Batch, read_batch
 from mnist_vae.jobs.batches import AcceptedBatchesDataset, put_away, withdraw
 from mnist_vae.jobs.names import file_key, printable
@@ -81,7 +82,7 @@ def test_several_batches_are_waited_for_once_and_no_list_waits(incoming, monkeyp
     monkeypatch.setattr("mnist_vae.jobs.batches.time.sleep", waited.append)
     folders = dataset(incoming, settle_seconds=30).load()
     assert waited == []
-    assert not any(folder.read().unfinished for folder in folders.values())
+    assert not any(folder.read(MNIST_FORM).unfinished for folder in folders.values())
     assert waited == [30.0, 0.0]
 
 
@@ -134,8 +135,8 @@ def test_a_batch_that_changed_since_it_was_listed_is_unfinished(incoming):
     folder = put(incoming, "growing", images_of(2))
     listed = dataset(incoming).load()["growing"]
     grow(folder)
-    assert listed.read().unfinished
-    assert listed.read().unfinished, "until it is listed anew"
+    assert listed.read(MNIST_FORM).unfinished
+    assert listed.read(MNIST_FORM).unfinished, "until it is listed anew"
 
 
 NAMES = {
@@ -270,7 +271,7 @@ def test_a_warning_of_a_batch_takes_one_line_that_can_be_printed(incoming, caplo
     Image.fromarray(images_of(1)[0]).save(incoming / name / "a.png")
     listed = dataset(incoming).load()[name]
     grow(incoming / name)
-    assert listed.read().unfinished
+    assert listed.read(MNIST_FORM).unfinished
     assert r"Batch a\x0ab\xff is still being written" in caplog.text
     assert len(caplog.text.encode().splitlines()) == 1
 

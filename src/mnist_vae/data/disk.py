@@ -6,9 +6,9 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -133,23 +133,33 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _OF_SYSTEMS
 
 
-def files_of(folder: Path) -> list[Path]:
-    """Return the paths in `folder` that are not hidden, by name, at most `MAX_FILES` + 1.
+def entries_below(folder: Path) -> list[Path]:
+    """Return all that is not hidden below `folder`, by name; hardly more than `MAX_FILES`.
+
+    A link to a folder is an entry that is not followed.
 
     Raises:
-        OSError: The folder cannot be read.
+        OSError: A folder cannot be read.
     """
-    with os.scandir(folder) as entries:
-        shown = (entry.name for entry in entries if not is_hidden(entry.name))
-        return [folder / name for name in sorted(islice(shown, MAX_FILES + 1))]
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found: list[Path] = []
+    for place, inside, names in os.walk(folder, onerror=fail):
+        inside[:] = [name for name in inside if not is_hidden(name)]
+        found += [Path(place, name) for name in [*inside, *names] if not is_hidden(name)]
+        if len(found) > MAX_FILES:
+            break
+    return sorted(found)
 
 
 def signature(folder: Path) -> str:
-    """Return 16 hex digits of names, sizes and times in `folder`, or of why it cannot be read."""
+    """Return 16 hex digits of names, sizes and times below `folder`, or of why it is not read."""
     digest = hashlib.sha256()
     try:
-        for path in files_of(folder):
-            digest.update(os.fsencode(path.name) + _state(path))
+        for path in entries_below(folder):
+            digest.update(os.fsencode(path.relative_to(folder)) + _state(path))
     except OSError as error:
         digest.update(b"%d" % (error.errno or 0))
     return digest.hexdigest()[:16]
@@ -160,6 +170,8 @@ def _state(path: Path) -> bytes:
         status = path.stat()
     except OSError as error:  # a link that leads nowhere
         return b"\0%d\0" % (error.errno or 0)
+    if stat.S_ISDIR(status.st_mode):  # what systems leave in it changes its time
+        return b"\0folder\0"
     return b"\0%d\0%d\0" % (status.st_size, status.st_mtime_ns)
 
 

@@ -241,7 +241,11 @@ def size_of(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def new_image_set(pixels: NDArray[np.uint8], label: NDArray[np.uint8] | None = None) -> ImageSet:
+def new_image_set(
+    pixels: NDArray[np.uint8],
+    label: NDArray[np.uint8] | None = None,
+    class_names: ClassNames = None,
+) -> ImageSet:
     """Return images in the split `new`, numbered from 0; raise `ValueError` for another form."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3:  # noqa: PLR2004
         raise ValueError(
@@ -255,6 +259,7 @@ def new_image_set(pixels: NDArray[np.uint8], label: NDArray[np.uint8] | None = N
         split=one_split("new", count),
         label=label,
         shape=(height, width),
+        class_names=class_names,
     )
 
 

@@ -109,6 +109,25 @@ def origin(training_summary: dict[str, Any]) -> dict[str, str]:
     return {name: training_summary[name] for name in names if training_summary.get(name)}
 
 
+@dataclass(frozen=True)
+class ImageForm:
+    """What the images of a model have in common, which new ones must have too."""
+
+    shape: Shape = IMAGE_SHAPE
+    class_names: ClassNames = None
+    inverted: bool = False
+    """Whether pictures were made dark where they were light."""
+
+
+MNIST_FORM = ImageForm()
+
+
+def image_form(training_summary: dict[str, Any]) -> ImageForm:
+    """Return the form of the images that the model was trained on."""
+    inverted = training_summary.get("inverted", False)
+    return ImageForm(image_shape(training_summary), class_names(training_summary), inverted)
+
+
 def image_shape(training_summary: dict[str, Any]) -> Shape:
     """Return height and width of the images that the model takes and makes."""
     height, width = training_summary.get("image_shape", IMAGE_SHAPE)

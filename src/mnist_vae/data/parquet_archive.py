@@ -22,11 +22,21 @@ from numpy.typing import NDArray
 from mnist_vae.data import sheets
 from mnist_vae.data.disk import at_home
 from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
-from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageArchive, ImageSet, gathered
+from mnist_vae.data.images import (
+    IMAGE_SHAPE,
+    ClassNames,
+    ImageArchive,
+    ImageSet,
+    gathered,
+    number_classes,
+)
 from mnist_vae.data.tables import bytes_of, split_names
 
-_COLUMNS = {"image_id": pa.int64(), "label": pa.int64(), "split": pa.string()}
-_PARTITIONS = ds.partitioning(pa.schema({"split": pa.string(), "label": pa.int64()}), flavor="hive")
+_COLUMNS = {"image_id": pa.int64(), "label": pa.string(), "split": pa.string()}
+_PARTITIONS = ds.partitioning(
+    pa.schema({"split": pa.string(), "label": pa.string()}), flavor="hive"
+)
+_SPLITS = {"train", "validation", "test"}
 _ROWS = 8192  # of pixels at a time, whatever the size of the row groups
 _BYTES = 8 << 20  # of a file at a time
 
@@ -35,7 +45,8 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
     """`ParquetArchiveDataset` loads images from a Parquet file, or from a folder of them.
 
     Columns are `pixels`, height·width bytes an image, row after row, 0 the background;
-    `image_id`, unique whole numbers; `label`, 0 to 254 or null; `split`, `train` or `test`. Only
+    `image_id`, unique whole numbers; `label`, a number, the name of a class, or null; `split`,
+    `train`, `validation` or `test`. Only
     `pixels` is required. Without `split` a share of the images becomes the test split. Names of
     folders, as in `split=train/label=3/part-0.parquet`, come before columns.
 
@@ -88,13 +99,12 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 f"{self._url} has no images: expected at least one row, received none in "
                 f"{len(paths)} files; put images there."
             )
-        label, split = table["label"], table["split"].fill_null("train")
+        label, class_names = self._labels(table["label"])
         images = ImageSet(
             image_id=self._ids(table["image_id"]),
-            split=split_names(split),
-            label=None
-            if label.null_count == count
-            else label.cast(pa.uint8()).fill_null(UNLABELLED).to_numpy(),
+            split=split_names(table["split"].fill_null("train")),
+            label=label,
+            class_names=class_names,
             pixels=gathered(self._pixels(paths), (count, self._n_pixels)),
             shape=self._shape,
         )
@@ -160,7 +170,7 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
             raise DatasetError(
                 f"{path} is no table of images that can be read: expected a whole Parquet file "
                 f"with `pixels` of {self._n_pixels} bytes and, if need be, `image_id` of whole "
-                f"numbers, `label` from 0 to {UNLABELLED - 1} or null, and `split` train or test, "
+                "numbers, `label` of numbers or text, and `split` train, validation or test, "
                 f"received {' '.join(str(error).split())}; write it anew, or see to who may read "
                 "it."
             ) from error
@@ -173,14 +183,11 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
             own = set(file.schema_arrow.names) & set(_COLUMNS) - set(in_path)
             table = file.read(sorted(own), use_threads=False)
             found = {column: pa.nulls(count, of) for column, of in _COLUMNS.items()}
-            found |= {column: table[column].cast(_COLUMNS[column]) for column in own}
+            found |= {column: _cast(table[column], _COLUMNS[column]) for column in own}
             for column, value in in_path.items():
                 found[column] = pa.repeat(pa.scalar(value, _COLUMNS[column]), count)
-            low, high = pc.min_max(found["label"]).as_py().values()
-            if low is not None and not 0 <= low <= high < UNLABELLED:
-                raise ValueError(f"labels from {low} to {high}")
             splits = pc.unique(found["split"]).to_pylist()
-            if "split" in own | set(in_path) and (others := set(splits) - {"train", "test"}):
+            if "split" in own | set(in_path) and (others := set(splits) - _SPLITS):
                 raise ValueError(f"the splits {', '.join(sorted(map(str, others))[:3])}")
             return pa.table(found)
 
@@ -208,6 +215,17 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
         ids: NDArray[np.int64] = column.to_numpy()
         return ids
 
+    def _labels(self, column: pa.ChunkedArray) -> tuple[NDArray[np.uint8] | None, ClassNames]:
+        codes = column.combine_chunks().dictionary_encode()
+        names = codes.dictionary.to_pylist()
+        try:
+            label, class_names = number_classes([*names, None])
+        except ValueError as error:
+            raise DatasetError(f"{self._url}: {error}") from error
+        if label is None:
+            return None, None
+        return label[codes.indices.fill_null(len(names)).to_numpy()], class_names
+
     def _manifest(
         self, images: ImageSet, paths: dict[str, str], rows: dict[str, int]
     ) -> dict[str, Any]:
@@ -233,3 +251,10 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
             "n_test": n_test,
             "files": files,
         }
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return a column of this type; pandas has whole numbers as floats where some are missing."""
+    if pa.types.is_floating(column.type):
+        column = column.cast(pa.int64())
+    return column.cast(kind)

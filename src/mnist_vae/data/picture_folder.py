@@ -187,10 +187,10 @@ def read_pictures(
     bad.sort(key=lambda picture: picture.name)
     n_files = len(kept) + len(bad)
     if not kept or len(bad) > max_bad * n_files:
+        most = f"at most {max_bad:.1%} of them (`source.max_bad`)" if max_bad else "none"
         raise PictureError(
-            f"{folder} has {len(bad)} bad files of {n_files}: expected at most "
-            f"{max_bad:.1%} of them (`source.max_bad`), received {_listed(bad)}; mend or remove "
-            "them, or raise `source.max_bad` to leave them out."
+            f"{folder} has {len(bad)} bad files of {n_files}: expected {most}, received "
+            f"{_listed(bad)}; mend or remove them{', or raise `source.max_bad`' * (max_bad > 0)}."
         )
     _check_sizes(folder, greys, kept)
     try:

@@ -3,47 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import struct
-import warnings
-import zlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
+from kedro.io.core import DatasetError
 from numpy.typing import NDArray
 
 from mnist_vae.data import disk
-from mnist_vae.data.idx import IdxError, check_pair, read_idx
-from mnist_vae.data.images import IMAGE_SHAPE, N_PIXELS, UNLABELLED
+from mnist_vae.data.idx import check_pair, read_idx
+from mnist_vae.data.images import UNLABELLED, ClassNames, ImageSet, new_image_set, size_of
+from mnist_vae.data.origin import MNIST_FORM, ImageForm
+from mnist_vae.data.parquet_archive import ParquetArchiveDataset
+from mnist_vae.data.picture_folder import SUFFIXES, read_pictures
 from mnist_vae.jobs.names import printable
 
 MAX_BYTES = 256 * 2**20
-"""Of one batch, unpacked: some 340,000 images."""
-
-T = TypeVar("T")
+"""Of one batch, unpacked: some 340,000 images of MNIST."""
 
 _IMAGES_RANK, _LABELS_RANK = 3, 1
-_MAX_PNG_BYTES = 2**20  # on disk; an image of 784 pixels takes less than one thousandth
-_MAX_NAMES = 5  # in a sentence, and of files with a sentence of their own
-_MAX_BAD_FILES = 100  # then no more files are looked at
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    ArithmeticError,
-    LookupError,
-    EOFError,
-    Warning,
-    struct.error,
-    zlib.error,
-)
+_MAX_NAMES = 5  # in a sentence
 
 
-class BatchError(ValueError):
-    """A batch is not one of 28 x 28 grey images."""
+class BatchError(DatasetError):
+    """A folder is not a batch of images like those of the model."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +37,12 @@ class Batch:
     """What a folder of new images holds.
 
     Attributes:
-        images: uint8 `[n, 28, 28]`, or None when there is a problem.
+        images: uint8 `[n, height, width]`, or None when there is a problem.
         labels: uint8 `[n]`, or None without labels.
         problems: Why the folder cannot be read as a batch, a sentence each.
         unfinished: Whether the folder changed while it was read.
-        names: The file of each image, for PNG files.
+        names: The file of each image, for pictures.
+        class_names: Those of the model, which the labels are numbers of.
     """
 
     images: NDArray[np.uint8] | None = None
@@ -63,6 +50,7 @@ class Batch:
     problems: tuple[str, ...] = ()
     unfinished: bool = False
     names: tuple[str, ...] = ()
+    class_names: ClassNames = None
 
     @property
     def problem(self) -> str | None:
@@ -79,194 +67,129 @@ class Batch:
         return digest.hexdigest()[:16]
 
 
-def read_batch(folder: Path, *, max_bytes: int = MAX_BYTES) -> Batch:
-    """Read and check IDX or PNG files, of `max_bytes` in memory at most, and raise nothing."""
-    problems: list[str] = []
-    batch = Batch()
+def read_batch(folder: Path, *, form: ImageForm = MNIST_FORM, max_bytes: int = MAX_BYTES) -> Batch:
+    """Read IDX files, pictures or Parquet files, `max_bytes` in memory at most; raise nothing.
+
+    Pictures become images of the form of the model; other images must have it. Classes are those
+    of the model: an image of another one is a problem.
+    """
     try:
-        batch = _read_files(folder, max_bytes, problems)
-    except (BatchError, IdxError) as error:
-        problems.append(str(error))
+        files = _files_of(folder)
+        suffixes = {path.suffix.lower() for path in files}
+        if ".parquet" in suffixes:
+            found = _from_parquet(folder, files, form, max_bytes)
+        elif suffixes & set(SUFFIXES):
+            found = _from_pictures(folder, files, form, max_bytes)
+        else:
+            found = _from_idx(folder, files, form, max_bytes)
+        return found
+    except DatasetError as error:
+        problem = str(error)
     # The files are a stranger's: no list of what NumPy, zlib and Pillow may raise is complete.
     except Exception as error:
-        problems.append(
+        problem = (
             f"{folder} cannot be read: expected a folder of images, received "
             f"{type(error).__name__}: {error}; get a fresh copy."
         )
-    if not problems:
-        return batch
-    return Batch(problems=tuple(printable(problem) for problem in problems))
+    return Batch(problems=(printable(problem),))
 
 
-def _read_files(folder: Path, max_bytes: int, problems: list[str]) -> Batch:
-    """Return the images and labels that can be read, and add what is wrong to `problems`."""
-    files = _files_alone(folder, problems)
-    pictures = [path for path in files if path.suffix.lower() == ".png"]
-    others = [path for path in files if path.suffix.lower() != ".png"]
-    if not pictures:
-        return _read_idx_files(folder, others, max_bytes, problems)
-    if others:
-        problems.append(
-            f"{folder} holds PNG files and others: expected PNG files alone, or IDX files alone, "
-            f"received {_names(others)} too; separate them."
-        )
-    return _read_pictures(folder, pictures, max_bytes, problems)
-
-
-def _files_alone(folder: Path, problems: list[str]) -> list[Path]:
+def _files_of(folder: Path) -> list[Path]:
     """Return what may be opened: to read a pipe is to wait for ever."""
-    found = disk.files_of(folder)
+    found = [path for path in disk.entries_below(folder) if path.is_symlink() or not path.is_dir()]
     if len(found) > disk.MAX_FILES:
         raise BatchError(
             f"{folder} holds more than {disk.MAX_FILES} files: expected fewer, received "
-            f"{_names(found[:1])} and so many others; make an IDX file of them, or several batches."
+            f"{_names(folder, found)}; make a Parquet file of them, or several batches."
         )
-    others = [path for path in found if not path.is_file()]
-    if others:
-        problems.append(
-            f"{folder} holds folders, pipes, devices or links to nothing: expected files alone, "
-            f"received {_names(others)}; move what is no file elsewhere."
+    if others := [path for path in found if not path.is_file()]:
+        raise BatchError(
+            f"{folder} holds pipes, devices, or links to folders or nothing: expected files and "
+            f"folders alone, received {_names(folder, others)}; move these elsewhere."
         )
-    return [path for path in found if path.is_file()]
-
-
-def _read_each(
-    folder: Path, paths: list[Path], read: Callable[[Path], T], problems: list[str]
-) -> dict[Path, T]:
-    """Return what `read` makes of the files that it can read, and say which it cannot."""
-    found: dict[Path, T] = {}
-    bad: list[Path] = []
-    for path in paths:
-        try:
-            found[path] = read(path)
-        except (BatchError, IdxError) as error:
-            bad.append(path)
-            if len(bad) <= _MAX_NAMES:
-                problems.append(str(error))
-            if len(bad) == _MAX_BAD_FILES:
-                break
-    if more := bad[_MAX_NAMES:]:
-        unread = len(paths) - len(found) - len(bad)
-        stopped = f"; the {unread} files after them were not looked at" if unread else ""
-        problems.append(
-            f"{folder} holds more bad files: expected none, received {_names(more)}{stopped}; "
-            "correct them like the others."
+    if not found:
+        raise BatchError(
+            f"{folder} holds no images: expected an IDX file of rank 3, pictures or Parquet files, "
+            "received nothing; add the images."
         )
     return found
 
 
-def _names(paths: list[Path]) -> str:
-    names = ", ".join(path.name for path in paths[:_MAX_NAMES])
+def _names(folder: Path, paths: Sequence[Path]) -> str:
+    names = ", ".join(path.relative_to(folder).as_posix() for path in paths[:_MAX_NAMES])
     more = len(paths) - _MAX_NAMES
     return f"{names} and {more} more" if more > 0 else names
 
 
-def _read_pictures(
-    folder: Path, pictures: list[Path], max_bytes: int, problems: list[str]
-) -> Batch:
-    if len(pictures) * N_PIXELS > max_bytes:
+def _from_pictures(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) -> Batch:
+    _check_size(folder, len(files), form, max_bytes)
+    pictures = read_pictures(
+        folder, image_size=form.shape, invert=form.inverted, max_bad=0.0, progress=False
+    )
+    images = new_image_set(pictures.pixels, pictures.label, pictures.class_names)
+    return _batch(folder, images, form, tuple(file.name for file in pictures.files))
+
+
+def _from_parquet(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) -> Batch:
+    if others := [path for path in files if path.suffix.lower() != ".parquet"]:
         raise BatchError(
-            f"{folder} holds {len(pictures)} PNG files: expected at most {max_bytes // N_PIXELS} "
-            f"images in the {max_bytes} bytes that a batch may take, received more; make several "
-            "batches of them, or raise `max_bytes`."
+            f"{folder} holds Parquet files and others: expected Parquet files alone, received "
+            f"{_names(folder, others)} too; separate them."
         )
-    found = _read_each(folder, pictures, _read_png, problems)
-    if not found:
-        return Batch()
-    return Batch(np.stack(list(found.values())), names=tuple(path.name for path in found))
+    _check_size(folder, sum(pq.read_metadata(path).num_rows for path in files), form, max_bytes)
+    archive = ParquetArchiveDataset(path=str(folder), name=folder.name, image_size=form.shape)
+    return _batch(folder, archive.load().images, form)
 
 
-def _read_png(path: Path) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    try:
-        if (size := path.stat().st_size) > _MAX_PNG_BYTES:
-            raise BatchError(
-                f"{path} is too large: expected at most {_MAX_PNG_BYTES} bytes of a PNG file of "
-                f"28 x 28 pixels, received {size}; save it again without what is not the image."
-            )
-        with warnings.catch_warnings():
-            # Pillow refuses a size only from twice its limit; below that it warns.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=["PNG"]) as picture:
-                _check_picture(path, picture)
-                return np.asarray(picture)  # only here are pixels decoded
-    except BatchError:
-        raise
-    # Whatever else is raised, such as that the process is asked to end, stops the reading.
-    except (*_DECODING_ERRORS, Image.DecompressionBombError) as error:
+def _check_size(folder: Path, count: int, form: ImageForm, max_bytes: int) -> None:
+    height, width = form.shape
+    if count * height * width > max_bytes:
         raise BatchError(
-            f"{path} is not a PNG file: expected a whole one, received one that cannot be "
-            f"decoded ({error}); get a fresh copy."
-        ) from error
-
-
-def _check_picture(path: Path, picture: Any) -> None:
-    n_frames = getattr(picture, "n_frames", 1)
-    if (picture.mode, picture.size, n_frames) != ("L", IMAGE_SHAPE[::-1], 1):
-        width, height = picture.size
-        raise BatchError(
-            f"{path} is not an image as MNIST has them: expected 28 x 28 pixels of 8 bit grey "
-            f"(mode L), received {width} x {height} in mode {picture.mode}"
-            f"{f' with {n_frames} frames' if n_frames != 1 else ''}; convert it."
+            f"{folder} holds {count} images: expected at most {max_bytes // (height * width)} in "
+            f"the {max_bytes} bytes that a batch may take, received more; make several batches of "
+            "them, or raise `max_bytes`."
         )
 
 
-def _read_idx_files(folder: Path, files: list[Path], max_bytes: int, problems: list[str]) -> Batch:
-    found: dict[int, tuple[Path, NDArray[Any]]] = {}
-    too_many: set[int] = set()
-
-    def read(path: Path) -> None:
+def _from_idx(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) -> Batch:
+    found: dict[int, tuple[str, NDArray[Any]]] = {}
+    for path in files:
         left = max_bytes - sum(values.nbytes for _, values in found.values())
         with path.open("rb") as file:
             values = read_idx(file, name=str(path), max_bytes=left).values
         if values.ndim not in (_IMAGES_RANK, _LABELS_RANK) or values.ndim in found:
-            too_many.add(values.ndim)
             raise BatchError(
                 f"{folder} is not a batch: expected one IDX file of images (rank 3) and at most "
                 f"one of labels (rank 1), received {path.name} of rank {values.ndim} too; part "
                 "them."
             )
-        found[values.ndim] = (path, values)
-
-    n_read = len(_read_each(folder, files, read, problems))
-    images_path, images = found.get(_IMAGES_RANK, (folder, None))
-    labels_path, labels = found.get(_LABELS_RANK, (folder, None))
-    if images is None and n_read == len(files) and (files or not problems):
-        problems.append(
-            f"{folder} holds no images: expected an IDX file of rank 3 or PNG files, received "
-            f"{_names(files) or 'nothing'}; add the images."
+        found[values.ndim] = str(path), values
+    if _IMAGES_RANK not in found:
+        raise BatchError(
+            f"{folder} holds no images: expected an IDX file of rank 3, received "
+            f"{_names(folder, files)}; add the images."
         )
-    whole = images is not None and _passes(problems, _check_images, images, images_path)
+    name, pixels = found[_IMAGES_RANK]
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != form.shape:
+        raise BatchError(
+            f"{name} does not hold images like those of the model: expected uint8 of "
+            f"{size_of(form.shape)} pixels, received {pixels.dtype} of "
+            f"{size_of(pixels.shape[1:])}; convert them."
+        )
+    labels_name, labels = found.get(_LABELS_RANK, (name, None))
     if labels is not None:
-        _passes(problems, _check_labels, labels, labels_path)
-    if images is not None and labels is not None and not too_many:
-        names = {"images_name": str(images_path), "labels_name": str(labels_path)}
-        _passes(problems, check_pair, images, labels, **names)
-    return Batch(images if whole and _IMAGES_RANK not in too_many else None, labels)
+        check_pair(pixels, labels, images_name=name, labels_name=labels_name)
+        if labels.dtype != np.uint8 or labels.max() >= UNLABELLED:
+            raise BatchError(
+                f"{labels_name} does not hold labels: expected uint8 values up to "
+                f"{UNLABELLED - 1}, received {labels.dtype} up to {labels.max()}; correct the file."
+            )
+    return _batch(folder, new_image_set(pixels, labels), form)
 
 
-def _passes(problems: list[str], check: Callable[..., None], *values: Any, **named: str) -> bool:
-    """Return whether `check` raises nothing, and add what it says to `problems`."""
+def _batch(folder: Path, images: ImageSet, form: ImageForm, names: tuple[str, ...] = ()) -> Batch:
     try:
-        check(*values, **named)
-    except (BatchError, IdxError) as error:
-        problems.append(str(error))
-        return False
-    return True
-
-
-def _check_images(images: NDArray[Any], path: Path) -> None:
-    if images.dtype != np.uint8 or images.shape[1:] != IMAGE_SHAPE:
-        raise BatchError(
-            f"{path} does not hold images as MNIST has them: expected uint8 [n, 28, 28], received "
-            f"{images.dtype} {list(images.shape)}; convert them."
-        )
-
-
-def _check_labels(labels: NDArray[Any], path: Path) -> None:
-    if labels.dtype != np.uint8 or labels.max() >= UNLABELLED:
-        raise BatchError(
-            f"{path} does not hold labels: expected uint8 values up to {UNLABELLED - 1}, "
-            f"received {labels.dtype} up to {labels.max()}; correct the file."
-        )
+        images = images.in_classes(form.class_names)
+    except ValueError as error:
+        raise BatchError(f"{folder} has a class too many. {error}") from error
+    return Batch(images.pictures, images.label, names=names, class_names=form.class_names)

@@ -14,7 +14,7 @@ from typing import Any
 from kedro.io.core import AbstractDataset
 
 from mnist_vae.data.disk import (
-    files_of,
+    entries_below,
     is_hidden,
     make_folder,
     move,
@@ -24,6 +24,7 @@ from mnist_vae.data.disk import (
 )
 from mnist_vae.data.files import ReadOnlyDataset
 from mnist_vae.data.images import ImageSet
+from mnist_vae.data.origin import ImageForm
 from mnist_vae.data.tables import ImagesDataset
 from mnist_vae.jobs.batch_files import MAX_BYTES, Batch, read_batch
 from mnist_vae.jobs.names import file_name, printable
@@ -43,11 +44,12 @@ class BatchFolder:
 
     Attributes:
         signature: 16 hex digits of the names, sizes and times of its files.
-        read: Raises nothing; with another signature by now, the batch is `unfinished`.
+        read: Returns the images in the form of a model, and raises nothing; with another signature
+            by now, the batch is `unfinished`.
     """
 
     signature: str
-    read: Callable[[], Batch]
+    read: Callable[[ImageForm], Batch]
 
 
 class BatchFoldersDataset(ReadOnlyDataset[dict[str, BatchFolder]]):
@@ -89,9 +91,9 @@ class BatchFoldersDataset(ReadOnlyDataset[dict[str, BatchFolder]]):
             for name, state in folders.items()
         }
 
-    def _read(self, name: str, state: str, looked: float) -> Batch:
+    def _read(self, name: str, state: str, looked: float, form: ImageForm) -> Batch:
         time.sleep(max(0.0, looked + self._settle_seconds - time.monotonic()))
-        batch = read_batch(self._path / name, max_bytes=self._max_bytes)
+        batch = read_batch(self._path / name, form=form, max_bytes=self._max_bytes)
         if signature(self._path / name) != state:
             logger.warning(
                 "Batch %s is still being written: it is left for the next run.", printable(name)
@@ -190,7 +192,7 @@ def _is_batch(path: Path) -> bool:
     if not os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, it never raises)
         return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114
     try:
-        return bool(files_of(path))
+        return bool(entries_below(path))
     except OSError:
         return True
 

@@ -24,7 +24,7 @@ def splits(make_images):
 def stream(incoming, splits, in_use=None, champion=None, withdrawn=None, **params):
     """Return what the node yields; `incoming` are batches, or functions that read them."""
     folders = {
-        name: BatchFolder("", batch if callable(batch) else lambda batch=batch: batch)
+        name: BatchFolder("", batch if callable(batch) else lambda _, batch=batch: batch)
         for name, batch in incoming.items()
     }
     in_use, withdrawn = (
@@ -33,7 +33,7 @@ def stream(incoming, splits, in_use=None, champion=None, withdrawn=None, **param
     )
     split, retraining = SplitParams(validation_fraction=0.3), RetrainingParams(**params)
     return check_batches(
-        folders, in_use, withdrawn, *splits.values(), champion, split, retraining, 1
+        folders, in_use, withdrawn, *splits.values(), {}, champion, split, retraining, 1
     )
 
 
@@ -70,7 +70,7 @@ def test_one_batch_is_in_memory_at_a_time(splits, pixels):
     read = []
 
     def reader(name, seed):
-        def load():
+        def load(_):
             read.append(name)
             return Batch(pixels(4, seed))
 

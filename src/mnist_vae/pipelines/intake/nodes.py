@@ -9,11 +9,13 @@ import hashlib
 import logging
 import shlex
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_vae.data.images import UNLABELLED, ImageSet
+from mnist_vae.data.origin import ImageForm, image_shape
 from mnist_vae.jobs.batch_files import Batch
 from mnist_vae.jobs.batches import BatchesInUse, BatchFolder
 from mnist_vae.jobs.names import file_key, printable
@@ -37,6 +39,7 @@ def check_batches(
     train_images: ImageSet,
     validation_images: ImageSet,
     test_images: ImageSet,
+    data_manifest: dict[str, Any],
     champion: Release | None,
     split_params: SplitParams,
     retraining_params: RetrainingParams,
@@ -64,8 +67,12 @@ def check_batches(
     sets = [train_images, validation_images, test_images, *in_use]
     labels = [images.label for images in sets if images.label is not None]
     classes = np.setdiff1d(np.concatenate([np.empty(0, np.uint8), *labels]), UNLABELLED)
+    inverted = data_manifest.get("inverted", False)
+    form = ImageForm(train_images.shape, train_images.class_names, inverted)
+    if champion and image_shape(champion.load("training_summary.json")) != form.shape:
+        champion = None  # of other images: drift from those says nothing
     for name, folder in sorted(incoming_batches.items()):
-        batch = folder.read()
+        batch = folder.read(form)
         key = file_key(name, batch.digest())
         accepted: dict[str, ImageSet] = {}
         if batch.images is None:
@@ -113,6 +120,7 @@ def split_batch(batch: Batch, hashes: list[bytes], validation_fraction: float) -
         split=np.where(shares < validation_fraction, "validation", "train"),
         label=batch.labels,
         shape=images.shape[1:],
+        class_names=batch.class_names,
     )
 
 
@@ -128,7 +136,7 @@ def _reasons(
     found = {"constant": flat.min(axis=1) == flat.max(axis=1)}
     for what, others in known.items():
         found[what] = np.array([value in others for value in hashes])
-    if batch.labels is not None and len(classes):
+    if batch.labels is not None and batch.class_names is None and len(classes):
         low, high = classes.min(), classes.max()
         what = f"labelled out of the range of the data in use, {low} to {high}"
         found[what] = (batch.labels < low) | (batch.labels > high)

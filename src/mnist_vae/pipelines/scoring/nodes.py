@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from mnist_vae.data.images import UNLABELLED, new_image_set
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import check_models, json_fingerprint
+from mnist_vae.data.origin import check_models, image_form, json_fingerprint
 from mnist_vae.engines import embed_on, encoding_of, refine_steps_of, running, schema_of
 from mnist_vae.jobs.batch_embeddings import BATCH, SIGNATURE, BatchEmbeddings
 from mnist_vae.jobs.batches import BatchFolder
@@ -99,7 +99,7 @@ def embed_batches(
         for name, folder in sorted(batches_to_embed.items()):
             if file_name(name) not in scoring_plan.new:
                 continue
-            batch, tables = folder.read(), {}
+            batch, tables = folder.read(image_form(training_summary)), {}
             record = BatchRecord(
                 outcome="unfinished" if batch.unfinished else "bad", reasons=batch.problems
             )
@@ -107,7 +107,7 @@ def embed_batches(
                 # All files have the same columns, so that they can be read as one table.
                 unlabelled = np.full(len(batch.images), UNLABELLED, np.uint8)
                 labels = unlabelled if batch.labels is None else batch.labels
-                images = [new_image_set(batch.images, labels)]
+                images = [new_image_set(batch.images, labels, batch.class_names)]
                 signature = f"{folder.signature}-{scoring_plan.how}"
                 about = {BATCH: printable(name), SIGNATURE: signature}
                 schema = schema_of(encoder, images, training_summary, calibration)
