@@ -35,15 +35,13 @@ def promote(project: Path, **files: str | Path) -> Release:
         else:
             path.write_text(content)
     version = json.loads((folder / "training_summary.json").read_text())["model_version"]
-    champion = dataset.load()
-    candidate = releases.Candidate(version, fingerprint=version)
-    return releases.promote(dataset.folder, candidate, champion and champion.name, keep=5)
+    releases.promote(dataset.folder, releases.Candidate(version, fingerprint=version), keep=5)
+    return dataset.load()
 
 
 def promote_last_trained(project: Path, **more: str | Path) -> Release:
     """Put what the last `kedro run` has trained in service."""
     data = project / "data/test"
-
     summary = json.loads((data / "06_models/training_summary.json").read_text())
     calibration = {
         "model_version": summary["model_version"],
@@ -56,35 +54,26 @@ def promote_last_trained(project: Path, **more: str | Path) -> Release:
         "latent_means": [[0.0, 0.0]],
         "latent_precision": [[1.0, 0.0], [0.0, 1.0]],
     }
-    files = {
-        "anomaly_calibration__json": json.dumps(calibration),
-        "encoder__keras": data / "06_models/encoder.keras",
-        "decoder__keras": data / "06_models/decoder.keras",
-        "inference_encoder__keras": data / "06_models/inference_encoder.keras",
-        "encoder__onnx": data / "06_models/encoder.onnx",
-        "decoder__onnx": data / "06_models/decoder.onnx",
-        "training_summary__json": data / "06_models/training_summary.json",
-        "training_history__parquet": data / "06_models/training_history.parquet",
-        "metrics__json": data / "08_reporting/metrics.json",
-        "run_manifest__json": data / "08_reporting/run_manifest.json",
-        **{
-            f"{split}_images__parquet": data / f"05_model_input/{split}_images.parquet"
-            for split in ("train", "validation", "test")
-        },
-        "latent_embeddings__parquet": data / "07_model_output/latent_embeddings.parquet",
-        "learning_curves__json": data / "08_reporting/learning_curves.json",
-        "latent_scatter__json": data / "08_reporting/latent_scatter.json",
-        "generated_images__parquet": data / "07_model_output/generated_images.parquet",
-        **{
-            f"{name}__png": data / f"08_reporting/{name}.png"
-            for name in (
-                "generated_sheet",
-                "latent_manifold",
-                "interpolations",
-                "reconstruction_sheet",
-            )
-        },
+    places = {
+        "05_model_input": [f"{split}_images.parquet" for split in ("train", "validation", "test")],
+        "06_models": [
+            *("encoder.keras", "decoder.keras", "inference_encoder.keras"),
+            *("encoder.onnx", "decoder.onnx"),
+            *("training_summary.json", "training_history.parquet"),
+        ],
+        "07_model_output": ["latent_embeddings.parquet", "generated_images.parquet"],
+        "08_reporting": [
+            *("metrics.json", "run_manifest.json", "learning_curves.json", "latent_scatter.json"),
+            *("generated_sheet.png", "latent_manifold.png", "interpolations.png"),
+            "reconstruction_sheet.png",
+        ],
     }
+    files = {
+        name.replace(".", "__"): data / folder / name
+        for folder, names in places.items()
+        for name in names
+    }
+    files["anomaly_calibration__json"] = json.dumps(calibration)
     return promote(project, **{**files, **more})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections import Counter
@@ -11,18 +10,18 @@ from contextlib import suppress
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import prometheus_client as prometheus
 import yaml
+from pydantic import ValidationError
 
 from mnist_vae.jobs.batches import finished_folders
 from mnist_vae.jobs.names import file_name, one_line, printable
-from mnist_vae.jobs.records import BatchRecord, Intake, Outcome
+from mnist_vae.jobs.records import BatchOutcome, Intake, Outcome, Run
 from mnist_vae.jobs.release_files import champion, number_of
 from mnist_vae.params import MonitoringParams
 
-Run = dict[str, Any]  # a line of the journal
 Figures = Iterator[tuple[str, float, dict[str, str]]]  # name without prefix, value, labels
 
 HELP: dict[str, str] = yaml.safe_load(
@@ -30,17 +29,19 @@ HELP: dict[str, str] = yaml.safe_load(
 )
 """What each figure is, by its name."""
 
+_SUCCESSES = (Outcome.PROMOTED, Outcome.KEPT, Outcome.NOTHING_NEW, Outcome.SCORED)
+
 logger = logging.getLogger(__name__)
 prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-def write_metrics(data: Path, job: str, record: Run, params: MonitoringParams) -> None:
-    """Write the figures of a run, of which `record` is the last line, to `<project>_<job>.prom`."""
-    if record.get("outcome") == Outcome.LOCKED:
+def write_metrics(data: Path, job: str, run: Run, params: MonitoringParams) -> None:
+    """Write the figures of a run to `<project>_<job>.prom`."""
+    if run.outcome is Outcome.LOCKED:
         return
-    sources = [_of_run(record), _of_history(data, job, record), _of_disk(data)]
+    sources = [_of_run(run), _of_journal(data, job, run), _of_disk(data)]
     if job == "scoring":
-        sources += [_of_scoring(data, record), _of_batches_to_embed(data, record)]
+        sources += [_of_scoring(run), _of_batches_to_embed(data, run)]
     else:
         sources += [_of_batches(data), _of_drift(data), _of_champion(data)]
     registry, problems = prometheus.CollectorRegistry(), []
@@ -76,73 +77,85 @@ def write_metrics(data: Path, job: str, record: Run, params: MonitoringParams) -
 
 
 def _of_run(run: Run) -> Figures:
-    yield "last_run_timestamp_seconds", _ended(run), {}
-    for outcome in sorted(set(Outcome) - {Outcome.LOCKED}):
-        yield "last_run_outcome", outcome == run["outcome"], {"outcome": outcome}
-    yield "last_run_duration_seconds", run["seconds"], {}
-    yield "last_run_peak_memory_bytes", run["peak_memory_mb"] * 2**20, {}
+    yield "last_run_timestamp_seconds", _end_of(run), {}
+    for outcome in sorted({*Outcome} - {Outcome.LOCKED}):
+        yield "last_run_outcome", outcome == run.outcome, {"outcome": outcome}
+    yield "last_run_duration_seconds", run.seconds, {}
+    yield "last_run_peak_memory_bytes", run.peak_memory_mb * 2**20, {}
 
 
-def _of_history(data: Path, job: str, record: Run) -> Figures:
-    last_success, kept = 0.0, 0
-    batches: dict[str, str] = {}
-    judged: Run = {}
-    for run in _runs(data, job, record):
-        if _succeeded(run):
-            last_success = _ended(run)
-        if run.get("batches") or _succeeded(run):
-            batches = run.get("batches", batches)
-        if run.get("candidate"):
-            judged = run
-            kept += run["outcome"] in (Outcome.KEPT, Outcome.STALLED)
-        if run["outcome"] in (Outcome.PROMOTED, Outcome.ROLLED_BACK):
-            kept = 0
-    yield "last_success_timestamp_seconds", last_success, {}
-    counts = Counter(batches.values())
-    for outcome in get_args(BatchRecord.model_fields["outcome"].annotation):
+def _of_journal(data: Path, job: str, last: Run) -> Figures:
+    runs = _runs(data / "08_reporting" / job / "journal.jsonl", last)
+    ends = [_end_of(run) for run in runs if run.outcome in _SUCCESSES]
+    yield "last_success_timestamp_seconds", ends[-1] if ends else 0, {}
+    looked = [run.batches for run in runs if run.batches or run.outcome in _SUCCESSES]
+    counts = Counter(looked[-1].values() if looked else ())
+    for outcome in get_args(BatchOutcome):
         yield "last_run_batches", counts[outcome], {"outcome": outcome}
-    if job == "retraining":
-        yield "candidates_kept_in_a_row", kept, {}
-    if judged:
+    if job == "scoring":
+        yield "images_scored_total", sum(run.images or 0 for run in runs), {}
+        yield "anomalous_images_total", sum(run.anomalous_images or 0 for run in runs), {}
+        return
+    kept = 0
+    for run in runs:
+        if run.outcome in (Outcome.PROMOTED, Outcome.ROLLED_BACK):
+            kept = 0
+        elif run.candidate is not None:
+            kept += run.outcome in (Outcome.KEPT, Outcome.STALLED)
+    yield "candidates_kept_in_a_row", kept, {}
+    judged = [(run.candidate, run.gain) for run in runs if run.candidate is not None]
+    for candidate, gain in judged[-1:]:
         labels = {"model": "candidate", "images": "judge"}
-        yield "negative_elbo_nats", judged["candidate"]["negative_elbo"], labels
-    if judged.get("gain") is not None:
-        yield "candidate_gain_nats", judged["gain"], {}
+        yield "negative_elbo_nats", candidate.negative_elbo, labels
+        if gain is not None:
+            yield "candidate_gain_nats", gain, {}
+
+
+def _runs(journal: Path, last: Run) -> list[Run]:
+    runs: list[Run] = []
+    for line in journal.read_bytes().splitlines() if journal.exists() else ():
+        with suppress(ValidationError):  # half a line, for which the disk was too full
+            runs.append(Run.model_validate_json(line))
+    return runs if runs[-1:] == [last] else [*runs, last]
+
+
+def _end_of(run: Run) -> float:
+    return datetime.fromisoformat(run.started).timestamp() + run.seconds
 
 
 def _of_disk(data: Path) -> Figures:
-    usage = shutil.disk_usage(next(path for path in (data, *data.parents) if path.exists()))
+    usage = shutil.disk_usage(data)
     yield "disk_free_bytes", usage.free, {}
     yield "disk_size_bytes", usage.total, {}
 
 
-def _of_scoring(data: Path, record: Run) -> Figures:
-    runs = _runs(data, "scoring", record)
-    for name, total in (("images", "images_scored"), ("anomalous_images", "anomalous_images")):
-        yield f"{total}_total", sum(run.get(name) or 0 for run in runs), {}
-        if record.get(name) is not None:
-            yield f"last_run_{name}", record[name], {}
-    if release := record.get("release"):
-        labels = {"release": release, "model_version": record["model_version"] or ""}
-        yield "release_info", 1, labels
+def _of_scoring(run: Run) -> Figures:
+    if run.images is not None:
+        yield "last_run_images", run.images, {}
+    if run.anomalous_images is not None:
+        yield "last_run_anomalous_images", run.anomalous_images, {}
+    if run.release:
+        version = run.model_version or ""
+        yield "release_info", 1, {"release": run.release, "model_version": version}
 
 
-def _of_batches_to_embed(data: Path, record: Run) -> Figures:
+def _of_batches_to_embed(data: Path, run: Run) -> Figures:
     # A run that ended before it knew its model is as far as the one whose embeddings are shown.
-    model = record.get("release") or record.get("model_version") or "current"
+    model = run.release or run.model_version or "current"
     embedded = data / "07_model_output/batch_embeddings" / model
     names = [file_name(batch.name) for batch in finished_folders(data / "01_raw/to_embed")]
     waiting = [name for name in names if not (embedded / f"{name}.parquet").is_file()]
     yield "batches", len(waiting), {"state": "waiting"}
-    yield "batches", _folders(data / "01_raw/to_embed_quarantine"), {"state": "quarantined"}
+    bad = finished_folders(data / "01_raw/to_embed_quarantine")
+    yield "batches", len(bad), {"state": "quarantined"}
 
 
 def _of_batches(data: Path) -> Figures:
-    yield "batches", len(finished_folders(data / "01_raw/incoming")), {"state": "waiting"}
+    for state, folder in (("waiting", "incoming"), ("quarantined", "quarantine")):
+        yield "batches", len(finished_folders(data / "01_raw" / folder)), {"state": state}
     for state, folder in (("in_use", "batches"), ("withdrawn", "withdrawn_batches")):
         found = list((data / "02_intermediate" / folder).glob("[!.]*.parquet"))
         yield "batches", len(found), {"state": state}
-    yield "batches", _folders(data / "01_raw/quarantine"), {"state": "quarantined"}
 
 
 def _of_drift(data: Path) -> Figures:
@@ -158,33 +171,9 @@ def _of_champion(data: Path) -> Figures:
     yield "release_number", number_of(release.name) if release else 0, {}
     if release is not None:
         facts, labels = release.manifest, {"model": "champion"}
-        about = {"release": release.name, "model_version": facts["model_version"]}
-        yield "release_info", 1, about
+        version = facts["model_version"]
+        yield "release_info", 1, {"release": release.name, "model_version": version}
         value = facts["candidate"]["negative_elbo"]
         yield "negative_elbo_nats", value, labels | {"images": "judge"}
         value = release.load("metrics.json")["splits"]["test"]["negative_elbo"]
         yield "negative_elbo_nats", value, labels | {"images": "test"}
-
-
-def _runs(data: Path, job: str, record: Run) -> list[Run]:
-    journal = data / "08_reporting" / job / "journal.jsonl"
-    runs = []
-    for line in journal.read_bytes().splitlines() if journal.exists() else ():
-        with suppress(ValueError):  # half a line, for which the disk was too full
-            runs.append(json.loads(line))
-    return runs if runs[-1:] == [record] else [*runs, record]
-
-
-def _ended(run: Run) -> float:
-    return datetime.fromisoformat(run["started"]).timestamp() + float(run["seconds"])
-
-
-def _succeeded(run: Run) -> bool:
-    """Return whether a run did what it is scheduled for; a part of the pipeline decides nothing."""
-    if run["outcome"] == Outcome.KEPT:
-        return "candidate" in run
-    return run["outcome"] in (Outcome.PROMOTED, Outcome.NOTHING_NEW, Outcome.SCORED)
-
-
-def _folders(folder: Path) -> int:
-    return sum(path.is_dir() or path.is_symlink() for path in folder.glob("[!.]*"))

@@ -9,7 +9,7 @@ from mnist_vae.config import DATA_FOLDER, project_folder
 from mnist_vae.hooks.preflight import Preflight
 from mnist_vae.hooks.result import Result
 from mnist_vae.hooks.tracking import tracking
-from mnist_vae.jobs.release_files import folder_in_service
+from mnist_vae.jobs.release_files import path_in_service
 
 
 class ProjectConfigLoader(OmegaConfigLoader):
@@ -21,7 +21,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def __init__(self, conf_source: str, *arguments: Any, **options: Any) -> None:
         def champion(models: str) -> str:
-            return str(folder_in_service(project_folder(conf_source) / models))
+            return str(path_in_service(project_folder(conf_source) / models))
 
         OmegaConf.register_new_resolver("champion", champion, use_cache=True, replace=True)
         super().__init__(conf_source, *arguments, **options)

@@ -166,7 +166,7 @@ def test_a_champion_that_is_a_folder_ends_a_job_before_any_work(kedro, models):
 def test_a_promotion_that_was_killed_is_completed_by_a_retraining_alone(models, monkeypatch):
     monkeypatch.setattr(releases, "adopt", lambda _: "000002-b")
     run = Run(models.parent)
-    run.run = run.take_batches = lambda *_: None
+    run.run = lambda *_: None
     run.entries["retraining_plan"] = PLAN.model_copy(update={"outcome": Outcome.NOTHING_NEW})
     assert commands._retrain(run)[0] is Outcome.NOTHING_NEW
     assert run.line["adopted"] == "000002-b"

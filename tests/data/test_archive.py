@@ -328,7 +328,8 @@ def test_a_dead_network_costs_seconds_and_falls_back_to_the_sample(tmp_path):
     assert time.monotonic() - start < 5
     message = (
         "MNIST was not found: expected one of the sources folder, mirrors to have it, received "
-        f"folder: .* lacks .*; mirrors: {url} failed .*; put the four files in "
+        f"folder: .* lacks .*; mirrors: {url} failed .*; put the four files in .*, "
+        r"or, as the environment `prod` refuses .*, add `--params source.order=\[sample\]`"
     )
     with pytest.raises(DatasetError, match=message):
         archive(tmp_path, **{**options, "order": ["folder", "mirrors"]}).load()

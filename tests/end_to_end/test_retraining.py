@@ -192,7 +192,7 @@ def test_what_others_do_while_a_retraining_runs(project, fresh):
     first = releases.champion(folder)
     shutil.copytree(first.folder, folder / "candidate")
     twin = releases.Candidate(first.manifest["model_version"], "twin", first.manifest)
-    releases.promote(folder, twin, first.name, keep=5)
+    releases.promote(folder, twin, keep=5)
     deliver(project, "early", fresh[:40])
     job = start(project)
     read_until(job, "Running node: train_vae")

@@ -8,7 +8,7 @@ from kedro.framework.startup import bootstrap_project
 
 from mnist_vae import settings
 from mnist_vae.config import loader_of
-from mnist_vae.jobs.release_files import folder_in_service
+from mnist_vae.jobs.release_files import path_in_service
 from tests.conftest import catalog_of, run
 from tests.projects import ROOT
 from tests.releases import promote, releases_of, roll_back, use
@@ -124,11 +124,11 @@ def test_a_promotion_while_a_catalog_is_read_makes_no_mixture(project, monkeypat
     first = put_in_service(project, "one")
 
     def and_then_promote(models):
-        found = folder_in_service(models)
+        found = path_in_service(models)
         put_in_service(project, "two")
         return found
 
-    monkeypatch.setattr(settings, "folder_in_service", and_then_promote)
+    monkeypatch.setattr(settings, "path_in_service", and_then_promote)
     entries = loader_of(str(project / "conf"), "test")["catalog"]
     named = {entry["filepath"].split("/")[-2] for entry in entries.values() if "filepath" in entry}
     assert {name for name in named if name.startswith("0000")} == {first.name}

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -10,10 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 from kedro.io.core import DatasetError
 
-from mnist_vae.data.disk import partial_beside
 from mnist_vae.data.images import latent_columns
 from mnist_vae.data.tables import EmbeddingContract, embedding_schema
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset, finish
@@ -78,15 +76,6 @@ def test_that_nothing_is_embedded_yet_is_no_error(embeddings):
     assert embeddings.load().current is None, "there is nothing to lead to"
 
 
-def test_a_file_says_which_batch_it_is_of_and_which_model_embedded_it(embeddings, folder):
-    embed(embeddings, OLD, "monday")
-    about = pq.read_schema(folder / OLD / "monday.parquet").metadata
-    assert about[b"batch"] == b"monday"
-    assert about[b"batch_signature"] == b"s"
-    assert (about[b"release"], about[b"model_version"]) == (OLD.encode(), b"old")
-    assert embeddings.load().done(OLD) == {"monday": "s"}
-
-
 def test_without_a_release_the_folder_is_that_of_the_models_version(embeddings):
     embed(embeddings, "old", "monday", release=False)
     assert embeddings.load().done("old") == {"monday": "s"}
@@ -103,7 +92,7 @@ def test_what_breaks_the_contract_leaves_no_file_and_the_one_before_stays(embedd
     assert sorted(path.name for path in folder.iterdir()) == [OLD, "current"]
 
 
-@pytest.mark.parametrize("what", ["half", "empty", "of another model", "a stranger's", "folder"])
+@pytest.mark.parametrize("what", ["half", "empty", "a stranger's", "folder"])
 def test_a_file_that_does_not_hold_what_it_should_is_not_done(embeddings, folder, what):
     embed(embeddings, OLD, "monday", "tuesday", show=False)
     path = folder / OLD / "tuesday.parquet"
@@ -112,9 +101,6 @@ def test_a_file_that_does_not_hold_what_it_should_is_not_done(embeddings, folder
             path.write_bytes(path.read_bytes()[:500])
         case "empty":
             path.write_bytes(b"")
-        case "of another model":
-            embed(embeddings, NEW, "tuesday", show=False)
-            (folder / NEW / "tuesday.parquet").replace(path)
         case "a stranger's":
             pd.DataFrame({"a": [1]}).to_parquet(path)
         case "folder":
@@ -151,15 +137,6 @@ def test_a_reader_of_a_pattern_never_sees_half_a_file(embeddings, folder, monkey
     assert duckdb.sql(f"select count(*) from '{pattern}'").fetchall() == [(6,)]
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_batch(embeddings, folder):
-    embed(embeddings, OLD, "monday")
-    with partial_beside(LocalFileSystem(), PurePosixPath(folder / "batch.parquet")) as partial:
-        stale = Path(partial)
-    stale.write_text("half")
-    embed(embeddings, OLD, "tuesday")
-    assert not stale.exists()
-
-
 def test_the_last_models_stay_on_disk_and_the_one_in_use_always_does(embeddings, folder):
     models = [f"{number:06d}-{number}" for number in range(1, 6)]
     (folder / "of a person").mkdir(parents=True)
@@ -180,17 +157,6 @@ def test_the_last_models_stay_on_disk_and_the_one_in_use_always_does(embeddings,
     assert left() == [NEW]
     assert (folder / "of a person/notes.txt").exists()
     assert not list(folder.glob(".*"))
-
-
-def test_a_folder_that_cannot_be_removed_at_once_is_out_of_sight(embeddings, folder, monkeypatch):
-    embed(embeddings, OLD, "monday")
-    with monkeypatch.context() as patch:
-        patch.setattr("shutil.rmtree", lambda *_, **__: None)
-        embed(embeddings, NEW, "monday")
-        end(embeddings, NEW, keep=1)
-    assert sorted(path.name for path in folder.iterdir()) == [f".removed-{OLD}", NEW, "current"]
-    end(embeddings, NEW, keep=1)
-    assert sorted(path.name for path in folder.iterdir()) == [NEW, "current"]
 
 
 @pytest.mark.parametrize("what", ["a folder", "a file", "a link to nothing", "a link elsewhere"])

@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 import pytest
-from kedro.io.core import DatasetError
 from PIL import Image
 
 from mnist_vae.data.images import ImageSet
@@ -30,27 +29,9 @@ def test_no_folder_and_an_empty_one_are_no_batch_and_no_error(incoming):
     assert dataset(incoming).load() == {}
 
 
-def test_idx_images_come_with_their_labels_or_without(incoming):
-    images, labels = images_of(3), np.array([1, 2, 3], np.uint8)
-    put(incoming, "labelled", images, labels)
-    put(incoming, "unlabelled", images)
-    batches = read_all(dataset(incoming))
-    assert list(batches) == ["labelled", "unlabelled"]
-    assert np.array_equal(batches["labelled"].images, images)
-    assert np.array_equal(batches["labelled"].labels, labels)
-    assert batches["unlabelled"].labels is None
-    assert batches["labelled"].digest() != batches["unlabelled"].digest()
-
-
-def test_png_files_are_a_batch_in_the_order_of_their_names(incoming):
-    images = images_of(2)
-    (incoming / "pictures").mkdir(parents=True)
-    Image.fromarray(images[1]).save(incoming / "pictures/b.PNG")
-    Image.fromarray(images[0]).save(incoming / "pictures/a.png")
-    assert np.array_equal(read_all(dataset(incoming))["pictures"].images, images)
-
-
-@pytest.mark.parametrize("name", [".hidden", "copying.part", "copying.partial", "copying.tmp"])
+@pytest.mark.parametrize(
+    "name", [".hidden", "copying.part", "copying.partial", "copying.tmp", "__MACOSX"]
+)
 def test_a_folder_with_the_name_of_an_unfinished_one_is_left_alone(incoming, name):
     put(incoming, name, images_of(2))
     assert dataset(incoming).load() == {}
@@ -86,31 +67,15 @@ def test_several_batches_are_waited_for_once_and_no_list_waits(incoming, monkeyp
     assert waited == [30.0, 0.0]
 
 
-@pytest.mark.parametrize("name", ["__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN"])
-def test_folders_that_systems_leave_are_no_batches(incoming, name):
-    put(incoming, name, images_of(2))
-    assert dataset(incoming).load() == {}
-
-
 def grow(folder):
     (folder / "labels-idx1-ubyte").write_bytes(b"more")
-
-
-def replace_by_as_many_bytes(folder):
-    path = folder / "images-idx3-ubyte.gz"
-    path.write_bytes(path.read_bytes())
 
 
 def vanish(folder):
     folder.rename(folder.with_name(".gone"))
 
 
-def become_a_dangling_link(folder):
-    vanish(folder)
-    folder.symlink_to("nowhere")
-
-
-@pytest.mark.parametrize("change", [grow, replace_by_as_many_bytes, vanish, become_a_dangling_link])
+@pytest.mark.parametrize("change", [grow, vanish])
 def test_a_batch_that_changes_while_it_is_read_is_left_for_the_next_run(
     incoming, monkeypatch, caplog, change
 ):
@@ -124,34 +89,17 @@ def test_a_batch_that_changes_while_it_is_read_is_left_for_the_next_run(
         return batch
 
     monkeypatch.setattr("mnist_vae.jobs.batches.read_batch", read)
-    batches = dataset(incoming)
-    received = read_all(batches)
+    received = read_all(dataset(incoming))
     assert received["growing"] == Batch(unfinished=True)
     assert not received["still"].unfinished
     assert "Batch growing is still being written" in caplog.text
 
 
-def test_a_batch_that_changed_since_it_was_listed_is_unfinished(incoming):
-    folder = put(incoming, "growing", images_of(2))
-    listed = dataset(incoming).load()["growing"]
-    grow(folder)
-    assert listed.read(MNIST_FORM).unfinished
-    assert listed.read(MNIST_FORM).unfinished, "until it is listed anew"
-
-
 NAMES = {
-    "not UTF-8": os.fsdecode(b"caf\xe9"),
-    "newline": "a\nBatch b: accepted.",
-    "percent": "100%s %d",
-    "quotes": "a'b\"c",
-    "emoji": "👩‍🚀",
-    "pattern": "**[a]?",
-    "backslash": "a\\..\\..\\..\\b",
-    "braces": "{name}",
-    "colons": "s3::a",
-    "long": "x" * 255,
+    "line break, not UTF-8": os.fsdecode(b"a\nb\xff"),
+    "pattern, backslash": "**[a]?\\..\\b",
+    "percent, braces, colons": "100%s {name} s3::a",
     "long and not ASCII": "漢" * 85,
-    "long and not UTF-8": os.fsdecode(b"\xff" * 255),
 }
 
 
@@ -209,7 +157,7 @@ def test_a_batch_that_changed_since_it_was_read_is_not_moved(incoming, outcome):
 
 
 @pytest.mark.parametrize("outcome", ["accepted", "bad"])
-@pytest.mark.parametrize("names", [("a", "a.json"), ("a.json", "a"), ("a-2", "a", "a.json-2")])
+@pytest.mark.parametrize("names", [("a", "a.json"), ("a-2", "a")])
 def test_names_may_come_again_and_nothing_is_overwritten(incoming, names, outcome):
     for _ in range(2):
         for name in names:
@@ -222,7 +170,7 @@ def test_names_may_come_again_and_nothing_is_overwritten(incoming, names, outcom
     assert sum(path.is_file() for path in written) == (2 * len(names) if outcome == "bad" else 0)
 
 
-def test_what_cannot_be_moved_stays_without_reasons_and_is_said(incoming, monkeypatch, caplog):
+def test_what_cannot_be_moved_stays_and_is_an_error_in_the_log(incoming, monkeypatch, caplog):
     put(incoming, "good", images_of(1))
     put(incoming, "bad", images_of(1))
 
@@ -232,16 +180,7 @@ def test_what_cannot_be_moved_stays_without_reasons_and_is_said(incoming, monkey
     monkeypatch.setattr("mnist_vae.jobs.batches.move", refuse)
     put_away(records(incoming, bad="bad"), *folders(incoming))
     assert names_in(incoming) == ["bad", "good"]
-    assert names_in(incoming.with_name("quarantine")) == []
     assert caplog.text.count("cannot be moved to") == 2
-
-
-def test_a_dangling_link_is_moved_like_a_folder(incoming):
-    incoming.mkdir()
-    (incoming / "bad").symlink_to("nowhere")
-    put_away(records(incoming, bad="bad"), *folders(incoming))
-    assert names_in(incoming) == []
-    assert (incoming.with_name("quarantine") / "bad").is_symlink()
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
@@ -263,22 +202,6 @@ def test_a_batch_of_any_name_is_read_used_and_moved(incoming, tmp_path, name, ou
     moved = names_in(incoming.with_name("taken")) + names_in(incoming.with_name("quarantine"))
     assert all(printable(each) == each and len(each.encode()) < 150 for each in moved)
     assert len(caplog.text.encode().splitlines()) == (1 if outcome == "accepted" else 2)
-
-
-def test_a_warning_of_a_batch_takes_one_line_that_can_be_printed(incoming, caplog):
-    name = os.fsdecode(b"a\nb\xff")
-    (incoming / name).mkdir(parents=True)
-    Image.fromarray(images_of(1)[0]).save(incoming / name / "a.png")
-    listed = dataset(incoming).load()[name]
-    grow(incoming / name)
-    assert listed.read(MNIST_FORM).unfinished
-    assert r"Batch a\x0ab\xff is still being written" in caplog.text
-    assert len(caplog.text.encode().splitlines()) == 1
-
-
-def test_incoming_batches_are_not_saved_to(incoming):
-    with pytest.raises(DatasetError, match="is read-only"):
-        dataset(incoming).save({"a": 1})
 
 
 IMAGES = ImageSet(images_of(2).reshape(-1, 784), np.arange(2), np.full(2, "train"))

@@ -1,5 +1,13 @@
-"""A power failure at any moment leaves the old state or the new one, and the next run goes on."""
+"""Killed, or without power, at any moment: the old state or the new one, and the next run goes on.
 
+A change is recorded in this process: the folder is looked at before every call that syncs or
+changes names. A disk may hold all that was written by then; or of a folder only the names, and of
+a file only the content, that were there at its last `fsync`; or half of what a file got since.
+"""
+
+import hashlib
+import itertools
+import json
 import os
 import shutil
 from pathlib import Path
@@ -8,411 +16,359 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnist_vae.data.files import JSONDataset, RecordDataset, TextDataset
-from mnist_vae.data.tables import ImagesDataset, ImageSet
+from mnist_vae.data.images import ImageSet
 from mnist_vae.jobs import releases
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
-from mnist_vae.jobs.batches import AcceptedBatchesDataset, withdraw
+from mnist_vae.jobs.batches import AcceptedBatchesDataset, put_away, withdraw
+from mnist_vae.jobs.records import BatchRecord, Intake
 from mnist_vae.jobs.release_files import declined, read_release, rolled_back
-from mnist_vae.vae.anomalies import Calibration
+from tests.incoming import dataset, images_of, put
 from tests.jobs.test_batch_embeddings import NEW, OLD, embed, found
-from tests.power_failure import reason_not_to_trace, record, states
+from tests.jobs.test_releases import make
 
-SPLITS = ("train", "validation", "test")
+CALLS = ("fsync", "mkdir", "remove", "rename", "replace", "rmdir", "symlink", "unlink")
+ALL_CHOICES_UP_TO = 5  # folders whose names are not synced
 
-NOT_TRACED = reason_not_to_trace()
 
-pytestmark = pytest.mark.skipif(NOT_TRACED is not None, reason=str(NOT_TRACED))
+class Disk:
+    """Files, folders and links by inode, as they are and as they were synced, at every moment."""
+
+    def __init__(self, root):
+        self.root, self.held = root, []
+        self.live, self.synced, self.moments = {}, {}, []
+        self.moves = {}  # from one folder to another, and which of both is not synced yet
+        self.number = self.read(root)
+        self.synced = dict(self.live)
+
+    def read(self, path):
+        number = path.lstat().st_ino
+        if number not in self.live:  # held, as a disk gives the number of what is gone again
+            self.held.append(os.open(path, os.O_PATH | os.O_NOFOLLOW))
+        if path.is_symlink():
+            self.live[number] = self.synced[number] = str(path.readlink())
+        elif path.is_dir():
+            self.live[number] = {inner.name: self.read(inner) for inner in path.iterdir()}
+        else:
+            self.live[number] = path.read_bytes()
+        return number
+
+    def look(self, what):
+        self.read(self.root)
+        self.moments.append((what, dict(self.live), dict(self.synced), list(self.moves)))
+
+    def sync(self, number):
+        """Keep the content of a file, or the names in a folder: of a move those of both folders."""
+        kept = {number}
+        for move in [move for move in self.moves if number in move]:
+            self.moves[move] -= {number}
+            kept = (kept | move) if not self.moves[move] else kept - {number}
+            self.moves = {m: rest for m, rest in self.moves.items() if rest}
+        self.synced |= {n: self.live[n] for n in kept & self.live.keys()}
+
+    def seeing(self, call):
+        def seen(target, *arguments, **options):
+            self.look(f"before {call.__name__} {target} {arguments}")
+            if call.__name__ == "fsync":
+                self.sync(os.fstat(target).st_ino)
+            if call.__name__ in ("rename", "replace"):
+                folders = {Path(path).parent.stat().st_ino for path in (target, *arguments)}
+                if len(folders) > 1:
+                    self.moves[frozenset(folders)] = folders
+            return call(target, *arguments, **options)
+
+        return seen
+
+    def states(self):
+        """Yield how a state came to be, whether the change had ended, and its tree; each once."""
+        seen = set()
+        for moment, (what, live, synced, moves) in enumerate(self.moments, 1):
+            ended = moment == len(self.moments)
+            for how, lost, content in choices(live, synced, moves):
+                tree = tree_of(self.number, live, synced, lost, content)
+                digest = hashlib.sha256(repr((ended, tree)).encode()).digest()
+                if digest not in seen:
+                    seen.add(digest)
+                    yield f"{what}, {how}", ended, tree
+
+
+def choices(live, synced, moves):
+    names = [n for n, node in live.items() if isinstance(node, dict) and node != synced.get(n)]
+    few = len(names) <= ALL_CHOICES_UP_TO
+    sizes = range(len(names) + 1) if few else (0, 1, len(names))
+    for lost in itertools.chain.from_iterable(itertools.combinations(names, n) for n in sizes):
+        if any(move & {*lost} not in (set(), move & {*names}) for move in moves):
+            continue  # a move is lost as a whole
+        for content in ("all", "synced", "torn"):
+            yield f"without the names of {len(lost)} folders, content: {content}", lost, content
+
+
+def tree_of(number, live, synced, lost, content):
+    node, before = live[number], synced.get(number)
+    if isinstance(node, dict):
+        names = (before or {}) if number in lost else node
+        return {k: tree_of(n, live, synced, lost, content) for k, n in sorted(names.items())}
+    if isinstance(node, str) or node == before or content == "all":
+        return node
+    return (before or b"") if content == "synced" else node[: len(node) // 2]
+
+
+def write(tree, path):
+    if isinstance(tree, dict):
+        path.mkdir()
+        for name, inner in tree.items():
+            write(inner, path / name)
+    elif isinstance(tree, bytes):
+        path.write_bytes(tree)
+    else:
+        path.symlink_to(tree)
 
 
 @pytest.fixture
-def power_failures(tmp_path, monkeypatch, record_property):
-    """Return a function that records a run, tries the next one in every state, and counts.
+def tried(tmp_path, monkeypatch, record_property):
+    """A function that records a change, and tries the next run in every state that it may leave.
 
-    It returns the number of states, and how those that end badly came to be.
+    It returns how those came to be that end badly, and how many states there are.
     """
 
-    def tried(run, prepared, next_run):
-        initial, where = tmp_path / "initial", tmp_path / "states"
-        shutil.copytree(prepared, initial, symlinks=True)
-        where.mkdir()
-        calls = record(run, str(prepared), trace=tmp_path / "trace")
+    def tried(folder, change, next_run):
+        disk = Disk(folder)
+        with monkeypatch.context() as during:
+            for name in CALLS:
+                during.setattr(os, name, disk.seeing(getattr(os, name)))
+            change(folder)
+        disk.look("at the end")
+        for held in disk.held:
+            os.close(held)
         # The power fails once: what is done after it need not wait for the disk.
         monkeypatch.setattr(os, "fsync", lambda _: None)
         count, bad = 0, []
-        for state in states(calls, prepared, initial, where):
-            count += 1
+        for count, (how, ended, tree) in enumerate(disk.states(), 1):  # noqa: B007
+            state = tmp_path / "state"
+            write(tree, state)
             try:
-                next_run(state.folder, state.ended)
+                next_run(state, ended)
             except Exception as error:
-                bad.append(f"{state.how}: {type(error).__name__}: {error}")
+                bad.append(f"{how}: {type(error).__name__}: {error}")
+            shutil.rmtree(state)
         record_property("states", count)
         record_property("states that end badly", len(bad))
-        return count, bad
+        return bad, count
 
     return tried
 
 
-def save_candidate(folder, version):
-    for name in ("metrics", "training_summary"):
-        path = folder / "candidate" / f"{name}.json"
-        JSONDataset(filepath=str(path)).save({"of": version})
-    TextDataset(filepath=str(folder / "candidate/report.html")).save(version * 1000)
-    (folder / "candidate/plain.txt").write_text(version)  # nobody waited for the disk
-
-
-def images_of(version, split):
-    """Images that are other ones for every model."""
-    random = np.random.default_rng([*version.encode(), *split.encode()])
-    pixels = random.integers(0, 256, (30, 784), dtype=np.uint8)
-    return ImageSet(pixels, np.arange(30), np.full(30, split), np.arange(30, dtype=np.uint8) % 10)
-
-
-def calibration_of(version):
-    return Calibration(
-        model_version=version,
-        reconstruction="binary_crossentropy",
-        score="relative_excess",
-        false_positive_rate=0.05,
-        threshold=float(len(version)),
-        n_validation=30,
-        entropy_cap=70.0,
-        latent_means=((0.0, 1.0),),
-        latent_precision=((1.0, 0.0), (0.0, 1.0)),
-    )
-
-
-def images_at(folder, split):
-    path = f"{folder}/{split}_images.parquet"
-    return ImagesDataset(filepath=path)
-
-
-def calibration_at(folder):
-    path = f"{folder}/anomaly_calibration.json"
-    return RecordDataset(record="mnist_vae.vae.anomalies.Calibration", filepath=path)
-
-
-def save_images_and_calibration(folder, version):
-    for split in SPLITS:
-        images_at(folder, split).save(images_of(version, split))
-    calibration_at(folder).save(calibration_of(version))
-
-
-def train_again(folder, version="new"):
-    """Save what a candidate is made of, over what an earlier run has left."""
-    save_images_and_calibration(Path(folder) / "candidate", version)
-
-
-def promote_with_images(folder, version="new"):
-    train_again(folder, version)
-    promote(folder, version)
-
-
-def belongs_together(folder, version):
-    """Check that a release has the images and the calibration of its own model."""
-    for split in SPLITS:
-        assert images_at(folder, split).load().digest() == images_of(version, split).digest()
-    assert calibration_at(folder).load() == calibration_of(version)
-
-
 def promote(folder, version="new", keep=2):
-    folder = Path(folder)
-    save_candidate(folder, version)
-    champion = releases.champion(folder)
-    candidate = releases.Candidate(version, f"print-{version}")
-    releases.promote(folder, candidate, champion and champion.name, keep)
+    releases.promote(folder, make(folder, version), keep)
 
 
 def decline(folder, version="new"):
-    folder = Path(folder)
-    save_candidate(folder, version)
-    facts = {"gate": "rules", "drifted": []}
-    releases.decline(folder, releases.Candidate(version, f"print-{version}", facts), keep=2)
+    releases.decline(folder, make(folder, version, gate="rules", drifted=[]), 2)
 
 
-def roll_back(folder):
-    releases.roll_back(Path(folder))
+def three(folder):
+    for version in ("first", "second", "third"):
+        promote(folder, version, keep=3)
 
 
-def go_to_the_third(folder):
-    releases.roll_back(Path(folder), "000003-third")
+def three_and_one_declined(folder):
+    three(folder)
+    decline(folder, "earlier")
 
 
-def go_to_the_second(folder):
-    releases.roll_back(Path(folder), "000002-second")
+def third_rolled_back(folder):
+    three(folder)
+    releases.roll_back(folder)
 
 
-def out_of_service(folder):
-    return set(rolled_back(folder))
+def second_rolled_back(folder):
+    for version in ("first", "second"):
+        promote(folder, version, keep=3)
+    releases.roll_back(folder)
+    promote(folder, "third", keep=3)
 
 
-def repair(folder):
-    assert releases.repair(Path(folder)) is not None
+def third_damaged(folder):
+    three(folder)
+    (folder / "releases/000003-third/metrics.json").write_text("{}")
 
 
-def goes_on(folder, *expected, damaged=None):
-    """Check who is in service, and that a next run repairs nothing and promotes another."""
+def go_to(version):
+    def roll_back(folder):
+        (release,) = folder.glob(f"releases/[0-9]*-{version}")
+        releases.roll_back(folder, release.name)
+
+    return roll_back
+
+
+def goes_on(folder, ended, old, new, damaged=None):
+    """Check that one of both is in service, and that a next run promotes another."""
     release = releases.champion(folder)
-    name = release and release.load("metrics.json")["of"]
-    assert name in expected
+    name = release and release.manifest["model_version"]
+    assert name == new if ended else name in (old, new)
     if release is not None:
         release.check()
     assert releases.repair(folder) is None
-    for where in ("releases", "declined"):
-        for path in (folder / where).glob("[0-9]*"):
-            if path.name != damaged:
-                read_release(path).check()  # half of one must not look like one
+    for path in folder.glob("[rd]e*/[0-9]*"):
+        if path.name != damaged:
+            read_release(path).check()  # half of one must not look like one
+    assert (releases.adopt(folder) or new).endswith(new)
     promote(folder, "next")
-    release = releases.champion(folder)
-    assert release.load("metrics.json") == {"of": "next"}
-    release.check()
+    releases.champion(folder).check()
     return name
 
 
-@pytest.fixture
-def three(tmp_path):
-    folder = tmp_path / "releases of a project"
-    folder.mkdir()
-    for version in ("first", "second", "third"):
-        promote(folder, version, keep=3)
-    return folder
+def after_a_promotion(folder, ended):
+    return goes_on(folder, ended, "third", "new")
 
 
-def test_of_a_promotion_the_old_or_the_new_release_is_in_service(three, power_failures):
-    seen = set()
-
-    def next_run(folder, ended):
-        seen.add(goes_on(folder, *(["new"] if ended else ["third", "new"])))
-
-    count, bad = power_failures(promote, three, next_run)
-    assert bad == []
-    assert count > 60
-    assert seen == {"third", "new"}
+def after_a_first_promotion(folder, ended):
+    return goes_on(folder, ended, None, "new")
 
 
-@pytest.mark.slow
-def test_of_a_promotion_the_images_and_the_threshold_are_those_of_the_model_in_service(
-    tmp_path, power_failures
-):
-    seen = set()
-
-    def next_run(folder, ended):
-        version = releases.champion(folder).manifest["model_version"]
-        belongs_together(folder / "champion", version)
-        seen.add(goes_on(folder, *(["new"] if ended else ["old", "new"])))
-
-    folder = tmp_path / "releases of a project"
-    folder.mkdir()
-    promote_with_images(folder, "old")
-    count, bad = power_failures(promote_with_images, folder, next_run)
-    assert bad == []
-    assert count > 50
-    assert seen == {"old", "new"}
+def after_a_rollback(folder, ended):
+    out = set(rolled_back(folder))
+    name = goes_on(folder, ended, "third", "second")
+    # What was taken out of service is marked as such: no run promotes it again.
+    assert name == "third" or out == {"000003-third"}
+    return name
 
 
-@pytest.mark.slow
-def test_of_a_candidate_that_nobody_waited_for_nothing_is_left_after_the_next_run(
-    tmp_path, power_failures
-):
-    """An earlier run was killed after its candidate was saved, before it was decided about."""
-
-    def next_run(folder, ended):
-        promote_with_images(folder, "next")
-        belongs_together(folder / "champion", "next")
-        assert not [path for path in (folder / "champion").iterdir() if path.name.startswith(".")]
-
-    folder = tmp_path / "releases of a project"
-    folder.mkdir()
-    train_again(folder, "old")
-    count, bad = power_failures(train_again, folder, next_run)
-    assert bad == []
-    assert count > 30
+def after_a_return_to_the_third(folder, ended):
+    out = set(rolled_back(folder))
+    name = goes_on(folder, ended, "second", "third")
+    assert out <= (set() if name == "third" else {"000003-third"})
+    return name
 
 
-def test_of_a_first_promotion_none_or_the_new_release_is_in_service(tmp_path, power_failures):
-    def next_run(folder, ended):
-        goes_on(folder, *(["new"] if ended else [None, "new"]))
-
-    (tmp_path / "models").mkdir()
-    count, bad = power_failures(promote, tmp_path / "models", next_run)
-    assert bad == []
-    assert count > 20
+def after_a_decline(folder, ended):
+    fingerprints = {entry.fingerprint for entry in declined(folder)}
+    assert "print-earlier" in fingerprints
+    assert "print-new" in fingerprints or not ended
+    return goes_on(folder, ended, "third", "third")
 
 
-def test_of_a_rollback_the_old_or_the_new_release_is_in_service(three, power_failures):
-    def next_run(folder, ended):
-        champion = releases.champion(folder).name
-        # What was taken out of service is marked as such: no run promotes it again.
-        assert champion == "000003-third" or out_of_service(folder) == {"000003-third"}
-        goes_on(folder, *(["second"] if ended else ["third", "second"]))
-
-    count, bad = power_failures(roll_back, three, next_run)
-    assert bad == []
-    assert count >= 5  # few, as little is written
+def after_a_repair(folder, ended):
+    assert releases.repair(folder) is None or not ended
+    return goes_on(folder, ended, "second", "second", damaged="000003-third")
 
 
-def test_of_an_undone_rollback_the_old_or_the_new_release_is_in_service(three, power_failures):
-    seen = set()
-
-    def next_run(folder, ended):
-        champion = releases.champion(folder).name
-        # What is in service again is not held to be out of it, nor is what it came after.
-        assert out_of_service(folder) <= ({"000003-third"} if champion != "000003-third" else set())
-        seen.add(goes_on(folder, *(["third"] if ended else ["second", "third"])))
-
-    roll_back(three)
-    count, bad = power_failures(go_to_the_third, three, next_run)
-    assert bad == []
-    assert count >= 5  # few, as little is written
-    assert seen == {"second", "third"}
-
-
-def test_of_a_return_to_what_was_rolled_back_before_a_promotion_one_of_both_is_in_service(
-    tmp_path, power_failures
-):
-    seen = []
-
-    def next_run(folder, ended):
-        champion = releases.champion(folder).name
-        seen.append((champion, out_of_service(folder)))
-        goes_on(folder, *(["second"] if ended else ["third", "second"]))
-
-    folder = tmp_path / "releases of a project"
-    folder.mkdir()
-    promote(folder, "first", keep=3)
-    promote(folder, "second", keep=3)
-    roll_back(folder)
-    promote(folder, "third", keep=3)
-    count, bad = power_failures(go_to_the_second, folder, next_run)
-    assert bad == []
-    assert count >= 5  # few, as little is written
-    third = {"000003-third"}
-    assert {champion for champion, _ in seen} == {"000003-third", "000002-second"}
-    assert all(noted == third for champion, noted in seen if champion == "000002-second")
-    assert all(noted for _, noted in seen)
-
-
-def test_of_a_decline_the_release_in_service_stays(three, power_failures):
-    def next_run(folder, ended):
-        fingerprints = {entry.fingerprint for entry in declined(folder)}
-        assert "print-earlier" in fingerprints
-        assert "print-new" in fingerprints or not ended
-        goes_on(folder, "third")
-
-    decline(three, "earlier")
-    count, bad = power_failures(decline, three, next_run)
-    assert bad == []
-    assert count > 40
-
-
-def test_of_a_repair_a_whole_release_is_in_service_in_the_end(three, power_failures):
-    def next_run(folder, ended):
-        assert releases.repair(folder) is None or not ended
-        goes_on(folder, "second", damaged="000003-third")
-
-    (three / "releases/000003-third/metrics.json").write_text("{}")
-    count, bad = power_failures(repair, three, next_run)
-    assert bad == []
-    assert count > 3
-
-
-def batches():
-    labels = np.arange(20, dtype=np.uint8) % 10
-    rows = np.random.default_rng(7).integers(0, 256, (2, 20, 784), dtype=np.uint8)
-    return {
-        name: ImageSet(pixels, np.arange(20), np.full(20, name), labels)
-        for name, pixels in zip(("monday", "tuesday"), rows, strict=True)
-    }
+ROWS = np.random.default_rng(7).integers(0, 256, (2, 20, 784), dtype=np.uint8)
+BATCHES = {
+    name: ImageSet(pixels, np.arange(20), np.full(20, name), np.arange(20, dtype=np.uint8) % 10)
+    for name, pixels in zip(("monday.01", "tuesday.02"), ROWS, strict=True)
+}
 
 
 def accepted(folder):
-    return AcceptedBatchesDataset(path=f"{folder}/02_intermediate/batches")
+    return AcceptedBatchesDataset(path=f"{folder}/batches")
 
 
 def take_in(folder):
-    accepted(folder).save(batches())
+    accepted(folder).save(BATCHES)
 
 
-def take_in_without_waiting_for_the_disk(folder):
-    os.fsync = lambda _: None
+def after_an_intake(folder, ended):
+    loaded = {name: load().digest() for name, load in accepted(folder).load().items()}
+    expected = {name: images.digest() for name, images in BATCHES.items()}
+    assert loaded == expected if ended else loaded.items() <= expected.items()
     take_in(folder)
-
-
-def takes_in_again(folder, ended):
-    """Check that every batch that is there is whole, and take in both again."""
-    loaded = {name: load() for name, load in accepted(folder).load().items()}
-    assert len(loaded) == 2 or not ended
-    for name, images in loaded.items():
-        for column in ("pixels", "image_id", "split", "label"):
-            expected = getattr(batches()[name], column)
-            np.testing.assert_array_equal(getattr(images, column), expected)
-    take_in(folder)
-    digests = {name: load().digest() for name, load in accepted(folder).load().items()}
-    assert digests == {name: images.digest() for name, images in batches().items()}
-
-
-def test_of_an_intake_every_batch_that_is_there_is_whole(tmp_path, power_failures):
-    (tmp_path / "data").mkdir()
-    count, bad = power_failures(take_in, tmp_path / "data", takes_in_again)
-    assert bad == []
-    assert count > 20
+    return len(loaded)
 
 
 def withdraw_monday(folder):
-    withdraw(Path(folder) / "02_intermediate", ["monday"])
+    withdraw(folder, ["monday"])
 
 
-def test_of_a_withdrawal_a_batch_is_in_use_or_withdrawn(tmp_path, power_failures):
-    def next_run(folder, ended):
-        places = [path.parent.name for path in folder.glob("02_intermediate/*/monday.parquet")]
-        assert places == ["withdrawn_batches"] or (places == ["batches"] and not ended)
-        withdraw_monday(folder)
-        assert list(accepted(folder).load()) == ["tuesday"]
+def after_a_withdrawal(folder, ended):
+    (place,) = (path.parent.name for path in folder.glob("*/monday.01.parquet"))
+    assert place == "withdrawn_batches" or not ended
+    withdraw_monday(folder)
+    assert list(accepted(folder).load()) == ["tuesday.02"]
+    return place
 
-    (tmp_path / "data").mkdir()
-    take_in(tmp_path / "data")
-    count, bad = power_failures(withdraw_monday, tmp_path / "data", next_run)
-    assert bad == []
-    assert count >= 3
+
+def deliver_a_bad_one(folder):
+    put(folder / "incoming", "monday", images_of(1))
+
+
+def quarantine(folder):
+    batches = {
+        name: BatchRecord(outcome="bad", reasons=("it is bad",), signature=batch.signature)
+        for name, batch in dataset(folder / "incoming").load().items()
+    }
+    put_away(Intake(batches=batches), folder / "incoming", folder / "quarantine")
+
+
+def after_a_quarantine(folder, ended):
+    (place,) = (path.parent.name for path in folder.glob("*/monday"))
+    assert place == "quarantine" or not ended
+    quarantine(folder)
+    reasons = json.loads((folder / "quarantine/monday.json").read_text())["reasons"]
+    assert reasons == ["it is bad"]
+    return place
+
+
+def score(folder):
+    embed(BatchEmbeddingsDataset(path=str(folder / "all")), OLD, "monday", "tuesday")
 
 
 def score_anew(folder):
     """Embed both batches by another model, and keep no other."""
-    embeddings = BatchEmbeddingsDataset(path=f"{folder}/embeddings")
+    embeddings = BatchEmbeddingsDataset(path=str(folder / "all"))
     done = embeddings.load().done(NEW)
     embed(embeddings, NEW, *({"monday", "tuesday"} - set(done)), keep=1)
 
 
-def scores_again(folder, ended):
-    """Check that a reader finds both batches of one model, and run again."""
-    embeddings = folder / "embeddings"
-    models = found(embeddings)
+def after_a_scoring(folder, ended):
+    models = found(folder / "all")
     old, new = ({batch: {name} for batch in ("monday", "tuesday")} for name in ("old", "new"))
     assert models == new or (models == old and not ended)
-    for path in embeddings.glob("*/*.parquet"):
+    for path in folder.glob("all/*/*.parquet"):
         pd.read_parquet(path)  # half of one must not look like one
     score_anew(folder)
-    assert found(embeddings) == new
-    assert {path.name for path in embeddings.glob("0*")} == {NEW}
+    assert found(folder / "all") == new
+    assert {path.name for path in folder.glob("all/0*")} == {NEW}
+    return models["monday"].pop()
 
 
-def test_of_a_scoring_a_reader_finds_all_of_the_old_model_or_of_the_new(tmp_path, power_failures):
-    embeddings = BatchEmbeddingsDataset(path=str(tmp_path / "data/embeddings"))
-    embed(embeddings, OLD, "monday", "tuesday")
-    seen = []
+def nothing(_):
+    pass
 
-    def next_run(folder, ended):
-        seen.append(found(folder / "embeddings")["monday"].pop())
-        scores_again(folder, ended)
 
-    count, bad = power_failures(score_anew, tmp_path / "data", next_run)
+@pytest.mark.parametrize(
+    ("before", "change", "next_run", "outcomes", "at_least"),
+    [
+        (three, promote, after_a_promotion, {"third", "new"}, 30),
+        (nothing, promote, after_a_first_promotion, {None, "new"}, 20),
+        (three, releases.roll_back, after_a_rollback, {"third", "second"}, 5),
+        (second_rolled_back, go_to("second"), after_a_rollback, {"third", "second"}, 5),
+        (third_rolled_back, go_to("third"), after_a_return_to_the_third, {"second", "third"}, 5),
+        (three_and_one_declined, decline, after_a_decline, {"third"}, 12),
+        (third_damaged, releases.repair, after_a_repair, {"second"}, 3),
+        (nothing, take_in, after_an_intake, {0, 1, 2}, 10),
+        (take_in, withdraw_monday, after_a_withdrawal, {"batches", "withdrawn_batches"}, 3),
+        (deliver_a_bad_one, quarantine, after_a_quarantine, {"incoming", "quarantine"}, 5),
+        (score, score_anew, after_a_scoring, {"old", "new"}, 15),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_at_any_moment_the_old_state_or_the_new_one_is_there(
+    tmp_path, tried, before, change, next_run, outcomes, at_least
+):
+    folder, seen = tmp_path / "data", set()
+    folder.mkdir()
+    before(folder)
+    bad, count = tried(folder, change, lambda *state: seen.add(next_run(*state)))
     assert bad == []
-    assert count > 20
-    assert set(seen) == {"old", "new"}
+    assert seen == outcomes
+    assert count >= at_least
 
 
-def test_this_trial_finds_what_did_not_wait_for_the_disk(tmp_path, power_failures):
+def test_this_trial_finds_what_did_not_wait_for_the_disk(tmp_path, tried, monkeypatch):
+    def hasty(folder):
+        monkeypatch.setattr(os, "fsync", lambda _: None)
+        take_in(folder)
+
     (tmp_path / "data").mkdir()
-    run = take_in_without_waiting_for_the_disk
-    _, bad = power_failures(run, tmp_path / "data", takes_in_again)
+    bad, _ = tried(tmp_path / "data", hasty, after_an_intake)
     assert any("Parquet file size is 0 bytes" in how for how in bad)

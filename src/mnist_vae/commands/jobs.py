@@ -15,7 +15,7 @@ from mnist_vae import config, failures
 from mnist_vae.commands.run import Ending, Job, JobRun
 from mnist_vae.jobs import batch_embeddings, batches, releases
 from mnist_vae.jobs.names import printable
-from mnist_vae.jobs.records import Decision, Outcome, Plan
+from mnist_vae.jobs.records import Decision, Outcome, Plan, Scored, ScoringPlan
 from mnist_vae.jobs.release_files import champion
 
 logger = logging.getLogger(__name__)
@@ -36,17 +36,10 @@ SCORE = Job(
     lock="07_model_output/scoring.lock",
     intake="scoring_intake",
     folders=("to_embed", "to_embed_quarantine"),
-    line={
-        "release": None,
-        "model_version": None,
-        "batches": {},
-        "images": 0,
-        "anomalous_images": None,
-    },
 )
 
-# Of a decision, what the last line has.
-_FIGURES = {"gain", "gain_interval", "gains", "candidate", "champion", "model_version"}
+# Of a decision, what the last line and the release have.
+_FIGURES = {"candidate", "champion", "gain", "gain_interval", "gains"}
 
 
 def _job_command(name: str) -> Callable[[Callable[..., None]], click.Command]:
@@ -109,7 +102,6 @@ def _retrain(run: JobRun) -> Ending:
         logger.warning("%s is in service: its promotion was killed half way.", adopted)
         run.line["adopted"] = adopted
     run.run("intake")
-    run.take_batches()
     plan: Plan = run.load("retraining_plan")
     run.line["fingerprint"] = plan.fingerprint
     if plan.outcome is not None:
@@ -123,39 +115,37 @@ def _retrain(run: JobRun) -> Ending:
 
 
 def _decide(run: JobRun, models: Path, plan: Plan, decision: Decision) -> Ending:
+    """Promote the candidate or decline it; nothing else changes what is in service meanwhile."""
     figures = decision.model_dump(mode="json", include=_FIGURES)
-    if champion := figures.pop("champion"):
-        figures["compared_with"] = champion
-    run.line |= figures
-    run.note_drift(decision.effects())
     manifest = run.load("candidate_run_manifest")
     facts = {
+        **figures,
         "git_commit": manifest["git_commit"],
         "judge_images": decision.judge_digest,
         "batches": sorted(manifest["data"]["batches"]),
         "parts": plan.parts,
-        **decision.model_dump(
-            mode="json", include={"candidate", "champion", "gain", "gain_interval", "gains"}
-        ),
     }
-    meanwhile = _changed_meanwhile(decision, facts["batches"], models, run)
-    if not meanwhile:
-        facts |= {"gate": decision.gate, "drifted": decision.drifted}
-    candidate = releases.Candidate(decision.model_version, decision.fingerprint, facts)
+    run.line |= {"compared_with" if k == "champion" else k: v for k, v in figures.items()}
+    run.line["model_version"] = decision.model_version
+    run.note_drift(decision.effects())
     keep = run.parameters.retraining.keep_releases
-    if decision.outcome is Outcome.PROMOTED and not meanwhile:
-        releases.promote(models, candidate, decision.previous, keep)
-    else:
-        releases.decline(models, candidate, keep)
-    return (Outcome.KEPT, meanwhile) if meanwhile else (decision.outcome, decision.reason)
+    with releases.locked(models):
+        changed = _changed_meanwhile(decision, facts["batches"], models, run)
+        if changed is None:  # else it may be tried again
+            facts |= {"gate": decision.gate, "drifted": decision.drifted}
+        candidate = releases.Candidate(decision.model_version, decision.fingerprint, facts)
+        if decision.outcome is Outcome.PROMOTED and changed is None:
+            releases.promote(models, candidate, keep)
+        else:
+            releases.decline(models, candidate, keep)
+    return (Outcome.KEPT, changed) if changed else (decision.outcome, decision.reason)
 
 
 def _changed_meanwhile(
     decision: Decision, batches: list[str], models: Path, run: JobRun
 ) -> str | None:
     """Return why a candidate cannot go in service any more, whatever the decision was."""
-    release = champion(models)
-    in_service = release.name if release else None
+    in_service = releases.name_in_service(models)
     if in_service != decision.previous:
         return (
             f"it was compared with {decision.previous or 'no release'}, and meanwhile "
@@ -195,12 +185,12 @@ def _repair(run: JobRun) -> str | None:
 
 def _score(run: JobRun) -> Ending:
     run.run("scoring", to_outputs=["scoring_plan"])  # before any model is loaded
-    plan = run.load("scoring_plan")
+    plan: ScoringPlan = run.load("scoring_plan")
     run.line |= {"release": plan.release, "model_version": plan.model_version}
     if plan.outcome is not None:
         return plan.outcome, plan.reason
     run.run("scoring")  # with a plan of its own, as another release may be in service by now
-    scored = run.load("scoring_result")
+    scored: Scored = run.load("scoring_result")
     run.line |= {"release": scored.release, "model_version": scored.model_version}
     batch_embeddings.finish(
         run.data / "07_model_output/batch_embeddings",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,22 +19,12 @@ from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
 
 from mnist_vae.config import check_parameters
+from mnist_vae.failures import write_traceback
 from mnist_vae.jobs.batches import put_away
-from mnist_vae.jobs.job import (
-    JobLock,
-    LockedError,
-    Signals,
-    Terminated,
-    add_line,
-    log_traceback,
-    logged_to,
-    notify,
-    peak_memory_mb,
-    say,
-)
+from mnist_vae.jobs.job import LockedError, add_line, logged_to, notify, peak_memory_mb, take_lock
 from mnist_vae.jobs.names import printable, with_environment
-from mnist_vae.jobs.records import Intake, Outcome
-from mnist_vae.jobs.release_files import champion
+from mnist_vae.jobs.records import Intake, Outcome, Run
+from mnist_vae.jobs.release_files import Release, champion
 
 if TYPE_CHECKING:
     from mnist_vae.hooks.tracking import Status
@@ -56,7 +47,6 @@ class Job:
         lock: The file of its lock, in the folder of the data.
         intake: The catalog entry that says what became of its batches.
         folders: In `01_raw`: for batches that arrive, for bad ones, and for those in use.
-        line: What its last line has in any case.
     """
 
     command: str
@@ -64,7 +54,6 @@ class Job:
     lock: str
     intake: str | None = None
     folders: tuple[str, ...] = ()
-    line: dict[str, Any] = field(default_factory=dict)
 
 
 class JobRun:
@@ -74,9 +63,6 @@ class JobRun:
         data: The folder of the data.
         parameters: Those of the environment and of `params`.
         line: What the last line will have.
-
-    Raises:
-        click.ClickException: The configuration is wrong.
     """
 
     def __init__(
@@ -100,19 +86,14 @@ class JobRun:
         self._webhook = _webhook_of(context.config_loader)
         self.data = Path(context.project_path) / str(context.config_loader["globals"]["data"])
         self.parameters = check_parameters(context.config_loader["parameters"])
-        self.line: dict[str, Any] = {
-            "outcome": None,
-            "exit_code": None,
-            "run_id": session.session_id,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            **job.line,
-        }
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.line: dict[str, Any] = {"run_id": session.session_id, "started": started}
 
-    def run(self, *pipelines: str, **part: Any) -> None:
-        """Run pipelines of Kedro, or a part of them, as `KedroSession.run` names it."""
+    def run(self, pipeline: str, **part: Any) -> None:
+        """Run a pipeline of Kedro, or a part of it, as `KedroSession.run` names it."""
         session = self._session()
         with session:
-            session.run(pipeline_names=list(pipelines), **part)
+            session.run(pipeline_names=[pipeline], **part)
 
     def _session(self) -> KedroSession:
         session: KedroSession = KedroSession.create(**self._options)
@@ -121,14 +102,6 @@ class JobRun:
     def load(self, name: str) -> Any:
         """Return what a run has saved, or what is there anyway."""
         return self._catalog.load(name)
-
-    def take_batches(self) -> None:
-        """Move the good batches that the last run of `intake` has looked at to `taken`."""
-        incoming, _, taken = self._folders()
-        put_away(self.load("batch_intake"), incoming, None, taken)
-
-    def _folders(self) -> list[Path]:
-        return [self.data / "01_raw" / name for name in self._job.folders]
 
     def note_drift(self, effects: dict[str, float]) -> None:
         """Note batches that have drifted, of this run or of earlier ones."""
@@ -142,102 +115,90 @@ class JobRun:
 
         tracking.begin_command(self._job.command)
         began = time.monotonic()
-        lock = JobLock(self.data / self._job.lock)
         status: Status = "FINISHED"
         intake: Intake | None = None
-        with Signals() as signals, ExitStack() as stack:
-            stack.callback(lock.release)
+        with ExitStack() as stack:
             try:
-                lock.take(self.line["started"])
-                log = stack.enter_context(logged_to(self._report(f"{self._job.name}.log")))
+                stack.callback(take_lock(self.data / self._job.lock).release)
+                stack.enter_context(logged_to(self._report(f"{self._job.name}.log")))
             except LockedError as error:
                 ending = Outcome.LOCKED, str(error)
             except OSError as error:
                 reason = f"{self.data} cannot be written to ({error}); make it writable"
                 ending = Outcome.FAILED, reason
             else:
-                try:
-                    self._forget_batches()
-                    ending = work(self)
-                except (Exception, Terminated) as error:
-                    status = "KILLED" if isinstance(error, Terminated) else "FAILED"
-                    log_traceback(log, error)
-                    words = " ".join(str(error).split())
-                    ending = Outcome.FAILED, words or type(error).__name__
-                intake = self._intake()
-            signals.ignore()  # the line must be whole
+                ending, status = self._end_of(work)
+                intake = self.load(self._job.intake) if self._job.intake else None
+            # From here to the end of the line, which must be whole.
+            before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            stack.callback(signal.signal, signal.SIGTERM, before)
             self._tell(*ending, intake, seconds=time.monotonic() - began)
         notify(self._webhook, self.line, self.parameters.retraining.webhook_timeout)
-        tracking.end_command(status, self.line, self._champion_of_models())
+        tracking.end_command(status, self.line, self._champion())
         return ending[0]
+
+    def _end_of(self, work: Callable[[JobRun], Ending]) -> tuple[Ending, Status]:
+        try:
+            if self._job.intake:  # of an earlier run
+                (self.data / f"02_intermediate/{self._job.intake}.json").unlink(missing_ok=True)
+            return work(self), "FINISHED"
+        except KeyboardInterrupt:
+            return (Outcome.FAILED, "it was asked to end"), "KILLED"
+        except Exception as error:
+            with suppress(OSError):
+                write_traceback(error, self._report(f"{self._job.name}.log"))
+            words = " ".join(str(error).split())
+            return (Outcome.FAILED, words or type(error).__name__), "FAILED"
 
     def _tell(self, outcome: Outcome, reason: str, intake: Intake | None, seconds: float) -> None:
         reason = with_environment(printable(reason), self._env)
-        self.line |= {"outcome": outcome, "exit_code": outcome.exit_code, "reason": reason}
         if self._job.name == "retraining":
-            release = self._champion_of_models()
+            release = self._champion()
             self.line["champion"] = release.manifest["model_version"] if release else None
         if intake is not None:
-            self._note_batches(intake)
-        self.line |= {"seconds": round(seconds, 1), "peak_memory_mb": peak_memory_mb()}
+            self.line["batches"] = {name: one.outcome for name, one in intake.batches.items()}
+            self.note_drift(intake.effects())
+        if self._job.name == "scoring":
+            scored = intake or Intake()
+            self.line["images"] = scored.embedded_images
+            self.line["anomalous_images"] = scored.anomalous_images
+        run = Run(
+            outcome=outcome,
+            exit_code=outcome.exit_code,
+            reason=reason,
+            seconds=round(seconds, 1),
+            peak_memory_mb=peak_memory_mb(),
+            **self.line,
+        )
+        self.line = run.model_dump(mode="json", exclude_unset=True)
         level = logging.ERROR if outcome in _ALARMS else logging.INFO
         logger.log(level, "%s: %s.", outcome.replace("_", " ").capitalize(), reason.rstrip("."))
-        line = json.dumps(self.line, ensure_ascii=False)
+        line = json.dumps(self.line)
         # A bad batch that no line has stays where it came, so that the next run reports it.
         if add_line(self._report("journal.jsonl"), line) and intake is not None:
-            put_away(intake, *self._folders())
-        self._write_metrics()
-        say(line)
+            put_away(intake, *(self.data / "01_raw" / name for name in self._job.folders))
+        from mnist_vae.monitoring import write_metrics  # no other command needs it
+
+        write_metrics(self.data, self._job.name, run, self.parameters.monitoring)
+        try:
+            click.echo(line)
+        except OSError as error:  # a reader that has closed the pipe
+            logger.warning("The last line was not printed (%s).", error)
 
     def _report(self, name: str) -> Path:
         path: Path = self.data / "08_reporting" / self._job.name / name
         return path
 
-    def _champion_of_models(self) -> Any:
+    def _champion(self) -> Release | None:
         """Return the release in service; None where it is damaged."""
-        try:
+        with suppress(DatasetError, OSError):
             return champion(self.data / "06_models")
-        except (DatasetError, OSError):
-            return None
-
-    def _intake(self) -> Intake | None:
-        return None if self._job.intake is None else self.load(self._job.intake)
-
-    def _forget_batches(self) -> None:
-        if self._job.intake is not None:
-            (self.data / "02_intermediate" / f"{self._job.intake}.json").unlink(missing_ok=True)
-
-    def _note_batches(self, intake: Intake) -> None:
-        records = sorted(intake.batches.items())
-        self.line["batches"] = {name: record.outcome for name, record in records}
-        self.note_drift(intake.effects())
-        if "images" in self.line:
-            self.line["images"] = intake.embedded_images
-            self.line["anomalous_images"] = intake.anomalous_images
-
-    def _write_metrics(self) -> None:
-        try:
-            from mnist_vae.monitoring import write_metrics  # no other command needs it
-        except ImportError as error:  # an environment older than the code
-            logger.warning(
-                "The figures for Prometheus were not written: expected the libraries of this "
-                "version, received %s; run `pip install -c constraints.txt -e .`.",
-                error,
-            )
-            return
-        write_metrics(self.data, self._job.name, self.line, self.parameters.monitoring)
+        return None
 
 
 def _webhook_of(loader: Any) -> str | None:
     """Return the address of the webhook, a credential."""
-    try:
-        webhook = loader["credentials"].get("webhook") or {}
-    except MissingConfigException:
-        return None
-    if not isinstance(webhook, dict):  # it may be the secret, so that it is not repeated
-        raise click.ClickException(
-            "The credential `webhook` is wrong: expected a mapping, such as `webhook: {url: "
-            f"https://...}}`, received a {type(webhook).__name__}; correct conf/*/credentials.yml."
-        )
-    url = webhook.get("url")
-    return None if url is None else str(url)
+    with suppress(MissingConfigException):
+        webhook: dict[str, str | None] = loader["credentials"].get("webhook") or {}
+        return webhook.get("url")
+    return None

@@ -48,6 +48,11 @@ _SAMPLE_SHA256: dict[FileKey, str] = {
 
 _IMAGES_RANK = 3
 
+_WITH_THE_SAMPLE = (
+    ", or, as the environment `prod` refuses the embedded sample of 5,000 digits, add "
+    "`--params source.order=[sample]` to try it all the same"
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -150,8 +155,8 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             return archive
         raise DatasetError(
             f"{self._name} was not found: expected one of the sources {', '.join(self._order)} to "
-            f"have it, received {'; '.join(reasons)}; put the four files in {self._folder}, or "
-            "add another source to `order`."
+            f"have it, received {'; '.join(reasons)}; put the four files in {self._folder}"
+            f"{'' if 'sample' in self._order else _WITH_THE_SAMPLE}."
         )
 
     def check(self) -> None:

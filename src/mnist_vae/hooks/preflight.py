@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from filelock import FileLock
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io import DatasetError
@@ -17,9 +17,9 @@ from mnist_vae.config import check_configuration, entry_paths
 from mnist_vae.data.idx import IdxDataset
 from mnist_vae.data.models import KerasModelDataset
 from mnist_vae.engines import EngineError, check_engine
-from mnist_vae.jobs.job import JOB_PIPELINES, JobLock, LockedError
+from mnist_vae.jobs.job import JOB_PIPELINES, LockedError, take_lock
 from mnist_vae.jobs.names import in_environment, with_environment
-from mnist_vae.jobs.release_files import ReleaseError, in_a_release, release_in_use
+from mnist_vae.jobs.release_files import ReleaseError, in_a_release, release_at
 from mnist_vae.params import ModelParams, Parameters
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Preflight:
     _parameters: Parameters
     _data: Path
     _paths: dict[str, Path]
-    _lock: JobLock | None = None
+    _lock: FileLock | None = None
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -91,9 +91,8 @@ class Preflight:
         self._release()
 
     def _take_lock(self) -> None:
-        lock = JobLock(self._data / ".run.lock")
         try:
-            lock.take(datetime.now(UTC).isoformat(timespec="seconds"))
+            self._lock = take_lock(self._data / ".run.lock")
         except LockedError as error:
             raise click.ClickException(
                 f"The data folder {self._data} is in use: expected one run at a time, received "
@@ -105,7 +104,6 @@ class Preflight:
                 f"The data folder {self._data} cannot be written to: expected a lock file in it, "
                 f"received an error ({error}); make room, or make it writable."
             ) from error
-        self._lock = lock
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -123,7 +121,7 @@ class Preflight:
             )
         read = sorted(of_a_release & pipeline.inputs())
         for folder in sorted({self._paths[name].parent for name in read}):
-            release = release_in_use(folder)
+            release = release_at(folder)
             release.check()
             for name in read:
                 path = self._paths[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro.io.core import AbstractDataset
 
-from mnist_vae.data.disk import make_folder, partial_beside, sync
+from mnist_vae.data.disk import replacing
 from mnist_vae.data.tables import write_table
 from mnist_vae.jobs.linked_folders import LinkedFolders, remove
 
 BATCH, SIGNATURE = "batch", "batch_signature"
 """What the metadata of a file's schema has in addition to that of all embeddings."""
 
-_PARTIAL, _SUFFIX = "batch.parquet", ".parquet"
+_SUFFIX = ".parquet"
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,8 @@ class BatchEmbeddings:
     def done(self, model: str) -> dict[str, str]:
         """Return the signature of each batch that `model` has embedded, by the name of its file."""
         folder = self.folder / model
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
-        about = {path.stem: _about(path) for path in files if path.suffix == _SUFFIX}
-        return {
-            name: facts[SIGNATURE]
-            for name, facts in about.items()
-            if SIGNATURE in facts and (facts.get("release") or facts.get("model_version")) == model
-        }
+        found = {path.stem: _signature_in(path) for path in folder.glob(f"[!.]*{_SUFFIX}")}
+        return {name: signature for name, signature in sorted(found.items()) if signature}
 
 
 class BatchEmbeddingsDataset(AbstractDataset[dict[str, pa.Table], BatchEmbeddings]):
@@ -62,21 +58,14 @@ class BatchEmbeddingsDataset(AbstractDataset[dict[str, pa.Table], BatchEmbedding
         return BatchEmbeddings(self._path, current(self._path))
 
     def save(self, data: dict[str, pa.Table]) -> None:
-        """Write the embeddings of batches, a file each."""
+        """Write the embeddings of batches, a file each; what is half written has no suffix."""
         for name, rows in data.items():
-            self._write(self._path / f"{name}{_SUFFIX}", rows)
-
-    def _write(self, target: Path, rows: pa.Table) -> None:
-        # Not next to the others: to DuckDB and Polars, `*.parquet` includes hidden files.
-        filesystem = fsspec.filesystem("file")
-        make_folder(target.parent)
-        with partial_beside(filesystem, PurePosixPath(self._path / _PARTIAL)) as partial:
-            with Path(partial).open("wb") as file:
+            target = PurePosixPath(self._path / f"{name}{_SUFFIX}")
+            with (
+                replacing(fsspec.filesystem("file"), target, durable=True) as partial,
+                Path(partial).open("wb") as file,
+            ):
                 write_table(file, rows)
-            sync(Path(partial))
-            Path(partial).replace(target)
-            sync(target.parent)
-            sync(self._path)  # of a rename from one folder to another the disk has to keep both
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path)}
@@ -115,13 +104,12 @@ def _links(folder: Path) -> LinkedFolders:
     return LinkedFolders(folder, folder / "current", "the next run makes the link anew")
 
 
-def _about(path: Path) -> dict[str, str]:
-    """Return the metadata of a file's schema, or nothing where it cannot be read."""
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-        return {key.decode(): value.decode() for key, value in metadata.items()}
-    except (OSError, pa.ArrowException, UnicodeDecodeError):
-        return {}
+def _signature_in(path: Path) -> str:
+    """Return the signature in a file, or nothing where it cannot be read."""
+    with suppress(OSError, pa.ArrowException):
+        metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+        return metadata.get(SIGNATURE.encode(), b"").decode()
+    return ""
 
 
 def _models(folder: Path) -> list[Path]:
@@ -134,6 +122,6 @@ def _models(folder: Path) -> list[Path]:
         if path.is_dir()
         and not path.is_symlink()
         and not path.name.startswith(".")
-        and all(inner.is_file() and inner.suffix == _SUFFIX for inner in path.iterdir())
+        and all(inner.suffix == _SUFFIX or inner.name.startswith(".") for inner in path.iterdir())
     ]
     return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from mnist_vae.data.origin import ImageForm
 from mnist_vae.data.tables import ImagesDataset
 from mnist_vae.jobs.batch_files import MAX_BYTES, Batch, read_batch
 from mnist_vae.jobs.names import file_name, printable
-from mnist_vae.jobs.records import BatchRecord, Intake
+from mnist_vae.jobs.records import Intake
 
 logger = logging.getLogger(__name__)
 
@@ -117,13 +116,19 @@ def finished_folders(path: Path) -> list[Path]:
         for folder in path.iterdir()
         if not is_hidden(folder.name)
         and not folder.name.endswith(_UNFINISHED)
-        and _is_batch(folder)
+        and folder.is_dir()
+        and not _is_empty(folder)
     )
 
 
-def put_away(
-    intake: Intake, incoming: Path, quarantine: Path | None, taken: Path | None = None
-) -> None:
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not entries_below(folder)
+    except OSError:  # one that may not be read is a bad batch
+        return False
+
+
+def put_away(intake: Intake, incoming: Path, quarantine: Path, taken: Path | None = None) -> None:
     """Move each batch that was looked at out of `incoming`, whole, by one rename.
 
     One that has changed since then stays, and one that cannot be moved, with an error in the log.
@@ -134,67 +139,31 @@ def put_away(
         quarantine: Where bad ones go, on the same disk, with the reasons in `<name>.json`.
         taken: Where those go that are, or were, in use. Without a folder they stay.
     """
+    homes = {"bad": quarantine}
+    if taken is not None:
+        homes |= dict.fromkeys(("accepted", "in use", "withdrawn"), taken)
     for folder in finished_folders(incoming):
-        record = intake.batches.get(printable(folder.name))
-        if record is None or record.signature != signature(folder):
+        name = printable(folder.name)
+        record = intake.batches.get(name)
+        if record is None or record.outcome not in homes or record.signature != signature(folder):
             continue
-        if quarantine is not None and record.outcome == "bad":
-            _put_in_quarantine(folder, record, quarantine)
-        elif taken is not None and record.outcome in ("accepted", "in use", "withdrawn"):
-            _move(folder, unused_path(taken / file_name(folder.name)), record.outcome)
-
-
-def _put_in_quarantine(folder: Path, record: BatchRecord, quarantine: Path) -> None:
-    target = quarantine / file_name(folder.name)
-    number = 1
-    while os.path.lexists(target) or _reasons_of(target).is_dir():
-        number += 1
-        target = quarantine / f"{file_name(folder.name)}-{number}"
-    reasons = record.model_dump(mode="json", include={"reasons", "drift"})
-    try:
-        # First the reasons: a run that is killed here finds the batch again, and the name unused.
-        write_json(_reasons_of(target), {"batch": printable(folder.name), **reasons})
-    except OSError as error:
-        _log_that_it_stays(folder, target, "bad", error)
-        return
-    if _move(folder, target, "bad"):
-        logger.warning("Batch %s is bad: %s", printable(folder.name), " ".join(record.reasons))
-    else:
-        _reasons_of(target).unlink(missing_ok=True)
-
-
-def _move(folder: Path, target: Path, outcome: str) -> bool:
-    try:
-        make_folder(target.parent)
-        move(folder, target)
-    except OSError as error:
-        _log_that_it_stays(folder, target, outcome, error)
-        return False
-    names = (printable(folder.name), outcome, printable(str(target)))
-    logger.info("Batch %s (%s) was moved to %s.", *names)
-    return True
-
-
-def _log_that_it_stays(folder: Path, target: Path, outcome: str, error: OSError) -> None:
-    logger.error(
-        "Batch %s (%s) cannot be moved to %s: expected to be allowed to, received %s; move it by "
-        "hand.",
-        *map(printable, (folder.name, outcome, str(target), str(error))),
-    )
-
-
-def _reasons_of(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.json")
-
-
-def _is_batch(path: Path) -> bool:
-    """Return whether there is a folder with something in it, or one that cannot be read."""
-    if not os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, it never raises)
-        return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114
-    try:
-        return bool(entries_below(path))
-    except OSError:
-        return True
+        target = unused_path(homes[record.outcome] / file_name(folder.name))
+        try:
+            make_folder(target.parent)
+            if record.outcome == "bad":
+                # First the reasons: a run that is killed here finds the batch again.
+                reasons = record.model_dump(mode="json", include={"reasons", "drift"})
+                write_json(target.with_name(f"{target.name}.json"), {"batch": name, **reasons})
+                logger.warning("Batch %s is bad: %s", name, " ".join(record.reasons))
+            move(folder, target)
+        except OSError as error:
+            logger.error(
+                "Batch %s (%s) cannot be moved to %s: expected to be allowed to, received %s; "
+                "move it by hand.",
+                *map(printable, (folder.name, record.outcome, str(target), str(error))),
+            )
+        else:
+            logger.info("Batch %s (%s) was moved to %s.", name, record.outcome, target)
 
 
 class AcceptedBatchesDataset(AbstractDataset[dict[str, ImageSet], BatchesInUse]):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kedro.io.core import DatasetError
 
-from mnist_vae.data.disk import make_folder, replace_link, sync, unused_path
+from mnist_vae.data.disk import replace_link, sync, unused_path
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,6 @@ class LinkedFolders:
         """Remove the link."""
         self.link.unlink()
         sync(self.link.parent)
-
-
-def move_in(source: Path, folder: Path, name: str) -> None:
-    """Move a folder, whose content is on the disk already, into `folder` under this name."""
-    make_folder(folder)
-    source.rename(folder / name)
-    sync(folder)
-    sync(source.parent)
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:

@@ -16,8 +16,6 @@ _COMMAND = re.compile(
     r"(kedro (?:run --pipelines [\w,]*\w|retrain|score|roll-back|withdraw))(?! --env)(?![\w,-])"
 )
 _ODD_IN_A_FILE_NAME = re.compile(r"^\.|[/\\*?\[\]]")  # hidden, in a folder, or a pattern
-_RAW_BYTES = range(0xDC80, 0xDD00)  # what Python makes of bytes that are not UTF-8
-_ASCII_END = 0x80
 
 _MOST_CHARACTERS = 1_000
 _MOST_BYTES = 100  # of a name that stays: prefix, digest and suffix take up to 150 more, of 255
@@ -26,8 +24,8 @@ _HASH_DIGITS = 10
 
 
 def printable(name: str) -> str:
-    r"""Return `name` with escapes, such as `\x0a`, for what cannot be printed or is not UTF-8."""
-    return _UNPRINTABLE.sub(_escape, name)
+    r"""Return `name` with escapes, such as `\n`, for what cannot be printed or is not UTF-8."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), name)
 
 
 def one_line(words: str) -> str:
@@ -62,10 +60,3 @@ def file_name(name: str) -> str:
 def file_key(name: str, digest: str) -> str:
     """Return `<file_name(name)>.<digest>`, the name of a batch in use; see `Batch.digest`."""
     return f"{file_name(name)}.{digest}"
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code in _RAW_BYTES:
-        return f"\\x{code - 0xDC00:02x}"
-    return f"\\x{code:02x}" if code < _ASCII_END else f"\\u{code:04x}"

@@ -72,10 +72,13 @@ class Drift(Record):
         return f"{self.effect:.3f} of {self.farthest}, {p_value}"
 
 
+BatchOutcome = Literal["accepted", "in use", "withdrawn", "embedded", "bad", "unfinished"]
+
+
 class BatchRecord(Record):
     """What became of one incoming batch."""
 
-    outcome: Literal["accepted", "in use", "withdrawn", "embedded", "bad", "unfinished"]
+    outcome: BatchOutcome
     images: int | None = None
     anomalous_images: int | None = None
     """Of those that were embedded; None where the model has no threshold."""
@@ -222,6 +225,39 @@ class Decision(Comparison):
         """Return how far they are, by the name that each of them came under."""
         names = [key.rpartition(".")[0] for key in self.drifted]
         return dict(zip(names, self.drift_effects, strict=True))
+
+
+class Run(Record):
+    """A run of a job, as the journal and the last line have it, without what it did not come to."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)  # lines of other versions are read too
+
+    outcome: Outcome
+    exit_code: int
+    run_id: str
+    started: str
+    """ISO 8601, UTC."""
+    reason: str
+    seconds: float
+    peak_memory_mb: int
+    champion: str | None = None
+    """The `model_version` in service at its end."""
+    fingerprint: str | None = None
+    repaired: str | None = None
+    adopted: str | None = None
+    """The release whose promotion was killed half way."""
+    batches: dict[str, BatchOutcome] = {}
+    drifted: dict[str, float] = {}
+    release: str | None = None
+    """That embedded; `model_version` is its model, or the candidate."""
+    model_version: str | None = None
+    images: int | None = None
+    anomalous_images: int | None = None
+    candidate: Figures | None = None
+    compared_with: Figures | None = None
+    gain: float | None = None
+    gains: tuple[float, ...] = ()
+    gain_interval: tuple[float, float] | None = None
 
 
 class Declined(Record):

@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kedro.io.core import DatasetError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from mnist_vae.data.files import JSONDataset, JSONPreview, ReadOnlyDataset
 from mnist_vae.data.images import ImageSet
@@ -30,7 +29,7 @@ T = TypeVar("T")
 
 _NAME = re.compile(r"(\d+)-.+")
 _RUN = "run_manifest.json"
-# Errors that mean that there is no such file; any other one does not mean damage.
+# Errors that mean that there is no such file; any other one, such as of a right, is no damage.
 _MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -93,10 +92,6 @@ class Release:
             from mnist_vae.data.models import KerasModelDataset
 
             return KerasModelDataset(filepath=str(path)).load()
-        if path.suffix == ".onnx":
-            from mnist_vae.data.models import OnnxModelDataset
-
-            return OnnxModelDataset(filepath=str(path)).load()
         if path.suffix == ".parquet":
             import pandas as pd
 
@@ -118,7 +113,7 @@ class Release:
 
         Raises:
             DamagedRelease: A file is missing, or has another checksum.
-            ReleaseError: A file cannot be read.
+            OSError: A file cannot be read.
         """
         for filename, expected in self.files.items():
             path = self.folder / filename
@@ -126,8 +121,6 @@ class Release:
                 received = sha256(path)
             except _MISSING:
                 received = "no file"
-            except OSError as error:
-                raise _unreadable(path, error) from error
             if received != expected:
                 raise DamagedRelease(
                     f"{path} is damaged: expected SHA-256 {expected}, received {received}"
@@ -145,28 +138,17 @@ def read_release(folder: Path) -> Release:
 
     Raises:
         DamagedRelease: It has no manifest, or what is there is none.
-        ReleaseError: The manifest cannot be read.
+        OSError: The manifest cannot be read.
     """
-    path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         _Manifest.model_validate(manifest)
-    except (*_MISSING, ValueError, RecursionError) as error:
-        problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+    except (*_MISSING, ValueError) as error:
         raise DamagedRelease(
             f"The release in {folder} is damaged: expected its {MANIFEST}, received none that can "
-            f"be read ({problem})"
+            f"be read ({type(error).__name__})"
         ) from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
     return Release(folder, manifest)
-
-
-def _unreadable(path: Path, error: OSError) -> ReleaseError:
-    return ReleaseError(
-        f"{path} cannot be read: expected a file that this process may read, received an error "
-        f"({error}); give it the right to read the file, or repair the disk. Nothing was changed."
-    )
 
 
 def number_of(name: str) -> int:
@@ -192,21 +174,9 @@ def whole_release(folder: Path, name: str) -> Release | None:
 
 
 def links(models: Path) -> LinkedFolders:
-    """Return the releases in this folder, and the link to the one in service."""
+    """Return the releases among the models, and the link to the one in service."""
     remedy = f"then `kedro roll-back NAME` with the name of a folder in {models / RELEASES}"
     return LinkedFolders(models / RELEASES, models / CHAMPION, remedy)
-
-
-def in_service_folder(models: Path) -> Path | None:
-    """Return the folder of the release in service, which may be gone, or None.
-
-    Raises:
-        ReleaseError: What is in service is not a link.
-    """
-    try:
-        return links(models).target()
-    except DatasetError as error:
-        raise ReleaseError(str(error)) from None
 
 
 def champion(models: Path) -> Release | None:
@@ -214,16 +184,18 @@ def champion(models: Path) -> Release | None:
 
     Raises:
         DamagedRelease: It has no readable manifest.
-        ReleaseError: What is in service is not a link, or cannot be read.
+        DatasetError: What is in service is not a link.
     """
-    folder = in_service_folder(models)
+    folder = links(models).target()
     return None if folder is None else read_release(folder)
 
 
-def folder_in_service(models: Path) -> Path:
-    """Return the folder of the release in service, or the link that would lead to it."""
-    link = links(models).link
-    return link.resolve() if link.is_symlink() else link
+def path_in_service(models: Path) -> Path:
+    """Return the folder of the release in service, or the path of the link that would lead to it.
+
+    What reads a model names its files once, by this path, so that all are of one release.
+    """
+    return (models / CHAMPION).resolve()
 
 
 def in_a_release(path: Path) -> bool:
@@ -231,58 +203,48 @@ def in_a_release(path: Path) -> bool:
     return path.parent.name == CHAMPION or path.parent.parent.name == RELEASES
 
 
-def release_in_use(folder: Path) -> Release:
-    """Return the release in a folder that `folder_in_service` has named.
+def release_at(folder: Path) -> Release:
+    """Return the release in a folder that `path_in_service` has named.
 
     Raises:
         DamagedRelease: It has no readable manifest.
-        ReleaseError: There is none, what is in service is not a link, or it cannot be read.
+        DatasetError: There is none, or what is in service is not a link.
     """
-    if folder.name != CHAMPION:
-        return read_release(folder)
-    in_service_folder(folder.parent)  # it says so where something else is in its place
-    raise ReleaseError(
-        f"There is no model in service: expected a release at {folder}, received none; run "
-        "`kedro retrain`."
-    )
+    release = champion(folder.parent) if folder.name == CHAMPION else read_release(folder)
+    if release is None:
+        raise ReleaseError(
+            f"There is no model in service: expected a release at {folder}, received none; run "
+            "`kedro retrain`."
+        )
+    return release
 
 
 def rolled_back(models: Path) -> dict[str, Path]:
-    """Return the marks of the releases that a person took out of service, by name, oldest first."""
-    marks = {_marked(mark)[0]: mark for mark in (models / RELEASES).glob(f"{ROLLED_BACK}*")}
-    # Of two of the same moment, as a disk counts them, the older release left later.
-    order = {name: (mark.stat().st_mtime_ns, -number_of(name)) for name, mark in marks.items()}
-    return {name: marks[name] for name in sorted(marks, key=order.__getitem__)}
+    """Return the marks of the releases that a person took out of service, by name."""
+    marks = (models / RELEASES).glob(f"{ROLLED_BACK}*")
+    return {mark.name.removeprefix(ROLLED_BACK).rpartition(".")[0]: mark for mark in marks}
 
 
 def declined(models: Path) -> list[Declined]:
     """Return the candidates that were declined, and the releases taken out of service, by age."""
-    entries = [*_candidates_declined(models / DECLINED)]
-    for mark in rolled_back(models).values():
-        release, fingerprint = _marked(mark)
-        entries.append(Declined(fingerprint=fingerprint, release=release, rolled_back=True))
-    return sorted(entries, key=lambda entry: number_of(entry.release))
-
-
-def _marked(mark: Path) -> tuple[str, str]:
-    """Return the name and the fingerprint of the release that was taken out of service."""
-    name, _, fingerprint = mark.name.removeprefix(ROLLED_BACK).rpartition(".")
-    return name, fingerprint
-
-
-def _candidates_declined(folder: Path) -> Iterator[Declined]:
-    """Yield those that were judged to the end: under other rules they may be tried again."""
-    for name in release_names(folder):
+    entries = [
+        Declined(fingerprint=mark.name.rpartition(".")[2], release=release, rolled_back=True)
+        for release, mark in rolled_back(models).items()
+    ]
+    for name in release_names(models / DECLINED):
         with suppress(DamagedRelease):
-            manifest = read_release(folder / name).manifest
-            if "gate" in manifest:
-                yield Declined(
-                    fingerprint=manifest["fingerprint"],
-                    release=name,
-                    champion=manifest["previous"],
-                    gate=manifest["gate"],
-                    drifted=manifest["drifted"],
+            manifest = read_release(models / DECLINED / name).manifest
+            if "gate" in manifest:  # it was judged to the end
+                entries.append(
+                    Declined(
+                        fingerprint=manifest["fingerprint"],
+                        release=name,
+                        champion=manifest["previous"],
+                        gate=manifest["gate"],
+                        drifted=manifest["drifted"],
+                    )
                 )
+    return sorted(entries, key=lambda entry: number_of(entry.release))
 
 
 class _ReleasesDataset(ReadOnlyDataset[T]):
@@ -316,7 +278,7 @@ class ReleaseSummaryDataset(JSONDataset):
 
     def load(self) -> dict[str, Any]:
         """Return the summary, with the name `release` and the `refine_steps` of its embeddings."""
-        release = release_in_use(Path(self._filepath.parent))
+        release = release_at(Path(self._filepath.parent))
         return {**super().load(), "release": release.name, "refine_steps": release.refine_steps}
 
 

@@ -1,4 +1,7 @@
-"""Changes to the model in service: promote a candidate or decline it, roll back, repair, adopt."""
+"""Changes to the model in service: promote a candidate or decline it, roll back, repair, adopt.
+
+Each holds the lock of the releases, which is for one process, and may be held around several.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mnist_vae.data.disk import sync, write_json
-from mnist_vae.jobs.linked_folders import move_in, remove
+from mnist_vae.data.disk import make_folder, move, sync, write_json
+from mnist_vae.jobs.linked_folders import remove
 from mnist_vae.jobs.release_files import (
     CANDIDATE,
     DECLINED,
@@ -23,7 +26,6 @@ from mnist_vae.jobs.release_files import (
     Release,
     ReleaseError,
     champion,
-    in_service_folder,
     links,
     number_of,
     read_release,
@@ -54,41 +56,48 @@ class Candidate:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+@contextmanager
+def locked(models: Path) -> Iterator[None]:
+    """Wait until no other process changes what is in service, and keep others waiting."""
+    models.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(models / ".releases.lock", timeout=_LOCK_SECONDS, is_singleton=True):
+            yield
+    except Timeout as error:
+        raise ReleaseError(
+            f"The releases in {models} are locked: expected another process to be done with them "
+            f"within {_LOCK_SECONDS} seconds, received no end of it; run the command again."
+        ) from error
+
+
+def name_in_service(models: Path) -> str | None:
+    """Return the name of the release in service, whose folder may be gone, or None."""
+    folder = links(models).target()
+    return folder.name if folder else None
+
+
 def previous(models: Path) -> Release | None:
     """Return the release that a rollback goes to: the newest whole older one not taken out."""
-    folder = in_service_folder(models)
-    if folder is None:
-        return None
-    return _newest_whole(models, but=set(rolled_back(models)), below=number_of(folder.name))
+    below = number_of(name_in_service(models) or "")
+    out = rolled_back(models)
+    names = [name for name in release_names(models / RELEASES) if name not in out]
+    return _first_whole(models, [name for name in names if number_of(name) < below])
 
 
-def promote(models: Path, candidate: Candidate, compared_with: str | None, keep: int) -> Release:
-    """Put the candidate in service, and return its release.
+def promote(models: Path, candidate: Candidate, keep: int) -> None:
+    """Put the candidate in service.
 
-    `compared_with` is the release in service when it was judged. The newest `keep` releases and
-    declined candidates stay, and always what a rollback goes to and what a person took out last.
-
-    Raises:
-        ReleaseError: There is no candidate, or another release is in service.
+    The newest `keep` releases and declined candidates stay, and always what a rollback goes to.
     """
-    with _alone(models):
-        in_service = _in_service_name(models)
-        if in_service != compared_with:
-            raise ReleaseError(
-                f"The candidate {candidate.model_version} was not put in service: expected "
-                f"{compared_with or 'no release'} in service, with which it was compared, received "
-                f"{in_service or 'none'}; run `kedro retrain` again."
-            )
-        name = _store(models, candidate, models / RELEASES)
-        links(models).show(name)
+    with locked(models):
+        links(models).show(_store(models, candidate, RELEASES))
         _remove_old(models, keep)
-        return read_release(models / RELEASES / name)
 
 
 def decline(models: Path, candidate: Candidate, keep: int) -> None:
-    """Move the candidate to `declined/`; what stays, and `ReleaseError`, are as for `promote`."""
-    with _alone(models):
-        _store(models, candidate, models / DECLINED)
+    """Move the candidate to `declined/`; the same stay as after `promote`."""
+    with locked(models):
+        _store(models, candidate, DECLINED)
         _remove_old(models, keep)
 
 
@@ -101,7 +110,7 @@ def roll_back(models: Path, to: str = PREVIOUS) -> str:
     Raises:
         ReleaseError: There is no whole release of that name, or before the one in service.
     """
-    with _alone(models):
+    with locked(models):
         in_service = champion(models)
         to = _known(models, to, in_service)
         if in_service is not None and to == in_service.name:
@@ -122,25 +131,20 @@ def _known(models: Path, to: str, in_service: Release | None) -> str:
     names = release_names(models / RELEASES)
     others = ", ".join(other for other in names if other != name)
     if to == PREVIOUS:
-        before = previous(models)
-        if before is None:
-            received = f"{name} alone" if name else "no release"
-            named = f"name another one, `kedro roll-back NAME` ({others}), or " if others else ""
-            raise ReleaseError(
-                "There is no release to go back to: expected a whole one before that in service, "
-                f"received {received}; {named}run `kedro retrain` to train another."
-            )
-        return before.name
-    if to not in names:
+        if before := previous(models):
+            return before.name
+        received = f"{name} alone" if name else "no release"
+        named = f"name another one, `kedro roll-back NAME` ({others}), or " if others else ""
         raise ReleaseError(
-            "There is no release of that name to go back to: expected the whole name of one of "
-            f"{others or 'none'}, or of the one in service, {name or 'none'}, "
-            f"received {to or 'no name'}; correct the name."
+            "There is no release to go back to: expected a whole one before that in service, "
+            f"received {received}; {named}run `kedro retrain` to train another."
         )
     if whole_release(models / RELEASES, to) is None:
         raise ReleaseError(
-            f"{to} cannot be put in service: expected a whole release in {models / RELEASES}, "
-            "received one that is damaged; name another one, or train one with `kedro retrain`."
+            "There is no whole release of that name to go back to: expected the whole name of one "
+            f"of {others or 'none'}, or of the one in service, {name or 'none'}, "
+            f"received {to or 'no name'}{', which is damaged' if to in names else ''}; name "
+            "another one, or train one with `kedro retrain`."
         )
     return to
 
@@ -151,10 +155,11 @@ def repair(models: Path) -> str | None:
     The newest whole one is taken, if possible one that no person took out of service.
 
     Raises:
-        ReleaseError: What is in service is not a link, or a file of it cannot be read.
+        DatasetError: What is in service is not a link.
+        OSError: A file of it cannot be read.
     """
-    with _alone(models):
-        folder = in_service_folder(models)
+    with locked(models):
+        folder = links(models).target()
         if folder is None:
             return None
         try:
@@ -166,26 +171,23 @@ def repair(models: Path) -> str | None:
 
 
 def _replace(models: Path, damaged: str) -> str:
-    if release := _newest_whole(models, but={damaged, *rolled_back(models)}):
-        links(models).show(release.name)
-        return f"{release.name} is in service instead"
-    release = _newest_whole(models, but={damaged})
+    marks = rolled_back(models)
+    names = [name for name in release_names(models / RELEASES) if name != damaged]
+    release = _first_whole(models, sorted(names, key=marks.__contains__))
     if release is None:
         links(models).hide()
         return "there is no other, so that the next candidate is judged as a first one"
     _unmark(models, release.name)
     links(models).show(release.name)
-    return (
-        f"{release.name}, which a person had taken out of service, is in service instead, as no "
-        "other is whole: look at it, and train another"
-    )
+    taken_out = ", which a person had taken out of service," if release.name in marks else ""
+    return f"{release.name}{taken_out} is in service instead"
 
 
 def adopt(models: Path) -> str | None:
     """Put a release in service whose promotion was killed half way, and return its name, if any."""
-    with _alone(models):
+    with locked(models):
         newest = next(iter(release_names(models / RELEASES)), "")
-        in_service = _in_service_name(models)
+        in_service = name_in_service(models)
         if newest in {in_service, *rolled_back(models)}:
             return None
         release = whole_release(models / RELEASES, newest)
@@ -195,33 +197,9 @@ def adopt(models: Path) -> str | None:
         return newest
 
 
-@contextmanager
-def _alone(models: Path) -> Iterator[None]:
-    """Wait until no other process changes what is in service."""
-    models.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(models / ".releases.lock", timeout=_LOCK_SECONDS):
-            yield
-    except Timeout as error:
-        raise ReleaseError(
-            f"The releases in {models} are locked: expected another process to be done with them "
-            f"within {_LOCK_SECONDS} seconds, received no end of it; run the command again."
-        ) from error
-
-
-def _in_service_name(models: Path) -> str | None:
-    folder = in_service_folder(models)
-    return folder.name if folder else None
-
-
-def _newest_whole(models: Path, but: set[str], below: int | None = None) -> Release | None:
-    """Return the newest whole release, but for those named; with a number below `below`."""
-    for name in release_names(models / RELEASES):
-        if name not in but and (below is None or number_of(name) < below):
-            release = whole_release(models / RELEASES, name)
-            if release is not None:
-                return release
-    return None
+def _first_whole(models: Path, names: list[str]) -> Release | None:
+    releases = (whole_release(models / RELEASES, name) for name in names)
+    return next(filter(None, releases), None)
 
 
 def _unmark(models: Path, name: str) -> None:
@@ -230,17 +208,12 @@ def _unmark(models: Path, name: str) -> None:
         sync(mark.parent)
 
 
-def _store(models: Path, candidate: Candidate, folder: Path) -> str:
-    """Move the folder `candidate` to `folder`, with its manifest, and return its new name."""
+def _store(models: Path, candidate: Candidate, home: str) -> str:
+    """Move the folder `candidate` among those at home, with its manifest; return its new name."""
     source = models / CANDIDATE
     files = sorted(
         path for path in source.glob("[!.]*") if path.is_file() and path.name != MANIFEST
     )
-    if not files:
-        raise ReleaseError(
-            f"There is no candidate to decide about: expected its files in {source}, received "
-            "none; run `kedro retrain`."
-        )
     names = [name for one in (RELEASES, DECLINED) for name in release_names(models / one)]
     name = f"{max(map(number_of, names), default=0) + 1:06d}-{candidate.model_version}"
     manifest = {
@@ -248,7 +221,7 @@ def _store(models: Path, candidate: Candidate, folder: Path) -> str:
         "release": name,
         "model_version": candidate.model_version,
         "fingerprint": candidate.fingerprint,
-        "previous": _in_service_name(models),
+        "previous": name_in_service(models),
         "judged": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": {path.name: sha256(path) for path in files},
     }
@@ -256,13 +229,13 @@ def _store(models: Path, candidate: Candidate, folder: Path) -> str:
         sync(path)
     write_json(source / MANIFEST, manifest)
     sync(source)
-    move_in(source, folder, name)
+    make_folder(models / home)
+    move(source, models / home / name)
     return name
 
 
 def _remove_old(models: Path, keep: int) -> None:
     before = previous(models)
-    stay = {_in_service_name(models), before.name if before else None}
-    stay.update([*rolled_back(models)][-1:])
+    stay = {name_in_service(models), before.name if before else None}
     for folder in (models / RELEASES, models / DECLINED):
         remove(folder, set(release_names(folder)[keep:]) - stay)
