@@ -46,9 +46,9 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
 
     Columns are `pixels`, height·width bytes an image, row after row, 0 the background;
     `image_id`, unique whole numbers; `label`, a number, the name of a class, or null; `split`,
-    `train`, `validation` or `test`. Only
-    `pixels` is required. Without `split` a share of the images becomes the test split. Names of
-    folders, as in `split=train/label=3/part-0.parquet`, come before columns.
+    `train`, `validation` or `test`. Only `pixels` is required. Without `split` a share of the
+    images becomes the test split. Names of folders, as in `split=train/label=3/part-0.parquet`,
+    come before columns.
 
     Args:
         path: A file, or a folder of files `*.parquet` at any depth; `_` or `.` hides a name.
