@@ -6,9 +6,17 @@ any node runs. `Parameters` is the whole of it, so that a key that no group know
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -186,6 +194,10 @@ class EmbeddingParams(Group):
         return self
 
 
+def _text_of(label: Any) -> Any:
+    return str(label) if type(label) is int else label
+
+
 class GenerationParams(Group):
     """What is generated and drawn (`generation`)."""
 
@@ -203,8 +215,8 @@ class GenerationParams(Group):
     """Test images on the sheet of reconstructions."""
     sampler: Literal["prior", "mixture", "class_mixture"] = "prior"
     """Draw z from N(0, I), a Gaussian mixture of the training images, or one for each class."""
-    label: Annotated[int, Field(ge=0, lt=255)] | None = None
-    """The class to generate; None for all. It takes the class mixture."""
+    label: Annotated[str, BeforeValidator(_text_of)] | None = None
+    """The class to generate, its name or number; None for all. It takes the class mixture."""
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Factor of the sampler's standard deviations: below 1 images are more usual, and vary less."""
     mixture_components: Annotated[int, Field(ge=1, le=500)] = 50

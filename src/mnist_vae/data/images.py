@@ -169,6 +169,17 @@ def name_of(class_names: ClassNames, label: int) -> str:
     return str(label) if class_names is None else class_names[label]
 
 
+def number_of(name: str, class_names: ClassNames) -> int:
+    """Return the label of a class; raise `ValueError` where there is no such class."""
+    names = list(class_names or map(str, range(UNLABELLED)))
+    if name not in names:
+        raise ValueError(
+            f"There is no class {name}: expected {listed(class_names)}, received {name}; choose "
+            "one of them."
+        )
+    return names.index(name)
+
+
 def listed(names: Sequence[str] | None, most: int = 10) -> str:
     """Return class names for a sentence, with the number of those left out."""
     if names is None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import AT_ONCE, ImageSet, Shape
+from mnist_vae.data.images import AT_ONCE, ImageSet, Shape, number_of
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, class_names, image_shape, origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
@@ -79,7 +79,8 @@ def generate_images(
     seed: int,
 ) -> ImageSet:
     """Return images decoded from z of the sampler, with their z; a class mixture labels them."""
-    kind, label = params.sampler, params.label
+    kind, names = params.sampler, class_names(training_summary)
+    label = None if params.label is None else number_of(params.label, names)
     if kind != "prior":
         check_images(training_summary, train_images)
     components = params.mixture_components
@@ -87,7 +88,7 @@ def generate_images(
     z, labels = sampler.sample(params.n_images, seed, temperature=params.temperature, label=label)
     cooled = "" if params.temperature == 1 else f", at the temperature {params.temperature:g}"
     about = {**origin(training_summary), "drawn_from": _DRAWN_FROM[kind] + cooled}
-    names, shape = class_names(training_summary), image_shape(training_summary)
+    shape = image_shape(training_summary)
     if label is not None:
         about["class"] = name_of(label, names)
     return ImageSet(
