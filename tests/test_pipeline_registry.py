@@ -68,6 +68,11 @@ def test_the_default_pipeline_is_the_whole_mission():
     assert made >= {"learning_curves", "latent_scatter", "latent_manifold", "model_report"}
 
 
+def test_the_graph_of_the_default_pipeline_is_one_that_a_person_can_read():
+    names = PIPELINES["__default__"].datasets()
+    assert len([name for name in names if not name.startswith("param")]) <= 22
+
+
 def test_every_dataset_is_persisted_in_the_layer_of_its_folder(entry_of):
     layers = {
         "01_raw": "raw",

@@ -175,7 +175,7 @@ def _comments(group: str) -> dict[str, str]:
 
 def _sentence(words: str) -> str:
     """Return words of a comment or docstring as a sentence about YAML."""
-    words = re.sub(r"\bNone\b", "`null`", words)
+    words = re.sub(r"(?<!`)\b(None|null)\b", "`null`", words)
     return (words[:1].upper() + words[1:]).rstrip(".") + "." if words else ""
 
 

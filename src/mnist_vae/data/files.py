@@ -160,17 +160,12 @@ class RecordDataset(FileDataset[Any]):
         record: str,
         filepath: str,
         optional: bool = False,
-        durable: bool = False,
         read_only: bool = False,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
-            filepath=filepath,
-            durable=durable,
-            read_only=read_only,
-            credentials=credentials,
-            metadata=metadata,
+            filepath=filepath, read_only=read_only, credentials=credentials, metadata=metadata
         )
         self._record: type[BaseModel] = load_obj(record)
         self.optional = optional
