@@ -28,7 +28,6 @@ SKIPS = (
     "a small disk is needed",
     "npm is needed",
     "promtool is needed",
-    "strace is needed",
     "systemd-analyze is needed",
     "the full MNIST is needed",
     "the recorded figures are those of",

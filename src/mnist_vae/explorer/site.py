@@ -34,7 +34,9 @@ def build_site(
 ) -> None:
     """Write the page to `folder`, over an earlier one; other files there stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _MARKER).write_text("`kedro explore --build` wrote this page, and writes over it.\n")
+    (folder / _MARKER).write_text(
+        "`kedro explore --build` wrote this page, and writes over it.\n", encoding="utf-8"
+    )
     with as_file(files("mnist_vae").joinpath("explorer", "page")) as page:
         shutil.copytree(page, folder, dirs_exist_ok=True)
     for name, path in runtime.items():

@@ -42,11 +42,13 @@ def take_lock(path: Path) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        who = holder.read_text() if holder.exists() else "a process that has only just begun"
+        who = "a process that has only just begun"
+        if holder.exists():
+            who = holder.read_text(encoding="utf-8")
         raise LockedError(f"another run is under way: {who}") from error
     with suppress(OSError):  # a full disk; it is only for the sentence of another
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        holder.write_text(f"process {os.getpid()}, since {now}")
+        holder.write_text(f"process {os.getpid()}, since {now}", encoding="utf-8")
     return lock
 
 
