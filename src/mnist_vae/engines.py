@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mnist_vae.data.images import ImageSet, embedding_columns, normalize
+from mnist_vae.data.images import ImageSet, embedding_columns, embedding_names, normalize
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_models, check_shape, origin, result_fingerprints
-from mnist_vae.data.tables import embedding_schema, mapped_table, rows_of, with_anomalies
+from mnist_vae.data.tables import mapped_table, rows_of, table_schema
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.vae.encoding import BatchEncoder, Encoded, Encoding
 
@@ -71,18 +71,14 @@ def schema_of(
     calibration: Calibration | None = None,
 ) -> pa.Schema:
     """Return the schema of the embeddings; with a calibration it has the columns of anomalies."""
-    schema = embedding_schema(
-        latent_dim=encoder.output_shape[0][-1],
-        n_images=sum(len(images) for images in splits),
-        labelled=all(images.label is not None for images in splits),
-        named=any(images.class_names is not None for images in splits),
-        **origin(training_summary),
-    )
-    if calibration is None:
-        return schema
-    facts = calibration.model_dump(include={"score", "threshold", "false_positive_rate"})
-    about = {name: str(value) for name, value in facts.items()}
-    return with_anomalies(schema).with_metadata({**schema.metadata, **about})
+    latent_dim = encoder.output_shape[0][-1]
+    names = [*embedding_names(latent_dim), "model_version"]
+    about = {"latent_dim": latent_dim, "n_images": sum(map(len, splits))}
+    about |= origin(training_summary)
+    if calibration is not None:
+        names += ["anomaly_score", "is_anomaly"]
+        about |= calibration.about()
+    return table_schema(names, splits, about)
 
 
 def embed(

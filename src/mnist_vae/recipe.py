@@ -22,9 +22,9 @@ class TrainedModel(NamedTuple):
     history: pd.DataFrame
     """A row an epoch, nats an image."""
     summary: dict[str, Any]
-    """Names of its weights and images, the statement about its data for reports, reconstruction
-    term, epochs, duration in seconds, images a second, names of the classes where they are not
-    numbers, and the release that it `started_from`."""
+    """Names of its weights and images, the statement about its data for reports, the parameters
+    `model`, reconstruction term, epochs, duration in seconds, images a second, names of the classes
+    where they are not numbers, and the release that it `started_from`."""
 
 
 def new_networks(params: ModelParams, seed: int, n_pixels: int) -> tuple[KerasModel, KerasModel]:
@@ -87,6 +87,7 @@ def train(
         "image_shape": list(train_images.shape),
         "statement": f"{trained_on}. {data_manifest['statement']}",
         "data_source": data_manifest["source"],
+        "model": model_params.model_dump(mode="json"),
         "reconstruction": model_params.reconstruction,
         "epochs": len(epochs),
         "epoch_of_weights": int(epochs["val_loss"].argmin()) + 1 if stops_early else len(epochs),

@@ -13,14 +13,13 @@ from kedro.io.core import DatasetError
 from PIL import Image
 
 from mnist_vae.data import tables as module
-from mnist_vae.data.images import UNLABELLED, ImageSet
+from mnist_vae.data.images import UNLABELLED, ImageSet, embedding_names
 from mnist_vae.data.tables import (
     EmbeddingContract,
     ImagesDataset,
     TableDataset,
-    embedding_schema,
     mapped_table,
-    with_anomalies,
+    table_schema,
 )
 
 
@@ -142,8 +141,11 @@ def rows(schema, first_id=0, n=4, **changes):
 
 
 def table_of(*batches, labelled=True, anomalies=False):
-    schema = embedding_schema(2, 8, labelled=labelled, model_version="m1")
-    schema = with_anomalies(schema) if anomalies else schema
+    label = np.empty(0, np.uint8) if labelled else None
+    images = ImageSet(np.empty((0, 784), np.uint8), np.arange(0), np.empty(0, str), label)
+    names = [*embedding_names(2), "model_version"]
+    names += ["anomaly_score", "is_anomaly"] if anomalies else []
+    schema = table_schema(names, [images], {"n_images": 8, "model_version": "m1"})
     return mapped_table((rows(schema, **batch) for batch in batches), schema)
 
 

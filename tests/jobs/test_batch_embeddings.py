@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from kedro.io.core import DatasetError
 
-from mnist_vae.data.images import latent_columns
-from mnist_vae.data.tables import EmbeddingContract, embedding_schema
+from mnist_vae.data.images import embedding_names, new_image_set
+from mnist_vae.data.tables import EmbeddingContract, table_schema
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset, finish
 
 OLD, NEW = "000001-old", "000002-new"
@@ -23,9 +23,10 @@ def rows(model, batch="monday", n=3, declared=None, signature="s", release=True)
     """A table of embeddings, in two chunks."""
     version = model.rpartition("-")[2]
     about = {"batch": batch, "batch_signature": signature, "release": model if release else ""}
-    schema = embedding_schema(2, declared or n, labelled=True, model_version=version)
-    schema = schema.with_metadata({**schema.metadata, **about})
-    floats = [*latent_columns("z_mean", 2), *latent_columns("z_log_var", 2), "reconstruction", "kl"]
+    about |= {"n_images": declared or n, "model_version": version}
+    labelled = new_image_set(np.empty((0, 28, 28), np.uint8), np.empty(0, np.uint8))
+    floats = embedding_names(2)
+    schema = table_schema([*floats, "model_version"], [labelled], about)
 
     def part(ids):
         columns = {

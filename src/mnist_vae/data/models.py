@@ -49,28 +49,8 @@ class KerasModelDataset(FileDataset[KerasModel]):
 
     def preview(self) -> MermaidPreview:
         """Return the layers with their shapes and parameter counts as a Mermaid chart."""
-        return MermaidPreview(_mermaid(self._network()))
-
-    def architecture(self) -> dict[str, Any]:
-        """Return `latent_dim`, `hidden_units` (encoder) and `activation`, without TensorFlow."""
-        network = self._network()["config"]
-        configs = {layer["name"]: layer["config"] for layer in network["layers"]}
-        hidden = [config for name, config in configs.items() if name.startswith("hidden_")]
-        units = [config["units"] for config in hidden]
-        if network["name"] == "decoder":  # the encoder's mirror
-            latent_dim, units = configs["z"]["batch_shape"][-1], units[::-1]
-        else:
-            latent_dim = configs["z_mean"]["units"]
-        return {
-            "latent_dim": latent_dim,
-            "hidden_units": units,
-            "activation": hidden[0]["activation"],
-        }
-
-    def _network(self) -> dict[str, Any]:
         with zipfile.ZipFile(io.BytesIO(self._read())) as archive:
-            network: dict[str, Any] = json.loads(archive.read("config.json"))
-            return network
+            return MermaidPreview(_mermaid(json.loads(archive.read("config.json"))))
 
 
 class OnnxModelDataset(FileDataset[OnnxModel]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -19,7 +19,6 @@ from mnist_vae.data.files import FileDataset, ImagePreview, TablePreview
 from mnist_vae.data.images import (
     UNLABELLED,
     ImageSet,
-    embedding_names,
     evenly,
     gathered,
     latent_columns,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:  # a second that the command line does not take
 
 _METADATA_KEY = b"mnist_vae.pixels"
 _ROW_GROUP = 8192
+_TYPES = {"is_anomaly": pa.bool_(), "model_version": pa.string()}  # others are float32
 _MEANING = {"dtype": "uint8", "order": "row-major", "white": 255}
 
 
@@ -258,46 +258,20 @@ def _names(images: ImageSet) -> NDArray[np.object_] | None:
     return names[images.label]
 
 
-def label_fields(labelled: bool, named: bool) -> list[pa.Field]:
-    """Return the columns that describe the class of an image, null where it has none."""
-    fields = [pa.field("label", pa.uint8()), pa.field("class_name", pa.string())]
-    return fields[: labelled + (labelled and named)]
-
-
-def embedding_schema(
-    latent_dim: int,
-    n_images: int,
-    *,
-    labelled: bool,
-    named: bool = False,
-    model_version: str,
-    release: str | None = None,
+def table_schema(
+    names: Sequence[str], sets: Sequence[ImageSet], metadata: Mapping[str, Any]
 ) -> pa.Schema:
-    """Return the schema of `n_images` embeddings, with the model's facts in its metadata."""
+    """Return the schema of a row an image: what is known of it, then columns of these names."""
+    labelled = all(images.label is not None for images in sets)
+    named = labelled and any(images.class_names is not None for images in sets)
+    known = {"image_id": pa.int64(), "split": pa.string()}
+    known |= {"label": pa.uint8()} if labelled else {}
+    known |= {"class_name": pa.string()} if named else {}
     fields = [
-        pa.field("image_id", pa.int64(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        *label_fields(labelled, named),
-        *[pa.field(name, pa.float32(), nullable=False) for name in embedding_names(latent_dim)],
-        pa.field("model_version", pa.string(), nullable=False),
+        pa.field(name, of, nullable=name in ("label", "class_name")) for name, of in known.items()
     ]
-    metadata = {
-        "latent_dim": str(latent_dim),
-        "n_images": str(n_images),
-        "model_version": model_version,
-    }
-    if release is not None:
-        metadata["release"] = release
-    return pa.schema(fields, metadata)
-
-
-def with_anomalies(schema: pa.Schema) -> pa.Schema:
-    """Return a schema of embeddings that has the columns of anomalies too, at its end."""
-    more = [
-        pa.field("anomaly_score", pa.float32(), nullable=False),
-        pa.field("is_anomaly", pa.bool_(), nullable=False),
-    ]
-    return pa.schema([*schema, *more], schema.metadata)
+    fields += [pa.field(name, _TYPES.get(name, pa.float32()), nullable=False) for name in names]
+    return pa.schema(fields, {name: str(value) for name, value in metadata.items()})
 
 
 class EmbeddingContract:

@@ -15,7 +15,6 @@ from kedro.io import DatasetError
 
 from mnist_vae.config import check_configuration, entry_paths
 from mnist_vae.data.idx import IdxDataset
-from mnist_vae.data.models import KerasModelDataset
 from mnist_vae.engines import EngineError, check_engine
 from mnist_vae.jobs.job import JOB_PIPELINES, LockedError, take_lock
 from mnist_vae.jobs.names import in_environment, with_environment
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from kedro.pipeline.node import Node
 
 _MODELS = ("encoder", "decoder")
+_OF_A_TRAINING = "decoder_initialization"  # nothing else reads it
 
 
 class Preflight:
@@ -160,26 +160,23 @@ class Preflight:
         inputs: dict[str, Any],
         env: str,
     ) -> None:
-        """Refuse values given for `model` that the loaded model was not made with."""
+        """Refuse values of `model` that the loaded model was not made with."""
         model = next((name for name in _MODELS if name in inputs and catalog.exists(name)), None)
-        dataset = inputs.get(model or "")
-        if model is None or not isinstance(dataset, KerasModelDataset):
+        if model is None or not catalog.exists("training_summary"):
             return
-        loaded: dict[str, Any] = dataset.architecture()
-        if catalog.exists("training_summary"):
-            loaded["reconstruction"] = catalog["training_summary"].load()["reconstruction"]
+        made: dict[str, Any] = catalog["training_summary"].load().get("model", {})
         released = in_a_release(self._paths[model])
         default = ModelParams().model_dump(mode="json")
         for key, value in self._parameters.model.model_dump(mode="json").items():
-            from_conf = key in loaded and value != default[key] and not released
-            if (key in given or from_conf) and loaded.get(key) != value:
+            # In conf may stand what is for the next training; a release was made with other conf.
+            from_conf = key != _OF_A_TRAINING and value != default[key] and not released
+            if key in made and made[key] != value and (key in given or from_conf):
                 maker = "retrain" if released else "run --pipelines training"
                 raise click.ClickException(
                     f"Parameter `model.{key}` contradicts the model that the run loads, "
-                    f"{self._paths[model]}: expected "
-                    f"{loaded.get(key, 'none, as only a training reads it')}, received {value}; "
-                    f"take it out of {'--params' if key in given else 'conf'}, or make such a "
-                    f"model first, with `kedro {maker}{env} --params model.{key}={value}`."
+                    f"{self._paths[model]}: expected {made[key]}, received {value}; take it out of "
+                    f"{'--params' if key in given else 'conf'}, or make such a model first, with "
+                    f"`kedro {maker}{env} --params model.{key}={value}`."
                 )
 
 

@@ -49,6 +49,10 @@ class Calibration(BaseModel):
         flags: NDArray[np.bool_] = scores > self.threshold
         return flags
 
+    def about(self) -> dict[str, Any]:
+        """Return what a decision followed from: the score, the threshold, and the rate."""
+        return self.model_dump(include={"score", "threshold", "false_positive_rate"})
+
 
 def scores_of(
     calibration: Calibration, entropy: NDArray[np.float64], terms: ElboTerms

@@ -16,7 +16,7 @@ from mnist_vae.data.images import AT_ONCE, ImageSet, new_image_set
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, check_shape, check_versions, origin
 from mnist_vae.data.sheets import captions, sheet
-from mnist_vae.data.tables import label_fields, mapped_table, rows_of
+from mnist_vae.data.tables import mapped_table, rows_of, table_schema
 from mnist_vae.params import AnomalyParams
 from mnist_vae.report.blocks import Findings, Picture, Section, Text
 from mnist_vae.vae.anomalies import Calibration, Column, calibrate, scores_of
@@ -114,7 +114,9 @@ def score_anomalies(
         images = new_image_set(images)
     check_shape(training_summary, images.shape)
     params, term = anomaly_params, anomaly_calibration.reconstruction
-    schema = _schema(images, training_summary, anomaly_calibration, exact=params.exact)
+    names = [*SCORES, *([_EXACT] if params.exact else []), "is_anomaly", "model_version"]
+    about = {**origin(training_summary), **anomaly_calibration.about()}
+    schema = table_schema(names, [images], about)
     references = _z_mean(encoder, train_images.at_most(params.reference_images, seed))
     neighbours = NearestNeighbors(n_neighbors=min(params.neighbours, len(references)))
     neighbours.fit(references)
@@ -135,24 +137,6 @@ def score_anomalies(
             yield rows_of(part, schema, scores)
 
     return mapped_table(rows(), schema)
-
-
-def _schema(
-    images: ImageSet, training_summary: dict[str, Any], calibration: Calibration, *, exact: bool
-) -> pa.Schema:
-    """Return the columns, and as metadata the model and what `is_anomaly` follows from."""
-    fields = [
-        pa.field("image_id", pa.int64(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        *label_fields(images.label is not None, images.class_names is not None),
-        *[pa.field(name, pa.float32(), nullable=False) for name in SCORES],
-        *([pa.field(_EXACT, pa.float32(), nullable=False)] if exact else []),
-        pa.field("is_anomaly", pa.bool_(), nullable=False),
-        pa.field("model_version", pa.string(), nullable=False),
-    ]
-    facts = calibration.model_dump(include={"score", "threshold", "false_positive_rate"})
-    about = {name: str(value) for name, value in facts.items()}
-    return pa.schema(fields, {**origin(training_summary), **about})
 
 
 def _z_mean(encoder: KerasModel, images: ImageSet) -> Column:
@@ -176,7 +160,7 @@ def describe_anomalies(
     flagged, n_images = int(anomaly_scores["is_anomaly"].sum()), len(anomaly_scores)
     metrics = {
         **origin(training_summary),
-        **anomaly_calibration.model_dump(include={"score", "threshold", "false_positive_rate"}),
+        **anomaly_calibration.about(),
         "data": training_summary["statement"],
         "test": {"n_images": n_images, "flagged": flagged / n_images},
     }
