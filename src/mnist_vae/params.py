@@ -8,6 +8,7 @@ here.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -19,6 +20,7 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -26,11 +28,23 @@ Source = Literal["folder", "mirrors", "sample"]
 AnomalyScore = Literal["negative_elbo", "excess", "relative_excess", "mahalanobis"]
 Corruption = Literal["gaussian", "salt_and_pepper", "masking", "blur"]
 CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
-Side = Annotated[int, Field(ge=1, le=1024)]
 _OF_PICTURES = {"image_size", "invert", "max_bad"}
-_TWO = Field(strict=False, min_length=2, max_length=2)
 _SOME = Field(strict=False, max_length=20)
 Shares = Annotated[tuple[Fraction, ...], _SOME]
+
+
+def _height_and_width(value: Any) -> Any:
+    """Return 64 as (64, 64) and "32x20" as (32, 20): Kedro parts a list in `--params` at commas."""
+    sides = (value, value) if isinstance(value, int) else value
+    if isinstance(value, str) and (typed := re.fullmatch(r"(\d+) ?[x×] ?(\d+)", value)):
+        sides = tuple(map(int, typed.groups()))
+    if not isinstance(sides, list | tuple) or len(sides) != 2:  # noqa: PLR2004
+        raise PydanticCustomError("image_size", "expected a number or HEIGHTxWIDTH")
+    return sides
+
+
+Side = Annotated[int, Field(ge=1, le=1024)]
+ImageSize = Annotated[tuple[Side, Side], Field(strict=False), BeforeValidator(_height_and_width)]
 
 
 class Group(BaseModel):
@@ -51,8 +65,8 @@ class SourceParams(Group):
     """The sources, in the order in which they are tried."""
     pictures: str = Field(default=None, min_length=1)  # type: ignore[assignment]
     """A folder of pictures; the only source, where it is given."""
-    image_size: Annotated[tuple[Side, ...], _TWO] | None = (28, 28)
-    """Height and width that all pictures are scaled to; None for the size that all have."""
+    image_size: ImageSize | None = (28, 28)
+    """What pictures are scaled to: 64, or height and width as 32x20; None for their own size."""
     invert: bool = False
     """Make dark what is light in pictures, for those on a white background."""
     max_bad: Share = 0.01

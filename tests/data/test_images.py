@@ -1,5 +1,7 @@
 """Image sets, and the draw of some of their rows."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -109,7 +111,9 @@ def test_images_put_together_have_the_labels_of_the_first_and_a_class_of_their_o
     first = images_of(3, np.array([2, 1, 0], np.uint8), class_names=("1", "a", "b"))
     named = images_of(2, np.array([0, UNLABELLED], np.uint8), class_names=("b",))
     numbered = images_of(2, np.array([1, 1], np.uint8))
+    first = dataclasses.replace(first, file=np.array(list("xyz"), object))
     whole = concatenate([images_of(1), first, named, numbered])
+    assert whole.file.tolist() == [None, "x", "y", "z", *[None] * 4]
     assert whole.label.tolist() == [UNLABELLED, 2, 1, 0, 2, UNLABELLED, 0, 0]
     assert whole.class_names == whole.take(slice(3)).class_names == ("1", "a", "b")
     assert named.in_classes(("b",)).label.tolist() == [0, UNLABELLED]

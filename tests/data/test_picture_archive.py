@@ -9,6 +9,8 @@ from PIL import Image
 from mnist_vae.data.archive import FILE_KEYS, ImageArchiveDataset
 from mnist_vae.data.picture_archive import PictureArchiveDataset
 from mnist_vae.data.picture_folder import PictureError
+from mnist_vae.data.tables import ImagesDataset
+from mnist_vae.params import SourceParams
 
 FILES = {key: {"name": "x"} for key in FILE_KEYS}
 
@@ -29,7 +31,9 @@ def dataset(folder, **options):
     return PictureArchiveDataset(path=str(folder), **{"image_size": None} | options)
 
 
-def test_the_archive_has_images_of_one_shape_in_named_classes_and_says_so(flowers, caplog):
+def test_the_archive_has_images_of_one_shape_in_named_classes_and_says_so(
+    flowers, caplog, tmp_path
+):
     with caplog.at_level(logging.INFO):
         images, manifest = vars(dataset(flowers).load()).values()
     assert images.shape == (8, 6)
@@ -41,7 +45,18 @@ def test_the_archive_has_images_of_one_shape_in_named_classes_and_says_so(flower
     assert [record.message for record in caplog.records] == [
         f"{manifest['statement']} (source pictures)"
     ]
-    assert dataset(flowers, image_size=[5, 9]).load().images.shape == (5, 9)
+    table = ImagesDataset(filepath=str(tmp_path / "images.parquet"))
+    table.save(images)
+    for found in (images, table.load()):
+        assert found.file.tolist()[:2] == ["test/rose/3.png", "test/é/2.png"]
+
+
+@pytest.mark.parametrize(
+    ("given", "shape"), [([5, 9], (5, 9)), ("5x9", (5, 9)), ("5 x 9", (5, 9)), (7, (7, 7))]
+)
+def test_a_size_is_two_numbers_or_one_as_a_list_or_as_it_can_be_typed(flowers, given, shape):
+    typed = SourceParams(pictures="/a", image_size=given)
+    assert dataset(flowers, image_size=given).load().images.shape == typed.image_size == shape
 
 
 def test_files_that_are_left_out_and_a_white_background_are_told(flowers, caplog):

@@ -126,8 +126,11 @@ def test_pictures_in_twelve_named_classes_are_trained_on_retrained_with_and_scor
     assert json.loads(finished.stdout.splitlines()[-1])["outcome"] == "scored", finished.output
     scored = pd.read_parquet(project / "data/07_model_output/batch_embeddings/current")
     assert scored["class_name"].tolist() == list(CLASSES)
+    assert scored["file"].tolist() == [f"{name}/0.png" for name in CLASSES]
     others = ["anomaly", "denoising", "generation"]
     finished = kedro_here(project, "run", "--env", "prod", "--pipelines", ",".join(others))
     assert finished.exit_code == 0, finished.output
     scores = pd.read_parquet(project / "data/07_model_output/anomaly_scores.parquet")
     assert set(scores["class_name"]) == set(CLASSES)
+    files = scores["class_name"] + "/"
+    assert all(map(str.startswith, scores["file"], files))

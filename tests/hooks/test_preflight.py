@@ -117,7 +117,12 @@ def test_a_folder_in_the_globals_may_be_named_or_left_open(project, globals_):
         ("", {"folder": "/a", "pictures": "/b"}, "the only source: .* received `folder` too"),
         ("source: {pictures: /b}", {"order": ["sample"]}, "only source: .* received `order` too"),
         ("source: {invert: true}", {}, "`invert` is for a folder of pictures: .* received none"),
-        ("", {"pictures": "/b", "image_size": [28]}, "`source.image_size` is wrong: .* 2 items"),
+        (
+            "",
+            {"pictures": "/b", "image_size": [28]},
+            "`source.image_size` is wrong: expected a number or H",
+        ),
+        ("", {"pictures": "/b", "image_size": "big"}, "expected a number or HEIGHTxWIDTH, receiv"),
         ("", {"folder": None}, "`source.folder` is wrong: .* a valid string, received None"),
     ],
 )

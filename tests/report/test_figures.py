@@ -5,7 +5,8 @@ import itertools
 
 import pytest
 
-from mnist_vae.report.figures import NO_LABEL, colour_of, name_of
+from mnist_vae.data.images import name_of
+from mnist_vae.report.figures import NO_LABEL, colour_of
 
 
 def channels(colour):

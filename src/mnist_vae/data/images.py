@@ -28,7 +28,7 @@ ClassNames = tuple[str, ...] | None
 
 _BLOCK = 8192  # rows that are copied at a time
 _LABELS = frozenset(map(str, range(UNLABELLED)))
-_COLUMNS = ("image_id", "split", "label", "z")
+_COLUMNS = ("image_id", "split", "label", "z", "file")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class ImageSet:
         origin: Of images that a model made: `model_version`, `release`, `drawn_from`, `class`.
         shape: Height and width of each image.
         class_names: The class of label 0, of 1 and so on; None where labels are numbers.
+        file: `[n]` of str, the picture's path in its folder, or None where images are no files.
     """
 
     pixels: NDArray[np.uint8]
@@ -54,6 +55,7 @@ class ImageSet:
     origin: Mapping[str, str] = field(default_factory=dict)
     shape: Shape = IMAGE_SHAPE
     class_names: ClassNames = None
+    file: NDArray[np.object_] | None = None
 
     def __post_init__(self) -> None:
         n_pixels = math.prod(self.shape)
@@ -139,8 +141,8 @@ class ImageSet:
         """
         if self.label is None or class_names == self.class_names:
             return dataclasses.replace(self, class_names=class_names)
-        numbers = {name_of(class_names, n): n for n in range(len(class_names or range(UNLABELLED)))}
-        own = {int(n): name_of(self.class_names, n) for n in np.setdiff1d(self.label, UNLABELLED)}
+        numbers = {name_of(n, class_names): n for n in range(len(class_names or range(UNLABELLED)))}
+        own = {int(n): name_of(n, self.class_names) for n in np.setdiff1d(self.label, UNLABELLED)}
         if others := [name for name in own.values() if name not in numbers]:
             raise ValueError(
                 f"Images are of classes that are not in use: expected {listed(class_names)}, "
@@ -164,8 +166,12 @@ class ImageArchive:
     manifest: dict[str, Any]
 
 
-def name_of(class_names: ClassNames, label: int) -> str:
-    """Return the name of a class: its number, where classes have no others."""
+def name_of(label: int | None, class_names: ClassNames = None) -> str:
+    """Return what a class is called: its number, where classes have no names."""
+    if label is None:
+        return "images"
+    if label == UNLABELLED:
+        return "none"
     return str(label) if class_names is None else class_names[label]
 
 
@@ -237,6 +243,7 @@ def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
         np.full(len(part), UNLABELLED, np.uint8) if part.label is None else part.label
         for part in parts
     ]
+    files = [np.full(len(part), None) if part.file is None else part.file for part in parts]
     return ImageSet(
         pixels=gathered((part.pixels for part in parts), (sum(map(len, parts)), math.prod(shape))),
         image_id=np.concatenate([part.image_id for part in parts]),
@@ -244,6 +251,7 @@ def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
         label=None if all(part.label is None for part in parts) else np.concatenate(labels),
         shape=shape,
         class_names=class_names,
+        file=None if all(part.file is None for part in parts) else np.concatenate(files),
     )
 
 
@@ -256,6 +264,7 @@ def new_image_set(
     pixels: NDArray[np.uint8],
     label: NDArray[np.uint8] | None = None,
     class_names: ClassNames = None,
+    files: Sequence[str] | None = None,
 ) -> ImageSet:
     """Return images in the split `new`, numbered from 0; raise `ValueError` for another form."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3:  # noqa: PLR2004
@@ -271,6 +280,7 @@ def new_image_set(
         label=label,
         shape=(height, width),
         class_names=class_names,
+        file=None if files is None else np.array(files, object),
     )
 
 

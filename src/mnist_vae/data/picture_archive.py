@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from mnist_vae.data.images import (
     size_of,
 )
 from mnist_vae.data.picture_folder import Pictures, decode_pictures, find_pictures, read_pictures
+from mnist_vae.params import SourceParams
 
 _SPLITS = ("train", "validation", "test")
 
@@ -38,7 +38,8 @@ class PictureArchiveDataset(ReadOnlyDataset[ImageArchive]):
     Args:
         path: The folder; `~` is the home of the user.
         name: What reports call the images; the name of the folder, where there is none.
-        image_size: Height and width that all are scaled to; null for the size that all have.
+        image_size: What all are scaled to: a number for a square, `[height, width]` or the text
+            `HEIGHTxWIDTH`; null for the size that all have.
         invert: Make dark what is light, for pictures on a white background.
         max_bad: The share of the files that may be left out because they cannot be read.
 
@@ -56,14 +57,14 @@ class PictureArchiveDataset(ReadOnlyDataset[ImageArchive]):
         *,
         path: str,
         name: str | None = None,
-        image_size: Sequence[int] | None = IMAGE_SHAPE,
+        image_size: Any = IMAGE_SHAPE,
         invert: bool = False,
         max_bad: float = 0.01,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._path = Path(at_home(path))
         self._name = name or self._path.name
-        self._size = None if image_size is None else (image_size[0], image_size[1])
+        self._size = SourceParams(pictures=path, image_size=image_size).image_size
         self._invert = invert
         self._max_bad = max_bad
         self.metadata = metadata
@@ -100,6 +101,7 @@ class PictureArchiveDataset(ReadOnlyDataset[ImageArchive]):
             label=pictures.label,
             shape=pictures.shape,
             class_names=pictures.class_names,
+            file=np.array([file.name for file in pictures.files], object),
         )
         manifest = self._manifest(images, pictures)
         logger.info("%s (source pictures)", manifest["statement"])

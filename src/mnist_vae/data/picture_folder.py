@@ -331,7 +331,7 @@ def _check_sizes(folder: Path, greys: Sequence[Any], files: Sequence[PictureFile
         raise PictureError(
             f"The pictures in {folder} have {len(counts)} sizes: expected one, as "
             f"`source.image_size` is null, received {sizes}, such as {other}; give a size, such as "
-            "`source.image_size=[28,28]`."
+            "`source.image_size=28`."
         )
 
 

@@ -161,6 +161,8 @@ def _to_table(images: ImageSet) -> pa.Table:
     columns: dict[str, Any] = {"image_id": images.image_id, "split": images.split.astype(object)}
     if images.label is not None:
         columns["label"] = nullable_labels(images.label)
+    if images.file is not None:
+        columns["file"] = pa.array(images.file, pa.string())
     if images.z is not None:
         names = latent_columns("z", images.z.shape[1])
         columns |= dict(zip(names, images.z.T.astype(np.float32), strict=True))
@@ -180,6 +182,7 @@ def _columns(table: pa.Table) -> dict[str, Any]:
         "split": split_names(table.column("split")),
         "label": _labels(table.column("label")) if "label" in table.column_names else None,
         "z": np.stack(latents, axis=1) if latents else None,
+        "file": table.column("file").to_numpy() if "file" in table.column_names else None,
     }
 
 
@@ -242,6 +245,7 @@ def rows_of(images: ImageSet, schema: pa.Schema, columns: Mapping[str, Any]) -> 
         "split": images.split.astype(object),
         "label": None if images.label is None else nullable_labels(images.label),
         "class_name": _names(images),
+        "file": images.file,
         "model_version": [schema.metadata[b"model_version"].decode()] * len(images),
         **columns,
     }
@@ -267,9 +271,9 @@ def table_schema(
     known = {"image_id": pa.int64(), "split": pa.string()}
     known |= {"label": pa.uint8()} if labelled else {}
     known |= {"class_name": pa.string()} if named else {}
-    fields = [
-        pa.field(name, of, nullable=name in ("label", "class_name")) for name, of in known.items()
-    ]
+    known |= {"file": pa.string()} if all(images.file is not None for images in sets) else {}
+    always = ("image_id", "split")
+    fields = [pa.field(name, of, nullable=name not in always) for name, of in known.items()]
     fields += [pa.field(name, _TYPES.get(name, pa.float32()), nullable=False) for name in names]
     return pa.schema(fields, {name: str(value) for name, value in metadata.items()})
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.data.images import UNLABELLED, ImageSet, draw_rows
+from mnist_vae.data.images import UNLABELLED, ImageSet, draw_rows, name_of
 from mnist_vae.data.origin import class_names
 from mnist_vae.report.embeddings import z_means_of
-from mnist_vae.report.figures import NO_LABEL, colour_of, name_of
+from mnist_vae.report.figures import NO_LABEL, colour_of
 from mnist_vae.vae.anomalies import Calibration
 
 if TYPE_CHECKING:

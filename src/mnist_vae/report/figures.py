@@ -7,8 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mnist_vae.data import images
-from mnist_vae.data.images import UNLABELLED, ClassNames
+from mnist_vae.data.images import UNLABELLED
 from mnist_vae.data.origin import measure
 from mnist_vae.report.blocks import Chart, Charts, Section, Table, Text
 
@@ -46,15 +45,6 @@ def colour_of(label: int | None) -> str:
     hue = (_INDIGO + more * _GOLDEN) % 1
     channels = colorsys.hls_to_rgb(hue, _LIGHTNESS[more % len(_LIGHTNESS)], 0.6)
     return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
-
-
-def name_of(label: int | None, class_names: ClassNames = None) -> str:
-    """Return what a class is called in a legend; without names, its number."""
-    if label is None:
-        return "images"
-    if label == UNLABELLED:
-        return "none"
-    return images.name_of(class_names, label)
 
 
 def learning_charts(history: pd.DataFrame, training_summary: dict[str, Any]) -> list[Chart]:

@@ -9,13 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import UNLABELLED, ImageSet, Shape, evenly
+from mnist_vae.data.images import UNLABELLED, ImageSet, Shape, evenly, name_of
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import class_names, measure
 from mnist_vae.data.sheets import tile, to_bytes
 from mnist_vae.report.blocks import Gallery, Picture, Section, Text
 from mnist_vae.report.embeddings import labels_of, loss_of, z_means_of
-from mnist_vae.report.figures import name_of
 
 _RECONSTRUCTIONS = 24
 _MOST_GENERATED, _GENERATED_COLUMNS = 100, 20

@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import ImageSet, Shape, draw_rows
+from mnist_vae.data.images import ImageSet, Shape, draw_rows, name_of
 from mnist_vae.data.origin import class_names, measure
 from mnist_vae.report.blocks import Scatter, Table
 from mnist_vae.report.embeddings import labels_of, loss_of, widest, z_means_of
-from mnist_vae.report.figures import colour_of, name_of
+from mnist_vae.report.figures import colour_of
 from mnist_vae.report.page import packed
 
 _SIDE = 14  # pixels of a thumbnail's longer side, about

@@ -210,6 +210,20 @@ def test_what_could_not_be_compared_is_refused_before_the_training(plan, champio
     assert plan("other", retraining={"judge_as_first": True}).outcome is None
 
 
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"class_names": ["a", "é"]}, "classes, a, é, received numbers"),
+        ({"image_shape": [32, 20]}, "size of images, 32 x 20, received 28 x 28"),
+    ],
+)
+def test_a_champion_of_other_classes_or_sizes_is_not_compared(plan, champion, form, words):
+    summary = champion.contents["training_summary.json"] | form
+    champion.contents["training_summary.json"] = summary
+    with pytest.raises(ValueError, match=f"expected the same {words}; set back"):
+        plan("other")
+
+
 def test_a_warm_start_is_planned_from_the_release_in_service(plan):
     warm = {"retraining": {"start": "champion"}}
     assert plan("other", **warm).started_from == "000001-old"

@@ -55,11 +55,16 @@ def test_there_is_one_row_an_image_of_every_split_with_the_encoders_latents(embe
     assert table["z_mean_00"].dtype == np.float32
 
 
-def test_named_classes_have_a_column_of_their_own(networks, parts, summary):
+def test_named_classes_and_files_have_columns_of_their_own(networks, parts, summary):
     names = tuple("abcdefghié")
-    parts = [dataclasses.replace(part, class_names=names) for part in parts]
+    files = [np.array([f"é/{row}.png" for row in part.image_id], object) for part in parts]
+    parts = [
+        dataclasses.replace(part, class_names=names, file=file)
+        for part, file in zip(parts, files, strict=True)
+    ]
     table = embed_splits(*networks, *parts, summary, EmbeddingParams(), 1).to_pandas()
-    assert list(table.columns[:4]) == ["image_id", "split", "label", "class_name"]
+    assert list(table.columns[:5]) == ["image_id", "split", "label", "class_name", "file"]
+    assert table["file"].tolist() == [f"é/{row}.png" for row in range(24)]
     assert table["class_name"].tolist() == [names[label] for label in table["label"]]
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mnist_vae.data.images import ImageSet, concatenate, draw_rows
+from mnist_vae.data.images import ImageSet, concatenate, draw_rows, size_of
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import json_fingerprint, recipe_fingerprints
+from mnist_vae.data.origin import image_form, json_fingerprint, recipe_fingerprints
 from mnist_vae.jobs.batches import BatchesInUse
 from mnist_vae.jobs.records import Declined, Intake, Outcome, Plan, kept_in_a_row
 from mnist_vae.jobs.release_files import Release
@@ -56,7 +56,7 @@ def plan_retraining(
     params = Parameters.model_validate(parameters)
     judge_digest = judge_images.digest()
     if champion is not None and not params.retraining.judge_as_first:
-        _check_comparable(champion, judge_digest, params.model.reconstruction)
+        _check_comparable(champion, judge_images, params.model.reconstruction)
     warm = params.retraining.start == "champion" and champion is not None
     parts = recipe_fingerprints(
         split=params.split,
@@ -84,12 +84,17 @@ def plan_retraining(
     )
 
 
-def _check_comparable(champion: Release, judge_digest: str, reconstruction: str) -> None:
+def _check_comparable(champion: Release, judge_images: ImageSet, reconstruction: str) -> None:
     """Refuse before an hour of training what could not be judged after it."""
-    term = champion.load("training_summary.json")["reconstruction"]
+    summary = champion.load("training_summary.json")
+    form = image_form(summary)
+    # Names in order, as labels are places among them.
+    ours, theirs = form.class_names, judge_images.class_names
     for what, expected, received in (
-        ("judge's images", champion.manifest["judge_images"], judge_digest),
-        ("reconstruction term", term, reconstruction),
+        ("size of images", size_of(form.shape), size_of(judge_images.shape)),
+        ("classes", *(", ".join(names or ("numbers",)) for names in (ours, theirs))),
+        ("judge's images", champion.manifest["judge_images"], judge_images.digest()),
+        ("reconstruction term", summary["reconstruction"], reconstruction),
     ):
         if received != expected:
             raise ValueError(

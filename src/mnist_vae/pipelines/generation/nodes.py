@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import AT_ONCE, ImageSet, Shape, number_of
+from mnist_vae.data.images import AT_ONCE, ImageSet, Shape, name_of, number_of
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, class_names, image_shape, origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
 from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation.samplers import fit_sampler, interpolate
-from mnist_vae.report.figures import name_of
 
 _SHEET_ROWS = 30  # of generated images at most; a longer sheet is no longer looked at
 _RECONSTRUCTION_COLUMNS = 10

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mnist_vae.data.images import ImageSet
+from mnist_vae.data.images import ImageSet, name_of
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import (
     check_images,
@@ -24,7 +24,7 @@ from mnist_vae.data.origin import (
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings
 from mnist_vae.report.embeddings import labels_of, widest, z_means_of
-from mnist_vae.report.figures import TRAINING, colour_of, learning_charts, name_of
+from mnist_vae.report.figures import TRAINING, colour_of, learning_charts
 from mnist_vae.report.model import ModelFiles, model_page
 from mnist_vae.report.page import render
 

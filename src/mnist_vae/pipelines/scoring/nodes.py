@@ -104,10 +104,11 @@ def embed_batches(
                 outcome="unfinished" if batch.unfinished else "bad", reasons=batch.problems
             )
             if batch.images is not None:
-                # All files have the same columns, so that they can be read as one table.
+                # All files have labels, so that they can be read as one table.
                 unlabelled = np.full(len(batch.images), UNLABELLED, np.uint8)
                 labels = unlabelled if batch.labels is None else batch.labels
-                images = [new_image_set(batch.images, labels, batch.class_names)]
+                files = batch.names or None
+                images = [new_image_set(batch.images, labels, batch.class_names, files)]
                 signature = f"{folder.signature}-{scoring_plan.how}"
                 about = {BATCH: printable(name), SIGNATURE: signature}
                 schema = schema_of(encoder, images, training_summary, calibration)
