@@ -37,7 +37,7 @@ def ink(picture: Image.Image) -> np.ndarray:
 
 
 def test_a_tile_enlarges_every_pixel_to_a_square_black_on_white(digits):
-    picture = tile(digits, columns=4, scale=3, gap=1)
+    picture = tile(digits, columns=4, scale=3)
     assert picture.size == (3 * (4 * 29 + 1), 3 * (2 * 29 + 1))
     canvas = np.asarray(picture)
     assert np.array_equal(canvas[3 : 3 + 84 : 3, 3 : 3 + 84 : 3], 255 - digits[0])

@@ -8,12 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from kedro.io.core import DatasetError
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, StringConstraints
 
 from mnist_vae.data import sheets
 from mnist_vae.data.disk import at_home
@@ -22,16 +21,13 @@ from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
 from mnist_vae.data.idx import IdxError, check_pair, read_idx
 from mnist_vae.data.images import (
     IMAGE_SHAPE,
-    UNLABELLED,
     ImageArchive,
     ImageSet,
     evenly,
     size_of,
 )
 from mnist_vae.data.picture_archive import PictureArchiveDataset
-from mnist_vae.params import Source
 
-Label = Annotated[int, Field(ge=0, lt=UNLABELLED)]
 FileKey = Literal["train_images", "train_labels", "test_images", "test_labels"]
 FILE_KEYS: tuple[FileKey, ...] = get_args(FileKey)
 
@@ -61,24 +57,6 @@ class Part(NamedTuple):
 
     values: NDArray[np.uint8]
     record: dict[str, Any]
-
-
-class ArchiveFile(BaseModel, extra="forbid"):
-    """A file of the archive: its name, and the checksum of what it unpacks to."""
-
-    name: Annotated[str, Field(pattern=r"^[^/\\]+$")]
-    sha256: (
-        Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)] | None
-    ) = None
-
-
-class ArchiveEntry(BaseModel):
-    """What an entry of the catalog may say."""
-
-    order: Annotated[tuple[Source, ...], Field(min_length=1)]
-    mirrors: tuple[Annotated[str, Field(pattern=r"^https?://")], ...]
-    files: Annotated[dict[FileKey, ArchiveFile], Field(min_length=len(FILE_KEYS))]
-    labels: tuple[Label, Label]
 
 
 class _UnavailableError(Exception):
@@ -114,13 +92,11 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         pictures: Mapping[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        given = {"order": order, "mirrors": mirrors, "files": files, "labels": labels}
-        self._entry = ArchiveEntry.model_validate(given)
-        self._order = list(self._entry.order) if named is None else ["folder"]
-        self._mirrors = [f"{mirror.rstrip('/')}/" for mirror in self._entry.mirrors]
-        self._names = {
-            key: file.name.removesuffix(".gz") for key, file in self._entry.files.items()
-        }
+        self._order = list(order) if named is None else ["folder"]
+        self._mirrors = [f"{mirror.rstrip('/')}/" for mirror in mirrors]
+        self._names = {key: str(files[key]["name"]).removesuffix(".gz") for key in FILE_KEYS}
+        self._sha256 = {key: (files[key].get("sha256") or "").lower() for key in FILE_KEYS}
+        self._labels = labels
         self._folder = Path(at_home(path))
         self._named = named
         self._pictures = None
@@ -217,8 +193,8 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
     def _read(self, key: FileKey, path: Path, origin: str) -> Part:
         with path.open("rb") as file:
             values, sha256 = read_idx(file, name=origin)
-        expected = self._entry.files[key].sha256
-        if expected not in (None, sha256):
+        expected = self._sha256[key]
+        if expected and expected != sha256:
             raise IdxError(
                 f"{origin} has the wrong checksum: expected SHA-256 {expected} of the unpacked "
                 f"file, received {sha256}; get a fresh copy, or correct `sha256` when another file "
@@ -232,14 +208,14 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 f"{values.dtype} of rank {values.ndim}; name the right file in the catalog entry."
             )
         low, high = values.min(), values.max()
-        lowest, highest = self._entry.labels
+        lowest, highest = self._labels
         if not images and not lowest <= low <= high <= highest:
             raise IdxError(
                 f"{origin} holds labels out of range: expected {lowest} to {highest}, received "
                 f"{low} to {high}; name the right file, or write `labels: [{low}, {high}]` in the "
                 "catalog entry."
             )
-        return _part(values, origin, sha256, verified=expected is not None)
+        return _part(values, origin, sha256, verified=bool(expected))
 
     def _present(self) -> dict[FileKey, Part]:
         """Read the files that are in the folder; a bad one is an error, not a missing one."""

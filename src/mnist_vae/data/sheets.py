@@ -71,15 +71,15 @@ def to_bytes(pixels: NDArray[np.float32], shape: Shape) -> NDArray[np.uint8]:
     return np.rint(pixels * 255).astype(np.uint8).reshape(-1, *shape)
 
 
-def tile(pixels: NDArray[np.uint8], *, columns: int, scale: int = 3, gap: int = 1) -> Image.Image:
+def tile(pixels: NDArray[np.uint8], *, columns: int, scale: int = 3) -> Image.Image:
     """Return `pixels`, uint8 `[n, height, width]`, as one picture, `columns` a row, ink black.
 
-    Images are `gap` white pixels apart; then all is enlarged `scale` times.
+    Images are a white pixel apart; then all is enlarged `scale` times.
     """
     n_images, height, width = pixels.shape
-    tops = _starts(-(-n_images // columns), height, gap)
-    lefts = _starts(columns, width, gap)
-    return _enlarged(pixels, tops, lefts, scale, gap)
+    tops = _starts(-(-n_images // columns), height)
+    lefts = _starts(columns, width)
+    return _enlarged(pixels, tops, lefts, scale)
 
 
 def sheet(
@@ -96,11 +96,11 @@ def sheet(
     equal bytes.
     """
     n_images, height, width = pixels.shape
-    lefts = _starts(columns, width, _GAP, column_breaks)
-    tops = _starts(-(-n_images // columns), height, _GAP, row_breaks)
+    lefts = _starts(columns, width, column_breaks)
+    tops = _starts(-(-n_images // columns), height, row_breaks)
     smallest, largest = _SCALES
     scale = int(np.clip(_GRID_WIDTH // (lefts[-1] + width + _GAP), smallest, largest))
-    grid = _enlarged(pixels, tops, lefts, scale, _GAP)
+    grid = _enlarged(pixels, tops, lefts, scale)
 
     title_font, text_font, font = _font(_TITLE_SIZE), _font(_TEXT_SIZE), _font(_CAPTION_SIZE)
     line = _line_height(font)
@@ -155,22 +155,18 @@ def thumbnails(pixels: NDArray[np.uint8], columns: int) -> str:
     return to_base64_png(tile(pixels, columns=columns, scale=2))
 
 
-def _starts(count: int, size: int, gap: int, breaks: Collection[int] = ()) -> NDArray[np.intp]:
+def _starts(count: int, size: int, breaks: Collection[int] = ()) -> NDArray[np.intp]:
     """Return where each of `count` images of `size` pixels begins along an axis."""
     extra = np.cumsum([_BREAK if index in breaks else 0 for index in range(count)], dtype=np.intp)
-    return gap + np.arange(count) * (size + gap) + extra
+    return _GAP + np.arange(count) * (size + _GAP) + extra
 
 
 def _enlarged(
-    pixels: NDArray[np.uint8],
-    tops: NDArray[np.intp],
-    lefts: NDArray[np.intp],
-    scale: int,
-    gap: int,
+    pixels: NDArray[np.uint8], tops: NDArray[np.intp], lefts: NDArray[np.intp], scale: int
 ) -> Image.Image:
     """Return the images at `tops` x `lefts`, row by row, black on white, `scale` times as large."""
     _, height, width = pixels.shape
-    canvas = np.full((tops[-1] + height + gap, lefts[-1] + width + gap), 255, np.uint8)
+    canvas = np.full((tops[-1] + height + _GAP, lefts[-1] + width + _GAP), 255, np.uint8)
     for position, image in enumerate(pixels):
         top, left = tops[position // len(lefts)], lefts[position % len(lefts)]
         canvas[top : top + height, left : left + width] = 255 - image

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.statistics import standard_error
@@ -22,34 +21,6 @@ Floats = NDArray[np.float32]
 _FAR = 0.5  # between two means: the encoder's is in another place than the best
 
 
-class Decomposition(BaseModel):
-    """What of −ELBO is lost where, the mean over images in nats, each with its standard error."""
-
-    model_config = ConfigDict(frozen=True)
-
-    n_images: int
-    likelihood: str
-    """Whether −log p(x) is exact or a bound."""
-    quadrature_error: float | None
-    """The mean of what the error of an exact one is estimated to be."""
-    negative_elbo: float
-    """With the encoder's q."""
-    refined_negative_elbo: float
-    """With the best Gaussian of each image that was found."""
-    negative_log_likelihood: float
-    amortisation: float
-    approximation: float
-    negative_elbo_standard_error: float
-    refined_negative_elbo_standard_error: float
-    negative_log_likelihood_standard_error: float
-    amortisation_standard_error: float
-    approximation_standard_error: float
-    worst_tenth: float | None
-    """Share of the amortisation that the tenth of the images holds that lose most."""
-    misplaced: float
-    """Share of the images whose refined mean is more than half a unit from the encoder's."""
-
-
 def decompose(
     encoder: KerasModel,
     decoder: KerasModel,
@@ -57,10 +28,19 @@ def decompose(
     reconstruction: str,
     params: EvaluationParams,
     seed: int,
-) -> dict[str, Decomposition]:
+) -> dict[str, dict[str, Any]]:
     """Return what of −ELBO is lost where, by the name of a set of images.
 
-    Images are float32 `[n, pixels]` in [0, 1]. Encoder's and refined q have the same noise.
+    Images are float32 `[n, pixels]` in [0, 1]. Encoder's and refined q have the same noise. Means
+    over the images are in nats, each with its `_standard_error`:
+
+    | figure | what it is |
+    |---|---|
+    | `likelihood` | whether −log p(x) is exact, with a mean `quadrature_error`, or a bound |
+    | `negative_elbo`, `refined_negative_elbo` | with the encoder's q, and the best that was found |
+    | `negative_log_likelihood`, `amortisation`, `approximation` | the three parts |
+    | `worst_tenth` | share of the amortisation of the tenth of the images that lose most |
+    | `misplaced` | share of the images whose best mean is more than ½ from the encoder's |
     """
     from mnist_vae.vae.elbo import ElboTerms, score_batches
     from mnist_vae.vae.inference import FEW_DIMENSIONS, Refiner
@@ -92,22 +72,21 @@ def decompose(
         "approximation": refined_elbo - nats,
     }
     distance = np.linalg.norm(refined.z_mean - own.z_mean, axis=1)
-    parts, first = {}, 0
+    parts: dict[str, dict[str, Any]] = {}
+    first = 0
     for name, images in sets.items():
         rows = slice(first, first + len(images))
         first += len(images)
-        parts[name] = Decomposition(
-            n_images=len(images),
-            likelihood=likelihood,
-            quadrature_error=None if errors is None else float(errors[rows].mean()),
-            worst_tenth=_share_of_the_worst_tenth(figures["amortisation"][rows]),
-            misplaced=float((distance[rows] > _FAR).mean()),
-            **{figure: float(values[rows].mean()) for figure, values in figures.items()},
-            **{
-                f"{figure}_standard_error": standard_error(values[rows])
-                for figure, values in figures.items()
-            },
-        )
+        parts[name] = {
+            "n_images": len(images),
+            "likelihood": likelihood,
+            "quadrature_error": None if errors is None else float(errors[rows].mean()),
+            "worst_tenth": _share_of_the_worst_tenth(figures["amortisation"][rows]),
+            "misplaced": float((distance[rows] > _FAR).mean()),
+        }
+        for figure, values in figures.items():
+            parts[name][figure] = float(values[rows].mean())
+            parts[name][f"{figure}_standard_error"] = standard_error(values[rows])
     return parts
 
 

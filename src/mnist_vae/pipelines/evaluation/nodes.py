@@ -6,14 +6,14 @@ import logging
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mnist_vae.data.images import AT_ONCE, ImageSet
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, measure, origin, provenance
 from mnist_vae.data.statistics import Moments, neighbour_accuracy
 from mnist_vae.params import EvaluationParams
-from mnist_vae.pipelines.evaluation.decomposition import Decomposition, decompose
+from mnist_vae.pipelines.evaluation.decomposition import decompose
 
 logger = logging.getLogger(__name__)
 
@@ -32,33 +32,6 @@ class Model(NamedTuple):
     reconstruction: str
 
 
-class SplitMetrics(BaseModel):
-    """How a model does on the images of a split, in nats an image.
-
-    With the term `mse` the reconstruction is a squared error: with KL it is −ELBO of a Gaussian of
-    variance ½ a pixel but for ½ log π a pixel, and there is no floor.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    n_images: int
-    negative_elbo: float
-    """Reconstruction + KL, with z sampled from the posterior."""
-    negative_elbo_standard_error: float
-    reconstruction: float
-    kl: float
-    entropy_floor: float | None
-    """Of the pixels: no reconstruction can be below it."""
-    excess_over_floor: float | None
-    kl_per_dimension: tuple[float, ...]
-    active_units: int
-    """Latent dimensions whose mean varies over the images by more than the threshold (Burda et al.,
-    Importance Weighted Autoencoders, 2016, section 5.2)."""
-    decomposition: Decomposition | None = None
-    binarized: Decomposition | None = None
-    """The decomposition of the test images with each pixel drawn as 0 or 1."""
-
-
 def evaluate_vae(
     encoder: KerasModel,
     decoder: KerasModel,
@@ -71,9 +44,17 @@ def evaluate_vae(
 ) -> dict[str, Any]:
     """Return −ELBO and its parts on every split, and how well z tells the labels apart.
 
-    `splits` has the `SplitMetrics` of each. `label_accuracy` is the share of the labelled test
-    images whose label is that of most of their nearest training images in z, or None; a thorough
-    evaluation has it of the `refined` q too. `skipped` says why nothing was taken apart.
+    `splits` has the metrics of each, in nats an image: `negative_elbo` with z sampled from the
+    posterior, its terms `reconstruction` and `kl`, the `entropy_floor` of the pixels, below which
+    no reconstruction is, and how many latent dimensions are `active_units`: their mean varies over
+    the images by more than the threshold (Burda et al., Importance Weighted Autoencoders, 2016,
+    section 5.2). With the term `mse` the reconstruction is a squared error: with KL it is −ELBO of
+    a Gaussian of variance ½ a pixel but for ½ log π a pixel, and there is no floor. A thorough
+    evaluation has the `decomposition` too, of the test images also with each pixel drawn as 0 or 1.
+
+    `label_accuracy` is the share of the labelled test images whose label is that of most of their
+    nearest training images in z, or None; a thorough evaluation has it of the `refined` q too.
+    `skipped` says why nothing was taken apart.
 
     Raises:
         ValueError: Models, images and summary do not belong together.
@@ -92,10 +73,10 @@ def evaluate_vae(
     logger.info(
         "Test %s: %.2f = reconstruction %.2f + KL %.2f on %s images",
         measure(model.reconstruction).words,
-        test.negative_elbo,
-        test.reconstruction,
-        test.kl,
-        f"{test.n_images:,}",
+        test["negative_elbo"],
+        test["reconstruction"],
+        test["kl"],
+        f"{test['n_images']:,}",
     )
     return {
         **origin(training_summary),
@@ -103,13 +84,15 @@ def evaluate_vae(
         "data_source": training_summary["data_source"],
         "latent_dim": int(encoder.output_shape[0][-1]),
         "reconstruction_term": model.reconstruction,
-        "splits": {name: split.model_dump(mode="json") for name, split in splits.items()},
+        "splits": splits,
         "label_accuracy": _label_accuracy(model, train_images, test_images, *how),
         "skipped": None if evaluation_params.thorough else SKIPPED,
     }
 
 
-def _evaluate(model: Model, images: ImageSet, params: EvaluationParams, seed: int) -> SplitMetrics:
+def _evaluate(
+    model: Model, images: ImageSet, params: EvaluationParams, seed: int
+) -> dict[str, Any]:
     """Return the metrics of a split, whose images are read a batch at a time."""
     from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.losses import entropy_floor, kl_divergence_per_dimension
@@ -136,26 +119,28 @@ def _evaluate(model: Model, images: ImageSet, params: EvaluationParams, seed: in
         found = {name: found[name] + part for name, part in parts.items()} if found else parts
     negative_elbo, floor = float(found["negative_elbo"].mean), float(found["floor"].mean)
     has_floor = model.reconstruction == "binary_crossentropy"
-    return SplitMetrics(
-        n_images=len(images),
-        negative_elbo=negative_elbo,
-        negative_elbo_standard_error=found["negative_elbo"].standard_error,
-        reconstruction=float(found["reconstruction"].mean),
-        kl=float(found["kl"].mean.sum()),
-        entropy_floor=floor if has_floor else None,
-        excess_over_floor=negative_elbo - floor if has_floor else None,
-        kl_per_dimension=found["kl"].mean.tolist(),
-        active_units=int((found["z_mean"].variance > params.active_unit_threshold).sum()),
-    )
+    return {
+        "n_images": len(images),
+        "negative_elbo": negative_elbo,
+        "negative_elbo_standard_error": found["negative_elbo"].standard_error,
+        "reconstruction": float(found["reconstruction"].mean),
+        "kl": float(found["kl"].mean.sum()),
+        "entropy_floor": floor if has_floor else None,
+        "excess_over_floor": negative_elbo - floor if has_floor else None,
+        "kl_per_dimension": found["kl"].mean.tolist(),
+        "active_units": int((found["z_mean"].variance > params.active_unit_threshold).sum()),
+        "decomposition": None,
+        "binarized": None,
+    }
 
 
 def _take_apart(
     model: Model,
     sets: dict[str, ImageSet],
-    splits: dict[str, SplitMetrics],
+    splits: dict[str, dict[str, Any]],
     params: EvaluationParams,
     seed: int,
-) -> dict[str, SplitMetrics]:
+) -> dict[str, dict[str, Any]]:
     """Return the metrics with the decomposition of −ELBO on some images, class by class."""
     from mnist_vae.vae.likelihood import binarize
 
@@ -166,12 +151,9 @@ def _take_apart(
     if model.reconstruction == "binary_crossentropy":
         pixels["binarized"] = binarize(pixels["test"], seed)
     found = decompose(*model[:2], pixels, model.reconstruction, params, seed)
-    splits = {
-        name: split.model_copy(update={"decomposition": found[name]})
-        for name, split in splits.items()
-    }
-    test = splits["test"].model_copy(update={"binarized": found.get("binarized")})
-    return {**splits, "test": test}
+    splits = {name: {**split, "decomposition": found[name]} for name, split in splits.items()}
+    splits["test"]["binarized"] = found.get("binarized")
+    return splits
 
 
 def _label_accuracy(
