@@ -234,8 +234,7 @@ def test_a_bad_file_in_the_folder_is_an_error_and_not_silently_replaced(tmp_path
     ("key", "values", "message"),
     [
         ("test_images", np.zeros((3, 14, 20), np.uint8), "to be of 28 x 28 .* received 14 x 20"),
-        ("train_images", np.zeros((5, 28, 28), np.int16), "expected uint8 values .* int16"),
-        ("train_images", ARRAYS["train_labels"], "expected uint8 values of rank 3, .* of rank 1"),
+        ("train_images", ARRAYS["train_labels"], "expected values of rank 3, received rank 1"),
         ("test_labels", np.array([1, 9, 26], np.uint8), r"expected 0 to 9, .*`labels: \[1, 26\]`"),
         ("test_labels", np.array([1, 2], np.uint8), "does not belong to .*: expected 3 labels"),
     ],

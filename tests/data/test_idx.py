@@ -13,7 +13,6 @@ from mnist_vae.data.idx import IdxDataset, IdxError, check_pair, read_idx
 LABELS = np.array([5, 0, 4, 1, 9], np.uint8)
 RAW = b"\0\0\x08\x01" + struct.pack(">I", 5) + bytes([5, 0, 4, 1, 9])
 PACKED = gzip.compress(RAW, mtime=0)
-DTYPES = [np.uint8, np.int8, np.int16, np.int32, np.float32, np.float64]
 
 
 def read(content: bytes, **checks):
@@ -31,22 +30,12 @@ def test_the_values_and_the_checksum_do_not_depend_on_the_packing(content):
     assert sha256 == hashlib.sha256(RAW).hexdigest()
 
 
-def test_values_are_big_endian_on_disk_and_native_in_memory():
-    values = read(header(0x0B, 2) + b"\x01\x00\xff\xfe").values
-    assert values.tolist() == [256, -2]
-    assert values.dtype.isnative
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["values", "values.gz"])
-def test_every_type_of_the_format_survives_a_round_trip(tmp_path, dtype, name):
-    values = np.arange(-12, 12).astype(dtype).reshape(2, 3, 4)
+def test_what_was_saved_comes_back(tmp_path, name):
+    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)[:, ::-2]  # not contiguous
     dataset = IdxDataset(filepath=str(tmp_path / name))
-    for order in "<>":
-        dataset.save(values.astype(values.dtype.newbyteorder(order))[:, ::-2])  # not contiguous
-        loaded = dataset.load()
-        np.testing.assert_array_equal(loaded, values[:, ::-2])
-        assert loaded.dtype == values.dtype
+    dataset.save(values)
+    np.testing.assert_array_equal(dataset.load(), values)
 
 
 def test_equal_arrays_make_equal_packed_files(tmp_path):
@@ -63,7 +52,7 @@ def test_equal_arrays_make_equal_packed_files(tmp_path):
         (b"\x89PNG" + RAW, {}, "not an IDX file: expected a magic number .* received 0x89504e47"),
         (b"", {}, "not an IDX file: .* received 0x;"),
         (RAW[:6], {}, "truncated: expected 4 more bytes of its header, received 2"),
-        (b"\0\0\x07\x01" + RAW[4:], {}, "unknown type code: .* received 0x07"),
+        (b"\0\0\x0d\x01" + RAW[4:], {}, "another type: expected .*uint8.*, received .* 0x0D"),
         (header(0x08), {}, r"expected 1 to 64 dimensions .* received the shape \[\]"),
         (header(0x08, *[1] * 65) + b"\0", {}, r"too many dimensions: .* received the shape \[1, 1"),
         (header(0x08, 0, 28, 28), {}, r"no values .* received the shape \[0, 28, 28\]"),
@@ -121,7 +110,7 @@ def test_images_and_labels_of_different_length_are_refused():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (LABELS.astype(np.int64), "type that IDX does not know: expected .* received int64"),
+        (LABELS.astype(np.int64), "another type: expected uint8, received int64"),
         (np.array(3, np.uint8), r"received the shape \[\]"),
         (LABELS[:0], "no values"),
     ],

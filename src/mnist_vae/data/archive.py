@@ -202,10 +202,10 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             )
         images = key.endswith("images")
         rank = _IMAGES_RANK if images else 1
-        if values.dtype != np.uint8 or values.ndim != rank:
+        if values.ndim != rank:
             raise IdxError(
-                f"{origin} does not hold {key}: expected uint8 values of rank {rank}, received "
-                f"{values.dtype} of rank {values.ndim}; name the right file in the catalog entry."
+                f"{origin} does not hold {key}: expected values of rank {rank}, received rank "
+                f"{values.ndim}; name the right file in the catalog entry."
             )
         low, high = values.min(), values.max()
         lowest, highest = self._labels

@@ -1,7 +1,7 @@
 """IDX files, the format of MNIST (http://yann.lecun.com/exdb/mnist), packed with gzip or not.
 
 Two zero bytes, a type code, the number of dimensions, their lengths as big-endian uint32, then the
-values, big-endian and row-major.
+values, row-major. Of the types only unsigned bytes are read: images and labels have no other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_BYTES = 1 << 30
 """Of the values in a file: 1.3 million images."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_UNSIGNED_BYTES = 0x08
 _MAX_RANK = 64  # of a NumPy array
 _CHUNK = 1 << 20
 
@@ -33,9 +33,9 @@ class IdxError(DatasetError):
 
 
 class IdxContent(NamedTuple):
-    """An array in native byte order, and the SHA-256 (hex) of the whole unpacked file."""
+    """An array, and the SHA-256 (hex) of the whole unpacked file."""
 
-    values: NDArray[Any]
+    values: NDArray[np.uint8]
     sha256: str
 
 
@@ -49,8 +49,8 @@ def read_idx(file: IO[bytes], *, name: str, max_bytes: int = MAX_BYTES) -> IdxCo
     file.seek(0)
     stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
     try:
-        header, dtype, shape = _read_header(stream, name)
-        size = math.prod(shape) * dtype.itemsize
+        header, shape = _read_header(stream, name)
+        size = math.prod(shape)
         if size > max_bytes:
             raise IdxError(
                 f"{name} is too large: expected at most {max_bytes} bytes of values, received a "
@@ -70,26 +70,19 @@ def read_idx(file: IO[bytes], *, name: str, max_bytes: int = MAX_BYTES) -> IdxCo
         )
     digest = hashlib.sha256(header)
     digest.update(data)
-    values = np.frombuffer(data, dtype).reshape(shape)
-    return IdxContent(values.astype(dtype.newbyteorder("="), copy=False), digest.hexdigest())
+    return IdxContent(np.frombuffer(data, np.uint8).reshape(shape), digest.hexdigest())
 
 
-def to_idx(values: NDArray[Any], *, name: str) -> bytes:
-    """Return `values` as an IDX file, not packed.
-
-    Raises:
-        IdxError: They are not (u)int8, int16, int32, float32 or float64, or of no IDX shape.
-    """
-    codes = {np.dtype(dtype).newbyteorder("="): code for code, dtype in _TYPES.items()}
-    code = codes.get(values.dtype.newbyteorder("="))
-    if code is None:
+def to_idx(values: NDArray[np.uint8], *, name: str) -> bytes:
+    """Return uint8 values as an IDX file, not packed; raise `IdxError` for others."""
+    if values.dtype != np.uint8:
         raise IdxError(
-            f"Values for {name} have a type that IDX does not know: expected one of "
-            f"{', '.join(map(str, codes))}, received {values.dtype}; convert them first."
+            f"Values for {name} have another type: expected uint8, received {values.dtype}; "
+            "convert them first."
         )
     _check_shape(values.shape, name)
-    header = bytes([0, 0, code, values.ndim]) + np.array(values.shape, ">u4").tobytes()
-    return header + values.astype(_TYPES[code]).tobytes()
+    header = bytes([0, 0, _UNSIGNED_BYTES, values.ndim]) + np.array(values.shape, ">u4").tobytes()
+    return header + values.tobytes()
 
 
 def check_pair(
@@ -103,8 +96,8 @@ def check_pair(
         )
 
 
-class IdxDataset(FileDataset[NDArray[Any]]):
-    """`IdxDataset` saves and loads a NumPy array as one IDX file.
+class IdxDataset(FileDataset[NDArray[np.uint8]]):
+    """`IdxDataset` saves and loads a NumPy array of uint8 as one IDX file.
 
     What is saved is packed with gzip where the path ends with `.gz`; equal arrays make equal files.
     """
@@ -112,7 +105,7 @@ class IdxDataset(FileDataset[NDArray[Any]]):
     _expected = "an IDX file"
     _remedy = "save one with `IdxDataset(filepath=...).save(array)`, or correct the catalog entry"
 
-    def load(self) -> NDArray[Any]:
+    def load(self) -> NDArray[np.uint8]:
         """Read the whole file; raise `IdxError` where it is damaged, or no IDX file."""
         with self._reading() as file:
             return read_idx(file, name=str(self._filepath)).values
@@ -121,24 +114,23 @@ class IdxDataset(FileDataset[NDArray[Any]]):
         """Return the first `n_images` of a file of images as one PNG, base64, for Kedro-Viz."""
         return ImagePreview(sheets.thumbnails(self.load()[:n_images], columns))
 
-    def _encode(self, data: NDArray[Any]) -> bytes:
+    def _encode(self, data: NDArray[np.uint8]) -> bytes:
         content = to_idx(data, name=str(self._filepath))
         return gzip.compress(content, mtime=0) if self._filepath.suffix == ".gz" else content
 
 
-def _read_header(stream: IO[bytes], name: str) -> tuple[bytes, np.dtype[Any], tuple[int, ...]]:
-    """Return the header, and the type and the shape that it announces."""
+def _read_header(stream: IO[bytes], name: str) -> tuple[bytes, tuple[int, ...]]:
+    """Return the header, and the shape that it announces."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0":  # noqa: PLR2004
         raise IdxError(
             f"{name} is not an IDX file: expected a magic number that starts with 0x0000, "
             f"received 0x{magic.hex()}; name an IDX file, packed with gzip or not."
         )
-    if magic[2] not in _TYPES:
+    if magic[2] != _UNSIGNED_BYTES:
         raise IdxError(
-            f"{name} has an unknown type code: expected one of "
-            f"{', '.join(f'0x{code:02X}' for code in _TYPES)}, received 0x{magic[2]:02X}; "
-            "get a fresh copy."
+            f"{name} holds values of another type: expected unsigned bytes (uint8), 0x08, received "
+            f"the type code 0x{magic[2]:02X}; convert them, or get a fresh copy."
         )
     lengths = stream.read(4 * magic[3])
     if len(lengths) < 4 * magic[3]:
@@ -148,7 +140,7 @@ def _read_header(stream: IO[bytes], name: str) -> tuple[bytes, np.dtype[Any], tu
         )
     shape = tuple(np.frombuffer(lengths, ">u4").tolist())
     _check_shape(shape, name)
-    return magic + lengths, np.dtype(_TYPES[magic[2]]), shape
+    return magic + lengths, shape
 
 
 def _read_at_most(stream: IO[bytes], n_bytes: int) -> bytearray:

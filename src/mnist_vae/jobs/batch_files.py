@@ -170,19 +170,18 @@ def _from_idx(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) 
             f"{_names(folder, files)}; add the images."
         )
     name, pixels = found[_IMAGES_RANK]
-    if pixels.dtype != np.uint8 or pixels.shape[1:] != form.shape:
+    if pixels.shape[1:] != form.shape:
         raise BatchError(
-            f"{name} does not hold images like those of the model: expected uint8 of "
-            f"{size_of(form.shape)} pixels, received {pixels.dtype} of "
-            f"{size_of(pixels.shape[1:])}; convert them."
+            f"{name} does not hold images like those of the model: expected "
+            f"{size_of(form.shape)} pixels, received {size_of(pixels.shape[1:])}; convert them."
         )
     labels_name, labels = found.get(_LABELS_RANK, (name, None))
     if labels is not None:
         check_pair(pixels, labels, images_name=name, labels_name=labels_name)
-        if labels.dtype != np.uint8 or labels.max() >= UNLABELLED:
+        if labels.max() >= UNLABELLED:
             raise BatchError(
-                f"{labels_name} does not hold labels: expected uint8 values up to "
-                f"{UNLABELLED - 1}, received {labels.dtype} up to {labels.max()}; correct the file."
+                f"{labels_name} does not hold labels: expected values up to "
+                f"{UNLABELLED - 1}, received {labels.max()}; correct the file."
             )
     return _batch(folder, new_image_set(pixels, labels), form)
 
