@@ -327,8 +327,9 @@ def test_a_dead_network_costs_seconds_and_falls_back_to_the_sample(tmp_path):
     assert time.monotonic() - start < 5
     message = (
         "MNIST was not found: expected one of the sources folder, mirrors to have it, received "
-        f"folder: .* lacks .*; mirrors: {url} failed .*; put the four files in .*, "
-        r"or, as the environment `prod` refuses .*, add `--params source.order=\[sample\]`"
+        rf"folder: .* lacks .*; mirrors: {url} failed \((?!.*Max retries).*Connection refused.*; "
+        "put the four files in .*; the environment `prod` refuses .* anyway, add "
+        r"`--params 'source.order=\[sample\]'`"
     )
     with pytest.raises(DatasetError, match=message):
         archive(tmp_path, **{**options, "order": ["folder", "mirrors"]}).load()

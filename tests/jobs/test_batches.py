@@ -135,7 +135,7 @@ def test_where_a_folder_is_says_what_became_of_it(incoming, caplog):
     assert names_in(quarantine) == ["bad", "bad.json"]
     reasons = json.loads((quarantine / "bad.json").read_text())
     assert reasons == {"batch": "bad", "reasons": ["one.", "two."], "drift": None}
-    assert "Batch bad is bad: one. two." in caplog.text
+    assert "Batch bad is bad: one; two." in caplog.text
     put_away(intake, *folders(incoming))
     assert names_in(incoming) == ["growing", "later"]
 

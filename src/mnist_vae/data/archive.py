@@ -45,8 +45,8 @@ _SAMPLE_SHA256: dict[FileKey, str] = {
 _IMAGES_RANK = 3
 
 _WITH_THE_SAMPLE = (
-    ", or, as the environment `prod` refuses the embedded sample of 5,000 digits, add "
-    "`--params source.order=[sample]` to try it all the same"
+    "; the environment `prod` refuses the embedded sample of 5,000 digits: to try it with them "
+    "anyway, add `--params 'source.order=[sample]'`"
 )
 
 logger = logging.getLogger(__name__)
@@ -239,7 +239,9 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
                     logger.info("Downloading %s%s", mirror, path.name)
                     parts[key] = download(mirror + path.name, path, partial(self._read, key))
             except (IdxError, OSError) as error:  # a failed request is an OSError too
-                reasons.append(f"{mirror} failed ({error})")
+                # Around it, urllib3 names the host and the address once more.
+                cause = getattr(next(iter(error.args), None), "reason", error)
+                reasons.append(f"{mirror} failed ({cause})")
                 logger.warning("Mirror skipped: %s", reasons[-1])
         if len(parts) < len(FILE_KEYS):
             raise _UnavailableError("; ".join(reasons))

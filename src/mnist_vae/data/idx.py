@@ -125,7 +125,8 @@ def _read_header(stream: IO[bytes], name: str) -> tuple[bytes, tuple[int, ...]]:
     if len(magic) < 4 or magic[:2] != b"\0\0":  # noqa: PLR2004
         raise IdxError(
             f"{name} is not an IDX file: expected a magic number that starts with 0x0000, "
-            f"received 0x{magic.hex()}; name an IDX file, packed with gzip or not."
+            f"received 0x{magic.hex()}; replace it by an IDX file, packed with gzip or not, or "
+            "remove it."
         )
     if magic[2] != _UNSIGNED_BYTES:
         raise IdxError(

@@ -160,8 +160,8 @@ def _from_idx(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) 
         if values.ndim not in (_IMAGES_RANK, _LABELS_RANK) or values.ndim in found:
             raise BatchError(
                 f"{folder} is not a batch: expected one IDX file of images (rank 3) and at most "
-                f"one of labels (rank 1), received {path.name} of rank {values.ndim} too; part "
-                "them."
+                f"one of labels (rank 1), received {path.name} of rank {values.ndim} too; make "
+                "several batches of them."
             )
         found[values.ndim] = str(path), values
     if _IMAGES_RANK not in found:
@@ -190,5 +190,5 @@ def _batch(folder: Path, images: ImageSet, form: ImageForm, names: tuple[str, ..
     try:
         images = images.in_classes(form.class_names)
     except ValueError as error:
-        raise BatchError(f"{folder} has a class too many. {error}") from error
+        raise BatchError(f"{folder} has a class that the model does not have. {error}") from error
     return Batch(images.pictures, images.label, names=names, class_names=form.class_names)

@@ -154,7 +154,8 @@ def put_away(intake: Intake, incoming: Path, quarantine: Path, taken: Path | Non
                 # First the reasons: a run that is killed here finds the batch again.
                 reasons = record.model_dump(mode="json", include={"reasons", "drift"})
                 write_json(target.with_name(f"{target.name}.json"), {"batch": name, **reasons})
-                logger.warning("Batch %s is bad: %s", name, " ".join(record.reasons))
+                listed = "; ".join(reason.rstrip(".") for reason in record.reasons)
+                logger.warning("Batch %s is bad: %s.", name, listed)
             move(folder, target)
         except OSError as error:
             logger.error(

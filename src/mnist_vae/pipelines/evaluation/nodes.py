@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _LEAST_CLASSES = 2  # to be distinguished
 SKIPPED = (
     "Where the loss is, and what refined inference gains, is not measured: it takes minutes on the "
-    "full data; run `kedro run --pipelines evaluation --params evaluation.thorough=true`."
+    "full data; add `--params evaluation.thorough=true` to measure it."
 )
 
 
