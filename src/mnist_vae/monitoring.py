@@ -56,7 +56,8 @@ def write_metrics(data: Path, job: str, run: Run, params: MonitoringParams) -> N
                     metrics[name] = kind(name, HELP[name], list(labels), registry=registry)
                 metrics[name].labels(*map(printable, labels.values())).inc(value)
         except Exception as error:
-            problems.append(one_line(str(error)) or type(error).__name__)
+            # What is wrong, without its remedy, which the run's own reason has.
+            problems.append(one_line(str(error)).partition("; ")[0] or type(error).__name__)
     folder = Path(params.textfile_folder or data / "08_reporting/prometheus")
     path = folder / f"{params.project}_{job}.prom"
     try:
@@ -69,8 +70,7 @@ def write_metrics(data: Path, job: str, run: Run, params: MonitoringParams) -> N
         problems.append(one_line(str(error)))
     if problems:
         logger.warning(
-            "Some figures for Prometheus were not written to %s: expected to find all out and to "
-            "be allowed to write them, received %s; nothing else depends on them.",
+            "Figures for Prometheus were not written to %s (%s); nothing else depends on them.",
             printable(str(path)),
             "; ".join(problems),
         )

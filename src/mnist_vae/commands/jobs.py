@@ -184,18 +184,23 @@ def _repair(run: JobRun) -> str | None:
 
 
 def _score(run: JobRun) -> Ending:
-    run.run("scoring", to_outputs=["scoring_plan"])  # before any model is loaded
-    plan: ScoringPlan = run.load("scoring_plan")
-    run.line |= {"release": plan.release, "model_version": plan.model_version}
+    plan = _scoring_plan(run, to_outputs=["scoring_plan"])  # before any model is loaded
     if plan.outcome is not None:
         return plan.outcome, plan.reason
-    run.run("scoring")  # with a plan of its own, as another release may be in service by now
+    plan = _scoring_plan(run)  # anew, as another release may be in service by now
     scored: Scored = run.load("scoring_result")
-    run.line |= {"release": scored.release, "model_version": scored.model_version}
     batch_embeddings.finish(
         run.data / "07_model_output/batch_embeddings",
-        scored.model,
+        plan.model,
         complete=scored.complete,
         keep=run.parameters.scoring.keep,
     )
     return scored.outcome, scored.reason
+
+
+def _scoring_plan(run: JobRun, **part: Any) -> ScoringPlan:
+    """Run the scoring, or a part of it, and return its plan."""
+    run.run("scoring", **part)
+    plan: ScoringPlan = run.load("scoring_plan")
+    run.line |= {"release": plan.release, "model_version": plan.model_version}
+    return plan

@@ -45,7 +45,9 @@ def take_lock(path: Path) -> FileLock:
         who = "a process that has only just begun"
         if holder.exists():
             who = holder.read_text(encoding="utf-8")
-        raise LockedError(f"another run is under way: {who}") from error
+        raise LockedError(
+            f"another run is under way: {who}; run the command again when it has ended"
+        ) from error
     with suppress(OSError):  # a full disk; it is only for the sentence of another
         now = datetime.now(UTC).isoformat(timespec="seconds")
         holder.write_text(f"process {os.getpid()}, since {now}", encoding="utf-8")

@@ -157,10 +157,6 @@ class Scored(Record):
 
     outcome: Literal[Outcome.SCORED, Outcome.NOTHING_NEW, Outcome.BAD_DATA]
     reason: str
-    model: str
-    """As in `ScoringPlan`."""
-    release: str | None
-    model_version: str
     complete: bool
     """Whether it has embedded all batches that are there, so that readers may find it."""
 

@@ -209,7 +209,7 @@ def decide(
                 f"batches {', '.join(batches)}: look at them, and withdraw them with `kedro "
                 "withdraw NAME` if they should not be used"
             )
-    logger.info("Candidate %s: %s, as %s.", comparison.model_version, outcome, reason)
+    logger.info("Decision on candidate %s: %s, as %s.", comparison.model_version, outcome, reason)
     return Decision(
         **comparison.model_dump(),
         outcome=outcome,

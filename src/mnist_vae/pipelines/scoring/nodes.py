@@ -152,14 +152,8 @@ def finish_scoring(scoring_plan: ScoringPlan, scoring_intake: Intake) -> Scored:
     elif moves:
         said.append("readers find its embeddings from now on")
     outcome = Outcome.SCORED if embedded or moves else Outcome.NOTHING_NEW
-    return Scored(
-        outcome=Outcome.BAD_DATA if bad else outcome,
-        reason="; ".join(said),
-        model=model,
-        release=scoring_plan.release,
-        model_version=scoring_plan.model_version,
-        complete=complete,
-    )
+    outcome = Outcome.BAD_DATA if bad else outcome
+    return Scored(outcome=outcome, reason="; ".join(said), complete=complete)
 
 
 def _calibration_of(
