@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -71,7 +72,7 @@ def train(
         validation_images.pixels,
         training_params,
         seed=seed,
-        backup=None if training_backup is None else training_backup.identified(identity),
+        backup=training_backup and replace(training_backup, identity=identity),
         warm_start=started_from is not None,
     )
     epochs = pd.DataFrame(history)

@@ -133,6 +133,6 @@ def test_a_folder_of_pictures_is_replaced_as_a_whole_or_not_at_all(tmp_path):
 @pytest.mark.parametrize("of", [JSONDataset, PictureFolderDataset])
 def test_nothing_is_saved_to_an_entry_that_is_read_only(tmp_path, of):
     dataset = of(filepath=str(tmp_path / "a"), read_only=True)
-    with pytest.raises(DatasetError, match="a is read-only, as its catalog entry says"):
+    with pytest.raises(DatasetError, match="a is read-only: expected it as the input"):
         dataset.save({})
     assert not dataset.exists()

@@ -22,6 +22,11 @@ from mnist_vae.data.disk import partial_beside, replacing
 
 T = TypeVar("T")
 
+_READ_ONLY = (
+    "{} is read-only: expected it as the input of nodes, received data to save; save to another "
+    "catalog entry."
+)
+
 # Kedro-Viz chooses by a type's name how to show a preview; kedro-datasets' are private.
 ImagePreview = NewType("ImagePreview", str)
 JSONPreview = NewType("JSONPreview", str)
@@ -38,10 +43,7 @@ class ReadOnlyDataset(AbstractDataset[NoReturn, T]):
 
     def save(self, data: NoReturn) -> NoReturn:
         """Raise `DatasetError`."""
-        raise DatasetError(
-            f"{self._name} is read-only: expected it as the input of nodes, received data to "
-            "save; save to another catalog entry."
-        )
+        raise DatasetError(_READ_ONLY.format(self._name))
 
 
 class FileDataset(AbstractDataset[T, T]):
@@ -85,9 +87,8 @@ class FileDataset(AbstractDataset[T, T]):
         Raises:
             DatasetError: The format cannot hold it, or the entry is read-only.
         """
-        content = self._encode(data)
         with self._replacing() as file:
-            file.write(content)
+            file.write(self._encode(data))
 
     def _decode(self, content: bytes) -> T:
         raise NotImplementedError
@@ -122,10 +123,7 @@ class FileDataset(AbstractDataset[T, T]):
 
     def _check_writable(self) -> None:
         if self._read_only:
-            raise DatasetError(
-                f"{self._filepath} is read-only, as its catalog entry says: expected it as the "
-                "input of nodes, received data to save; save to another entry."
-            )
+            raise DatasetError(_READ_ONLY.format(self._filepath))
 
     def _exists(self) -> bool:
         return bool(self._fs.exists(str(self._filepath)))

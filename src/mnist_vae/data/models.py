@@ -13,7 +13,7 @@ import re
 import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from kedro.io.core import DatasetError
@@ -118,10 +118,6 @@ class TrainingBackup:
     interval: float = 60.0
     identity: dict[str, str] = field(default_factory=dict)
 
-    def identified(self, identity: dict[str, str]) -> TrainingBackup:
-        """Return the same file as the backup of a training with this identity."""
-        return replace(self, identity=identity)
-
     def numbered(self, number: int) -> TrainingBackup:
         """Return a backup of its own for one of several trainings, in a file next to this one."""
         path = self.path.with_name(f"{self.path.stem}_{number}{self.path.suffix}")
@@ -184,21 +180,14 @@ class TrainingBackup:
 
 
 class TrainingBackupDataset(FileDataset[TrainingBackup]):
-    """`TrainingBackupDataset` gives a training node the place where it keeps its state."""
+    """`TrainingBackupDataset` gives a training node the place where it writes its own state."""
 
     def __init__(
         self, *, filepath: str, interval: float = 60.0, metadata: dict[str, Any] | None = None
     ) -> None:
-        super().__init__(filepath=filepath, metadata=metadata)
+        super().__init__(filepath=filepath, read_only=True, metadata=metadata)
         self._interval = interval
 
     def load(self) -> TrainingBackup:
         """Return the backup, whether its file is there or not."""
         return TrainingBackup(self._fs, self._filepath, self._interval)
-
-    def save(self, data: TrainingBackup) -> NoReturn:
-        """Raise `DatasetError`: the backup is written while the training runs."""
-        raise DatasetError(
-            f"The training backup at {self._filepath} was given to `save`: expected to be an input "
-            "of the training node, which writes it itself; name it among the node's inputs."
-        )
