@@ -105,7 +105,8 @@ def evaluation_section(metrics: dict[str, Any]) -> Section:
     # The parts of the loss have a section.
     test = metrics["splits"]["test"] | {"decomposition": None}
     figures = figures_of(metrics | {"splits": {"test": test}})
-    notes = [] if is_mnist(metrics["data"]) else [_ELSEWHERE]
+    seems_mnist = "MNIST" in metrics["data"] and not is_mnist(metrics["data"])
+    notes = [_ELSEWHERE] if seems_mnist else []
     notes += [f"The reference of {one.cells()[0]}: {one.source}." for one in figures if one.source]
     if loss.note:
         notes.append(loss.note)

@@ -119,7 +119,7 @@
       hovermode: "closest", showlegend: about.labels.length > 1,
       dragmode: coarse.matches ? false : "zoom",
       margin: { l: 10, r: 10, t: 34, b: 10 }, // above are the buttons
-      legend: { itemsizing: "constant", ...(below ? { orientation: "h", x: 0, y: -0.12, yanchor: "top" } : {}) },
+      legend: { itemsizing: "constant", ...(below ? { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom" } : {}) },
       xaxis: { title: { text: xName } },
       yaxis: { title: { text: about.equal ? yName : "" }, ...(about.equal ? { scaleanchor: "x" } : { visible: false }) },
     }, { displayModeBar: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] });
