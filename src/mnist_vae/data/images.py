@@ -17,7 +17,6 @@ Shape = tuple[int, int]
 
 IMAGE_SHAPE: Shape = (28, 28)
 """Height and width of MNIST's images, and of an image set that names none."""
-N_PIXELS = math.prod(IMAGE_SHAPE)
 UNLABELLED = 255  # the label of an image without one, in a set where others have one
 
 AT_ONCE = 100_000
@@ -27,7 +26,6 @@ Pixels = NDArray[np.uint8]
 ClassNames = tuple[str, ...] | None
 
 _BLOCK = 8192  # rows that are copied at a time
-_LABELS = frozenset(map(str, range(UNLABELLED)))
 _COLUMNS = ("image_id", "split", "label", "z", "file")
 
 
@@ -96,9 +94,8 @@ class ImageSet:
         return digest.hexdigest()[:16]
 
     def batches(self, batch_size: int) -> Iterator[ImageSet]:
-        """Yield the images in order, `batch_size` at a time, the last batch with the rest."""
-        for rows in slices(len(self), batch_size):
-            yield self.take(rows)
+        """Return the images in order, `batch_size` at a time, the last batch with the rest."""
+        return map(self.take, slices(len(self), batch_size))
 
     def model_inputs(self, batch_size: int = 1024) -> Iterator[NDArray[np.float32]]:
         """Yield the pixels as a network takes them, `batch_size` images at a time."""
@@ -202,7 +199,8 @@ def number_classes(names: Sequence[str | None]) -> tuple[NDArray[np.uint8] | Non
     Raises:
         ValueError: There are more than 255 classes.
     """
-    classes = sorted({name for name in names if name is not None}, key=_natural)
+    known = sorted({name for name in names if name is not None})
+    classes = sorted(known, key=lambda name: int(name) if name.isdecimal() else math.inf)
     if not classes:
         return None, None
     if len(classes) > UNLABELLED:
@@ -212,17 +210,12 @@ def number_classes(names: Sequence[str | None]) -> tuple[NDArray[np.uint8] | Non
             "the labels out."
         )
     numbers: dict[str | None, int] = {name: number for number, name in enumerate(classes)}
-    are_labels = all(name in _LABELS for name in classes)
+    are_labels = set(classes) <= set(map(str, range(UNLABELLED)))
     if are_labels:
         numbers = {name: int(name) for name in classes}
     numbers[None] = UNLABELLED
     label = np.fromiter((numbers[name] for name in names), np.uint8, len(names))
     return label, None if are_labels else tuple(classes)
-
-
-def _natural(name: str) -> tuple[int, int, str]:
-    """Order numbers by value, before names."""
-    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
 def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
