@@ -1,5 +1,7 @@
 """A candidate: when there is one to train, its images, and the networks that it starts from."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,13 @@ def test_a_candidate_learns_from_the_archive_and_from_all_batches(make_images, b
     only_train = {"c.0": batches["c.0"]}
     train, validation = nodes.add_batches(make_images(20, labelled=False), archive[1], only_train)
     assert (len(train), train.label, validation) == (23, None, archive[1])
+
+
+def test_a_batch_of_another_size_than_the_archive_is_refused_with_the_way_out(make_images, batches):
+    tall = dataclasses.replace(batches["b.0"](), shape=(56, 14))
+    archive = make_images(20), make_images(5, "validation", 100)
+    with pytest.raises(ValueError, match=r"batch b\.0 in use .* received 56 x 14; .*withdraw b"):
+        nodes.add_batches(*archive, {"b.0": lambda: tall})
 
 
 def test_a_release_has_the_test_images_and_embeds_them_and_the_judges_each_with_its_split(

@@ -158,8 +158,20 @@ def _anything_new(
 def add_batches(
     learning_images: ImageSet, validation_images: ImageSet, batches_in_use: BatchesInUse
 ) -> tuple[ImageSet, ImageSet]:
-    """Return the images to train and to validate on: the archive's, and those of the batches."""
-    batches = [load() for _, load in sorted(batches_in_use.items())]
+    """Return the images to train and to validate on: the archive's, and those of the batches.
+
+    Raises:
+        ValueError: The images of a batch have another size than the archive's, or other classes.
+    """
+    batches = []
+    for name, load in sorted(batches_in_use.items()):
+        batches.append(load())
+        if batches[-1].shape != learning_images.shape:
+            raise ValueError(
+                f"The batch {name} in use has images of another size than the archive: expected "
+                f"{size_of(learning_images.shape)} pixels, received {size_of(batches[-1].shape)}; "
+                f"take it out of use with `kedro withdraw {name}`, or set back `source.image_size`."
+            )
     extended = []
     for images, split in ((learning_images, "train"), (validation_images, "validation")):
         parts = [batch.take(np.flatnonzero(batch.split == split)) for batch in batches]
