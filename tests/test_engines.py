@@ -242,6 +242,7 @@ def test_a_task_that_kills_every_worker_ends_the_run(work, monkeypatch):
 
 def test_a_scheduler_that_ends_ends_the_run(work, cluster, caplog, monkeypatch):
     caplog.set_level(logging.CRITICAL, logger="distributed")
+    monkeypatch.setattr(engines, "_SECONDS_TO_JOIN", 10)  # so long a client waits for it
     address = cluster.scheduler_address
     after_the_first_result(monkeypatch, cluster.close)
     with pytest.raises(EngineError, match=f"The Dask cluster at {address} did not finish"):

@@ -163,7 +163,7 @@ def test_a_clock_that_was_set_back_and_missing_figures_stop_no_retraining(projec
         line = retrain(project, **BETTER, **missing)
     assert line["started"].startswith("2020-01-01")
     assert line["outcome"] == "promoted", line
-    assert "figures for Prometheus were not written" in line["log"]
+    assert "Figures for Prometheus were not written" in line["log"]
     assert retrain(project, **BETTER)["outcome"] == "nothing_new"
 
 
