@@ -68,6 +68,7 @@ def test_a_worker_of_an_engine_gets_the_same_and_loads_the_release_once(release,
     assert loads == [release]
 
 
+@pytest.mark.slow
 def test_it_needs_nothing_of_kedro_and_no_images_are_no_rows(release):
     code = (
         "import sys; sys.modules['kedro'] = sys.modules['kedro_datasets'] = None\n"
