@@ -129,3 +129,24 @@ def test_ctrl_c_ends_a_training_with_a_sentence_and_the_shells_code(project):
         *_, last = process.stderr.read().splitlines()
     assert process.returncode == 130
     assert last == "Error: Interrupted; run the same command to resume."
+
+
+@pytest.mark.slow  # it trains
+def test_on_a_full_disk_a_run_ends_in_a_sentence_and_with_room_the_same_command_ends_well(project):
+    data = project / "data/test"
+    data.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", data]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("a small disk is needed: mounting one takes a root that may mount")
+    command = ["run", "--env", "test", "--pipelines", "training"]
+    try:
+        finished = kedro(project, *command)
+        assert finished.returncode == 1
+        assert "No space left on device" in finished.stderr.splitlines()[-1]
+        assert "Traceback (most recent" not in finished.stderr
+        assert not list(data.rglob(".partial-*"))
+        subprocess.run(["mount", "-o", "remount,size=100m", data], check=True)
+        again = kedro(project, *command)
+        assert again.returncode == 0, again.stderr
+    finally:
+        subprocess.run(["umount", "--lazy", data], check=True)
