@@ -1,6 +1,7 @@
 """What the hook takes of a run for MLflow; what a server then has is in `end_to_end/`."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -182,3 +183,20 @@ def test_a_file_of_mlflow_has_its_artifacts_next_to_it(tmp_path):
     pytest.importorskip("mlflow", reason="the extra `mlflow` is needed")
     client, experiment = _connect(f"sqlite:///{tmp_path}/data/mlflow.db", "mnist-vae")
     assert client.get_experiment(experiment).artifact_location.endswith("data/artifacts")
+
+
+@pytest.mark.slow
+def test_a_kill_while_the_file_is_made_leaves_none_that_mlflow_cannot_open(tmp_path):
+    pytest.importorskip("mlflow", reason="the extra `mlflow` is needed")
+    uri = f"sqlite:///{tmp_path}/data/mlflow.db"
+    script = "import sys; from mnist_vae.hooks.tracking import _connect; _connect(*sys.argv[1:])"
+    with subprocess.Popen([sys.executable, "-c", script, uri, "mnist-vae"]) as process:
+        while not list(tmp_path.glob("data/.partial-*")):
+            assert process.poll() is None
+            time.sleep(0.001)
+        time.sleep(0.3)  # it is making its tables
+        process.kill()
+    assert not (tmp_path / "data/mlflow.db").exists()
+    client, experiment = _connect(uri, "mnist-vae")
+    assert client.get_experiment(experiment).name == "mnist-vae"
+    assert not list(tmp_path.glob("data/.partial-*"))
