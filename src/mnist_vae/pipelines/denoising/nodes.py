@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -45,6 +45,15 @@ _HOW_TO_READ = "PSNR in dB, ± the standard error, over {:,} test images; more i
 _LEAST_ERROR = 1e-10  # 100 dB: the PSNR of an image without any error would be infinite
 
 
+class _Model(NamedTuple):
+    """A trained model, and how it restores images."""
+
+    encoder: KerasModel
+    decoder: KerasModel
+    params: DenoisingParams
+    seed: int
+
+
 def restore_images(
     encoder: KerasModel,
     decoder: KerasModel,
@@ -64,13 +73,13 @@ def restore_images(
     """
     check_models(training_summary, encoder, decoder)
     clean, shown = _choose(test_images, denoising_params.max_images, seed)
-    model = encoder, decoder, denoising_params, seed
+    model = _Model(encoder, decoder, denoising_params, seed)
     made: list[Any] = []
     for restore, title, note in (
         (_denoise, "Denoised test images", _DENOISED),
         (_inpaint, "Inpainted test images", _INPAINTED),
     ):
-        rows, pictures = restore(*model, clean, test_images.shape)
+        rows, pictures = restore(model, clean, test_images.shape)
         examples = {name: images[shown] for name, images in {"clean": clean, **pictures}.items()}
         made.append(pd.DataFrame(rows).assign(**origin(training_summary)))
         made.append(_sheet(examples, title, note, training_summary))
@@ -80,13 +89,9 @@ def restore_images(
 
 
 def _denoise(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    params: DenoisingParams,
-    seed: int,
-    clean: Floats,
-    shape: Shape,
+    model: _Model, clean: Floats, shape: Shape
 ) -> tuple[list[dict[str, Any]], dict[str, Floats]]:
+    encoder, decoder, params, seed = model
     rows, pictures = [], {}
     for kind, level in params.corruptions():
         noisy = corrupt(clean, kind, level, seed, shape)
@@ -107,13 +112,9 @@ def _denoise(
 
 
 def _inpaint(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    params: DenoisingParams,
-    seed: int,
-    clean: Floats,
-    shape: Shape,
+    model: _Model, clean: Floats, shape: Shape
 ) -> tuple[list[dict[str, Any]], dict[str, Floats]]:
+    encoder, decoder, params, seed = model
     rows, pictures, n_pixels = [], {}, clean.shape[1]
     lower_half = np.arange(n_pixels) >= (1 - _MISSING_SHARE) * n_pixels
     random_pixels = uniform_noise((n_pixels,), seed) < _MISSING_SHARE
