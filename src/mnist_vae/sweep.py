@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -90,7 +90,7 @@ def sweep(
     with contextlib.closing(members):
         start({})
         study = run_study(space, start, trials, jobs)
-        results = pd.DataFrame([future.result() for future in members.futures.values()])
+        results = pd.DataFrame(results_of(members.futures.values()))
     table = compared(results)
     results.to_csv(members.folder / "members.csv", index=False)
     table.to_csv(members.folder / "table.csv")
@@ -168,12 +168,22 @@ def run_study(
             for trial in asked
         ]
         for trial, members in zip(asked, [start(setting) for setting in texts], strict=True):
-            results = [member.result() for member in members]
+            results = results_of(members)
             if all(LOSS in result for result in results):
                 study.tell(trial, fmean(result[LOSS] for result in results))
             else:
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
     return study
+
+
+def results_of(members: Iterable[Future[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the results of members, in their order, when all have ended."""
+    members = list(members)
+    # Not in one wait: Ctrl-C does not end a wait that another thread had the signal of, or that
+    # begins just then.
+    while wait(members, timeout=0.5).not_done:
+        pass
+    return [member.result() for member in members]
 
 
 def plot(study: Any, path: Path) -> None:
