@@ -1,7 +1,6 @@
-"""The model that MLflow serves, without MLflow; with it in `end_to_end/`."""
+"""The model that MLflow loads and serves, of images of any size; a server is in `end_to_end/`."""
 
 import json
-import shutil
 import subprocess
 import sys
 
@@ -10,75 +9,71 @@ import pandas as pd
 import pytest
 
 from mnist_vae import serving
-from mnist_vae.data.images import embedding_names
-from mnist_vae.params import EmbeddingParams
+from mnist_vae.data.images import embedding_names, new_image_set
+from mnist_vae.data.tables import ImagesDataset
+from mnist_vae.params import EmbeddingParams, ModelParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images
+from mnist_vae.recipe import new_networks
 from mnist_vae.serving import EmbeddingModel
+from tests.model_files import summary_of
 
-PIXELS = np.random.default_rng(1).integers(0, 256, (7, 28, 28)).astype(np.uint8)
-INPUT = PIXELS.reshape(7, 784) / np.float32(255)
+IMAGES = np.random.default_rng(1).integers(0, 256, (7, 32, 20)).astype(np.uint8)
+INPUT = IMAGES.reshape(7, 640) / np.float32(255)
+PARAMS = EmbeddingParams(batch_size=3, refine_steps=3)
 
 
 @pytest.fixture(scope="module")
-def release(finished_catalog, tmp_path_factory):
-    """What the model reads of a release, whose run embedded three images at a time."""
+def networks():
+    return new_networks(ModelParams(hidden_units=(8,)), 1, 640)
+
+
+@pytest.fixture(scope="module")
+def release(networks, tmp_path_factory):
+    """What the model reads of a release."""
     folder = tmp_path_factory.mktemp("release")
-    for name in ("encoder", "decoder"):
-        finished_catalog.load(name).save(folder / f"{name}.keras")
-    manifest = finished_catalog.load("run_manifest")
-    manifest["parameters"]["embedding"]["batch_size"] = 3
-    (folder / "run_manifest.json").write_text(json.dumps(manifest))
+    for network in networks:
+        network.save(folder / f"{network.name}.keras")
+    ImagesDataset(filepath=str(folder / "test_images.parquet")).save(new_image_set(IMAGES))
+    run = {
+        "model_version": summary_of(networks)["model_version"],
+        "parameters": {"embedding": PARAMS.model_dump(mode="json")},
+        "seed": 42,
+        "training": {"reconstruction": "binary_crossentropy"},
+    }
+    (folder / "run_manifest.json").write_text(json.dumps(run))
     return folder
 
 
-@pytest.mark.parametrize("steps", [0, 3])
-def test_the_embeddings_are_those_of_the_pipeline_bit_for_bit(
-    release, finished_catalog, tmp_path, steps
-):
-    copy = shutil.copytree(release, tmp_path / "release")
-    manifest = json.loads((copy / "run_manifest.json").read_text())
-    manifest["parameters"]["embedding"]["refine_steps"] = steps
-    (copy / "run_manifest.json").write_text(json.dumps(manifest))
-    received = EmbeddingModel(copy).embed(INPUT)
-    expected = embed_new_images(
-        finished_catalog.load("encoder"),
-        finished_catalog.load("decoder"),
-        PIXELS,
-        finished_catalog.load("training_summary"),
-        EmbeddingParams(batch_size=3, refine_steps=steps),
-        manifest["seed"],
-    ).to_pandas()
+def test_the_embeddings_are_those_of_the_pipeline_bit_for_bit(release, networks):
+    summary = summary_of(networks, image_shape=[32, 20])
+    expected = embed_new_images(*networks, IMAGES, summary, PARAMS, 42).to_pandas()
     expected = expected[[*embedding_names(2), "model_version"]]
+    received = EmbeddingModel(release).embed(INPUT)
     pd.testing.assert_frame_equal(received, expected, check_exact=True)
-
-
-def test_a_worker_of_an_engine_gets_the_same_and_loads_the_release_once(release, monkeypatch):
-    expected = EmbeddingModel(release).embed(INPUT)
-    loads = []
-
-    def counted(folder):
-        loads.append(folder)
-        return EmbeddingModel(folder)
-
     serving._load_pyfunc.cache_clear()
-    monkeypatch.setattr(serving, "EmbeddingModel", counted)
     for _ in range(2):
-        received = serving.encode(PIXELS.reshape(7, 784), str(release))
-        pd.testing.assert_frame_equal(received, expected, check_exact=True)
-    assert loads == [release]
+        in_a_worker = serving.encode(IMAGES.reshape(7, 640), str(release))
+        pd.testing.assert_frame_equal(in_a_worker, expected, check_exact=True)
+    assert serving._load_pyfunc.cache_info().misses == 1, "it loads the release once"
 
 
 @pytest.mark.slow
-def test_it_needs_nothing_of_kedro_and_no_images_are_no_rows(release):
+def test_mlflow_loads_it_without_kedro_for_as_many_pixels_as_an_image_has(release, tmp_path):
+    """And no images are no rows."""
+    pytest.importorskip("mlflow", reason="the extra `mlflow` is needed")
+    from mnist_vae.hooks.tracking import _save_model
+
+    _save_model(release, tmp_path / "model", {})
     code = (
         "import sys; sys.modules['kedro'] = sys.modules['kedro_datasets'] = None\n"
-        "import numpy as np\n"
-        "from mnist_vae.serving import _load_pyfunc\n"
-        "model = _load_pyfunc(sys.argv[1])\n"
-        "print(*(model.embed(np.zeros((n, 784), np.float32)).shape for n in (2, 0)))"
+        "import mlflow, numpy as np\n"
+        "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
+        "print(*(model.predict(np.zeros((n, 640), np.float32)).shape for n in (2, 0)))\n"
+        "print(model.metadata.signature.inputs.inputs[0].shape)"
     )
-    finished = subprocess.run([sys.executable, "-c", code, release], capture_output=True, text=True)
-    assert finished.stdout.splitlines() == ["(2, 7) (0, 7)"], finished.stderr
+    command = [sys.executable, "-c", code, tmp_path / "model"]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.stdout.splitlines() == ["(2, 7) (0, 7)", "(-1, 640)"], finished.stderr
 
 
 @pytest.mark.parametrize(

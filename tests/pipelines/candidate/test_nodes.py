@@ -222,7 +222,7 @@ def test_what_could_not_be_compared_is_refused_before_the_training(plan, champio
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        ({"class_names": ["a", "é"]}, "classes, a, é, received numbers"),
+        ({"class_names": ["a", "é"]}, "classes, a, é, received 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
         ({"image_shape": [32, 20]}, "size of images, 32 x 20, received 28 x 28"),
     ],
 )
@@ -230,6 +230,16 @@ def test_a_champion_of_other_classes_or_sizes_is_not_compared(plan, champion, fo
     summary = champion.contents["training_summary.json"] | form
     champion.contents["training_summary.json"] = summary
     with pytest.raises(ValueError, match=f"expected the same {words}; set back"):
+        plan("other")
+
+
+@pytest.mark.parametrize("other", [10, None])
+def test_a_champion_of_other_numbers_as_classes_is_not_compared(plan, champion, other):
+    embeddings = champion.contents["latent_embeddings.parquet"]
+    label = embeddings["label"].astype(float).replace({9: other or np.nan})
+    champion.contents["latent_embeddings.parquet"] = embeddings.assign(label=label)
+    words = f"0, 1, 2, 3, 4, 5, 6, 7, 8{', 10' if other else ''}, received 0, 1, 2, .* 8, 9; set"
+    with pytest.raises(ValueError, match=f"expected the same classes, {words}"):
         plan("other")
 
 

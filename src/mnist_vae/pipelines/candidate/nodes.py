@@ -6,8 +6,16 @@ import logging
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from mnist_vae.data.images import ImageSet, concatenate, draw_rows, size_of
+from mnist_vae.data.images import (
+    UNLABELLED,
+    ClassNames,
+    ImageSet,
+    concatenate,
+    draw_rows,
+    size_of,
+)
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import image_form, json_fingerprint, recipe_fingerprints
 from mnist_vae.jobs.batches import BatchesInUse
@@ -88,11 +96,15 @@ def _check_comparable(champion: Release, judge_images: ImageSet, reconstruction:
     """Refuse before an hour of training what could not be judged after it."""
     summary = champion.load("training_summary.json")
     form = image_form(summary)
-    # Names in order, as labels are places among them.
-    ours, theirs = form.class_names, judge_images.class_names
+    embeddings = champion.load("latent_embeddings.parquet")
+    labels = embeddings[embeddings["split"] == "judge"].get("label")
     for what, expected, received in (
         ("size of images", size_of(form.shape), size_of(judge_images.shape)),
-        ("classes", *(", ".join(names or ("numbers",)) for names in (ours, theirs))),
+        (
+            "classes",
+            _classes(form.class_names, labels),
+            _classes(judge_images.class_names, judge_images.label),
+        ),
         ("judge's images", champion.manifest["judge_images"], judge_images.digest()),
         ("reconstruction term", summary["reconstruction"], reconstruction),
     ):
@@ -103,6 +115,12 @@ def _check_comparable(champion: Release, judge_images: ImageSet, reconstruction:
                 "with `--params retraining.judge_as_first=true`: then the bounds of a first model "
                 "decide, and the one in service stays until a candidate passes them."
             )
+
+
+def _classes(names: ClassNames, labels: Any) -> str:
+    """Return the names of classes in order, as labels are places among them, or the numbers."""
+    numbers = pd.Series(labels).dropna().astype(int).drop_duplicates().sort_values()
+    return ", ".join(names or map(str, numbers[numbers != UNLABELLED])) or "none"
 
 
 def _anything_new(
