@@ -1,5 +1,6 @@
 """What the report says of a model, whatever it has of it."""
 
+import html
 import re
 from dataclasses import replace
 
@@ -53,8 +54,8 @@ def test_a_model_of_the_sample_says_so_loudly_and_a_squared_error_is_never_nats_
 
 
 def test_the_head_names_the_model_the_day_the_figures_and_what_was_not_made():
-    html = page_of(make_files())
-    head = html.split("</header>")[0]
+    page = page_of(make_files())
+    head = page.split("</header>")[0]
     assert "<title>MNIST VAE: Report on model v1</title>" in head
     assert "Run of 5 March 2026. Trained on 200 images." in head
     for figure in ("140.00 ± 0.50", "2<small>2 in use", "3 epochs<small>1 min 1 s"):
@@ -81,6 +82,21 @@ def test_reconstructions_go_from_the_best_test_image_to_the_worst(names):
     assert section.count(", label ") == 20
     assert (section.count(", é</figcaption>") > 0) == (names is not None)
     assert "<b>" not in section
+
+
+def test_reconstructions_of_files_have_their_names_short_and_whole():
+    files = make_files()
+    names = [f"a/<b>/{'long ' * 9}{number}.png" for number in range(len(files.images[2]))]
+    test = replace(files.images[2], file=np.array([*names[:-1], None], object))
+    section = section_of(
+        page_of(replace(files, images=[*files.images[:2], test])), "reconstructions"
+    )
+    assert re.search(r"<figcaption>[\d.]+, …[long ]{18}0\.png</figcaption>", section)
+    assert section.count(", image 199</figcaption>") == 1, "it is no file"
+    whole = html.escape(names[0])
+    assert f'title="{whole}"' in section
+    assert f"Image 9, {whole}, label 0, above its reconstruction" in section
+    assert "with its −ELBO, nats, and its file name." in section
 
 
 def test_images_without_labels_are_reported_too():

@@ -43,6 +43,8 @@ class Picture(_Block):
     """Base64."""
     width: int
     """In pixels of the page, at most."""
+    title: str = ""
+    """What is shown where one points at it."""
 
     @classmethod
     def of(cls, picture: Image.Image, caption: str, alt: str, scale: float = 0.8) -> Picture:

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import UNLABELLED, ImageSet, Shape, evenly, name_of
+from mnist_vae.data.images import UNLABELLED, ImageSet, Shape, concatenate, evenly, name_of
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import class_names, measure
 from mnist_vae.data.sheets import tile, to_bytes
@@ -17,6 +16,7 @@ from mnist_vae.report.blocks import Gallery, Picture, Section, Text
 from mnist_vae.report.embeddings import labels_of, loss_of, z_means_of
 
 _RECONSTRUCTIONS = 24
+_LONGEST_NAME = 24  # letters of a file's name in a caption
 _MOST_GENERATED, _GENERATED_COLUMNS = 100, 20
 _PAIR_WIDTH, _GENERATED_WIDTH = 84, 56  # pixels of the page, about
 
@@ -38,31 +38,32 @@ def reconstruction_section(
     ranked = embeddings[kept & (is_test if is_test.any() else True)]
     ranked = ranked.iloc[np.argsort(loss_of(ranked), kind="stable")]
     rows = ranked.iloc[evenly(len(ranked), _RECONSTRUCTIONS)]
-    originals: dict[int, NDArray[np.uint8]] = {}
-    for part in images:
-        some = part.take(np.flatnonzero(np.isin(part.image_id, rows["image_id"])))
-        originals.update(zip(some.image_id.tolist(), some.pictures, strict=True))
+    shown = concatenate(
+        [part.take(np.flatnonzero(np.isin(part.image_id, rows["image_id"]))) for part in images]
+    )
+    shown = shown.take(pd.Index(shown.image_id).get_indexer(rows["image_id"]))
     decoded = decoder(rows[z_means_of(rows)].to_numpy(np.float32))
-    made = to_bytes(np.asarray(decoded), images[0].shape)
+    made, scale = to_bytes(np.asarray(decoded), shown.shape), _scale(shown.shape, _PAIR_WIDTH)
     labels = labels_of(rows)
     pairs = []
     for place, (image_id, value) in enumerate(zip(rows["image_id"], loss_of(rows), strict=True)):
         label = UNLABELLED if labels is None else labels[place]
         of_class = "" if label == UNLABELLED else name_of(label, names)
-        pair = np.stack([originals[image_id], made[place]])
-        pairs.append(
-            Picture.of(
-                tile(pair, columns=1, scale=_scale(images[0].shape, _PAIR_WIDTH)),
-                f"{value:.1f}, image {image_id}" + (f", {of_class}" if names and of_class else ""),
-                f"Image {image_id}{f', label {of_class}' if of_class else ''}, above its "
-                f"reconstruction; {loss.words}: {value:.1f}",
-                scale=1,
-            )
+        file = None if shown.file is None else shown.file[place]
+        called = f"image {image_id}" if file is None else _short(file)
+        picture = Picture.of(
+            tile(np.stack([shown.pictures[place], made[place]]), columns=1, scale=scale),
+            f"{value:.1f}, {called}" + (f", {of_class}" if names and of_class else ""),
+            f"Image {image_id}{f', {file}' if file else ''}"
+            f"{f', label {of_class}' if of_class else ''}, above its reconstruction; "
+            f"{loss.words}: {value:.1f}",
+            scale=1,
         )
+        pairs.append(picture.model_copy(update={"title": file or ""}))
     text = Text(
         text=f"{len(pairs)} of {len(ranked):,} {what}, at equal steps from the best to the worst: "
         f"each above its reconstruction through the mean of z, with its {loss.words}, and its "
-        "number."
+        f"{'number' if shown.file is None else 'file name'}."
     )
     gallery = Gallery(caption="", pictures=tuple(pairs))
     title = "Reconstructions, from best to worst"
@@ -82,6 +83,12 @@ def generated_section(generated_images: ImageSet) -> Section:
         scale=1,
     )
     return Section(key="generated", title=f"Generated images{of_class}", blocks=(picture,))
+
+
+def _short(file: str) -> str:
+    """Return the end of a path, as much of it as a caption has room for."""
+    name = file.rsplit("/", 1)[-1]
+    return name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"
 
 
 def _scale(shape: Shape, width: int) -> int:
