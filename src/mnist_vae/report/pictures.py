@@ -41,7 +41,7 @@ def reconstruction_section(
     shown = concatenate(
         [part.take(np.flatnonzero(np.isin(part.image_id, rows["image_id"]))) for part in images]
     )
-    shown = shown.take(pd.Index(shown.image_id).get_indexer(rows["image_id"]))
+    shown = shown.take(pd.Index(shown.image_id).get_indexer(pd.Index(rows["image_id"])))
     decoded = decoder(rows[z_means_of(rows)].to_numpy(np.float32))
     made, scale = to_bytes(np.asarray(decoded), shown.shape), _scale(shown.shape, _PAIR_WIDTH)
     labels = labels_of(rows)
