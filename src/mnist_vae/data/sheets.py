@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,6 @@ _TEXT_SIZE = 15
 _CAPTION_SIZE = 13
 _BLACK = 0
 _GREY = 90
-
-# Pillow's own font has ASCII alone, and draws a box for anything else.
-_ASCII = str.maketrans({"–": "-", "—": "-", "−": "-", "×": "x", "→": "to", "’": "'"})
 
 
 @dataclass(frozen=True)
@@ -102,42 +99,42 @@ def sheet(
     scale = int(np.clip(_GRID_WIDTH // (lefts[-1] + width + _GAP), smallest, largest))
     grid = _enlarged(pixels, tops, lefts, scale)
 
-    title_font, text_font, font = _font(_TITLE_SIZE), _font(_TEXT_SIZE), _font(_CAPTION_SIZE)
-    line = _line_height(font)
+    title_font, text_font, font = map(_font, (_TITLE_SIZE, _TEXT_SIZE, _CAPTION_SIZE))
+    line = _height("", font)
     above = line if text.columns and not text.x_axis else 0
     below = 2 * line if text.x_axis else 0
     rows = [_cut(row, font, _ROW_WIDTH) for row in text.rows]
-    margin = max((_length(font, row) + _PADDING for row in rows), default=0)
+    margin = max((int(font.getlength(row)) + _PADDING for row in rows), default=0)
     x = _MARGIN + (line if text.y_axis else 0) + margin
     sheet_width = max(x + grid.width + _MARGIN, _MIN_WIDTH)
     title = _wrapped(text.title, title_font, sheet_width - 2 * _MARGIN)
     note = _wrapped(text.note, text_font, sheet_width - 2 * _MARGIN)
     last = _wrapped(text.statement, text_font, sheet_width - 2 * _MARGIN)
-    y_note = _MARGIN + len(title) * _line_height(title_font)
-    y = y_note + len(note) * _line_height(text_font) + 2 * _PADDING + above
+    y_note = _MARGIN + _height(title, title_font)
+    y = y_note + (_height(note, text_font) if note else 0) + 2 * _PADDING + above
     y_statement = y + grid.height + below + 2 * _PADDING
-    sheet_height = y_statement + len(last) * _line_height(text_font) + _MARGIN
+    sheet_height = y_statement + _height(last, text_font) + _MARGIN
 
     picture = Image.new("L", (sheet_width, sheet_height), 255)
     picture.paste(grid, (x, y))
     draw = ImageDraw.Draw(picture)
-    _write(draw, title, (_MARGIN, _MARGIN), title_font, _BLACK)
-    _write(draw, note, (_MARGIN, y_note), text_font, _GREY)
-    _write(draw, last, (_MARGIN, y_statement), text_font, _GREY)
+    draw.text((_MARGIN, _MARGIN), title, _BLACK, title_font)
+    draw.text((_MARGIN, y_note), note, _GREY, text_font)
+    draw.text((_MARGIN, y_statement), last, _GREY, text_font)
     for caption, left in zip(text.columns, lefts, strict=False):
         centre = x + scale * (int(left) + width / 2)
         middle = y + grid.height + line // 2 if text.x_axis else y - line // 2
         fitting = _cut(caption, font, scale * width)
-        draw.text((centre, middle), _ascii(fitting), _BLACK, font, anchor="mm")
+        draw.text((centre, middle), fitting, _BLACK, font, anchor="mm")
     for caption, top in zip(rows, tops, strict=False):
         middle = y + scale * (int(top) + height / 2)
-        draw.text((x - _PADDING, middle), _ascii(caption), _BLACK, font, anchor="rm")
-    if text.x_axis:
-        centre = x + grid.width / 2
-        middle = y + grid.height + below - line // 2
-        draw.text((centre, middle), _ascii(text.x_axis), _GREY, font, anchor="mm")
+        draw.text((x - _PADDING, middle), caption, _BLACK, font, anchor="rm")
+    centre, middle = x + grid.width / 2, y + grid.height + below - line // 2
+    draw.text((centre, middle), text.x_axis, _GREY, font, anchor="mm")
     if text.y_axis:
-        label = _upright(text.y_axis, font)
+        label = Image.new("L", (int(font.getlength(text.y_axis)) + 1, line), 255)
+        ImageDraw.Draw(label).text((0, 0), text.y_axis, _GREY, font)
+        label = label.transpose(Image.Transpose.ROTATE_90)  # it reads from the bottom to the top
         picture.paste(label, (_MARGIN, y + (grid.height - label.height) // 2))
     picture.info.update(text.origin)
     return picture
@@ -174,57 +171,28 @@ def _enlarged(
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
+    """Return DejaVu Sans; Pillow's own font has ASCII alone."""
+    return ImageFont.truetype(str(files("matplotlib") / "mpl-data/fonts/ttf/DejaVuSans.ttf"), size)
 
 
-def _line_height(font: ImageFont.FreeTypeFont) -> int:
-    return int(1.4 * font.size)
-
-
-def _ascii(text: str) -> str:
-    """Return a text without accents, with `?` for other letters that the font has not."""
-    letters = unicodedata.normalize("NFKD", text.translate(_ASCII))
-    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
-    return plain.encode("ascii", "replace").decode()
+def _height(text: str, font: ImageFont.FreeTypeFont) -> int:
+    """Return the height of a text of some lines, in pixels, with the room below each."""
+    return int(1.4 * font.size) * len(text.split("\n"))
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """Return as much of a caption as has room."""
-    while len(text) > 1 and _length(font, text) > width:
+    while len(text) > 1 and font.getlength(text) > width:
         text = text[:-1]
     return text
 
 
-def _length(font: ImageFont.FreeTypeFont, text: str) -> int:
-    return int(np.ceil(font.getlength(_ascii(text))))
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Return `text` as lines of at most `width` pixels; a word that is longer stands alone."""
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """Return `text` in lines of at most `width` pixels; a word that is longer stands alone."""
     lines: list[str] = []
-    for word in _ascii(text).split():
-        if lines and _length(font, f"{lines[-1]} {word}") <= width:
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
-    return lines
-
-
-def _write(
-    draw: ImageDraw.ImageDraw,
-    lines: Sequence[str],
-    corner: tuple[int, int],
-    font: ImageFont.FreeTypeFont,
-    ink: int,
-) -> None:
-    """Write `lines` below each other, the first with its top left at `corner`."""
-    x, y = corner
-    for number, text in enumerate(lines):
-        draw.text((x, y + number * _line_height(font)), text, ink, font)
-
-
-def _upright(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """Return `text` as a picture that reads from the bottom to the top."""
-    label = Image.new("L", (_length(font, text), _line_height(font)), 255)
-    ImageDraw.Draw(label).text((0, 0), _ascii(text), _GREY, font)
-    return label.transpose(Image.Transpose.ROTATE_90)
+    return "\n".join(lines)
