@@ -10,7 +10,7 @@ from kedro.framework.startup import bootstrap_project
 
 from mnist_vae.cli import cli
 from mnist_vae.commands import jobs as commands
-from mnist_vae.jobs import releases
+from mnist_vae.jobs.linked_folders import LinkedFolders
 from mnist_vae.jobs.records import Decision, Figures, Outcome, Plan
 from mnist_vae.jobs.release_files import champion, declined
 from tests.jobs.test_releases import damage, make, promote
@@ -61,7 +61,7 @@ def models(tmp_path):
 def decide(models, decision, **more):
     make(models, "new")
     run = Run(models.parent, **more)
-    return commands._decide(run, models, PLAN, decision), run
+    return commands.decide(run, models, PLAN, decision), run
 
 
 def test_a_better_candidate_is_promoted_and_its_release_has_the_facts(models):
@@ -163,13 +163,14 @@ def test_a_champion_that_is_a_folder_ends_a_job_before_any_work(kedro, models):
         assert "expected a link to a folder" in line["reason"]
 
 
-def test_a_promotion_that_was_killed_is_completed_by_a_retraining_alone(models, monkeypatch):
-    monkeypatch.setattr(releases, "adopt", lambda _: "000002-b")
-    run = Run(models.parent)
-    run.run = lambda *_: None
-    run.entries["retraining_plan"] = PLAN.model_copy(update={"outcome": Outcome.NOTHING_NEW})
-    assert commands._retrain(run)[0] is Outcome.NOTHING_NEW
-    assert run.line["adopted"] == "000002-b"
+def test_a_promotion_that_was_killed_is_completed_by_a_retraining_alone(kedro, models, monkeypatch):
+    with monkeypatch.context() as during:
+        during.setattr(LinkedFolders, "show", lambda *_: None)
+        promote(models, "a")
+    assert line_of(kedro("withdraw", "monday"))["champion"] is None
+    monkeypatch.setattr(commands.JobRun, "run", lambda *_: 1 / 0)  # no pipeline
+    line = line_of(kedro("retrain"))
+    assert (line["adopted"], line["champion"]) == ("000001-a", "a")
 
 
 def test_a_batch_is_withdrawn_by_its_name(kedro, tmp_path):

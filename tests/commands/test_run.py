@@ -14,7 +14,6 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.framework.startup import bootstrap_project
 
-from mnist_vae.commands.jobs import RETRAIN, ROLL_BACK, SCORE, WITHDRAW
 from mnist_vae.commands.run import JobRun
 from mnist_vae.data.disk import signature
 from mnist_vae.jobs.job import take_lock
@@ -41,8 +40,8 @@ def data(tmp_path):
 def job_run(copy, data):
     """A maker of runs with data of their own."""
 
-    def make(job=RETRAIN, env="test", **params):
-        return JobRun(job, copy, env, {"data_folder": str(data), **params}, None)
+    def make(command="retrain", env="test", **params):
+        return JobRun(command, copy, env, {"data_folder": str(data), **params}, None)
 
     return make
 
@@ -105,14 +104,12 @@ def test_a_second_job_says_who_holds_the_lock(job_run, data, capsys):
         assert line["exit_code"] == 75
         assert f"process {os.getpid()}, since 20" in line["reason"]
         # A person does not wait for a training, nor a training for a scoring.
-        assert job_run(ROLL_BACK).execute(ended()) is Outcome.KEPT
-        assert job_run(WITHDRAW).execute(ended()) is Outcome.KEPT
-        assert job_run(SCORE).execute(ended()) is Outcome.KEPT
+        assert job_run("roll-back").execute(ended()) is Outcome.KEPT
+        assert job_run("withdraw").execute(ended()) is Outcome.KEPT
+        assert job_run("score").execute(ended()) is Outcome.KEPT
         return Outcome.KEPT, "so it is"
 
     assert job_run().execute(meanwhile) is Outcome.KEPT
-    assert (data / "06_models/retraining.lock").exists()
-    assert (data / "07_model_output/scoring.lock").exists()
 
 
 def test_data_that_cannot_be_written_to_are_said(job_run, data, capsys):
@@ -170,12 +167,12 @@ def test_a_scoring_tells_what_it_embedded_by_which_model(job_run, data, capsys):
         run.line |= {"release": "000001-a", "model_version": "a"}
         return Outcome.SCORED, "all"
 
-    job_run(SCORE).execute(work)
+    job_run("score").execute(work)
     line = last_line(capsys)
     assert (line["release"], line["images"], line["anomalous_images"]) == ("000001-a", 6, 2)
     assert journal(data, "scoring") == [line]
     assert not (data / "08_reporting/retraining").exists()
-    job_run(SCORE).execute(raising(ValueError("there is no model")))
+    job_run("score").execute(raising(ValueError("there is no model")))
     line = last_line(capsys)
     assert line["images"] == 0
     assert "batches" not in line
@@ -287,7 +284,7 @@ def test_the_webhook_is_told_when_the_lock_is_free_and_the_figures_are_written(
     seen = []
 
     def look(*_):
-        take_lock(data / "06_models/retraining.lock").release()
+        take_lock(data / "08_reporting/retraining/retrain.lock").release()
         seen.append((data / "08_reporting/prometheus/mnist_vae_retraining.prom").exists())
         seen.append(signal.getsignal(signal.SIGTERM) is handler)
 

@@ -66,8 +66,7 @@ def test_a_job_embeds_each_batch_once_and_all_anew_by_the_next_model(copied):
     deliver(copied, "tuesday", range(10, 30), labelled=False)
     (copied / "data/test/01_raw/to_embed/bad").mkdir()
     (copied / "data/test/01_raw/to_embed/bad/read me").write_text("hello")
-    with FileLock(copied / "data/test/06_models/retraining.lock"):  # a retraining is under way
-        first = score(copied)
+    first = score(copied)
     assert first["batches"] == {"bad": "bad", "monday": "embedded", "tuesday": "embedded"}
     assert (first["outcome"], first["exit_code"], first["images"]) == ("bad_data", 65, 30)
     assert (first["release"], first["model_version"]) == (None, version(copied))
@@ -84,7 +83,7 @@ def test_a_job_embeds_each_batch_once_and_all_anew_by_the_next_model(copied):
     pd.testing.assert_frame_equal(found(copied)["tuesday"].drop(columns="label"), expected)
 
     assert score(copied)["outcome"] == "nothing_new"
-    with FileLock(copied / "data/test/07_model_output/scoring.lock"):
+    with FileLock(copied / "data/test/08_reporting/scoring/score.lock"):
         line = score(copied)
     assert (line["outcome"], line["exit_code"]) == ("locked", 75)
     deliver(copied, "wednesday", range(30, 40))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,7 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 
 from mnist_vae import config, failures
-from mnist_vae.commands.run import Ending, Job, JobRun
+from mnist_vae.commands.run import Ending, JobRun
 from mnist_vae.jobs import batch_embeddings, batches, releases
 from mnist_vae.jobs.names import printable
 from mnist_vae.jobs.records import Decision, Outcome, Plan, Scored, ScoringPlan
@@ -20,82 +21,35 @@ from mnist_vae.jobs.release_files import champion
 
 logger = logging.getLogger(__name__)
 
-RETRAIN = Job(
-    command="retrain",
-    name="retraining",
-    lock="06_models/retraining.lock",
-    intake="batch_intake",
-    folders=("incoming", "quarantine", "taken"),
-)
-# What a person does in a hurry waits for no training.
-ROLL_BACK = Job(command="roll-back", name="retraining", lock="06_models/rollback.lock")
-WITHDRAW = Job(command="withdraw", name="retraining", lock="06_models/rollback.lock")
-SCORE = Job(
-    command="score",
-    name="scoring",
-    lock="07_model_output/scoring.lock",
-    intake="scoring_intake",
-    folders=("to_embed", "to_embed_quarantine"),
-)
-
 # Of a decision, what the last line and the release have.
 _FIGURES = {"candidate", "champion", "gain", "gain_interval", "gains"}
+_OPTIONS = [each for each in kedro_run.params if each.name in ("conf_source", "env", "params")]
 
 
-def _job_command(name: str) -> Callable[[Callable[..., None]], click.Command]:
-    def decorate(function: Callable[..., None]) -> click.Command:
-        for option in (
-            click.option(
-                "--conf-source", help="Folder or archive of the configuration.", metavar="PATH"
-            ),
-            click.option("--env", "-e", envvar="KEDRO_ENV", help="Kedro's environment."),
-        ):
-            function = option(function)
-        params = [each for each in kedro_run.params if each.name == "params"]
-        return click.command(name, cls=failures.Command, params=params)(function)
+def _command(*arguments: click.Argument) -> Callable[[Callable[..., Ending]], click.Command]:
+    """Make a command of the work of a job: its name and help are those of the function."""
+
+    def decorate(work: Callable[..., Ending]) -> click.Command:
+        name = work.__name__.replace("_", "-")
+
+        def callback(conf_source: str, env: str, params: dict[str, Any], **given: Any) -> None:
+            env_in_use = config.enter(conf_source, env)
+            run = JobRun(name, config.project_folder(), env_in_use, params, conf_source)
+            raise click.exceptions.Exit(run.execute(partial(work, **given)).exit_code)
+
+        options = [*_OPTIONS, *arguments]
+        help_text = inspect.getdoc(work)
+        return failures.Command(name, callback=callback, params=options, help=help_text)
 
     return decorate
 
 
-def _execute(job: Job, work: Callable[[JobRun], Ending], options: dict[str, Any]) -> None:
-    options["env"] = config.enter(options["conf_source"], options["env"])
-    run = JobRun(job, config.project_folder(), **options)
-    raise click.exceptions.Exit(run.execute(work).exit_code)
-
-
-@_job_command("retrain")
-def retrain(**options: Any) -> None:
+@_command()
+def retrain(run: JobRun) -> Ending:
     """Train a candidate on what is new, and put it in service if it is better.
 
     Batches arrive in data/01_raw/incoming. Without anything new it ends in seconds.
     """
-    _execute(RETRAIN, _retrain, options)
-
-
-@_job_command("roll-back")
-@click.argument("release", default=releases.PREVIOUS)
-def roll_back(release: str, **options: Any) -> None:
-    """Put RELEASE back in service: its whole name, or by default the one before.
-
-    It waits for no training, and works on a full disk.
-    """
-    _execute(ROLL_BACK, partial(_roll_back, to=release), options)
-
-
-@_job_command("withdraw")
-@click.argument("batch", nargs=-1, required=True)
-def withdraw(batch: tuple[str, ...], **options: Any) -> None:
-    """Take each BATCH out of use; the next retraining trains without it."""
-    _execute(WITHDRAW, partial(_withdraw, names=batch), options)
-
-
-@_job_command("score")
-def score(**options: Any) -> None:
-    """Embed the batches in data/01_raw/to_embed with the model in use, each once."""
-    _execute(SCORE, _score, options)
-
-
-def _retrain(run: JobRun) -> Ending:
     models = run.data / "06_models"
     _repair(run)
     if adopted := releases.adopt(models):
@@ -108,13 +62,13 @@ def _retrain(run: JobRun) -> Ending:
         return plan.outcome, plan.reason
     run.run("candidate")
     run.run("promotion")
-    ending = _decide(run, models, plan, run.load("retraining_decision"))
+    ending = decide(run, models, plan, run.load("retraining_decision"))
     for backup in ("candidate_training_backup", "repeats_backup"):
         run.load(backup).clear()
     return ending
 
 
-def _decide(run: JobRun, models: Path, plan: Plan, decision: Decision) -> Ending:
+def decide(run: JobRun, models: Path, plan: Plan, decision: Decision) -> Ending:
     """Promote the candidate or decline it; nothing else changes what is in service meanwhile."""
     figures = decision.model_dump(mode="json", include=_FIGURES)
     manifest = run.load("candidate_run_manifest")
@@ -159,18 +113,25 @@ def _changed_meanwhile(
     return None
 
 
-def _roll_back(run: JobRun, to: str) -> Ending:
+@_command(click.Argument(["release"], default=releases.PREVIOUS))
+def roll_back(run: JobRun, release: str) -> Ending:
+    """Put RELEASE back in service: its whole name, or by default the one before.
+
+    It waits for no training, and works on a full disk.
+    """
     repaired = _repair(run)
     # What was asked for is done, unless a release was named: once more would be too far.
-    if repaired is not None and to == releases.PREVIOUS:
+    if repaired is not None and release == releases.PREVIOUS:
         back = champion(run.data / "06_models") is not None
         return Outcome.ROLLED_BACK if back else Outcome.FAILED, repaired
-    return Outcome.ROLLED_BACK, releases.roll_back(run.data / "06_models", to)
+    return Outcome.ROLLED_BACK, releases.roll_back(run.data / "06_models", release)
 
 
-def _withdraw(run: JobRun, names: tuple[str, ...]) -> Ending:
+@_command(click.Argument(["batch"], nargs=-1, required=True))
+def withdraw(run: JobRun, batch: tuple[str, ...]) -> Ending:
+    """Take each BATCH out of use; the next retraining trains without it."""
     _repair(run)
-    keys = batches.withdraw(run.data / "02_intermediate", names)
+    keys = batches.withdraw(run.data / "02_intermediate", batch)
     return Outcome.WITHDRAWN, f"{', '.join(keys)} will not be trained on any more"
 
 
@@ -183,7 +144,9 @@ def _repair(run: JobRun) -> str | None:
     return repaired
 
 
-def _score(run: JobRun) -> Ending:
+@_command()
+def score(run: JobRun) -> Ending:
+    """Embed the batches in data/01_raw/to_embed with the model in use, each once."""
     plan = _scoring_plan(run, to_outputs=["scoring_plan"])  # before any model is loaded
     if plan.outcome is not None:
         return plan.outcome, plan.reason

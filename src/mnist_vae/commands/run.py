@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,30 +35,21 @@ Ending = tuple[Outcome, str]
 
 _ALARMS = (Outcome.FAILED, Outcome.BAD_DATA, Outcome.STALLED)
 
+_INTAKES = {"retrain": "batch_intake", "score": "scoring_intake"}
+"""The catalog entry that says what became of the batches of a command."""
 
-@dataclass(frozen=True)
-class Job:
-    """How one job differs from another.
-
-    Attributes:
-        command: That of `kedro`.
-        name: Of its log, and of the folder in `08_reporting` that has its log and journal.
-        lock: The file of its lock, in the folder of the data.
-        intake: The catalog entry that says what became of its batches.
-        folders: In `01_raw`: for batches that arrive, for bad ones, and for those in use.
-    """
-
-    command: str
-    name: str
-    lock: str
-    intake: str | None = None
-    folders: tuple[str, ...] = ()
+_FOLDERS = {
+    "retrain": ("incoming", "quarantine", "taken"),
+    "score": ("to_embed", "to_embed_quarantine"),
+}
+"""In `01_raw`: for batches that arrive, for bad ones, and for those in use."""
 
 
 class JobRun:
-    """One run of a job, with `params` for this run alone.
+    """One run of a command of a job, with `params` for this run alone.
 
     Attributes:
+        job: `retraining` or `scoring`, whose folder in `08_reporting` has lock, log and journal.
         data: The folder of the data.
         parameters: Those of the environment and of `params`.
         line: What the last line will have.
@@ -67,13 +57,15 @@ class JobRun:
 
     def __init__(
         self,
-        job: Job,
+        command: str,
         project: Path,
         env: str | None,
         params: dict[str, Any],
         conf_source: str | None,
     ) -> None:
-        self._job, self._env = job, env
+        self.job = "scoring" if command == "score" else "retraining"
+        self._command, self._env = command, env
+        self._intake = _INTAKES.get(command)
         self._options: dict[str, Any] = {
             "project_path": project,
             "env": env,
@@ -83,7 +75,9 @@ class JobRun:
         session = self._session()
         context = session.load_context()
         self._catalog = context.catalog
-        self._webhook = _webhook_of(context.config_loader)
+        self._webhook: str | None = None  # a credential
+        with suppress(MissingConfigException, KeyError, TypeError):
+            self._webhook = context.config_loader["credentials"]["webhook"]["url"]
         self.data = Path(context.project_path) / str(context.config_loader["globals"]["data"])
         self.parameters = check_parameters(context.config_loader["parameters"])
         started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -113,14 +107,14 @@ class JobRun:
         """Do `work`, tell journal, stdout, webhook and MLflow the outcome, and return it."""
         from mnist_vae.hooks.tracking import tracking
 
-        tracking.begin_command(self._job.command)
+        tracking.begin_command(self._command)
         began = time.monotonic()
         status: Status = "FINISHED"
         intake: Intake | None = None
         with ExitStack() as stack:
             try:
-                stack.callback(take_lock(self.data / self._job.lock).release)
-                stack.enter_context(logged_to(self._report(f"{self._job.name}.log")))
+                stack.callback(take_lock(self._report(f"{self._command}.lock")).release)
+                stack.enter_context(logged_to(self._report(f"{self.job}.log")))
             except LockedError as error:
                 ending = Outcome.LOCKED, str(error)
             except OSError as error:
@@ -128,7 +122,7 @@ class JobRun:
                 ending = Outcome.FAILED, reason
             else:
                 ending, status = self._end_of(work)
-                intake = self.load(self._job.intake) if self._job.intake else None
+                intake = self.load(self._intake) if self._intake else None
             # From here to the end of the line, which must be whole.
             before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
             stack.callback(signal.signal, signal.SIGTERM, before)
@@ -139,26 +133,26 @@ class JobRun:
 
     def _end_of(self, work: Callable[[JobRun], Ending]) -> tuple[Ending, Status]:
         try:
-            if self._job.intake:  # of an earlier run
-                (self.data / f"02_intermediate/{self._job.intake}.json").unlink(missing_ok=True)
+            if self._intake:  # of an earlier run
+                (self.data / f"02_intermediate/{self._intake}.json").unlink(missing_ok=True)
             return work(self), "FINISHED"
         except KeyboardInterrupt:
             return (Outcome.FAILED, "it was asked to end"), "KILLED"
         except Exception as error:
             with suppress(OSError):
-                write_traceback(error, self._report(f"{self._job.name}.log"))
+                write_traceback(error, self._report(f"{self.job}.log"))
             words = " ".join(str(error).split())
             return (Outcome.FAILED, words or type(error).__name__), "FAILED"
 
     def _tell(self, outcome: Outcome, reason: str, intake: Intake | None, seconds: float) -> None:
         reason = with_environment(printable(reason), self._env)
-        if self._job.name == "retraining":
+        if self.job == "retraining":
             release = self._champion()
             self.line["champion"] = release.manifest["model_version"] if release else None
         if intake is not None:
             self.line["batches"] = {name: one.outcome for name, one in intake.batches.items()}
             self.note_drift(intake.effects())
-        if self._job.name == "scoring":
+        if self.job == "scoring":
             scored = intake or Intake()
             self.line["images"] = scored.embedded_images
             self.line["anomalous_images"] = scored.anomalous_images
@@ -176,17 +170,17 @@ class JobRun:
         line = json.dumps(self.line)
         # A bad batch that no line has stays where it came, so that the next run reports it.
         if add_line(self._report("journal.jsonl"), line) and intake is not None:
-            put_away(intake, *(self.data / "01_raw" / name for name in self._job.folders))
+            put_away(intake, *(self.data / "01_raw" / name for name in _FOLDERS[self._command]))
         from mnist_vae.monitoring import write_metrics  # no other command needs it
 
-        write_metrics(self.data, self._job.name, run, self.parameters.monitoring)
+        write_metrics(self.data, self.job, run, self.parameters.monitoring)
         try:
             click.echo(line)
         except OSError as error:  # a reader that has closed the pipe
             logger.warning("The last line was not printed (%s).", error)
 
     def _report(self, name: str) -> Path:
-        path: Path = self.data / "08_reporting" / self._job.name / name
+        path: Path = self.data / "08_reporting" / self.job / name
         return path
 
     def _champion(self) -> Release | None:
@@ -194,11 +188,3 @@ class JobRun:
         with suppress(DatasetError, OSError):
             return champion(self.data / "06_models")
         return None
-
-
-def _webhook_of(loader: Any) -> str | None:
-    """Return the address of the webhook, a credential."""
-    with suppress(MissingConfigException):
-        webhook: dict[str, str | None] = loader["credentials"].get("webhook") or {}
-        return webhook.get("url")
-    return None

@@ -3,44 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from enum import StrEnum
-from typing import Literal, Self
+from enum import StrEnum, auto
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Outcome(StrEnum):
-    """How a run of a job ended, and its exit code."""
+    """How a run of a job ended."""
 
-    exit_code: int
-
-    def __new__(cls, name: str, exit_code: int) -> Self:
-        """Return the member of this name."""
-        outcome = str.__new__(cls, name)
-        outcome._value_ = name
-        outcome.exit_code = exit_code
-        return outcome
-
-    PROMOTED = "promoted", 0
+    PROMOTED = auto()
     """The candidate is in service."""
-    KEPT = "kept", 0
+    KEPT = auto()
     """The candidate was not better: the model in service stays."""
-    STALLED = "stalled", 66
+    STALLED = auto()
     """Kept, and not for the first time with the same drifted batches: a person should look."""
-    NOTHING_NEW = "nothing_new", 0
+    NOTHING_NEW = auto()
     """What could be trained was judged before, or what could be embedded is."""
-    ROLLED_BACK = "rolled_back", 0
+    ROLLED_BACK = auto()
     """The release before, or the one that a person named, is in service again."""
-    WITHDRAWN = "withdrawn", 0
+    WITHDRAWN = auto()
     """Batches are no longer in use."""
-    SCORED = "scored", 0
+    SCORED = auto()
     """Batches were embedded, or the embeddings of another model are those to read."""
-    BAD_DATA = "bad_data", 65
+    BAD_DATA = auto()
     """All that is new is in quarantine; of batches to embed, some of it."""
-    FAILED = "failed", 1
+    FAILED = auto()
     """The run could not do its work, or there is no model in service."""
-    LOCKED = "locked", 75
+    LOCKED = auto()
     """Another run is under way."""
+
+    @property
+    def exit_code(self) -> int:
+        """That of the command."""
+        return {"failed": 1, "bad_data": 65, "stalled": 66, "locked": 75}.get(self, 0)
 
 
 class Record(BaseModel):

@@ -11,7 +11,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from kedro.io.core import DatasetError
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,8 +24,6 @@ from mnist_vae.jobs.records import Declined
 MANIFEST = "release.json"
 CANDIDATE, RELEASES, DECLINED, CHAMPION = "candidate", "releases", "declined", "champion"
 ROLLED_BACK = ".rolled-back-"
-
-T = TypeVar("T")
 
 _NAME = re.compile(r"(\d+)-.+")
 _RUN = "run_manifest.json"
@@ -247,30 +245,39 @@ def declined(models: Path) -> list[Declined]:
     return sorted(entries, key=lambda entry: number_of(entry.release))
 
 
-class _ReleasesDataset(ReadOnlyDataset[T]):
-    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+class ReleaseDataset(ReadOnlyDataset[Any]):
+    """`ReleaseDataset` loads what there is of a kind in a folder of models.
+
+    Args:
+        kind: `champion` for the release in service, or None before the first one; `candidate` for
+            its files, when all of them are saved, without a manifest; `declined` for the records of
+            what was declined or rolled back, oldest first.
+    """
+
+    def __init__(
+        self, *, path: str, kind: str = CHAMPION, metadata: dict[str, Any] | None = None
+    ) -> None:
         self._name = f"The folder {path}"
-        self.folder = Path(path)
+        self.folder, self._kind = Path(path), kind
         self.metadata = metadata
 
+    def load(self) -> Any:
+        """Return it."""
+        if self._kind == CANDIDATE:
+            return Release(self.folder / CANDIDATE, {})
+        return declined(self.folder) if self._kind == DECLINED else champion(self.folder)
+
+    def preview(self) -> JSONPreview:
+        """Return the manifest of a release, for Kedro-Viz."""
+        found = self.load()
+        manifest = found.manifest if isinstance(found, Release) else {}
+        return JSONPreview(json.dumps(manifest, indent=2))
+
     def _describe(self) -> dict[str, Any]:
-        return {"path": str(self.folder)}
+        return {"path": str(self.folder), "kind": self._kind}
 
     def _exists(self) -> bool:
         return True  # it may hold nothing yet
-
-
-class ReleaseDataset(_ReleasesDataset[Release | None]):
-    """`ReleaseDataset` loads the release in service, or None before the first one."""
-
-    def load(self) -> Release | None:
-        """Return the release, as `champion` does."""
-        return champion(self.folder)
-
-    def preview(self) -> JSONPreview:
-        """Return its manifest, for Kedro-Viz."""
-        release = self.load()
-        return JSONPreview(json.dumps(release.manifest if release else {}, indent=2))
 
 
 class ReleaseSummaryDataset(JSONDataset):
@@ -280,19 +287,3 @@ class ReleaseSummaryDataset(JSONDataset):
         """Return the summary, with the name `release` and the `refine_steps` of its embeddings."""
         release = release_at(Path(self._filepath.parent))
         return {**super().load(), "release": release.name, "refine_steps": release.refine_steps}
-
-
-class CandidateDataset(_ReleasesDataset[Release]):
-    """`CandidateDataset` loads the files of the candidate, all of which have been saved."""
-
-    def load(self) -> Release:
-        """Return what would be its release; it has no manifest yet."""
-        return Release(self.folder / CANDIDATE, {})
-
-
-class DeclinedDataset(_ReleasesDataset[list[Declined]]):
-    """`DeclinedDataset` loads what was declined or rolled back, oldest first."""
-
-    def load(self) -> list[Declined]:
-        """Return the records."""
-        return declined(self.folder)
