@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args
+from typing import Any
 
 import click
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import LOGGING, settings
 from kedro.utils import find_kedro_project
+from omegaconf import OmegaConf
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
-from mnist_vae.params import Group, Parameters
+from mnist_vae.params import Parameters
 
 DATA_FOLDER = "data_folder"
 """The parameter, given for one run, that takes the place of `data` in every `globals.yml`."""
 
-_OF_THE_CATALOG = ("source", "streaming")
-_OPEN = (("folder", None), ("pictures", None))
+_IN_GLOBALS = {"source": "source", "streaming": "streaming", DATA_FOLDER: "data"}
 
 
 class ParameterError(click.ClickException):
@@ -31,20 +28,19 @@ class ParameterError(click.ClickException):
 
 def project_folder(conf_source: str = ".") -> Path:
     """Return the folder in which relative paths of the data begin, as Kedro chooses it."""
-    here = Path.cwd()
     # Of a session that was made for another folder, the configuration is there.
-    found = find_kedro_project(Path(conf_source).absolute()) or find_kedro_project(here)
-    return Path(found or here)
+    found = find_kedro_project(Path(conf_source).absolute()) or find_kedro_project(Path.cwd())
+    return Path(found or Path.cwd())
 
 
 def check_environment(conf_source: str, env: str | None) -> str | None:
     """Return the environment to use: that of KEDRO_ENV where none was asked for, or the usual."""
     if env is None:
-        env = os.environ.get("KEDRO_ENV") or None  # as Kedro does
+        env = os.environ.get("KEDRO_ENV") or None
     known = sorted(path.name for path in Path(conf_source).glob("*") if path.is_dir())
     if env is None:  # `kedro package` leaves `local` out of its archive
         return None if settings.CONFIG_LOADER_ARGS["default_run_env"] in known else "base"
-    if known and env.split("/")[0] not in known:  # of an archive or of none Kedro says it
+    if known and env not in known:  # of an archive or of none Kedro says it
         raise click.BadParameter(
             f"there is no environment `{env}`: expected one of {', '.join(known)}, received "
             f"{env}; name a folder of {conf_source}.",
@@ -104,26 +100,16 @@ def check_configuration(loader: Any) -> Parameters:
         ParameterError: A parameter is wrong, or where the catalog does not see it.
     """
     parameters, given = loader["parameters"], loader.runtime_params or {}
-    found = {}
-    for name in _OF_THE_CATALOG:
-        named, asked = loader["globals"].get(name) or {}, given.get(name) or {}
-        if isinstance(named, dict) and isinstance(asked, dict):  # another thing is refused
-            # An environment's order of sources may be overridden, and an open folder be filled in.
-            own = {k: v for k, v in named.items() if k != "order" and (k, v) not in _OPEN}
-            found[name] = own | asked
-        else:
-            found[name] = named if isinstance(asked, dict) else asked
-    typed = check_parameters({**parameters, **found})
-    for name in (*_OF_THE_CATALOG, DATA_FOLDER):
+    for name, home in _IN_GLOBALS.items():
         if name in parameters and name not in given:
-            home = "conf/*/globals.yml or in --params"
-            if name == DATA_FOLDER:
-                home = "--params, or as `data` in conf/*/globals.yml"
             raise ParameterError(
                 f"Parameter `{name}` is in a parameter file, where the catalog does not see it: "
-                f"expected it in {home}, received {parameters[name]!r}; move it there."
+                f"expected it as `{home}` in conf/*/globals.yml, or in --params, received "
+                f"{parameters[name]!r}; move it there."
             )
-    return typed
+    own = {name: loader["globals"].get(name) or {} for name in ("source", "streaming")}
+    both = OmegaConf.merge(own, {name: given[name] for name in own.keys() & given.keys()})
+    return check_parameters({**parameters, **OmegaConf.to_container(both)})  # type: ignore[dict-item]
 
 
 def check_parameters(raw: dict[str, Any]) -> Parameters:
@@ -140,38 +126,22 @@ def check_parameters(raw: dict[str, Any]) -> Parameters:
 
 
 def _describe(problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+    *groups, name = map(str, problem["loc"])
+    key = ".".join([*groups, name])
     if problem["type"] == "extra_forbidden":
-        group: Any = Parameters
-        for part in problem["loc"][:-1]:
-            group = _type_of(group.model_fields[part])
-        allowed = ", ".join(group.model_fields)
-        return f"Parameter `{key}` is unknown: allowed are {allowed}{_meant(key)}"
+        fields = {
+            group: list(getattr(field.annotation, "model_fields", ()))
+            for group, field in Parameters.model_fields.items()
+        }
+        allowed = fields[groups[0]] if groups else fields
+        known = [*fields, *(f"{group}.{one}" for group in fields for one in fields[group])]
+        found = get_close_matches(key, known, 1, 0.8)
+        found += [one for one in known if one.endswith(f".{name}")]
+        meant = f" (did you mean `{found[0]}`?)" if found else ""
+        return f"Parameter `{key}` is unknown: allowed are {', '.join(allowed)}{meant}"
     if problem["type"] == "missing":
         return f"Parameter `{key}` is missing: expected it in one of the parameter files"
     if problem["type"] == "value_error":
         return f"Parameters `{key}` do not go together: {problem['ctx']['error']}"
     expected = problem["msg"][0].lower() + problem["msg"][1:]
     return f"Parameter `{key}` is wrong: {expected}, received {problem['input']!r}"
-
-
-def _meant(key: str) -> str:
-    keys = list(_keys(Parameters))
-    names = {known.rpartition(".")[2]: known for known in reversed(keys)}
-    near = get_close_matches(key.rpartition(".")[2], names, 1, 0.8)
-    found = get_close_matches(key, keys, 1, 0.8) or [names[name] for name in near]
-    return f" (did you mean `{found[0]}`?)" if found else ""
-
-
-def _keys(group: type[Group], before: str = "") -> Iterator[str]:
-    for name, field in group.model_fields.items():
-        yield before + name
-        inner = _type_of(field)
-        if isinstance(inner, type) and issubclass(inner, Group):
-            yield from _keys(inner, f"{before}{name}.")
-
-
-def _type_of(field: FieldInfo) -> Any:
-    return next(
-        (part for part in get_args(field.annotation) if part is not NoneType), field.annotation
-    )

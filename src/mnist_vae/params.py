@@ -20,7 +20,6 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -35,12 +34,9 @@ Shares = Annotated[tuple[Fraction, ...], _SOME]
 
 def _height_and_width(value: Any) -> Any:
     """Return 64 as (64, 64) and "32x20" as (32, 20): Kedro parts a list in `--params` at commas."""
-    sides = (value, value) if isinstance(value, int) else value
-    if isinstance(value, str) and (typed := re.fullmatch(r"(\d+) ?[x×] ?(\d+)", value)):
-        sides = tuple(map(int, typed.groups()))
-    if not isinstance(sides, list | tuple) or len(sides) != 2:  # noqa: PLR2004
-        raise PydanticCustomError("image_size", "expected a number or HEIGHTxWIDTH")
-    return sides
+    if isinstance(value, str) and re.fullmatch(r"\d+ ?[x×] ?\d+", value):
+        return [int(side) for side in re.split("[x×]", value)]
+    return (value, value) if isinstance(value, int) else value
 
 
 Side = Annotated[int, Field(ge=1, le=1024)]
@@ -75,21 +71,10 @@ class SourceParams(Group):
     @model_validator(mode="after")
     def _one_source(self) -> SourceParams:
         given = self.model_fields_set
-        if "pictures" in given and (others := sorted(given & {"folder", "order"})):
-            raise ValueError(
-                "a folder of pictures that is named is the only source: expected no other, "
-                f"received `{', '.join(others)}` too"
-            )
+        if given >= {"folder", "pictures"}:
+            raise ValueError("expected `folder` or `pictures`, received both")
         if "pictures" not in given and (others := sorted(given & _OF_PICTURES)):
-            raise ValueError(
-                f"`{', '.join(others)}` is for a folder of pictures: expected `pictures` to name "
-                "one, received none"
-            )
-        if "folder" in given and self.order and "folder" not in self.order:
-            raise ValueError(
-                "a folder that is named is the only source: expected an `order` with folder in it, "
-                f"or none, received the folder {self.folder} and the order {list(self.order)}"
-            )
+            raise ValueError(f"expected `pictures` for `{', '.join(others)}`, received none")
         return self
 
 
@@ -163,18 +148,13 @@ class EmbeddingParams(Group):
 
     @model_validator(mode="after")
     def _engine_is_one(self) -> EmbeddingParams:
-        given = {name: getattr(self, name) for name in ("workers", "address")}
-        given = {name: value for name, value in given.items() if value is not None}
+        given = [name for name in ("workers", "address") if getattr(self, name) is not None]
         if len(given) > (self.engine == "dask"):
             raise ValueError(
                 "expected `workers` or `address` with the engine dask alone, and not both, "
-                f"received {given} with {self.engine}"
+                f"received {' and '.join(given)} with {self.engine}"
             )
         return self
-
-
-def _text_of(label: Any) -> Any:
-    return str(label) if type(label) is int else label
 
 
 class GenerationParams(Group):
@@ -187,7 +167,7 @@ class GenerationParams(Group):
     interpolation_steps: Annotated[int, Field(ge=3, le=50)] = 11
     reconstructions: Annotated[int, Field(ge=1, le=100)] = 20
     sampler: Literal["prior", "mixture", "class_mixture"] = "prior"
-    label: Annotated[str, BeforeValidator(_text_of)] | None = None
+    label: Annotated[str, Field(strict=False, coerce_numbers_to_str=True)] | None = None
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     mixture_components: Annotated[int, Field(ge=1, le=500)] = 50
     interpolation: Literal["linear", "spherical"] = "linear"
@@ -196,8 +176,7 @@ class GenerationParams(Group):
     def _classes_are_known(self) -> GenerationParams:
         if self.label is not None and self.sampler != "class_mixture":
             raise ValueError(
-                "a `label` is for the sampler that knows classes: expected `sampler` to be "
-                f"class_mixture, received the label {self.label} and the sampler {self.sampler}"
+                f"expected `sampler` to be class_mixture for a `label`, received {self.sampler}"
             )
         return self
 
@@ -292,8 +271,8 @@ class Parameters(Group):
     """All parameters of a run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
-    source: SourceParams | None = None
-    streaming: StreamingParams | None = None
+    source: SourceParams = SourceParams()
+    streaming: StreamingParams = StreamingParams()
     # Nothing may be the default, but not be given.
     data_folder: Annotated[str, Field(min_length=1)] = None  # type: ignore[assignment]
     """Where all data of the run go (`--params` alone), in place of `data` of `globals.yml`."""
