@@ -77,3 +77,9 @@ def test_the_logging_file_of_the_configuration_is_used_unless_the_shell_names_on
     monkeypatch.setenv("KEDRO_LOGGING_CONFIG", "mine.yml")
     enter(str(conf), None)
     assert len(used) == 1
+    monkeypatch.delenv("KEDRO_LOGGING_CONFIG")
+    enter(None, None)
+    assert len(used) == 1, "Kedro itself has read it"
+    monkeypatch.chdir(conf)
+    enter(None, None)
+    assert len(used) == 2

@@ -25,6 +25,7 @@ def main(*args: Any, **kwargs: Any) -> Any:
     words = args[0] if args and args[0] is not None else sys.argv[1:]
     commands = import_module(f"{package}.cli")  # as Kedro's own `find_run_command` does
     command = commands.cli if words and words[0] in _JOBS else commands.run
+    kwargs.setdefault("prog_name", command.name)  # Kedro reads the section of this name in a file
     return command(*args, **kwargs)
 
 

@@ -14,33 +14,17 @@ from mnist_vae.schedule.commands import schedule
 from mnist_vae.sweep import sweep
 
 
-class _RunCommand(failures.Command):
-    """Kedro's options, also from a file."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the options, and those of a file in its section `run`, whatever the program is."""
-        called, ctx.info_name = ctx.info_name, "run"
-        try:
-            return super().parse_args(ctx, args)
-        finally:
-            ctx.info_name = called
-
-
 def _run(**options: Any) -> Any:
     options["env"] = config.enter(options["conf_source"], options["env"])
     return kedro_run.callback(**options)  # type: ignore[misc]
 
 
-run = _RunCommand(
+run = failures.Command(
     "run",
     callback=_run,
     params=[
         *kedro_run.params,
-        click.Option(
-            ["--traceback"],
-            is_flag=True,
-            help="Where the run fails, print the traceback on the terminal too.",
-        ),
+        click.Option(["--traceback"], is_flag=True, help="Print the traceback of a failure too."),
     ],
     help=kedro_run.help,
 )

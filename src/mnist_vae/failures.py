@@ -33,16 +33,10 @@ class Command(click.Command):
     `--params` that is given again is added to.
     """
 
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
         """Read the options, which may be in a file."""
-        with _ending_in_a_sentence({}, show="--traceback" in args):
-            return super().make_context(info_name, args, parent, **extra)
+        with _ending_in_a_sentence({}):
+            return super().make_context(*arguments, **extra)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options."""
@@ -61,22 +55,20 @@ class Command(click.Command):
 
 def _with_lists_joined(options: Sequence[click.Parameter], args: Sequence[str]) -> list[str]:
     """Return the arguments with each list given once, as click keeps only the last of several."""
-    lists = {name: option for option in options if option.default == "" for name in option.opts}
+    lists = {name: each.opts[0] for each in options if each.default == "" for name in each.opts}
     given: dict[str, list[str]] = {}
     others, words = [], iter(args)
     for word in words:
         name, equals, value = word.partition("=")
-        if name not in lists or (equals and not name.startswith("--")):
-            others.append(word)
-        elif equals or (value := next(words, "")):
-            given.setdefault(lists[name].opts[0], []).append(value)
+        if name in lists and (equals or (value := next(words, ""))):
+            given.setdefault(lists[name], []).append(value)
         else:
-            others.append(word)  # for click to complain of
+            others.append(word)
     return [*(f"{name}={','.join(filter(None, each))}" for name, each in given.items()), *others]
 
 
 @contextmanager
-def _ending_in_a_sentence(options: Mapping[str, Any], *, show: bool) -> Iterator[None]:
+def _ending_in_a_sentence(options: Mapping[str, Any], *, show: bool = False) -> Iterator[None]:
     env = options.get("env") or os.environ.get("KEDRO_ENV")
     try:
         yield
@@ -90,9 +82,9 @@ def _ending_in_a_sentence(options: Mapping[str, Any], *, show: bool) -> Iterator
     except Exception as error:
         folder = config.data_folder(options.get("conf_source"), env, options.get("params"))
         log = folder / "08_reporting/errors.log"
+        where = f"The traceback is in {log}."
         try:
             write_traceback(error, log)
-            where = f"The traceback is in {log}."
         except OSError as problem:
             where, show = f"The traceback is not in {log} ({problem}), and so above.", True
         if show:
@@ -108,12 +100,8 @@ def sentence(error: BaseException) -> str:
         around = str(error).removesuffix(str(cause))
         return one_line(("" if "Failed while" in around else around) + sentence(cause))
     words = " ".join(str(error).split())
-    if isinstance(error, OSError):
-        raw = error.errno is not None  # else it was raised with a message
-    else:
-        own = isinstance(error, ValueError | RuntimeError)
-        raw = type(error).__module__ == "builtins" and not own
-    if raw or len(words.split()) < _FEWEST_WORDS:
+    own = type(error).__module__ != "builtins" or isinstance(error, ValueError | RuntimeError)
+    if not own or len(words.split()) < _FEWEST_WORDS:
         words = ": ".join(filter(None, [type(error).__name__, words]))
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         words += (
