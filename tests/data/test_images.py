@@ -12,7 +12,6 @@ from mnist_vae.data.images import (
     concatenate,
     draw_rows,
     number_classes,
-    number_of,
 )
 
 RANDOM = np.random.default_rng(1)
@@ -92,13 +91,6 @@ def test_parts_that_are_put_together_are_unlabelled_where_one_has_no_labels(at_o
 def test_classes_are_their_numbers_or_names_in_order(names, labels, class_names):
     label, found = number_classes(names)
     assert (label.tolist(), found) == (labels, class_names)
-
-
-def test_a_class_is_asked_for_by_its_name_or_its_number():
-    assert number_of("7", None) == 7
-    assert number_of("é", ("7", "é")) == 1
-    with pytest.raises(ValueError, match="no class 8: expected 7, é, received 8; choose one"):
-        number_of("8", ("7", "é"))
 
 
 def test_no_class_is_no_label_and_more_classes_than_labels_are_refused():

@@ -172,17 +172,6 @@ def name_of(label: int | None, class_names: ClassNames = None) -> str:
     return str(label) if class_names is None else class_names[label]
 
 
-def number_of(name: str, class_names: ClassNames) -> int:
-    """Return the label of a class; raise `ValueError` where there is no such class."""
-    names = list(class_names or map(str, range(UNLABELLED)))
-    if name not in names:
-        raise ValueError(
-            f"There is no class {name}: expected {listed(class_names)}, received {name}; choose "
-            "one of them."
-        )
-    return names.index(name)
-
-
 def listed(names: Sequence[str] | None, most: int = 10) -> str:
     """Return class names for a sentence, with the number of those left out."""
     if names is None:
@@ -254,12 +243,18 @@ def size_of(shape: Sequence[int]) -> str:
 
 
 def new_image_set(
-    pixels: NDArray[np.uint8],
+    pixels: NDArray[np.uint8] | ImageArchive,
     label: NDArray[np.uint8] | None = None,
     class_names: ClassNames = None,
     files: Sequence[str] | None = None,
 ) -> ImageSet:
-    """Return images in the split `new`, numbered from 0; raise `ValueError` for another form."""
+    """Return images in the split `new`, numbered from 0; raise `ValueError` for another form.
+
+    Those of an archive, such as a folder of pictures, leave its classes behind.
+    """
+    if isinstance(pixels, ImageArchive):
+        images = pixels.images.take(slice(None), "new")
+        return dataclasses.replace(images, label=None, class_names=None)
     if pixels.dtype != np.uint8 or pixels.ndim != 3:  # noqa: PLR2004
         raise ValueError(
             f"New images must be uint8 [n, height, width], received {pixels.dtype} "

@@ -117,6 +117,26 @@ def test_a_mixture_is_fitted_on_the_training_images(sampler, make_images):
     assert images.label is None if sampler == "mixture" else np.array_equal(images.label, classes)
 
 
+@pytest.mark.parametrize(
+    ("names", "label", "message"),
+    [
+        (None, 7, "class 7 to generate: .* one of 0, 1, 2, received 7; choose"),
+        (("7", "é", "x"), "8", "class 8 .* one of 7, é, x, received 8"),
+        (("7", "é", "x"), "é", None),
+    ],
+)
+def test_a_class_is_asked_for_by_its_name_or_its_number(names, label, message, make_images):
+    images = make_images(60)
+    images.label[:] %= 3
+    how = {"summary": SUMMARY | {"class_names": names}, "sampler": "class_mixture"}
+    if message is None:
+        made = generate(2, train_images=images, label=label, n_images=3, **how)
+        assert (made.label.tolist(), made.origin["class"]) == ([1, 1, 1], "é")
+    else:
+        with pytest.raises(ValueError, match=message):
+            generate(2, train_images=images, label=label, **how)
+
+
 def test_a_mixture_of_images_that_the_model_was_not_trained_on_is_refused(make_images):
     summary = SUMMARY | {"images": {"train": "others"}}
     with pytest.raises(ValueError, match="train images changed after the model was trained"):

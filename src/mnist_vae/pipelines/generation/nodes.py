@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import AT_ONCE, ImageSet, Shape, name_of, number_of
+from mnist_vae.data.images import AT_ONCE, ClassNames, ImageSet, Shape, listed, name_of
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, class_names, image_shape, origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
@@ -79,17 +79,17 @@ def generate_images(
 ) -> ImageSet:
     """Return images decoded from z of the sampler, with their z; a class mixture labels them."""
     kind, names = params.sampler, class_names(training_summary)
-    label = None if params.label is None else number_of(params.label, names)
     if kind != "prior":
         check_images(training_summary, train_images)
     components = params.mixture_components
     sampler = fit_sampler(kind, encoder, train_images, components=components, seed=seed)
+    label = _label_of(params.label, sampler.label, names)
     z, labels = sampler.sample(params.n_images, seed, temperature=params.temperature, label=label)
     cooled = "" if params.temperature == 1 else f", at the temperature {params.temperature:g}"
     about = {**origin(training_summary), "drawn_from": _DRAWN_FROM[kind] + cooled}
     shape = image_shape(training_summary)
     if label is not None:
-        about["class"] = name_of(label, names)
+        about["class"] = str(params.label)
     return ImageSet(
         pixels=decode(decoder, z, shape).reshape(len(z), -1),
         image_id=np.arange(len(z)),
@@ -100,6 +100,19 @@ def generate_images(
         shape=shape,
         class_names=names,
     )
+
+
+def _label_of(name: str | None, labels: NDArray[np.uint8] | None, names: ClassNames) -> int | None:
+    """Return the label of a class that the sampler knows, None for any."""
+    if name is None:
+        return None
+    classes = {name_of(int(label), names): int(label) for label in np.unique(np.asarray(labels))}
+    if name not in classes:
+        raise ValueError(
+            f"There is no class {name} to generate: expected `generation.label` to be one of "
+            f"{listed(list(classes))}, received {name}; choose one of them, or null for all."
+        )
+    return classes[name]
 
 
 def to_pictures(images: ImageSet, training_summary: dict[str, Any]) -> dict[str, Image.Image]:

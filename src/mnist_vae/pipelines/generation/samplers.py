@@ -48,19 +48,9 @@ class Sampler:
     ) -> Draws:
         """Return `n` draws, all of the class `label` if given; `temperature` is a factor of each σ.
 
-        Raises:
-            ValueError: There is no component of that class.
+        There must be a component of that class.
         """
-        weights = self.weights
-        if label is not None:
-            classes = [] if self.label is None else np.unique(self.label).tolist()
-            if label not in classes:
-                raise ValueError(
-                    f"There is no class {label} to generate: expected `generation.label` to be one "
-                    f"of {', '.join(map(str, classes))}, received {label}; choose one of them, or "
-                    "null for all."
-                )
-            weights = np.where(self.label == label, weights, 0)
+        weights = self.weights if label is None else np.where(self.label == label, self.weights, 0)
         random = np.random.default_rng(seed)
         z = random.standard_normal((n, self.means.shape[1]), dtype=np.float32)
         chosen = random.choice(len(weights), n, p=weights / weights.sum())
