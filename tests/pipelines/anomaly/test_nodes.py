@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from mnist_vae.data.images import concatenate, normalize
+from mnist_vae.data.picture_archive import PictureArchiveDataset
 from mnist_vae.params import AnomalyParams
 from mnist_vae.pipelines.anomaly import nodes
 from mnist_vae.pipelines.anomaly.nodes import (
@@ -148,6 +150,20 @@ def test_new_images_are_scored_without_labels(scored):
     assert set(table["split"]) == {"new"}
     with pytest.raises(ValueError, match=r"must be uint8 \[n, height, width\]"):
         scored(scans.reshape(6, 784))
+
+
+def test_new_images_may_be_a_folder_of_pictures(scored, tmp_path):
+    for name in ("b/2.png", "a/1.png", "a/3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shade = 50 * int(name[-5])
+        Image.fromarray(np.full((40, 40), shade, np.uint8)).save(tmp_path / name)
+    entry = PictureArchiveDataset(path=str(tmp_path), image_size=28)
+    table = scored(entry.load()).to_pandas()
+    assert table["file"].tolist() == ["a/1.png", "a/3.png", "b/2.png"]
+    assert table.columns[:3].tolist() == ["image_id", "split", "file"]
+    assert set(table["split"]) == {"new"}
+    grey = np.repeat([[50], [150], [100]], 784, axis=1).astype(np.uint8).reshape(-1, 28, 28)
+    assert table["negative_elbo"].tolist() == scored(grey).to_pandas()["negative_elbo"].tolist()
 
 
 def test_scores_by_the_threshold_of_another_model_are_refused(scored, calibration):

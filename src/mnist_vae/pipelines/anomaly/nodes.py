@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import AT_ONCE, ImageSet, new_image_set
+from mnist_vae.data.images import AT_ONCE, ImageArchive, ImageSet, new_image_set
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, check_shape, check_versions, origin
 from mnist_vae.data.sheets import captions, sheet
@@ -80,7 +80,7 @@ def score_anomalies(
     encoder: KerasModel,
     decoder: KerasModel,
     train_images: ImageSet,
-    images: ImageSet | NDArray[np.uint8],
+    images: ImageSet | ImageArchive | NDArray[np.uint8],
     training_summary: dict[str, Any],
     anomaly_calibration: Calibration,
     anomaly_params: AnomalyParams,

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mnist_vae.data.images import ImageSet, new_image_set
+from mnist_vae.data.images import ImageArchive, ImageSet, new_image_set
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images
 from mnist_vae.engines import embed
@@ -38,7 +38,7 @@ def embed_splits(
 def embed_new_images(
     encoder: KerasModel,
     decoder: KerasModel,
-    new_images: NDArray[np.uint8],
+    new_images: NDArray[np.uint8] | ImageArchive,
     training_summary: dict[str, Any],
     embedding_params: EmbeddingParams,
     seed: int,
