@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from mnist_vae.data import disk
 from mnist_vae.data.idx import check_pair, read_idx
-from mnist_vae.data.images import UNLABELLED, ClassNames, ImageSet, new_image_set, size_of
+from mnist_vae.data.images import UNLABELLED, ImageSet, listed, new_image_set, size_of
 from mnist_vae.data.origin import MNIST_FORM, ImageForm
 from mnist_vae.data.parquet_archive import ParquetArchiveDataset
 from mnist_vae.data.picture_folder import SUFFIXES, read_pictures
@@ -28,43 +27,19 @@ _IMAGES_RANK, _LABELS_RANK = 3, 1
 _MAX_NAMES = 5  # in a sentence
 
 
-class BatchError(DatasetError):
-    """A folder is not a batch of images like those of the model."""
-
-
 @dataclass(frozen=True)
 class Batch:
     """What a folder of new images holds.
 
     Attributes:
-        images: uint8 `[n, height, width]`, or None when there is a problem.
-        labels: uint8 `[n]`, or None without labels.
+        images: In the classes of the model, or None when there is a problem.
         problems: Why the folder cannot be read as a batch, a sentence each.
         unfinished: Whether the folder changed while it was read.
-        names: The file of each image, for pictures.
-        class_names: Those of the model, which the labels are numbers of.
     """
 
-    images: NDArray[np.uint8] | None = None
-    labels: NDArray[np.uint8] | None = None
+    images: ImageSet | None = None
     problems: tuple[str, ...] = ()
     unfinished: bool = False
-    names: tuple[str, ...] = ()
-    class_names: ClassNames = None
-
-    @property
-    def problem(self) -> str | None:
-        """All problems in one line, or None."""
-        return " ".join(self.problems) or None
-
-    def digest(self) -> str:
-        """Return 16 hex digits that name the content: equal images and labels, equal name."""
-        digest = hashlib.sha256()
-        for values in (self.images, self.labels):
-            if values is not None:
-                digest.update(f"{values.shape}".encode())
-                digest.update(np.ascontiguousarray(values).data)
-        return digest.hexdigest()[:16]
 
 
 def read_batch(folder: Path, *, form: ImageForm = MNIST_FORM, max_bytes: int = MAX_BYTES) -> Batch:
@@ -77,12 +52,12 @@ def read_batch(folder: Path, *, form: ImageForm = MNIST_FORM, max_bytes: int = M
         files = _files_of(folder)
         suffixes = {path.suffix.lower() for path in files}
         if ".parquet" in suffixes:
-            found = _from_parquet(folder, files, form, max_bytes)
+            images = _from_parquet(folder, files, form, max_bytes)
         elif suffixes & set(SUFFIXES):
-            found = _from_pictures(folder, files, form, max_bytes)
+            images = _from_pictures(folder, files, form, max_bytes)
         else:
-            found = _from_idx(folder, files, form, max_bytes)
-        return found
+            images = _from_idx(folder, files, form, max_bytes)
+        return Batch(_in_classes_of_the_model(folder, images, form))
     except DatasetError as error:
         problem = str(error)
     # The files are a stranger's: no list of what NumPy, zlib and Pillow may raise is complete.
@@ -98,80 +73,74 @@ def _files_of(folder: Path) -> list[Path]:
     """Return what may be opened: to read a pipe is to wait for ever."""
     found = [path for path in disk.entries_below(folder) if path.is_symlink() or not path.is_dir()]
     if len(found) > disk.MAX_FILES:
-        raise BatchError(
-            f"{folder} holds more than {disk.MAX_FILES} files: expected fewer, received "
+        raise DatasetError(
+            f"{folder} holds too many files: expected {disk.MAX_FILES} at most, received "
             f"{_names(folder, found)}; make a Parquet file of them, or several batches."
         )
     if others := [path for path in found if not path.is_file()]:
-        raise BatchError(
+        raise DatasetError(
             f"{folder} holds pipes, devices, or links to folders or nothing: expected files and "
             f"folders alone, received {_names(folder, others)}; move these elsewhere."
-        )
-    if not found:
-        raise BatchError(
-            f"{folder} holds no images: expected an IDX file of rank 3, pictures or Parquet files, "
-            "received nothing; add the images."
         )
     return found
 
 
 def _names(folder: Path, paths: Sequence[Path]) -> str:
-    names = ", ".join(path.relative_to(folder).as_posix() for path in paths[:_MAX_NAMES])
-    more = len(paths) - _MAX_NAMES
-    return f"{names} and {more} more" if more > 0 else names
+    return listed([path.relative_to(folder).as_posix() for path in paths], _MAX_NAMES)
 
 
-def _from_pictures(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) -> Batch:
-    _check_size(folder, len(files), form, max_bytes)
+def _from_pictures(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) -> ImageSet:
+    _check_count(folder, len(files), form, max_bytes)
     pictures = read_pictures(
         folder, image_size=form.shape, invert=form.inverted, max_bad=0.0, progress=False
     )
-    images = new_image_set(pictures.pixels, pictures.label, pictures.class_names)
-    return _batch(folder, images, form, tuple(file.name for file in pictures.files))
+    names = [file.name for file in pictures.files]
+    return new_image_set(pictures.pixels, pictures.label, pictures.class_names, names)
 
 
-def _from_parquet(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) -> Batch:
+def _from_parquet(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) -> ImageSet:
     if others := [path for path in files if path.suffix.lower() != ".parquet"]:
-        raise BatchError(
+        raise DatasetError(
             f"{folder} holds Parquet files and others: expected Parquet files alone, received "
             f"{_names(folder, others)} too; separate them."
         )
-    _check_size(folder, sum(pq.read_metadata(path).num_rows for path in files), form, max_bytes)
+    _check_count(folder, sum(pq.read_metadata(path).num_rows for path in files), form, max_bytes)
     archive = ParquetArchiveDataset(path=str(folder), name=folder.name, image_size=form.shape)
-    return _batch(folder, archive.load().images, form)
+    images = archive.load().images
+    return new_image_set(images.pictures, images.label, images.class_names)
 
 
-def _check_size(folder: Path, count: int, form: ImageForm, max_bytes: int) -> None:
-    height, width = form.shape
-    if count * height * width > max_bytes:
-        raise BatchError(
-            f"{folder} holds {count} images: expected at most {max_bytes // (height * width)} in "
-            f"the {max_bytes} bytes that a batch may take, received more; make several batches of "
-            "them, or raise `max_bytes`."
+def _check_count(folder: Path, count: int, form: ImageForm, max_bytes: int) -> None:
+    most = max_bytes // math.prod(form.shape)
+    if count > most:
+        raise DatasetError(
+            f"{folder} holds too many images: expected {most} at most, as a batch may take "
+            f"{max_bytes} bytes, received {count}; make several batches of them, or raise "
+            "`max_bytes`."
         )
 
 
-def _from_idx(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) -> Batch:
-    found: dict[int, tuple[str, NDArray[Any]]] = {}
+def _from_idx(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) -> ImageSet:
+    found: dict[int, tuple[str, NDArray[np.uint8]]] = {}
     for path in files:
         left = max_bytes - sum(values.nbytes for _, values in found.values())
         with path.open("rb") as file:
             values = read_idx(file, name=str(path), max_bytes=left).values
         if values.ndim not in (_IMAGES_RANK, _LABELS_RANK) or values.ndim in found:
-            raise BatchError(
+            raise DatasetError(
                 f"{folder} is not a batch: expected one IDX file of images (rank 3) and at most "
                 f"one of labels (rank 1), received {path.name} of rank {values.ndim} too; make "
                 "several batches of them."
             )
         found[values.ndim] = str(path), values
     if _IMAGES_RANK not in found:
-        raise BatchError(
-            f"{folder} holds no images: expected an IDX file of rank 3, received "
-            f"{_names(folder, files)}; add the images."
+        raise DatasetError(
+            f"{folder} holds no images: expected an IDX file of rank 3, pictures or Parquet files, "
+            f"received {_names(folder, files) or 'nothing'}; add the images."
         )
     name, pixels = found[_IMAGES_RANK]
     if pixels.shape[1:] != form.shape:
-        raise BatchError(
+        raise DatasetError(
             f"{name} does not hold images like those of the model: expected "
             f"{size_of(form.shape)} pixels, received {size_of(pixels.shape[1:])}; convert them."
         )
@@ -179,16 +148,15 @@ def _from_idx(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) 
     if labels is not None:
         check_pair(pixels, labels, images_name=name, labels_name=labels_name)
         if labels.max() >= UNLABELLED:
-            raise BatchError(
+            raise DatasetError(
                 f"{labels_name} does not hold labels: expected values up to "
                 f"{UNLABELLED - 1}, received {labels.max()}; correct the file."
             )
-    return _batch(folder, new_image_set(pixels, labels), form)
+    return new_image_set(pixels, labels)
 
 
-def _batch(folder: Path, images: ImageSet, form: ImageForm, names: tuple[str, ...] = ()) -> Batch:
+def _in_classes_of_the_model(folder: Path, images: ImageSet, form: ImageForm) -> ImageSet:
     try:
-        images = images.in_classes(form.class_names)
+        return images.in_classes(form.class_names)
     except ValueError as error:
-        raise BatchError(f"{folder} has a class that the model does not have. {error}") from error
-    return Batch(images.pictures, images.label, names=names, class_names=form.class_names)
+        raise DatasetError(f"{folder} has a class that the model does not have. {error}") from error

@@ -163,8 +163,6 @@ def put_away(intake: Intake, incoming: Path, quarantine: Path, taken: Path | Non
                 "move it by hand.",
                 *map(printable, (folder.name, record.outcome, str(target), str(error))),
             )
-        else:
-            logger.info("Batch %s (%s) was moved to %s.", name, record.outcome, target)
 
 
 class AcceptedBatchesDataset(AbstractDataset[dict[str, ImageSet], BatchesInUse]):

@@ -55,8 +55,3 @@ def file_name(name: str) -> str:
     # Unlike UTF-8 alone, this has bytes for every text.
     raw = name.encode(errors="surrogatepass")
     return f"{start}~{hashlib.sha256(raw).hexdigest()[:_HASH_DIGITS]}"
-
-
-def file_key(name: str, digest: str) -> str:
-    """Return `<file_name(name)>.<digest>`, the name of a batch in use; see `Batch.digest`."""
-    return f"{file_name(name)}.{digest}"

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mnist_vae.data.images import UNLABELLED
-from mnist_vae.jobs.batch_files import Batch
+from mnist_vae.data.images import UNLABELLED, new_image_set
 from mnist_vae.jobs.records import BatchRecord, Declined, Intake, Outcome, Plan
 from mnist_vae.params import ModelParams, Parameters, RetrainingParams
 from mnist_vae.pipelines.candidate import nodes
@@ -37,7 +36,7 @@ def batches(pixels):
     """Batches in use: one with labels, one without, and one whose images are all to train on."""
 
     def split(images, labels, fraction=0.3):
-        images = split_batch(Batch(images, labels), image_hashes(images), fraction)
+        images = split_batch(new_image_set(images, labels), image_hashes(images), fraction)
         return lambda: images
 
     return {

@@ -5,11 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mnist_vae.data.images import UNLABELLED, new_image_set
 from mnist_vae.jobs.batch_files import Batch
 from mnist_vae.jobs.batches import BatchFolder
 from mnist_vae.jobs.records import BatchRecord
 from mnist_vae.params import RetrainingParams, SplitParams
 from mnist_vae.pipelines.intake.nodes import check_batches
+
+
+def batch_of(images, *labels, files=None):
+    return Batch(new_image_set(images, *labels, files=files))
 
 
 @pytest.fixture
@@ -48,7 +53,8 @@ def check(*arguments, **params):
 
 def test_a_good_batch_is_accepted_and_its_images_are_parted(splits, pixels):
     labels = np.arange(40, dtype=np.uint8) % 10
-    accepted, records = check({"monday": Batch(pixels(40, 1), labels)}, splits)
+    labels[7] = UNLABELLED
+    accepted, records = check({"monday": batch_of(pixels(40, 1), labels)}, splits)
     ((name, images),) = accepted.items()
     assert name.startswith("monday.")
     assert set(images.split) == {"train", "validation"}
@@ -58,8 +64,8 @@ def test_a_good_batch_is_accepted_and_its_images_are_parted(splits, pixels):
 
 def test_an_image_has_the_same_id_and_split_in_whatever_batch_it_comes(splits, pixels):
     images = pixels(40, 1)
-    (first,) = check({"a": Batch(images)}, splits)[0].values()
-    (second,) = check({"b": Batch(images[::-1].copy())}, splits)[0].values()
+    (first,) = check({"a": batch_of(images)}, splits)[0].values()
+    (second,) = check({"b": batch_of(images[::-1].copy())}, splits)[0].values()
     assert np.array_equal(first.split, second.split[::-1])
     assert np.array_equal(first.image_id, second.image_id[::-1])
     assert len(set(first.image_id)) == 40
@@ -72,7 +78,7 @@ def test_one_batch_is_in_memory_at_a_time(splits, pixels):
     def reader(name, seed):
         def load(_):
             read.append(name)
-            return Batch(pixels(4, seed))
+            return batch_of(pixels(4, seed))
 
         return load
 
@@ -81,7 +87,7 @@ def test_one_batch_is_in_memory_at_a_time(splits, pixels):
 
 
 def test_a_batch_is_bad_for_all_that_is_wrong_with_it_and_the_others_are_used(splits, pixels):
-    withdrawn = check({"old": Batch(pixels(2, 9))}, splits)[0]
+    withdrawn = check({"old": batch_of(pixels(2, 9))}, splits)[0]
     images = pixels(20, 5)
     images[2] = 9
     images[3] = images[4]
@@ -90,8 +96,8 @@ def test_a_batch_is_bad_for_all_that_is_wrong_with_it_and_the_others_are_used(sp
     images[8:10] = pixels(2, 9)
     labels = np.full(20, 3, np.uint8)
     labels[10:18] = 10
-    bad = Batch(images, labels, names=tuple(f"{number:02d}.png" for number in range(20)))
-    incoming = {"bad": bad, "good": Batch(pixels(4, 2), np.full(4, 9, np.uint8))}
+    bad = batch_of(images, labels, files=tuple(f"{number:02d}.png" for number in range(20)))
+    incoming = {"bad": bad, "good": batch_of(pixels(4, 2), np.full(4, 9, np.uint8))}
     accepted, records = check(incoming, splits, withdrawn=withdrawn)
     assert [name.split(".")[0] for name in accepted] == ["good"]
     assert records["bad"].outcome == "bad"
@@ -109,13 +115,13 @@ def test_a_batch_is_bad_for_all_that_is_wrong_with_it_and_the_others_are_used(sp
 
 def test_where_no_image_has_a_label_any_is_accepted(splits, pixels):
     unlabelled = {name: replace(images, label=None) for name, images in splits.items()}
-    batch = Batch(pixels(4, 1), np.full(4, 200, np.uint8))
+    batch = batch_of(pixels(4, 1), np.full(4, 200, np.uint8))
     assert check({"monday": batch}, unlabelled)[1]["monday"].outcome == "accepted"
 
 
 def test_two_new_batches_with_the_same_image_are_not_both_accepted(splits, pixels):
     images = pixels(6, 1)
-    accepted, records = check({"a": Batch(images), "b": Batch(images[3:].copy())}, splits)
+    accepted, records = check({"a": batch_of(images), "b": batch_of(images[3:].copy())}, splits)
     assert [name.split(".")[0] for name in accepted] == ["a"]
     assert "3 of 3 images are in use already" in records["b"].reasons[0]
 
@@ -124,7 +130,7 @@ def test_two_new_batches_with_the_same_image_are_not_both_accepted(splits, pixel
 def test_a_batch_that_a_killed_run_had_accepted_is_neither_bad_nor_new(
     splits, pixels, where, outcome
 ):
-    batch = Batch(pixels(6, 1))
+    batch = batch_of(pixels(6, 1))
     accepted, _ = check({"monday": batch}, splits)
     again = check({"monday": batch}, splits, **{where: accepted})
     assert again == ({}, {"monday": BatchRecord(outcome=outcome, images=6)})
@@ -145,7 +151,7 @@ def test_a_batch_without_images_is_recorded_as_what_it_is(splits, batch, record)
 
 
 def test_a_name_that_cannot_be_printed_is_recorded_in_letters_that_can(splits, pixels):
-    accepted, records = check({"one\ntwo\udcff": Batch(pixels(6, 1))}, splits)
+    accepted, records = check({"one\ntwo\udcff": batch_of(pixels(6, 1))}, splits)
     for printed in (*accepted, *records):
         assert printed.isprintable()
         printed.encode()
@@ -154,7 +160,7 @@ def test_a_name_that_cannot_be_printed_is_recorded_in_letters_that_can(splits, p
 def test_a_batch_that_drifted_is_used_with_a_warning_unless_drift_blocks(
     splits, champion, pixels, caplog
 ):
-    incoming = {"my dark": Batch(pixels(60, 5) // 8), "like": Batch(pixels(60, 6))}
+    incoming = {"my dark": batch_of(pixels(60, 5) // 8), "like": batch_of(pixels(60, 6))}
     with caplog.at_level("WARNING"):
         accepted, records = check(incoming, splits, champion=champion)
     assert {record.outcome for record in records.values()} == {"accepted"}

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import shlex
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,8 @@ from numpy.typing import NDArray
 
 from mnist_vae.data.images import UNLABELLED, ImageSet
 from mnist_vae.data.origin import ImageForm, image_shape
-from mnist_vae.jobs.batch_files import Batch
 from mnist_vae.jobs.batches import BatchesInUse, BatchFolder
-from mnist_vae.jobs.names import file_key, printable
+from mnist_vae.jobs.names import file_name, printable
 from mnist_vae.jobs.records import BatchRecord, Drift, Intake
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import RetrainingParams, SplitParams
@@ -73,21 +73,20 @@ def check_batches(
         champion = None  # of other images: drift from those says nothing
     for name, folder in sorted(incoming_batches.items()):
         batch = folder.read(form)
-        key = file_key(name, batch.digest())
+        images = batch.images
         accepted: dict[str, ImageSet] = {}
-        if batch.images is None:
+        if images is None:
             record = BatchRecord(
                 outcome="unfinished" if batch.unfinished else "bad", reasons=batch.problems
             )
-        elif key in batches_in_use or key in withdrawn_batches:
+        elif (key := _key(name, images)) in {*batches_in_use, *withdrawn_batches}:
             record = BatchRecord(  # a run was killed before it moved the folder
-                outcome="in use" if key in batches_in_use else "withdrawn",
-                images=len(batch.images),
+                outcome="in use" if key in batches_in_use else "withdrawn", images=len(images)
             )
         else:
-            hashes = image_hashes(batch.images)
-            images = split_batch(batch, hashes, split_params.validation_fraction)
-            reasons = _reasons(batch, hashes, known, classes)
+            hashes = image_hashes(images.pixels)
+            reasons = _reasons(images, hashes, known, classes)
+            images = split_batch(images, hashes, split_params.validation_fraction)
             drift: Drift | None = None
             if champion is not None and not reasons:
                 drift = measure_drift(images, champion, retraining_params, seed)
@@ -109,19 +108,22 @@ def image_hashes(pixels: NDArray[np.uint8]) -> list[bytes]:
     return [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
 
 
-def split_batch(batch: Batch, hashes: list[bytes], validation_fraction: float) -> ImageSet:
+def _key(name: str, images: ImageSet) -> str:
+    """Return the name of a batch in use: equal images and labels have equal digests."""
+    digest = hashlib.sha256()
+    for values in (images.pictures, images.label):
+        if values is not None:
+            digest.update(f"{values.shape}".encode())
+            digest.update(np.ascontiguousarray(values).data)
+    return f"{file_name(name)}.{digest.hexdigest()[:16]}"
+
+
+def split_batch(images: ImageSet, hashes: list[bytes], validation_fraction: float) -> ImageSet:
     """Return the images of a batch; the content of each says its split and its id, for ever."""
     shares = np.array([int.from_bytes(value[:4], "big") / 2**32 for value in hashes])
     ids = [FIRST_BATCH_ID + (int.from_bytes(value[8:], "big") >> 12) for value in hashes]
-    images = np.asarray(batch.images)
-    return ImageSet(
-        pixels=images.reshape(len(images), -1),
-        image_id=np.array(ids, np.int64),
-        split=np.where(shares < validation_fraction, "validation", "train"),
-        label=batch.labels,
-        shape=images.shape[1:],
-        class_names=batch.class_names,
-    )
+    split = np.where(shares < validation_fraction, "validation", "train")
+    return replace(images, image_id=np.array(ids, np.int64), split=split, file=None)
 
 
 def _hashes_of(sets: Iterable[ImageSet]) -> set[bytes]:
@@ -129,20 +131,20 @@ def _hashes_of(sets: Iterable[ImageSet]) -> set[bytes]:
 
 
 def _reasons(
-    batch: Batch, hashes: list[bytes], known: dict[str, set[bytes]], classes: NDArray[np.uint8]
+    images: ImageSet, hashes: list[bytes], known: dict[str, set[bytes]], classes: NDArray[np.uint8]
 ) -> list[str]:
     """Return what is wrong with the content of a batch, a sentence each."""
-    flat = np.asarray(batch.images).reshape(len(hashes), -1)
-    found = {"constant": flat.min(axis=1) == flat.max(axis=1)}
+    found = {"constant": images.pixels.min(axis=1) == images.pixels.max(axis=1)}
     for what, others in known.items():
         found[what] = np.array([value in others for value in hashes])
-    if batch.labels is not None and batch.class_names is None and len(classes):
+    if images.label is not None and images.class_names is None and len(classes):
         low, high = classes.min(), classes.max()
         what = f"labelled out of the range of the data in use, {low} to {high}"
-        found[what] = (batch.labels < low) | (batch.labels > high)
+        outside = (images.label < low) | (images.label > high)
+        found[what] = outside & (images.label != UNLABELLED)
     reasons = [
-        f"{rows.sum()} of {len(flat)} images are {what}: expected none, received "
-        f"{_few(np.flatnonzero(rows), batch.names)}"
+        f"{rows.sum()} of {len(images)} images are {what}: expected none, received "
+        f"{_few(np.flatnonzero(rows), images.file)}"
         for what, rows in found.items()
         if rows.any()
     ]
@@ -154,11 +156,11 @@ def _reasons(
     return reasons
 
 
-def _few(rows: NDArray[np.intp], names: tuple[str, ...]) -> str:
+def _few(rows: NDArray[np.intp], names: NDArray[np.object_] | None) -> str:
     """Return which images these are: the files that they are from, or their rows in the one."""
-    shown = [printable(names[row]) if names else str(row) for row in rows[:_MOST_SHOWN]]
+    shown = [str(row) if names is None else printable(names[row]) for row in rows[:_MOST_SHOWN]]
     more = f" and {len(rows) - _MOST_SHOWN} more" if len(rows) > _MOST_SHOWN else ""
-    return f"{'' if names else 'the images at '}{', '.join(shown)}{more}"
+    return f"{'the images at ' if names is None else ''}{', '.join(shown)}{more}"
 
 
 def _reasons_of_drift(key: str, drift: Drift, params: RetrainingParams) -> list[str]:

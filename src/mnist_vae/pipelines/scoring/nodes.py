@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mnist_vae.data.images import UNLABELLED, new_image_set
+from mnist_vae.data.images import UNLABELLED
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_models, image_form, json_fingerprint
 from mnist_vae.engines import embed_on, encoding_of, refine_steps_of, running, schema_of
@@ -106,9 +107,8 @@ def embed_batches(
             if batch.images is not None:
                 # All files have labels, so that they can be read as one table.
                 unlabelled = np.full(len(batch.images), UNLABELLED, np.uint8)
-                labels = unlabelled if batch.labels is None else batch.labels
-                files = batch.names or None
-                images = [new_image_set(batch.images, labels, batch.class_names, files)]
+                label = unlabelled if batch.images.label is None else batch.images.label
+                images = [replace(batch.images, label=label)]
                 signature = f"{folder.signature}-{scoring_plan.how}"
                 about = {BATCH: printable(name), SIGNATURE: signature}
                 schema = schema_of(encoder, images, training_summary, calibration)
