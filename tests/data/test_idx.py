@@ -1,9 +1,10 @@
+"""IDX files: what was saved comes back, and what is damaged or something else is refused."""
+
 import gzip
 import hashlib
 import io
 import struct
 import tracemalloc
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -30,20 +31,15 @@ def test_the_values_and_the_checksum_do_not_depend_on_the_packing(content):
     assert sha256 == hashlib.sha256(RAW).hexdigest()
 
 
-@pytest.mark.parametrize("name", ["values", "values.gz"])
-def test_what_was_saved_comes_back(tmp_path, name):
+def test_what_was_saved_comes_back_and_equal_arrays_make_equal_files(tmp_path):
     values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)[:, ::-2]  # not contiguous
-    dataset = IdxDataset(filepath=str(tmp_path / name))
-    dataset.save(values)
-    np.testing.assert_array_equal(dataset.load(), values)
-
-
-def test_equal_arrays_make_equal_packed_files(tmp_path):
-    for name in ("first.gz", "second.gz"):
-        IdxDataset(filepath=str(tmp_path / name)).save(LABELS)
-    first, second = (path.read_bytes() for path in tmp_path.iterdir())
-    assert first == second
-    assert gzip.decompress(first) == RAW
+    for name in ("values", "first.gz", "second.gz"):
+        dataset = IdxDataset(filepath=str(tmp_path / name))
+        dataset.save(values)
+        np.testing.assert_array_equal(dataset.load(), values)
+    packed = (tmp_path / "first.gz").read_bytes()
+    assert packed == (tmp_path / "second.gz").read_bytes()
+    assert gzip.decompress(packed) == (tmp_path / "values").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -74,30 +70,14 @@ def test_a_file_that_is_not_what_was_asked_for_is_refused(content, checks, messa
     assert "\n" not in str(error.value)
 
 
-MANY = 8 << 20
-
-
-@pytest.mark.parametrize(
-    ("content", "message", "most"),
-    [
-        (header(0x08, 2**31) + bytes(100), "truncated: expected 2147483648 .* received 100", 4),
-        (gzip.compress(header(0x08, 2**31) + bytes(100)), "truncated: .* received 100", 4),
-        (gzip.compress(header(0x08, 10) + bytes(64 << 20)), "too long", 1),
-        (header(0x08, MANY) + bytes(MANY), None, 12),
-    ],
-    ids=["a lie", "a packed lie", "a bomb", "an honest file, without a copy"],
-)
-def test_memory_is_bounded_by_what_a_file_has_and_by_what_its_header_asks_for(
-    content, message, most
-):
-    refused = nullcontext() if message is None else pytest.raises(IdxError, match=message)
-    file = io.BytesIO(content)
+def test_memory_is_bounded_by_what_the_header_asks_for():
+    bomb = gzip.compress(header(0x08, 10) + bytes(64 << 20))
     tracemalloc.start()
-    with refused:
-        read_idx(file, name="values", max_bytes=2**40)
+    with pytest.raises(IdxError, match="too long"):
+        read(bomb)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < most << 20
+    assert peak < 1 << 20
 
 
 def test_images_and_labels_of_different_length_are_refused():
@@ -116,10 +96,6 @@ def test_images_and_labels_of_different_length_are_refused():
     ],
 )
 def test_an_array_that_could_not_be_read_back_is_not_saved(tmp_path, values, message):
-    path = tmp_path / "labels.gz"
-    IdxDataset(filepath=str(path)).save(LABELS)
-    before = path.read_bytes()
     with pytest.raises(IdxError, match=message):
-        IdxDataset(filepath=str(path)).save(values)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+        IdxDataset(filepath=str(tmp_path / "labels.gz")).save(values)
+    assert list(tmp_path.iterdir()) == []

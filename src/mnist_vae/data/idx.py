@@ -25,7 +25,6 @@ MAX_BYTES = 1 << 30
 _GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED_BYTES = 0x08
 _MAX_RANK = 64  # of a NumPy array
-_CHUNK = 1 << 20
 
 
 class IdxError(DatasetError):
@@ -56,7 +55,7 @@ def read_idx(file: IO[bytes], *, name: str, max_bytes: int = MAX_BYTES) -> IdxCo
                 f"{name} is too large: expected at most {max_bytes} bytes of values, received a "
                 f"header that asks for {size}; get a fresh copy, or save the images as Parquet."
             )
-        data = _read_at_most(stream, size + 1)  # the byte more shows whether there is more
+        data = stream.read(size + 1)  # the byte more shows whether there is more
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise IdxError(
             f"{name} is a broken gzip file: expected a complete one with a right CRC, received "
@@ -68,9 +67,9 @@ def read_idx(file: IO[bytes], *, name: str, max_bytes: int = MAX_BYTES) -> IdxCo
             f"{name} is {problem}: expected {size} bytes of values for the shape {list(shape)} in "
             f"its header, received {received}; get a fresh copy."
         )
-    digest = hashlib.sha256(header)
-    digest.update(data)
-    return IdxContent(np.frombuffer(data, np.uint8).reshape(shape), digest.hexdigest())
+    sha256 = hashlib.sha256(header)
+    sha256.update(data)
+    return IdxContent(np.frombuffer(data, np.uint8).reshape(shape), sha256.hexdigest())
 
 
 def to_idx(values: NDArray[np.uint8], *, name: str) -> bytes:
@@ -142,14 +141,6 @@ def _read_header(stream: IO[bytes], name: str) -> tuple[bytes, tuple[int, ...]]:
     shape = tuple(np.frombuffer(lengths, ">u4").tolist())
     _check_shape(shape, name)
     return magic + lengths, shape
-
-
-def _read_at_most(stream: IO[bytes], n_bytes: int) -> bytearray:
-    """Return the next `n_bytes`, or fewer at the end; the buffer grows with what is there."""
-    data = bytearray()
-    while chunk := stream.read(min(_CHUNK, n_bytes - len(data))):
-        data += chunk
-    return data
 
 
 def _check_shape(shape: tuple[int, ...], name: str) -> None:
