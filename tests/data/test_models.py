@@ -47,54 +47,38 @@ def test_code_in_a_model_file_is_not_run(tmp_path):
         dataset.load()
 
 
-def test_the_preview_shows_layers_shapes_and_counts(tmp_path, encoder):
-    from mnist_vae.vae.networks import build_decoder
-
+def test_the_preview_is_a_chart_of_the_layers(tmp_path, encoder):
     dataset = KerasModelDataset(filepath=str(tmp_path / "network.keras"))
     dataset.save(encoder)
-    chart = dataset.preview()
-    assert chart.splitlines()[3] == "flowchart TD"
-    assert "hidden_1<br/>Dense 784 → 512 relu<br/>401,920 parameters" in chart
-    assert "z_log_var<br/>Dense 256 → 3<br/>771 parameters" in chart
-    for arrow in ("pixels --> hidden_1", "hidden_2 --> z_mean", "z_mean --> z", "z_log_var --> z"):
-        assert f"    {arrow}" in chart.splitlines()
-    assert f'title: "encoder: {534_276 + 2 * 257:,} parameters"' in chart
-    dataset.save(build_decoder(seed=1))
     chart = dataset.preview().splitlines()
-    assert '    pixels_mean["pixels_mean<br/>Activation sigmoid"]' in chart
-    assert "    logits --> pixels_mean" in chart
+    assert chart[0] == "flowchart TD"
+    for line in (
+        'hidden_1["hidden_1<br/>Dense 512 relu"]',
+        'z_log_var["z_log_var<br/>Dense 3 linear"]',
+        "pixels --> hidden_1",
+        "hidden_2 --> z_mean",
+        "z_mean --> z",
+        "z_log_var --> z",
+    ):
+        assert f"    {line}" in chart
 
 
-# ONNX
-
-
-@pytest.fixture
-def onnx(tmp_path):
-    return OnnxModelDataset(filepath=str(tmp_path / "decoder.onnx"))
-
-
-def test_an_onnx_model_that_was_saved_is_loaded(onnx):
+def test_an_onnx_model_that_was_saved_is_loaded_and_another_file_refused(tmp_path):
     from mnist_vae.vae.export import to_onnx
     from mnist_vae.vae.networks import build_decoder
 
-    decoder = to_onnx(
-        build_decoder(latent_dim=3, hidden_units=(8,), seed=1), {"model_version": "abc"}
-    )
-    onnx.save(decoder)
-    assert onnx.load() == decoder
-    assert metadata_of(onnx.load()) == {"model_version": "abc"}
-
-
-@pytest.mark.parametrize("content", [b"", b"<html>", b"PK\x03\x04" + bytes(100)])
-def test_another_file_is_refused_in_one_sentence(onnx, tmp_path, content):
-    (tmp_path / "decoder.onnx").write_bytes(content)
-    with pytest.raises(DatasetError, match=r"holds no ONNX model.*pipelines export` again"):
-        onnx.load()
-
-
-def test_a_missing_file_is_said_with_what_makes_it(onnx):
+    onnx = OnnxModelDataset(filepath=str(tmp_path / "decoder.onnx"))
     with pytest.raises(DatasetError, match=r"received nothing; run `kedro run --pipelines export`"):
         onnx.load()
+    decoder = build_decoder(latent_dim=3, hidden_units=(8,), seed=1)
+    model = to_onnx(decoder, {"model_version": "abc"})
+    onnx.save(model)
+    assert onnx.load() == model
+    assert metadata_of(onnx.load()) == {"model_version": "abc"}
+    for content in (b"", b"<html>", b"PK\x03\x04" + bytes(100)):
+        (tmp_path / "decoder.onnx").write_bytes(content)
+        with pytest.raises(DatasetError, match=r"holds no ONNX model.*pipelines export` again"):
+            onnx.load()
 
 
 # The state of a training that is under way
@@ -116,7 +100,7 @@ def backup(tmp_path):
     return replace(place, identity=IDENTITY)
 
 
-def test_what_was_saved_comes_back(backup, caplog):
+def test_the_state_that_was_saved_comes_back(backup, caplog):
     assert backup.load() is None
     backup.save(STATE)
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
@@ -126,16 +110,14 @@ def test_what_was_saved_comes_back(backup, caplog):
         assert np.array_equal(state[name], value)
         if isinstance(value, np.ndarray):
             assert state[name].dtype == value.dtype
-    assert [record.message for record in caplog.records] == [
-        "Training resumes after epoch 3, where it was interrupted."
-    ]
+    assert caplog.messages == ["Training resumes after epoch 3, where it was interrupted."]
 
 
 def test_the_backup_of_another_training_is_not_taken_up(backup, caplog):
     backup.save(STATE)
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
         assert replace(backup, identity=IDENTITY | {"data": "9", "code": "9"}).load() is None
-    assert [record.message for record in caplog.records] == [
+    assert caplog.messages == [
         "The backup of an interrupted training is not used, as since then the data and the "
         "code changed: training starts from the beginning."
     ]

@@ -38,17 +38,6 @@ def test_equal_values_have_equal_names_whatever_the_order_of_their_keys():
 # Provenance
 
 
-@pytest.fixture(autouse=True)
-def _unnamed(monkeypatch):
-    monkeypatch.delenv(COMMIT, raising=False)
-
-
-def test_an_image_names_its_commit_though_it_has_no_git(monkeypatch):
-    monkeypatch.setenv(COMMIT, "abc")
-    assert provenance()["git_commit"] == "abc"
-    assert provenance()["versions"]["tensorflow"].startswith("2.21")
-
-
 @pytest.fixture
 def code(tmp_path, monkeypatch):
     """The file of the package, in a folder that is in no repository yet."""
@@ -57,28 +46,29 @@ def code(tmp_path, monkeypatch):
     code.touch()
     monkeypatch.setattr(origin, "__file__", str(code))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv(COMMIT, raising=False)
     return code
 
 
-def repository(folder, *tracked):
+def commit(folder, *tracked):
     """Make a repository with a commit of these files."""
     identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
     for command in (["init", "-q"], ["add", *tracked], [*identity, "commit", "-qm", "a"]):
         subprocess.run([shutil.which("git"), "-C", str(folder), *command], check=True)
 
 
-def test_outside_git_the_commit_is_none_and_inside_it_has_40_digits(code):
-    assert provenance()["git_commit"] is None
-    repository(code.parents[1], ".")
-    assert len(provenance()["git_commit"]) == 40
-    code.write_text("changed")
-    assert provenance()["git_commit"].endswith("-dirty")
+def test_the_commit_is_that_of_the_repository_that_tracks_the_code(code, monkeypatch):
+    def found():
+        return provenance()["git_commit"]
 
-
-@pytest.mark.parametrize("ignored", [False, True])
-def test_a_repository_around_an_installed_package_is_not_that_of_the_code(code, ignored):
     folder = code.parents[1]
     (folder / "their.py").touch()
-    (folder / ".gitignore").write_text("src/" if ignored else "")
-    repository(folder, "their.py", ".gitignore")
-    assert provenance()["git_commit"] is None
+    assert found() is None, "there is no repository"
+    commit(folder, "their.py")
+    assert found() is None, "it tracks others alone"
+    commit(folder, ".")
+    assert len(found()) == 40
+    code.write_text("changed")
+    assert found().endswith("-dirty")
+    monkeypatch.setenv(COMMIT, "abc")  # as in an image, which has no git
+    assert found() == "abc"

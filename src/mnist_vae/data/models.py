@@ -48,9 +48,18 @@ class KerasModelDataset(FileDataset[KerasModel]):
         return to_bytes(data)
 
     def preview(self) -> MermaidPreview:
-        """Return the layers with their shapes and parameter counts as a Mermaid chart."""
+        """Return the layers with their units and activations as a Mermaid chart."""
         with zipfile.ZipFile(io.BytesIO(self._read())) as archive:
-            return MermaidPreview(_mermaid(json.loads(archive.read("config.json"))))
+            model = json.loads(archive.read("config.json"))
+        lines = ["flowchart TD"]
+        for layer in model["config"]["layers"]:
+            name, config = layer["name"], layer["config"]
+            about = [str(config[key]) for key in ("units", "activation") if key in config]
+            lines.append(f'    {name}["{name}<br/>{" ".join([layer["class_name"], *about])}"]')
+            history = json.dumps(layer["inbound_nodes"])
+            sources = re.findall(r'"keras_history": \["(\w+)"', history)
+            lines += [f"    {source} --> {name}" for source in sources]
+        return MermaidPreview("\n".join(lines))
 
 
 class OnnxModelDataset(FileDataset[OnnxModel]):
@@ -76,32 +85,6 @@ class OnnxModelDataset(FileDataset[OnnxModel]):
     def _encode(self, data: OnnxModel) -> bytes:
         content: bytes = data.SerializeToString(deterministic=True)
         return content
-
-
-def _mermaid(model: dict[str, Any]) -> str:
-    """Return a chart of a functional model, from the `config.json` in its `.keras` file."""
-    lines = []
-    arrows = []
-    total = 0
-    for layer in model["config"]["layers"]:
-        name, config = layer["name"], layer["config"]
-        text = f"{name}<br/>{layer['class_name']}"
-        if layer["class_name"] == "InputLayer":
-            text += f" {config['batch_shape'][-1]}"
-        elif layer["class_name"] == "Dense":
-            inputs = layer["build_config"]["input_shape"][-1]
-            count = (inputs + config["use_bias"]) * config["units"]
-            total += count
-            activation = config["activation"]
-            activation = "" if activation == "linear" else f" {activation}"
-            text += f" {inputs} → {config['units']}{activation}<br/>{count:,} parameters"
-        elif layer["class_name"] == "Activation":
-            text += f" {config['activation']}"
-        lines.append(f'    {name}["{text}"]')
-        sources = re.findall(r'"keras_history": \["(\w+)"', json.dumps(layer["inbound_nodes"]))
-        arrows += [f"    {source} --> {name}" for source in sources]
-    title = f"{model['config']['name']}: {total:,} parameters"
-    return "\n".join(["---", f'title: "{title}"', "---", "flowchart TD", *lines, *arrows])
 
 
 @dataclass(frozen=True)
