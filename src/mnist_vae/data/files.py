@@ -1,15 +1,15 @@
-"""Data sets of one file, on any fsspec file system; unlike kedro-datasets' they save atomically."""
+"""What data sets share. Those of one file save atomically, on any fsspec file system."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, NewType, NoReturn, TypeVar
+from typing import Any, BinaryIO, NamedTuple, NewType, NoReturn, TypeVar
 
 import fsspec
 from kedro.io.core import AbstractDataset, DatasetError, get_protocol_and_path
@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel, ValidationError
 
 from mnist_vae.data.disk import partial_beside, replacing
+from mnist_vae.data.images import ImageArchive, ImageSet
 
 T = TypeVar("T")
 
@@ -36,6 +37,32 @@ TablePreview = NewType("TablePreview", dict[str, Any])
 TextPreview = NewType("TextPreview", str)
 
 
+class SourceFile(NamedTuple):
+    """A file of an archive: where it came from, and what is in it."""
+
+    origin: str
+    sha256: str
+    items: int
+    verified: bool = False
+    """Whether the checksum is the one that was expected."""
+
+
+def archive_of(
+    images: ImageSet,
+    *,
+    name: str,
+    source: str,
+    statement: str,
+    files: Mapping[str, SourceFile],
+    **facts: Any,
+) -> ImageArchive:
+    """Return the archive of these images, with what is known of them."""
+    counts = {f"n_{split}": int((images.split == split).sum()) for split in ("train", "test")}
+    manifest = {"name": name, "source": source, "statement": f"Data: {statement}.", **counts}
+    records = {name: file._asdict() for name, file in files.items()}
+    return ImageArchive(images, {**manifest, **facts, "files": records})
+
+
 class ReadOnlyDataset(AbstractDataset[NoReturn, T]):
     """What the data sets share that others make. `_name` is what the error calls them."""
 
@@ -50,7 +77,6 @@ class FileDataset(AbstractDataset[T, T]):
     """What the data sets of one file share: those that are small implement encode and decode.
 
     Args:
-        durable: What was saved outlasts a power failure, on a local disk.
         read_only: Nothing can be saved, also not in a notebook.
     """
 
@@ -61,7 +87,6 @@ class FileDataset(AbstractDataset[T, T]):
         self,
         *,
         filepath: str,
-        durable: bool = False,
         read_only: bool = False,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
@@ -69,7 +94,6 @@ class FileDataset(AbstractDataset[T, T]):
         self._read_only = read_only
         self._protocol, path = get_protocol_and_path(filepath)
         self._filepath = PurePosixPath(path)
-        self._durable = durable
         self._fs = fsspec.filesystem(self._protocol, **deepcopy(credentials or {}))
         self.metadata = metadata
 
@@ -116,7 +140,7 @@ class FileDataset(AbstractDataset[T, T]):
         """Yield a file to write to, which replaces the old one when the block succeeds."""
         self._check_writable()
         with (
-            replacing(self._fs, self._filepath, durable=self._durable) as partial,
+            replacing(self._fs, self._filepath) as partial,
             self._fs.open(str(partial), "wb") as file,
         ):
             yield file

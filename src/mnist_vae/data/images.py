@@ -176,8 +176,8 @@ def listed(names: Sequence[str] | None, most: int = 10) -> str:
     """Return class names for a sentence, with the number of those left out."""
     if names is None:
         return f"numbers from 0 to {UNLABELLED - 1}"
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def number_classes(names: Sequence[str | None]) -> tuple[NDArray[np.uint8] | None, ClassNames]:
@@ -221,19 +221,22 @@ def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
         )
     class_names = next((part.class_names for part in parts if part.label is not None), None)
     parts = [part.in_classes(class_names) for part in parts]
-    labels = [
-        np.full(len(part), UNLABELLED, np.uint8) if part.label is None else part.label
-        for part in parts
-    ]
-    files = [np.full(len(part), None) if part.file is None else part.file for part in parts]
+
+    def column(name: str, missing: NDArray[Any]) -> NDArray[Any] | None:
+        values = [getattr(part, name) for part in parts]
+        if all(value is None for value in values):
+            return None
+        filled = zip(parts, values, strict=True)
+        return np.concatenate([missing.repeat(len(p)) if v is None else v for p, v in filled])
+
     return ImageSet(
         pixels=gathered((part.pixels for part in parts), (sum(map(len, parts)), math.prod(shape))),
         image_id=np.concatenate([part.image_id for part in parts]),
         split=np.concatenate([part.split for part in parts]),
-        label=None if all(part.label is None for part in parts) else np.concatenate(labels),
+        label=column("label", np.array([UNLABELLED], np.uint8)),
         shape=shape,
         class_names=class_names,
-        file=None if all(part.file is None for part in parts) else np.concatenate(files),
+        file=column("file", np.array([None])),
     )
 
 
@@ -246,7 +249,7 @@ def new_image_set(
     pixels: NDArray[np.uint8] | ImageArchive,
     label: NDArray[np.uint8] | None = None,
     class_names: ClassNames = None,
-    files: Sequence[str] | None = None,
+    files: Sequence[str] | NDArray[np.object_] | None = None,
 ) -> ImageSet:
     """Return images in the split `new`, numbered from 0; raise `ValueError` for another form.
 

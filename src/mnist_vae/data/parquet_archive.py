@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mnist_vae.data import sheets
 from mnist_vae.data.disk import at_home
-from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
+from mnist_vae.data.files import ImagePreview, ReadOnlyDataset, SourceFile, archive_of
 from mnist_vae.data.images import (
     IMAGE_SHAPE,
     ClassNames,
@@ -75,12 +75,11 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
     ) -> None:
         protocol, self._path = get_protocol_and_path(path)
         if protocol == "file":
-            self._path = at_home(self._path)
+            self._path = Path(at_home(self._path)).absolute().as_posix()
         self._url = path
         self._name = name
         height, width = image_size
         self._shape = height, width
-        self._n_pixels = height * width
         self._filesystem = fsspec.filesystem(protocol, **deepcopy(credentials or {}))
         self.metadata = metadata
 
@@ -92,8 +91,8 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
         """
         paths = self._checked_paths()
         tables = [self._columns(path, name) for path, name in paths.items()]
-        table = pa.concat_tables(tables, promote_options="default")
-        count = len(table)
+        table = pa.concat_tables(tables)
+        count, (height, width) = len(table), self._shape
         if count == 0:
             raise DatasetError(
                 f"{self._url} has no images: expected at least one row, received none in "
@@ -102,14 +101,26 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
         label, class_names = self._labels(table["label"])
         images = ImageSet(
             image_id=self._ids(table["image_id"]),
-            split=split_names(table["split"].fill_null("train")),
+            split=split_names(table["split"]),
             label=label,
             class_names=class_names,
-            pixels=gathered(self._pixels(paths), (count, self._n_pixels)),
+            pixels=gathered(self._pixels(paths), (count, height * width)),
             shape=self._shape,
         )
-        rows = dict(zip(paths, map(len, tables), strict=True))
-        return ImageArchive(images, self._manifest(images, paths, rows))
+        n_test = int((images.split == "test").sum())
+        n_train = int((images.split == "train").sum())
+        counted = f"{n_train:,} training and {n_test:,} test" if n_test else f"{n_train:,}"
+        return archive_of(
+            images,
+            name=self._name,
+            source="parquet",
+            statement=f"{self._name}, {counted} images, in {len(paths)} Parquet "
+            f"file{'s' * (len(paths) > 1)}",
+            files={
+                name: self._file(path, len(rows))
+                for (path, name), rows in zip(paths.items(), tables, strict=True)
+            },
+        )
 
     def check(self) -> None:
         """Raise `DatasetError` where there is no file, or one is not Parquet or has no pixels."""
@@ -129,16 +140,15 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
     def _paths(self) -> dict[str, str]:
         """Return the paths of the files, and for each its path below the folder."""
         self._filesystem.invalidate_cache()
-        if not self._filesystem.isdir(self._path):
-            is_file = self._filesystem.isfile(self._path)
-            return {self._path: PurePosixPath(self._path).name} if is_file else {}
-        root = self._filesystem.info(self._path)["name"]
+        if self._filesystem.isfile(self._path):
+            return {self._path: PurePosixPath(self._path).name}
         paths = sorted(self._filesystem.find(self._path))
-        found = {path: path.removeprefix(root).strip("/") for path in paths}
+        found = {path: path.removeprefix(self._path).strip("/") for path in paths}
+        hidden = re.compile(r"(^|/)[_.]")
         return {
             path: name
             for path, name in found.items()
-            if name.endswith(".parquet") and not re.search(r"(^|/)[_.]", name)
+            if name.endswith(".parquet") and not hidden.search(name)
         }
 
     def _checked_paths(self) -> dict[str, str]:
@@ -167,39 +177,42 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
             ) as file:
                 yield file
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            height, width = self._shape
             raise DatasetError(
                 f"{path} is no table of images that can be read: expected a whole Parquet file "
-                f"with `pixels` of {self._n_pixels} bytes and, if need be, `image_id` of whole "
+                f"with `pixels` of {height * width} bytes and, if need be, `image_id` of whole "
                 "numbers, `label` of numbers or text, and `split` train, validation or test, "
                 f"received {' '.join(str(error).split())}; write it anew, or see to who may read "
                 "it."
             ) from error
 
     def _columns(self, path: str, name: str) -> pa.Table:
-        """Return the columns next to the pixels; what the names of folders say comes first."""
+        """Return the columns next to the pixels, null where there are none."""
         with self._open(path) as file:
             count = file.metadata.num_rows
             in_path = ds.get_partition_keys(_PARTITIONS.parse(name))
-            own = set(file.schema_arrow.names) & set(_COLUMNS) - set(in_path)
-            table = file.read(sorted(own), use_threads=False)
-            found = {column: pa.nulls(count, of) for column, of in _COLUMNS.items()}
-            found |= {column: _cast(table[column], _COLUMNS[column]) for column in own}
-            for column, value in in_path.items():
-                found[column] = pa.repeat(pa.scalar(value, _COLUMNS[column]), count)
-            splits = pc.unique(found["split"]).to_pylist()
-            if "split" in own | set(in_path) and (others := set(splits) - _SPLITS):
+            missing = {"image_id": None, "label": None, "split": "train"}
+            columns = {}
+            for column, kind in _COLUMNS.items():
+                if column in in_path or column not in file.schema_arrow.names:
+                    value = in_path.get(column, missing[column])
+                    columns[column] = pa.chunked_array([pa.repeat(pa.scalar(value, kind), count)])
+                else:
+                    columns[column] = _cast(file.read([column], use_threads=False)[column], kind)
+            if others := set(pc.unique(columns["split"]).to_pylist()) - _SPLITS:
                 raise ValueError(f"the splits {', '.join(sorted(map(str, others))[:3])}")
-            return pa.table(found)
+            return pa.table(columns)
 
     def _pixels(self, paths: dict[str, str]) -> Iterator[NDArray[np.uint8]]:
         """Yield the pixels in order, uint8 `[m, height·width]`, some images at a time."""
+        height, width = self._shape
         for path in paths:
             with self._open(path) as file:
                 for batch in file.iter_batches(_ROWS, columns=["pixels"], use_threads=False):
                     pixels = batch.column(0)
                     if pixels.null_count:
                         raise ValueError(f"{pixels.null_count} rows without `pixels`")
-                    yield bytes_of(pixels.cast(pa.binary(self._n_pixels)))
+                    yield bytes_of(pixels.cast(pa.binary(height * width)))
 
     def _ids(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
         """Return the numbers of the images, from 0 where they have none."""
@@ -226,31 +239,10 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
             return None, None
         return label[codes.indices.fill_null(len(names)).to_numpy()], class_names
 
-    def _manifest(
-        self, images: ImageSet, paths: dict[str, str], rows: dict[str, int]
-    ) -> dict[str, Any]:
-        n_train, n_test = (int((images.split == split).sum()) for split in ("train", "test"))
-        counted = f"{n_train:,} training and {n_test:,} test" if n_test else f"{n_train:,}"
-        n_files = f"{len(paths)} Parquet file{'s' * (len(paths) > 1)}"
-        files = {}
-        for path, name in paths.items():
-            with self._filesystem.open(path, "rb", block_size=_BYTES) as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            origin = self._filesystem.unstrip_protocol(path)
-            files[name] = {
-                "origin": origin,
-                "sha256": sha256,
-                "items": rows[path],
-                "verified": False,
-            }
-        return {
-            "name": self._name,
-            "source": "parquet",
-            "statement": f"Data: {self._name}, {counted} images, in {n_files}.",
-            "n_train": n_train,
-            "n_test": n_test,
-            "files": files,
-        }
+    def _file(self, path: str, count: int) -> SourceFile:
+        with self._filesystem.open(path, "rb", block_size=_BYTES) as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return SourceFile(self._filesystem.unstrip_protocol(path), sha256, count)
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

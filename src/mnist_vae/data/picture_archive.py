@@ -11,19 +11,12 @@ from kedro.io.core import DatasetError
 
 from mnist_vae.data import sheets
 from mnist_vae.data.disk import at_home
-from mnist_vae.data.files import ImagePreview, ReadOnlyDataset
-from mnist_vae.data.images import (
-    IMAGE_SHAPE,
-    UNLABELLED,
-    ImageArchive,
-    ImageSet,
-    evenly,
-    size_of,
-)
-from mnist_vae.data.picture_folder import Pictures, decode_pictures, find_pictures, read_pictures
+from mnist_vae.data.files import ImagePreview, ReadOnlyDataset, SourceFile, archive_of
+from mnist_vae.data.images import IMAGE_SHAPE, UNLABELLED, ImageArchive, evenly, size_of
+from mnist_vae.data.picture_folder import decode_pictures, find_pictures, listed, read_pictures
 from mnist_vae.params import SourceParams
 
-_SPLITS = ("train", "validation", "test")
+_WHITE = 128  # a background above this seems white
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +24,8 @@ logger = logging.getLogger(__name__)
 class PictureArchiveDataset(ReadOnlyDataset[ImageArchive]):
     """`PictureArchiveDataset` loads a folder of PNG, JPEG, TIFF or BMP files as grey images.
 
-    The folder has a folder for each class; or `train`, `test` and, if need be, `validation` with
-    such folders; or the pictures alone, whose classes a file `labels.csv` may name (columns
-    `file`, `label` and, if need be, `split`). Images are numbered in the order of their names.
+    The folder has the form that `find_pictures` describes. Images are numbered in the order of
+    their names.
 
     Args:
         path: The folder; `~` is the home of the user.
@@ -75,37 +67,42 @@ class PictureArchiveDataset(ReadOnlyDataset[ImageArchive]):
         Raises:
             PictureError: There are none, they have several sizes, or too many cannot be read.
         """
-        pictures = read_pictures(
+        images, bad, sha256 = read_pictures(
             self._path, image_size=self._size, invert=self._invert, max_bad=self._max_bad
         )
-        if pictures.bad:
-            logger.warning(
-                "%d of %d files in %s are left out: %s",
-                len(pictures.bad),
-                len(pictures.bad) + len(pictures.files),
-                self._path,
-                pictures.bad_ones,
-            )
-        if pictures.seem_inverted:
+        count, n_bad = len(images), len(bad)
+        border = np.ones(images.shape, bool)
+        border[1:-1, 1:-1] = False
+        if np.median(images.pictures[:, border]) >= _WHITE:
             logger.warning(
                 "The background of the pictures in %s seems white: expected light on dark, as the "
                 "models take black as empty, received a light border; set `source.invert=%s`.",
                 self._path,
                 str(not self._invert).lower(),
             )
-        count = len(pictures.files)
-        images = ImageSet(
-            pixels=pictures.pixels.reshape(count, -1),
-            image_id=np.arange(count),
-            split=np.array([file.split or "train" for file in pictures.files]),
-            label=pictures.label,
-            shape=pictures.shape,
-            class_names=pictures.class_names,
-            file=np.array([file.name for file in pictures.files], object),
+        n_classes = 0 if images.label is None else len(np.setdiff1d(images.label, UNLABELLED))
+        statement = (
+            f"{self._name}, {count:,} pictures of {size_of(images.shape)} pixels, "
+            f"{n_classes or 'no'} class{'es' * (n_classes != 1)}"
         )
-        manifest = self._manifest(images, pictures)
-        logger.info("%s (source pictures)", manifest["statement"])
-        return ImageArchive(images, manifest)
+        if bad:
+            statement += f", {n_bad:,} files left out"
+            logger.warning(
+                "%d of %d files in %s are left out: %s",
+                n_bad,
+                n_bad + count,
+                self._path,
+                listed(bad),
+            )
+        return archive_of(
+            images,
+            name=self._name,
+            source="pictures",
+            statement=statement,
+            files={"pictures": SourceFile(str(self._path), sha256, count)},
+            inverted=self._invert,
+            left_out=bad,
+        )
 
     def check(self) -> None:
         """Raise `PictureError` where there is no folder, or no picture in it."""
@@ -115,7 +112,7 @@ class PictureArchiveDataset(ReadOnlyDataset[ImageArchive]):
         """Return `n_images`, evenly apart, as one PNG, base64, for Kedro-Viz."""
         found, _ = find_pictures(self._path)
         some = [found[row] for row in evenly(len(found), n_images)]
-        greys = decode_pictures(some, self._size or IMAGE_SHAPE, progress=False)
+        greys = decode_pictures(some, self._size or IMAGE_SHAPE)
         shown = [grey for grey in greys if not isinstance(grey, str)]
         if not shown:
             raise DatasetError(f"None of the pictures in {self._path} can be read.")
@@ -126,29 +123,3 @@ class PictureArchiveDataset(ReadOnlyDataset[ImageArchive]):
 
     def _describe(self) -> dict[str, Any]:
         return {"name": self._name, "path": str(self._path), "image_size": self._size}
-
-    def _manifest(self, images: ImageSet, pictures: Pictures) -> dict[str, Any]:
-        counts = {split: int((images.split == split).sum()) for split in _SPLITS}
-        classes = "no classes"
-        if images.label is not None:
-            n_classes = len(np.setdiff1d(images.label, UNLABELLED))
-            classes = f"{n_classes} class{'es' * (n_classes != 1)}"
-        statement = f"{len(images):,} pictures of {size_of(images.shape)} pixels, {classes}"
-        if pictures.bad:
-            statement += f", {len(pictures.bad):,} files left out"
-        return {
-            "name": self._name,
-            "source": "pictures",
-            "statement": f"Data: {self._name}, {statement}.",
-            **{f"n_{split}": count for split, count in counts.items()},
-            "inverted": self._invert,
-            "left_out": {picture.name: picture.reason for picture in pictures.bad},
-            "files": {
-                "pictures": {
-                    "origin": str(self._path),
-                    "sha256": pictures.sha256,
-                    "items": len(images),
-                    "verified": False,
-                }
-            },
-        }

@@ -82,18 +82,13 @@ class ImagesDataset(FileDataset[ImageSet]):
         *,
         filepath: str,
         memory_images: int | None = None,
-        durable: bool = False,
         read_only: bool = False,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._memory_images = memory_images
         super().__init__(
-            filepath=filepath,
-            durable=durable,
-            read_only=read_only,
-            credentials=credentials,
-            metadata=metadata,
+            filepath=filepath, read_only=read_only, credentials=credentials, metadata=metadata
         )
 
     def load(self) -> ImageSet:

@@ -91,11 +91,8 @@ def _names(folder: Path, paths: Sequence[Path]) -> str:
 
 def _from_pictures(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) -> ImageSet:
     _check_count(folder, len(files), form, max_bytes)
-    pictures = read_pictures(
-        folder, image_size=form.shape, invert=form.inverted, max_bad=0.0, progress=False
-    )
-    names = [file.name for file in pictures.files]
-    return new_image_set(pictures.pixels, pictures.label, pictures.class_names, names)
+    read = read_pictures(folder, image_size=form.shape, invert=form.inverted, max_bad=0.0).images
+    return new_image_set(read.pictures, read.label, read.class_names, read.file)
 
 
 def _from_parquet(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) -> ImageSet:

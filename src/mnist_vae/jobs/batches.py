@@ -182,7 +182,7 @@ class AcceptedBatchesDataset(AbstractDataset[dict[str, ImageSet], BatchesInUse])
             self._file(key).save(images)
 
     def _file(self, key: str) -> ImagesDataset:
-        return ImagesDataset(filepath=str(self._path / f"{key}.parquet"), durable=True)
+        return ImagesDataset(filepath=str(self._path / f"{key}.parquet"))
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path)}

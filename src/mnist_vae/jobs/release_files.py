@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mnist_vae.data.files import JSONDataset, JSONPreview, ReadOnlyDataset
 from mnist_vae.data.images import ImageSet
-from mnist_vae.jobs.linked_folders import target_of
+from mnist_vae.jobs.linked_folders import LinkedFolders
 from mnist_vae.jobs.records import Declined
 
 MANIFEST = "release.json"
@@ -171,14 +171,10 @@ def whole_release(folder: Path, name: str) -> Release | None:
     return None
 
 
-def folder_in_service(models: Path) -> Path | None:
-    """Return the folder of the release in service, which may be gone, or None.
-
-    Raises:
-        DatasetError: What is in service is not a link.
-    """
+def links(models: Path) -> LinkedFolders:
+    """Return the releases among the models, and the link to the one in service."""
     remedy = f"then `kedro roll-back NAME` with the name of a folder in {models / RELEASES}"
-    return target_of(models / CHAMPION, remedy)
+    return LinkedFolders(models / RELEASES, models / CHAMPION, remedy)
 
 
 def champion(models: Path) -> Release | None:
@@ -188,7 +184,7 @@ def champion(models: Path) -> Release | None:
         DamagedRelease: It has no readable manifest.
         DatasetError: What is in service is not a link.
     """
-    folder = folder_in_service(models)
+    folder = links(models).target()
     return None if folder is None else read_release(folder)
 
 

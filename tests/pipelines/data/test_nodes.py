@@ -20,7 +20,7 @@ def archive(n_train=300, n_test=100):
         split=np.repeat(["train", "test"], [n_train, n_test]),
         label=np.concatenate([np.arange(n) % 10 for n in (n_train, n_test)]).astype(np.uint8),
     )
-    return ImageArchive(images, {"source": "folder"})
+    return ImageArchive(images, {"statement": "Data: mine.", "source": "folder"})
 
 
 def splits(n_test=100, seed=1, **params):

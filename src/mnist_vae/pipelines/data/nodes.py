@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,12 @@ import numpy as np
 from mnist_vae.data.images import ImageArchive, ImageSet, draw_rows
 from mnist_vae.params import SplitParams
 
+logger = logging.getLogger(__name__)
+
 
 def ingest_images(archive: ImageArchive) -> tuple[ImageSet, dict[str, Any]]:
     """Return all images of the archive as one table, and the manifest of where they came from."""
+    logger.info("%s (source %s)", archive.manifest["statement"], archive.manifest["source"])
     return archive.images, archive.manifest
 
 
