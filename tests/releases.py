@@ -35,7 +35,8 @@ def promote(project: Path, **files: str | Path) -> Release:
         else:
             path.write_text(content)
     version = json.loads((folder / "training_summary.json").read_text())["model_version"]
-    releases.promote(dataset.folder, releases.Candidate(version, fingerprint=version), keep=5)
+    facts = {"model_version": version, "fingerprint": version}
+    releases.promote(dataset.folder, facts, keep=5)
     return dataset.load()
 
 

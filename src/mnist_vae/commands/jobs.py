@@ -74,6 +74,8 @@ def decide(run: JobRun, models: Path, plan: Plan, decision: Decision) -> Ending:
     manifest = run.load("candidate_run_manifest")
     facts = {
         **figures,
+        "model_version": decision.model_version,
+        "fingerprint": decision.fingerprint,
         "git_commit": manifest["git_commit"],
         "judge_images": decision.judge_digest,
         "batches": sorted(manifest["data"]["batches"]),
@@ -87,11 +89,10 @@ def decide(run: JobRun, models: Path, plan: Plan, decision: Decision) -> Ending:
         changed = _changed_meanwhile(decision, facts["batches"], models, run)
         if changed is None:  # else it may be tried again
             facts |= {"gate": decision.gate, "drifted": decision.drifted}
-        candidate = releases.Candidate(decision.model_version, decision.fingerprint, facts)
         if decision.outcome is Outcome.PROMOTED and changed is None:
-            releases.promote(models, candidate, keep)
+            releases.promote(models, facts, keep)
         else:
-            releases.decline(models, candidate, keep)
+            releases.decline(models, facts, keep)
     return (Outcome.KEPT, changed) if changed else (decision.outcome, decision.reason)
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro.io.core import AbstractDataset
 
-from mnist_vae.data.disk import replacing
-from mnist_vae.data.tables import write_table
-from mnist_vae.jobs.linked_folders import LinkedFolders, remove
+from mnist_vae.data.disk import replace_link
+from mnist_vae.data.tables import TableDataset
+from mnist_vae.jobs.linked_folders import remove, target_of
 
 BATCH, SIGNATURE = "batch", "batch_signature"
 """What the metadata of a file's schema has in addition to that of all embeddings."""
@@ -31,9 +30,12 @@ class BatchEmbeddings:
 
     def done(self, model: str) -> dict[str, str]:
         """Return the signature of each batch that `model` has embedded, by the name of its file."""
-        folder = self.folder / model
-        found = {path.stem: _signature_in(path) for path in folder.glob(f"[!.]*{_SUFFIX}")}
-        return {name: signature for name, signature in sorted(found.items()) if signature}
+        found = {}
+        for path in sorted((self.folder / model).glob(f"[!.]*{_SUFFIX}")):
+            with suppress(OSError, pa.ArrowException, KeyError):  # one that is damaged is not done
+                metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
+                found[path.stem] = metadata[SIGNATURE.encode()].decode()
+        return found
 
 
 class BatchEmbeddingsDataset(AbstractDataset[dict[str, pa.Table], BatchEmbeddings]):
@@ -60,12 +62,7 @@ class BatchEmbeddingsDataset(AbstractDataset[dict[str, pa.Table], BatchEmbedding
     def save(self, data: dict[str, pa.Table]) -> None:
         """Write the embeddings of batches, a file each; what is half written has no suffix."""
         for name, rows in data.items():
-            target = PurePosixPath(self._path / f"{name}{_SUFFIX}")
-            with (
-                replacing(fsspec.filesystem("file"), target) as partial,
-                Path(partial).open("wb") as file,
-            ):
-                write_table(file, rows)
+            TableDataset(filepath=f"{self._path / name}{_SUFFIX}").save(rows)
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path)}
@@ -80,7 +77,7 @@ def current(folder: Path) -> str | None:
     Raises:
         DatasetError: The link is not one.
     """
-    target = _links(folder).target()
+    target = target_of(folder / "current", "the next run makes the link anew")
     return target.name if target is not None and target.is_dir() else None
 
 
@@ -94,34 +91,17 @@ def finish(folder: Path, model: str, *, complete: bool, keep: int) -> None:
         keep: Folders that stay, those written to last; `model` and the current one always do.
     """
     if complete and any((folder / model).glob("*")) and current(folder) != model:
-        _links(folder).show(model)
+        replace_link(folder / "current", Path(model))
     in_use = {current(folder), model} - {None}
-    others = [path.name for path in _models(folder) if path.name not in in_use]
-    remove(folder, others[max(0, keep - len(in_use)) :])
-
-
-def _links(folder: Path) -> LinkedFolders:
-    return LinkedFolders(folder, folder / "current", "the next run makes the link anew")
-
-
-def _signature_in(path: Path) -> str:
-    """Return the signature in a file, or nothing where it cannot be read."""
-    with suppress(OSError, pa.ArrowException):
-        metadata: dict[bytes, bytes] = pq.read_schema(path).metadata or {}
-        return metadata.get(SIGNATURE.encode(), b"").decode()
-    return ""
-
-
-def _models(folder: Path) -> list[Path]:
-    """Return the folders of models, the one written to last first, and no other ones."""
-    if not folder.is_dir():
-        return []
-    found = [
-        path
-        for path in folder.iterdir()
-        if path.is_dir()
-        and not path.is_symlink()
-        and not path.name.startswith(".")
-        and all(inner.suffix == _SUFFIX or inner.name.startswith(".") for inner in path.iterdir())
+    others = [
+        path for path in folder.glob("[!.]*") if path.name not in in_use and _holds_embeddings(path)
     ]
-    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+    others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    remove(folder, (path.name for path in others[max(0, keep - len(in_use)) :]))
+
+
+def _holds_embeddings(path: Path) -> bool:
+    """Return whether this is a folder of embeddings, and nothing that a person put there."""
+    if not path.is_dir() or path.is_symlink():
+        return False
+    return all(inner.suffix == _SUFFIX or inner.name.startswith(".") for inner in path.iterdir())

@@ -1,7 +1,4 @@
-"""Folders that never change once they are there, and a link to the one that readers follow.
-
-Each function returns when the disk has what it did.
-"""
+"""Folders that never change once they are there, and a link to the one that readers follow."""
 
 from __future__ import annotations
 
@@ -9,47 +6,29 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kedro.io.core import DatasetError
 
-from mnist_vae.data.disk import replace_link, sync, unused_path
+from mnist_vae.data.disk import sync, unused_path
 
 
-@dataclass(frozen=True)
-class LinkedFolders:
-    """The folders in `folder`, and a link to one; `remedy` says how the link is made anew."""
+def target_of(link: Path, remedy: str) -> Path | None:
+    """Return the folder that a link leads to, which may be gone, or None without a link.
 
-    folder: Path
-    link: Path
-    remedy: str
-
-    def target(self) -> Path | None:
-        """Return the folder that the link leads to, which may be gone, or None without a link.
-
-        Raises:
-            DatasetError: Something else is in its place.
-        """
-        if self.link.is_symlink():
-            return Path(os.path.realpath(self.link))
-        if self.link.exists():
-            aside = self.link.with_name(f".{self.link.name}.restored")
-            raise DatasetError(
-                f"{self.link} is damaged: expected a link to a folder, received something else, as "
-                "a restore that does not keep links leaves it; run "
-                f"`mv {shlex.quote(str(self.link))} {shlex.quote(str(aside))}`, and {self.remedy}."
-            )
-        return None
-
-    def show(self, name: str) -> None:
-        """Have the link lead to the folder of this name."""
-        replace_link(self.link, (self.folder / name).relative_to(self.link.parent))
-
-    def hide(self) -> None:
-        """Remove the link."""
-        self.link.unlink()
-        sync(self.link.parent)
+    Raises:
+        DatasetError: Something else is in its place; `remedy` says how the link is made anew.
+    """
+    if link.is_symlink():
+        return Path(os.path.realpath(link))
+    if link.exists():
+        aside = link.with_name(f".{link.name}.restored")
+        raise DatasetError(
+            f"{link} is damaged: expected a link to a folder, received something else, as a "
+            "restore that does not keep links leaves it; run "
+            f"`mv {shlex.quote(str(link))} {shlex.quote(str(aside))}`, and {remedy}."
+        )
+    return None
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:

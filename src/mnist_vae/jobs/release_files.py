@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mnist_vae.data.files import JSONDataset, JSONPreview, ReadOnlyDataset
 from mnist_vae.data.images import ImageSet
-from mnist_vae.jobs.linked_folders import LinkedFolders
+from mnist_vae.jobs.linked_folders import target_of
 from mnist_vae.jobs.records import Declined
 
 MANIFEST = "release.json"
@@ -171,10 +171,14 @@ def whole_release(folder: Path, name: str) -> Release | None:
     return None
 
 
-def links(models: Path) -> LinkedFolders:
-    """Return the releases among the models, and the link to the one in service."""
+def folder_in_service(models: Path) -> Path | None:
+    """Return the folder of the release in service, which may be gone, or None.
+
+    Raises:
+        DatasetError: What is in service is not a link.
+    """
     remedy = f"then `kedro roll-back NAME` with the name of a folder in {models / RELEASES}"
-    return LinkedFolders(models / RELEASES, models / CHAMPION, remedy)
+    return target_of(models / CHAMPION, remedy)
 
 
 def champion(models: Path) -> Release | None:
@@ -184,7 +188,7 @@ def champion(models: Path) -> Release | None:
         DamagedRelease: It has no readable manifest.
         DatasetError: What is in service is not a link.
     """
-    folder = links(models).target()
+    folder = folder_in_service(models)
     return None if folder is None else read_release(folder)
 
 

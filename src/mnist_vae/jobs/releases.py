@@ -5,19 +5,19 @@ Each holds the lock of the releases, which is for one process, and may be held a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mnist_vae.data.disk import make_folder, move, sync, write_json
+from mnist_vae.data.disk import make_folder, move, replace_link, sync, write_json
 from mnist_vae.jobs.linked_folders import remove
 from mnist_vae.jobs.release_files import (
     CANDIDATE,
+    CHAMPION,
     DECLINED,
     MANIFEST,
     RELEASES,
@@ -26,7 +26,7 @@ from mnist_vae.jobs.release_files import (
     Release,
     ReleaseError,
     champion,
-    links,
+    folder_in_service,
     number_of,
     read_release,
     release_names,
@@ -39,21 +39,6 @@ PREVIOUS = "previous"
 """What a rollback goes to unless a release is named: the one before that in service."""
 
 _LOCK_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is known of the model in the folder `candidate`.
-
-    Attributes:
-        model_version: Of its weights.
-        fingerprint: Of the recipe and the data that it was trained with.
-        facts: What else its `release.json` holds; `gate` and `drifted` if it was judged to the end.
-    """
-
-    model_version: str
-    fingerprint: str
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -72,32 +57,37 @@ def locked(models: Path) -> Iterator[None]:
 
 def name_in_service(models: Path) -> str | None:
     """Return the name of the release in service, whose folder may be gone, or None."""
-    folder = links(models).target()
+    folder = folder_in_service(models)
     return folder.name if folder else None
 
 
 def previous(models: Path) -> Release | None:
     """Return the release that a rollback goes to: the newest whole older one not taken out."""
-    below = number_of(name_in_service(models) or "")
-    out = rolled_back(models)
+    below, out = number_of(name_in_service(models) or ""), rolled_back(models)
     names = [name for name in release_names(models / RELEASES) if name not in out]
-    return _first_whole(models, [name for name in names if number_of(name) < below])
+    return _first_whole(models, (name for name in names if number_of(name) < below))
 
 
-def promote(models: Path, candidate: Candidate, keep: int) -> None:
+def promote(models: Path, facts: dict[str, Any], keep: int) -> None:
     """Put the candidate in service.
 
     The newest `keep` releases and declined candidates stay, and always what a rollback goes to.
+
+    Args:
+        models: The folder of the models.
+        facts: Of its `release.json`: at least `model_version`, and `fingerprint` of the recipe and
+            the data; `gate` and `drifted` if it was judged to the end.
+        keep: How many stay.
     """
     with locked(models):
-        links(models).show(_store(models, candidate, RELEASES))
+        _serve(models, _store(models, facts, RELEASES))
         _remove_old(models, keep)
 
 
-def decline(models: Path, candidate: Candidate, keep: int) -> None:
-    """Move the candidate to `declined/`; the same stay as after `promote`."""
+def decline(models: Path, facts: dict[str, Any], keep: int) -> None:
+    """Move the candidate to `declined/`; otherwise as `promote`."""
     with locked(models):
-        _store(models, candidate, DECLINED)
+        _store(models, facts, DECLINED)
         _remove_old(models, keep)
 
 
@@ -112,41 +102,35 @@ def roll_back(models: Path, to: str = PREVIOUS) -> str:
     """
     with locked(models):
         in_service = champion(models)
-        to = _known(models, to, in_service)
-        if in_service is not None and to == in_service.name:
-            return f"{to} is in service already, and stays"
+        name = in_service.name if in_service else None
+        release = previous(models) if to == PREVIOUS else whole_release(models / RELEASES, to)
+        if release is None:
+            raise _no_release(models, to, name)
+        if in_service is not None and release.name == name:
+            return f"{name} is in service already, and stays"
         # First the mark: no run may promote again what a person is taking out of service.
-        if in_service is not None and number_of(in_service.name) > number_of(to):
+        if in_service is not None and number_of(in_service.name) > number_of(release.name):
             mark = f"{ROLLED_BACK}{in_service.name}.{in_service.manifest['fingerprint']}"
             (models / RELEASES / mark).touch()
             sync(models / RELEASES)
-        _unmark(models, to)
-        links(models).show(to)
-        instead = f"instead of {in_service.name}" if in_service else "where there was none"
-        return f"{to} is in service again, {instead}"
+        _unmark(models, release.name)
+        _serve(models, release.name)
+        instead = f"instead of {name}" if in_service else "where there was none"
+        return f"{release.name} is in service again, {instead}"
 
 
-def _known(models: Path, to: str, in_service: Release | None) -> str:
-    name = in_service.name if in_service else None
+def _no_release(models: Path, to: str, in_service: str | None) -> ReleaseError:
     names = release_names(models / RELEASES)
-    others = ", ".join(other for other in names if other != name)
+    damaged = ", which is damaged" if to in names else ""
+    expected = f"the whole name of one, received {to or 'no name'}{damaged}"
     if to == PREVIOUS:
-        if before := previous(models):
-            return before.name
-        received = f"{name} alone" if name else "no release"
-        named = f"name another one, `kedro roll-back NAME` ({others}), or " if others else ""
-        raise ReleaseError(
-            "There is no release to go back to: expected a whole one before that in service, "
-            f"received {received}; {named}run `kedro retrain` to train another."
-        )
-    if whole_release(models / RELEASES, to) is None:
-        raise ReleaseError(
-            "There is no whole release of that name to go back to: expected the whole name of one "
-            f"of {others or 'none'}, or of the one in service, {name or 'none'}, "
-            f"received {to or 'no name'}{', which is damaged' if to in names else ''}; name "
-            "another one, or train one with `kedro retrain`."
-        )
-    return to
+        expected = f"a whole one before that in service, {in_service or 'none'}, received none"
+    others = ", ".join(name for name in names if name != in_service)
+    named = f"name another one, `kedro roll-back NAME` ({others}), or " if others else ""
+    return ReleaseError(
+        f"There is no release to go back to: expected {expected}; {named}run `kedro retrain` to "
+        "train another."
+    )
 
 
 def repair(models: Path) -> str | None:
@@ -159,7 +143,7 @@ def repair(models: Path) -> str | None:
         OSError: A file of it cannot be read.
     """
     with locked(models):
-        folder = links(models).target()
+        folder = folder_in_service(models)
         if folder is None:
             return None
         try:
@@ -175,10 +159,11 @@ def _replace(models: Path, damaged: str) -> str:
     names = [name for name in release_names(models / RELEASES) if name != damaged]
     release = _first_whole(models, sorted(names, key=marks.__contains__))
     if release is None:
-        links(models).hide()
+        (models / CHAMPION).unlink()
+        sync(models)
         return "there is no other, so that the next candidate is judged as a first one"
     _unmark(models, release.name)
-    links(models).show(release.name)
+    _serve(models, release.name)
     taken_out = ", which a person had taken out of service," if release.name in marks else ""
     return f"{release.name}{taken_out} is in service instead"
 
@@ -193,13 +178,17 @@ def adopt(models: Path) -> str | None:
         release = whole_release(models / RELEASES, newest)
         if release is None or release.manifest["previous"] != in_service:
             return None
-        links(models).show(newest)
+        _serve(models, newest)
         return newest
 
 
-def _first_whole(models: Path, names: list[str]) -> Release | None:
+def _first_whole(models: Path, names: Iterable[str]) -> Release | None:
     releases = (whole_release(models / RELEASES, name) for name in names)
     return next(filter(None, releases), None)
+
+
+def _serve(models: Path, name: str) -> None:
+    replace_link(models / CHAMPION, Path(RELEASES, name))
 
 
 def _unmark(models: Path, name: str) -> None:
@@ -208,19 +197,17 @@ def _unmark(models: Path, name: str) -> None:
         sync(mark.parent)
 
 
-def _store(models: Path, candidate: Candidate, home: str) -> str:
+def _store(models: Path, facts: dict[str, Any], home: str) -> str:
     """Move the folder `candidate` among those at home, with its manifest; return its new name."""
     source = models / CANDIDATE
     files = sorted(
         path for path in source.glob("[!.]*") if path.is_file() and path.name != MANIFEST
     )
     names = [name for one in (RELEASES, DECLINED) for name in release_names(models / one)]
-    name = f"{max(map(number_of, names), default=0) + 1:06d}-{candidate.model_version}"
+    name = f"{max(map(number_of, names), default=0) + 1:06d}-{facts['model_version']}"
     manifest = {
-        **candidate.facts,
+        **facts,
         "release": name,
-        "model_version": candidate.model_version,
-        "fingerprint": candidate.fingerprint,
         "previous": name_in_service(models),
         "judged": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": {path.name: sha256(path) for path in files},
