@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+
 
 def chromium() -> str | None:
     """Return the path of the browser, or None where there is none."""
@@ -60,7 +62,8 @@ class Watched:
 
     Attributes:
         requests: The addresses that it asked for.
-        complaints: Errors and warnings of its console, and requests that failed.
+        complaints: Errors and warnings of its console, and requests that failed, but for those
+            that ended as their page was left.
     """
 
     def __init__(self, opened: Any, **context: Any) -> None:
@@ -70,10 +73,26 @@ class Watched:
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("requestfailed", lambda request: self.complaints.append(request.url))
+        self.page.on("requestfailed", self._note_failure)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._note)
+
+    def _note_failure(self, request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":
+            self.complaints.append(request.url)
 
     def _note(self, message: Any) -> None:
         if message.type in ("error", "warning"):
             self.complaints.append(message.text)
+
+
+def serious_faults(page: Any) -> list[tuple[str, list[str]]]:
+    """Return what keeps readers out of a page, by axe-core: rule and elements."""
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="the extra `all` is needed"
+    )
+    return [
+        (fault["id"], [node["html"][:120] for node in fault["nodes"]])
+        for fault in axe.Axe().run(page).response["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]

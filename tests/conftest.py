@@ -17,6 +17,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from mnist_vae.data.images import ImageSet
+from tests.browser import browser
 from tests.projects import copy_project
 
 LIMITS = {"quick": 20.0, "slow": 120.0}
@@ -141,6 +142,13 @@ def copied(finished_project: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def finished_catalog(finished_project: Path) -> Any:
     return catalog_of(finished_project)
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Any]:
+    """A browser."""
+    with browser() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

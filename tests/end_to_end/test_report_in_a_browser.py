@@ -7,13 +7,11 @@ import pytest
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.model import model_page
 from mnist_vae.report.page import render
-from tests.browser import Watched, browser
-from tests.model_files import make_files
+from tests.browser import DESKTOP, PHONE, Watched, serious_faults
+from tests.model_files import NAMES, make_files
 
 pytestmark = pytest.mark.slow
 
-DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
-NAMES = ["é", "<b>&amp;</b>", *(f"a long name of a class, {number}" for number in range(98))]
 NO_WEBGL = """
 const context = HTMLCanvasElement.prototype.getContext;
 HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
@@ -22,12 +20,6 @@ HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
 """
 INK = "document.querySelector('.plot')._fullLayout.font.color"
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
-
-
-@pytest.fixture(scope="module")
-def opened():
-    with browser() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -174,10 +166,23 @@ def test_on_a_phone_it_fits_is_legible_and_the_sample_is_what_one_sees_first(vis
     assert box["y"] + box["height"] < PHONE["height"]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_serious_fault_keeps_a_reader_out(visit, scheme):
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(visit(color_scheme=scheme)).response["violations"]
-    serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
-    assert [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in serious] == []
+def test_no_serious_fault_keeps_a_reader_out_and_the_tab_key_shows_where_it_is(visit):
+    page = visit(color_scheme="light")
+    assert serious_faults(page) == []
+    page.emulate_media(color_scheme="dark")
+    assert serious_faults(page) == []
+    page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+    tables = page.locator("table caption").all_inner_texts()
+    assert len(tables) > 3
+    reached = set()
+    while not reached.issuperset(tables):
+        page.keyboard.press("Tab")
+        name, style, width = page.evaluate(
+            """() => {
+              const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+              return [document.activeElement.ariaLabel, outlineStyle, parseFloat(outlineWidth)];
+            }"""
+        )
+        assert page.evaluate("document.activeElement !== document.body"), set(tables) - reached
+        assert (style, width >= 2) == ("solid", True), name
+        reached.add(name)
