@@ -72,11 +72,6 @@ def test_a_posterior_inside_the_grid_is_summed_and_one_outside_has_a_great_error
     assert found.log_likelihood[1] == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_model_of_many_dimensions_is_refused():
-    with pytest.raises(ValueError, match="one or two latent dimensions, received one with 3"):
-        exact_log_likelihood(sharpened(3, n_pixels=4), np.zeros((1, 4), np.float32))
-
-
 def test_bounds_fall_from_negative_elbo_to_the_exact_value():
     decoder = sharpened(2, n_pixels=PIXELS)
     images = images_of(decoder, 30)

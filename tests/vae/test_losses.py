@@ -26,28 +26,15 @@ def test_kl_is_that_of_the_closed_form_summed_over_the_latent_dimensions(mean, v
     assert losses.kl_divergence_per_dimension(z_mean, z_log_var).shape == (4, 7)
 
 
-@pytest.fixture
-def predicted():
-    """Pixels, logits, and the means that these are of."""
+def test_reconstructions_are_784_times_the_mean_cross_entropy_or_squared_error():
     random = np.random.default_rng(1)
     logits = random.normal(0, 3, (5, 784)).astype("float32")
-    return (
-        random.random((5, 784)).astype("float32"),
-        logits,
-        1 / (1 + np.exp(-logits.astype(float))),
-    )
-
-
-def test_bernoulli_reconstruction_is_784_times_the_mean_cross_entropy(predicted):
-    x, logits, p = predicted
+    x, p = random.random((5, 784)).astype("float32"), 1 / (1 + np.exp(-logits.astype(float)))
     expected = 784 * -(x * np.log(p) + (1 - x) * np.log(1 - p)).mean(axis=1)
     assert losses.bernoulli_reconstruction(x, logits).numpy() == pytest.approx(expected, rel=1e-5)
-
-
-def test_squared_error_is_784_times_the_mean_squared_error(predicted):
-    x, logits, p = predicted
-    actual = losses.squared_error_reconstruction(x, logits).numpy()
-    assert actual == pytest.approx(784 * ((x - p) ** 2).mean(axis=1), rel=1e-5)
+    expected = 784 * ((x - p) ** 2).mean(axis=1)
+    received = losses.squared_error_reconstruction(x, logits).numpy()
+    assert received == pytest.approx(expected, rel=1e-5)
 
 
 def test_bernoulli_reconstruction_is_finite_and_right_where_the_sigmoid_saturates():

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from mnist_vae.data.origin import fingerprint
 from mnist_vae.vae.networks import Sampling, build_decoder, build_encoder, keras, logits_model
+from tests.vae.models import small
 
 ZEROS = np.zeros((4, 2), "float32")
 
@@ -18,24 +19,16 @@ def dense_layers(model):
     ]
 
 
-def test_the_encoder_is_the_specified_one():
-    encoder = build_encoder(seed=1)
-    assert encoder.name == "encoder"
+def test_the_networks_are_the_specified_ones():
+    encoder, decoder = build_encoder(seed=1), build_decoder(seed=1)
     assert dense_layers(encoder) == [(512, "relu"), (256, "relu"), (2, "linear"), (2, "linear")]
     assert [layer.name for layer in encoder.layers[-3:]] == ["z_mean", "z_log_var", "z"]
-    assert encoder.input_shape == (None, 784)
-    assert encoder.output_shape == [(None, 2)] * 3
+    assert (encoder.input_shape, encoder.output_shape) == ((None, 784), [(None, 2)] * 3)
     assert sum(np.size(weight) for weight in encoder.trainable_weights) == 534_276
-
-
-def test_the_decoder_is_the_encoders_mirror():
-    decoder = build_decoder(seed=1)
-    assert decoder.name == "decoder"
     assert dense_layers(decoder) == [(256, "relu"), (512, "relu"), (784, "linear")]
     assert [layer.name for layer in decoder.layers[-2:]] == ["logits", "pixels_mean"]
     assert decoder.layers[-1].activation.__name__ == "sigmoid"
-    assert decoder.input_shape == (None, 2)
-    assert decoder.count_params() == 534_544
+    assert (decoder.input_shape, decoder.count_params()) == ((None, 2), 534_544)
 
 
 def test_widths_latents_activation_and_pixels_follow_the_arguments():
@@ -44,8 +37,7 @@ def test_widths_latents_activation_and_pixels_follow_the_arguments():
     hidden = [(64, "tanh"), (32, "tanh"), (16, "tanh")]
     assert dense_layers(encoder) == [*hidden, (20, "linear"), (20, "linear")]
     assert dense_layers(decoder) == [*hidden[::-1], (640, "linear")]
-    assert encoder.input_shape == (None, 640)
-    assert encoder.output_shape == [(None, 20)] * 3
+    assert (encoder.input_shape, decoder.input_shape) == ((None, 640), (None, 20))
 
 
 def test_layers_of_equal_shape_start_out_different():
@@ -55,7 +47,7 @@ def test_layers_of_equal_shape_start_out_different():
 
 
 def test_logits_are_the_decoder_before_its_sigmoid():
-    decoder = build_decoder(seed=1)
+    _, decoder = small()
     z = np.random.default_rng(0).standard_normal((8, 2)).astype("float32")
     logits = logits_model(decoder)(z).numpy()
     assert 1 / (1 + np.exp(-logits)) == pytest.approx(decoder(z).numpy(), abs=1e-6)
@@ -83,10 +75,10 @@ def test_a_layer_draws_anew_at_each_call_and_the_same_again_from_the_same_seed(j
 
 
 def test_equal_weights_have_an_equal_name_and_a_changed_weight_changes_it():
-    encoder, decoder = build_encoder(seed=1), build_decoder(seed=1)
+    encoder, decoder = small()
     name = fingerprint(encoder, decoder)
-    assert name == fingerprint(build_encoder(seed=1), build_decoder(seed=1))
-    assert name != fingerprint(build_encoder(seed=2), decoder)
+    assert name == fingerprint(*small())
+    assert name != fingerprint(build_encoder(2, (16,), seed=2), decoder)
     bias = decoder.get_layer("logits").bias
     bias.assign(bias + 1e-6)
     assert name != fingerprint(encoder, decoder)

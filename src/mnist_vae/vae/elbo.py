@@ -90,6 +90,23 @@ def measure(
     return terms._replace(reconstruction=np.mean(distortions, axis=0, dtype=np.float64))
 
 
+def refined_terms(
+    encoder: keras.Model,
+    decoder_logits: Callable[[Any], Any],
+    pixels: Floats,
+    reconstruction: str,
+    epsilons: Sequence[Floats],
+    refines: Sequence[Refine | None],
+) -> list[ElboTerms]:
+    """Return the terms of −ELBO (`measure`) of the encoder's q after each of `refines`.
+
+    These map it to another q, None to itself. All have the same noise, and it is encoded once.
+    """
+    own = encoder(pixels)[:2]
+    posteriors = [own if refine is None else refine(pixels, own) for refine in refines]
+    return [measure(decoder_logits, pixels, q, reconstruction, epsilons) for q in posteriors]
+
+
 def score_batches(
     encoder: keras.Model,
     decoder: keras.Model,
@@ -100,19 +117,16 @@ def score_batches(
     draws: int = 1,
     refines: Sequence[Refine | None] = (None,),
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield each batch of pixels, and for each of `refines` its terms of −ELBO (`measure`).
+    """Yield each batch of pixels with its `refined_terms`.
 
-    `refines` map the encoder's q to another one, None to itself; all have the same noise, which
-    depends on the seed and on the position of an image alone. A batch is encoded once.
+    The noise depends on the seed and on the position of an image alone.
     """
     noises = [np.random.default_rng(seed + draw) for draw in range(draws)]
-    logits = logits_model(decoder)
+    logits, latent_dim = logits_model(decoder), decoder.input_shape[-1]
     for pixels in batches:
-        own = encoder(pixels)[:2]
-        shape = tuple(own[0].shape)
+        shape = len(pixels), latent_dim
         epsilons = [noise.standard_normal(shape, np.float32) for noise in noises]
-        posteriors = [own if refine is None else refine(pixels, own) for refine in refines]
-        yield pixels, *(measure(logits, pixels, q, reconstruction, epsilons) for q in posteriors)
+        yield pixels, *refined_terms(encoder, logits, pixels, reconstruction, epsilons, refines)
 
 
 def _rows(count: int) -> Iterator[slice]:

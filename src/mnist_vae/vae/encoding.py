@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from mnist_vae.vae.anomalies import Calibration, scores_of
 
 if TYPE_CHECKING:
-    from mnist_vae.vae.elbo import ElboTerms
+    from mnist_vae.vae.elbo import ElboTerms, Refine
 
 Floats = NDArray[np.float32]
 
@@ -48,58 +47,24 @@ class BatchEncoder:
         from mnist_vae.vae.inference import Refiner
         from mnist_vae.vae.networks import logits_model
 
-        self._encoder, self._how = encoder, how
-        self._logits = logits_model(decoder)
-        self._refine = Refiner(
+        self._encoder, self._logits, self._how = encoder, logits_model(decoder), how
+        refine = Refiner(
             decoder, steps=how.refine_steps, reconstruction=how.reconstruction, seed=how.seed
         )
+        self._refines: list[Refine | None] = [] if how.calibration is None else [None]
+        if how.refine_steps or not self._refines:
+            self._refines.append(refine)
 
     def __call__(self, pixels: Floats, noise: Floats) -> Encoded:
         """Return the embeddings of pixels with this noise of the draws of z, `[n, latent_dim]`."""
-        from mnist_vae.vae.elbo import measure
+        from mnist_vae.vae.elbo import refined_terms
         from mnist_vae.vae.losses import entropy_floor
 
-        how = self._how
-
-        def terms_of(posterior: Any) -> ElboTerms:
-            return measure(self._logits, pixels, posterior, how.reconstruction, [noise])
-
-        own = self._encoder(pixels)[:2]
-        score = flags = None
-        if how.calibration is not None:
-            terms = terms_of(own)
-            score = scores_of(how.calibration, entropy_floor(pixels), terms)[how.calibration.score]
-            flags = how.calibration.flags(score)
-        if how.calibration is None or how.refine_steps:
-            terms = terms_of(self._refine(pixels, own))
-        return Encoded(terms, score, flags)
-
-
-class Scores(NamedTuple):
-    """How a model does on images, one by one: what drift and promotion are decided by."""
-
-    negative_elbo: NDArray[np.float64]
-    """Nats, `[n]`, the mean over the draws of z."""
-    z_mean: Floats
-    """`[n, latent_dim]`."""
-
-
-def score(
-    encoder: Any,
-    decoder: Any,
-    batches: Iterable[Floats],
-    *,
-    reconstruction: str,
-    draws: int,
-    seed: int,
-    refine_steps: int = 0,
-) -> Scores:
-    """Return the scores of batches of pixels, of the encoder's q or with steps the refined one."""
-    from mnist_vae.vae.elbo import score_batches
-    from mnist_vae.vae.inference import Refiner
-
-    refiner = Refiner(decoder, steps=refine_steps, reconstruction=reconstruction, seed=seed)
-    how: dict[str, Any] = {"reconstruction": reconstruction, "seed": seed, "draws": draws}
-    found = score_batches(encoder, decoder, batches, refines=[refiner], **how)
-    parts = ((terms.negative_elbo, terms.z_mean) for _, terms in found)
-    return Scores(*map(np.concatenate, zip(*parts, strict=True)))
+        found = refined_terms(
+            self._encoder, self._logits, pixels, self._how.reconstruction, [noise], self._refines
+        )
+        calibration = self._how.calibration
+        if calibration is None:
+            return Encoded(found[-1], None, None)
+        score = scores_of(calibration, entropy_floor(pixels), found[0])[calibration.score]
+        return Encoded(found[-1], score, calibration.flags(score))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from tqdm import tqdm
 
-from mnist_vae.vae.inference import FEW_DIMENSIONS, compiled, linear_joint
+from mnist_vae.vae.inference import compiled, linear_joint
 from mnist_vae.vae.losses import RECONSTRUCTIONS
 from mnist_vae.vae.networks import logits_model, reparameterize
 
@@ -50,16 +50,8 @@ def exact_log_likelihood(
     """Return log p(x) of images under a decoder of one or two latent dimensions.
 
     It is a sum over a grid of z within ± 6, of step 0.0001 with one dimension and 0.015 with two.
-
-    Raises:
-        ValueError: z has more than two dimensions.
     """
     latent_dim = decoder.input_shape[-1]
-    if latent_dim > FEW_DIMENSIONS:
-        raise ValueError(
-            "The exact likelihood is a sum over a grid of z: expected a model with one or two "
-            f"latent dimensions, received one with {latent_dim}; use the importance-weighted bound."
-        )
     step = step or _STEPS[latent_dim]
     points, parts = _grid(step, latent_dim)
     logits = logits_model(decoder)

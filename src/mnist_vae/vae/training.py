@@ -48,7 +48,7 @@ def fit(
     trained, `warm_start`, need not improve.
 
     Raises:
-        TrainingFailedError: A loss is not finite, KL explodes, or the validation loss never falls.
+        TrainingFailedError: A loss is not finite, or the validation loss never falls.
     """
     keras.utils.set_random_seed(seed)
     batch_size = min(params.batch_size, len(train))

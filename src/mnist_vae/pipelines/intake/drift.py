@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
 from mnist_vae.data.images import ImageSet, latent_columns
 from mnist_vae.data.models import KerasModel
 from mnist_vae.jobs.records import Drift
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import RetrainingParams
-from mnist_vae.vae.encoding import Scores, score
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from mnist_vae.vae.elbo import ElboTerms
 
 
 def score_release(
     release: Release, images: ImageSet, draws: int, seed: int, *networks: KerasModel
-) -> Scores:
-    """Return how a release does on images, by the q that its embeddings have.
+) -> ElboTerms:
+    """Return the terms of −ELBO of images, by the q that the embeddings of a release have.
 
     `networks` are encoder and decoder of another training of it, if they are given.
     """
+    from mnist_vae.vae.elbo import ElboTerms, score_batches
+    from mnist_vae.vae.inference import Refiner
+
     encoder, decoder = networks or (release.load("encoder.keras"), release.load("decoder.keras"))
-    return score(
-        encoder,
-        decoder,
-        images.model_inputs(),
-        reconstruction=release.load("training_summary.json")["reconstruction"],
-        draws=draws,
-        seed=seed,
-        refine_steps=release.refine_steps,
-    )
+    term = release.load("training_summary.json")["reconstruction"]
+    how: dict[str, Any] = {"reconstruction": term, "seed": seed}
+    refiner = Refiner(decoder, steps=release.refine_steps, **how)
+    batches = images.model_inputs()
+    found = score_batches(encoder, decoder, batches, draws=draws, refines=[refiner], **how)
+    parts = [terms for _, terms in found]
+    return ElboTerms(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def measure_drift(
