@@ -9,7 +9,7 @@ PACKAGE = Path(mnist_vae.__file__).parent
 
 # From the ground up: a room imports what is on the floors below it.
 FLOORS = [
-    {"params", "sweep_table"},
+    {"params"},
     {"vae", "config"},
     {"data"},
     {"jobs", "engines", "recipe", "report", "serving"},

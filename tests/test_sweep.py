@@ -1,4 +1,4 @@
-"""`kedro sweep`: what it refuses, runs, leaves out, stops and says; grids and searches.
+"""`kedro sweep`: what it refuses, runs, leaves out, stops and says; its search and its table.
 
 In place of `kedro run` a few lines of Python are run.
 """
@@ -10,27 +10,30 @@ import signal
 import sys
 import threading
 import time
-from concurrent.futures import Future
-from types import SimpleNamespace
 
 import click
 import pandas as pd
 import pytest
-from click.testing import CliRunner
-from kedro.framework.startup import bootstrap_project
 
-from mnist_vae.cli import cli
+from tests.projects import kedro_here
 
-optuna = pytest.importorskip("optuna", reason="the extra `sweep` is needed")
+pytest.importorskip("optuna", reason="the extra `sweep` is needed")
 
-from optuna.distributions import (  # noqa: E402
+from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
 
-from mnist_vae.sweep import run_study, space_of  # noqa: E402
-from mnist_vae.sweep_table import LOSS  # noqa: E402
+from mnist_vae.sweep import (
+    BASE,
+    FIGURES,
+    LOSS,
+    compared,
+    p_values,
+    space_of,
+    to_text,
+)
 
 PROGRAM = f"""#!{sys.executable}
 import json, os, pathlib, signal, sys, time, yaml
@@ -53,14 +56,11 @@ def sweep(project, tmp_path, monkeypatch):
     program = tmp_path / "python"
     program.write_text(PROGRAM)
     program.chmod(0o755)
-    monkeypatch.chdir(project)
     monkeypatch.setattr(sys, "executable", str(program))
-    bootstrap_project(project)
 
     def run(*arguments, act="pass"):
         monkeypatch.setenv("ACT", act)
-        metadata = SimpleNamespace(project_path=project)
-        finished = CliRunner().invoke(cli, ["sweep", "--env=test", *arguments], obj=metadata)
+        finished = kedro_here(project, "sweep", "--env=test", *arguments)
         return finished.exit_code, finished.output
 
     return run
@@ -85,10 +85,6 @@ RATES = "--over=training.learning_rate=0.003,0.01"
         (["--over=model.latent_dims=2,3"], "Parameter `model.latent_dims` is unknown"),
         (["--over=model.latent_dim=2,0"], "`model.latent_dim` is wrong: .*received 0"),
         (["--over=model.latent_dim=2..9"], "with --search NAME=LOW"),
-        (
-            ["--over=training.refine_steps=0,2", "--over=training.refined_share=0,1.5"],
-            "`training.refined_share` is wrong",
-        ),
         (["--env=tset"], "no environment `tset`: expected one of .*test"),
         (["--search=3", "--over=training.learning_rate=0.0..0.1"], "greater than 0"),
     ],
@@ -99,7 +95,6 @@ def test_what_is_wrong_ends_in_one_sentence_and_starts_nothing(sweep, project, a
     (line,) = [line for line in output.splitlines() if line.startswith("Error: ")]
     assert re.search(message, line)
     assert members_in(project) == []
-    assert not list(project.rglob("sweeps"))
 
 
 def test_without_its_extra_it_says_how_to_install_it(sweep, monkeypatch):
@@ -194,14 +189,13 @@ def test_a_search_has_its_trials_and_the_base_and_more_of_them_later(sweep, proj
     assert sweep(over, "--search=2", "--jobs=2")[0] == 0
     code, output = sweep(over, "--search=3", "--jobs=2")
     assert code == 0, output
-    assert output.count("(an earlier run)") == 3
+    assert output.count("(an earlier run)") == 3, "the same settings are chosen again"
+    rates = [params.get("training", {}).get("learning_rate") for params, *_ in members_in(project)]
+    assert len(set(rates)) == 4
+    assert all(1e-4 <= rate <= 1e-2 for rate in rates if rate)
     table = table_of(project)
     assert table.index[0] == "base"
-    assert len(table) == 4
-    assert table["validation_negative_elbo"].iloc[1:].is_monotonic_increasing
-
-
-RANGE = ["training.learning_rate=1e-4..1e-2:log"]
+    assert table[LOSS].iloc[1:].is_monotonic_increasing
 
 
 @pytest.mark.parametrize(
@@ -226,7 +220,6 @@ def test_values_are_as_yaml_has_them_and_ranges_are_optunas(text, distribution):
         ["training.beta_2=0.9..0.1"],
         ["training.beta_2=a..b"],
         ["seed=1,2"],
-        ["split.max_images=100,200"],
         ["model.reconstruction=mse,binary_crossentropy"],
     ],
 )
@@ -235,35 +228,62 @@ def test_what_is_neither_or_changes_what_is_measured_is_refused(texts):
         space_of(texts, search=True)
 
 
-class Starts:
-    """Starts the members of settings, which end at once; that of number `broken` fails."""
-
-    def __init__(self, broken=None):
-        self.settings, self.broken = [], broken
-
-    def __call__(self, setting):
-        future = Future()
-        failed = len(self.settings) == self.broken
-        self.settings.append(setting)
-        future.set_result({"failure": "x"} if failed else {LOSS: 140 + len(str(setting))})
-        return [future]
+def results_of(losses):
+    """Return the results of members from their losses, or failures, by setting and seed."""
+    rows = []
+    for (setting, seed), loss in losses.items():
+        row = {"setting": setting, "seed": seed, "folder": "x"}
+        figures = dict.fromkeys(FIGURES, loss)
+        rows.append(row | ({"failure": loss} if isinstance(loss, str) else figures))
+    return pd.DataFrame(rows)
 
 
-def test_a_grid_has_each_setting_once_and_a_failed_one_is_no_loss():
-    space = space_of(["a=1,2", "b=x,y"], search=False)
-    starts = Starts(broken=1)
-    study = run_study(space, starts, None, 2)
-    assert starts.settings == [{"a": a, "b": b} for a in "12" for b in "xy"]
-    states = [trial.state.name for trial in study.trials]
-    assert states == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+def line_of(table, setting):
+    (line,) = [line for line in to_text(table).splitlines() if line.startswith(setting)]
+    return line
 
 
-def test_the_same_search_chooses_the_same_settings_again_and_more_of_them_later():
-    space = space_of(RANGE, search=True)
-    first, again = Starts(), Starts()
-    run_study(space, first, 4, 2)
-    run_study(space, again, 6, 2)
-    assert again.settings[:4] == first.settings
-    rates = [float(setting["training.learning_rate"]) for setting in again.settings]
-    assert all(1e-4 <= rate <= 1e-2 for rate in rates)
-    assert len(set(rates)) == 6
+def test_p_values_are_those_of_students_t_corrected_by_holm():
+    from scipy.stats import ttest_1samp
+
+    differences = pd.DataFrame({"a": [1.0, 1.2, 0.9], "b": [0.1, -0.2, 0.2], "c": [2.0, 1.0, 1.5]})
+    p = ttest_1samp(differences, 0).pvalue
+    smallest, middle, largest = sorted(p)
+    expected = {smallest: 3 * smallest, middle: max(3 * smallest, 2 * middle), largest: largest}
+    found = p_values(differences)
+    assert [found[name] for name in "abc"] == pytest.approx([expected[each] for each in p])
+
+
+def test_settings_are_compared_with_the_base_seed_by_seed():
+    losses = {(BASE, 1): 140.0, (BASE, 2): 150.0, (BASE, 3): 145.0}
+    losses |= {("no", 1): 141.0, ("no", 2): 149.0, ("no", 3): 145.5}
+    losses |= {("better", 1): 138.0, ("better", 2): 148.1, ("better", 3): 142.9}
+    results = results_of(losses)
+    results["test_negative_elbo"] = results.index.astype(float)  # which decides nothing
+    table = compared(results)
+    assert table.index.tolist() == [BASE, "better", "no"]
+    assert table.loc["better", "difference"] == pytest.approx(-2.0)
+    assert table.loc["better", "difference_standard_error"] == pytest.approx(0.0577, abs=1e-4)
+    assert "143.00 ± 2.92" in line_of(table, "better")
+    assert "−2.00 ± 0.06 *" in line_of(table, "better")
+    assert "*" not in line_of(table, "no") + line_of(table, BASE)
+
+
+def test_what_is_equal_in_every_seed_or_has_one_seed_has_no_star():
+    table = compared(results_of({(n, s): 140.0 + s for n in (BASE, "same") for s in (1, 2)}))
+    assert "+0.00 ± 0.00" in line_of(table, "same")
+    assert "*" not in line_of(table, "same")
+    table = compared(results_of({(BASE, 1): 140.0, ("other", 1): 100.0}))
+    assert "−40.00 " in line_of(table, "other")
+    assert "*" not in line_of(table, "other")
+
+
+def test_a_failure_is_in_the_table_and_the_other_seeds_are_still_compared():
+    losses = {(BASE, 1): 140.0, (BASE, 2): 141.0, (BASE, 3): 142.0}
+    losses |= {("other", 1): 130.0, ("other", 2): "killed by signal 9", ("other", 3): 132.1}
+    losses[("all", 1)] = "The disk is full."
+    table = compared(results_of(losses))
+    assert line_of(table, "other").endswith("1: killed by signal 9")
+    assert line_of(table, "all").endswith("1: The disk is full.")
+    assert table.loc["other", ["seeds", "failed"]].tolist() == [2, 1]
+    assert table.loc["other", "difference"] == pytest.approx(-9.95)

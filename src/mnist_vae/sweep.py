@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import re
 import signal
@@ -15,20 +16,26 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import settings
 from omegaconf import OmegaConf
 
-from mnist_vae import failures
-from mnist_vae.config import DATA_FOLDER, check_configuration, check_environment, loader_of
+from mnist_vae import config, failures
 from mnist_vae.data.disk import write_json
 from mnist_vae.data.origin import json_fingerprint, result_fingerprints
 from mnist_vae.jobs.names import one_line
-from mnist_vae.sweep_table import BASE, FIGURES, LOSS, compared, to_text
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASE = "base"  # the name of the setting that changes nothing
+LOSS = "validation_negative_elbo"  # nats an image, by which settings are ranked
+_TERMS = ("negative_elbo", "reconstruction", "kl")
+FIGURES = [f"{split}_{term}" for split in ("validation", "test") for term in _TERMS]
+_LEVEL = 0.05
 _RANGE = re.compile(r"([^,\[]+?)\.\.([^,\[]+?)(:log)?")
 # They decide on which images, or in which term, the loss is measured; or a sweep sets them.
 _REFUSED = ("data_folder", "model.reconstruction", "seed", "source", "split", "streaming")
@@ -72,24 +79,21 @@ def sweep(
         import optuna
     except ImportError as error:
         raise click.ClickException(
-            "Optuna is not installed: expected the extra `sweep`, received no module optuna; run "
-            "`pip install -c constraints.txt -e '.[sweep]'`."
+            "Optuna is not installed: run `pip install -c constraints.txt -e '.[sweep]'`."
         ) from error
     import pandas as pd
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = space_of(texts, search=trials is not None)
     members = Members(project.project_path, name, env, params, jobs)
-    numbers = list(dict.fromkeys(values_of(seeds or str(members.base["seed"]))))
+    numbers = list(dict.fromkeys(values_of(seeds or str(members.parameters({})["seed"]))))
     for changes in [{"seed": seed} for seed in numbers] + grid_of(space):
         members.parameters(changes)
 
-    def start(setting: dict[str, Any]) -> list[Any]:
-        return [members.start(setting, seed) for seed in numbers]
-
     with contextlib.closing(members):
-        start({})
-        study = run_study(space, start, trials, jobs)
+        for seed in numbers:
+            members.start({}, seed)
+        study = run_study(space, lambda s: [members.start(s, n) for n in numbers], trials, jobs)
         results = pd.DataFrame(results_of(members.futures.values()))
     table = compared(results)
     results.to_csv(members.folder / "members.csv", index=False)
@@ -123,8 +127,7 @@ def space_of(texts: Sequence[str], *, search: bool) -> dict[str, Any]:
                 raise ValueError(name)
             if found:
                 low, high = values_of(f"{found[1]},{found[2]}")
-                whole = isinstance(low, int) and isinstance(high, int)
-                kind = IntDistribution if whole else FloatDistribution
+                kind = IntDistribution if type(low) is type(high) is int else FloatDistribution
                 space[name] = kind(low, high, log=found[3] is not None)
             else:
                 choices = [v if isinstance(v, str) else json.dumps(v) for v in values_of(values)]
@@ -203,20 +206,17 @@ class Members:
     def __init__(self, project: Path, name: str, env: str | None, params: Any, jobs: int) -> None:
         self._project, self._params = project, params
         self._conf = str(project / settings.CONF_SOURCE)
-        self._env = check_environment(self._conf, env)
-        data = loader_of(self._conf, self._env, self._given({}))["globals"]["data"]
-        self._raw = project / str(data) / "01_raw"
-        self.folder = project / str(data) / "sweeps" / name
-        self.base = self.parameters({})
-        self._identity = json_fingerprint([self.base, result_fingerprints()])
-        self.futures: dict[Path, Future[dict[str, Any]]] = {}
+        self._env = config.check_environment(self._conf, env)
+        data = config.data_folder(self._conf, self._env, params)
+        self._raw, self.folder = data / "01_raw", data / "sweeps" / name
+        self.futures: dict[str, Future[dict[str, Any]]] = {}
         self._pool = ThreadPoolExecutor(jobs, initializer=_pin, initargs=(itertools.count(),))
         self._stop = threading.Event()
 
     def parameters(self, setting: dict[str, Any]) -> dict[str, Any]:
         """Return all parameters of a setting (texts as in `--params`), after they are checked."""
-        loader = loader_of(self._conf, self._env, self._given(setting))
-        return check_configuration(loader).model_dump(mode="json")
+        loader = config.loader_of(self._conf, self._env, self._given(setting))
+        return config.check_configuration(loader).model_dump(mode="json")
 
     def _given(self, setting: dict[str, Any]) -> Any:
         changes = OmegaConf.from_dotlist([f"{name}={text}" for name, text in setting.items()])
@@ -224,20 +224,15 @@ class Members:
 
     def start(self, setting: dict[str, Any], seed: int) -> Future[dict[str, Any]]:
         """Return the result to come of a member: its setting, seed, folder, failure and figures."""
-        base, own = OmegaConf.create(self.base), OmegaConf.create(self._given(setting))
-        changed = {
-            key: text
-            for key, text in setting.items()
-            if OmegaConf.select(own, key) != OmegaConf.select(base, key)
-        }
-        name = ",".join(f"{key}={text}" for key, text in changed.items()) or BASE
-        slug = re.sub(r"[^\w.-]+", "_", name)[:60]  # Arrow takes a folder with `=` for a partition
-        digest = json_fingerprint([self._identity, changed])[:8]
-        folder = self.folder / "members" / f"{slug}-{digest}-seed_{seed}"
-        if folder not in self.futures:
-            given = {**self._given(changed), "seed": seed, DATA_FOLDER: str(folder / "data")}
-            self.futures[folder] = self._pool.submit(self._member, folder, given, name)
-        return self.futures[folder]
+        name = ",".join(f"{key}={text}" for key, text in setting.items()) or BASE
+        setting = setting | {"seed": seed}
+        digest = json_fingerprint([self.parameters(setting), result_fingerprints()])[:8]
+        if digest not in self.futures:
+            slug = re.sub(r"[^\w.-]+", "_", name)[:60]  # Arrow takes `=` for a partition
+            folder = self.folder / "members" / f"{slug}-{digest}-seed_{seed}"
+            given = {**self._given(setting), config.DATA_FOLDER: str(folder / "data")}
+            self.futures[digest] = self._pool.submit(self._member, folder, given, name)
+        return self.futures[digest]
 
     def close(self) -> None:
         """Interrupt the members that are under way, as Ctrl-C does, and wait for their ends."""
@@ -246,21 +241,20 @@ class Members:
 
     def _member(self, folder: Path, given: Any, setting: str) -> dict[str, Any]:
         path = folder / "result.json"
-        earlier = path.exists()
-        if earlier:
-            result: dict[str, Any] = json.loads(path.read_bytes())
+        result: dict[str, Any] = {"setting": setting, "seed": given["seed"], "folder": str(folder)}
+        note = ""
+        if path.exists():
+            result, note = json.loads(path.read_bytes()), " (an earlier run)"
+        elif failure := self._run(folder, given):
+            result["failure"] = failure
         else:
-            result = {"setting": setting, "seed": given["seed"], "folder": str(folder)}
-            if failure := self._run(folder, given):
-                result["failure"] = failure
-            else:
-                metrics = json.loads((folder / "data/08_reporting/metrics.json").read_bytes())
-                splits = metrics["splits"]
-                result |= {f"{split}_{term}": splits[split][term] for split, term in FIGURES}
-                write_json(path, result)
+            metrics = json.loads((folder / "data/08_reporting/metrics.json").read_bytes())
+            for figure in FIGURES:
+                split, _, term = figure.partition("_")
+                result[figure] = metrics["splits"][split][term]
+            write_json(path, result)
         if not self._stop.is_set():
             outcome = result.get("failure") or f"validation −ELBO {result[LOSS]:.2f}"
-            note = " (an earlier run)" if earlier else ""
             click.echo(f"{setting}, seed {given['seed']}: {outcome}{note}", err=True)
         return result
 
@@ -276,7 +270,6 @@ class Members:
             process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "kedro", "run", "--config", str(options)],
                 cwd=self._project,
-                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # the sweep passes Ctrl-C on
@@ -287,11 +280,10 @@ class Members:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(15)  # until it has closed what it has open
                 process.kill()
-        if process.returncode < 0:
-            return f"killed by signal {-process.returncode}"
-        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "it ended without a word")
-        return one_line(last.removeprefix("Error: ")) if process.returncode else None
+        if process.returncode <= 0:
+            return f"killed by signal {-process.returncode}" if process.returncode else None
+        last = log.read_text(encoding="utf-8", errors="replace").rstrip().rpartition("\n")[2]
+        return one_line(last.removeprefix("Error: ") or "it ended without a word")
 
 
 def _pin(threads: itertools.count[int]) -> None:
@@ -299,3 +291,58 @@ def _pin(threads: itertools.count[int]) -> None:
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[next(threads) % len(cores)]})
+
+
+def compared(results: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each setting from a row for each member: the base, then by loss.
+
+    It has the means of all figures over the seeds, `standard_error` of the validation loss,
+    `difference` from the base's loss, seed by seed in the mean, its `difference_standard_error` and
+    `p_value`, the number of `seeds` done and of those `failed`, and the first `failure`.
+    """
+    results = results.reindex(columns=["setting", "seed", "failure", *FIGURES])
+    groups = results.astype(dict.fromkeys(FIGURES, float)).groupby("setting")
+    table = groups[FIGURES].mean()
+    table.insert(0, "seeds", groups[LOSS].count())
+    table["standard_error"] = groups[LOSS].sem()
+    losses = results.pivot(index="seed", columns="setting", values=LOSS)
+    differences = losses.sub(losses[BASE], axis=0).drop(columns=BASE)
+    table["difference"] = differences.mean()
+    table["difference_standard_error"] = differences.sem()
+    table["p_value"] = p_values(differences)
+    table["failed"] = groups["failure"].count()
+    table["failure"] = groups["failure"].first()
+    return table.loc[[BASE, *table.sort_values(LOSS).index.drop(BASE)]]
+
+
+def p_values(differences: pd.DataFrame) -> pd.Series:
+    """Return of each column the p-value of its mean, by Student's t, corrected by Holm (1979)."""
+    import pandas as pd
+    from scipy.stats import t
+
+    n = differences.count()
+    several = n.index[n > 1]
+    statistic = (differences.mean() / differences.sem()).abs().fillna(0.0)  # equal in every seed
+    p = pd.Series(2 * t.sf(statistic[several], n[several] - 1), several).sort_values()
+    return (p * list(range(len(p), 0, -1))).cummax().clip(upper=1.0)
+
+
+def to_text(table: pd.DataFrame) -> str:
+    """Return the table as a terminal shows it, with what it means under it."""
+    rows = [["Setting", "Seeds", "Validation −ELBO", "Less the base", "Test −ELBO", "Failed"]]
+    for setting, row in table.iterrows():
+        difference = _shown(row["difference"], row["difference_standard_error"], "+")
+        star = " *" if row["p_value"] < _LEVEL else ""
+        loss, test = _shown(row[LOSS], row["standard_error"]), _shown(row["test_negative_elbo"])
+        failure = f"{row['failed']}: {row['failure']}" if row["failed"] else ""
+        rows.append([str(setting), str(row["seeds"]), loss, difference + star, test, failure])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    note = "Nats an image, mean over the seeds ± standard error. Choose by validation, report test."
+    stars = f"* p < {_LEVEL:g} by Student's t over two seeds or more, corrected by Holm."
+    return "\n".join([*lines, "", note, stars])
+
+
+def _shown(value: float, error: float = math.nan, sign: str = "") -> str:
+    shown = f"{value:{sign}.2f} ± {error:.2f}".removesuffix(" ± nan").replace("-", "−")
+    return "" if math.isnan(value) else shown

@@ -17,7 +17,7 @@ from click.testing import Result
 
 from mnist_vae.data.archive import read_sample
 from mnist_vae.data.idx import IdxDataset
-from mnist_vae.explorer.runtime import runtime_files, user_cache
+from mnist_vae.explorer.runtime import runtime_folder
 from tests.projects import NO_NETWORK, ROOT, change_base, copy_project, kedro_here
 
 TYPED = ("bash", "python")
@@ -145,7 +145,7 @@ def served_project(folder: Path) -> Path:
     `conf/base`, so that every command runs as the page has it; what an environment says goes
     before that, so that the recipes have fewer epochs here.
     """
-    runtime_files(user_cache())
+    runtime_folder()
     project = copy_project(folder)
     for recipe in ("best", "fast"):
         path = project / f"conf/{recipe}/parameters.yml"

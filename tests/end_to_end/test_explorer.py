@@ -14,9 +14,8 @@ import pytest
 
 from mnist_vae.data.images import concatenate
 from mnist_vae.explorer.data import ExploredModel
-from mnist_vae.explorer.runtime import runtime_files, user_cache
-from mnist_vae.explorer.server import make_server
-from mnist_vae.explorer.site import build_site
+from mnist_vae.explorer.runtime import runtime_folder
+from mnist_vae.explorer.site import build_site, make_server
 from mnist_vae.params import AnomalyScore
 from mnist_vae.pipelines.generation.samplers import interpolate
 from mnist_vae.vae.anomalies import Calibration, scores_of
@@ -48,7 +47,7 @@ def models(tmp_path_factory):
     from mnist_vae.vae.networks import build_decoder, build_encoder
 
     try:
-        runtime = runtime_files(user_cache())
+        runtime = runtime_folder()
     except click.ClickException as error:
         pytest.skip(f"npm is needed, which fetches ONNX Runtime for browsers: {error}")
     made = {}

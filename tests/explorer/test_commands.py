@@ -1,8 +1,7 @@
-"""`kedro explore`: what it builds of which model, and how it says that it cannot."""
+"""`kedro explore`: what it builds of which model."""
 
 import json
 import re
-import socket
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,18 +42,12 @@ def test_the_site_has_page_runtime_and_model_and_is_written_over(
 ):
     site = tmp_path / "new" / "site"
     finished = explore(finished_project, "--build", site)
-    assert finished.exit_code == 0, finished.output
     assert finished.output.splitlines()[-1] == f"Wrote {site}"
     for path in (Path(commands.__file__).parent / "page").glob("*.*"):
         assert (site / path.name).read_bytes() == path.read_bytes()
     assert (site / "vendor/ort.js").read_text() == "ort.js"
-    assert "MIT License" in (site / "vendor/NOTICE.txt").read_text()
     shown, summary = model_shown(site), catalog_of(finished_project).load("training_summary")
-    assert (shown["model_version"], shown["statement"]) == (
-        summary["model_version"],
-        summary["statement"],
-    )
-    assert shown["is_sample"]
+    assert {name: summary[name] for name in ("model_version", "statement")}.items() <= shown.items()
     points = shown["points"]
     assert (points["count"], points["splits"]) == (400, ["test", "train", "validation"])
 
@@ -66,39 +59,12 @@ def test_the_site_has_page_runtime_and_model_and_is_written_over(
     assert not (site / "data/sheet-009.png").exists()
 
 
-def test_a_folder_with_other_files_is_left(finished_project, explore, tmp_path, monkeypatch):
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / "notes.txt").write_text("mine")
-    monkeypatch.chdir(folder)
-    for named in (folder, "."):
-        finished = explore(finished_project, "--build", named)
-        assert finished.exit_code == 1
-        assert "received one with other files, such as notes.txt; name another" in finished.output
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
-
-
-def test_what_is_missing_or_of_another_model_is_said(copied, explore, tmp_path):
-    site, models = tmp_path / "site", copied / "data/test/06_models"
-    (models / "decoder.keras").rename(models / "away.keras")
-    finished = explore(copied, "--build", site)
-    assert finished.exit_code == 1
-    assert "run `kedro run --pipelines training --env test` first" in finished.output
-    assert not site.exists()
-    (models / "away.keras").rename(models / "decoder.keras")
-    path = models / "training_summary.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_version": "another"}))
-    finished = explore(copied, "--build", site)
-    assert "The embeddings are of another model: expected those of another" in finished.output
-
-
-def test_the_release_in_service_is_shown_and_no_threshold_of_another_model(
-    copied, explore, tmp_path
-):
+def test_the_release_in_service_is_shown_and_nothing_of_another_model(copied, explore, tmp_path):
     site, release = tmp_path / "site", promote_last_trained(copied)
+    models = copied / "data/test/06_models"
     calibration = json.loads((release.folder / "anomaly_calibration.json").read_text())
     of_another = json.dumps(calibration | {"model_version": "another"})
-    (copied / "data/test/06_models/anomaly_calibration.json").write_text(of_another)
+    (models / "anomaly_calibration.json").write_text(of_another)
     for model, name, expected in (
         ("last_trained", None, None),
         ("champion", release.name, calibration),
@@ -107,6 +73,13 @@ def test_the_release_in_service_is_shown_and_no_threshold_of_another_model(
         assert explore(copied, "--build", site).exit_code == 0
         shown = model_shown(site)
         assert (shown["release"], shown["calibration"]) == (name, expected)
+    use(copied, "last_trained")
+    path = models / "training_summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_version": "another"}))
+    finished = explore(copied, "--build", tmp_path / "other")
+    assert finished.exit_code == 1
+    assert "The embeddings are of another model: expected those of another" in finished.output
+    assert not (tmp_path / "other").exists()
 
 
 def test_it_serves_the_page_until_ctrl_c(finished_project, explore, monkeypatch):
@@ -122,11 +95,3 @@ def test_it_serves_the_page_until_ctrl_c(finished_project, explore, monkeypatch)
     assert re.fullmatch(r"The explorer is at http://127.0.0.1:\d+/ until you press .*", said[-2])
     assert said[-1] == "The explorer has ended."
     assert served == ["ort.wasm"]
-
-
-def test_a_port_that_is_taken_is_one_sentence(finished_project, explore):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        finished = explore(finished_project, "--no-browser", "--port", port)
-    assert finished.exit_code == 1
-    assert f"cannot listen on port {port}: expected a free one" in finished.output

@@ -49,15 +49,13 @@ def read(folder):
     content, columns, start = (folder / "points.bin").read_bytes(), {}, 0
     for name, kind, width in (
         ("id", "<i8", 1),
-        ("z", "<i2", d),
+        ("z", "<f4", d),
         ("label", "u1", 1),
         ("split", "u1", 1),
     ):
         columns[name] = np.frombuffer(content, kind, n * width, start).reshape(n, width)
         start += columns[name].nbytes
     assert start == len(content)
-    low, step = (np.array(described["points"][name]) for name in ("low", "step"))
-    columns["z"] = low + (columns["z"].astype(float) + 32768) * step
     return described, columns
 
 
@@ -72,7 +70,7 @@ def test_every_image_is_there_with_its_code_and_its_picture(
     _, z, described, columns = written(2600, latent_dim, images=images)
     rows = np.argsort(images.image_id)[np.searchsorted(images.image_id, columns["id"][:, 0])]
     assert sorted(columns["id"][:, 0]) == sorted(images.image_id)
-    assert np.abs(columns["z"] - z[rows]).max() <= max(described["points"]["step"])
+    assert np.array_equal(columns["z"], z[rows])
     assert np.array_equal(columns["label"][:, 0], images.label[rows])
     assert described["points"]["splits"] == ["train"]
     assert (described["shape"], described["sheets"]["columns"]) == (list(shape), across)

@@ -9,7 +9,13 @@ import click
 import pytest
 
 from mnist_vae.explorer import runtime
-from mnist_vae.explorer.runtime import FILES, runtime_files
+from mnist_vae.explorer.runtime import FILES, runtime_folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Nothing was fetched yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -44,25 +50,25 @@ def npm(tmp_path, monkeypatch):
 def test_npm_fetches_the_version_that_is_pinned_once(tmp_path, archive, npm):
     npm(f'echo "$@" >> {tmp_path}/asked; cp {archive} .')
     for _ in range(2):
-        files = runtime_files(tmp_path / "cache")
-        assert {path.read_text(): name for name, path in files.items()} == FILES
+        files = runtime_folder().iterdir()
+        assert {path.read_text(): path.name for path in files} == FILES
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked == ["pack onnxruntime-web@1.30.0 --ignore-scripts --loglevel=error"]
-    files["ort.wasm"].unlink()
-    assert all(path.is_file() for path in runtime_files(tmp_path / "cache", archive).values())
 
 
-def test_another_archive_is_refused_and_nothing_is_kept(tmp_path, archive):
-    archive.write_bytes(archive.read_bytes() + b"more")
+def test_the_archive_may_be_named_and_another_one_is_refused(archive):
+    content = archive.read_bytes()
+    archive.write_bytes(content + b"more")
     with pytest.raises(click.ClickException, match=r"is not onnxruntime-web 1\.30\.0: expected"):
-        runtime_files(tmp_path / "cache", archive)
-    assert not (tmp_path / "cache").exists()
+        runtime_folder(archive)
+    archive.write_bytes(content)
+    assert {path.name for path in runtime_folder(archive).iterdir()} == set(FILES.values())
 
 
 def test_without_npm_or_where_it_fails_it_says_what_to_do(tmp_path, npm, monkeypatch):
     npm("echo no network >&2; exit 3")
     with pytest.raises(click.ClickException, match=r"received exit code 3 \(no network\)"):
-        runtime_files(tmp_path / "cache")
+        runtime_folder()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(click.ClickException, match=r"the program `npm`.*--onnxruntime-web"):
-        runtime_files(tmp_path / "cache")
+        runtime_folder()

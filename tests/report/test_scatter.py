@@ -33,21 +33,17 @@ def unpacked(found):
 def thumbnail(found, point):
     """The thumbnail of a point, as the script cuts it out."""
     about = found.about
-    sprite = base64.b64decode(found.sprites[point // about["tiles"]])
+    sprite = base64.b64decode(found.sprite)
     sheet = np.asarray(Image.open(io.BytesIO(sprite)).convert("L"))
-    row, column = divmod(point % about["tiles"], about["across"])
+    row, column = divmod(point, about["across"])
     height, width = about["height"], about["width"]
     return sheet[row * height :, column * width :][:height, :width]
 
 
-@pytest.mark.parametrize("tiles", [7000, 100], ids=["one sprite", "three"])
 @pytest.mark.parametrize(
     ("shape", "size"), [((28, 28), (14, 14)), ((32, 20), (16, 10)), ((3, 90), (1, 30))]
 )
-def test_every_point_is_where_its_mean_is_with_its_own_loss_and_image(
-    monkeypatch, shape, size, tiles
-):
-    monkeypatch.setattr(scatter, "TILES", tiles)
+def test_every_point_is_where_its_mean_is_with_its_own_loss_and_image(shape, size):
     files = make_files(300, shape=shape)
     found = packed(files)
     columns = unpacked(found)

@@ -316,12 +316,19 @@ def draw_rows(
     """
     shuffled = np.random.default_rng(seed).permutation(rows)
     classes = np.zeros(len(rows)) if labels is None else labels[shuffled]
-    place = np.empty(len(rows))
-    for label in np.unique(classes):
-        members = np.flatnonzero(classes == label)
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    _, label, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    share = (places(label) + 0.5) / sizes[label]
     count = size if isinstance(size, int) else round(size * len(rows))
-    return np.sort(shuffled[np.argsort(place, kind="stable")][:count])
+    return np.sort(shuffled[np.argsort(share, kind="stable")][:count])
+
+
+def places(classes: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the place of each image among those of its class, `[n]`, from 0."""
+    order = np.argsort(classes, kind="stable")
+    _, first, sizes = np.unique(classes[order], return_index=True, return_counts=True)
+    place = np.empty(len(order), np.intp)
+    place[order] = np.arange(len(order)) - np.repeat(first, sizes)
+    return place
 
 
 def gathered(parts: Iterable[Pixels], shape: tuple[int, int], most: int | None = None) -> Pixels:

@@ -9,16 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from PIL import Image
 
-from mnist_vae.data.images import UNLABELLED, ImageSet, draw_rows, name_of
-from mnist_vae.data.origin import class_names
-from mnist_vae.report.embeddings import z_means_of
+from mnist_vae.data.images import UNLABELLED, ImageSet, concatenate, draw_rows, name_of
+from mnist_vae.data.origin import (
+    check_images,
+    check_models,
+    check_versions,
+    class_names,
+    origin,
+)
 from mnist_vae.report.figures import NO_LABEL, colour_of
+from mnist_vae.report.scatter import mosaic, z_means_of
+from mnist_vae.vae import export
 from mnist_vae.vae.anomalies import Calibration
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from kedro.io import CatalogProtocol
 
     from mnist_vae.data.models import OnnxModel
 
@@ -27,7 +36,6 @@ _PLANE = 2
 _LEAST_BOUND = 3.0  # of the plane that is shown, in each direction
 _SHOWN = 0.9995  # share of the images that the plane has in it, at least
 _GREY_LEVELS = 15
-_CODE_LEVELS = 65535
 
 Floats = NDArray[np.float64]
 
@@ -45,13 +53,52 @@ class ExploredModel:
     calibration: Calibration | None
 
 
+def explored(catalog: CatalogProtocol[Any, Any]) -> ExploredModel:
+    """Return what the catalog has of the model in use.
+
+    Raises:
+        ValueError: Some of it is of another model.
+        DatasetError: Some of it is missing.
+    """
+    summary = catalog.load("training_summary")
+    encoder, decoder = catalog.load("encoder"), catalog.load("decoder")
+    check_models(summary, encoder, decoder)
+    embeddings = catalog.load("latent_embeddings")
+    check_versions(
+        "The embeddings are of another model",
+        embeddings["model_version"].unique(),
+        summary,
+        "run `kedro run --pipelines embedding` first",
+    )
+    train, validation, test = (
+        catalog.load(f"{split}_images") for split in ("train", "validation", "test")
+    )
+    check_images(summary, train, validation)
+    images = concatenate([train, validation, test])
+    # A release has embeddings of the images that judged it too, and not these images.
+    place = pd.Index(images.image_id).get_indexer(embeddings["image_id"])
+    metrics, calibration = catalog.load("metrics"), catalog.load("scoring_calibration")
+    version = summary["model_version"]
+    has_metrics = metrics.get("model_version") == version
+    has_threshold = calibration is not None and calibration.model_version == version
+    return ExploredModel(
+        encoder=export.to_onnx(export.inference_encoder(encoder), origin(summary)),
+        decoder=export.to_onnx(decoder, origin(summary)),
+        summary=summary,
+        embeddings=embeddings[place >= 0],
+        images=images.take(place[place >= 0]),
+        test_negative_elbo=metrics["splits"]["test"]["negative_elbo"] if has_metrics else None,
+        calibration=calibration if has_threshold else None,
+    )
+
+
 def write_data(model: ExploredModel, folder: Path, most_images: int, seed: int) -> None:
     """Write the model's part of the page to an empty folder, with at most `most_images` images.
 
     | file | content |
     |---|---|
     | `encoder.onnx`, `decoder.onnx` | the networks |
-    | `points.bin` | `image_id` int64, `z_mean` int16, label and split uint8: four columns |
+    | `points.bin` | `image_id` int64, `z_mean` float32, label and split uint8: four columns |
     | `sheet-000.png` and so on | the images in that order, `sheets.columns` a row, 16 grey values |
     | `model.json` | all the rest |
     """
@@ -68,11 +115,9 @@ def write_data(model: ExploredModel, folder: Path, most_images: int, seed: int) 
     splits, split = np.unique(table["split"].to_numpy(str), return_inverse=True)
     for name, network in (("encoder", model.encoder), ("decoder", model.decoder)):
         (folder / f"{name}.onnx").write_bytes(network.SerializeToString(deterministic=True))
-    low = z.min(axis=0)
-    step = np.maximum(z.max(axis=0) - low, 1e-6) / _CODE_LEVELS
     points = [
         table["image_id"].to_numpy().astype("<i8"),
-        (np.rint((z - low) / step) + np.iinfo(np.int16).min).astype("<i2"),
+        z.astype("<f4"),
         label.astype(np.uint8),
         split.astype(np.uint8),
     ]
@@ -92,8 +137,6 @@ def write_data(model: ExploredModel, folder: Path, most_images: int, seed: int) 
         "points": {
             "count": len(table),
             "total": len(model.embeddings),
-            "low": low.tolist(),
-            "step": step.tolist(),
             "splits": splits.tolist(),
         },
         "classes": [
@@ -144,14 +187,10 @@ def _in_strips(u: Floats, per_sheet: int) -> NDArray[np.intp]:
 
 
 def _write_sheets(images: ImageSet, columns: int, folder: Path) -> list[str]:
-    from PIL import Image
-
-    names, height, width = [], *images.shape
+    names = []
     for number, batch in enumerate(images.batches(columns**2)):
-        sheet = np.zeros((columns**2, height, width), np.uint8)
-        sheet[: len(batch)] = np.rint(batch.pictures * np.float32(_GREY_LEVELS / 255))
-        side = sheet.reshape(columns, columns, height, width).transpose(0, 2, 1, 3)
-        picture = Image.fromarray(side.reshape(columns * height, -1), mode="P")
+        levels = np.rint(batch.pictures * np.float32(_GREY_LEVELS / 255)).astype(np.uint8)
+        picture = Image.fromarray(mosaic(levels, columns), mode="P")
         picture.putpalette([grey * 17 for grey in range(_GREY_LEVELS + 1) for _ in range(3)])
         names.append(f"sheet-{number:03d}.png")
         picture.save(folder / names[-1], bits=4)

@@ -27,23 +27,20 @@ FILES = {
 _TIMEOUT = 600  # seconds; the archive has 33 MB
 
 
-def user_cache() -> Path:
-    """Return the folder of a user's files that all projects share."""
-    return Path(pooch.os_cache("mnist_vae"))
+def runtime_folder(archive: Path | None = None) -> Path:
+    """Return the folder with the files of ONNX Runtime, which all projects of a user share.
 
-
-def runtime_files(cache: Path, archive: Path | None = None) -> dict[str, Path]:
-    """Return the files of ONNX Runtime by their names in the page, from `archive` (.tgz) or npm.
+    They are from `archive` (.tgz), or from npm.
 
     Raises:
         click.ClickException: There is no npm, it fails, or the archive has another checksum.
     """
-    folder = cache / f"{PACKAGE}-{VERSION}"
-    files = {name: folder / name for name in FILES.values()}
-    if not all(path.is_file() for path in files.values()):
-        with tempfile.TemporaryDirectory() as temporary:
-            _unpack(archive or _pack(Path(temporary)), folder)
-    return files
+    folder = Path(pooch.os_cache("mnist_vae")) / f"{PACKAGE}-{VERSION}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            _unpacked(archive or _pack(Path(temporary)), Path(temporary)).replace(folder)
+    return folder
 
 
 def _pack(folder: Path) -> Path:
@@ -73,16 +70,17 @@ def _pack(folder: Path) -> Path:
     return next(folder.glob("*.tgz"))
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    """Check the archive, and put the page's files in `folder`, each of them whole."""
+def _unpacked(archive: Path, folder: Path) -> Path:
+    """Check the archive, and return a folder in `folder` that has the page's files alone."""
     received = f"sha512-{b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()}"
     if received != INTEGRITY:
         raise click.ClickException(
             f"{archive} is not {PACKAGE} {VERSION}: expected the checksum {INTEGRITY}, received "
             f"{received}; fetch it again with `npm pack {PACKAGE}@{VERSION}`."
         )
-    folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as packed:
         for member, name in FILES.items():
-            packed.extract(packed.getmember(member).replace(name=f".{name}"), folder, filter="data")
-            (folder / f".{name}").replace(folder / name)
+            packed.extract(
+                packed.getmember(member).replace(name=name), folder / "page", filter="data"
+            )
+    return folder / "page"

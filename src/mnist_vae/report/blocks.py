@@ -83,8 +83,8 @@ class Scatter(_Block):
     caption: str
     points: str
     """Base64 of gzipped columns."""
-    sprites: tuple[str, ...]
-    """Base64 WebP, `tiles` images each."""
+    sprite: str
+    """Base64 WebP of all images, `across` a row."""
     about: dict[str, Any]
     """What the script needs to read them."""
     table: Table

@@ -13,7 +13,7 @@ from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import class_names, measure
 from mnist_vae.data.sheets import tile, to_bytes
 from mnist_vae.report.blocks import Gallery, Picture, Section, Text
-from mnist_vae.report.embeddings import labels_of, loss_of, z_means_of
+from mnist_vae.report.scatter import labels_of, loss_of, z_means_of
 
 _RECONSTRUCTIONS = 24
 _LONGEST_NAME = 24  # letters of a file's name in a caption

@@ -47,20 +47,15 @@ export class Points {
     return new Points(await answer.arrayBuffer(), description, latentDim, axes);
   }
 
-  constructor(buffer, { count, low, step, splits }, latentDim, axes) {
+  constructor(buffer, { count, splits }, latentDim, axes) {
     this.count = count;
     this.latentDim = latentDim;
     this.splits = splits;
     this.id = new BigInt64Array(buffer, 0, count);
-    const codes = new Int16Array(buffer, 8 * count, count * latentDim);
-    const after = (8 + 2 * latentDim) * count;
+    this.z = new Float32Array(buffer, 8 * count, count * latentDim);
+    const after = (8 + 4 * latentDim) * count;
     this.label = new Uint8Array(buffer, after, count);
     this.split = new Uint8Array(buffer, after + count, count);
-    this.z = new Float32Array(count * latentDim);
-    for (let i = 0; i < this.z.length; i += 1) {
-      const j = i % latentDim;
-      this.z[i] = low[j] + (codes[i] + 32768) * step[j];
-    }
     this.u = this.inPlane(axes);
   }
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import AT_ONCE, UNLABELLED, ImageSet
+from mnist_vae.data.images import AT_ONCE, ImageSet, places
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.sheets import captions, sheet
 from mnist_vae.pipelines.generation.nodes import decode, encode
@@ -71,7 +71,9 @@ def draw_latent_arithmetic(
     images = test_images.at_most(AT_ONCE, seed)
     pixels = images.model_input()
     z_mean = encode(encoder, pixels)
-    shown = _choose(images, seed)
+    order = np.random.default_rng(seed).permutation(len(images))
+    classes = np.zeros(len(images)) if images.label is None else images.label
+    shown = order[np.argsort(places(classes[order]), kind="stable")[:_ROWS]]
     t = np.array(_STEPS, np.float32)[:, np.newaxis]
     rows, names, changes = [], [], []
     for name, attribute in _ATTRIBUTES.items():
@@ -101,12 +103,3 @@ def draw_latent_arithmetic(
         column_breaks=(1,),
         row_breaks=(len(shown),),
     )
-
-
-def _choose(images: ImageSet, seed: int) -> NDArray[np.intp]:
-    """Return the rows of a few images, of different classes if there are any."""
-    order = np.random.default_rng(seed).permutation(len(images))
-    if images.label is None or (images.label == UNLABELLED).all():
-        return order[:_ROWS]
-    _, first = np.unique(images.label[order], return_index=True)
-    return order[np.sort(first)[:_ROWS]]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import AT_ONCE, ClassNames, ImageSet, Shape, listed, name_of
+from mnist_vae.data.images import AT_ONCE, ClassNames, ImageSet, Shape, listed, name_of, places
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, class_names, image_shape, origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
@@ -83,13 +83,14 @@ def generate_images(
         check_images(training_summary, train_images)
     components = params.mixture_components
     sampler = fit_sampler(kind, encoder, train_images, components=components, seed=seed)
-    label = _label_of(params.label, sampler.label, names)
-    z, labels = sampler.sample(params.n_images, seed, temperature=params.temperature, label=label)
     cooled = "" if params.temperature == 1 else f", at the temperature {params.temperature:g}"
     about = {**origin(training_summary), "drawn_from": _DRAWN_FROM[kind] + cooled}
+    label = None
+    if params.label is not None and sampler.label is not None:
+        about["class"] = params.label
+        label = _label_of(params.label, np.unique(sampler.label).tolist(), names)
+    z, labels = sampler.sample(params.n_images, seed, temperature=params.temperature, label=label)
     shape = image_shape(training_summary)
-    if label is not None:
-        about["class"] = str(params.label)
     return ImageSet(
         pixels=decode(decoder, z, shape).reshape(len(z), -1),
         image_id=np.arange(len(z)),
@@ -102,11 +103,9 @@ def generate_images(
     )
 
 
-def _label_of(name: str | None, labels: NDArray[np.uint8] | None, names: ClassNames) -> int | None:
-    """Return the label of a class that the sampler knows, None for any."""
-    if name is None:
-        return None
-    classes = {name_of(int(label), names): int(label) for label in np.unique(np.asarray(labels))}
+def _label_of(name: str, labels: list[int], names: ClassNames) -> int:
+    """Return that of the labels which is a class of this name."""
+    classes = {name_of(label, names): label for label in labels}
     if name not in classes:
         raise ValueError(
             f"There is no class {name} to generate: expected `generation.label` to be one of "
@@ -152,7 +151,7 @@ def draw_latent_manifold(model: Model) -> Image.Image:
     quantiles = [NormalDist().inv_cdf((step + 0.5) / steps) for step in range(steps)]
     values = [f"{quantile:.2f}" for quantile in quantiles]
     title, note = "Latent manifold", "Decoded from z at equidistant quantiles of the prior N(0, I)"
-    plane = list(range(min(latent_dim, _PLANE)))
+    plane = list(range(latent_dim))
     if latent_dim > _PLANE:
         z_mean = encode(model.encoder, model.images.at_most(AT_ONCE, seed=0).model_input())
         plane = sorted(np.argsort(-z_mean.var(axis=0), kind="stable")[:_PLANE])
@@ -199,18 +198,26 @@ def draw_interpolations(model: Model, seed: int) -> Image.Image:
 
 def draw_reconstruction_sheet(model: Model) -> Image.Image:
     """Return a sheet of test images, each above its reconstruction through `z_mean`."""
-    cells, classes = _choose_by_class(model.images, model.params.reconstructions)
-    shown = model.images.take(cells[cells >= 0])
+    images = model.images
+    label: NDArray[Any] | None = images.label
+    if label is None:
+        label = np.arange(len(images)) % _RECONSTRUCTION_COLUMNS
+    classes, column = np.unique(label, return_inverse=True)
+    row = places(column)
+    # A last row may be a part of one: the first classes have an image more.
+    chosen = np.flatnonzero(row * len(classes) + column < model.params.reconstructions)
+    row, column, shown = row[chosen], column[chosen], images.take(chosen)
+    pairs = np.zeros((row.max() + 1, 2, column.max() + 1, *images.shape), np.uint8)
+    pairs[row, 0, column] = shown.pictures
     z_mean = encode(model.encoder, shown.model_input())
-    pairs = np.zeros((len(cells), 2, cells.shape[1], *shown.shape), np.uint8)  # -1 stays blank
-    pairs[:, 0][cells >= 0] = shown.pictures
-    pairs[:, 1][cells >= 0] = decode(model.decoder, z_mean, shown.shape)
+    pairs[row, 1, column] = decode(model.decoder, z_mean, images.shape)
+    named = classes[: 0 if images.label is None else pairs.shape[2]]
     text = captions(
         model.summary,
         "Reconstructions of test images",
         note="Decoded from z_mean, without noise",
-        columns=classes,
-        rows=["original", "reconstruction"] * len(cells),
+        columns=[name_of(one, images.class_names) for one in named],
+        rows=["original", "reconstruction"] * len(pairs),
     )
     grid = pairs.reshape(-1, *pairs.shape[2:])
     return _sheet(grid, text, row_breaks=range(2, len(grid), 2))
@@ -252,19 +259,3 @@ def _choose_pairs(images: ImageSet, n_pairs: int, seed: int) -> NDArray[np.intp]
             rest.remove(second)
             pairs.append((first, second))
     return np.array(pairs)
-
-
-def _choose_by_class(images: ImageSet, count: int) -> tuple[NDArray[np.intp], list[str]]:
-    """Return rows of at most `count` images as a grid, -1 where it is blank, and its captions."""
-    count = min(count, len(images))
-    label: NDArray[Any] | None = images.label
-    if label is None:
-        label = np.arange(len(images)) % _RECONSTRUCTION_COLUMNS
-    classes = np.unique(label)[:count]
-    cells = np.full((-(-count // len(classes)), len(classes)), -1)
-    for column, one in enumerate(classes):
-        # The last row may be a part of one: the first classes have an image more.
-        rows = np.flatnonzero(label == one)[: len(range(column, count, len(classes)))]
-        cells[: len(rows), column] = rows
-    names = [name_of(one, images.class_names) for one in classes if images.label is not None]
-    return cells[(cells >= 0).any(axis=1)], names

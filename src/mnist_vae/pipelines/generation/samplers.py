@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,6 @@ from mnist_vae.data.models import KerasModel
 _ROWS = 20_000  # of z that mixtures are fitted on: more cost time, and change little
 _ROWS_A_DIMENSION = 2  # of z that a component needs at least, for its covariance to have full rank
 _LEAST_SINE = 1e-3  # of the angle between two z; below it an arc is a line, or anywhere
-
-
-class Draws(NamedTuple):
-    """z, `[n, latent_dim]`, and where the sampler knows classes the class of each, `[n]`."""
-
-    z: NDArray[np.float32]
-    label: NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +38,10 @@ class Sampler:
 
     def sample(
         self, n: int, seed: int, *, temperature: float = 1.0, label: int | None = None
-    ) -> Draws:
-        """Return `n` draws, all of the class `label` if given; `temperature` is a factor of each σ.
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+        """Return `n` draws of z, `[n, latent_dim]`, and the class of each, if these are known.
 
-        There must be a component of that class.
+        All are of the class `label` if given; `temperature` is a factor of each σ.
         """
         weights = self.weights if label is None else np.where(self.label == label, self.weights, 0)
         random = np.random.default_rng(seed)
@@ -57,7 +50,7 @@ class Sampler:
         for component, factor in enumerate(self.factors):
             rows = chosen == component
             z[rows] = self.means[component] + np.float32(temperature) * z[rows] @ factor.T
-        return Draws(z, None if self.label is None else self.label[chosen])
+        return z, None if self.label is None else self.label[chosen]
 
 
 def fit_sampler(
@@ -74,36 +67,30 @@ def fit_sampler(
         latent_dim = encoder.output_shape[0][-1]
         zeros = np.zeros((1, latent_dim), np.float32)
         return Sampler(np.ones(1), zeros, np.eye(latent_dim, dtype=np.float32)[np.newaxis])
-    members = {UNLABELLED: np.arange(len(images))}
-    if kind == "class_mixture":
-        members = _members(images.label)
+    label = images.label if kind == "class_mixture" else np.zeros(len(images), np.uint8)
+    if label is None or (label == UNLABELLED).all():
+        raise ValueError(
+            "There are no classes to generate from: expected labelled training images, as "
+            "`generation.sampler` is class_mixture, received images without labels; set it to "
+            "mixture or prior."
+        )
+    classes = np.setdiff1d(label, UNLABELLED)
+    members = [np.flatnonzero(label == one) for one in classes]
     random = np.random.default_rng((seed, 1))
     fitted = []
-    for rows in members.values():
+    for rows in members:
         some = np.resize(random.permutation(rows), _ROWS // len(members))
         z = _posterior_draws(encoder, images.take(some), random)
         fitted.append(_fit(z, components // len(members), seed))
-    total = sum(map(len, members.values()))
-    shares = [len(rows) / total for rows in members.values()]
+    shares = [len(rows) / sum(map(len, members)) for rows in members]
     sizes = [len(mixture.weights_) for mixture in fitted]
     covariances = np.concatenate([mixture.covariances_ for mixture in fitted])
     return Sampler(
         np.repeat(shares, sizes) * np.concatenate([mixture.weights_ for mixture in fitted]),
         np.concatenate([mixture.means_ for mixture in fitted]).astype(np.float32),
         np.linalg.cholesky(covariances).astype(np.float32),
-        np.repeat(np.array(list(members), np.uint8), sizes) if kind == "class_mixture" else None,
+        np.repeat(classes, sizes) if kind == "class_mixture" else None,
     )
-
-
-def _members(label: NDArray[np.uint8] | None) -> dict[int, NDArray[np.intp]]:
-    known = np.empty(0, np.uint8) if label is None else label[label != UNLABELLED]
-    if not len(known):
-        raise ValueError(
-            "There are no classes to generate from: expected labelled training images, as "
-            "`generation.sampler` is class_mixture, received images without labels; set it to "
-            "mixture or prior."
-        )
-    return {int(one): np.flatnonzero(label == one) for one in np.unique(known)}
 
 
 def _posterior_draws(
@@ -139,21 +126,15 @@ def interpolate(
     `t`, `[steps]`, is 0 at the start and 1 at the end. `spherical` goes along the arc between the
     two directions (White, Sampling Generative Networks, 2016), `linear` straight.
     """
-    way = _line if kind == "linear" else _arc
-    walks = [way(a, b, t[:, np.newaxis]) for a, b in zip(start, end, strict=True)]
-    return np.stack(walks).astype(np.float32)
-
-
-def _line(a: Any, b: Any, t: Any) -> Any:
-    return (1 - t) * a + t * b
-
-
-def _arc(a: Any, b: Any, t: Any) -> Any:
-    """Return the arc, or the line where the directions are equal or opposite, or one is none."""
-    lengths = np.linalg.norm([a, b], axis=1)
-    a_way, b_way = (end / (length or 1) for end, length in zip((a, b), lengths, strict=True))
-    angle = np.arccos(np.clip(a_way @ b_way, -1, 1))
-    if not lengths.all() or np.sin(angle) < _LEAST_SINE:
-        return _line(a, b, t)
-    direction = (np.sin((1 - t) * angle) * a_way + np.sin(t * angle) * b_way) / np.sin(angle)
-    return _line(lengths[0], lengths[1], t) * direction
+    t = t[:, np.newaxis]
+    walks = (1 - t) * start[:, np.newaxis] + t * end[:, np.newaxis]
+    pairs = zip(start, end, strict=True) if kind == "spherical" else ()
+    for pair, ends in enumerate(pairs):
+        lengths = np.linalg.norm(ends, axis=1)
+        a, b = (z / (length or 1) for z, length in zip(ends, lengths, strict=True))
+        angle = np.arccos(np.clip(a @ b, -1, 1))
+        # Where the directions are equal or opposite, or one is none, there is no one arc.
+        if lengths.all() and np.sin(angle) >= _LEAST_SINE:
+            arc = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
+            walks[pair] = ((1 - t) * lengths[0] + t * lengths[1]) * arc
+    return walks

@@ -29,7 +29,7 @@ from mnist_vae.params import EvaluationParams, ModelParams, RetrainingParams, Tr
 from mnist_vae.pipelines.candidate.nodes import start_networks
 from mnist_vae.pipelines.intake.drift import measure_drift, score_release
 from mnist_vae.recipe import train
-from mnist_vae.report.embeddings import z_means_of
+from mnist_vae.report.scatter import z_means_of
 
 logger = logging.getLogger(__name__)
 

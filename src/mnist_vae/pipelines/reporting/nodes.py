@@ -23,10 +23,10 @@ from mnist_vae.data.origin import (
 )
 from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Findings
-from mnist_vae.report.embeddings import labels_of, widest, z_means_of
 from mnist_vae.report.figures import TRAINING, colour_of, learning_charts
 from mnist_vae.report.model import ModelFiles, model_page
 from mnist_vae.report.page import render
+from mnist_vae.report.scatter import labels_of, widest, z_means_of
 
 _FEW_EPOCHS = 10
 _LONGEST_NAME = 20  # letters of a class in the legend

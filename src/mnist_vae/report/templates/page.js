@@ -128,17 +128,7 @@
     const canvas = tip.querySelector("canvas");
     const enlarged = TIP / Math.max(about.width, about.height);
     [canvas.width, canvas.height] = [about.width * enlarged, about.height * enlarged];
-    const sprites = [...document.querySelectorAll(".scatter-sprite")].map((script) => {
-      let image = null;
-      return async () => {
-        if (!image) {
-          image = new Image();
-          image.src = `data:image/webp;base64,${script.textContent.trim()}`;
-          await image.decode();
-        }
-        return image;
-      };
-    });
+    const sprite = new Image();
     let last = -1;
     async function show(point) {
       last = point;
@@ -158,14 +148,14 @@
       tip.style.left = `${Math.max(0, Math.min(left, plot.clientWidth - tip.offsetWidth))}px`;
       tip.style.top = `${Math.max(0, Math.min(down - 60, plot.clientHeight - tip.offsetHeight))}px`;
       if (!column.picture[point]) return;
-      const image = await sprites[Math.floor(point / about.tiles)]();
+      if (!sprite.src) sprite.src = `data:image/webp;base64,${content("scatter-sprite")}`;
+      await sprite.decode();
       if (last !== point) return;
-      const tile = point % about.tiles;
-      const left0 = (tile % about.across) * about.width;
-      const top0 = Math.floor(tile / about.across) * about.height;
+      const left0 = (point % about.across) * about.width;
+      const top0 = Math.floor(point / about.across) * about.height;
       const context = canvas.getContext("2d");
       context.imageSmoothingEnabled = false; // which would take in the edges of neighbours
-      context.drawImage(image, left0, top0, about.width, about.height, 0, 0, canvas.width, canvas.height);
+      context.drawImage(sprite, left0, top0, about.width, about.height, 0, 0, canvas.width, canvas.height);
       canvas.dataset.image = column.id[point];
     }
     const pointed = (event) => show(event.points[0].customdata);
