@@ -10,11 +10,10 @@ from skimage.metrics import peak_signal_noise_ratio
 from mnist_vae.params import DenoisingParams
 from mnist_vae.pipelines.denoising.corruptions import MISSING, Observation, corrupt
 from mnist_vae.pipelines.denoising.methods import (
-    amortised,
+    Autoencoder,
     biharmonic,
     median,
     non_local_means,
-    refined,
 )
 from tests.vae.models import small
 
@@ -72,12 +71,8 @@ PARAMS = DenoisingParams(refine_steps=30, draws=4, evidence=1.0)
 
 
 @functools.cache
-def networks(latent_dim):
-    return small(latent_dim)[0], halves(latent_dim)
-
-
-def restored(noisy, *how, latent_dim=3):
-    return refined(*networks(latent_dim), noisy, Observation(*how), PARAMS, 1)
+def model(latent_dim=3):
+    return Autoencoder(small(latent_dim)[0], halves(latent_dim), PARAMS, 1)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +89,7 @@ def test_a_refined_image_is_the_one_that_the_noise_hides_whatever_the_encoder_sa
     latent_dim, kind, level
 ):
     noisy = corrupt(IMAGES, kind, level, seed=1, shape=SHAPE)
-    found = restored(noisy, kind, level, latent_dim=latent_dim)
+    found = model(latent_dim).refined(noisy, Observation(kind, level))
     assert found.dtype == np.float32
     assert np.abs(found - IMAGES).mean() < 0.1
     assert (psnr(IMAGES, found) > psnr(IMAGES, noisy) + 5).all()
@@ -103,12 +98,11 @@ def test_a_refined_image_is_the_one_that_the_noise_hides_whatever_the_encoder_sa
 def test_missing_pixels_are_filled_in_from_those_that_are_there():
     given = IMAGES.copy()
     given[:, 28:] = MISSING  # all but the first row
-    found = restored(given, "inpainting")
+    found = model().refined(given, Observation("inpainting"))
     assert np.array_equal(found[:, :28], IMAGES[:, :28])
     assert np.abs(found - IMAGES).mean() < 0.1
 
 
 def test_an_amortised_image_is_decoded_from_the_encoders_mean():
-    encoder, decoder = networks(3)
-    expected = np.asarray(decoder(encoder(IMAGES)[0]))
-    assert amortised(encoder, decoder, IMAGES) == pytest.approx(expected, abs=1e-6)
+    expected = np.asarray(model().decoder(model().encoder(IMAGES)[0]))
+    assert model().amortised(IMAGES) == pytest.approx(expected, abs=1e-6)

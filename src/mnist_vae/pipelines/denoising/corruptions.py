@@ -31,7 +31,8 @@ def corrupt(pixels: Floats, kind: Corruption, level: float, seed: int, shape: Sh
     The noise depends on the seed and on the place of an image alone.
     """
     if kind == "blur":
-        return np.clip(np.asarray(_blurred(pixels, level, shape)), 0, 1) if level else pixels
+        blurred: Floats = np.clip(_blurred(pixels, level, shape), 0, 1)
+        return blurred
     uniform = uniform_noise(pixels.shape, seed)
     if kind == "masking":
         return np.where(uniform < level, np.float32(0), pixels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,47 +65,47 @@ def biharmonic(pixels: Floats, missing: NDArray[np.bool_], shape: Shape) -> Floa
     return np.where(missing, filled, pixels)
 
 
-def amortised(encoder: KerasModel, decoder: KerasModel, noisy: Floats) -> Floats:
-    """Return what is decoded from the encoder's mean of noisy images, `[n, pixels]`."""
-    from mnist_vae.vae.elbo import decode, encode
+class Autoencoder(NamedTuple):
+    """A trained model that restores images."""
 
-    return decode(decoder, encode(encoder, noisy).z_mean)
+    encoder: KerasModel
+    decoder: KerasModel
+    params: DenoisingParams
+    seed: int
 
+    def amortised(self, noisy: Floats) -> Floats:
+        """Return what is decoded from the encoder's mean of noisy images, `[n, pixels]`."""
+        from mnist_vae.vae.elbo import decode, encode
 
-def refined(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    noisy: Floats,
-    observation: Observation,
-    params: DenoisingParams,
-    seed: int,
-) -> Floats:
-    """Return the mean of the clean images given noisy ones, `[n, pixels]` in [0, 1] or `MISSING`.
+        return decode(self.decoder, encode(self.encoder, noisy).z_mean)
 
-    Each image has a q of its own, refined on the likelihood of what is seen of it. It starts from
-    the encoder's q, but wider. In a plane or on a line it starts from the best z of a grid over the
-    prior where log p(y, z) is greater there.
-    """
-    from mnist_vae.vae.elbo import Posterior, decode, encode
-    from mnist_vae.vae.inference import FEW_DIMENSIONS, Refiner
-    from mnist_vae.vae.networks import logits_model, reparameterize
+    def refined(self, noisy: Floats, observation: Observation) -> Floats:
+        """Return the mean of the clean images given noisy ones, `[n, pixels]`, as `observation`.
 
-    logits = logits_model(decoder)
-    z_mean, z_log_var = encode(encoder, np.maximum(noisy, 0))
-    if z_mean.shape[1] > FEW_DIMENSIONS:
-        z_log_var = np.maximum(z_log_var, np.float32(_START_LOG_VAR))
-    else:
-        z_mean = _best_starts(logits, noisy, z_mean, observation)
-    term = observation.negative_log_likelihood
-    refiner = Refiner(decoder, steps=params.refine_steps, reconstruction=term, seed=seed)
-    q = refiner(noisy, Posterior(z_mean, z_log_var))
-    total = np.zeros(noisy.shape)
-    for draw in range(params.draws):
-        random = np.random.default_rng((seed, draw))  # whatever the number of images
-        z = reparameterize(*q, random.standard_normal(z_mean.shape, np.float32))
-        decoded = decode(logits, np.asarray(z))
-        total += np.asarray(observation.estimate(noisy, decoded, params.evidence))
-    return (total / params.draws).astype(np.float32)
+        Each image has a q of its own, refined on the likelihood of what is seen of it. It starts
+        from the encoder's q, but wider. In a plane or on a line it starts from the best z of a grid
+        over the prior where log p(y, z) is greater there.
+        """
+        from mnist_vae.vae.elbo import Posterior, decode, encode
+        from mnist_vae.vae.inference import FEW_DIMENSIONS, Refiner
+        from mnist_vae.vae.networks import logits_model, reparameterize
+
+        params, logits = self.params, logits_model(self.decoder)
+        z_mean, z_log_var = encode(self.encoder, np.maximum(noisy, 0))
+        if z_mean.shape[1] > FEW_DIMENSIONS:
+            z_log_var = np.maximum(z_log_var, np.float32(_START_LOG_VAR))
+        else:
+            z_mean = _best_starts(logits, noisy, z_mean, observation)
+        term, steps = observation.negative_log_likelihood, params.refine_steps
+        refiner = Refiner(self.decoder, steps=steps, reconstruction=term, seed=self.seed)
+        q = refiner(noisy, Posterior(z_mean, z_log_var))
+        total = np.zeros(noisy.shape)
+        for draw in range(params.draws):
+            random = np.random.default_rng((self.seed, draw))  # whatever the number of images
+            z = reparameterize(*q, random.standard_normal(z_mean.shape, np.float32))
+            decoded = decode(logits, np.asarray(z))
+            total += np.asarray(observation.estimate(noisy, decoded, params.evidence))
+        return (total / params.draws).astype(np.float32)
 
 
 def _best_starts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import ImageSet, Shape
+from mnist_vae.data.images import ImageSet, Shape, places
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import check_models, image_shape, origin
+from mnist_vae.data.origin import check_models, origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
 from mnist_vae.data.statistics import standard_error
 from mnist_vae.params import DenoisingParams
+from mnist_vae.pipelines.denoising import methods
 from mnist_vae.pipelines.denoising.corruptions import (
     MISSING,
     Floats,
@@ -23,35 +24,51 @@ from mnist_vae.pipelines.denoising.corruptions import (
     corrupt,
     uniform_noise,
 )
-from mnist_vae.pipelines.denoising.methods import (
-    amortised,
-    biharmonic,
-    median,
-    non_local_means,
-    refined,
-)
 from mnist_vae.report.blocks import Findings, Picture, Section, Table, Text
 from mnist_vae.report.evaluation import with_error
 
-logger = logging.getLogger(__name__)
-
 _EXAMPLES = 10  # images on a sheet
-_SHOWN = ("noisy", "median", "refined")  # methods on the sheet of denoised images
 _MISSING_SHARE = 0.5  # of the pixels, where they are filled in
 _GREY = 0.3  # of a missing pixel, on a sheet
-_DENOISED = "Refined: the mean of the clean image under a q(z) of its own, fitted to the noisy one"
-_INPAINTED = "Grey is missing. Refined: under a q(z) that is fitted to the pixels that are there"
-_HOW_TO_READ = "PSNR in dB, ± the standard error, over {:,} test images; more is better."
 _LEAST_ERROR = 1e-10  # 100 dB: the PSNR of an image without any error would be infinite
 
 
-class _Model(NamedTuple):
-    """A trained model, and how it restores images."""
+class _Texts(NamedTuple):
+    """What sheet and report call the images that were restored."""
 
-    encoder: KerasModel
-    decoder: KerasModel
-    params: DenoisingParams
-    seed: int
+    title: str
+    note: str
+    heading: str
+    alt: str
+    caption: str
+
+
+_DENOISED = _Texts(
+    "Denoised test images",
+    "Refined: the mean of the clean image under a q(z) of its own, fitted to the noisy one",
+    "Noisy test images, and what was made of them",
+    "Test images in columns: clean, noisy, through a median filter, and refined.",
+    "Noisy images restored",
+)
+_INPAINTED = _Texts(
+    "Inpainted test images",
+    "Grey is missing. Refined: under a q(z) that is fitted to the pixels that are there",
+    "Incomplete test images, and what was filled in",
+    "Test images in columns: clean, what was given of them, and what was filled in.",
+    "Missing pixels filled in",
+)
+
+
+class _Case(NamedTuple):
+    """Images after one corruption, `[n, pixels]` by method, and those that the sheet shows."""
+
+    kind: str
+    level: float
+    name: str
+    restored: dict[str, Floats]
+    drawn: dict[str, Floats]
+    where: Any = slice(None)
+    """The pixels whose error is scored."""
 
 
 def restore_images(
@@ -72,110 +89,89 @@ def restore_images(
         ValueError: Encoder or decoder are not of the training of the summary.
     """
     check_models(training_summary, encoder, decoder)
-    clean, shown = _choose(test_images, denoising_params.max_images, seed)
-    model = _Model(encoder, decoder, denoising_params, seed)
-    made: list[Any] = []
-    for restore, title, note in (
-        (_denoise, "Denoised test images", _DENOISED),
-        (_inpaint, "Inpainted test images", _INPAINTED),
-    ):
-        rows, pictures = restore(model, clean, test_images.shape)
-        examples = {name: images[shown] for name, images in {"clean": clean, **pictures}.items()}
-        made.append(pd.DataFrame(rows).assign(**origin(training_summary)))
-        made.append(_sheet(examples, title, note, training_summary))
-    denoised, denoised_sheet, inpainted, inpainted_sheet = made
-    results = denoised, denoised_sheet, inpainted, inpainted_sheet
-    return *results, _findings(*results, training_summary)
+    images = test_images.at_most(denoising_params.max_images, seed)
+    model = methods.Autoencoder(encoder, decoder, denoising_params, seed)
+    results: list[Any] = []
+    blocks: list[Any] = []
+    for restored, texts in ((_noisy, _DENOISED), (_incomplete, _INPAINTED)):
+        cases = restored(model, images.model_input(), images.shape)
+        scores, picture = _compare(images, cases, texts, training_summary)
+        results += [scores, picture]
+        blocks += [Picture.of(picture, texts.heading, texts.alt), _table(scores, texts.caption)]
+    text = f"PSNR in dB, ± the standard error, over {len(images):,} test images; more is better."
+    blocks.append(Text(text=text, note=True))
+    section = Section(key="denoising", title="Denoised images", blocks=tuple(blocks))
+    denoised, denoised_sheet, inpainted, inpainted_sheet = results
+    findings = Findings.of(training_summary, section)
+    return denoised, denoised_sheet, inpainted, inpainted_sheet, findings
 
 
-def _denoise(
-    model: _Model, clean: Floats, shape: Shape
-) -> tuple[list[dict[str, Any]], dict[str, Floats]]:
-    encoder, decoder, params, seed = model
-    rows, pictures = [], {}
-    for kind, level in params.corruptions():
-        noisy = corrupt(clean, kind, level, seed, shape)
-        observation = Observation(kind, level, shape)
+def _noisy(model: methods.Autoencoder, clean: Floats, shape: Shape) -> Iterator[_Case]:
+    for kind, level in model.params.corruptions():
+        noisy = corrupt(clean, kind, level, model.seed, shape)
         restored = {
             "noisy": noisy,
-            "median": median(noisy, shape),
-            "non-local means": non_local_means(noisy, clean, shape),
-            "amortised": amortised(encoder, decoder, noisy),
-            "refined": refined(encoder, decoder, noisy, observation, params, seed),
+            "median": methods.median(noisy, shape),
+            "non-local means": methods.non_local_means(noisy, clean, shape),
+            "amortised": model.amortised(noisy),
+            "refined": model.refined(noisy, Observation(kind, level, shape)),
         }
-        for method, images in restored.items():
-            scores = score(clean, images, shape)
-            rows.append({"kind": kind, "level": level, "method": method, **scores})
-            if level == params.shown(kind) and method in _SHOWN:
-                pictures[f"{_words(kind)} {level:g}, {method}"] = images
-    return rows, pictures
+        shown = ("noisy", "median", "refined") if level == model.params.shown(kind) else ()
+        drawn = {method: restored[method] for method in shown}
+        yield _Case(kind, level, f"{_words(kind)} {level:g}", restored, drawn)
 
 
-def _inpaint(
-    model: _Model, clean: Floats, shape: Shape
-) -> tuple[list[dict[str, Any]], dict[str, Floats]]:
-    encoder, decoder, params, seed = model
-    rows, pictures, n_pixels = [], {}, clean.shape[1]
+def _incomplete(model: methods.Autoencoder, clean: Floats, shape: Shape) -> Iterator[_Case]:
+    n_pixels = clean.shape[1]
     lower_half = np.arange(n_pixels) >= (1 - _MISSING_SHARE) * n_pixels
-    random_pixels = uniform_noise((n_pixels,), seed) < _MISSING_SHARE
-    observation = Observation("inpainting")
+    random_pixels = uniform_noise((n_pixels,), model.seed) < _MISSING_SHARE
     for kind, missing in {"lower_half": lower_half, "random_pixels": random_pixels}.items():
         black, given, grey = (
             np.where(missing, np.float32(value), clean) for value in (0, MISSING, _GREY)
         )
         restored = {
             "black": black,
-            "biharmonic": biharmonic(black, missing, shape),
-            "amortised": np.where(missing, amortised(encoder, decoder, black), clean),
-            "refined": refined(encoder, decoder, given, observation, params, seed),
+            "biharmonic": methods.biharmonic(black, missing, shape),
+            "amortised": np.where(missing, model.amortised(black), clean),
+            "refined": model.refined(given, Observation("inpainting")),
         }
-        pictures[f"{_words(kind)}, given"] = grey
-        for method, images in restored.items():
-            scores = score(clean, images, shape, where=missing)
-            rows.append({"kind": kind, "level": _MISSING_SHARE, "method": method, **scores})
-            if method in ("biharmonic", "refined"):
-                pictures[f"{_words(kind)}, {method}"] = images
-    return rows, pictures
+        drawn = {"given": grey, **{name: restored[name] for name in ("biharmonic", "refined")}}
+        yield _Case(kind, _MISSING_SHARE, _words(kind), restored, drawn, missing)
 
 
-def _findings(
-    denoising_scores: pd.DataFrame,
-    denoising_sheet: Image.Image,
-    inpainting_scores: pd.DataFrame,
-    inpainting_sheet: Image.Image,
-    training_summary: dict[str, Any],
-) -> Findings:
-    """Return the section of the report: the sheets, and how near the images are to clean ones."""
-    blocks = (
-        Picture.of(
-            denoising_sheet,
-            "Noisy test images, and what was made of them",
-            "Test images in columns: clean, noisy, through a median filter, and refined.",
-        ),
-        _table(denoising_scores, "Noisy images restored"),
-        Picture.of(
-            inpainting_sheet,
-            "Incomplete test images, and what was filled in",
-            "Test images in columns: clean, what was given of them, and what was filled in.",
-        ),
-        _table(inpainting_scores, "Missing pixels filled in"),
-        Text(text=_HOW_TO_READ.format(denoising_scores["n_images"].iloc[0]), note=True),
-    )
-    section = Section(key="denoising", title="Denoised images", blocks=blocks)
-    return Findings.of(training_summary, section)
+def _compare(
+    images: ImageSet, cases: Iterator[_Case], texts: _Texts, training_summary: dict[str, Any]
+) -> tuple[pd.DataFrame, Image.Image]:
+    """Return the scores of all methods, and a sheet of examples, of every class if it can be."""
+    clean = images.model_input()
+    label = np.zeros(len(images)) if images.label is None else images.label
+    examples = np.lexsort((label, places(label)))[:_EXAMPLES]
+    scores, drawn, breaks = [], {"clean": clean[examples]}, []
+    for case in cases:
+        about = {"kind": case.kind, "level": case.level}
+        for method, restored in case.restored.items():
+            found = score(clean, restored, images.shape, case.where)
+            scores.append({**about, "method": method, **found})
+        if case.drawn:
+            breaks.append(len(drawn))
+        drawn |= {f"{case.name}, {what}": rows[examples] for what, rows in case.drawn.items()}
+    pixels = to_bytes(np.concatenate(list(drawn.values())), images.shape)
+    text = captions(training_summary, texts.title, note=texts.note, rows=list(drawn))
+    picture = sheet(pixels, text, columns=len(examples), row_breaks=breaks)
+    return pd.DataFrame(scores).assign(**origin(training_summary)), picture
 
 
 def score(
-    clean: Floats, restored: Floats, shape: Shape, where: NDArray[np.bool_] | None = None
+    clean: Floats, restored: Floats, shape: Shape, where: NDArray[np.bool_] | slice = slice(None)
 ) -> dict[str, float | int]:
     """Return the mean PSNR of images, dB, with its standard error, and their mean SSIM.
 
-    Images are grey values in [0, 1], `[n, height·width]`; PSNR is over the pixels `where`, or all.
+    Images are grey values in [0, 1], `[n, height·width]`; PSNR is over the pixels `where`.
     """
     from skimage.metrics import structural_similarity
 
     x, y = clean.astype(np.float64), restored.astype(np.float64)
-    errors = np.square(x - y)[:, slice(None) if where is None else where].mean(axis=1)
+    errors = np.square(x - y)[:, where].mean(axis=1)
     psnr = -10 * np.log10(np.maximum(errors, _LEAST_ERROR))
     images, others = (values.reshape(-1, *shape) for values in (x, y))
     return {
@@ -186,40 +182,15 @@ def score(
     }
 
 
-def _choose(images: ImageSet, count: int | None, seed: int) -> tuple[Floats, NDArray[np.intp]]:
-    """Return at most `count` images, class by class, `[n, pixels]`, and which ten are examples."""
-    chosen = images.at_most(count, seed)
-    if len(chosen) < len(images):
-        logger.info(
-            f"{count:,} of {len(images):,} test images are restored; `--params "
-            "denoising.max_images=null` takes all."
-        )
-    first = np.empty(0, np.intp)
-    if chosen.label is not None:
-        _, first = np.unique(chosen.label, return_index=True)
-    others = np.setdiff1d(np.arange(len(chosen)), first)
-    return chosen.model_input(), np.concatenate([first, others])[:_EXAMPLES]
-
-
 def _words(kind: str) -> str:
     return kind.replace("_", " ")
 
 
-def _sheet(
-    pictures: dict[str, Floats], title: str, note: str, training_summary: dict[str, Any]
-) -> Image.Image:
-    rows = list(pictures)
-    text = captions(training_summary, title, note=note, rows=rows)
-    breaks = [row for row in range(1, len(rows)) if rows[row].endswith((", noisy", ", given"))]
-    pixels = to_bytes(np.concatenate(list(pictures.values())), image_shape(training_summary))
-    return sheet(pixels, text, columns=len(pictures["clean"]), row_breaks=breaks)
-
-
 def _table(scores: pd.DataFrame, caption: str) -> Table:
     """Return the PSNR, a row a corruption and a column a method."""
-    methods = scores["method"].unique().tolist()
     rows = []
     for (kind, level), group in scores.groupby(["kind", "level"], sort=False):
         cells = map(with_error, group["psnr"], group["psnr_se"])
         rows.append((f"{_words(str(kind))} {level:g}", *cells))
-    return Table(caption=caption, columns=("corruption", *methods), rows=tuple(rows))
+    columns = ("corruption", *scores["method"].unique())
+    return Table(caption=caption, columns=columns, rows=tuple(rows))
