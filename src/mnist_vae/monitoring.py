@@ -39,9 +39,9 @@ def write_metrics(data: Path, job: str, run: Run, params: MonitoringParams) -> N
     """Write the figures of a run to `<project>_<job>.prom`."""
     if run.outcome is Outcome.LOCKED:
         return
-    sources = [_of_run(run), _of_journal(data, job, run), _of_disk(data)]
+    sources = [_of_run(data, run), _of_journal(data, job, run)]
     if job == "scoring":
-        sources += [_of_scoring(run), _of_batches_to_embed(data, run)]
+        sources.append(_of_scoring(data, run))
     else:
         sources += [_of_batches(data), _of_drift(data), _of_champion(data)]
     registry, problems = prometheus.CollectorRegistry(), []
@@ -76,12 +76,15 @@ def write_metrics(data: Path, job: str, run: Run, params: MonitoringParams) -> N
         )
 
 
-def _of_run(run: Run) -> Figures:
+def _of_run(data: Path, run: Run) -> Figures:
     yield "last_run_timestamp_seconds", _end_of(run), {}
     for outcome in sorted({*Outcome} - {Outcome.LOCKED}):
         yield "last_run_outcome", outcome == run.outcome, {"outcome": outcome}
     yield "last_run_duration_seconds", run.seconds, {}
     yield "last_run_peak_memory_bytes", run.peak_memory_mb * 2**20, {}
+    usage = shutil.disk_usage(data)
+    yield "disk_free_bytes", usage.free, {}
+    yield "disk_size_bytes", usage.total, {}
 
 
 def _of_journal(data: Path, job: str, last: Run) -> Figures:
@@ -123,13 +126,7 @@ def _end_of(run: Run) -> float:
     return datetime.fromisoformat(run.started).timestamp() + run.seconds
 
 
-def _of_disk(data: Path) -> Figures:
-    usage = shutil.disk_usage(data)
-    yield "disk_free_bytes", usage.free, {}
-    yield "disk_size_bytes", usage.total, {}
-
-
-def _of_scoring(run: Run) -> Figures:
+def _of_scoring(data: Path, run: Run) -> Figures:
     if run.images is not None:
         yield "last_run_images", run.images, {}
     if run.anomalous_images is not None:
@@ -137,9 +134,6 @@ def _of_scoring(run: Run) -> Figures:
     if run.release:
         version = run.model_version or ""
         yield "release_info", 1, {"release": run.release, "model_version": version}
-
-
-def _of_batches_to_embed(data: Path, run: Run) -> Figures:
     # A run that ended before it knew its model is as far as the one whose embeddings are shown.
     model = run.release or run.model_version or "current"
     embedded = data / "07_model_output/batch_embeddings" / model

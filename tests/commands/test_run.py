@@ -140,7 +140,7 @@ def test_batches_are_moved_when_the_journal_has_them(job_run, data, capsys):
 
     def work(run):
         run._catalog.save("batch_intake", intake)
-        run.note_drift({"last.week": 0.2})
+        run.line["drifted"] = {"last.week": 0.2}
         raise ValueError("after the intake")
 
     (data / "08_reporting/retraining/journal.jsonl").mkdir(parents=True)  # it cannot be written

@@ -6,7 +6,6 @@ import inspect
 import logging
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -50,9 +49,8 @@ def retrain(run: JobRun) -> Ending:
 
     Batches arrive in data/01_raw/incoming. Without anything new it ends in seconds.
     """
-    models = run.data / "06_models"
     _repair(run)
-    if adopted := releases.adopt(models):
+    if adopted := releases.adopt(run.models):
         logger.warning("%s is in service: its promotion was killed half way.", adopted)
         run.line["adopted"] = adopted
     run.run("intake")
@@ -62,13 +60,13 @@ def retrain(run: JobRun) -> Ending:
         return plan.outcome, plan.reason
     run.run("candidate")
     run.run("promotion")
-    ending = decide(run, models, plan, run.load("retraining_decision"))
+    ending = decide(run, plan, run.load("retraining_decision"))
     for backup in ("candidate_training_backup", "repeats_backup"):
         run.load(backup).clear()
     return ending
 
 
-def decide(run: JobRun, models: Path, plan: Plan, decision: Decision) -> Ending:
+def decide(run: JobRun, plan: Plan, decision: Decision) -> Ending:
     """Promote the candidate or decline it; nothing else changes what is in service meanwhile."""
     figures = decision.model_dump(mode="json", include=_FIGURES)
     manifest = run.load("candidate_run_manifest")
@@ -83,24 +81,22 @@ def decide(run: JobRun, models: Path, plan: Plan, decision: Decision) -> Ending:
     }
     run.line |= {"compared_with" if k == "champion" else k: v for k, v in figures.items()}
     run.line["model_version"] = decision.model_version
-    run.note_drift(decision.effects())
+    run.line["drifted"] = {key.rpartition(".")[0]: far for key, far in decision.drifted.items()}
     keep = run.parameters.retraining.keep_releases
-    with releases.locked(models):
-        changed = _changed_meanwhile(decision, facts["batches"], models, run)
+    with releases.locked(run.models):
+        changed = _changed_meanwhile(run, decision, facts["batches"])
         if changed is None:  # else it may be tried again
-            facts |= {"gate": decision.gate, "drifted": decision.drifted}
+            facts |= {"gate": decision.gate, "drifted": list(decision.drifted)}
         if decision.outcome is Outcome.PROMOTED and changed is None:
-            releases.promote(models, facts, keep)
+            releases.promote(run.models, facts, keep)
         else:
-            releases.decline(models, facts, keep)
+            releases.decline(run.models, facts, keep)
     return (Outcome.KEPT, changed) if changed else (decision.outcome, decision.reason)
 
 
-def _changed_meanwhile(
-    decision: Decision, batches: list[str], models: Path, run: JobRun
-) -> str | None:
+def _changed_meanwhile(run: JobRun, decision: Decision, batches: list[str]) -> str | None:
     """Return why a candidate cannot go in service any more, whatever the decision was."""
-    in_service = releases.name_in_service(models)
+    in_service = releases.name_in_service(run.models)
     if in_service != decision.previous:
         return (
             f"it was compared with {decision.previous or 'no release'}, and meanwhile "
@@ -123,22 +119,20 @@ def roll_back(run: JobRun, release: str) -> Ending:
     repaired = _repair(run)
     # What was asked for is done, unless a release was named: once more would be too far.
     if repaired is not None and release == releases.PREVIOUS:
-        back = champion(run.data / "06_models") is not None
+        back = champion(run.models) is not None
         return Outcome.ROLLED_BACK if back else Outcome.FAILED, repaired
-    return Outcome.ROLLED_BACK, releases.roll_back(run.data / "06_models", release)
+    return Outcome.ROLLED_BACK, releases.roll_back(run.models, release)
 
 
 @_command(click.Argument(["batch"], nargs=-1, required=True))
 def withdraw(run: JobRun, batch: tuple[str, ...]) -> Ending:
     """Take each BATCH out of use; the next retraining trains without it."""
-    _repair(run)
     keys = batches.withdraw(run.data / "02_intermediate", batch)
     return Outcome.WITHDRAWN, f"{', '.join(keys)} will not be trained on any more"
 
 
 def _repair(run: JobRun) -> str | None:
-    """Replace a damaged release in service, and return what was done, or None."""
-    repaired = releases.repair(run.data / "06_models")
+    repaired = releases.repair(run.models)
     if repaired is not None:
         logger.error("%s", repaired)
         run.line["repaired"] = printable(repaired)

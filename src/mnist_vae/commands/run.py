@@ -51,6 +51,7 @@ class JobRun:
     Attributes:
         job: `retraining` or `scoring`, whose folder in `08_reporting` has lock, log and journal.
         data: The folder of the data.
+        models: The folder of the models in it.
         parameters: Those of the environment and of `params`.
         line: What the last line will have.
     """
@@ -79,6 +80,7 @@ class JobRun:
         with suppress(MissingConfigException, KeyError, TypeError):
             self._webhook = context.config_loader["credentials"]["webhook"]["url"]
         self.data = Path(context.project_path) / str(context.config_loader["globals"]["data"])
+        self.models = self.data / "06_models"
         self.parameters = check_parameters(context.config_loader["parameters"])
         started = datetime.now(UTC).isoformat(timespec="seconds")
         self.line: dict[str, Any] = {"run_id": session.session_id, "started": started}
@@ -96,12 +98,6 @@ class JobRun:
     def load(self, name: str) -> Any:
         """Return what a run has saved, or what is there anyway."""
         return self._catalog.load(name)
-
-    def note_drift(self, effects: dict[str, float]) -> None:
-        """Note batches that have drifted, of this run or of earlier ones."""
-        if effects:
-            rounded = {name: round(effect, 4) for name, effect in effects.items()}
-            self.line["drifted"] = self.line.get("drifted", {}) | rounded
 
     def execute(self, work: Callable[[JobRun], Ending]) -> Outcome:
         """Do `work`, tell journal, stdout, webhook and MLflow the outcome, and return it."""
@@ -151,7 +147,9 @@ class JobRun:
             self.line["champion"] = release.manifest["model_version"] if release else None
         if intake is not None:
             self.line["batches"] = {name: one.outcome for name, one in intake.batches.items()}
-            self.note_drift(intake.effects())
+        drifted = self.line.pop("drifted", {}) | (intake.effects() if intake else {})
+        if drifted:
+            self.line["drifted"] = {name: round(effect, 4) for name, effect in drifted.items()}
         if self.job == "scoring":
             scored = intake or Intake()
             self.line["images"] = scored.embedded_images
@@ -186,5 +184,5 @@ class JobRun:
     def _champion(self) -> Release | None:
         """Return the release in service; None where it is damaged."""
         with suppress(DatasetError, OSError):
-            return champion(self.data / "06_models")
+            return champion(self.models)
         return None

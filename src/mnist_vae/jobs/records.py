@@ -58,14 +58,10 @@ class Drift(Record):
     negative_elbo: float
     """Nats an image, the mean over the batch."""
 
-    @property
-    def farthest(self) -> str:
-        """The figure whose distance is the largest."""
-        return max(self.distances, key=self.distances.__getitem__, default="a figure")
-
     def __str__(self) -> str:
+        farthest = max(self.distances, key=self.distances.__getitem__)
         p_value = f"p = {self.p_value:.2g}" if self.p_value else "p < 1e-300"
-        return f"{self.effect:.3f} of {self.farthest}, {p_value}"
+        return f"{self.effect:.3f} of {farthest}, {p_value}"
 
 
 BatchOutcome = Literal["accepted", "in use", "withdrawn", "embedded", "bad", "unfinished"]
@@ -208,15 +204,8 @@ class Decision(Comparison):
     checks: tuple[Check, ...]
     fingerprint: str
     gate: str
-    drifted: tuple[str, ...] = ()
-    """Batches that it was trained on, that drifted, and that the champion is without."""
-    drift_effects: tuple[float, ...] = ()
-    """How far each of them is."""
-
-    def effects(self) -> dict[str, float]:
-        """Return how far they are, by the name that each of them came under."""
-        names = [key.rpartition(".")[0] for key in self.drifted]
-        return dict(zip(names, self.drift_effects, strict=True))
+    drifted: dict[str, float] = {}
+    """How far each batch is that it was trained on, that drifted, and that the champion lacks."""
 
 
 class Run(Record):

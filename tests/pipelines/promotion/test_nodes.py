@@ -270,12 +270,11 @@ def test_drifted_batches_of_a_candidate_kept_out_are_noted_and_the_third_raises_
         for n in range(2)
     ]
     second = decide(WORSE, champion, before[:1], batches)
-    assert (second.outcome, second.drifted) == (Outcome.KEPT, ("dark.0",))
-    assert second.drift_effects[0] >= 0.15
-    assert second.effects() == {"dark": second.drift_effects[0]}
+    assert (second.outcome, list(second.drifted)) == (Outcome.KEPT, ["dark.0"])
+    assert second.drifted["dark.0"] >= 0.15
     third = decide(WORSE, champion, before, batches)
     assert third.outcome is Outcome.STALLED
     assert "withdraw them" in third.reason
     assert decide(BETTER, champion, before, batches).outcome is Outcome.PROMOTED
     champion.manifest["batches"] = ["dark.0"]
-    assert decide(WORSE, champion, before, batches).drifted == (), "the champion knows it"
+    assert decide(WORSE, champion, before, batches).drifted == {}, "the champion knows it"

@@ -217,8 +217,7 @@ def decide(
         checks=tuple(checks),
         fingerprint=retraining_plan.fingerprint,
         gate=retraining_plan.gate,
-        drifted=tuple(drifted),
-        drift_effects=tuple(drifted.values()),
+        drifted=drifted,
     )
 
 
