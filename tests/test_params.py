@@ -1,9 +1,10 @@
 """Typed parameters: what is refused, and what the refusal says."""
 
+import click
 import pytest
 from omegaconf import OmegaConf
 
-from mnist_vae.config import ParameterError, check_parameters
+from mnist_vae.config import check_parameters
 from mnist_vae.settings import CONFIG_LOADER_ARGS, ProjectConfigLoader
 from tests.projects import ROOT
 
@@ -73,7 +74,7 @@ def test_all_data_of_an_environment_are_under_its_own_root(env, root):
 def test_a_wrong_value_is_refused_naming_key_range_and_value(key, value, message):
     raw = OmegaConf.create(config_of("local"))
     OmegaConf.update(raw, key, value, force_add=True)
-    with pytest.raises(ParameterError, match=message) as refusal:
+    with pytest.raises(click.ClickException, match=message) as refusal:
         check_parameters(OmegaConf.to_container(raw))
     assert "\n" not in str(refusal.value)
 
@@ -81,5 +82,5 @@ def test_a_wrong_value_is_refused_naming_key_range_and_value(key, value, message
 def test_a_missing_group_is_named():
     raw = config_of("local")
     del raw["training"]
-    with pytest.raises(ParameterError, match="Parameter `training` is missing"):
+    with pytest.raises(click.ClickException, match="Parameter `training` is missing"):
         check_parameters(raw)

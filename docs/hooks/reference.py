@@ -66,11 +66,11 @@ def parameters() -> str:
         else:
             parts += _of_group(name, group)
     given = yaml.safe_load((BASE / "parameters.yml").read_text(encoding="utf-8"))
-    comments = _comments("")
+    own, comments = attribute_docstrings(Parameters), _comments("")
     rows = []
     for name, field in alone.items():
         default = f"`{given[name]}`" if name in given else _default(field)
-        what = f"{_sentence(field.description or comments.get(name, ''))}<br>*{_range(field)}*"
+        what = f"{_sentence(own.get(name) or comments.get(name, ''))}<br>*{_range(field)}*"
         rows.append([f"`{name}`<br>{default}", what])
     return "\n\n".join([table(_HEAD, rows), *parts])
 
@@ -78,15 +78,14 @@ def parameters() -> str:
 def _of_group(name: str, group: type[BaseModel]) -> Iterator[str]:
     yield f"## `{name}` {{ #{name.replace('.', '-')} }}"
     yield inspect.cleandoc(group.__doc__ or "").replace(f" (`{name}`)", "")
-    comments, outcomes = _comments(name), _outcomes()
+    said = {**_outcomes(), **_comments(name), **attribute_docstrings(group)}
     rows, nested = [], []
     for key, field in group.model_fields.items():
         inner = _group(field.annotation)
         if inner is not None:
             nested.append((f"{name}.{key}", inner))
             continue
-        said = field.description or comments.get(key) or outcomes.get(key, "")
-        what = f"{_sentence(said)}<br>*{_range(field)}*"
+        what = f"{_sentence(said.get(key, ''))}<br>*{_range(field)}*"
         rows.append([f"`{key}`<br>{_default(field)}", what])
     if rows:
         yield table(_HEAD, rows)

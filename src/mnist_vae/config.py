@@ -22,10 +22,6 @@ DATA_FOLDER = "data_folder"
 _IN_GLOBALS = {"source": "source", "streaming": "streaming", DATA_FOLDER: "data"}
 
 
-class ParameterError(click.ClickException):
-    """A parameter is unknown, missing or out of range."""
-
-
 def project_folder(conf_source: str = ".") -> Path:
     """Return the folder in which relative paths of the data begin, as Kedro chooses it."""
     # Of a session that was made for another folder, the configuration is there.
@@ -44,7 +40,6 @@ def check_environment(conf_source: str, env: str | None) -> str | None:
         raise click.BadParameter(
             f"there is no environment `{env}`: expected one of {', '.join(known)}, received "
             f"{env}; name a folder of {conf_source}.",
-            click.get_current_context(silent=True),
             param_hint="'--env'",
         )
     return env
@@ -68,10 +63,11 @@ def enter(conf_source: str | None, env: str | None) -> str | None:
 
 def entry_paths(conf_catalog: dict[str, Any]) -> dict[str, Path]:
     """Return where the entries of a catalog are that have a place on disk, by their names."""
-    places = {
-        name: entry.get("filepath") or entry.get("path") for name, entry in conf_catalog.items()
+    return {
+        name: Path(place)
+        for name, entry in conf_catalog.items()
+        if (place := entry.get("filepath") or entry.get("path"))
     }
-    return {name: Path(place) for name, place in places.items() if place}
 
 
 def loader_of(conf_source: str, env: str | None, params: dict[str, Any] | None = None) -> Any:
@@ -97,12 +93,12 @@ def check_configuration(loader: Any) -> Parameters:
     """Return the parameters of a run, as they are after environment and `--params`.
 
     Raises:
-        ParameterError: A parameter is wrong, or where the catalog does not see it.
+        click.ClickException: A parameter is wrong, or where the catalog does not see it.
     """
     parameters, given = loader["parameters"], loader.runtime_params or {}
     for name, home in _IN_GLOBALS.items():
         if name in parameters and name not in given:
-            raise ParameterError(
+            raise click.ClickException(
                 f"Parameter `{name}` is in a parameter file, where the catalog does not see it: "
                 f"expected it as `{home}` in conf/*/globals.yml, or in --params, received "
                 f"{parameters[name]!r}; move it there."
@@ -116,13 +112,15 @@ def check_parameters(raw: dict[str, Any]) -> Parameters:
     """Return `raw` as typed parameters.
 
     Raises:
-        ParameterError: Naming each wrong key, what is allowed there, and what was received.
+        click.ClickException: Naming each wrong key, what is allowed there, and what was received.
     """
     try:
         return Parameters.model_validate(raw)
     except ValidationError as error:
         problems = "; ".join(_describe(problem) for problem in error.errors())
-        raise ParameterError(f"{problems}; correct conf/*/parameters_*.yml or --params.") from error
+        raise click.ClickException(
+            f"{problems}; correct conf/*/parameters_*.yml or --params."
+        ) from error
 
 
 def _describe(problem: Any) -> str:

@@ -104,10 +104,7 @@ def sentence(error: BaseException) -> str:
     if not own or len(words.split()) < _FEWEST_WORDS:
         words = ": ".join(filter(None, [type(error).__name__, words]))
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        words += (
-            f"; make room on the disk of the data and on that of {tempfile.gettempdir()}, and "
-            "run the same command again"
-        )
+        words += f"; make room on the disk of the data and on that of {tempfile.gettempdir()}"
     return one_line(words)
 
 

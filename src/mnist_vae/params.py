@@ -11,15 +11,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -43,12 +35,8 @@ Side = Annotated[int, Field(ge=1, le=1024)]
 ImageSize = Annotated[tuple[Side, Side], Field(strict=False), BeforeValidator(_height_and_width)]
 
 
-class Group(BaseModel):
+class Group(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False, strict=True):
     """Parameters that are known, of their type, and never changed."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, strict=True, use_attribute_docstrings=True
-    )
 
 
 class SourceParams(Group):
@@ -214,9 +202,7 @@ class DenoisingParams(Group):
 
     def corruptions(self) -> list[tuple[Corruption, float]]:
         """Return each kind with each of its levels."""
-        return [
-            (kind, level) for kind in CORRUPTIONS for level in dict.fromkeys(getattr(self, kind))
-        ]
+        return [(kind, level) for kind in CORRUPTIONS for level in getattr(self, kind)]
 
     def shown(self, kind: Corruption) -> float:
         """Return the level of a kind that is drawn: the one in the middle."""

@@ -14,18 +14,16 @@ from mnist_vae.params import ModelParams, TrainingParams
 
 
 class TrainedModel(NamedTuple):
-    """A trained autoencoder."""
+    """A trained autoencoder, its history (a row an epoch, nats an image), and facts about both.
+
+    The encoder maps `[n, height·width]` to `z_mean`, `z_log_var` and `z`, and the decoder
+    `[n, latent_dim]` to `[n, height·width]`.
+    """
 
     encoder: KerasModel
-    """`[n, height·width]` to `z_mean`, `z_log_var` and `z`."""
     decoder: KerasModel
-    """`[n, latent_dim]` to `[n, height·width]`."""
     history: pd.DataFrame
-    """A row an epoch, nats an image."""
     summary: dict[str, Any]
-    """Names of its weights and images, the statement about its data for reports, the parameters
-    `model`, reconstruction term, epochs, duration in seconds, images a second, names of the classes
-    where they are not numbers, and the release that it `started_from`."""
 
 
 def new_networks(params: ModelParams, seed: int, n_pixels: int) -> tuple[KerasModel, KerasModel]:
@@ -86,6 +84,9 @@ def train(
         "weights": {model.name: fingerprint(model) for model in (vae.encoder, vae.decoder)},
         "images": images,
         "image_shape": list(train_images.shape),
+        "class_names": train_images.class_names,
+        "inverted": data_manifest.get("inverted", False),
+        "started_from": started_from,
         "statement": f"{trained_on}. {data_manifest['statement']}",
         "data_source": data_manifest["source"],
         "model": model_params.model_dump(mode="json"),
@@ -95,10 +96,4 @@ def train(
         "duration_seconds": round(seconds, 3),
         "images_per_second": round(len(epochs) * len(train_images) / seconds, 1),
     }
-    if train_images.class_names is not None:
-        summary["class_names"] = list(train_images.class_names)
-    if data_manifest.get("inverted"):
-        summary["inverted"] = True
-    if started_from is not None:
-        summary["started_from"] = started_from
     return TrainedModel(vae.encoder, vae.decoder, epochs, summary)

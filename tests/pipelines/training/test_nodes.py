@@ -46,7 +46,7 @@ def test_a_model_that_could_not_be_saved_is_not_trained_again(start, finished, c
     assert history["epoch"].tolist() == [1, 2]
     assert summary["images_per_second"] == pytest.approx(80 / summary["duration_seconds"], rel=0.01)
     assert summary["statement"] == "Trained on 40 images. Data: noise."
-    assert "started_from" not in summary
+    assert summary["started_from"] is None
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
         _, _, again, its_summary = start(folder)
     assert "after epoch 2" in caplog.text
