@@ -1,6 +1,7 @@
 """The model that MLflow loads and serves, of images of any size; a server is in `end_to_end/`."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ import pytest
 from mnist_vae import serving
 from mnist_vae.data.images import embedding_names, new_image_set
 from mnist_vae.data.tables import ImagesDataset
+from mnist_vae.hooks.tracking import _connect, _register
+from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import EmbeddingParams, ModelParams
 from mnist_vae.pipelines.embedding.nodes import embed_new_images
 from mnist_vae.recipe import new_networks
@@ -58,24 +61,31 @@ def test_the_embeddings_are_those_of_the_pipeline_bit_for_bit(release, networks)
 
 
 @pytest.mark.slow
-def test_mlflow_loads_it_without_kedro_for_as_many_pixels_as_an_image_has(release, tmp_path):
-    """And no images are no rows."""
+def test_mlflow_loads_it_without_kedro_for_as_many_pixels_as_it_has(release, tmp_path, monkeypatch):
+    """From a file of MLflow that has its artifacts next to it."""
     pytest.importorskip("mlflow", reason="the extra `mlflow` is needed")
-    from mnist_vae.hooks.tracking import _save_model
-
-    _save_model(release, tmp_path / "model", {})
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client, experiment = _connect(tmp_path, "sqlite:///data/mlflow.db", "mnist-vae")
+    assert client.get_experiment(experiment).artifact_location == str(tmp_path / "data/artifacts")
+    run = client.create_run(experiment).info.run_id
+    _register(client, run, Release(release, {"model_version": "a"}))
     code = (
         "import sys; sys.modules['kedro'] = sys.modules['kedro_datasets'] = None\n"
         "import mlflow, numpy as np\n"
-        "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
+        "model = mlflow.pyfunc.load_model('models:/mnist-vae@champion')\n"
         "print(*(model.predict(np.zeros((n, 640), np.float32)).shape for n in (2, 0)))\n"
         "print(model.metadata.signature.inputs.inputs[0].shape)"
     )
-    command = [sys.executable, "-c", code, tmp_path / "model"]
-    finished = subprocess.run(command, capture_output=True, text=True)
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/data/mlflow.db"},
+        capture_output=True,
+        text=True,
+    )
     assert finished.stdout.splitlines() == ["(2, 7) (0, 7)", "(-1, 640)"], finished.stderr
 
 
+@pytest.mark.slow  # MLflow is in another extra
 @pytest.mark.parametrize(
     ("pixels", "received"),
     [
@@ -85,6 +95,7 @@ def test_mlflow_loads_it_without_kedro_for_as_many_pixels_as_an_image_has(releas
     ],
 )
 def test_what_is_no_image_is_refused_in_one_sentence(release, pixels, received):
+    exceptions = pytest.importorskip("mlflow", reason="the extra `mlflow` is needed").exceptions
     words = rf"^The pixels .* expected values in \[0, 1\], received values {received}"
-    with pytest.raises(ValueError, match=words):
-        EmbeddingModel(release).embed(pixels)
+    with pytest.raises(exceptions.MlflowException, match=words):
+        EmbeddingModel(release).predict(pixels)

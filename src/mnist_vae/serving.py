@@ -22,51 +22,41 @@ class EmbeddingModel:
         from mnist_vae.vae.networks import load_model
 
         run = json.loads((release / "run_manifest.json").read_text(encoding="utf-8"))
-        embedding = run["parameters"]["embedding"]
-        self._model_version: str = run["model_version"]
-        self._batch_size: int = embedding["batch_size"]
-        self._seed: int = run["seed"]
-        encoder, decoder = (
+        self._run, self._embedding = run, run["parameters"]["embedding"]
+        encoder, self._decoder = (
             load_model(release / f"{name}.keras") for name in ("encoder", "decoder")
         )
-        self._latent_dim: int = decoder.input_shape[-1]
-        how = Encoding(run["training"]["reconstruction"], embedding["refine_steps"], self._seed)
-        self._encoder = BatchEncoder(encoder, decoder, how)
+        term, steps = run["training"]["reconstruction"], self._embedding["refine_steps"]
+        self._encode = BatchEncoder(encoder, self._decoder, Encoding(term, steps, run["seed"]))
 
     def embed(self, pixels: NDArray[np.float32]) -> pd.DataFrame:
         """Return the embeddings of grey values in [0, 1], white on black, `[n, height*width]`.
 
         Columns: `z_mean_00`..., `z_log_var_00`..., `reconstruction`, `kl` (nats), `model_version`.
-
-        Raises:
-            ValueError: A value is NaN, or outside [0, 1].
         """
-        if pixels.size and not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN is neither
-            raise ValueError(
-                "The pixels have the wrong range: expected values in [0, 1], received values from "
-                f"{pixels.min():g} to {pixels.max():g}; divide bytes by 255."
-            )
-        noise = np.random.default_rng(self._seed)
+        noise = np.random.default_rng(self._run["seed"])
         parts = []
-        for rows in slices(max(len(pixels), 1), self._batch_size):
-            epsilon = noise.standard_normal((len(pixels[rows]), self._latent_dim), np.float32)
-            terms = self._encoder(pixels[rows], epsilon).terms
-            parts.append(pd.DataFrame(embedding_columns(terms)))
-        return pd.concat(parts, ignore_index=True).assign(model_version=self._model_version)
+        for rows in slices(max(len(pixels), 1), self._embedding["batch_size"]):
+            size = len(pixels[rows]), self._decoder.input_shape[-1]
+            encoded = self._encode(pixels[rows], noise.standard_normal(size, np.float32))
+            parts.append(pd.DataFrame(embedding_columns(encoded.terms)))
+        return pd.concat(parts, ignore_index=True).assign(model_version=self._run["model_version"])
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Do as `embed`, for MLflow, whose server answers to wrong pixels with 400."""
         from mlflow.exceptions import MlflowException
 
-        try:
-            return self.embed(np.asarray(data))
-        except ValueError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
+        pixels = np.asarray(data)
+        if pixels.size and not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN is neither
+            raise MlflowException.invalid_parameter_value(
+                "The pixels have the wrong range: expected values in [0, 1], received values from "
+                f"{pixels.min():g} to {pixels.max():g}; divide bytes by 255."
+            )
+        return self.embed(pixels)
 
 
 @functools.cache
-def _load_pyfunc(release: str) -> EmbeddingModel:
-    """Return the model for `mlflow.pyfunc.load_model`; a process loads it once."""
+def _load_pyfunc(release: str) -> EmbeddingModel:  # MLflow calls it by this name
     return EmbeddingModel(Path(release))
 
 

@@ -103,7 +103,6 @@ class JobRun:
         """Do `work`, tell journal, stdout, webhook and MLflow the outcome, and return it."""
         from mnist_vae.hooks.tracking import tracking
 
-        tracking.begin_command(self._command)
         began = time.monotonic()
         status: Status = "FINISHED"
         intake: Intake | None = None
@@ -124,7 +123,7 @@ class JobRun:
             stack.callback(signal.signal, signal.SIGTERM, before)
             self._tell(*ending, intake, seconds=time.monotonic() - began)
         notify(self._webhook, self.line, self.parameters.retraining.webhook_timeout)
-        tracking.end_command(status, self.line, self._champion())
+        tracking.end_command(self._command, status, self.line, self._champion())
         return ending[0]
 
     def _end_of(self, work: Callable[[JobRun], Ending]) -> tuple[Ending, Status]:
