@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from filelock import FileLock
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import DatasetError
+from kedro.io import CatalogProtocol, DatasetError
+from kedro.pipeline import Pipeline
 
 from mnist_vae.config import check_configuration, entry_paths
 from mnist_vae.data.idx import IdxDataset
 from mnist_vae.engines import EngineError, check_engine
 from mnist_vae.jobs.job import JOB_PIPELINES, LockedError, take_lock
-from mnist_vae.jobs.names import in_environment, with_environment
 from mnist_vae.jobs.release_files import ReleaseError, in_a_release, release_at
-from mnist_vae.params import ModelParams, Parameters
+from mnist_vae.params import Parameters
 
-if TYPE_CHECKING:
-    from kedro.framework.context import KedroContext
-    from kedro.io import CatalogProtocol
-    from kedro.pipeline import Pipeline
-    from kedro.pipeline.node import Node
-
-_MODELS = ("encoder", "decoder")
-_OF_A_TRAINING = "decoder_initialization"  # nothing else reads it
+_OF_A_TRAINING = {"decoder_initialization"}  # nothing else reads it
 
 
 class Preflight:
@@ -62,33 +55,38 @@ class Preflight:
         Raises:
             click.ClickException: Something is missing or does not fit, or another run has the lock.
         """
-        self._release()  # of a run that another hook refused, in the same process
-        names, env = set(run_params["pipeline_names"] or ()), run_params["env"]
-        _check_backend()
+        self._release_lock()  # of a run that another hook refused, in the same process
+        backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+        if backend != "tensorflow":
+            raise click.ClickException(
+                "Keras is asked to compute on another backend: expected KERAS_BACKEND to be "
+                f"tensorflow, received {backend}; leave it out."
+            )
+        names = set(run_params["pipeline_names"] or ())
         try:
             if "params:embedding" in pipeline.inputs():
                 check_engine(self._parameters.embedding)
-            self._check_release(pipeline, catalog)
+            self._check_release(pipeline)
             if not names & (JOB_PIPELINES - {"scoring"}):
                 inputs = {n: catalog[n] for n in sorted(pipeline.inputs()) if n in catalog}
                 if not run_params["only_missing_outputs"]:  # Kedro skips nodes with their inputs
-                    self._check_inputs(inputs, in_environment(env))
+                    self._check_inputs(inputs)
                 given = (run_params["runtime_params"] or {}).get("model") or {}
-                self._check_model(given, catalog, inputs, in_environment(env))
+                self._check_model(set(given), catalog, inputs)
         except (DatasetError, EngineError) as error:
-            raise click.ClickException(with_environment(str(error), env)) from error
+            raise click.ClickException(str(error)) from error
         if not names & JOB_PIPELINES:
             self._take_lock()
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
         """Release the lock."""
-        self._release()
+        self._release_lock()
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self) -> None:
         """Release the lock."""
-        self._release()
+        self._release_lock()
 
     def _take_lock(self) -> None:
         try:
@@ -99,18 +97,13 @@ class Preflight:
                 f"this one while {error}; wait for it, or give this one another folder with "
                 "`--params data_folder=PATH`."
             ) from error
-        except OSError as error:
-            raise click.ClickException(
-                f"The data folder {self._data} cannot be written to: expected a lock file in it, "
-                f"received an error ({error}); make room, or make it writable."
-            ) from error
 
-    def _release(self) -> None:
+    def _release_lock(self) -> None:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
-    def _check_release(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+    def _check_release(self, pipeline: Pipeline) -> None:
         of_a_release = {name for name, path in self._paths.items() if in_a_release(path)}
         if written := sorted(of_a_release & pipeline.all_outputs()):
             raise ReleaseError(
@@ -119,21 +112,10 @@ class Preflight:
                 "makes what belongs to a model; train the next one with `kedro retrain`, or run "
                 "this in another environment."
             )
-        read = sorted(of_a_release & pipeline.inputs())
-        for folder in sorted({self._paths[name].parent for name in read}):
-            release = release_at(folder)
-            release.check()
-            for name in read:
-                path = self._paths[name]
-                optional = getattr(catalog[name], "optional", False)
-                if path.parent == folder and path.name not in release.files and not optional:
-                    raise ReleaseError(
-                        f"The release {release.name} has no {path.name}, which `{name}` is read "
-                        f"from: expected it among its files, received {len(release.files)} "
-                        "others; put another in service with `kedro retrain`."
-                    )
+        for folder in {self._paths[name].parent for name in of_a_release & pipeline.inputs()}:
+            release_at(folder).check()
 
-    def _check_inputs(self, inputs: dict[str, Any], env: str) -> None:
+    def _check_inputs(self, inputs: dict[str, Any]) -> None:
         missing, makers = [], set()
         for name, dataset in inputs.items():
             maker = _maker(name)
@@ -143,54 +125,35 @@ class Preflight:
                 dataset.load()  # it says where the file should be, and how to make it
             elif maker and not getattr(dataset, "optional", False) and not dataset.exists():
                 missing.append(f"{name} ({self._paths.get(name)})")
-                makers.add(maker)
-        # What makes a model makes its images too.
-        parts = {each for each in makers for other in makers if _nodes(each) < _nodes(other)}
+                makers.add("retrain" if in_a_release(self._paths[name]) else maker)
         if missing:
-            needed = ",".join(name for name in pipelines if name in makers - parts)
+            needed = "run --pipelines " + ",".join(name for name in pipelines if name in makers)
             raise click.ClickException(
                 f"The inputs of the run are not there: expected {', '.join(missing)}, received "
-                f"nothing; run `kedro run --pipelines {needed}{env}` first."
+                f"nothing; run `kedro {'retrain' if 'retrain' in makers else needed}` first."
             )
 
     def _check_model(
-        self,
-        given: Iterable[str],
-        catalog: CatalogProtocol[Any, Any],
-        inputs: dict[str, Any],
-        env: str,
+        self, given: set[str], catalog: CatalogProtocol[Any, Any], inputs: dict[str, Any]
     ) -> None:
         """Refuse values of `model` that the loaded model was not made with."""
-        model = next((name for name in _MODELS if name in inputs and catalog.exists(name)), None)
+        model = next((name for name in ("encoder", "decoder") if name in inputs), None)
         if model is None or not catalog.exists("training_summary"):
             return
-        made: dict[str, Any] = catalog["training_summary"].load().get("model", {})
-        released = in_a_release(self._paths[model])
-        default = ModelParams().model_dump(mode="json")
-        for key, value in self._parameters.model.model_dump(mode="json").items():
-            # In conf may stand what is for the next training; a release was made with other conf.
-            from_conf = key != _OF_A_TRAINING and value != default[key] and not released
-            if key in made and made[key] != value and (key in given or from_conf):
-                maker = "retrain" if released else "run --pipelines training"
+        asked, made = self._parameters.model, catalog["training_summary"].load().get("model", {})
+        chosen, maker = given, "retrain"
+        # In conf may stand what is for the next training; a release was made with other conf.
+        if not in_a_release(self._paths[model]):
+            chosen = given | asked.model_dump(exclude_defaults=True, exclude=_OF_A_TRAINING).keys()
+            maker = "run --pipelines training"
+        for key, value in asked.model_dump(mode="json", include=chosen & made.keys()).items():
+            if value != made[key]:
                 raise click.ClickException(
                     f"Parameter `model.{key}` contradicts the model that the run loads, "
                     f"{self._paths[model]}: expected {made[key]}, received {value}; take it out of "
                     f"{'--params' if key in given else 'conf'}, or make such a model first, with "
-                    f"`kedro {maker}{env} --params model.{key}={value}`."
+                    f"`kedro {maker} --params model.{key}={value}`."
                 )
-
-
-def _check_backend() -> None:
-    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if backend != "tensorflow":
-        raise click.ClickException(
-            "Keras is asked to compute on another backend: expected KERAS_BACKEND to be "
-            f"tensorflow, received {backend}; leave it out."
-        )
-
-
-def _nodes(pipeline: str) -> set[Node]:
-    return set(pipelines[pipeline].nodes)
 
 
 def _maker(dataset: str) -> str | None:
@@ -200,4 +163,4 @@ def _maker(dataset: str) -> str | None:
         for name, pipeline in pipelines.items()
         if dataset in pipeline.all_outputs() and name not in JOB_PIPELINES
     ]
-    return min(makers, key=lambda name: len(_nodes(name)), default=None)
+    return min(makers, key=lambda name: len(pipelines[name].nodes), default=None)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
 
 from mnist_vae.config import entry_paths
 from mnist_vae.data.models import TrainingBackupDataset
 from mnist_vae.data.origin import measure
-
-if TYPE_CHECKING:
-    from kedro.io import CatalogProtocol
-    from kedro.pipeline import Pipeline
-    from kedro.pipeline.node import Node
 
 logger = logging.getLogger(__name__)
 
@@ -46,27 +45,20 @@ class Result:
             dataset = catalog.get(name)
             if isinstance(dataset, TrainingBackupDataset):
                 dataset.load().clear()
-        made = pipeline.all_outputs()
+        made = {name: self._files.get(name) for name in sorted(pipeline.all_outputs())}
         if "metrics" in made:
             logger.info("Result: %s", _result(catalog.load("metrics")))
-        files = [self._files[name] for name in sorted(made & set(self._files))]
-        if pictures := [path for path in files if path.suffix == ".png"]:
+        if pictures := [path for path in made.values() if path and path.suffix == ".png"]:
             names = ", ".join(path.name for path in pictures)
-            logger.info("Pictures in %s: %s", _from_here(pictures[0].parent), names)
-        if "model_report" in made:
-            logger.info("All of it on one page: %s", _from_here(self._files["model_report"]))
+            logger.info("Pictures in %s: %s", os.path.relpath(pictures[0].parent), names)
+        if page := made.get("model_report"):
+            logger.info("All of it on one page: %s", os.path.relpath(page))
 
 
 def _result(metrics: dict[str, Any]) -> str:
-    test = metrics["splits"]["test"]
-    loss = measure(metrics["reconstruction_term"])
-    unit = f" {loss.unit}" if loss.unit else ""
+    loss, test = measure(metrics["reconstruction_term"]), metrics["splits"]["test"]
+    value = f"{test['negative_elbo']:.2f} ± {test['negative_elbo_standard_error']:.2f} {loss.unit}"
     return (
-        f"{loss.name} {test['negative_elbo']:.2f} ± "
-        f"{test['negative_elbo_standard_error']:.2f}{unit} an image, on "
-        f"{test['n_images']:,} test images. {metrics['data']}"
+        f"{loss.name} {value.rstrip()} an image, on {test['n_images']:,} test images. "
+        f"{metrics['data']}"
     )
-
-
-def _from_here(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
