@@ -19,20 +19,26 @@ def read(text):
 
 
 def test_the_hub_reads_what_it_is_and_a_reader_what_it_is_for():
-    text = card_of(make_files())
+    text = card_of(make_files(shape=(32, 20), class_names=["circle", "é_*"]))
     data = read(text)
     assert (data.license, data.library_name, data.datasets) == ("mit", "keras", ["ylecun/mnist"])
-    assert data.pipeline_tag == "unconditional-image-generation"
     results = {result.metric_type: result for result in data.eval_results}
     assert (results["negative_elbo"].metric_value, results["kl"].metric_value) == (140.0, 7.0)
     assert results["negative_elbo"].metric_name == "−ELBO, nats, an image"
     of = {(result.dataset_type, result.dataset_split) for result in data.eval_results}
     assert of == {("ylecun/mnist", "test")}
-    for heading in ("Intended use", "Not intended", "Training data", "Figures", "Limits"):
-        assert f"\n## {heading}\n" in text
-    assert "| −ELBO, nats | 140.00 ± 0.50 |" in text
-    assert "| entropy floor, nats | 45.50 | 45.534 |" in text
-    assert "Commit abc, seed 42; keras 3.15" in text
+    for part in (
+        "## Intended use\n",
+        "## Not intended\n",
+        "## Limits\n",
+        "| −ELBO, nats | 140.00 ± 0.50 |",
+        "| entropy floor, nats | 45.50 | 45.534 |",
+        "Commit abc, seed 42; keras 3.15",
+        "grey images of 32 × 20 pixels",
+        "float32 pixels `[n, 640]`",
+        "2 classes: circle, é\\_\\*.",
+    ):
+        assert part in text
 
 
 def test_the_sample_is_not_mnist_and_a_squared_error_no_negative_elbo():
@@ -46,14 +52,6 @@ def test_the_sample_is_not_mnist_and_a_squared_error_no_negative_elbo():
     assert "compares with models of the same term alone" in text
     for never in ("86.76", "45.534", "nats | 140"):
         assert never not in text
-
-
-def test_it_has_the_size_of_the_images_and_the_names_of_the_classes():
-    text = card_of(make_files(shape=(32, 20), class_names=["circle", "é_*"]))
-    assert "grey images of 32 × 20 pixels" in text
-    assert "float32 pixels `[n, 640]`" in text
-    assert "reshape(-1, 32, 20)" in text
-    assert "2 classes: circle, é\\_\\*." in text
 
 
 @pytest.mark.parametrize("name", ["a: b\n---\n# c", "<b>'\"</b> | `x`", "日本"])

@@ -3,7 +3,6 @@
 import base64
 import gzip
 import html.parser
-import itertools
 import json
 import re
 
@@ -83,20 +82,15 @@ def test_equal_files_give_equal_bytes(report):
 
 
 def test_it_can_be_walked_through_by_keyboard_and_read_without_eyes(report):
+    """What axe, in a browser, does not check."""
     reader = Reader(report)
     first = next(given for tag, given in reader.tags if tag == "a")
     assert first == {"class": "skip", "href": "#content"}
     ids = reader.values("id")
     assert len(ids) == len(set(ids))
     assert {url[1:] for url in reader.values("href") if url.startswith("#")} <= set(ids)
-    levels = [int(tag[1]) for tag, _ in reader.tags if tag in ("h1", "h2", "h3")]
-    assert (levels[0], levels.count(1)) == (1, 1)
-    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     assert all(given.get("alt") for tag, given in reader.tags if tag == "img")
     named = [given for _, given in reader.tags if given.get("role") in ("img", "region")]
-    assert named
     assert all(given.get("aria-label") for given in named)
-    assert all(given["scope"] for tag, given in reader.tags if tag == "th")
     tags = [tag for tag, _ in reader.tags]
-    assert tags.count("table") == tags.count("caption")
-    assert reader.values("lang") == ["en"]
+    assert tags.count("table") == tags.count("caption") > 0

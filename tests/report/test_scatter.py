@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_vae.report import scatter
 from mnist_vae.report.figures import NO_LABEL, colour_of
+from mnist_vae.report.scatter import pack
 from tests.model_files import make_files
 
 
 def packed(files, max_points=1000):
     of = files.latent_embeddings, files.images, files.training_summary
-    return scatter.pack(*of, max_points, seed=1)
+    return pack(*of, max_points, seed=1)
 
 
 def unpacked(found):
@@ -92,9 +92,3 @@ def test_labels_have_their_names_and_some_missing_is_a_group_of_its_own(names):
     assert found.about["labels"] == [row[0] for row in found.table.rows] == shown
     assert found.about["colours"] == [*map(colour_of, range(3)), NO_LABEL]
     assert found.about["counts"] == [27, 27, 27, 9]
-
-
-def test_a_hundred_classes_are_a_hundred_groups():
-    about = packed(make_files(400, class_names=[f"class {n}" for n in range(100)])).about
-    assert about["counts"] == [4] * 100
-    assert len(set(about["colours"])) == 100

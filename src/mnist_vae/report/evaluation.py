@@ -12,7 +12,6 @@ from mnist_vae.report.blocks import Section, Table, Text
 
 # Of the statement about the data: another data set may be called MNIST, but not with its checksums.
 _OF_MNIST = re.compile(r"Data: MNIST, .* checksums verified\.")
-_ELSEWHERE = "Published figures are of the whole MNIST, and are compared with its own alone."
 _SMALL = 0.1  # below it two decimals are too few
 
 REFERENCES = {
@@ -65,49 +64,49 @@ def terms_of(metrics: dict[str, Any]) -> list[Figure]:
     ]
 
 
-def figures_of(metrics: dict[str, Any]) -> list[Figure]:
-    """Return the other figures of the test images that were measured, for MNIST with references."""
+def figures_of(metrics: dict[str, Any], *, decomposed: bool = True) -> list[Figure]:
+    """Return the other figures of the test images that were measured, for MNIST with references.
+
+    The parts of the loss are among them where `decomposed`.
+    """
     test, loss = metrics["splits"]["test"], measure(metrics["reconstruction_term"])
     references = REFERENCES if is_mnist(metrics["data"]) else {}
 
-    def figure(name: str, value: float, error: float | None, unit: str = loss.unit) -> Figure:
+    def figure(name: str, part: dict[str, Any], key: str, unit: str = loss.unit) -> Figure:
         known = (references[start] for start in references if name.startswith(start))
-        return Figure(name, value, error, unit, *next(known, ()))
+        error = part.get("standard_error" if key == "value" else f"{key}_standard_error")
+        return Figure(name, part[key], error, unit, *next(known, ()))
 
     figures = [
-        figure("entropy floor", test["entropy_floor"], None),
-        figure("−ELBO above the floor", test["excess_over_floor"], None),
+        figure("entropy floor", test, "entropy_floor"),
+        figure("−ELBO above the floor", test, "excess_over_floor"),
     ]
-    for part, suffix in ((test["decomposition"], ""), (test["binarized"], ", binarised")):
+    decomposition = test["decomposition"] if decomposed else None
+    for part, suffix in ((decomposition, ""), (test["binarized"], ", binarised")):
         if part is None:
             continue
-        exact = part["likelihood"] == "exact"
+        is_exact = part["likelihood"] == "exact"
         for key, name, of_a_bound in (
             ("refined_negative_elbo", f"{loss.name}, refined q", ""),
             ("negative_log_likelihood", "−log p(x)", f", {part['likelihood']}"),
             ("amortisation", "amortisation gap", ""),
             ("approximation", "approximation gap", ", at least"),
+            ("quadrature_error", "error of the quadrature", ""),
         ):
-            words = name + suffix + ("" if exact else of_a_bound)
-            figures.append(figure(words, part[key], part[f"{key}_standard_error"]))
-        figures.append(figure(f"error of the quadrature{suffix}", part["quadrature_error"], None))
+            figures.append(figure(name + suffix + ("" if is_exact else of_a_bound), part, key))
     accuracy = metrics["label_accuracy"]
     for kind in ("amortised", "refined"):
         if (found := accuracy[kind]) is not None:
             name = f"{accuracy['neighbours']}-NN accuracy of z, {kind}"
-            figures.append(figure(name, found["value"], found["standard_error"], ""))
+            figures.append(figure(name, found, "value", ""))
     return [one for one in figures if one.value is not None]
 
 
 def evaluation_section(metrics: dict[str, Any]) -> Section:
     """Return the loss of each split, and the other figures with their references."""
     loss = measure(metrics["reconstruction_term"])
-    # The parts of the loss have a section.
-    test = metrics["splits"]["test"] | {"decomposition": None}
-    figures = figures_of(metrics | {"splits": {"test": test}})
-    seems_mnist = "MNIST" in metrics["data"] and not is_mnist(metrics["data"])
-    notes = [_ELSEWHERE] if seems_mnist else []
-    notes += [f"The reference of {one.cells()[0]}: {one.source}." for one in figures if one.source]
+    figures = figures_of(metrics, decomposed=False)  # the parts of the loss have a section
+    notes = [f"The reference of {one.cells()[0]}: {one.source}." for one in figures if one.source]
     if loss.note:
         notes.append(loss.note)
     columns = ("figure", "obtained", "reference")[: 3 if any(f.source for f in figures) else 2]

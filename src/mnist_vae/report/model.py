@@ -56,23 +56,33 @@ def model_page(files: ModelFiles, params: ReportingParams, seed: int) -> Page:
     Raises:
         ValueError: Some of the files are of another model.
     """
-    sections = model_sections(files, params, seed)
-    release, version = (files.training_summary.get(key) for key in ("release", "model_version"))
+    _check(files)
+    summary, embeddings = files.training_summary, files.latent_embeddings
+    version, release = summary["model_version"], summary.get("release")
+    scatter = pack(embeddings, files.images, summary, params.report_points, seed)
+    alt = "A grid of decoded images: neighbours are similar, and one becomes another."
+    manifold = Picture.of(files.latent_manifold, "Images decoded from a grid of z", alt)
+    found = [findings for findings in files.findings if findings is not None]
+    sections = (
+        evaluation_section(files.metrics),
+        *([] if files.metrics["skipped"] else [loss_section(files.metrics)]),
+        learning_section(files.training_history, summary),
+        Section(key="latent", title="The latent space", blocks=(scatter, manifold)),
+        reconstruction_section(embeddings, files.images, files.decoder, summary),
+        generated_section(files.generated_images),
+        interpolation_section(files.interpolations),
+        *(part for one in found if one.model_version == version for part in one.sections),
+        _manifest(files.run_manifest, summary),
+    )
+    made = date.fromisoformat(files.run_manifest["date"])
     return Page(
         heading=f"Report on release {release}" if release else f"Report on model {version}",
-        statement=statement(files),
-        warning=sample_warning(files.training_summary),
+        statement=f"Run of {made:%-d %B %Y}. {summary['statement']}",
+        warning=sample_warning(summary),
         lead=_not_made({section.key for section in sections}),
-        facts=facts(files),
+        facts=_facts(summary, files.metrics),
         sections=sections,
     )
-
-
-def statement(files: ModelFiles) -> str:
-    """Return when the model was made, and what it was trained on."""
-    made = files.run_manifest.get("date")  # runs of earlier versions have none
-    when = f"Run of {date.fromisoformat(made):%-d %B %Y}. " if made else ""
-    return f"{when}{files.training_summary['statement']}"
 
 
 def sample_warning(training_summary: dict[str, Any]) -> str:
@@ -98,12 +108,12 @@ def _not_made(keys: set[str]) -> tuple[str, ...]:
     )
 
 
-def facts(files: ModelFiles) -> tuple[Fact, ...]:
+def _facts(summary: dict[str, Any], metrics: dict[str, Any]) -> tuple[Fact, ...]:
     """Return the figures that matter."""
-    summary, test = files.training_summary, files.metrics["splits"]["test"]
-    loss, epochs = measure(summary["reconstruction"]).words, summary["epochs"]
+    test, epochs = metrics["splits"]["test"], summary["epochs"]
+    loss = measure(summary["reconstruction"]).words
     shown = with_error(test["negative_elbo"], test["negative_elbo_standard_error"])
-    trained, many = f"{epochs} epoch{'s' * (epochs != 1)}", f"{files.metrics['latent_dim']}"
+    trained, many = f"{epochs} epoch{'s' * (epochs != 1)}", f"{metrics['latent_dim']}"
     speed = f"{in_words(summary['duration_seconds'])}, {summary['images_per_second']:,.0f} images"
     return (
         Fact(name=f"{loss}, test", value=shown, note="an image, ± the standard error"),
@@ -112,38 +122,9 @@ def facts(files: ModelFiles) -> tuple[Fact, ...]:
     )
 
 
-def model_sections(files: ModelFiles, params: ReportingParams, seed: int) -> tuple[Section, ...]:
-    """Return the sections about a model that are there, in order.
-
-    Raises:
-        ValueError: Some of the files are of another model.
-    """
-    _check(files)
-    summary, embeddings = files.training_summary, files.latent_embeddings
-    scatter = pack(embeddings, files.images, summary, params.report_points, seed)
-    alt = "A grid of decoded images: neighbours are similar, and one becomes another."
-    manifold = Picture.of(files.latent_manifold, "Images decoded from a grid of z", alt)
-    found = [
-        section
-        for findings in files.findings
-        if findings is not None and findings.model_version == summary["model_version"]
-        for section in findings.sections
-    ]
-    return (
-        evaluation_section(files.metrics),
-        *([] if files.metrics["skipped"] else [loss_section(files.metrics)]),
-        learning_section(files.training_history, summary),
-        Section(key="latent", title="The latent space", blocks=(scatter, manifold)),
-        reconstruction_section(embeddings, files.images, files.decoder, summary),
-        generated_section(files.generated_images),
-        interpolation_section(files.interpolations),
-        *found,
-        _manifest(files.run_manifest, summary),
-    )
-
-
 def _check(files: ModelFiles) -> None:
     """Refuse what is not of the one model."""
+    version = files.training_summary["model_version"]
     about: dict[str, Mapping[Any, Any]] = {
         "metrics": files.metrics,
         "run manifest": files.run_manifest,
@@ -151,7 +132,7 @@ def _check(files: ModelFiles) -> None:
         "pictures of the latent manifold": files.latent_manifold.info,
         "interpolations": files.interpolations.info,
     }
-    found = {name: [of["model_version"]] for name, of in about.items() if "model_version" in of}
+    found = {name: [of.get("model_version", version)] for name, of in about.items()}
     found["embeddings"] = list(files.latent_embeddings["model_version"].unique())
     for name, versions in found.items():
         check_versions(

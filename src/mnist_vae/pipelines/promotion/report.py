@@ -7,14 +7,8 @@ from mnist_vae.data.origin import Measure, measure
 from mnist_vae.jobs.records import Decision, Figures, Intake, Outcome, Plan
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import ReportingParams
-from mnist_vae.report.blocks import Block, Gallery, Page, Picture, Section, Table, Text
-from mnist_vae.report.model import (
-    ModelFiles,
-    facts,
-    model_sections,
-    sample_warning,
-    statement,
-)
+from mnist_vae.report.blocks import Block, Gallery, Picture, Section, Table, Text
+from mnist_vae.report.model import ModelFiles, model_page
 from mnist_vae.report.page import render
 
 Side = tuple[str, Release, Figures]  # a model by its name in the comparison
@@ -59,25 +53,17 @@ def write_report(
     if champion is not None and decision.champion is not None:
         sides.append(("champion", champion, decision.champion))
         compared = [_comparison(candidate, champion)]
-    return render(
-        Page(
-            heading=f"Candidate {decision.model_version} {became}",
-            tone="good" if promoted else "bad",
-            statement=statement(files),
-            warning=sample_warning(files.training_summary),
-            lead=(
-                f"{decision.reason[0].upper()}{decision.reason[1:]}. The release before: "
-                f"{decision.previous or 'none'}. A candidate was trained as {plan.reason}.",
-            ),
-            facts=facts(files),
-            sections=(
-                _decision(decision, sides),
-                *compared,
-                _batches(intake),
-                *model_sections(files, params, seed),
-            ),
-        )
-    )
+    page = model_page(files, params, seed)
+    changes = {
+        "heading": f"Candidate {decision.model_version} {became}",
+        "tone": "good" if promoted else "bad",
+        "lead": (
+            f"{decision.reason[0].upper()}{decision.reason[1:]}. The release before: "
+            f"{decision.previous or 'none'}. A candidate was trained as {plan.reason}.",
+        ),
+        "sections": (_decision(decision, sides), *compared, _batches(intake), *page.sections),
+    }
+    return render(page.model_copy(update=changes))
 
 
 def _decision(decision: Decision, sides: list[Side]) -> Section:
