@@ -39,8 +39,7 @@ _ROWS_A_TASK = 8192
 _TASKS_A_THREAD = 2  # so that none waits for its next one
 _SECONDS_TO_CONNECT = 10
 _SECONDS_TO_JOIN = 120  # for the first worker
-_SECONDS_WITHOUT_WORKERS = 300  # until the run gives up
-_SECONDS_A_LOOK = 10
+_SECONDS_A_TASK = 600  # which may wait for a worker
 
 
 class EngineError(RuntimeError):
@@ -165,7 +164,6 @@ def running(
                 yield encode_batch(normalize(pixels), noise)
 
         return nullcontext(in_process)
-    check_engine(params)
     from mnist_vae.vae.networks import to_bytes
 
     return _on_dask(params, [to_bytes(encoder), to_bytes(decoder)], how)
@@ -192,11 +190,34 @@ def _on_dask(params: EmbeddingParams, networks: list[bytes], how: Encoding) -> I
         logger.info("Dask at %s has %d workers, after %.1f seconds.", where, workers, seconds)
         # The result of a task: what is lost with a worker is made again.
         shared = client.submit(tuple, networks, pure=False)
-        task = functools.partial(
-            encode, how=how, threads=params.threads, expected=result_fingerprints()
-        )
+        given = {"how": how, "threads": params.threads, "expected": result_fingerprints()}
+        submit = functools.partial(client.submit, encode, networks=shared, pure=False, **given)
         batches_a_task = max(1, _ROWS_A_TASK // params.batch_size)
-        yield functools.partial(_encoded, client, where, task, shared, batches_a_task)
+
+        def results(batches: Iterator[Batch]) -> Iterator[Encoded]:
+            pending: deque[Any] = deque()
+            for some in iter(lambda: list(itertools.islice(batches, batches_a_task)), []):
+                pending.append(submit(some))
+                while len(pending) > _TASKS_A_THREAD * sum(client.nthreads().values()) + 1:
+                    yield from pending.popleft().result(timeout=_SECONDS_A_TASK)
+            while pending:
+                yield from pending.popleft().result(timeout=_SECONDS_A_TASK)
+
+        def on_dask(batches: Iterator[Batch]) -> Iterator[Encoded]:
+            try:
+                yield from results(batches)
+            except (EngineError, ValueError):
+                raise
+            except Exception as error:
+                raise EngineError(
+                    f"The Dask cluster at {where} did not finish the encoding: expected the "
+                    f"embeddings of all images, each task within {_SECONDS_A_TASK} seconds, "
+                    f"received {type(error).__name__}: {' '.join(str(error).split())[:300]}; look "
+                    "at the logs of its workers, which must have this version of the package, and "
+                    "run the same command again."
+                ) from error
+
+        yield on_dask
 
 
 @contextmanager
@@ -209,12 +230,8 @@ def _own_cluster(workers: int | None) -> Iterator[tuple[str, Any]]:
     with (
         tempfile.TemporaryDirectory() as scratch,
         # A fork of a process that has TensorFlow would hang.
-        dask.config.set(
-            {
-                "distributed.worker.multiprocessing-method": "spawn",
-                "temporary-directory": scratch,
-            }
-        ),
+        dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}),
+        dask.config.set({"temporary-directory": scratch}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -229,55 +246,6 @@ def _own_cluster(workers: int | None) -> Iterator[tuple[str, Any]]:
         ) as cluster,
     ):
         yield cluster.scheduler_address, security
-
-
-def _encoded(
-    client: Any,
-    where: str,
-    task: Any,
-    networks: Any,
-    batches_a_task: int,
-    batches: Iterator[Batch],
-) -> Iterator[Encoded]:
-    """Send tasks to the workers, and yield the results in order, also when a worker dies."""
-    pending: deque[Any] = deque()
-    try:
-        for given in iter(lambda: list(itertools.islice(batches, batches_a_task)), []):
-            pending.append(client.submit(task, given, networks, pure=False))
-            while len(pending) > _TASKS_A_THREAD * sum(client.nthreads().values()) + 1:
-                yield from _result(client, where, pending.popleft())
-        while pending:
-            yield from _result(client, where, pending.popleft())
-    except (EngineError, ValueError):
-        raise
-    except Exception as error:
-        raise EngineError(
-            f"The Dask cluster at {where} did not finish the encoding: expected the embeddings of "
-            f"all images, received {type(error).__name__}: {' '.join(str(error).split())[:300]}; "
-            "look at the logs of its workers, which must have this version of the package, and "
-            "run the same command again."
-        ) from error
-
-
-def _result(client: Any, where: str, future: Any) -> list[Encoded]:
-    """Return what a task gives, however often it moves to another worker until it is here."""
-    deadline = time.monotonic() + _SECONDS_WITHOUT_WORKERS
-    while True:
-        # Each look is bounded: a result that is done is lost with the worker that holds it.
-        try:
-            result: list[Encoded] = future.result(timeout=_SECONDS_A_LOOK)
-            return result
-        except TimeoutError:
-            if future.status == "error":  # it is the task's own
-                raise
-        if client.nthreads():
-            deadline = time.monotonic() + _SECONDS_WITHOUT_WORKERS
-        elif time.monotonic() > deadline:
-            raise EngineError(
-                f"The Dask cluster at {where} has no workers any more: expected one within "
-                f"{_SECONDS_WITHOUT_WORKERS} seconds, received none; start some, and run the same "
-                "command again."
-            )
 
 
 def encode(
