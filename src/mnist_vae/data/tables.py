@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ from mnist_vae.data.images import (
 if TYPE_CHECKING:  # a second that the command line does not take
     import pandas as pd
 
-_METADATA_KEY = b"mnist_vae.pixels"
+_METADATA_KEY = "mnist_vae.pixels"
 _ROW_GROUP = 8192
 _TYPES = {"is_anomaly": pa.bool_(), "model_version": pa.string()}  # others are float32
 _MEANING = {"dtype": "uint8", "order": "row-major", "white": 255}
@@ -45,12 +45,14 @@ class TableDataset(FileDataset["pd.DataFrame | pa.Table"]):
             return frame
 
     def save(self, data: pd.DataFrame | pa.Table) -> None:
-        """Write `data`, atomically."""
+        """Write `data`, atomically; of a pyarrow table each chunk becomes a row group."""
         with self._replacing() as file:
-            if isinstance(data, pa.Table):
-                write_table(file, data)
-            else:
+            if not isinstance(data, pa.Table):
                 data.to_parquet(file)
+                return
+            with pq.ParquetWriter(file, data.schema, compression="zstd") as writer:
+                for batch in data.to_batches():
+                    writer.write_batch(batch)
 
     def preview(self, nrows: int = 20) -> TablePreview:
         """Return the first `nrows` rows to 4 decimals, without reading the others."""
@@ -60,13 +62,6 @@ class TableDataset(FileDataset["pd.DataFrame | pa.Table"]):
         floats = rows.select_dtypes("float32").columns
         rows[floats] = rows[floats].astype("float64").round(4)
         return TablePreview(rows.to_dict(orient="split"))
-
-
-def write_table(file: BinaryIO, data: pa.Table) -> None:
-    """Write `data` to a file that is open, a row group a chunk."""
-    with pq.ParquetWriter(file, data.schema, compression="zstd") as writer:
-        for batch in data.to_batches():
-            writer.write_batch(batch)
 
 
 class ImagesDataset(FileDataset[ImageSet]):
@@ -96,7 +91,9 @@ class ImagesDataset(FileDataset[ImageSet]):
         with self._reading() as opened:
             file = pq.ParquetFile(opened)
             schema = file.schema_arrow
-            meaning = json.loads((schema.metadata or {}).get(_METADATA_KEY, "{}"))
+            metadata = {key.decode(): value for key, value in (schema.metadata or {}).items()}
+            meaning = json.loads(metadata.pop(_METADATA_KEY, "{}"))
+            metadata.pop("ARROW:schema", None)
             height, width = meaning.get("shape", (0, 0))
             if pa.binary(height * width) not in schema.types:
                 raise DatasetError(
@@ -112,29 +109,31 @@ class ImagesDataset(FileDataset[ImageSet]):
                 count if most is None else most,
             )
             table = file.read([name for name in schema.names if name != "pixels"])
-            names = meaning.get("class_names")
-            return ImageSet(
-                pixels=pixels,
-                **_columns(table),
-                origin=_origin(schema),
-                shape=(height, width),
-                class_names=None if names is None else tuple(names),
-            )
+        columns = dict(zip(table.column_names, table.columns, strict=True))
+        label, file_names = columns.get("label"), columns.get("file")
+        z = [column.to_numpy() for name, column in columns.items() if name.startswith("z_")]
+        return ImageSet(
+            pixels=pixels,
+            image_id=columns["image_id"].to_numpy(),
+            split=split_names(columns["split"]),
+            label=None if label is None else label.fill_null(UNLABELLED).to_numpy(),
+            z=np.stack(z, axis=1) if z else None,
+            origin={key: value.decode() for key, value in metadata.items()},
+            shape=(height, width),
+            class_names=tuple(meaning["class_names"]) if "class_names" in meaning else None,
+            file=None if file_names is None else file_names.to_numpy(),
+        )
 
     def save(self, data: ImageSet) -> None:
         """Write `data`, a part at a time."""
-        parts = data.batches(_ROW_GROUP) if len(data) else iter([data])
-        first = _to_table(next(parts))
+        schema = _to_table(data.take(slice(0))).schema
         # A dictionary of images would only cost time: hardly two of them are equal.
-        scalars = [name for name in first.column_names if name != "pixels"]
+        scalars = [name for name in schema.names if name != "pixels"]
         with (
             self._replacing() as file,
-            pq.ParquetWriter(
-                file, first.schema, compression="zstd", use_dictionary=scalars
-            ) as writer,
+            pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=scalars) as writer,
         ):
-            writer.write_table(first)
-            for part in parts:
+            for part in data.batches(_ROW_GROUP):
                 writer.write_table(_to_table(part))
 
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
@@ -150,72 +149,38 @@ class ImagesDataset(FileDataset[ImageSet]):
 def _to_table(images: ImageSet) -> pa.Table:
     """Return `images` as an Arrow table, the pixels without a copy."""
     pixels = np.ascontiguousarray(images.pixels)
-    values = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(pixels.shape[1]), len(images), [None, pa.py_buffer(pixels)]
-    )
-    columns: dict[str, Any] = {"image_id": images.image_id, "split": images.split.astype(object)}
+    columns = {"image_id": images.image_id, "split": pa.array(images.split, pa.string())}
     if images.label is not None:
-        columns["label"] = nullable_labels(images.label)
+        columns["label"] = _nullable(images.label)
     if images.file is not None:
         columns["file"] = pa.array(images.file, pa.string())
     if images.z is not None:
         names = latent_columns("z", images.z.shape[1])
         columns |= dict(zip(names, images.z.T.astype(np.float32), strict=True))
-    table = pa.table({**columns, "pixels": values})
+    columns["pixels"] = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(pixels.shape[1]), len(images), [None, pa.py_buffer(pixels)]
+    )
     meaning: dict[str, Any] = {"shape": images.shape, **_MEANING}
     if images.class_names is not None:
         meaning["class_names"] = images.class_names
-    metadata: dict[str | bytes, str] = {_METADATA_KEY: json.dumps(meaning)}
-    metadata.update(images.origin)
-    return table.replace_schema_metadata(metadata)
+    return pa.table(columns, metadata={_METADATA_KEY: json.dumps(meaning), **images.origin})
 
 
-def _columns(table: pa.Table) -> dict[str, Any]:
-    latents = [table.column(name).to_numpy() for name in table.column_names if name[:2] == "z_"]
-    return {
-        "image_id": table.column("image_id").to_numpy(),
-        "split": split_names(table.column("split")),
-        "label": _labels(table.column("label")) if "label" in table.column_names else None,
-        "z": np.stack(latents, axis=1) if latents else None,
-        "file": table.column("file").to_numpy() if "file" in table.column_names else None,
-    }
-
-
-def _origin(schema: pa.Schema) -> dict[str, str]:
-    """Return the metadata in addition to that of every table of images."""
-    metadata = schema.metadata or {}
-    return {
-        key.decode(): value.decode()
-        for key, value in metadata.items()
-        if key not in (_METADATA_KEY, b"ARROW:schema")
-    }
-
-
-def nullable_labels(label: NDArray[np.uint8]) -> pa.Array:
+def _nullable(label: NDArray[np.uint8]) -> pa.Array:
     """Return labels as a column, null where an image has none."""
     return pa.array(label, mask=label == UNLABELLED)
-
-
-def _labels(column: pa.ChunkedArray) -> NDArray[np.uint8]:
-    labels: NDArray[np.uint8] = column.fill_null(UNLABELLED).to_numpy()
-    return labels
 
 
 def bytes_of(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
     """Return the values of an Arrow chunk as uint8 `[n, bytes of each]`, without a copy."""
     size = chunk.type.byte_width
-    if len(chunk) == 0:
-        return np.empty((0, size), np.uint8)
-    start = chunk.offset * size
-    values = np.frombuffer(chunk.buffers()[1], np.uint8)[start : start + len(chunk) * size]
-    return values.reshape(-1, size)
+    values = np.frombuffer(chunk.buffers()[1] or b"", np.uint8).reshape(-1, size)
+    return values[chunk.offset : chunk.offset + len(chunk)]
 
 
-def split_names(column: pa.Array | pa.ChunkedArray) -> NDArray[np.str_]:
+def split_names(column: pa.ChunkedArray) -> NDArray[np.str_]:
     """Return the split of each image, `[n]` of str."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    codes = column.dictionary_encode()
+    codes = column.combine_chunks().dictionary_encode()
     names = codes.dictionary.to_pylist()
     if len(names) == 1:
         return one_split(names[0], len(column))
@@ -237,24 +202,18 @@ def rows_of(images: ImageSet, schema: pa.Schema, columns: Mapping[str, Any]) -> 
     """Return a row an image: what is known of it, the model of the schema, and the `columns`."""
     values = {
         "image_id": images.image_id,
-        "split": images.split.astype(object),
-        "label": None if images.label is None else nullable_labels(images.label),
-        "class_name": _names(images),
+        "split": images.split,
+        "label": None if images.label is None else _nullable(images.label),
         "file": images.file,
         "model_version": [schema.metadata[b"model_version"].decode()] * len(images),
         **columns,
     }
-    arrays = [pa.array(values[field.name], field.type) for field in schema]
+    if images.label is not None and images.class_names is not None:
+        names = np.full(UNLABELLED + 1, None, object)
+        names[: len(images.class_names)] = images.class_names
+        values["class_name"] = names[images.label]
+    arrays = [pa.array(values.get(field.name), field.type) for field in schema]
     return pa.record_batch(arrays, schema=schema)
-
-
-def _names(images: ImageSet) -> NDArray[np.object_] | None:
-    """Return the name of the class of each image, or None where classes are numbers."""
-    if images.label is None or images.class_names is None:
-        return None
-    names = np.full(UNLABELLED + 1, None, object)
-    names[: len(images.class_names)] = images.class_names
-    return names[images.label]
 
 
 def table_schema(
@@ -279,27 +238,23 @@ class EmbeddingContract:
     def validate(self, data: pa.Table | dict[str, pa.Table]) -> pa.Table | dict[str, pa.Table]:
         """Return the table, or the tables by name; raise `ValueError` where one breaks it."""
         for table in data.values() if isinstance(data, dict) else [data]:
-            _check_embeddings(table)
+            for field, column in zip(table.schema, table.columns, strict=True):
+                bad = 0 if field.nullable else column.null_count
+                if pa.types.is_floating(field.type):
+                    finite = (pc.sum(pc.is_finite(chunk)).as_py() or 0 for chunk in column.chunks)
+                    bad = len(column) - sum(finite)
+                if bad:
+                    raise ValueError(
+                        f"The embeddings have {bad} null, NaN or infinite values in "
+                        f"`{field.name}`: expected a finite value in every row; train the model "
+                        "again with a lower `training.learning_rate`."
+                    )
+            n_images = int(table.schema.metadata[b"n_images"])
+            n_unique = len(np.unique(table.column("image_id")))
+            if not n_unique == len(table) == n_images:
+                raise ValueError(
+                    f"The embeddings do not have every image once: expected {n_images} rows, "
+                    f"received {len(table)} with {n_unique} different `image_id`; run the "
+                    "pipeline `embedding` again."
+                )
         return data
-
-
-def _check_embeddings(table: pa.Table) -> None:
-    for field, column in zip(table.schema, table.columns, strict=True):
-        bad = 0 if field.nullable else column.null_count
-        if pa.types.is_floating(field.type):
-            finite = (pc.sum(pc.is_finite(chunk)).as_py() or 0 for chunk in column.chunks)
-            bad = len(column) - sum(finite)
-        if bad:
-            raise ValueError(
-                f"The embeddings have {bad} null, NaN or infinite values in `{field.name}`: "
-                "expected a finite value in every row; train the model again with a lower "
-                "`training.learning_rate`."
-            )
-    n_images = int(table.schema.metadata[b"n_images"])
-    n_unique = len(np.unique(table.column("image_id")))
-    if not n_unique == len(table) == n_images:
-        raise ValueError(
-            f"The embeddings do not have every image once: expected {n_images} rows, received "
-            f"{len(table)} with {n_unique} different `image_id`; run the pipeline `embedding` "
-            "again."
-        )
