@@ -8,8 +8,8 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -23,20 +23,20 @@ from tests.projects import NO_NETWORK, ROOT, change_base, copy_project, kedro_he
 TYPED = ("bash", "python")
 """The languages of fences that are run; `yaml` with a title is written to the file of that name."""
 
-_COMMENT = re.compile(r"<!-- (not run|run by): (.+?) -->")
-_FENCE = re.compile(r"^( *)```([\w-]*) *([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-_BEFORE = re.compile(r"(?:<!-- [^\n]* -->\n)?\Z")
+_FENCE = re.compile(
+    r"(?:<!-- (not run|run by): ([^\n]+) -->\n)?^( *)```([\w-]*) *([^\n]*)\n(.*?)^\3```$",
+    re.MULTILINE | re.DOTALL,
+)
 
 
-@dataclass(frozen=True)
-class Fence:
-    """A block of a page."""
+class Fence(NamedTuple):
+    """A block of a page, with its comment: `not run` or `run by`, and the words after it."""
 
+    comment: str | None
+    words: str
     language: str
     title: str | None
     text: str
-    comment: tuple[str, str] | None
-    """`not run` or `run by`, and the words after it."""
 
     @property
     def is_run(self) -> bool:
@@ -51,26 +51,16 @@ class Fence:
 
 def pages() -> list[Path]:
     """Return the README and the pages of the site, relative to the project."""
-    found = sorted((ROOT / "docs").rglob("*.md"))
-    return [path.relative_to(ROOT) for path in [ROOT / "README.md", *found]]
+    return [Path("README.md"), *(p.relative_to(ROOT) for p in sorted(ROOT.glob("docs/**/*.md")))]
 
 
 def fences(page: Path) -> Iterator[Fence]:
     """Return the fences of a page, in order."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    for match in _FENCE.finditer(text):
-        indent, language, options, body = match.groups()
+    for comment, words, indent, language, options, body in _FENCE.findall(text):
         title = re.search(r'title="([^"]*)"', options)
-        before = text[: match.start()].rstrip(" ")
-        (last,) = _BEFORE.findall(before)[:1]
-        comment = _COMMENT.search(last)
-        lines = [line.removeprefix(indent) for line in body.splitlines()]
-        yield Fence(
-            language=language,
-            title=title[1] if title else None,
-            text="\n".join(lines) + "\n",
-            comment=(comment[1], comment[2]) if comment else None,
-        )
+        lines = re.sub(rf"^{indent}", "", body, flags=re.MULTILINE)
+        yield Fence(comment or None, words, language, title[1] if title else None, lines)
 
 
 def run_fence(project: Path, fence: Fence, names: Mapping[str, str]) -> None:
@@ -95,17 +85,10 @@ def run_fence(project: Path, fence: Fence, names: Mapping[str, str]) -> None:
             for _, *arguments in lines:
                 checked(kedro_here(project, *arguments))
             return
-        command = ["bash", "-euo", "pipefail", "-c", text]
-        if fence.language == "python":
-            command = [sys.executable, "-c", text]
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        program = ["bash", "-euo", "pipefail"] if fence.language == "bash" else ["python"]
         finished = subprocess.run(
-            command,
-            cwd=project,
-            env={**os.environ, "PATH": path},
-            capture_output=True,
-            text=True,
-            timeout=600,
+            [*program, "-c", text], cwd=project, capture_output=True, text=True, timeout=600
         )
         assert finished.returncode == 0, f"{text}\n{finished.stdout}\n{finished.stderr}"
 
@@ -124,18 +107,12 @@ _SMALL = {
 }
 
 
-def write_archive(folder: Path) -> None:
-    """Write 600 training and 200 test images of the embedded sample as four IDX files."""
-    write_batch(folder, slice(0, None, 8), "train-")
-    write_batch(folder, slice(1, None, 25), "t10k-")
-
-
 def write_batch(folder: Path, rows: slice, prefix: str = "") -> None:
     """Write these rows of the embedded sample as IDX files of images and labels."""
     sample = read_sample()
-    images, labels = (sample[f"train_{kind}"].values[rows] for kind in ("images", "labels"))
-    IdxDataset(filepath=str(folder / f"{prefix}images-idx3-ubyte.gz")).save(images)
-    IdxDataset(filepath=str(folder / f"{prefix}labels-idx1-ubyte.gz")).save(labels)
+    for kind, rank in (("images", 3), ("labels", 1)):
+        path = folder / f"{prefix}{kind}-idx{rank}-ubyte.gz"
+        IdxDataset(filepath=str(path)).save(sample[f"train_{kind}"].values[rows])
 
 
 def served_project(folder: Path) -> Path:
@@ -156,7 +133,8 @@ def served_project(folder: Path) -> Path:
     for values in (small, _SMALL):
         change_base(project, "parameters", values)
     for name in ("mnist", "fashion"):
-        write_archive(project / "data/01_raw" / name)
+        write_batch(project / "data/01_raw" / name, slice(0, None, 8), "train-")
+        write_batch(project / "data/01_raw" / name, slice(1, None, 25), "t10k-")
     write_batch(project / "data/01_raw/to_embed/monday", slice(2, None, 100))
     retraining = ("retrain", "--env", "prod", "--params")
     checked(kedro_here(project, "run"))

@@ -25,39 +25,33 @@ PAGES = [page for page in pages() if any(fence.is_run for fence in fences(page))
 
 
 def faults(page):
-    """Yield the fences of a page that no test runs, and for which no reason is given."""
+    """Yield what is wrong with the fences of a page: no test runs it, and no reason is given."""
     found = list(fences(page))
     for fence in found:
-        kind, words = fence.comment or (None, "")
         if fence.language not in LANGUAGES:
-            yield f"{page}: not one of {sorted(LANGUAGES)}: {fence.text}"
-        elif kind == "run by" and not (ROOT / words).is_file():
-            yield f"{page}: {words} is not there"
-        elif kind == "run by" and words.endswith(".md"):  # another page, which runs the very same
-            if fence.text not in [other.text for other in fences(words) if other.is_run]:
-                yield f"{page}: {words} does not run it: {fence.text}"
-        elif kind == "not run":
-            named = re.findall(r"tests/[\w/]+\.py", words)
-            if len(words.split()) < 3 or not all((ROOT / path).is_file() for path in named):
-                yield f"{page}: why is it not run? {fence.text}"
+            yield f"not one of {sorted(LANGUAGES)}: {fence.text}"
+        elif fence.comment == "run by" and not (ROOT / fence.words).is_file():
+            yield f"{fence.words} is not there"
+        elif fence.comment == "run by" and fence.words.endswith(".md"):
+            if fence.text not in [other.text for other in fences(fence.words) if other.is_run]:
+                yield f"{fence.words} does not run the very same: {fence.text}"
+        elif fence.comment == "not run":
+            named = re.findall(r"tests/[\w/]+\.py", fence.words)
+            if len(fence.words.split()) < 3 or not all((ROOT / path).is_file() for path in named):
+                yield f"why is it not run? {fence.text}"
     comments = re.findall(r"<!-- (?:not run|run by)", (ROOT / page).read_text())
     if len(comments) != sum(fence.comment is not None for fence in found):
-        yield f"{page}: a comment is not right above a fence"
+        yield "a comment is not right above a fence"
 
 
 def test_every_fence_is_run_or_says_why_it_is_not():
-    assert [fault for page in pages() for fault in faults(page)] == []
+    assert [(page, fault) for page in pages() for fault in faults(page)] == []
 
 
 def test_the_checks_read_their_commands_from_the_readme():
-    script = (ROOT / ".ci/run").read_text()
+    patterns = re.findall(r"in_readme '(.+?)'", (ROOT / ".ci/run").read_text())
     readme = (ROOT / "README.md").read_text()
-    patterns = re.findall(r"in_readme '(.+?)'", script)
-    by_the_checks = [
-        fence.text.strip()
-        for fence in fences(ROOT / "README.md")
-        if fence.comment == ("run by", ".ci/run")
-    ]
+    by_the_checks = [each.text.strip() for each in fences("README.md") if each.words == ".ci/run"]
     found = [re.search(rf"(?m)^.*{pattern}.*$", readme)[0] for pattern in patterns]
     assert sorted(found) == sorted(by_the_checks)
 
@@ -93,11 +87,8 @@ def test_the_journal_has_the_fields_of_its_page_and_no_other(served, tmp_path):
     for journal in project.glob("data/08_reporting/*/journal.jsonl"):
         fields.update(*map(json.loads, journal.read_text().splitlines()))
     table = (ROOT / "docs/reference/journal.md").read_text().split("## The fields")[1]
-    described = {
-        name
-        for row in re.findall(r"(?m)^\| (`[^|]+) \|", table)
-        for name in re.findall(r"`(\w+)`", row)
-    }
+    rows = re.findall(r"(?m)^\| (`[^|]+) \|", table)
+    described = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert fields <= described
     # What needs a drifted batch, a damaged release or a killed promotion has no line here.
     assert described - fields <= {"adopted", "drifted", "repaired"}

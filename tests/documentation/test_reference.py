@@ -10,32 +10,24 @@ import yaml
 from mnist_vae.jobs.records import Outcome
 from mnist_vae.params import Parameters
 from mnist_vae.pipeline_registry import register_pipelines
+from tests.documentation.pages import fences, pages
 from tests.projects import ROOT
 
 
-def leaves(group, path=""):
-    """Yield the names of all parameters, such as `training.epochs`."""
-    for name, field in group.model_fields.items():
-        inner = reference._group(field.annotation)
-        if inner is None:
-            yield f"{path}{name}"
-        else:
-            yield from leaves(inner, f"{path}{name}.")
-
-
-def test_every_parameter_is_there_with_what_it_is():
+def test_every_parameter_is_there_with_what_it_is_its_default_and_its_range():
     group, found = "", {}
-    for line in reference.parameters().splitlines():
+    text = reference.parameters()
+    for line in text.splitlines():
         if match := re.match(r"## `([\w.]+)`", line):
             group = match[1] + "."
         elif match := re.match(r"\| `(\w+)`<br>", line):
             found[group + match[1]] = line
-    assert set(found) == set(leaves(Parameters))
+    expected = set()
+    for name, field in Parameters.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", None)
+        expected |= {name} if inner is None else {f"{name}.{key}" for key in inner}
+    assert set(found) == expected
     assert not [name for name, line in found.items() if re.search(r"\|\s*(<br>|\|$)", line)]
-
-
-def test_a_parameter_has_its_default_and_its_range():
-    text = reference.parameters()
     assert "| `hidden_units`<br>`[512, 256]` |" in text
     assert "<br>*list of: integer, > 0*" in text
     assert "<br>*integer, ≥ 100, or `null`*" in text
@@ -51,14 +43,9 @@ def test_every_pipeline_is_in_the_table_for_people_and_has_its_nodes():
 
 
 def test_every_entry_of_the_catalog_is_there():
-    text = reference.catalog()
-    entries = {
-        name
-        for path in (ROOT / "conf/base").glob("catalog*.yml")
-        for name in yaml.safe_load(path.read_text())
-        if not name.startswith("_")
-    }
-    assert set(re.findall(r"(?m)^\| `([\w{}]+)`<br>", text)) == entries
+    files = [yaml.safe_load(path.read_text()) for path in ROOT.glob("conf/base/catalog*.yml")]
+    entries = {name for file in files for name in file if not name.startswith("_")}
+    assert set(re.findall(r"(?m)^\| `([\w{}]+)`<br>", reference.catalog())) == entries
 
 
 def test_every_outcome_is_there_with_its_code():
@@ -68,22 +55,13 @@ def test_every_outcome_is_there_with_its_code():
     assert all(f"`{outcome}`" in page for outcome in Outcome)
 
 
-def test_every_group_that_a_page_links_to_is_there():
-    text = reference.parameters()
-    anchors = set(re.findall(r"\{ #([\w-]+) \}", text))
-    pages = (page.read_text() for page in (ROOT / "docs").rglob("*.md"))
-    linked = {link for page in pages for link in re.findall(r"parameters\.md#([\w-]+)", page)}
-    assert linked <= anchors
+def named_in(language):
+    """Return what the fences of a language name, with their pages."""
+    found = [(page, each) for page in pages() for each in fences(page) if each.language == language]
+    return [pytest.param(each.text.strip(), id=f"{page.stem}: {each.text}") for page, each in found]
 
 
-def named_in(kind):
-    """Return the pages' names of a fence, such as `source`, with the pages."""
-    for page in sorted((ROOT / "docs").rglob("*.md")):
-        for name in re.findall(rf"(?m)^```{kind}\n(.+)\n```$", page.read_text()):
-            yield pytest.param(name, id=f"{page.stem}: {name}")
-
-
-@pytest.mark.parametrize("name", list(named_in("source")))
+@pytest.mark.parametrize("name", named_in("source"))
 def test_the_code_next_to_an_equation_is_that_of_the_package(name):
     code = snippets.fence(name)
     assert re.search(rf"(def|class) {name.rpartition('.')[2]}\b", code)
@@ -92,12 +70,7 @@ def test_the_code_next_to_an_equation_is_that_of_the_package(name):
     assert (ROOT / where).read_text().splitlines()[int(line) - 1].strip() == first
 
 
-def test_code_that_is_not_there_is_refused():
-    with pytest.raises(LookupError, match="there is no mnist_vae"):
-        snippets.fence("mnist_vae.vae.losses.no_such_loss")
-
-
-@pytest.mark.parametrize("name", list(named_in("generated")))
+@pytest.mark.parametrize("name", named_in("generated"))
 def test_what_a_page_has_generated_can_be(name):
     assert reference.GENERATED[name]().startswith(("|", "#"))
 
@@ -115,15 +88,3 @@ def test_every_module_has_its_place_in_the_api():
     }
     packages = {f"{name}.__init__" for name in listed}
     assert modules - listed - packages == {"mnist_vae.__main__"}  # the command alone
-
-
-@pytest.mark.slow  # MkDocs is in another extra
-def test_a_page_in_no_navigation_is_added_at_the_end_of_its_folder():
-    pages = pytest.importorskip("pages", reason="the extra `docs` is needed")
-    nav = [{"Guides": ["guides/index.md", {"More": ["guides/*"]}]}, {"API": "api/*"}]
-    others = ["api/a.md", "guides/new.md", "guides/other.md"]
-    assert pages._expanded(nav, others) == [
-        {"Guides": ["guides/index.md", {"More": ["guides/new.md", "guides/other.md"]}]},
-        {"API": ["api/a.md"]},
-    ]
-    assert pages._expanded(nav, ["api/a.md"])[0] == {"Guides": ["guides/index.md"]}
