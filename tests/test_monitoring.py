@@ -5,7 +5,6 @@ import os
 import shutil
 import stat
 import subprocess
-from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,57 +16,57 @@ from tests.incoming import images_of, put
 from tests.prometheus import read
 
 ENDED = 1793502030.5  # of every run
-OUTCOMES = sorted(set(Outcome) - {Outcome.LOCKED})
 JOBS = ("retraining", "scoring")
 JUDGED = {"candidate": {"negative_elbo": 141.0, "active_units": 2}, "gain": -1.5}
 DRIFT = {"p_value": 0.0, "distances": {}, "negative_elbo": 200.0}
+OF_A_RUN = {"exit_code": 0, "run_id": "now", "reason": "so it is", "seconds": 30.5}
 
 
 def run(outcome, day=1, **more):
     """Return a line of the journal."""
-    return {"outcome": outcome, "exit_code": 0, "run_id": "now", "reason": "so it is",
-            "started": f"2026-11-{day:02d}T03:00:00+00:00", "seconds": 30.5,
-            "peak_memory_mb": 2, **more}  # fmt: skip
+    started = f"2026-11-{day:02d}T03:00:00+00:00"
+    return {"outcome": outcome, "started": started, "peak_memory_mb": 2, **OF_A_RUN, **more}
 
 
-@pytest.fixture
-def data(tmp_path):
+class Data:
     """A data folder, with the means to fill it and to write its figures."""
-    root = tmp_path / "data"
-    root.mkdir()
 
-    def write(path, content=""):
-        file = root / path
+    def __init__(self, root):
+        self.root = root
+        root.mkdir()
+
+    def write(self, path, content=""):
+        file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content if isinstance(content, str) else json.dumps(content))
         return file
 
-    def champion():
+    def champion(self):
         release = "06_models/releases/000007-abc"
         facts = {"model_version": "abc", "fingerprint": "f", "previous": None, "files": {"x": "y"}}
-        write(f"{release}/release.json", {**facts, "candidate": {"negative_elbo": 139.5}})
-        write(f"{release}/metrics.json", {"splits": {"test": {"negative_elbo": 134.82}}})
-        (root / "06_models/champion").symlink_to("releases/000007-abc")
+        self.write(f"{release}/release.json", {**facts, "candidate": {"negative_elbo": 139.5}})
+        self.write(f"{release}/metrics.json", {"splits": {"test": {"negative_elbo": 134.82}}})
+        (self.root / "06_models/champion").symlink_to("releases/000007-abc")
 
-    def batch(folder, name):
-        return put(root / folder, name, images_of(2))
+    def batches(self, folder, *names):
+        for name in names:
+            put(self.root / folder, name, images_of(2))
 
-    def metrics(outcome="promoted", job="retraining", params=None, **more):
+    def metrics(self, last, job="retraining", **params):
         """Write the figures of a run after those that the journal has; return the file."""
-        last = Run.model_validate(run(outcome, **more))
-        write_metrics(root, job, last, params or MonitoringParams())
-        return root / f"08_reporting/prometheus/mnist_vae_{job}.prom"
+        write_metrics(self.root, job, Run.model_validate(last), MonitoringParams(**params))
+        return self.root / f"08_reporting/prometheus/mnist_vae_{job}.prom"
 
-    def figures(*lines, job="retraining"):
-        """Return the figures of the last of these runs."""
+    def figures(self, *lines, job="retraining"):
+        """Return the figures of the last of these runs, all of which the journal has."""
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        write(f"08_reporting/{job}/journal.jsonl", text)
-        write_metrics(root, job, Run.model_validate(lines[-1]), MonitoringParams())
-        return read(root / f"08_reporting/prometheus/mnist_vae_{job}.prom")
+        self.write(f"08_reporting/{job}/journal.jsonl", text)
+        return read(self.metrics(lines[-1], job))
 
-    return SimpleNamespace(
-        root=root, write=write, champion=champion, batch=batch, metrics=metrics, figures=figures
-    )
+
+@pytest.fixture
+def data(tmp_path):
+    return Data(tmp_path / "data")
 
 
 @pytest.fixture
@@ -86,41 +85,33 @@ def promtool():
     return check
 
 
-def nothing(_):
-    pass
-
-
-def served(data):
-    data.champion()
-    data.batch("01_raw/incoming", "monday")
-    data.figures(run("promoted", 1))
-
-
-@pytest.mark.parametrize("state", [nothing, served])
+@pytest.mark.parametrize("served", [False, True])
 @pytest.mark.parametrize("job", JOBS)
-def test_every_outcome_is_written_in_every_state(data, caplog, promtool, state, job):
-    state(data)
-    for outcome in OUTCOMES:
-        caplog.clear()
-        file = data.metrics(outcome, job)
+def test_every_outcome_is_written_in_every_state(data, caplog, promtool, served, job):
+    if served:
+        data.champion()
+        data.batches("01_raw/incoming", "monday")
+        data.figures(run("promoted"))
+    for outcome in set(Outcome) - {Outcome.LOCKED}:
+        file = data.metrics(run(outcome), job)
         values = read(file)
-        outcomes = {key[1]: value for key, value in values.items() if key[0].endswith("outcome")}
-        assert {name for name, value in outcomes.items() if value} >= {outcome}
+        assert values["mnist_vae_last_run_outcome", outcome] == 1
+        assert sum(value for key, value in values.items() if "last_run_outcome" in key[0]) == 1
         assert values["mnist_vae_last_run_timestamp_seconds",] == ENDED
         assert values["mnist_vae_last_run_duration_seconds",] == 30.5
         assert values["mnist_vae_last_run_peak_memory_bytes",] == 2 * 2**20
         assert values["mnist_vae_disk_size_bytes",] > values["mnist_vae_disk_free_bytes",] > 0
-        assert not caplog.records
-        promtool(file)
+    promtool(file)
+    assert not caplog.records
 
 
 def test_the_files_of_both_jobs_agree_and_can_be_told_apart(data):
-    served(data)
+    data.champion()
     more = {**JUDGED, "release": "000007-abc", "model_version": "abc"}
     more |= {"images": 3, "anomalous_images": 1}
     families = [
         {family.name: family for family in text_string_to_metric_families(path.read_text())}
-        for path in (data.metrics("kept", job, **more) for job in JOBS)
+        for path in (data.metrics(run("kept", **more), job) for job in JOBS)
     ]
     assert set(families[0]) | set(families[1]) == {name.removesuffix("_total") for name in HELP}
     for name in set(families[0]) & set(families[1]):
@@ -134,112 +125,108 @@ def test_the_files_of_both_jobs_agree_and_can_be_told_apart(data):
         assert labels == {("mnist_vae", job)}
 
 
+ROW = ("candidates_kept_in_a_row",)
+SUCCESS = ("last_success_timestamp_seconds",)
+KEPT, PROMOTED, STALLED = (run(outcome, **JUDGED) for outcome in ("kept", "promoted", "stalled"))
+NOTHING, FAILED, BACK = (run(outcome, 2) for outcome in ("nothing_new", "failed", "rolled_back"))
+NONE = [
+    run(outcome, 5) for outcome in ("failed", "bad_data", "stalled", "rolled_back", "withdrawn")
+]
+BAD = run("bad_data", batches={"a": "bad", "b": "bad", "c": "accepted"}, **JUDGED)
+OF_BAD = {
+    ("negative_elbo_nats", "judge", "candidate"): 141.0,
+    ("candidate_gain_nats",): -1.5,
+    ("last_run_batches", "bad"): 2,
+    ("last_run_batches", "accepted"): 1,
+}
+NEW = {"release": "000002-new", "model_version": "new", "images": 3}
+TWO = [run("scored", images=5, anomalous_images=2), run("failed", 2, images=0)]
+
+
 @pytest.mark.parametrize(
-    ("lines", "row"),
+    ("job", "lines", "expected"),
     [
-        ([("failed",)], 0),
-        ([("kept", JUDGED)] * 3, 3),
-        ([("kept", JUDGED), ("nothing_new",), ("locked",), ("kept", JUDGED)], 2),
-        ([("kept", JUDGED), ("failed",), ("bad_data",), ("withdrawn",), ("kept", JUDGED)], 2),
-        ([("kept", JUDGED), ("kept", JUDGED), ("stalled", JUDGED)], 3),
-        ([("kept", JUDGED), ("stalled",)], 1),  # nothing was tried again
-        ([("kept", JUDGED), ("promoted", JUDGED), ("failed",)], 0),
-        ([("kept", JUDGED), ("rolled_back",), ("kept", JUDGED)], 1),
+        ("retraining", [FAILED], {ROW: 0}),
+        ("retraining", [KEPT] * 3, {ROW: 3}),
+        ("retraining", [KEPT, NOTHING, run("locked", 2), KEPT], {ROW: 2}),
+        ("retraining", [KEPT, *NONE[:2], NONE[4], KEPT], {ROW: 2}),
+        ("retraining", [KEPT, KEPT, STALLED], {ROW: 3}),
+        ("retraining", [KEPT, NONE[2]], {ROW: 1}),  # nothing was tried again
+        ("retraining", [KEPT, PROMOTED, FAILED], {ROW: 0}),
+        ("retraining", [KEPT, BACK, KEPT], {ROW: 1}),
+        ("retraining", NONE, {SUCCESS: 0}),
+        *(("retraining", [run(one), *NONE], {SUCCESS: ENDED}) for one in ("promoted", "kept")),
+        *(("scoring", [run(one), *NONE], {SUCCESS: ENDED}) for one in ("scored", "nothing_new")),
+        # Candidate and batches are those of the last run that had any.
+        ("retraining", [BAD, FAILED], OF_BAD),
+        ("retraining", [BAD, run("failed", 2, batches={})], OF_BAD),
+        ("retraining", [BAD, run("withdrawn", 2)], OF_BAD),
+        ("retraining", [BAD, PROMOTED], {("last_run_batches", "bad"): 0}),
+        ("retraining", [BAD, {**PROMOTED, "gain": None}], {("candidate_gain_nats",): None}),
+        (
+            "scoring",
+            [*TWO, run("scored", 3, **NEW, anomalous_images=1)],
+            {
+                ("images_scored_total",): 8,
+                ("last_run_images",): 3,
+                ("anomalous_images_total",): 3,
+                ("last_run_anomalous_images",): 1,
+                ("release_info", "new", "000002-new"): 1,
+            },
+        ),
+        (  # a model without a threshold
+            "scoring",
+            [*TWO, run("scored", 3, **NEW, anomalous_images=None)],
+            {("anomalous_images_total",): 2, ("last_run_anomalous_images",): None},
+        ),
     ],
 )
-def test_candidates_kept_in_a_row_are_counted_since_the_last_promotion_or_rollback(
-    data, lines, row
-):
-    runs = [run(outcome, day, **dict(*more)) for day, (outcome, *more) in enumerate(lines, 1)]
-    assert data.figures(*runs)["mnist_vae_candidates_kept_in_a_row",] == row
-
-
-@pytest.mark.parametrize("outcome", ["promoted", "nothing_new", "scored", "kept"])
-def test_the_last_success_survives_runs_that_are_none(data, outcome):
-    others = ("failed", "bad_data", "stalled", "rolled_back", "withdrawn")
-    later = [run(other, 5) for other in others]
-    values = data.figures(run(outcome, 1), *later)
-    assert values["mnist_vae_last_success_timestamp_seconds",] == ENDED
-    assert data.figures(*later)["mnist_vae_last_success_timestamp_seconds",] == 0
-
-
-def test_candidate_and_batches_are_those_of_the_last_run_that_had_any(data):
-    bad = run("bad_data", batches={"a": "bad", "b": "bad", "c": "accepted"}, **JUDGED)
-    for later in (run("failed", 2), run("failed", 2, batches={}), run("withdrawn", 2)):
-        values = data.figures(bad, later)
-        assert values["mnist_vae_negative_elbo_nats", "judge", "candidate"] == 141.0
-        assert values["mnist_vae_candidate_gain_nats",] == -1.5
-        counts = [values["mnist_vae_last_run_batches", what] for what in ("bad", "accepted")]
-        assert counts == [2, 1]
-    values = data.figures(bad, run("promoted", 2, **{**JUDGED, "gain": None}))
-    assert ("mnist_vae_candidate_gain_nats",) not in values
-    assert values["mnist_vae_last_run_batches", "bad"] == 0
+def test_the_figures_follow_from_the_journal(data, job, lines, expected):
+    values = data.figures(*lines, job=job)
+    assert {key: values.get((f"mnist_vae_{key[0]}", *key[1:])) for key in expected} == expected
 
 
 def test_a_run_counts_once_whether_the_journal_has_it_or_not(data):
     first, second = (run("scored", day, images=10) for day in (1, 2))
     assert data.figures(first, job="scoring")["mnist_vae_images_scored_total",] == 10
-    assert data.figures(first, second, job="scoring")["mnist_vae_images_scored_total",] == 20
-    data.figures(first, job="scoring")
-    file = data.metrics("scored", "scoring", day=2, images=10)  # a full disk: not in the journal
+    file = data.metrics(second, "scoring")  # a full disk: not in the journal
     assert read(file)["mnist_vae_images_scored_total",] == 20
+    assert data.figures(first, second, job="scoring")["mnist_vae_images_scored_total",] == 20
 
 
 def test_lines_that_a_full_disk_or_a_power_failure_leaves_are_passed_over(data):
     line, half = json.dumps(run("kept", **JUDGED)).encode(), b'{"outcome": "promoted", "star'
     journal = data.write("08_reporting/retraining/journal.jsonl")
     journal.write_bytes(b"\n".join([line, half, line, b"\x00\xff\xfe", b"", half]))
-    assert read(data.metrics("kept", day=9, **JUDGED))["mnist_vae_candidates_kept_in_a_row",] == 3
+    values = read(data.metrics(run("kept", 9, **JUDGED)))
+    assert values["mnist_vae_candidates_kept_in_a_row",] == 3
 
 
 def test_batches_are_counted_where_they_are(data):
-    data.batch("01_raw/taken", "old")
-    for name in ("new", "other", ".hidden", "half.part"):
-        data.batch("01_raw/incoming", name)
-    for name in ("bad", "bad-2"):
-        data.batch("01_raw/quarantine", name)
-        data.write(f"01_raw/quarantine/{name}.json", {"batch": name})
-    for name in ("old.0", "older.1", ".partial-of-a-killed-run"):
-        data.write(f"02_intermediate/batches/{name}.parquet")
-    data.write("02_intermediate/withdrawn_batches/oldest.2.parquet")
-    values = read(data.metrics())
+    data.batches("01_raw/taken", "old")
+    data.batches("01_raw/incoming", "new", "other", ".hidden", "half.part")
+    data.batches("01_raw/quarantine", "bad", "bad-2")
+    data.write("01_raw/quarantine/bad.json")
+    for name in ("batches/old.0", "batches/older.1", "batches/.partial", "withdrawn_batches/x.2"):
+        data.write(f"02_intermediate/{name}.parquet")
+    values = read(data.metrics(run("kept")))
     states = ("waiting", "in_use", "withdrawn", "quarantined")
     assert [values["mnist_vae_batches", state] for state in states] == [2, 2, 1, 2]
 
 
-def test_batches_to_embed_wait_until_the_model_in_use_has_embedded_them(data):
-    for name in ("a", "b", "c*d"):
-        data.batch("01_raw/to_embed", name)
-    data.batch("01_raw/to_embed_quarantine", "bad")
+@pytest.mark.parametrize(
+    ("line", "waiting"),
+    [({"release": "000002-new"}, 2), ({"model_version": "unknown"}, 3), ({}, 1)],
+)
+def test_batches_to_embed_wait_until_the_model_in_use_has_embedded_them(data, line, waiting):
+    data.batches("01_raw/to_embed", "a", "b", "c*d")
+    data.batches("01_raw/to_embed_quarantine", "bad")
     for name in ("000001-old/a", "000001-old/b", "000002-new/a"):
         data.write(f"07_model_output/batch_embeddings/{name}.parquet")
     (data.root / "07_model_output/batch_embeddings/current").symlink_to("000001-old")
-
-    def waiting(**line):
-        values = read(data.metrics("failed", "scoring", **line))
-        assert values["mnist_vae_batches", "quarantined"] == 1
-        return values["mnist_vae_batches", "waiting"]
-
-    assert waiting(release="000002-new", model_version="new") == 2
-    assert waiting(release=None, model_version="unknown") == 3
-    assert waiting(release=None, model_version=None) == 1
-    assert waiting() == 1
-
-
-def test_the_scoring_counts_images_and_anomalies_and_names_its_model(data):
-    runs = [run("scored", 1, images=5, anomalous_images=2), run("failed", 2, images=0)]
-    line = {"release": "000002-new", "model_version": "new", "images": 3}
-    values = data.figures(*runs, run("scored", 3, **line, anomalous_images=1), job="scoring")
-    assert values["mnist_vae_images_scored_total",] == 8
-    assert values["mnist_vae_last_run_images",] == 3
-    assert values["mnist_vae_anomalous_images_total",] == 3
-    assert values["mnist_vae_last_run_anomalous_images",] == 1
-    assert values["mnist_vae_release_info", "new", "000002-new"] == 1
-    assert ("mnist_vae_candidates_kept_in_a_row",) not in values
-    without = run("scored", 3, **line, anomalous_images=None)  # its model has no threshold
-    values = data.figures(*runs, without, job="scoring")
-    assert values["mnist_vae_anomalous_images_total",] == 2
-    assert ("mnist_vae_last_run_anomalous_images",) not in values
+    values = read(data.metrics(run("failed", **line), "scoring"))
+    assert values["mnist_vae_batches", "quarantined"] == 1
+    assert values["mnist_vae_batches", "waiting"] == waiting
 
 
 def test_drift_is_that_of_the_batches_that_were_looked_at_last(data):
@@ -250,15 +237,15 @@ def test_drift_is_that_of_the_batches_that_were_looked_at_last(data):
     }
     for intake, expected in ((batches, (0.3, 1)), ({}, (0, 0))):
         data.write("02_intermediate/batch_intake.json", {"batches": intake})
-        values = read(data.metrics())
+        values = read(data.metrics(run("kept")))
         found = (values["mnist_vae_drift_effect",], values["mnist_vae_drifted_batches",])
         assert found == expected
 
 
 def test_the_figures_of_the_champion_are_those_of_its_promotion(data):
-    assert read(data.metrics())["mnist_vae_release_number",] == 0
+    assert read(data.metrics(run("kept")))["mnist_vae_release_number",] == 0
     data.champion()
-    values = read(data.metrics("kept", **JUDGED))
+    values = read(data.metrics(run("kept", **JUDGED)))
     assert values["mnist_vae_negative_elbo_nats", "judge", "champion"] == 139.5
     assert values["mnist_vae_negative_elbo_nats", "test", "champion"] == 134.82
     assert values["mnist_vae_release_number",] == 7
@@ -270,7 +257,7 @@ def test_what_is_damaged_takes_no_other_figure_with_it(data, caplog):
     data.write("06_models/releases/000007-abc/metrics.json", "{")
     data.write("02_intermediate/batch_intake.json", '{"batches": {"a": 3}}')
     (data.root / "08_reporting/retraining/journal.jsonl").mkdir(parents=True)
-    values = read(data.metrics())
+    values = read(data.metrics(run("promoted")))
     assert values["mnist_vae_last_run_outcome", "promoted"] == 1
     assert values["mnist_vae_batches", "waiting"] == 0
     assert values["mnist_vae_release_number",] == 7
@@ -280,24 +267,16 @@ def test_what_is_damaged_takes_no_other_figure_with_it(data, caplog):
         assert problem in warning.message
 
 
-def test_a_problem_is_without_the_remedy_which_the_reason_of_the_run_has(data, caplog):
-    (data.root / "06_models/champion").mkdir(parents=True)
-    data.metrics()
-    (warning,) = caplog.records
-    assert "champion is damaged" in warning.message
-    assert "roll-back" not in warning.message
-
-
 def test_a_run_that_was_locked_out_leaves_the_file_to_the_one_under_way(data, caplog):
-    before = data.metrics("promoted").read_bytes()
-    assert data.metrics("locked").read_bytes() == before
+    before = data.metrics(run("promoted")).read_bytes()
+    assert data.metrics(run("locked")).read_bytes() == before
     assert not caplog.records
 
 
 def test_another_user_may_read_it_whatever_the_umask(data):
     before = os.umask(0o077)
     try:
-        file = data.metrics()
+        file = data.metrics(run("kept"))
     finally:
         os.umask(before)
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
@@ -308,7 +287,7 @@ def test_two_projects_share_the_folder_of_node_exporter(data, tmp_path):
     folder = tmp_path / "textfile"
     folder.mkdir()
     for project in ("ours", "theirs"):
-        data.metrics(params=MonitoringParams(textfile_folder=str(folder), project=project))
+        data.metrics(run("kept"), textfile_folder=str(folder), project=project)
     files = sorted(folder.iterdir())
     assert [file.name for file in files] == ["ours_retraining.prom", "theirs_retraining.prom"]
     assert 'project="theirs"' in files[1].read_text()
@@ -317,11 +296,9 @@ def test_two_projects_share_the_folder_of_node_exporter(data, tmp_path):
 
 @pytest.mark.parametrize("named", [True, False])
 def test_a_folder_that_cannot_be_written_to_is_one_warning(data, tmp_path, caplog, named):
-    data.write("08_reporting/prometheus", "a file")
-    missing = tmp_path / "textfle"
-    data.metrics(params=MonitoringParams(textfile_folder=str(missing) if named else None))
+    folder = tmp_path / "textfle" if named else data.write("08_reporting/prometheus", "a file")
+    data.metrics(run("kept"), textfile_folder=str(folder) if named else None)
     (warning,) = caplog.records
-    folder = missing if named else data.root / "08_reporting/prometheus"
     problem = "[Errno 2] No such file" if named else "[Errno 17] File exists"
     assert f"were not written to {folder}/mnist_vae_retraining.prom ({problem}" in warning.message
-    assert not missing.exists()
+    assert not named or not folder.exists()

@@ -56,8 +56,7 @@ def write_metrics(data: Path, job: str, run: Run, params: MonitoringParams) -> N
                     metrics[name] = kind(name, HELP[name], list(labels), registry=registry)
                 metrics[name].labels(*map(printable, labels.values())).inc(value)
         except Exception as error:
-            # What is wrong, without its remedy, which the run's own reason has.
-            problems.append(one_line(str(error)).partition("; ")[0] or type(error).__name__)
+            problems.append(one_line(str(error)) or type(error).__name__)
     folder = Path(params.textfile_folder or data / "08_reporting/prometheus")
     path = folder / f"{params.project}_{job}.prom"
     try:
