@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from mnist_vae.data.images import ImageSet, name_of
-from mnist_vae.data.models import KerasModel
+from mnist_vae.data.images import name_of
 from mnist_vae.data.origin import (
     check_images,
     check_models,
@@ -22,11 +20,14 @@ from mnist_vae.data.origin import (
     statement,
 )
 from mnist_vae.params import ReportingParams
-from mnist_vae.report.blocks import Findings
 from mnist_vae.report.figures import TRAINING, colour_of, learning_charts
 from mnist_vae.report.model import ModelFiles, model_page
 from mnist_vae.report.page import render
 from mnist_vae.report.scatter import labels_of, widest, z_means_of
+
+SPLITS = ("train_images", "validation_images", "test_images")
+FINDINGS = ("anomaly_findings", "denoising_findings")
+"""What the report has of each image set and of each pipeline that is run by itself."""
 
 _FEW_EPOCHS = 10
 _LONGEST_NAME = 20  # letters of a class in the legend
@@ -99,40 +100,35 @@ def draw_latent_scatter(
         training_summary,
         "run `kedro run --pipelines embedding` first",
     )
-    is_test = (latent_embeddings["split"] == "test").to_numpy()
-    what = "test images" if is_test.any() else "images"
-    rows = np.flatnonzero(is_test if is_test.any() else ~is_test)
-    count, most = f"{len(rows):,}", reporting_params.max_points
+    test = latent_embeddings[latent_embeddings["split"] == "test"]
+    what, points = ("test images", test) if len(test) else ("images", latent_embeddings)
+    count, most = f"{len(points):,}", reporting_params.max_points
     generator = np.random.default_rng(seed)
-    if len(rows) > most:
+    if len(points) > most:
         count = f"{most:,} of {count}"
-        rows = np.sort(generator.choice(rows, most, replace=False))
-    points = latent_embeddings.iloc[rows]
+        points = points.iloc[np.sort(generator.choice(len(points), most, replace=False))]
     shown, n_latents = widest(latent_embeddings), len(z_means_of(latent_embeddings))
     title = f"Latent means of {count} {what}"
     if n_latents > len(shown):
         title += f", the 2 of {n_latents} dimensions that vary most"
-    labels, names = labels_of(points), class_names(training_summary)
-    if labels is not None:
-        points = points.assign(label=[html.escape(name_of(label, names)) for label in labels])
-    x, y = points[shown[0]].to_numpy(float), points[shown[-1]].to_numpy(float)
-    classes: list[int | None] = [None]
+    points = points.assign(x=points[shown[0]].astype(float), y=points[shown[-1]].astype(float))
     if len(shown) == 1:
-        y = generator.uniform(-_JITTER, _JITTER, len(points))
+        points["y"] = generator.uniform(-_JITTER, _JITTER, len(points))
+    labels, names = labels_of(points), class_names(training_summary)
+    known = ["image_id", "split"]
+    groups: list[tuple[Any, pd.DataFrame]] = [(None, points)]
     if labels is not None:
-        found, row = np.unique(labels, return_inverse=True)
-        classes = found.tolist()
-        y = y + row if len(shown) == 1 else y
+        known.append("label")
+        points["label"] = [html.escape(name_of(label, names)) for label in labels]
+        groups = list(points.groupby(labels))
 
     figure = go.Figure()
-    known = [name for name in ("image_id", "split", "label") if name in points.columns]
     hover = [f"{name} %{{customdata[{place}]}}" for place, name in enumerate(known)]
-    for label in classes:
-        rows = np.full(len(points), True) if labels is None else labels == label
+    for place, (label, group) in enumerate(groups):
         figure.add_scattergl(
-            x=x[rows].round(4).tolist(),
-            y=y[rows].round(4).tolist(),
-            customdata=points.loc[rows, known].to_numpy().tolist(),
+            x=group["x"].round(4).tolist(),
+            y=(group["y"] + (place if len(shown) == 1 else 0)).round(4).tolist(),
+            customdata=group[known].to_numpy().tolist(),
             name=what if label is None else _in_legend(name_of(label, names)),
             mode="markers",
             marker={"size": 4, "opacity": 0.6},
@@ -147,9 +143,8 @@ def draw_latent_scatter(
         # Equal units on both axes: the prior N(0, I) is round.
         figure.update_yaxes(title_text=shown[1], scaleanchor="x")
     elif labels is not None:
-        ticks = [points.name for points in figure.data]
-        places = list(range(len(ticks)))
-        figure.update_yaxes(title_text="label", tickvals=places, ticktext=ticks, zeroline=False)
+        ticks = {"tickvals": list(range(len(groups))), "ticktext": [t.name for t in figure.data]}
+        figure.update_yaxes(title_text="label", **ticks, zeroline=False)
     else:
         figure.update_yaxes(visible=False, range=[-1, 1])
     _entitle(figure, title, training_summary)
@@ -194,43 +189,18 @@ def _entitle(figure: Any, title: str, training_summary: dict[str, Any]) -> None:
     )
 
 
-def write_model_report(
-    training_summary: dict[str, Any],
-    metrics: dict[str, Any],
-    latent_embeddings: pd.DataFrame,
-    decoder: KerasModel,
-    train_images: ImageSet,
-    validation_images: ImageSet,
-    test_images: ImageSet,
-    training_history: pd.DataFrame,
-    run_manifest: dict[str, Any],
-    generated_images: ImageSet,
-    latent_manifold: Image.Image,
-    interpolations: Image.Image,
-    reporting_params: ReportingParams,
-    seed: int,
-    *findings: Findings | None,
-) -> str:
+def write_model_report(reporting_params: ReportingParams, seed: int, **files: Any) -> str:
     """Return the report on the model in use: one HTML file that needs no other.
 
-    Findings of other models are left out.
+    `files` are by the names of the catalog; findings, which may be missing or None, are left out
+    where they are of another model.
 
     Raises:
         ValueError: Decoder, images, metrics or embeddings are not of the model of the summary.
     """
-    check_models(training_summary, decoder)
-    check_images(training_summary, train_images, validation_images)
-    files = ModelFiles(
-        training_summary,
-        metrics,
-        latent_embeddings,
-        decoder,
-        [train_images, validation_images, test_images],
-        training_history,
-        run_manifest,
-        generated_images,
-        latent_manifold,
-        interpolations,
-        findings,
-    )
-    return render(model_page(files, reporting_params, seed))
+    images = [files.pop(name) for name in SPLITS]
+    findings = tuple(files.pop(name, None) for name in FINDINGS)
+    model = ModelFiles(images=images, findings=findings, **files)
+    check_models(model.training_summary, model.decoder)
+    check_images(model.training_summary, *images[:2])
+    return render(model_page(model, reporting_params, seed))

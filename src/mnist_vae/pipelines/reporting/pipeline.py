@@ -6,10 +6,8 @@ from mnist_vae.pipelines.reporting import nodes
 from mnist_vae.report.card import render_card
 
 _HOW = ["params:reporting", "params:seed"]
-_SPLITS = ["train_images", "validation_images", "test_images"]
-_MADE = ["training_history", "run_manifest", "generated_images"]
-_SHEETS = ["latent_manifold", "interpolations"]
-_FINDINGS = ["anomaly_findings", "denoising_findings"]
+_MODEL = ["training_summary", "metrics", "latent_embeddings", "decoder"]
+_MADE = ["training_history", "run_manifest", "generated_images", "latent_manifold"]
 
 
 def create_pipeline() -> Pipeline:
@@ -29,7 +27,8 @@ def create_pipeline() -> Pipeline:
 
 def create_report_pipeline(*, findings: bool) -> Pipeline:
     """Return the pipeline to the report; `findings` adds those of `anomaly` and `denoising`."""
-    model = ["training_summary", "metrics", "latent_embeddings", "decoder"]
-    inputs = [*model, *_SPLITS, *_MADE, *_SHEETS, *_HOW, *(_FINDINGS if findings else [])]
+    files = [*_MODEL, *nodes.SPLITS, *_MADE, "interpolations"]
+    inputs = {name: name for name in [*files, *(nodes.FINDINGS if findings else ())]}
+    inputs |= {"reporting_params": "params:reporting", "seed": "params:seed"}
     node = Node(nodes.write_model_report, inputs, "model_report", name="write_model_report")
     return Pipeline([node])
