@@ -18,18 +18,17 @@ from mnist_vae.pipelines.evaluation.decomposition import decompose
 logger = logging.getLogger(__name__)
 
 _LEAST_CLASSES = 2  # to be distinguished
-SKIPPED = (
+_SKIPPED = (
     "Where the loss is, and what refined inference gains, is not measured: it takes minutes on the "
     "full data; add `--params evaluation.thorough=true` to measure it."
 )
 
 
-class Model(NamedTuple):
-    """A trained model, and its reconstruction term."""
-
+class _Model(NamedTuple):
     encoder: KerasModel
     decoder: KerasModel
-    reconstruction: str
+    term: str
+    """The reconstruction term."""
 
 
 def evaluate_vae(
@@ -59,23 +58,28 @@ def evaluate_vae(
     Raises:
         ValueError: Models, images and summary do not belong together.
     """
+    from mnist_vae.vae.likelihood import binarize
+
     check_models(training_summary, encoder, decoder)
     check_images(training_summary, train_images, validation_images)
-    model = Model(encoder, decoder, training_summary["reconstruction"])
+    model = _Model(encoder, decoder, training_summary["reconstruction"])
     sets = {"train": train_images, "validation": validation_images, "test": test_images}
-    how = evaluation_params, seed
+    thorough, how = evaluation_params.thorough, (evaluation_params, seed)
     splits = {name: _evaluate(model, images, *how) for name, images in sets.items()}
-    if evaluation_params.thorough:
-        splits = _take_apart(model, sets, splits, *how)
-    else:
-        logger.info("%s", SKIPPED)
+    if thorough:
+        count = evaluation_params.likelihood_images
+        pixels = {name: part.at_most(count, seed).model_input() for name, part in sets.items()}
+        if model.term == "binary_crossentropy":
+            pixels["binarized"] = binarize(pixels["test"], seed)
+        parts = decompose(encoder, decoder, pixels, model.term, *how)
+        for name, split in splits.items():
+            split["decomposition"] = parts[name]
+        splits["test"]["binarized"] = parts.get("binarized")
     test = splits["test"]
     logger.info(
         "Test %s: %.2f = reconstruction %.2f + KL %.2f on %s images",
-        measure(model.reconstruction).words,
-        test["negative_elbo"],
-        test["reconstruction"],
-        test["kl"],
+        measure(model.term).words,
+        *(test[name] for name in ("negative_elbo", "reconstruction", "kl")),
         f"{test['n_images']:,}",
     )
     return {
@@ -83,28 +87,23 @@ def evaluate_vae(
         "data": training_summary["statement"],
         "data_source": training_summary["data_source"],
         "latent_dim": int(encoder.output_shape[0][-1]),
-        "reconstruction_term": model.reconstruction,
+        "reconstruction_term": model.term,
         "splits": splits,
         "label_accuracy": _label_accuracy(model, train_images, test_images, *how),
-        "skipped": None if evaluation_params.thorough else SKIPPED,
+        "skipped": None if thorough else _SKIPPED,
     }
 
 
 def _evaluate(
-    model: Model, images: ImageSet, params: EvaluationParams, seed: int
+    model: _Model, images: ImageSet, params: EvaluationParams, seed: int
 ) -> dict[str, Any]:
     """Return the metrics of a split, whose images are read a batch at a time."""
     from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.losses import entropy_floor, kl_divergence_per_dimension
 
-    batches = score_batches(
-        model.encoder,
-        model.decoder,
-        images.model_inputs(params.batch_size),
-        reconstruction=model.reconstruction,
-        seed=seed,
-        draws=params.z_samples,
-    )
+    encoder, decoder, term = model
+    inputs, draws = images.model_inputs(params.batch_size), params.z_samples
+    batches = score_batches(encoder, decoder, inputs, reconstruction=term, seed=seed, draws=draws)
     found: dict[str, Moments] = {}
     for pixels, scored in batches:
         kl = np.asarray(kl_divergence_per_dimension(scored.z_mean, scored.z_log_var), np.float64)
@@ -115,10 +114,11 @@ def _evaluate(
             "kl": kl,
             "z_mean": scored.z_mean,
         }
-        parts = {name: Moments.of(values) for name, values in figures.items()}
-        found = {name: found[name] + part for name, part in parts.items()} if found else parts
+        for name, values in figures.items():
+            part = Moments.of(values)
+            found[name] = found[name] + part if name in found else part
     negative_elbo, floor = float(found["negative_elbo"].mean), float(found["floor"].mean)
-    has_floor = model.reconstruction == "binary_crossentropy"
+    has_floor = term == "binary_crossentropy"
     return {
         "n_images": len(images),
         "negative_elbo": negative_elbo,
@@ -134,30 +134,12 @@ def _evaluate(
     }
 
 
-def _take_apart(
-    model: Model,
-    sets: dict[str, ImageSet],
-    splits: dict[str, dict[str, Any]],
+def _label_accuracy(
+    model: _Model,
+    train_images: ImageSet,
+    test_images: ImageSet,
     params: EvaluationParams,
     seed: int,
-) -> dict[str, dict[str, Any]]:
-    """Return the metrics with the decomposition of −ELBO on some images, class by class."""
-    from mnist_vae.vae.likelihood import binarize
-
-    pixels = {
-        name: images.at_most(params.likelihood_images, seed).model_input()
-        for name, images in sets.items()
-    }
-    if model.reconstruction == "binary_crossentropy":
-        pixels["binarized"] = binarize(pixels["test"], seed)
-    found = decompose(*model[:2], pixels, model.reconstruction, params, seed)
-    splits = {name: {**split, "decomposition": found[name]} for name, split in splits.items()}
-    splits["test"]["binarized"] = found.get("binarized")
-    return splits
-
-
-def _label_accuracy(
-    model: Model, train_images: ImageSet, test_images: ImageSet, params: EvaluationParams, seed: int
 ) -> dict[str, Any]:
     """Return how often the nearest training images in z mostly have a test image's label."""
     from mnist_vae.vae.elbo import encode
@@ -170,12 +152,10 @@ def _label_accuracy(
     accuracy: dict[str, Any] = {"neighbours": count, "n_images": len(test)}
     accuracy |= {"amortised": None, "refined": None}
     if not len(test) or len(np.unique(np.asarray(train.label))) < _LEAST_CLASSES:
-        logger.info("The label accuracy of z is not measured: it takes two labels.")
         return accuracy
     steps_of = {"amortised": 0} | ({"refined": params.refine_steps} if params.thorough else {})
     for kind, steps in steps_of.items():
-        term = model.reconstruction
-        refine = Refiner(model.decoder, steps=steps, reconstruction=term, seed=seed)
+        refine = Refiner(model.decoder, steps=steps, reconstruction=model.term, seed=seed)
         known, asked = (
             np.concatenate(
                 [
