@@ -55,25 +55,9 @@ def promote_last_trained(project: Path, **more: str | Path) -> Release:
         "latent_means": [[0.0, 0.0]],
         "latent_precision": [[1.0, 0.0], [0.0, 1.0]],
     }
-    places = {
-        "05_model_input": [f"{split}_images.parquet" for split in ("train", "validation", "test")],
-        "06_models": [
-            *("encoder.keras", "decoder.keras", "inference_encoder.keras"),
-            *("encoder.onnx", "decoder.onnx"),
-            *("training_summary.json", "training_history.parquet"),
-        ],
-        "07_model_output": ["latent_embeddings.parquet", "generated_images.parquet"],
-        "08_reporting": [
-            *("metrics.json", "run_manifest.json", "learning_curves.json", "latent_scatter.json"),
-            *("generated_sheet.png", "latent_manifold.png", "interpolations.png"),
-            "reconstruction_sheet.png",
-        ],
-    }
-    files = {
-        name.replace(".", "__"): data / folder / name
-        for folder, names in places.items()
-        for name in names
-    }
+    folders = ("05_model_input", "06_models", "07_model_output", "08_reporting")
+    paths = [path for folder in folders for path in (data / folder).iterdir() if path.is_file()]
+    files = {path.name.replace(".", "__"): path for path in paths}
     files["anomaly_calibration__json"] = json.dumps(calibration)
     return promote(project, **{**files, **more})
 

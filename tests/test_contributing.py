@@ -43,30 +43,25 @@ def test_the_checks_run_on_every_python_that_is_supported():
 
 @pytest.mark.slow  # mypy reads the whole package
 def test_the_hooks_pass_what_is_committed_and_refuse_what_is_not_in_order(tmp_path):
-    repository = tmp_path / "repository"
-    wanted = [path for path in ROOT.iterdir() if path.suffix in (".toml", ".yaml", ".md")]
-    repository.mkdir()
-    for path in wanted:
-        shutil.copy(path, repository)
-    shutil.copytree(ROOT / "src", repository / "src", ignore=shutil.ignore_patterns("*.egg-info"))
+    ignored = shutil.ignore_patterns("*.egg-info")
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=ignored)
+    for path in ROOT.iterdir():
+        if path.suffix in (".toml", ".yaml", ".md"):
+            shutil.copy(path, tmp_path)
 
-    def call(*command):
+    def run_hooks():
+        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
         return subprocess.run(
-            [Path(sys.executable).with_name(command[0]), *command[1:]]
-            if command[0] != "git"
-            else command,
-            cwd=repository,
-            env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)},
+            ["bash", "-c", "git init -q && git add -A && pre-commit run --all-files"],
+            cwd=tmp_path,
+            env={"PATH": path, "HOME": str(tmp_path.parent)},
             capture_output=True,
             text=True,
         )
 
-    call("git", "init", "-q")
-    call("git", "add", "-A")
-    passed = call("pre-commit", "run", "--all-files")
+    passed = run_hooks()
     assert passed.returncode == 0, passed.stdout + passed.stderr
-    (repository / "src/mnist_vae/new.py").write_text("import os\n")
-    call("git", "add", "-A")
-    refused = call("pre-commit", "run", "--all-files")
+    (tmp_path / "src/mnist_vae/new.py").write_text("import os\n")
+    refused = run_hooks()
     assert refused.returncode != 0
     assert "F401" in refused.stdout
