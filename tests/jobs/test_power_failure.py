@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from mnist_vae.jobs.records import BatchRecord, Intake
 from mnist_vae.jobs.release_files import declined, read_release, rolled_back
 from tests.incoming import dataset, images_of, put
 from tests.jobs.test_batch_embeddings import NEW, OLD, embed, found
-from tests.jobs.test_releases import make
+from tests.jobs.test_releases import damage, decline, in_service, promote
 
 CALLS = ("fsync", "mkdir", "remove", "rename", "replace", "rmdir", "symlink", "unlink")
 ALL_CHOICES_UP_TO = 5  # folders whose names are not synced
@@ -123,54 +124,46 @@ def write(tree, path):
         path.symlink_to(tree)
 
 
-@pytest.fixture
-def tried(tmp_path, monkeypatch):
-    """A function that records a change, and tries the next run in every state that it may leave.
+def trial(tmp_path, monkeypatch, before, change, next_run):
+    """Record a change, and try the next run in every state that it may leave.
 
-    It returns how those came to be that end badly, and how many states there are.
+    Return what the next runs returned, how states came to be that end badly, and their number.
     """
-
-    def tried(folder, change, next_run):
-        disk = Disk(folder)
-        with monkeypatch.context() as during:
-            for name in CALLS:
-                during.setattr(os, name, disk.seeing(getattr(os, name)))
-            change(folder)
-        disk.look("at the end")
-        for held in disk.held:
-            os.close(held)
-        # The power fails once: what is done after it need not wait for the disk.
-        monkeypatch.setattr(os, "fsync", lambda _: None)
-        count, bad = 0, []
-        for count, (how, ended, tree) in enumerate(disk.states(), 1):  # noqa: B007
-            state = tmp_path / "state"
-            write(tree, state)
-            try:
-                next_run(state, ended)
-            except Exception as error:
-                bad.append(f"{how}: {type(error).__name__}: {error}")
-            shutil.rmtree(state)
-        return bad, count
-
-    return tried
+    folder, state = tmp_path / "data", tmp_path / "state"
+    folder.mkdir()
+    before(folder)
+    disk = Disk(folder)
+    with monkeypatch.context() as during:
+        for name in CALLS:
+            during.setattr(os, name, disk.seeing(getattr(os, name)))
+        change(folder)
+    disk.look("at the end")
+    for held in disk.held:
+        os.close(held)
+    # The power fails once: what is done after it need not wait for the disk.
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    count, bad, seen = 0, [], set()
+    for count, (how, ended, tree) in enumerate(disk.states(), 1):  # noqa: B007
+        write(tree, state)
+        try:
+            seen.add(next_run(state, ended))
+        except Exception as error:
+            bad.append(f"{how}: {type(error).__name__}: {error}")
+        shutil.rmtree(state)
+    return seen, bad, count
 
 
-def promote(folder, version="new", keep=2):
-    releases.promote(folder, make(folder, version), keep)
-
-
-def decline(folder, version="new"):
-    releases.decline(folder, make(folder, version, gate="rules", drifted=[]), 2)
+def nothing(_):
+    pass
 
 
 def three(folder):
-    for version in ("first", "second", "third"):
-        promote(folder, version, keep=3)
+    promote(folder, *"abc", keep=3)
 
 
 def three_and_one_declined(folder):
     three(folder)
-    decline(folder, "earlier")
+    decline(folder, "earlier", gate="rules", drifted=[])
 
 
 def third_rolled_back(folder):
@@ -180,18 +173,13 @@ def third_rolled_back(folder):
 
 def third_damaged(folder):
     three(folder)
-    (folder / "releases/000003-third/metrics.json").write_text("{}")
+    damage(folder)
 
 
-def go_to_third(folder):
-    releases.roll_back(folder, "000003-third")
-
-
-def goes_on(folder, ended, old, new, damaged=None):
+def goes_on(folder, ended, old="c", new="c", damaged=None):
     """Check that one of both is in service, and that a next run promotes another."""
-    release = releases.champion(folder)
-    name = release and release.manifest["model_version"]
-    assert name == new if ended else name in (old, new)
+    version, release = in_service(folder), releases.champion(folder)
+    assert version == new if ended else version in (old, new)
     if release is not None:
         release.check()
     assert releases.repair(folder) is None
@@ -199,44 +187,36 @@ def goes_on(folder, ended, old, new, damaged=None):
         if path.name != damaged:
             read_release(path).check()  # half of one must not look like one
     assert (releases.adopt(folder) or new).endswith(new)
-    promote(folder, "next")
+    promote(folder, "next", keep=2)
     releases.champion(folder).check()
-    return name
-
-
-def after_a_promotion(folder, ended):
-    return goes_on(folder, ended, "third", "new")
-
-
-def after_a_first_promotion(folder, ended):
-    return goes_on(folder, ended, None, "new")
+    return version
 
 
 def after_a_rollback(folder, ended):
     out = set(rolled_back(folder))
-    name = goes_on(folder, ended, "third", "second")
+    version = goes_on(folder, ended, new="b")
     # What was taken out of service is marked as such: no run promotes it again.
-    assert name == "third" or out == {"000003-third"}
-    return name
+    assert version == "c" or out == {"000003-c"}
+    return version
 
 
 def after_a_return_to_the_third(folder, ended):
     out = set(rolled_back(folder))
-    name = goes_on(folder, ended, "second", "third")
-    assert out <= (set() if name == "third" else {"000003-third"})
-    return name
+    version = goes_on(folder, ended, old="b")
+    assert out <= (set() if version == "c" else {"000003-c"})
+    return version
 
 
 def after_a_decline(folder, ended):
     fingerprints = {entry.fingerprint for entry in declined(folder)}
-    assert "print-earlier" in fingerprints
+    assert fingerprints - {"print-new"} == {"print-earlier"}
     assert "print-new" in fingerprints or not ended
-    return goes_on(folder, ended, "third", "third")
+    return goes_on(folder, ended)
 
 
 def after_a_repair(folder, ended):
     assert releases.repair(folder) is None or not ended
-    return goes_on(folder, ended, "second", "second", damaged="000003-third")
+    return goes_on(folder, ended, "b", "b", damaged="000003-c")
 
 
 ROWS = np.random.default_rng(7).integers(0, 256, (2, 20, 784), dtype=np.uint8)
@@ -296,14 +276,13 @@ def after_a_quarantine(folder, ended):
 
 
 def score(folder):
-    embed(BatchEmbeddingsDataset(path=str(folder / "all")), OLD, "monday", "tuesday")
+    embed(BatchEmbeddingsDataset(path=f"{folder}/all"), OLD, "monday", "tuesday")
 
 
 def score_anew(folder):
     """Embed both batches by another model, and keep no other."""
-    embeddings = BatchEmbeddingsDataset(path=str(folder / "all"))
-    done = embeddings.load().done(NEW)
-    embed(embeddings, NEW, *({"monday", "tuesday"} - set(done)), keep=1)
+    embeddings = BatchEmbeddingsDataset(path=f"{folder}/all")
+    embed(embeddings, NEW, *({"monday", "tuesday"} - set(embeddings.load().done(NEW))), keep=1)
 
 
 def after_a_scoring(folder, ended):
@@ -318,19 +297,31 @@ def after_a_scoring(folder, ended):
     return models["monday"].pop()
 
 
-def nothing(_):
-    pass
+def promote_new(folder):
+    promote(folder, "new", keep=2)
 
 
 @pytest.mark.parametrize(
     ("before", "change", "next_run", "outcomes", "at_least"),
     [
-        (three, promote, after_a_promotion, {"third", "new"}, 30),
-        (nothing, promote, after_a_first_promotion, {None, "new"}, 20),
-        (three, releases.roll_back, after_a_rollback, {"third", "second"}, 5),
-        (third_rolled_back, go_to_third, after_a_return_to_the_third, {"second", "third"}, 5),
-        (three_and_one_declined, decline, after_a_decline, {"third"}, 12),
-        (third_damaged, releases.repair, after_a_repair, {"second"}, 3),
+        (three, promote_new, partial(goes_on, new="new"), {"c", "new"}, 30),
+        (nothing, promote_new, partial(goes_on, old=None, new="new"), {None, "new"}, 20),
+        (three, releases.roll_back, after_a_rollback, {"c", "b"}, 5),
+        (
+            third_rolled_back,
+            lambda folder: releases.roll_back(folder, "000003-c"),
+            after_a_return_to_the_third,
+            {"b", "c"},
+            5,
+        ),
+        (
+            three_and_one_declined,
+            lambda folder: decline(folder, "new", keep=2, gate="rules", drifted=[]),
+            after_a_decline,
+            {"c"},
+            12,
+        ),
+        (third_damaged, releases.repair, after_a_repair, {"b"}, 3),
         (nothing, take_in, after_an_intake, {0, 1, 2}, 10),
         (take_in, withdraw_monday, after_a_withdrawal, {"batches", "withdrawn_batches"}, 3),
         (deliver_a_bad_one, quarantine, after_a_quarantine, {"incoming", "quarantine"}, 5),
@@ -339,22 +330,18 @@ def nothing(_):
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_at_any_moment_the_old_state_or_the_new_one_is_there(
-    tmp_path, tried, before, change, next_run, outcomes, at_least
+    tmp_path, monkeypatch, before, change, next_run, outcomes, at_least
 ):
-    folder, seen = tmp_path / "data", set()
-    folder.mkdir()
-    before(folder)
-    bad, count = tried(folder, change, lambda *state: seen.add(next_run(*state)))
+    seen, bad, count = trial(tmp_path, monkeypatch, before, change, next_run)
     assert bad == []
     assert seen == outcomes
     assert count >= at_least
 
 
-def test_this_trial_finds_what_did_not_wait_for_the_disk(tmp_path, tried, monkeypatch):
+def test_this_trial_finds_what_did_not_wait_for_the_disk(tmp_path, monkeypatch):
     def hasty(folder):
         monkeypatch.setattr(os, "fsync", lambda _: None)
         take_in(folder)
 
-    (tmp_path / "data").mkdir()
-    bad, _ = tried(tmp_path / "data", hasty, after_an_intake)
+    _, bad, _ = trial(tmp_path, monkeypatch, nothing, hasty, after_an_intake)
     assert any("Parquet file size is 0 bytes" in how for how in bad)

@@ -1,12 +1,10 @@
 """What the records themselves work out."""
 
 import pytest
-from pydantic import ValidationError
 
 from mnist_vae.jobs.records import (
     Declined,
     Drift,
-    Intake,
     kept_in_a_row,
 )
 
@@ -35,14 +33,6 @@ def test_candidates_are_counted_back_to_the_first_that_has_no_batch_in_common(be
 
 def test_a_candidate_without_drifted_batches_counts_none():
     assert kept_in_a_row([declined(drifted=("a",))], "1", []) == (0, [])
-
-
-def test_a_record_does_not_change_and_has_no_other_fields():
-    intake = Intake()
-    with pytest.raises(ValidationError):
-        intake.batches = {}
-    with pytest.raises(ValidationError):
-        Intake(other=1)
 
 
 @pytest.mark.parametrize(
