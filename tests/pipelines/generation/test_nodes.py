@@ -18,10 +18,11 @@ from mnist_vae.report.pictures import generated_section
 NO_WEIGHTS = hashlib.sha256().hexdigest()[:16]
 SUMMARY = {
     "statement": "Data: random noise.",
+    "model_version": "v1",
     "weights": {"encoder": NO_WEIGHTS, "decoder": NO_WEIGHTS},
 }
-PARAMS = GenerationParams(manifold_steps=4, interpolation_pairs=3, interpolation_steps=5)
-OF_A_CLASS = {"sampler": "class_mixture", "label": 7}
+SMALL = {"manifold_steps": 4, "interpolation_pairs": 3, "interpolation_steps": 5}
+SMALL["mixture_components"] = 2
 END = NormalDist().inv_cdf(1 - 0.125)  # of 4 steps: the quantiles 1/8, 3/8, 5/8, 7/8
 
 
@@ -58,12 +59,19 @@ class FakeEncoder:
         return [z_mean, np.zeros_like(z_mean), z_mean + 100]
 
 
-def models(latent_dim):
-    return FakeEncoder([1, 2, 9, 3, 8][:latent_dim]), FakeDecoder(latent_dim)
+def model_of(latent_dim, images=None, summary=SUMMARY, scales=(1, 2, 9, 3, 8), **params):
+    """A model of fakes, which shows these images."""
+    networks = FakeEncoder(scales[:latent_dim]), FakeDecoder(latent_dim)
+    return nodes.Model(*networks, images, summary, GenerationParams(**{**SMALL, **params}))
 
 
-def shown(latent_dim, images, params=PARAMS):
-    return nodes.Model(*models(latent_dim), images, SUMMARY, params)
+def generate(latent_dim, seed=42, train_images=None, summary=SUMMARY, **params):
+    """Images of fakes; the prior does not look at the training images."""
+    if train_images is not None:
+        summary = {"images": {"train": train_images.digest()}, **summary}
+    return nodes.generate_images(
+        model_of(latent_dim, summary=summary, **params), train_images, seed
+    )
 
 
 @pytest.fixture
@@ -82,14 +90,6 @@ def drawn(monkeypatch):
     monkeypatch.setattr(nodes, "sheet", record)
 
 
-def generate(latent_dim, seed=42, train_images=None, summary=SUMMARY, **params):
-    """Images of fakes; the prior does not look at the training images."""
-    if train_images is not None:
-        summary = {"images": {"train": train_images.digest()}, **summary}
-    params = GenerationParams(mixture_components=2, **params)
-    return nodes.generate_images(*models(latent_dim), train_images, summary, params, seed)
-
-
 @pytest.mark.parametrize("latent_dim", [1, 5])
 def test_generated_images_are_decoded_from_the_z_that_is_kept_with_them(latent_dim):
     images = generate(latent_dim, n_images=7)
@@ -105,13 +105,9 @@ def test_generated_images_are_decoded_from_the_z_that_is_kept_with_them(latent_d
 def test_a_mixture_is_fitted_on_the_training_images(sampler, make_images):
     train_images = make_images(60)
     train_images.pixels[:, 0] = train_images.label * 20
-    encoder, decoder = FakeEncoder([255, 1]), FakeDecoder(2)  # z_00 is 20 times the label
-    summary = SUMMARY | {"images": {"train": train_images.digest()}}
     how = {"n_images": 400, "sampler": sampler, "temperature": 0.01, "mixture_components": 10}
-    images = nodes.generate_images(
-        encoder, decoder, train_images, summary, GenerationParams(**how), 42
-    )
-    classes = np.rint(images.z[:, 0] / 20)
+    images = generate(2, train_images=train_images, scales=(255, 1), **how)
+    classes = np.rint(images.z[:, 0] / 20)  # z_00 is 20 times the label
     assert set(classes) == set(range(10))
     assert np.abs(images.z[:, 0] - 20 * classes).max() < 5
     assert images.label is None if sampler == "mixture" else np.array_equal(images.label, classes)
@@ -144,38 +140,35 @@ def test_a_mixture_of_images_that_the_model_was_not_trained_on_is_refused(make_i
 
 
 @pytest.mark.parametrize(
-    ("params", "title", "z"),
+    ("params", "of_class", "z"),
     [
-        ({}, "Generated images", "~ N(0, I)"),
-        ({"temperature": 0.8}, "Generated images", "~ N(0, I), at the temperature 0.8"),
+        ({}, "", "~ N(0, I)"),
+        ({"temperature": 0.8}, "", "~ N(0, I), at the temperature 0.8"),
+        ({"sampler": "mixture"}, "", "of a Gaussian mixture fitted on z of the training images"),
         (
-            {"sampler": "mixture"},
-            "Generated images",
-            "of a Gaussian mixture fitted on z of the training images",
-        ),
-        (
-            OF_A_CLASS,
-            "Generated images of class 7",
+            {"sampler": "class_mixture", "label": 7},
+            " of class 7",
             "of a Gaussian mixture for each class, fitted on z of the training images",
         ),
     ],
 )
 def test_sheet_and_report_name_class_and_sampler_of_the_images_and_not_what_is_asked_for_later(
-    params, title, z, make_images, tmp_path, drawn
+    params, of_class, z, make_images, tmp_path, drawn
 ):
     dataset = ImagesDataset(filepath=str(tmp_path / "generated.parquet"))
     dataset.save(generate(2, train_images=make_images(60), n_images=3, **params))
     images = dataset.load()
-    _, captions = nodes.draw_generated_sheet(images, SUMMARY, PARAMS)
-    assert (captions.title, captions.note) == (title, f"3 images, decoded from z {z}")
+    _, captions = nodes.draw_generated_sheet(model_of(2), images)
+    assert captions.title == f"Generated images{of_class}"
+    assert captions.note == f"3 images, decoded from z {z}"
     section = generated_section(images)
-    assert (section.title, section.blocks[0].caption) == (title, captions.note)
+    assert (section.title, section.blocks[0].caption) == (captions.title, captions.note)
 
 
 def test_the_files_hold_the_images_white_on_black_and_sort_as_their_ids():
     pixels = np.arange(2 * 784).reshape(2, 784).astype(np.uint8)
     images = ImageSet(pixels, np.array([9999, 12345]), np.full(2, "x"))
-    pictures = nodes.to_pictures(images, SUMMARY | {"model_version": "v1"})
+    pictures = nodes.to_pictures(images, SUMMARY)
     assert list(pictures) == ["09999", "12345"]
     assert np.array_equal(np.asarray(pictures["12345"]), images.pictures[1])
     assert pictures["12345"].info == {"model_version": "v1"}
@@ -184,40 +177,33 @@ def test_the_files_hold_the_images_white_on_black_and_sort_as_their_ids():
 
 def test_the_generated_sheet_shows_every_image_or_says_how_many(drawn):
     images = generate(2, n_images=25)
-    grid, captions = nodes.draw_generated_sheet(images, SUMMARY, PARAMS)
+    grid, captions = nodes.draw_generated_sheet(model_of(2), images)
     assert grid.shape[:2] == (3, 10)
     assert np.array_equal(grid.reshape(-1, 28, 28)[:25], images.pictures)
-    params = GenerationParams(grid_columns=2)
-    grid, captions = nodes.draw_generated_sheet(generate(2, n_images=1000), SUMMARY, params)
+    many = generate(2, n_images=1000)
+    grid, captions = nodes.draw_generated_sheet(model_of(2, grid_columns=2), many)
     assert grid.shape[:2] == (30, 2)
     assert captions.note.startswith("The first 60 of 1,000 images")
 
 
-def test_two_latents_span_the_manifold_rightwards_and_upwards(test_images, drawn):
-    _, decoder = models(2)
-    grid, captions = nodes.draw_latent_manifold(shown(2, test_images))
-    assert np.array_equal(grid[-1, 0], decoder.bytes_of(-END, -END))
-    assert np.array_equal(grid[-1, -1], decoder.bytes_of(END, -END))
-    assert np.array_equal(grid[0, 0], decoder.bytes_of(-END, END))
+def test_the_manifold_rises_rightwards_and_upwards(test_images, drawn):
+    grid, captions = nodes.draw_latent_manifold(model_of(2))
+    for row, column, z in ((-1, 0, (-END, -END)), (-1, -1, (END, -END)), (0, 0, (-END, END))):
+        assert np.array_equal(grid[row, column], FakeDecoder(2).bytes_of(*z))
     assert captions.columns == ["-1.15", "-0.32", "0.32", "1.15"]
     assert captions.rows == ["1.15", "0.32", "-0.32", "-1.15"]
     assert (captions.x_axis, captions.y_axis) == ("z_00", "z_01")
-
-
-def test_one_latent_gives_a_row_and_many_the_plane_of_the_two_that_vary_most(test_images, drawn):
-    grid, captions = nodes.draw_latent_manifold(shown(1, test_images))
+    grid, captions = nodes.draw_latent_manifold(model_of(1))
     assert grid.shape[:2] == (1, 4)
     assert np.array_equal(grid[0, -1], FakeDecoder(1).bytes_of(END))
     assert not captions.rows
-    grid, captions = nodes.draw_latent_manifold(shown(5, test_images))
+
+
+def test_of_many_latents_the_manifold_is_the_plane_of_the_two_that_vary_most(test_images, drawn):
+    grid, captions = nodes.draw_latent_manifold(model_of(5, test_images))
     assert np.array_equal(grid[0, 0], FakeDecoder(5).bytes_of(0, 0, -END, 0, END))
     assert captions.title == "Latent manifold: the plane of z_02 and z_04"
     assert "others at 0" in captions.note
-
-
-def interpolated(images, seed=42, latent_dim=2, **params):
-    params = PARAMS.model_copy(update=params)
-    return nodes.draw_interpolations(shown(latent_dim, images, params), seed)
 
 
 def ends_of(row, images):
@@ -227,18 +213,16 @@ def ends_of(row, images):
 
 @pytest.mark.parametrize(("latent_dim", "way"), [(1, "linear"), (2, "spherical"), (5, "linear")])
 def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, way, test_images, drawn):
-    encoder, decoder = models(latent_dim)
-    grid, captions = interpolated(test_images, latent_dim=latent_dim, interpolation=way)
+    model = model_of(latent_dim, test_images, interpolation=way)
+    grid, captions = nodes.draw_interpolations(model, 42)
     assert grid.shape[:2] == (3, 7)
-    assert captions.note.startswith("Decoded from")
-    assert ("arc" in captions.note) == (way == "spherical")
+    assert ("on the arc" in captions.note) == (way == "spherical")
     for row, name in zip(grid, captions.rows, strict=True):
         rows = ends_of(row, test_images)
-        start, end = encoder(test_images.model_input()[rows])[0]
-        assert np.abs(row[1].astype(int) - decoder.bytes_of(*start)).max() <= 1
-        assert np.abs(row[-2].astype(int) - decoder.bytes_of(*end)).max() <= 1
-        if way == "linear":
-            assert np.abs(row[3].astype(int) - decoder.bytes_of(*(start + end) / 2)).max() <= 1
+        start, end = model.encoder(test_images.model_input()[rows])[0]
+        steps = {1: start, -2: end} | ({3: (start + end) / 2} if way == "linear" else {})
+        for place, z in steps.items():
+            assert np.abs(row[place].astype(int) - model.decoder.bytes_of(*z)).max() <= 1
         labels = test_images.label[rows]
         assert labels[0] != labels[1]
         assert name.endswith(f": {labels[0]} to {labels[1]}")
@@ -249,7 +233,7 @@ def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, way, test_
 @pytest.mark.parametrize("labelled", [True, False])
 def test_no_test_image_is_in_two_pairs(n_images, n_rows, labelled, make_images, drawn):
     images = make_images(n_images, labelled=labelled)
-    grid, captions = interpolated(images)
+    grid, captions = nodes.draw_interpolations(model_of(2, images), 42)
     assert len(grid) == n_rows
     assert captions.rows[0].startswith("pair 1")
     ends = {end for row in grid for end in ends_of(row, images)}
@@ -268,51 +252,47 @@ def test_images_of_one_label_are_paired_only_where_there_is_no_other(
 ):
     images = make_images(len(labels))
     images.label[:] = labels
-    _, captions = interpolated(images, seed=1)
+    _, captions = nodes.draw_interpolations(model_of(2, images), 1)
     assert [sorted(row[6:]) for row in captions.rows] == [sorted(pair) for pair in pairs]
 
 
-def reconstructed(images):
-    return nodes.draw_reconstruction_sheet(shown(2, images))
-
-
 def test_reconstructions_stand_under_their_originals_class_by_class(test_images, drawn):
-    encoder, decoder = models(2)
-    grid, captions = reconstructed(test_images)
+    model = model_of(2, test_images)
+    grid, captions = nodes.draw_reconstruction_sheet(model)
     assert captions.columns == [str(label) for label in range(10)]
     assert captions.rows == ["original", "reconstruction"] * 2
     assert np.array_equal(grid[2, 7], test_images.pictures[17])
-    z_mean = encoder(test_images.model_input()[17:18])[0][0]
-    assert np.array_equal(grid[3, 7], decoder.bytes_of(*z_mean))
+    z_mean = model.encoder(test_images.model_input()[17:18])[0][0]
+    assert np.array_equal(grid[3, 7], model.decoder.bytes_of(*z_mean))
 
 
-def test_a_class_that_runs_out_leaves_its_cells_blank_and_without_labels_the_first_are_drawn(
-    make_images, drawn
-):
+def test_a_class_that_runs_out_leaves_its_cells_blank(make_images, drawn):
     images = make_images(5)
     images.label[:] = [4, 6, 6, 6, 6]
-    grid, captions = reconstructed(images)
+    grid, captions = nodes.draw_reconstruction_sheet(model_of(2, images))
     assert captions.columns == ["4", "6"]
     assert grid[:2, 0].any()
     assert not grid[2:, 0].any()
-    assert grid[2:, 1].any()
-    for n_images, shape in ((1, (2, 1)), (3, (2, 3)), (30, (4, 10))):
-        images = make_images(n_images, labelled=False)
-        grid, captions = reconstructed(images)
-        assert grid.shape[:2] == shape
-        assert not captions.columns
-        assert np.array_equal(grid[0], images.pictures[: shape[1]])
+    assert grid[:, 1].any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize(("n_images", "shape"), [(1, (2, 1)), (3, (2, 3)), (30, (4, 10))])
+def test_without_labels_the_first_images_are_reconstructed(n_images, shape, make_images, drawn):
+    images = make_images(n_images, labelled=False)
+    grid, captions = nodes.draw_reconstruction_sheet(model_of(2, images))
+    assert grid.shape[:2] == shape
+    assert not captions.columns
+    assert np.array_equal(grid[0], images.pictures[: shape[1]])
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])
 def test_every_sheet_names_its_model_and_is_the_same_for_the_same_seed(latent_dim, make_images):
-    model, test_images = models(latent_dim), make_images(12)
-    summary = SUMMARY | {"model_version": "v1"}
-    params = PARAMS.model_copy(update={"n_images": 4})
+    model = model_of(latent_dim, n_images=4)
+    networks, test_images = model[:2], make_images(12)
 
     def draw_all(seed):
-        _, *sheets = nodes.generate(*model, None, test_images, summary, params, seed)
-        pictures = [*sheets, draw_latent_arithmetic(*model, test_images, summary, 42)]
+        _, *sheets = nodes.generate(*networks, None, test_images, SUMMARY, model.params, seed)
+        pictures = [*sheets, draw_latent_arithmetic(*networks, test_images, SUMMARY, 42)]
         assert all(picture.info == {"model_version": "v1"} for picture in pictures)
         return [picture.tobytes() for picture in pictures]
 
@@ -323,5 +303,6 @@ def test_every_sheet_names_its_model_and_is_the_same_for_the_same_seed(latent_di
 
 def test_models_of_another_training_are_refused(test_images):
     others = SUMMARY | {"weights": {"encoder": "x", "decoder": "y"}}
+    model = model_of(2)
     with pytest.raises(ValueError, match="does not belong to the training summary"):
-        nodes.generate(*models(2), None, test_images, others, PARAMS, 42)
+        nodes.generate(*model[:2], None, test_images, others, model.params, 42)

@@ -171,10 +171,17 @@ def describe_anomalies(
     )
     logger.info("%s %s", sentence, training_summary["statement"])
     title = "The most and the least anomalous test images"
-    scores, count = anomaly_scores[score].to_numpy(), anomaly_params.sheet_images // 2
-    pictures, names = _ends(scores, test_images, count)
+    scores = anomaly_scores[score].to_numpy()
+    order = np.argsort(-scores, kind="stable")
+    count = max(1, min(anomaly_params.sheet_images // 2, n_images // 2))
+    names, grid = [], []
+    for end, part in (("most", order[:count]), ("least", order[-count:])):
+        for row in np.split(part, range(_COLUMNS, count, _COLUMNS)):
+            names.append(f"{end}: {scores[row[0]]:.2f} to {scores[row[-1]]:.2f}")
+            blank = np.zeros((_COLUMNS - len(row), *test_images.shape), np.uint8)
+            grid += [test_images.take(row).pictures, blank]
     picture = sheet(
-        pictures,
+        np.concatenate(grid),
         captions(training_summary, title, note=sentence.rstrip("."), rows=names),
         columns=_COLUMNS,
         row_breaks=(len(names) // 2,),
@@ -183,16 +190,3 @@ def describe_anomalies(
     blocks = Text(text=sentence), Picture.of(picture, title, alt)
     section = Section(key="anomalies", title="Most and least anomalous images", blocks=blocks)
     return metrics, picture, Findings.of(training_summary, section)
-
-
-def _ends(scores: Column, images: ImageSet, count: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return the images with the greatest scores, then with the least, and names of the rows."""
-    order = np.argsort(-scores, kind="stable")
-    count = max(1, min(count, len(order) // 2))
-    pictures, names = [], []
-    for name, part in (("most", order[:count]), ("least", order[-count:])):
-        for row in np.split(part, range(_COLUMNS, count, _COLUMNS)):
-            names.append(f"{name}: {scores[row[0]]:.2f} to {scores[row[-1]]:.2f}")
-            blank = np.zeros((_COLUMNS - len(row), *images.shape), np.uint8)
-            pictures.append(np.concatenate([images.take(row).pictures, blank]))
-    return np.concatenate(pictures), names

@@ -31,24 +31,18 @@ def split_images(
         ValueError: There are too few images for three splits.
     """
     names = ("train", "validation", "test")
-    train, validation, test = (np.flatnonzero(images.split == name) for name in names)
-    if params.max_images is not None:
-        most = params.max_images
-        train, validation, test = (
-            draw_rows(rows, images.label, most, seed) for rows in (train, validation, test)
-        )
-    if len(test) == 0:
-        test = draw_rows(train, images.label, params.test_fraction, seed)
-        train = np.setdiff1d(train, test, assume_unique=True)
-    if len(validation) == 0:
-        validation = draw_rows(train, images.label, params.validation_fraction, seed)
-        train = np.setdiff1d(train, validation, assume_unique=True)
-    splits = dict(zip(names, (train, validation, test), strict=True))
+    splits = {name: np.flatnonzero(images.split == name) for name in names}
+    if (most := params.max_images) is not None:
+        splits = {n: draw_rows(rows, images.label, most, seed) for n, rows in splits.items()}
+    for name, share in (("test", params.test_fraction), ("validation", params.validation_fraction)):
+        if len(splits[name]) == 0:
+            splits[name] = draw_rows(splits["train"], images.label, share, seed)
+            splits["train"] = np.setdiff1d(splits["train"], splits[name], assume_unique=True)
     sizes = {name: len(rows) for name, rows in splits.items()}
     if 0 in sizes.values():
         raise ValueError(
             f"There are too few images to split: expected at least one in each split, received "
             f"{sizes}; add images, or change the fractions in the `split` parameters."
         )
-    parts = [images.take(rows, name) for name, rows in splits.items()]
-    return parts[0], parts[1], parts[2]
+    train, validation, test = (images.take(rows, name) for name, rows in splits.items())
+    return train, validation, test

@@ -73,12 +73,10 @@ def decompose(
     }
     distance = np.linalg.norm(refined.z_mean - own.z_mean, axis=1)
     parts: dict[str, dict[str, Any]] = {}
-    first = 0
-    for name, images in sets.items():
-        rows = slice(first, first + len(images))
-        first += len(images)
+    ends = np.cumsum([len(images) for images in sets.values()])
+    for name, rows in zip(sets, np.split(np.arange(len(pixels)), ends[:-1]), strict=True):
         parts[name] = {
-            "n_images": len(images),
+            "n_images": len(rows),
             "likelihood": likelihood,
             "quadrature_error": None if errors is None else float(errors[rows].mean()),
             "worst_tenth": _share_of_the_worst_tenth(figures["amortisation"][rows]),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import AT_ONCE, ClassNames, ImageSet, Shape, listed, name_of, places
+from mnist_vae.data.images import AT_ONCE, ImageSet, Shape, listed, name_of, places
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, class_names, image_shape, origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
@@ -57,42 +57,40 @@ def generate(
     """
     check_models(training_summary, encoder, decoder)
     model = Model(encoder, decoder, test_images, training_summary, generation_params)
-    images = generate_images(
-        encoder, decoder, train_images, training_summary, generation_params, seed
-    )
+    images = generate_images(model, train_images, seed)
     return (
         images,
-        draw_generated_sheet(images, training_summary, generation_params),
+        draw_generated_sheet(model, images),
         draw_latent_manifold(model),
         draw_interpolations(model, seed),
         draw_reconstruction_sheet(model),
     )
 
 
-def generate_images(
-    encoder: KerasModel,
-    decoder: KerasModel,
-    train_images: ImageSet,
-    training_summary: dict[str, Any],
-    params: GenerationParams,
-    seed: int,
-) -> ImageSet:
+def generate_images(model: Model, train_images: ImageSet, seed: int) -> ImageSet:
     """Return images decoded from z of the sampler, with their z; a class mixture labels them."""
-    kind, names = params.sampler, class_names(training_summary)
+    params, kind, names = model.params, model.params.sampler, class_names(model.summary)
     if kind != "prior":
-        check_images(training_summary, train_images)
+        check_images(model.summary, train_images)
     components = params.mixture_components
-    sampler = fit_sampler(kind, encoder, train_images, components=components, seed=seed)
+    sampler = fit_sampler(kind, model.encoder, train_images, components=components, seed=seed)
     cooled = "" if params.temperature == 1 else f", at the temperature {params.temperature:g}"
-    about = {**origin(training_summary), "drawn_from": _DRAWN_FROM[kind] + cooled}
+    about = {**origin(model.summary), "drawn_from": _DRAWN_FROM[kind] + cooled}
     label = None
-    if params.label is not None and sampler.label is not None:
-        about["class"] = params.label
-        label = _label_of(params.label, np.unique(sampler.label).tolist(), names)
+    if params.label is not None:
+        known = np.unique(np.asarray(sampler.label)).tolist()
+        classes = {name_of(label, names): label for label in known}
+        if params.label not in classes:
+            raise ValueError(
+                f"There is no class {params.label} to generate: expected `generation.label` to be "
+                f"one of {listed(list(classes))}, received {params.label}; choose one of them, or "
+                "null for all."
+            )
+        label, about["class"] = classes[params.label], params.label
     z, labels = sampler.sample(params.n_images, seed, temperature=params.temperature, label=label)
-    shape = image_shape(training_summary)
+    shape = image_shape(model.summary)
     return ImageSet(
-        pixels=decode(decoder, z, shape).reshape(len(z), -1),
+        pixels=decode(model.decoder, z, shape).reshape(len(z), -1),
         image_id=np.arange(len(z)),
         split=np.full(len(z), "generated"),
         label=labels,
@@ -101,17 +99,6 @@ def generate_images(
         shape=shape,
         class_names=names,
     )
-
-
-def _label_of(name: str, labels: list[int], names: ClassNames) -> int:
-    """Return that of the labels which is a class of this name."""
-    classes = {name_of(label, names): label for label in labels}
-    if name not in classes:
-        raise ValueError(
-            f"There is no class {name} to generate: expected `generation.label` to be one of "
-            f"{listed(list(classes))}, received {name}; choose one of them, or null for all."
-        )
-    return classes[name]
 
 
 def to_pictures(images: ImageSet, training_summary: dict[str, Any]) -> dict[str, Image.Image]:
@@ -125,11 +112,9 @@ def to_pictures(images: ImageSet, training_summary: dict[str, Any]) -> dict[str,
     return pictures
 
 
-def draw_generated_sheet(
-    generated_images: ImageSet, training_summary: dict[str, Any], params: GenerationParams
-) -> Image.Image:
+def draw_generated_sheet(model: Model, generated_images: ImageSet) -> Image.Image:
     """Return a sheet of the generated images, or of the first of very many."""
-    columns = min(params.grid_columns, len(generated_images))
+    columns = min(model.params.grid_columns, len(generated_images))
     shown = generated_images.take(slice(columns * _SHEET_ROWS))
     about = generated_images.origin
     title = "Generated images" + (f" of class {about['class']}" if "class" in about else "")
@@ -138,7 +123,7 @@ def draw_generated_sheet(
         count = f"The first {count} of {len(generated_images):,}"
     images = "image" if len(generated_images) == 1 else "images"
     note = f"{count} {images}, decoded from z {about['drawn_from']}"
-    return sheet(shown.pictures, captions(training_summary, title, note=note), columns=columns)
+    return sheet(shown.pictures, captions(model.summary, title, note=note), columns=columns)
 
 
 def draw_latent_manifold(model: Model) -> Image.Image:
