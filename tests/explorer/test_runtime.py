@@ -36,13 +36,13 @@ def archive(tmp_path, monkeypatch):
 @pytest.fixture
 def npm(tmp_path, monkeypatch):
     """Put a program `npm` on the path that does as it is told, and no other."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    program = tmp_path / "bin" / "npm"
+    program.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
 
     def make(script):
-        (folder / "npm").write_text(f"#!/bin/sh\n{script}\n")
-        (folder / "npm").chmod(0o755)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
 
     return make
 
@@ -50,10 +50,9 @@ def npm(tmp_path, monkeypatch):
 def test_npm_fetches_the_version_that_is_pinned_once(tmp_path, archive, npm):
     npm(f'echo "$@" >> {tmp_path}/asked; cp {archive} .')
     for _ in range(2):
-        files = runtime_folder().iterdir()
-        assert {path.read_text(): path.name for path in files} == FILES
-    asked = (tmp_path / "asked").read_text().splitlines()
-    assert asked == ["pack onnxruntime-web@1.30.0 --ignore-scripts --loglevel=error"]
+        assert {path.read_text(): path.name for path in runtime_folder().iterdir()} == FILES
+    asked = (tmp_path / "asked").read_text()
+    assert asked == "pack onnxruntime-web@1.30.0 --ignore-scripts --loglevel=error\n"
 
 
 def test_the_archive_may_be_named_and_another_one_is_refused(archive):

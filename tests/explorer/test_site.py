@@ -18,23 +18,19 @@ def ask(tmp_path_factory):
     (folder / "page").mkdir()
     (folder / "page/index.html").write_text("page")
     server = make_server(folder / "page", 0)
-    served = threading.Thread(target=server.serve_forever)
-    served.start()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def asked(path="/", host="127.0.0.1:{port}"):
+    def asked(path="/", host="localhost"):
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
         connection.putrequest("GET", path, skip_host=True)
         if host is not None:
             connection.putheader("Host", host.format(port=server.server_port))
         connection.endheaders()
         answer = connection.getresponse()
-        content = answer.read().decode()
-        connection.close()
-        return answer, content
+        return answer, answer.read().decode()
 
     yield asked
     server.shutdown()
-    served.join()
     server.server_close()
 
 

@@ -115,15 +115,13 @@ def test_what_memory_does_not_hold_gives_the_same_report(tmp_path):
     assert model_page(files, params, 1) == model_page(mapped, params, 1)
 
 
+FILES = make_files()
 PICTURE = Image.new("L", (40, 40))
 PICTURE.info["model_version"] = "v0"
-FILES = make_files()
 OTHERS = {
     "metrics": {"metrics": FILES.metrics | OTHER},
     "embeddings": {"latent_embeddings": FILES.latent_embeddings.assign(**OTHER)},
-    "run manifest": {"run_manifest": FILES.run_manifest | OTHER},
     "generated images": {"generated_images": replace(FILES.generated_images, origin=OTHER)},
-    "pictures of the latent manifold": {"latent_manifold": PICTURE},
     "interpolations": {"interpolations": PICTURE},
 }
 

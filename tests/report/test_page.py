@@ -1,8 +1,7 @@
-"""The HTML file: it needs nothing else, escapes what it shows, and can be read without eyes."""
+"""The HTML file: it needs nothing else, and escapes what it shows."""
 
 import base64
 import gzip
-import html.parser
 import json
 import re
 
@@ -18,21 +17,6 @@ from tests.model_files import make_files
 WILD = '<img src=x onerror="alert(1)">\'</script>&'
 
 
-class Reader(html.parser.HTMLParser):
-    """All that a page would ask for, and what a screen reader finds."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags = []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def values(self, *names):
-        return [given[name] for _, given in self.tags for name in names if name in given]
-
-
 def charts_of(page):
     """What the page hands to its script."""
     pieces = page.split('<script type="application/json" class="chart-data"')[1:]
@@ -45,8 +29,8 @@ def report():
 
 
 def test_it_asks_for_nothing_but_itself(report):
-    asked = Reader(report).values("src", "href", "srcset", "action", "data", "poster")
-    assert asked
+    asked = re.findall(r'\b(?:src|href|action)="([^"]*)"', report)
+    assert len(asked) > 30
     assert all(url.startswith(("#", "data:")) for url in asked)
     assert "url(" not in report.split("<style>")[1].split("</style>")[0]
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', report)[1]
@@ -79,18 +63,3 @@ def test_the_library_of_the_figures_is_in_it_once_it_is_needed(report):
 
 def test_equal_files_give_equal_bytes(report):
     assert render(model_page(make_files(), ReportingParams(), 1)) == report
-
-
-def test_it_can_be_walked_through_by_keyboard_and_read_without_eyes(report):
-    """What axe, in a browser, does not check."""
-    reader = Reader(report)
-    first = next(given for tag, given in reader.tags if tag == "a")
-    assert first == {"class": "skip", "href": "#content"}
-    ids = reader.values("id")
-    assert len(ids) == len(set(ids))
-    assert {url[1:] for url in reader.values("href") if url.startswith("#")} <= set(ids)
-    assert all(given.get("alt") for tag, given in reader.tags if tag == "img")
-    named = [given for _, given in reader.tags if given.get("role") in ("img", "region")]
-    assert all(given.get("aria-label") for given in named)
-    tags = [tag for tag, _ in reader.tags]
-    assert tags.count("table") == tags.count("caption") > 0

@@ -30,6 +30,7 @@ def terms_of(negative_elbo, z_mean):
 
 
 ENTROPY = np.array([0, 100, 784]) * np.log(2)  # of images with so many pixels of ½
+HEAD, TAIL = slice(20), slice(20, None)
 TERMS = terms_of([20.0, 120.0, 700.0], [[0, 0], [10, 4], [7, 0]])
 
 
@@ -44,11 +45,8 @@ def test_each_score_is_the_one_worked_out_by_hand():
     # To the mean of the nearer class, with a variance of 4 in the second dimension.
     assert scores["mahalanobis"] == pytest.approx([0, 2, 3])
     assert {score.dtype for score in scores.values()} == {np.dtype(np.float32)}
-
-
-def test_the_floor_of_a_squared_error_is_nothing():
-    scores = scores_of(calibration_of(reconstruction="mse"), ENTROPY, TERMS)
-    assert scores["excess"] == pytest.approx([20, 120, 700])
+    squared = scores_of(calibration_of(reconstruction="mse"), ENTROPY, TERMS)
+    assert squared["excess"] == pytest.approx([20, 120, 700]), "without a floor"
 
 
 @pytest.mark.parametrize(("rate", "above"), [(0.05, 5), (0.1, 10), (0.001, 0), (0.999, 99)])
@@ -73,18 +71,13 @@ def test_a_model_is_calibrated_on_its_training_and_validation_images(labelled):
     z = random.standard_normal((60, 3)).astype(np.float32)
     entropy = random.uniform(50, 150, 40)
     terms = terms_of(random.uniform(80, 300, 40), random.standard_normal((40, 3)))
-    halves = [
-        (entropy[part], ElboTerms(*(term[part] for term in terms)))
-        for part in (slice(20), slice(20, 40))
-    ]
+    facts = {"score": "relative_excess", "false_positive_rate": 0.1, "model_version": "m"}
     calibration = calibrate(
         z,
         label if labelled else None,
-        halves,
-        model_version="m",
+        [(entropy[rows], ElboTerms(*(term[rows] for term in terms))) for rows in (HEAD, TAIL)],
         reconstruction="binary_crossentropy",
-        score="relative_excess",
-        false_positive_rate=0.1,
+        **facts,
     )
     scores = scores_of(calibration, entropy, terms)["relative_excess"]
     assert calibration.flags(scores).sum() == 4
@@ -93,7 +86,6 @@ def test_a_model_is_calibrated_on_its_training_and_validation_images(labelled):
     classes = label if labelled else np.zeros(60, int)
     means = np.array([z[classes == name].mean(axis=0) for name in np.unique(classes)])
     assert np.array(calibration.latent_means) == pytest.approx(means, abs=1e-5)
-    around = z.astype(np.float64) - means[classes]
-    covariance = around.T @ around / 60 + 0.01 * np.eye(3)
+    covariance = np.cov(z - means[classes], rowvar=False, bias=True) + 0.01 * np.eye(3)
     precision = np.array(calibration.latent_precision)
     assert precision @ covariance == pytest.approx(np.eye(3), abs=1e-4)

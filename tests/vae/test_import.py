@@ -26,7 +26,5 @@ def test_the_shell_changes_no_backend_and_its_log_level_stays(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
     importlib.reload(mnist_vae.vae)
-    assert [os.environ[name] for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL")] == [
-        "tensorflow",
-        "2",
-    ]
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2"

@@ -1,7 +1,7 @@
 """Training: schedules, early stopping, divergence, the same bytes after a kill, progress, seeds."""
 
+import copy
 import io
-import json
 import logging
 import signal
 import sys
@@ -14,8 +14,8 @@ from mnist_vae.params import TrainingParams
 from mnist_vae.vae import training
 from mnist_vae.vae.callbacks import Progress, TrainingFailedError
 from mnist_vae.vae.model import VariationalAutoencoder
-from mnist_vae.vae.networks import build_decoder, build_encoder
 from mnist_vae.vae.training import Batches, fit
+from tests.vae.models import small
 
 N, BLOCK = 1000, 32  # images and the block size of the tests of their order
 PARAMS = {
@@ -50,8 +50,7 @@ def train(*args, backup=None, warm_start=False, seed=1, **params):
 
 
 def new_vae():
-    size = {"hidden_units": (16,), "seed": 1}
-    return VariationalAutoencoder(build_encoder(**size), build_decoder(**size), seed=3)
+    return VariationalAutoencoder(*small(), seed=3)
 
 
 def test_the_learning_rate_falls_linearly_to_0(whole):
@@ -110,26 +109,20 @@ def test_training_that_diverges_ends_and_says_what_to_try(digits, number, name):
 def test_a_validation_loss_that_never_improves_is_an_error_but_of_a_model_that_comes_trained(
     digits, patience, epochs
 ):
+    vae = new_vae()  # of which the last layer alone is trained
+    vae.decoder.trainable = vae.encoder.trainable = False
+    vae.decoder.get_layer("logits").trainable = True
     # Training learns a white sheet while validation is black.
     images = np.full_like(digits[0], 255), np.zeros_like(digits[0])
     params = {"early_stopping_patience": patience, "learning_rate_schedule": "constant"}
-    with pytest.raises(TrainingFailedError, match=f"did not improve in {epochs} epochs"):
-        train(of_last_layer(), *images, **params)
-    vae = of_last_layer()
     losses = train(vae, *images, **params, warm_start=True)["val_loss"]
     assert losses == sorted(losses)
     assert len(losses) == epochs
     report = vae.evaluate(images[1].astype(np.float32), verbose=0, return_dict=True)
     kept = losses[-1] if patience is None else losses[0]
     assert report["loss"] == pytest.approx(kept, rel=0.05)
-
-
-def of_last_layer():
-    """A model of which the last layer alone is trained."""
-    vae = new_vae()
-    vae.decoder.trainable = vae.encoder.trainable = False
-    vae.decoder.get_layer("logits").trainable = True
-    return vae
+    with pytest.raises(TrainingFailedError, match=f"did not improve in {epochs} epochs"):
+        train(vae, *images, **params)
 
 
 def test_steps_between_two_returns_to_python_change_nothing_and_another_seed_does(digits, whole):
@@ -141,17 +134,13 @@ class Memory:
     """A store of backups, which has the state after each epoch."""
 
     def __init__(self, interval=0.0, state=None):
-        self.states = {}
-        self.interval, self.state = interval, state
+        self.states, self.interval, self.state = {}, interval, state
 
     def load(self):
         return self.state
 
     def save(self, state):
-        arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
-        values = {name: value for name, value in state.items() if name not in arrays}
-        self.state = json.loads(json.dumps(values)) | arrays
-        self.states[state["epoch"]] = self.state
+        self.state = self.states[state["epoch"]] = copy.deepcopy(state)
 
 
 def check_resumed(images, whole, store, **params):
@@ -165,14 +154,8 @@ def check_resumed(images, whole, store, **params):
 
 
 def test_a_training_that_was_killed_ends_as_if_it_had_not_been(digits):
-    params = {
-        "epochs": 6,
-        "learning_rate": 0.03,
-        "resample_input": True,
-        "refine_steps": 1,
-        "early_stopping_patience": 3,
-        "optimizer": "muon",
-    }
+    params = {"epochs": 6, "learning_rate": 0.03, "early_stopping_patience": 3}
+    params |= {"resample_input": True, "refine_steps": 1, "optimizer": "muon"}
     vae, store = new_vae(), Memory()
     history = train(vae, *digits, **params, backup=store)
     for epochs in (2, len(history["loss"])):
@@ -186,7 +169,7 @@ def test_an_interruption_saves_the_last_whole_epoch_however_short_ago_the_last_s
     store, read, batches = Memory(interval=60.0), Batches.__getitem__, iter(range(100))
 
     def interrupted(self, index):
-        if self._seed is not None and next(batches) == 5:  # of training there are two an epoch
+        if self.seed is not None and next(batches) == 5:  # of training there are two an epoch
             signal.raise_signal(signal.SIGINT)
         return read(self, index)
 
@@ -218,12 +201,10 @@ def test_progress_is_some_ten_lines_when_no_one_watches(caplog):
         shown(43)
         shown(1, reconstruction="mse")
     *lines, squared = [record.message for record in caplog.records]
-    assert [line.split(":")[0] for line in lines] == [
-        f"Epoch {epoch}/43" for epoch in (1, *range(4, 43, 4), 43)
-    ]
-    assert lines[0].startswith(
-        "Epoch 1/43: loss 12.35, reconstruction 12.35, KL 12.35, validation 12.35 nats, "
-    )
+    epochs = (1, *range(4, 43, 4), 43)
+    assert [line.split(":")[0] for line in lines] == [f"Epoch {epoch}/43" for epoch in epochs]
+    figures = "loss 12.35, reconstruction 12.35, KL 12.35, validation 12.35 nats, "
+    assert figures in lines[0]
     assert lines[0].endswith(" images/s")
     assert "nats" not in squared
 

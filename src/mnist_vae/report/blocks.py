@@ -39,18 +39,17 @@ class Picture(_Block):
     kind: Literal["picture"] = "picture"
     caption: str
     alt: str
-    png: str
-    """Base64."""
-    width: int
-    """In pixels of the page, at most."""
-    title: str = ""
-    """What is shown where one points at it."""
+    png: str  # base64
+    width: int  # in pixels of the page, at most
+    title: str = ""  # shown where one points at it
 
     @classmethod
-    def of(cls, picture: Image.Image, caption: str, alt: str, scale: float = 0.8) -> Picture:
+    def of(
+        cls, picture: Image.Image, caption: str, alt: str, scale: float = 0.8, title: str = ""
+    ) -> Picture:
         """Return a picture that is shown at `scale` times its size."""
         png, width = to_base64_png(picture.convert("L")), round(picture.width * scale)
-        return cls(caption=caption, alt=alt, png=png, width=width)
+        return cls(caption=caption, alt=alt, png=png, width=width, title=title)
 
 
 class Gallery(_Block):
@@ -81,12 +80,9 @@ class Scatter(_Block):
 
     kind: Literal["scatter"] = "scatter"
     caption: str
-    points: str
-    """Base64 of gzipped columns."""
-    sprite: str
-    """Base64 WebP of all images, `across` a row."""
-    about: dict[str, Any]
-    """What the script needs to read them."""
+    points: str  # base64 of gzipped columns
+    sprite: str  # base64 WebP of all images, `across` a row
+    about: dict[str, Any]  # what the script needs to read them
     table: Table
 
 

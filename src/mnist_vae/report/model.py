@@ -18,11 +18,7 @@ from mnist_vae.params import ReportingParams
 from mnist_vae.report.blocks import Fact, Findings, Page, Picture, Raw, Section, Table
 from mnist_vae.report.evaluation import evaluation_section, loss_section, with_error
 from mnist_vae.report.figures import in_words, learning_section
-from mnist_vae.report.pictures import (
-    generated_section,
-    interpolation_section,
-    reconstruction_section,
-)
+from mnist_vae.report.pictures import generated_section, reconstruction_section
 from mnist_vae.report.scatter import pack
 
 # Sections that a run of `__default__` does not make, by the pipelines that do.
@@ -60,8 +56,16 @@ def model_page(files: ModelFiles, params: ReportingParams, seed: int) -> Page:
     summary, embeddings = files.training_summary, files.latent_embeddings
     version, release = summary["model_version"], summary.get("release")
     scatter = pack(embeddings, files.images, summary, params.report_points, seed)
-    alt = "A grid of decoded images: neighbours are similar, and one becomes another."
-    manifold = Picture.of(files.latent_manifold, "Images decoded from a grid of z", alt)
+    manifold = Picture.of(
+        files.latent_manifold,
+        "Images decoded from a grid of z",
+        "A grid of decoded images: neighbours are similar, and one becomes another.",
+    )
+    interpolations = Picture.of(
+        files.interpolations,
+        "From one test image to another",
+        "Each row goes in steps from one test image, at the left, to another, at the right.",
+    )
     found = [findings for findings in files.findings if findings is not None]
     sections = (
         evaluation_section(files.metrics),
@@ -70,7 +74,7 @@ def model_page(files: ModelFiles, params: ReportingParams, seed: int) -> Page:
         Section(key="latent", title="The latent space", blocks=(scatter, manifold)),
         reconstruction_section(embeddings, files.images, files.decoder, summary),
         generated_section(files.generated_images),
-        interpolation_section(files.interpolations),
+        Section(key="interpolations", title="Interpolations", blocks=(interpolations,)),
         *(part for one in found if one.model_version == version for part in one.sections),
         _manifest(files.run_manifest, summary),
     )

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from mnist_vae.data.images import UNLABELLED, ImageSet, Shape, concatenate, evenly, name_of
 from mnist_vae.data.models import KerasModel
@@ -51,15 +50,22 @@ def reconstruction_section(
         of_class = "" if label == UNLABELLED else name_of(label, names)
         file = None if shown.file is None else shown.file[place]
         called = f"image {image_id}" if file is None else _short(file)
-        picture = Picture.of(
-            tile(np.stack([shown.pictures[place], made[place]]), columns=1, scale=scale),
-            f"{value:.1f}, {called}" + (f", {of_class}" if names and of_class else ""),
-            f"Image {image_id}{f', {file}' if file else ''}"
-            f"{f', label {of_class}' if of_class else ''}, above its reconstruction; "
-            f"{loss.words}: {value:.1f}",
-            scale=1,
+        parts = (
+            f"Image {image_id}",
+            file,
+            of_class and f"label {of_class}",
+            "above its reconstruction",
         )
-        pairs.append(picture.model_copy(update={"title": file or ""}))
+        pairs.append(
+            Picture.of(
+                tile(np.stack([shown.pictures[place], made[place]]), columns=1, scale=scale),
+                f"{value:.1f}, {called}" + (f", {of_class}" if names and of_class else ""),
+                f"{', '.join(filter(None, parts))}, above its reconstruction; "
+                f"{loss.words}: {value:.1f}",
+                scale=1,
+                title=file or "",
+            )
+        )
     text = Text(
         text=f"{len(pairs)} of {len(ranked):,} {what}, at equal steps from the best to the worst: "
         f"each above its reconstruction through the mean of z, with its {loss.words}, and its "
@@ -94,13 +100,3 @@ def _short(file: str) -> str:
 def _scale(shape: Shape, width: int) -> int:
     """Return the factor that makes images about so many pixels wide."""
     return max(1, round(width / shape[1]))
-
-
-def interpolation_section(interpolations: Image.Image) -> Section:
-    """Return the sheet of interpolations."""
-    picture = Picture.of(
-        interpolations,
-        "From one test image to another",
-        "Each row goes in steps from one test image, at the left, to another, at the right.",
-    )
-    return Section(key="interpolations", title="Interpolations", blocks=(picture,))

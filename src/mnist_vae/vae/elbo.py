@@ -22,23 +22,17 @@ _BATCH = 512
 class Posterior(NamedTuple):
     """The Gaussian q(z | x) of each image, with a diagonal covariance."""
 
-    z_mean: Floats
-    """μ, `[n, latent_dim]`."""
-    z_log_var: Floats
-    """log σ², `[n, latent_dim]`."""
+    z_mean: Floats  # μ, [n, latent_dim]
+    z_log_var: Floats  # log σ², [n, latent_dim]
 
 
 class ElboTerms(NamedTuple):
     """The two terms of −ELBO for each image, and the posterior that they come from."""
 
-    reconstruction: Any
-    """−log p(x | z), nats, `[batch]`."""
-    kl: Any
-    """KL of the posterior to the prior, nats, `[batch]`."""
-    z_mean: Any
-    """μ, `[batch, latent_dim]`."""
-    z_log_var: Any
-    """log σ², `[batch, latent_dim]`."""
+    reconstruction: Any  # −log p(x | z), nats, [batch]
+    kl: Any  # KL of the posterior to the prior, nats, [batch]
+    z_mean: Any  # μ, [batch, latent_dim]
+    z_log_var: Any  # log σ², [batch, latent_dim]
 
     @property
     def negative_elbo(self) -> NDArray[np.float64]:

@@ -20,23 +20,17 @@ Floats = NDArray[np.float32]
 class Encoding:
     """How images are encoded, but not by which model."""
 
-    reconstruction: str
-    """The model's reconstruction term, `binary_crossentropy` or `mse`."""
-    refine_steps: int
-    """Gradient steps on the q of each image; 0 for the encoder's own."""
-    seed: int
-    """Seed of the refinement."""
-    calibration: Calibration | None = None
-    """The model's threshold of anomalies; None for no scores of them."""
+    reconstruction: str  # `binary_crossentropy` or `mse`
+    refine_steps: int  # on the q of each image; 0 for the encoder's own
+    seed: int  # of the refinement
+    calibration: Calibration | None = None  # None for no scores of anomalies
 
 
 class Encoded(NamedTuple):
     """The embeddings of a batch."""
 
     terms: ElboTerms
-    """Of −ELBO, with μ and log σ²."""
-    anomaly_score: Floats | None
-    """`[n]`, where there is a calibration: that of the encoder's own q, as is its threshold."""
+    anomaly_score: Floats | None  # [n], of the encoder's own q, as the threshold is
     is_anomaly: NDArray[np.bool_] | None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
@@ -90,6 +91,7 @@ def fit(
     return TrainingRun(state.history, state.seconds)
 
 
+@dataclass(eq=False)
 class Batches:
     """Images, float32 a batch at a time; with a seed, shuffled in whole batches by seed and epoch.
 
@@ -97,38 +99,33 @@ class Batches:
     `shuffle_images` are shuffled at a time (`shuffled`).
     """
 
-    def __init__(
-        self,
-        images: NDArray[Any],
-        batch_size: int,
-        seed: int | None = None,
-        shuffle_images: int = 1,
-    ) -> None:
-        self._images, self._batch_size = images, batch_size
-        self._seed, self._shuffle_images = seed, shuffle_images
-        self._order: NDArray[np.intp] | None = None
+    images: NDArray[Any]
+    batch_size: int
+    seed: int | None = None
+    shuffle_images: int = 1
+    _order: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self._images), self._batch_size)
-        return whole if self._seed is not None else whole + (rest > 0)
+        whole, rest = divmod(len(self.images), self.batch_size)
+        return whole if self.seed is not None else whole + (rest > 0)
 
     def __getitem__(self, index: int) -> NDArray[Any]:
-        rows = slice(index * self._batch_size, (index + 1) * self._batch_size)
-        batch: NDArray[Any] = self._images[rows if self._order is None else self._order[rows]]
+        rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        batch: NDArray[Any] = self.images[rows if self._order is None else self._order[rows]]
         return batch
 
     def shuffle(self, epoch: int) -> None:
         """Put the images in the order of this epoch."""
-        random = np.random.default_rng((self._seed or 0, epoch))
-        self._order = shuffled(len(self._images), self._shuffle_images, random)
+        random = np.random.default_rng((self.seed or 0, epoch))
+        self._order = shuffled(len(self.images), self.shuffle_images, random)
 
     def dataset(self) -> tf.data.Dataset:
         """Return the batches for Keras, each read when it is asked for, in the order of then."""
-        kind = tf.as_dtype(self._images.dtype)
+        kind = tf.as_dtype(self.images.dtype)
 
         def batch(index: Any) -> Any:
             images = tf.numpy_function(self.__getitem__, [index], kind)
-            images = tf.ensure_shape(images, (None, self._images.shape[1]))
+            images = tf.ensure_shape(images, (None, self.images.shape[1]))
             return tf.cast(images, tf.float32) / 255.0 if kind == tf.uint8 else images
 
         options = tf.data.Options()
