@@ -32,12 +32,25 @@ def test_too_few_images_for_a_judge_are_refused(make_images):
 
 
 @pytest.fixture
+def gather(make_images):
+    """The images of a candidate of an archive and some batches, and their manifest."""
+    plan = Plan(fingerprint="f", parts={}, gate="g", outcome=None, reason="", started_from="1-old")
+    validation, test = make_images(5, "validation", 100), make_images(4, "test", 200)
+
+    def run(batches, learning=None):
+        splits = learning or make_images(20), make_images(3, "judge", 300), validation, test
+        loaders = {name: (lambda images=images: images) for name, images in batches.items()}
+        return nodes.gather_images(plan, loaders, *splits, MANIFEST)
+
+    return run
+
+
+@pytest.fixture
 def batches(pixels):
     """Batches in use: one with labels, one without, and one whose images are all to train on."""
 
     def split(images, labels, fraction=0.3):
-        images = split_batch(new_image_set(images, labels), image_hashes(images), fraction)
-        return lambda: images
+        return split_batch(new_image_set(images, labels), image_hashes(images), fraction)
 
     return {
         "a.0": split(pixels(10, 1), np.ones(10, np.uint8)),
@@ -46,57 +59,42 @@ def batches(pixels):
     }
 
 
-def test_a_candidate_learns_from_the_archive_and_from_all_batches(make_images, batches):
-    archive = make_images(20), make_images(5, "validation", 100)
-    train, validation = nodes.add_batches(*archive, batches)
+def test_a_candidate_learns_from_the_archive_and_from_all_batches(gather, batches, make_images):
+    train, validation, *_ = gather(batches)
     assert len(set(train.image_id) | set(validation.image_id)) == 20 + 5 + 25
-    assert np.array_equal(train.pixels[:20], archive[0].pixels)
-    assert set(train.split) == {"train"}
-    assert set(validation.split) == {"validation"}
-    unlabelled = (batches["b.0"]().split == "train").sum() + 3
+    assert np.array_equal(train.pixels[:20], make_images(20).pixels)
+    assert (set(train.split), set(validation.split)) == ({"train"}, {"validation"})
+    unlabelled = (batches["b.0"].split == "train").sum() + 3
     assert (train.label == UNLABELLED).sum() == unlabelled
     only_train = {"c.0": batches["c.0"]}
-    train, validation = nodes.add_batches(make_images(20, labelled=False), archive[1], only_train)
-    assert (len(train), train.label, validation) == (23, None, archive[1])
+    train, validation, *_ = gather(only_train, make_images(20, labelled=False))
+    assert (len(train), train.label, len(validation)) == (23, None, 5)
 
 
-def test_a_batch_of_another_size_than_the_archive_is_refused_with_the_way_out(make_images, batches):
-    tall = dataclasses.replace(batches["b.0"](), shape=(56, 14))
-    archive = make_images(20), make_images(5, "validation", 100)
-    with pytest.raises(ValueError, match=r"batch b\.0 in use .* received 56 x 14; .*withdraw b"):
-        nodes.add_batches(*archive, {"b.0": lambda: tall})
-
-
-def test_a_release_has_the_test_images_and_embeds_them_and_the_judges_each_with_its_split(
-    make_images,
-):
-    test, held_out = nodes.hold_out(make_images(3, "judge", 300), make_images(4, "test", 200))
+def test_it_embeds_the_judges_images_too_and_its_manifest_counts_what_was_added(gather, batches):
+    *_, test, held_out, manifest = gather(batches)
     assert test.split.tolist() == ["test"] * 4
     assert held_out.split.tolist() == ["judge"] * 3 + ["test"] * 4
-    assert len(set(held_out.image_id)) == 7
-
-
-def test_the_manifest_of_a_candidate_counts_what_was_added(batches):
-    plan = Plan(
-        fingerprint="f", parts={}, gate="g", outcome=None, reason="new", started_from="000001-old"
-    )
-    manifest = nodes.describe_data(plan, batches, MANIFEST)
     assert manifest["batches"] == {"a.0": 10, "b.0": 12, "c.0": 3}
     assert manifest["statement"] == "Data: some. And 25 images of 3 batches that came later."
-    assert (manifest["fingerprint"], manifest["started_from"]) == ("f", "000001-old")
-    assert nodes.describe_data(plan, {}, MANIFEST)["statement"] == "Data: some."
+    assert (manifest["fingerprint"], manifest["started_from"]) == ("f", "1-old")
+    assert gather({})[-1]["statement"] == "Data: some."
+
+
+def test_a_batch_of_another_size_than_the_archive_is_refused_with_the_way_out(gather, batches):
+    tall = dataclasses.replace(batches["b.0"], shape=(56, 14))
+    with pytest.raises(ValueError, match=r"batch b\.0 in use .* received 56 x 14; .*withdraw b"):
+        gather({"b.0": tall})
 
 
 def test_a_warm_start_has_the_weights_in_service_and_a_cold_one_has_not(champion, make_images):
-    def first_weights(networks):
-        return [np.asarray(network.trainable_weights[0].value) for network in networks]
-
-    serving = first_weights(champion.load(f"{name}.keras") for name in ("encoder", "decoder"))
+    serving = champion.load("encoder.keras"), champion.load("decoder.keras")
     for started_from, same in (("000001-old", True), (None, False)):
         data = {"started_from": started_from}
         networks = nodes.start_networks(data, champion, make_images(20), SMALL, 7)
-        for new, old in zip(first_weights(networks), serving, strict=True):
-            assert np.array_equal(new, old) is same
+        for new, old in zip(networks, serving, strict=True):
+            weights = (np.asarray(network.trainable_weights[0]) for network in (new, old))
+            assert np.array_equal(*weights) is same
 
 
 @pytest.mark.parametrize("change", [{"latent_dim": 5}, {"hidden_units": (8, 8)}])
@@ -157,19 +155,16 @@ def test_what_shapes_a_model_is_trained_when_it_is_new_and_what_does_not_is_not(
     assert plan(fingerprint, **change).outcome is None
 
 
-def test_what_was_declined_is_nothing_new_under_the_same_rules(plan):
+def test_what_was_declined_is_nothing_new_by_the_same_rules_against_the_same_champion(plan):
     declined = [declined_as(plan())]
     assert plan("other", declined).outcome is Outcome.NOTHING_NEW
     assert plan("other", declined, **FORCED).outcome is None
     assert plan("other", declined, **EASIER).outcome is None, "it may pass now"
     threshold = {"active_unit_threshold": 0.001}
     assert plan("other", declined, evaluation=threshold).outcome is None, "that is a rule too"
-
-
-def test_what_was_declined_for_another_champion_may_be_better_than_this_one(plan):
-    declined = [declined_as(plan(), champion="000003-rolled-back-since")]
-    assert plan("other", declined).outcome is None
-    assert plan(plan().fingerprint, declined).outcome is Outcome.NOTHING_NEW
+    for_another = [declined_as(plan(), champion="000003-rolled-back-since")]
+    assert plan("other", for_another).outcome is None
+    assert plan(plan().fingerprint, for_another).outcome is Outcome.NOTHING_NEW
 
 
 def test_what_a_person_took_out_of_service_is_not_tried_again_whatever_the_rules(plan):
@@ -179,11 +174,8 @@ def test_what_a_person_took_out_of_service_is_not_tried_again_whatever_the_rules
     assert found.outcome is Outcome.NOTHING_NEW
     assert "those of the release 000002-mine, which a person took out of service" in found.reason
     assert "`kedro roll-back 000002-mine`" in found.reason
-    reason = plan("other", declined[1:]).reason
-    assert reason == "code, parameters and data are those of a candidate declined"
-    # A twin of what is in service.
-    reason = plan(plan().fingerprint, declined).reason
-    assert reason == "code, parameters and data are those in service"
+    twin = plan(plan().fingerprint, declined)
+    assert twin.reason == "code, parameters and data are those in service"
 
 
 def test_without_a_champion_only_a_first_model_that_failed_its_bounds_is_not_tried_again(plan):
@@ -209,36 +201,32 @@ def test_drifted_batches_of_a_declined_candidate_are_named_and_at_last_raise_an_
     assert plan("other", [*others, one]).outcome is Outcome.STALLED
 
 
-def test_what_could_not_be_compared_is_refused_before_the_training(plan, champion):
-    with pytest.raises(ValueError, match="expected the same reconstruction term"):
-        plan("other", model={"reconstruction": "mse"})
-    champion.manifest["judge_images"] = "others"
-    with pytest.raises(ValueError, match="expected the same judge's images, others"):
+@pytest.mark.parametrize(
+    ("summary", "words"),
+    [
+        ({"class_names": ["a", "é"]}, "classes, a, é, received 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        ({"image_shape": [32, 20]}, "size of images, 32 x 20, received 28 x 28"),
+        ({"reconstruction": "mse"}, "reconstruction term, mse, received binary_crossentropy"),
+    ],
+)
+def test_what_could_not_be_compared_is_refused_before_the_training(plan, champion, summary, words):
+    known = champion.contents["training_summary.json"]
+    champion.contents["training_summary.json"] = known | summary
+    with pytest.raises(ValueError, match=f"expected the same {words}; set back"):
         plan("other")
     assert plan("other", retraining={"judge_as_first": True}).outcome is None
 
 
-@pytest.mark.parametrize(
-    ("form", "words"),
-    [
-        ({"class_names": ["a", "é"]}, "classes, a, é, received 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
-        ({"image_shape": [32, 20]}, "size of images, 32 x 20, received 28 x 28"),
-    ],
-)
-def test_a_champion_of_other_classes_or_sizes_is_not_compared(plan, champion, form, words):
-    summary = champion.contents["training_summary.json"] | form
-    champion.contents["training_summary.json"] = summary
-    with pytest.raises(ValueError, match=f"expected the same {words}; set back"):
+@pytest.mark.parametrize(("nine", "eight"), [(10, "8, 10"), (np.nan, "8")])
+def test_so_are_other_numbers_as_classes_and_other_images(plan, champion, nine, eight):
+    champion.manifest["judge_images"] = "others"
+    with pytest.raises(ValueError, match="expected the same judge's images, others"):
         plan("other")
-
-
-@pytest.mark.parametrize("other", [10, None])
-def test_a_champion_of_other_numbers_as_classes_is_not_compared(plan, champion, other):
     embeddings = champion.contents["latent_embeddings.parquet"]
-    label = embeddings["label"].astype(float).replace({9: other or np.nan})
+    label = embeddings["label"].astype(float).replace({9: nine})
     champion.contents["latent_embeddings.parquet"] = embeddings.assign(label=label)
-    words = f"0, 1, 2, 3, 4, 5, 6, 7, 8{', 10' if other else ''}, received 0, 1, 2, .* 8, 9; set"
-    with pytest.raises(ValueError, match=f"expected the same classes, {words}"):
+    words = f"classes, 0, 1, 2, 3, 4, 5, 6, 7, {eight}, received 0, 1, 2, .* 8, 9; set"
+    with pytest.raises(ValueError, match=f"expected the same {words}"):
         plan("other")
 
 

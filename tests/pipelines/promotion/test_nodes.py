@@ -59,18 +59,35 @@ def release(served, make_images):
 
 
 @pytest.fixture
-def compare(make_images):
-    def run(candidate, champion, **params):
+def compare(make_images, monkeypatch):
+    """Compare a candidate; other trainings of it are stood in for by networks of a bias.
+
+    `calls` has the seed and the backup of each.
+    """
+    calls = []
+
+    def run(candidate, champion, others=0.0, **params):
+        def train(*arguments):
+            calls.append(arguments[-2:])
+            encoder, decoder = new_networks(others)
+            return SimpleNamespace(encoder=encoder, decoder=decoder)
+
+        calls.clear()
+        monkeypatch.setattr(nodes, "train", train)
         return nodes.compare(
             candidate,
             champion,
             make_images(30, "train", 800),
             make_images(20, "judge", 200),
+            MODEL,
+            TrainingParams(),
             EvaluationParams(),
-            RetrainingParams(**params),
+            RetrainingParams(max_accuracy_drop=1.0, **params),
             1,
+            SimpleNamespace(numbered=str),
         )
 
+    run.calls = calls
     return run
 
 
@@ -81,7 +98,7 @@ def test_a_model_gains_nothing_over_itself(compare, release):
 
 
 def test_a_gain_is_what_the_candidate_loses_less_with_an_interval(compare, release):
-    comparison = compare(release(), release(bias=1.0))
+    comparison = compare(release(), release(bias=1.0), seeds=1)
     low, high = comparison.gain_interval
     assert 0 < low < comparison.gain < high
     loss = comparison.champion.negative_elbo - comparison.gain
@@ -90,15 +107,35 @@ def test_a_gain_is_what_the_candidate_loses_less_with_an_interval(compare, relea
 
 def test_models_are_judged_by_the_q_that_their_embeddings_have(compare, release):
     own, refined = release(), release(refine_steps=7)
-    better, worse = compare(refined, own), compare(own, refined)
+    better, worse = compare(refined, own, seeds=1), compare(own, refined, seeds=1)
     assert better.gain == pytest.approx(-worse.gain)
     assert better.gain > 0
 
 
 def test_a_first_model_and_one_that_is_judged_as_such_have_no_gain(compare, release):
-    assert (compare(release(), None).champion, compare(release(), None).previous) == (None, None)
-    as_first = compare(release(), release(), judge_as_first=True)
+    first = compare(release(), None)
+    assert (first.champion, first.previous) == (None, None)
+    as_first = compare(release(), release(bias=1.0), judge_as_first=True)
     assert (as_first.champion, as_first.gain, as_first.previous) == (None, None, "000001-old")
+    assert compare.calls == []
+
+
+@pytest.mark.parametrize(("others", "passed"), [(0.0, True), (2.0, False)])
+def test_what_gains_with_one_seed_must_gain_with_the_others_too(compare, release, others, passed):
+    comparison = compare(release(), release(bias=1.0), others)
+    assert compare.calls == [(1001, "1"), (2001, "2")]
+    assert len(comparison.gains) == 3
+    assert comparison.gains[0] > 0.5
+    assert comparison.gain == pytest.approx(np.mean(comparison.gains))
+    assert (comparison.gain > 0.5) is passed
+
+
+@pytest.mark.parametrize(
+    ("bias", "params"), [(1.0, {}), (0.0, {"min_active_units": 3}), (0.0, {"seeds": 1})]
+)
+def test_what_gains_nothing_or_has_collapsed_is_not_trained_again(compare, release, bias, params):
+    assert len(compare(release(bias), release(bias=1.0), **params).gains) == 1
+    assert compare.calls == []
 
 
 @pytest.mark.parametrize(
@@ -123,55 +160,6 @@ def test_labels_are_those_of_the_neighbours_where_they_are_known(make_images, la
     assert nodes.label_accuracy(z_mean, judge, embeddings, train, 5) == expected
     unlabelled = replace(train, label=None).labelled()
     assert nodes.label_accuracy(z_mean, judge, embeddings, unlabelled, 5) is None
-
-
-@pytest.fixture
-def train_again(compare, release, make_images, monkeypatch):
-    """Compare a model with one that is easy to beat, and have it trained again with other biases.
-
-    The trainings are stood in for; `calls` has the seed and the backup of each.
-    """
-    calls = []
-
-    def run(bias=0.0, others=0.0, **params):
-        def train(*arguments):
-            calls.append(arguments[-2:])
-            encoder, decoder = new_networks(others)
-            return SimpleNamespace(encoder=encoder, decoder=decoder)
-
-        monkeypatch.setattr(nodes, "train", train)
-        candidate, champion = release(bias), release(bias=1.0)
-        retraining = {"seeds": 3, "max_accuracy_drop": 1.0, **params}
-        return nodes.train_again(
-            compare(candidate, champion, **retraining),
-            candidate,
-            champion,
-            make_images(20, "judge", 200),
-            MODEL,
-            TrainingParams(),
-            RetrainingParams(**retraining),
-            1,
-            SimpleNamespace(numbered=str),
-        )
-
-    run.calls = calls
-    return run
-
-
-@pytest.mark.parametrize(("others", "passed"), [(0.0, True), (2.0, False)])
-def test_what_gains_with_one_seed_must_gain_with_the_others_too(train_again, others, passed):
-    comparison = train_again(others=others)
-    assert train_again.calls == [(1001, "1"), (2001, "2")]
-    assert len(comparison.gains) == 3
-    assert comparison.gains[0] > 0.5
-    assert comparison.gain == pytest.approx(np.mean(comparison.gains))
-    assert (comparison.gain > 0.5) is passed
-
-
-@pytest.mark.parametrize("params", [{"bias": 1.0}, {"min_active_units": 3}, {"seeds": 1}])
-def test_what_gains_nothing_or_has_collapsed_is_not_trained_again(train_again, params):
-    assert len(train_again(**params).gains) == 1
-    assert train_again.calls == []
 
 
 def figures(negative_elbo=140.0, active_units=2, accuracy=0.8):

@@ -134,89 +134,88 @@ def _anything_new(
     """Return how the run ends here, None if it does not, and why."""
     if params.force:
         return None, "it was asked for (`retraining.force`)"
-    # What a person took out of service is not tried again, whatever the rules.
-    same = [
-        one
-        for one in declined
-        if one.fingerprint == fingerprint and (one.rolled_back or one.gate == gate)
-    ]
+    same = [one for one in declined if one.fingerprint == fingerprint]
+    taken_out = [one.release for one in same if one.rolled_back]
+    # By other rules, or compared with another champion, it may be the better one.
+    rules = gate, champion.name if champion else None
+    judged = [one for one in same if not one.rolled_back and (one.gate, one.champion) == rules]
     if champion is None:
-        if all(one.champion is not None or one.rolled_back for one in same):
+        if not judged:
             return None, "no model is in service"
         return Outcome.FAILED, (
             "no model is in service, and the candidate of this code, these parameters and data "
             "was declined as a first one: change one of them, or the bounds of a first model, or "
             "set `retraining.force`"
         )
-    # Compared with another one, such as after a rollback or a repair, it may be the better one.
-    same = [one for one in same if one.rolled_back or one.champion == champion.name]
-    taken_out = [one.release for one in same if one.rolled_back]
+    drifted: tuple[str, ...] = ()
     if champion.manifest["fingerprint"] == fingerprint:
-        same, whose = [], "those in service"
+        whose = "those in service"
     elif taken_out:
         whose = (
             f"those of the release {taken_out[-1]}, which a person took out of service (to put it "
             f"back: `kedro roll-back {taken_out[-1]}`)"
         )
-    elif same:
-        whose = "those of a candidate declined"
+    elif judged:
+        whose, drifted = "those of a candidate declined", judged[-1].drifted
     else:
         return None, "code, parameters or data are new"
     reason = f"code, parameters and data are {whose}"
-    bad = [name for name, record in intake.batches.items() if record.outcome == "bad"]
-    if bad:
+    if bad := [name for name, record in intake.batches.items() if record.outcome == "bad"]:
         return Outcome.BAD_DATA, f"all new batches are bad ({', '.join(bad)}), and {reason}"
-    drifted = same[-1].drifted if same else ()
     if drifted:
         reason += f"; it was trained on batches that have drifted ({', '.join(drifted)})"
     times, _ = kept_in_a_row(declined, champion.name, drifted)
     return Outcome.STALLED if times >= params.stall_after else Outcome.NOTHING_NEW, reason
 
 
-def add_batches(
-    learning_images: ImageSet, validation_images: ImageSet, batches_in_use: BatchesInUse
-) -> tuple[ImageSet, ImageSet]:
-    """Return the images to train and to validate on: the archive's, and those of the batches.
+def gather_images(
+    retraining_plan: Plan,
+    batches_in_use: BatchesInUse,
+    learning_images: ImageSet,
+    judge_images: ImageSet,
+    validation_images: ImageSet,
+    test_images: ImageSet,
+    data_manifest: dict[str, Any],
+) -> tuple[ImageSet, ImageSet, ImageSet, ImageSet, dict[str, Any]]:
+    """Return the images of a candidate, and their manifest.
+
+    They are those to train and to validate on, the archive's with the batches', those to test on,
+    and all that it embeds and is not trained on: the judge's and the test images.
 
     Raises:
         ValueError: The images of a batch have another size than the archive's, or other classes.
     """
-    batches = []
-    for name, load in sorted(batches_in_use.items()):
-        batches.append(load())
-        if batches[-1].shape != learning_images.shape:
+    batches = {name: load() for name, load in sorted(batches_in_use.items())}
+    for name, batch in batches.items():
+        if batch.shape != learning_images.shape:
             raise ValueError(
                 f"The batch {name} in use has images of another size than the archive: expected "
-                f"{size_of(learning_images.shape)} pixels, received {size_of(batches[-1].shape)}; "
+                f"{size_of(learning_images.shape)} pixels, received {size_of(batch.shape)}; "
                 f"take it out of use with `kedro withdraw {name}`, or set back `source.image_size`."
             )
-    extended = []
-    for images, split in ((learning_images, "train"), (validation_images, "validation")):
-        parts = [batch.take(np.flatnonzero(batch.split == split)) for batch in batches]
+
+    def with_batches(images: ImageSet, split: str) -> ImageSet:
+        parts = [batch.take(np.flatnonzero(batch.split == split)) for batch in batches.values()]
         parts = [part for part in parts if len(part)]
-        extended.append(concatenate([images, *parts]) if parts else images)
-    return extended[0], extended[1]
+        return concatenate([images, *parts]) if parts else images
 
-
-def hold_out(judge_images: ImageSet, test_images: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Return the test images of a release, and all images that it embeds and is not trained on."""
-    return test_images, concatenate([judge_images, test_images])
-
-
-def describe_data(
-    retraining_plan: Plan, batches_in_use: BatchesInUse, data_manifest: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the manifest of the candidate's images: the archive's, and what was added to it."""
-    counts = {name: len(load()) for name, load in sorted(batches_in_use.items())}
+    counts = {name: len(batch) for name, batch in batches.items()}
     many = f"{len(counts)} batches" if len(counts) > 1 else "a batch"
     added = f" And {sum(counts.values()):,} images of {many} that came later." if counts else ""
-    return {
+    manifest = {
         **data_manifest,
         "statement": data_manifest["statement"] + added,
         "fingerprint": retraining_plan.fingerprint,
         "batches": counts,
         "started_from": retraining_plan.started_from,
     }
+    return (
+        with_batches(learning_images, "train"),
+        with_batches(validation_images, "validation"),
+        test_images,
+        concatenate([judge_images, test_images]),
+        manifest,
+    )
 
 
 def start_networks(
@@ -232,20 +231,18 @@ def start_networks(
         ValueError: The champion has another architecture.
     """
     encoder, decoder = new_networks(model_params, seed, train_images.pixels.shape[1])
-    if champion is not None and data_manifest["started_from"] is not None:
-        for network in (encoder, decoder):
-            _take_weights(network, champion.load(f"{network.name}.keras"))
+    if champion is None or data_manifest["started_from"] is None:
+        return encoder, decoder
+    for network in (encoder, decoder):
+        weights = network.trainable_weights
+        values = champion.load(f"{network.name}.keras").trainable_weights
+        expected, received = ([tuple(one.shape) for one in many] for many in (weights, values))
+        if received != expected:
+            raise ValueError(
+                f"The {network.name} in service has another architecture than the candidate: "
+                f"expected weights of the shapes {expected} as the `model` parameters say, "
+                f"received {received}; set `retraining.start` to scratch."
+            )
+        for weight, value in zip(weights, values, strict=True):
+            weight.assign(value)
     return encoder, decoder
-
-
-def _take_weights(network: KerasModel, serving: KerasModel) -> None:
-    weights, values = network.trainable_weights, serving.trainable_weights
-    expected, received = ([tuple(one.shape) for one in many] for many in (weights, values))
-    if received != expected:
-        raise ValueError(
-            f"The {network.name} in service has another architecture than the candidate: "
-            f"expected weights of the shapes {expected} as the `model` parameters say, "
-            f"received {received}; set `retraining.start` to scratch."
-        )
-    for weight, value in zip(weights, values, strict=True):
-        weight.assign(value)

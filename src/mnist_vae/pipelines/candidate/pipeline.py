@@ -21,19 +21,15 @@ def create_plan_pipeline() -> Pipeline:
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline from the plan to what a candidate is made of."""
-    archive = ["archive_learning_images", "archive_validation_images"]
-    learnt = ["candidate_train_images", "candidate_validation_images"]
-    judged = ["archive_judge_images", "archive_test_images"]
-    held_out = ["candidate_test_images", "archive_held_out_images"]
-    described = ["retraining_plan", "batches_in_use", "archive_data_manifest"]
-    manifest = "candidate_data_manifest"
+    splits = [f"archive_{split}_images" for split in ("learning", "judge", "validation", "test")]
+    gathered = ["retraining_plan", "batches_in_use", *splits, "archive_data_manifest"]
+    candidate = [f"candidate_{split}_images" for split in ("train", "validation", "test")]
+    images, manifest = [*candidate, "archive_held_out_images"], "candidate_data_manifest"
     started = [manifest, "champion", "candidate_train_images", "params:model", "params:seed"]
     networks = ["candidate_encoder_init", "candidate_decoder_init"]
     return Pipeline(
         [
-            Node(nodes.add_batches, [*archive, "batches_in_use"], learnt, name="add_batches"),
-            Node(nodes.hold_out, judged, held_out, name="hold_out"),
-            Node(nodes.describe_data, described, manifest, name="describe_data"),
+            Node(nodes.gather_images, gathered, [*images, manifest], name="gather_images"),
             Node(nodes.start_networks, started, networks, name="start_networks"),
         ]
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import operator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mnist_vae.data.images import ImageSet
-from mnist_vae.data.models import TrainingBackup
+from mnist_vae.data.models import KerasModel, TrainingBackup
 from mnist_vae.data.origin import measure
 from mnist_vae.data.statistics import neighbour_accuracy
 from mnist_vae.jobs.batches import BatchesInUse
@@ -31,11 +32,13 @@ from mnist_vae.pipelines.intake.drift import measure_drift, score_release
 from mnist_vae.recipe import train
 from mnist_vae.report.scatter import z_means_of
 
+if TYPE_CHECKING:  # it imports TensorFlow
+    from mnist_vae.vae.elbo import ElboTerms
+
 logger = logging.getLogger(__name__)
 
 _NEXT_SEED = 1000  # between two trainings of a candidate: each layer takes a seed of its own
 _MAX_NEIGHBOUR_IMAGES = 10_000  # that the k nearest neighbours are sought among
-_CONFIDENCE = 0.95
 _SIGNS = {">": operator.gt, ">=": operator.ge, "<=": operator.le}
 
 
@@ -44,36 +47,38 @@ def compare(
     champion: Release | None,
     learning_images: ImageSet,
     judge_images: ImageSet,
+    model_params: ModelParams,
+    training_params: TrainingParams,
     evaluation_params: EvaluationParams,
     retraining_params: RetrainingParams,
     seed: int,
+    repeats_backup: TrainingBackup,
 ) -> Comparison:
     """Return what candidate and champion reach on the judge's images, with the same noise.
 
     Each is judged by the q that its embeddings have. Its z are labelled by their neighbours among
-    the archive's images that both were trained on.
+    the archive's images that both were trained on. The candidate is trained with other seeds too,
+    once the first training has passed its checks, `screen_gain` among them.
     """
     among = learning_images.labelled().at_most(_MAX_NEIGHBOUR_IMAGES, seed)
 
-    def judge(release: Release) -> tuple[Figures, NDArray[np.float64]]:
-        scores = score_release(release, judge_images, retraining_params.judge_draws, seed)
-        embeddings = release.load("latent_embeddings.parquet")
-        accuracy = label_accuracy(
-            scores.z_mean, judge_images, embeddings, among, retraining_params.neighbours
-        )
+    def score(release: Release, *networks: KerasModel) -> ElboTerms:
+        draws = retraining_params.judge_draws
+        return score_release(release, judge_images, draws, seed, *networks)
+
+    def figures(release: Release, scores: ElboTerms) -> Figures:
+        embeddings, k = release.load("latent_embeddings.parquet"), retraining_params.neighbours
         active = scores.z_mean.var(axis=0) > evaluation_params.active_unit_threshold
-        figures = Figures(
+        return Figures(
             negative_elbo=float(scores.negative_elbo.mean()),
             active_units=int(active.sum()),
-            accuracy=accuracy,
+            accuracy=label_accuracy(scores.z_mean, judge_images, embeddings, among, k),
         )
-        return figures, scores.negative_elbo
 
-    figures, loss = judge(candidate)
-    summary = candidate.load("training_summary.json")
+    scores, summary = score(candidate), candidate.load("training_summary.json")
     comparison = Comparison(
         model_version=summary["model_version"],
-        candidate=figures,
+        candidate=figures(candidate, scores),
         previous=champion.name if champion else None,
         judge_images=len(judge_images),
         judge_digest=judge_images.digest(),
@@ -81,8 +86,47 @@ def compare(
     )
     if champion is None or retraining_params.judge_as_first:
         return comparison
-    figures, before = judge(champion)
-    return _with_gains(comparison.model_copy(update={"champion": figures}), [before - loss])
+    theirs = score(champion)
+    gains = [theirs.negative_elbo - scores.negative_elbo]
+    comparison = comparison.model_copy(update={"champion": figures(champion, theirs)})
+    comparison = _with_gains(comparison, gains)
+    if all(check.passed for check in checks_of(comparison, retraining_params)):
+        for number in range(1, retraining_params.seeds):
+            networks = _train_again(
+                candidate,
+                champion,
+                model_params,
+                training_params,
+                seed + _NEXT_SEED * number,
+                repeats_backup.numbered(number),
+            )
+            gains.append(theirs.negative_elbo - score(candidate, *networks).negative_elbo)
+    return _with_gains(comparison, gains)
+
+
+def _train_again(
+    candidate: Release,
+    champion: Release,
+    model_params: ModelParams,
+    training_params: TrainingParams,
+    seed: int,
+    backup: TrainingBackup,
+) -> tuple[KerasModel, KerasModel]:
+    """Return encoder and decoder of another training of the candidate."""
+    logger.info("Training the candidate again, with the seed %d.", seed)
+    data = candidate.load("run_manifest.json")["data"]
+    images = candidate.images("train_images.parquet")
+    trained = train(
+        *start_networks(data, champion, images, model_params, seed),
+        images,
+        candidate.images("validation_images.parquet"),
+        data,
+        model_params,
+        training_params,
+        seed,
+        backup,
+    )
+    return trained.encoder, trained.decoder
 
 
 def label_accuracy(
@@ -111,70 +155,19 @@ def label_accuracy(
 
 
 def _with_gains(comparison: Comparison, gains: list[NDArray[np.float64]]) -> Comparison:
-    """Return the comparison with the gains of trainings, nats, `[n]` each."""
-    mean = np.mean(gains, axis=0)
-    found = {
-        "gains": tuple(float(values.mean()) for values in gains),
-        "gain": float(mean.mean()),
-        "gain_interval": gain_interval(mean),
-    }
-    return comparison.model_copy(update=found)
+    """Return the comparison with the gains of trainings, nats, `[n]` each.
 
-
-def gain_interval(gains: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of paired differences, `[n]` (Student's t)."""
-    from scipy import stats
-
-    if not gains.any():  # of a model and itself: no spread, so no distribution
-        return 0.0, 0.0
-    low, high = stats.t.interval(
-        _CONFIDENCE, len(gains) - 1, loc=gains.mean(), scale=stats.sem(gains)
-    )
-    return float(low), float(high)
-
-
-def train_again(
-    first_comparison: Comparison,
-    candidate: Release,
-    champion: Release | None,
-    judge_images: ImageSet,
-    model_params: ModelParams,
-    training_params: TrainingParams,
-    retraining_params: RetrainingParams,
-    seed: int,
-    repeats_backup: TrainingBackup,
-) -> Comparison:
-    """Return the comparison with the gains of trainings with other seeds.
-
-    They are not run unless the first one has passed its checks, `screen_gain` among them.
+    The interval is that of 95 % of the mean of paired differences (Student's t).
     """
-    passed = all(check.passed for check in checks_of(first_comparison, retraining_params))
-    others = range(1, retraining_params.seeds)
-    if champion is None or first_comparison.champion is None or not passed or not others:
-        return first_comparison
-    draws = retraining_params.judge_draws
-    before = score_release(champion, judge_images, draws, seed).negative_elbo
-    gains = [before - score_release(candidate, judge_images, draws, seed).negative_elbo]
-    data = candidate.load("run_manifest.json")["data"]
-    train_images = candidate.images("train_images.parquet")
-    validation_images = candidate.images("validation_images.parquet")
-    for number in others:
-        other = seed + _NEXT_SEED * number
-        logger.info("Training the candidate again, with the seed %d.", other)
-        again = train(
-            *start_networks(data, champion, train_images, model_params, other),
-            train_images,
-            validation_images,
-            data,
-            model_params,
-            training_params,
-            other,
-            repeats_backup.numbered(number),
-        )
-        networks = again.encoder, again.decoder
-        loss = score_release(candidate, judge_images, draws, seed, *networks).negative_elbo
-        gains.append(before - loss)
-    return _with_gains(first_comparison, gains)
+    from scipy.stats import ttest_1samp
+
+    mean, interval = np.mean(gains, axis=0), (0.0, 0.0)
+    if mean.any():  # else it is a model and itself: no spread, so no distribution
+        low, high = ttest_1samp(mean, 0.0).confidence_interval(0.95)
+        interval = float(low), float(high)
+    means = tuple(float(values.mean()) for values in gains)
+    found = {"gains": means, "gain": float(mean.mean()), "gain_interval": interval}
+    return comparison.model_copy(update=found)
 
 
 def decide(
@@ -225,39 +218,36 @@ def checks_of(comparison: Comparison, params: RetrainingParams) -> list[Check]:
     """Return what a candidate must do: as a first one, or compared with the champion."""
     loss = measure(comparison.reconstruction)
     candidate, champion = comparison.candidate, comparison.champion
-    units = "active latent dimensions"
+    gain, seeds = comparison.gain, len(comparison.gains)
+    accuracy, units = "label accuracy of z", "active latent dimensions"
     if champion is None:
         first = f"{loss.name} of the first model{loss.an_image}"
-        accuracy = "label accuracy of the first model's z"
-        return [
-            *_check(first, candidate.negative_elbo, "<=", params.first_max_negative_elbo, "{:.2f}"),
-            *_check(accuracy, candidate.accuracy, ">=", params.first_min_accuracy),
-            *_check(units, candidate.active_units, ">=", params.min_active_units, "{:g}"),
-        ]
-    bound = max(params.min_active_units, params.min_active_share * champion.active_units)
-    checks = _check(units, candidate.active_units, ">=", bound, "{:g}")
-    if champion.accuracy is not None:
-        bound = max(0.0, champion.accuracy - params.max_accuracy_drop)
-        checks += _check("label accuracy of z", candidate.accuracy, ">=", bound)
-    seeds, gain = len(comparison.gains), comparison.gain
+        return _checks(
+            (first, candidate.negative_elbo, "<=", params.first_max_negative_elbo, "{:.2f}"),
+            (accuracy, candidate.accuracy, ">=", params.first_min_accuracy, "{:.3f}"),
+            (units, candidate.active_units, ">=", params.min_active_units, "{:g}"),
+        )
+    active = max(params.min_active_units, params.min_active_share * champion.active_units)
+    right = max(0.0, (champion.accuracy or 0.0) - params.max_accuracy_drop)
+    known = candidate.accuracy if champion.accuracy is not None else None
+    alike = (
+        (units, candidate.active_units, ">=", active, "{:g}"),
+        (accuracy, known, ">=", right, "{:.3f}"),
+    )
     if seeds < params.seeds:  # the others are not run unless the first one gains so much
-        what = f"gain of the first seed{loss.an_image}"
-        return checks + _check(what, gain, ">", params.screen_gain)
-    what = f"mean gain of {seeds} seeds" if seeds > 1 else "gain"
+        first = f"gain of the first seed{loss.an_image}"
+        return _checks(*alike, (first, gain, ">", params.screen_gain, "{:.3f}"))
     low, _ = comparison.gain_interval or (None, None)
-    return [
-        *checks,
-        *_check(f"{what}{loss.an_image}", gain, ">", params.min_gain),
-        *_check("lower end of its 95 % interval", low, ">", 0.0),
-    ]
+    what = f"mean gain of {seeds} seeds" if seeds > 1 else "gain"
+    return _checks(
+        *alike,
+        (f"{what}{loss.an_image}", gain, ">", params.min_gain, "{:.3f}"),
+        ("lower end of its 95 % interval", low, ">", 0.0, "{:.3f}"),
+    )
 
 
-def _check(
-    what: str, received: float | None, sign: str, bound: float, form: str = "{:.3f}"
-) -> list[Check]:
-    """Return the check of a figure, or none where there is no such figure."""
-    if received is None:
-        return []
+def _checks(*rules: tuple[str, float | None, str, float, str]) -> list[Check]:
+    """Return a check of each figure that there is, from what, received, sign, bound and form."""
     return [
         Check(
             what=what,
@@ -265,4 +255,6 @@ def _check(
             expected=f"{sign} {form.format(bound)}",
             passed=bool(_SIGNS[sign](received, bound)),
         )
+        for what, received, sign, bound, form in rules
+        if received is not None
     ]

@@ -9,16 +9,14 @@ from mnist_vae.pipelines.promotion.report import write_report
 def create_pipeline() -> Pipeline:
     """Return the pipeline from a candidate and the model in service to a decision."""
     models, how = ["candidate", "champion"], ["params:retraining", "params:seed"]
-    compared = [*models, "archive_learning_images", "archive_judge_images", "params:evaluation"]
-    again = ["first_comparison", *models, "archive_judge_images", "params:model", "params:training"]
+    judged = [*models, "archive_learning_images", "archive_judge_images"]
+    trained = ["params:model", "params:training", "params:evaluation", *how, "repeats_backup"]
     known = ["retraining_plan", "comparison", "champion", "declined_candidates", "batches_in_use"]
     decided = ["retraining_decision", "retraining_plan", "batch_intake", *models]
     shown = [*decided, "archive_judge_images", "params:reporting", "params:seed"]
-    trained = [*again, *how, "repeats_backup"]
     return Pipeline(
         [
-            Node(nodes.compare, [*compared, *how], "first_comparison", name="compare"),
-            Node(nodes.train_again, trained, "comparison", name="train_again"),
+            Node(nodes.compare, [*judged, *trained], "comparison", name="compare"),
             Node(nodes.decide, [*known, *how], "retraining_decision", name="decide"),
             Node(write_report, shown, "retraining_report", name="write_report"),
         ]

@@ -70,16 +70,15 @@ def _decision(decision: Decision, sides: list[Side]) -> Section:
     loss = measure(decision.reconstruction)
     blocks: list[Block] = []
     if decision.gain is not None and decision.gain_interval is not None:
-        low, high = (_signed(end) for end in decision.gain_interval)
-        gain = f"{_signed(decision.gain)} {loss.unit}".rstrip()
+        low, high = map(_signed, decision.gain_interval)
+        by_seed = f"; by seed {', '.join(map(_signed, decision.gains))}"
         said = (
             f"On the same {decision.judge_images:,} images, which neither model was trained on, "
-            f"with the same noise, the candidate gains {gain} an image over the model in service "
-            f"(95 % interval {low} to {high}"
+            f"with the same noise, the candidate gains {_signed(decision.gain)}{loss.unit and ' '}"
+            f"{loss.unit} an image over the model in service (95 % interval {low} to {high}"
+            f"{by_seed if len(decision.gains) > 1 else ''})."
         )
-        if len(decision.gains) > 1:
-            said += f"; by seed {', '.join(map(_signed, decision.gains))}"
-        blocks.append(Text(text=f"{said})."))
+        blocks.append(Text(text=said))
     rows = tuple(
         (check.what, check.received, check.expected, "yes" if check.passed else "NO")
         for check in decision.checks
@@ -94,28 +93,23 @@ def _decision(decision: Decision, sides: list[Side]) -> Section:
 
 def _figures(sides: list[Side], loss: Measure) -> Table:
     """Return the table of figures, a column a model."""
-    columns: list[tuple[str, ...]] = [
-        (
-            "figure",
-            f"{loss.words} an image, judge's images",
-            "label accuracy of z, judge's images",
-            "active latent dimensions",
-            f"{loss.words} an image, test images (reported only)",
-        )
-    ]
-    for name, release, figures in sides:
-        test = release.load("metrics.json")["splits"]["test"]
-        columns.append(
-            (
-                name,
-                f"{figures.negative_elbo:.2f}",
-                "" if figures.accuracy is None else f"{figures.accuracy:.3f}",
-                f"{figures.active_units}",
-                f"{test['negative_elbo']:.2f}",
-            )
-        )
-    heads, *rows = zip(*columns, strict=True)
-    return Table(caption="Candidate and champion", columns=heads, rows=tuple(rows))
+    names, releases, reached = zip(*sides, strict=True)
+    tests = [release.load("metrics.json")["splits"]["test"] for release in releases]
+    rows: dict[str, list[str]] = {
+        f"{loss.words} an image, judge's images": [f"{one.negative_elbo:.2f}" for one in reached],
+        "label accuracy of z, judge's images": [
+            "" if one.accuracy is None else f"{one.accuracy:.3f}" for one in reached
+        ],
+        "active latent dimensions": [f"{one.active_units}" for one in reached],
+        f"{loss.words} an image, test images (reported only)": [
+            f"{test['negative_elbo']:.2f}" for test in tests
+        ],
+    }
+    return Table(
+        caption="Candidate and champion",
+        columns=("figure", *names),
+        rows=tuple((name, *values) for name, values in rows.items()),
+    )
 
 
 def _comparison(candidate: Release, champion: Release) -> Section:
