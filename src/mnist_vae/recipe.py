@@ -97,3 +97,18 @@ def train(
         "images_per_second": round(len(epochs) * len(train_images) / seconds, 1),
     }
     return TrainedModel(vae.encoder, vae.decoder, epochs, summary)
+
+
+def train_new(
+    train_images: ImageSet,
+    validation_images: ImageSet,
+    data_manifest: dict[str, Any],
+    model_params: ModelParams,
+    training_params: TrainingParams,
+    seed: int,
+    training_backup: TrainingBackup | None,
+) -> TrainedModel:
+    """Construct encoder and decoder, and `train` them."""
+    networks = new_networks(model_params, seed, train_images.pixels.shape[1])
+    images, params = (train_images, validation_images), (model_params, training_params)
+    return train(*networks, *images, data_manifest, *params, seed, training_backup)

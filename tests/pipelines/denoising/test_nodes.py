@@ -126,9 +126,3 @@ def test_few_unlabelled_images_do(networks, summary, make_images):
     params = PARAMS.model_copy(update={"gaussian": ()})
     scores, *_ = restore_images(*networks, images, summary, params, 1)
     assert set(scores["n_images"]) == {3}
-
-
-def test_models_of_another_training_are_refused(networks, summary, images):
-    others = summary | {"weights": {"encoder": "x", "decoder": "y"}}
-    with pytest.raises(ValueError, match="does not belong to the training summary"):
-        restore_images(*networks, images, others, PARAMS, 1)

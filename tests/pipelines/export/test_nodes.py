@@ -4,7 +4,6 @@ import zipfile
 
 import keras
 import numpy as np
-import pytest
 
 from mnist_vae.data.models import KerasModelDataset
 from mnist_vae.pipelines.export.nodes import export_models
@@ -13,21 +12,20 @@ from tests.model_files import metadata_of, summary_of
 from tests.vae.models import small
 
 
-@pytest.fixture(scope="module")
-def networks():
-    return small()
-
-
-@pytest.fixture
-def summary(networks):
-    return summary_of(networks, reconstruction="mse")
-
-
 def test_the_files_name_their_model_and_plain_keras_loads_the_encoder(
-    networks, summary, make_images, tmp_path
+    make_images, tmp_path, monkeypatch
 ):
-    images = make_images(20)
+    check, checked = export.check_onnx, []
+
+    def noted(exported, network, inputs):
+        checked.append((exported.graph.name, len(inputs)))
+        return check(exported, network, inputs)
+
+    monkeypatch.setattr(export, "check_onnx", noted)
+    networks, images = small(), make_images(20)
+    summary = summary_of(networks, reconstruction="mse")
     encoder, *exported = export_models(*networks, summary, images)
+    assert checked == [("encoder", 20), ("decoder", 20)], "every file is compared with Keras"
     for model in exported:
         expected = {"model_version": summary["model_version"], "reconstruction": "mse"}
         assert metadata_of(model) == expected
@@ -38,21 +36,3 @@ def test_the_files_name_their_model_and_plain_keras_loads_the_encoder(
     codes = keras.saving.load_model(path)(images.model_input())
     for received, expected in zip(codes, networks[0](images.model_input())[:2], strict=True):
         assert np.array_equal(received, expected)
-
-
-def test_a_model_of_another_training_is_refused(networks, summary, make_images):
-    summary["weights"]["decoder"] = "another"
-    with pytest.raises(ValueError, match="The decoder does not belong to the training summary"):
-        export_models(*networks, summary, make_images(20))
-
-
-def test_every_file_is_compared_with_keras(networks, summary, make_images, monkeypatch):
-    check, checked = export.check_onnx, []
-
-    def noted(exported, network, inputs):
-        checked.append((exported.graph.name, len(inputs)))
-        return check(exported, network, inputs)
-
-    monkeypatch.setattr(export, "check_onnx", noted)
-    export_models(*networks, summary, make_images(20))
-    assert checked == [("encoder", 20), ("decoder", 20)]

@@ -299,10 +299,3 @@ def test_every_sheet_names_its_model_and_is_the_same_for_the_same_seed(latent_di
     first, again, other = (draw_all(seed) for seed in (42, 42, 43))
     assert first == again
     assert first[2] != other[2], "the seed chooses the pairs"
-
-
-def test_models_of_another_training_are_refused(test_images):
-    others = SUMMARY | {"weights": {"encoder": "x", "decoder": "y"}}
-    model = model_of(2)
-    with pytest.raises(ValueError, match="does not belong to the training summary"):
-        nodes.generate(*model[:2], None, test_images, others, model.params, 42)

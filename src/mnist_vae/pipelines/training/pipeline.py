@@ -3,7 +3,6 @@
 from kedro.pipeline import Node, Pipeline
 
 from mnist_vae import recipe
-from mnist_vae.pipelines.training.nodes import train_vae
 
 _DATA = ["train_images", "validation_images", "data_manifest"]
 _INPUTS = [*_DATA, "params:model", "params:training", "params:seed", "training_backup"]
@@ -12,10 +11,10 @@ _OUTPUTS = ["encoder", "decoder", "training_history", "training_summary"]
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline from model input to a trained autoencoder."""
-    return Pipeline([Node(train_vae, inputs=_INPUTS, outputs=_OUTPUTS, name="train_vae")])
+    return Pipeline([Node(recipe.train_new, _INPUTS, _OUTPUTS, name="train_vae")])
 
 
 def create_start_pipeline() -> Pipeline:
     """Return the same of given networks, `encoder_init` and `decoder_init`."""
     inputs = ["encoder_init", "decoder_init", *_INPUTS]
-    return Pipeline([Node(recipe.train, inputs=inputs, outputs=_OUTPUTS, name="train_vae")])
+    return Pipeline([Node(recipe.train, inputs, _OUTPUTS, name="train_vae")])

@@ -1,4 +1,4 @@
-"""Nodes on more images than memory holds as floats at once."""
+"""What holds for the nodes of every stage: how much they read at once, and what they refuse."""
 
 import pytest
 
@@ -14,13 +14,14 @@ from mnist_vae.pipelines.anomaly import nodes as anomaly
 from mnist_vae.pipelines.denoising import nodes as denoising
 from mnist_vae.pipelines.embedding import nodes as embedding
 from mnist_vae.pipelines.evaluation import nodes as evaluation
+from mnist_vae.pipelines.export.nodes import export_models
 from mnist_vae.pipelines.generation import arithmetic
 from mnist_vae.pipelines.generation import nodes as generation
 from tests.model_files import summary_of
 from tests.vae.models import small
 
 SEED = 1
-SHEETS = GenerationParams(manifold_steps=2, interpolation_pairs=2)
+SHEETS = GenerationParams(n_images=4, manifold_steps=2, interpolation_pairs=2)
 ANOMALY = AnomalyParams(refine_steps=1, reference_images=50)
 NOISE = DenoisingParams(
     max_images=12, refine_steps=1, draws=1, gaussian=[0.5], salt_and_pepper=[], masking=[], blur=[]
@@ -63,11 +64,12 @@ def denoise(networks, splits, summary):
     denoising.restore_images(*networks, splits[2], summary, NOISE, SEED)
 
 
+def export(networks, splits, summary):
+    export_models(*networks, summary, splits[1])
+
+
 def draw(networks, splits, summary):
-    model = generation.Model(*networks, splits[2], summary, SHEETS)
-    generation.draw_latent_manifold(model)
-    generation.draw_interpolations(model, SEED)
-    generation.draw_reconstruction_sheet(model)
+    generation.generate(*networks, *splits[::2], summary, SHEETS, SEED)
     arithmetic.draw_latent_arithmetic(*networks, splits[2], summary, SEED)
 
 
@@ -79,3 +81,21 @@ def test_no_node_asks_for_more_pixels_at_once_than_it_may(
         monkeypatch.setattr(module, "AT_ONCE", 55)
     monkeypatch.setattr(anomaly, "BATCH_SIZE", 50)
     node(networks, splits, summary)
+
+
+@pytest.mark.parametrize("node", [evaluate, embed, score, denoise, draw, export])
+def test_every_node_refuses_networks_of_another_training(networks, splits, summary, node):
+    summary["weights"]["decoder"] = "another"
+    message = r"^The decoder does not belong to the training summary: expected the weights another"
+    with pytest.raises(ValueError, match=message):
+        node(networks, splits, summary)
+
+
+@pytest.mark.parametrize("node", [evaluate, embed, score])
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_what_reads_the_splits_refuses_those_of_another_training(
+    networks, splits, summary, node, split
+):
+    summary["images"][split] = "another"
+    with pytest.raises(ValueError, match=f"The {split} images changed after the model was"):
+        node(networks, splits, summary)
