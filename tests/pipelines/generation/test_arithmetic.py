@@ -1,15 +1,10 @@
 """What the attributes measure, and where the directions lead."""
 
-import hashlib
-
 import numpy as np
 import pytest
 
 from mnist_vae.data.images import ImageSet
 from mnist_vae.pipelines.generation import arithmetic
-
-NO_WEIGHTS = hashlib.sha256().hexdigest()[:16]
-SUMMARY = {"statement": "Data: bars.", "weights": {"encoder": NO_WEIGHTS, "decoder": NO_WEIGHTS}}
 
 
 def bar(lean, width=1.0):
@@ -18,21 +13,19 @@ def bar(lean, width=1.0):
     return np.clip(width / 2 + 0.5 - np.abs(x + lean * y), 0, 1).ravel() * (np.abs(y.ravel()) < 8)
 
 
-def bars(leans, widths=None, label=None):
-    widths = np.ones(len(leans)) if widths is None else widths
+def bars(leans, widths, label=None):
     pixels = np.array([bar(*one) for one in zip(leans, widths, strict=True)], np.float32)
     pixels, n = np.rint(pixels * 255).astype(np.uint8), len(pixels)
     return ImageSet(pixels, np.arange(n), np.full(n, "test"), label)
 
 
-@pytest.mark.parametrize("lean", [-0.5, 0.0, 0.25, 1.0])
-def test_slant_is_how_far_a_bar_leans_and_ink_the_mean_of_its_pixels(lean):
-    images = bars([lean, lean], [2, 4])
-    pictures = images.pictures / 255
-    assert arithmetic.slant(pictures) == pytest.approx([lean, lean], abs=0.02)
-    thin, thick = arithmetic.ink(pictures)
-    assert thick == pytest.approx(images.model_input()[1].mean())
-    assert thick == pytest.approx(2 * thin, rel=0.1)
+def test_slant_is_how_far_a_bar_leans_and_ink_the_mean_of_its_pixels():
+    leans = [-0.5, 0.0, 0.25, 1.0]
+    thin, thick = (bars(leans, [width] * 4).pictures / 255 for width in (2, 4))
+    for pictures in (thin, thick):
+        assert arithmetic.slant(pictures) == pytest.approx(leans, abs=0.02)
+    assert arithmetic.ink(thick) == pytest.approx(thick.mean(axis=(1, 2)))
+    assert arithmetic.ink(thick) == pytest.approx(2 * arithmetic.ink(thin), rel=0.1)
 
 
 def test_what_has_no_height_has_no_slant():
@@ -56,22 +49,14 @@ def test_the_direction_leads_from_the_least_tenth_to_the_most_of_each_class():
     assert arithmetic.direction(z, values, label) == pytest.approx([45, 0])
 
 
-class BarEncoder:
-    name = "encoder"
-    trainable_weights = ()
-
-    def __call__(self, pixels):
-        pictures = np.asarray(pixels).reshape(-1, 28, 28)
-        z = np.stack([arithmetic.slant(pictures), 10 * arithmetic.ink(pictures)], axis=1)
-        return [z.astype(np.float32)] * 3
+def encode(pixels):
+    pictures = np.asarray(pixels).reshape(-1, 28, 28)
+    z = np.stack([arithmetic.slant(pictures), 10 * arithmetic.ink(pictures)], axis=1)
+    return [z.astype(np.float32)] * 3
 
 
-class BarDecoder:
-    name = "decoder"
-    trainable_weights = ()
-
-    def __call__(self, z):
-        return np.array([bar(lean, max(0.0, 52 * heavy / 10)) for lean, heavy in z], np.float32)
+def decode(z):
+    return np.array([bar(lean, max(0.0, 52 * heavy / 10)) for lean, heavy in z], np.float32)
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -85,7 +70,7 @@ def test_the_images_of_the_sheet_get_more_ink_and_more_slant_from_left_to_right(
     monkeypatch.setattr(
         arithmetic, "sheet", lambda pixels, captions, **how: drawn.update(p=pixels, c=captions)
     )
-    arithmetic.draw_latent_arithmetic(BarEncoder(), BarDecoder(), images, SUMMARY, 42)
+    arithmetic.draw_latent_arithmetic(encode, decode, images, {"statement": "Bars."}, 42)
     grid = drawn["p"].reshape(8, 6, 28, 28) / 255
     assert drawn["c"].rows == ["ink"] * 4 + ["slant"] * 4
     assert ("class by class" in drawn["c"].note) is labelled

@@ -71,18 +71,15 @@ def test_a_class_mixture_draws_the_classes_as_the_data_have_them_or_one_that_is_
     assert (z[:, 0] < 5).all()
 
 
-@pytest.mark.parametrize(("components", "each"), [(9, 4), (1, 1)])
-def test_the_classes_share_the_components_and_images_without_a_label_have_none(components, each):
+def test_the_classes_share_the_components_and_images_without_a_label_have_none():
     images = images_at([(0, 0), (1, 0), (1, 1)], [3, 8, UNLABELLED])
-    sampler = fitted("class_mixture", images, components=components)
-    assert sampler.label.tolist() == [3] * each + [8] * each
-
-
-@pytest.mark.parametrize("label", [None, [UNLABELLED] * 2])
-def test_a_class_mixture_of_images_without_labels_is_refused(label):
+    for components, each in ((9, 4), (1, 1)):
+        sampler = fitted("class_mixture", images, components=components)
+        assert sampler.label.tolist() == [3] * each + [8] * each
     message = r"^There are no classes .* expected labelled .* received images without labels; set"
-    with pytest.raises(ValueError, match=message):
-        fitted("class_mixture", images_at([(0, 0), (1, 0)], label))
+    for label in (None, [UNLABELLED] * 2):
+        with pytest.raises(ValueError, match=message):
+            fitted("class_mixture", images_at([(0, 0), (1, 0)], label))
 
 
 def test_a_class_that_is_rare_among_many_images_can_be_generated():

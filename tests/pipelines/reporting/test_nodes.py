@@ -8,11 +8,8 @@ from mnist_vae.params import ReportingParams
 from mnist_vae.pipelines.reporting import nodes
 
 STATEMENT = "Data: random noise."
-SUMMARY = {
-    "statement": STATEMENT,
-    "model_version": "v",
-    "reconstruction": "binary_crossentropy",
-}
+BCE = "binary_crossentropy"
+SUMMARY = {"statement": STATEMENT, "model_version": "v", "reconstruction": BCE}
 TERMS = ("loss", "val_loss", "reconstruction", "val_reconstruction", "kl", "val_kl")
 
 
@@ -60,9 +57,7 @@ def test_the_curves_show_every_column_of_the_history():
     assert [curve.name for curve in figure.data if curve.showlegend] == ["training", "validation"]
 
 
-@pytest.mark.parametrize(
-    ("term", "unit", "nats"), [("binary_crossentropy", ", nats", " nats"), ("mse", "", "")]
-)
+@pytest.mark.parametrize(("term", "unit", "nats"), [(BCE, ", nats", " nats"), ("mse", "", "")])
 def test_only_what_is_in_nats_is_said_to_be(term, unit, nats):
     figure = curves(reconstruction=term)
     panels = [annotation.text for annotation in figure.layout.annotations][:4]
@@ -88,21 +83,14 @@ def test_the_scatter_shows_the_test_images_by_label():
         assert np.allclose(points.y, rows["z_mean_01"], atol=1e-4)
         known = [[image_id, "test", str(label)] for image_id in rows["image_id"]]
         assert [list(shown) for shown in points.customdata] == known
-        for name in ("image_id", "split", "label"):
-            assert f"{name} %{{customdata[" in points.hovertemplate
+        assert points.hovertemplate.startswith(
+            "image_id %{customdata[0]}<br>split %{customdata[1]}"
+        )
     assert figure.layout.yaxis.scaleanchor == "x"
     colours = {points.name: points.marker.color for points in figure.data}
     assert len(set(colours.values())) == 10
     some = {points.name: points.marker.color for points in scatter(table[table["label"] > 6]).data}
     assert some == {name: colours[name] for name in ("7", "8", "9")}
-
-
-def test_without_labels_the_points_have_one_colour():
-    figure = scatter(embeddings(2, labelled=False))
-    (points,) = figure.data
-    assert len(points.x) == 20
-    assert figure.layout.showlegend is False
-    assert "label" not in points.hovertemplate
 
 
 def test_of_many_latents_the_two_that_vary_most_are_shown():
@@ -117,9 +105,16 @@ def test_a_single_latent_is_shown_against_the_label():
     assert figure.layout.yaxis.title.text == "label"
     for points in figure.data:
         assert np.rint(points.y).tolist() == [int(points.name)] * len(points.y)
-    unlabelled = scatter(embeddings(1, labelled=False))
-    assert len(unlabelled.data[0].x) == 20
-    assert unlabelled.layout.yaxis.visible is False
+    assert scatter(embeddings(1, labelled=False)).layout.yaxis.visible is False
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+def test_without_labels_the_points_have_one_colour(latent_dim):
+    figure = scatter(embeddings(latent_dim, labelled=False))
+    (points,) = figure.data
+    assert len(points.x) == 20
+    assert figure.layout.showlegend is False
+    assert "label" not in points.hovertemplate
 
 
 @pytest.mark.parametrize(
