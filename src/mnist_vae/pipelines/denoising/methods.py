@@ -43,13 +43,12 @@ def non_local_means(noisy: Floats, clean: Floats, shape: Shape) -> Floats:
         restored: Floats = np.clip(np.stack(found), 0, 1, dtype=np.float32)
         return restored.reshape(images.shape)
 
+    def error(strength: tuple[float, float]) -> float:
+        return float(np.square(filtered(noisy[:_TRIED], *strength) - clean[:_TRIED]).mean())
+
     noise = float(np.sqrt(np.mean(np.square(noisy - clean))))
     strengths = [(share * noise, sigma) for share in _STRENGTHS for sigma in (0.0, noise)]
-    errors = [
-        np.square(filtered(noisy[:_TRIED], *strength) - clean[:_TRIED]).mean()
-        for strength in strengths
-    ]
-    return filtered(noisy, *strengths[int(np.argmin(errors))])
+    return filtered(noisy, *min(strengths, key=error))
 
 
 def biharmonic(pixels: Floats, missing: NDArray[np.bool_], shape: Shape) -> Floats:

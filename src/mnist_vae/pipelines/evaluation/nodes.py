@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +9,10 @@ from pydantic import BaseModel
 
 from mnist_vae.data.images import AT_ONCE, ImageSet
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import check_images, check_models, measure, origin, provenance
+from mnist_vae.data.origin import check_images, check_models, origin, provenance
 from mnist_vae.data.statistics import Moments, neighbour_accuracy
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.decomposition import decompose
-
-logger = logging.getLogger(__name__)
 
 _LEAST_CLASSES = 2  # to be distinguished
 _SKIPPED = (
@@ -43,17 +40,15 @@ def evaluate_vae(
 ) -> dict[str, Any]:
     """Return −ELBO and its parts on every split, and how well z tells the labels apart.
 
-    `splits` has the metrics of each, in nats an image: `negative_elbo` with z sampled from the
-    posterior, its terms `reconstruction` and `kl`, the `entropy_floor` of the pixels, below which
-    no reconstruction is, and how many latent dimensions are `active_units`: their mean varies over
-    the images by more than the threshold (Burda et al., Importance Weighted Autoencoders, 2016,
-    section 5.2). With the term `mse` the reconstruction is a squared error: with KL it is −ELBO of
-    a Gaussian of variance ½ a pixel but for ½ log π a pixel, and there is no floor. A thorough
-    evaluation has the `decomposition` too, of the test images also with each pixel drawn as 0 or 1.
+    `splits` has means in nats an image: `negative_elbo` with z sampled from the posterior, its
+    terms `reconstruction` and `kl`, and the `entropy_floor` of the pixels, below which no
+    reconstruction is. `active_units` are the latent dimensions whose mean varies over the images by
+    more than the threshold (Burda et al., Importance Weighted Autoencoders, 2016, section 5.2).
+    With the term `mse` there is no floor (`origin.measure`). A thorough evaluation has the
+    `decomposition` too, of the test images also with each pixel drawn as 0 or 1.
 
     `label_accuracy` is the share of the labelled test images whose label is that of most of their
     nearest training images in z, or None; a thorough evaluation has it of the `refined` q too.
-    `skipped` says why nothing was taken apart.
 
     Raises:
         ValueError: Models, images and summary do not belong together.
@@ -75,13 +70,6 @@ def evaluate_vae(
         for name, split in splits.items():
             split["decomposition"] = parts[name]
         splits["test"]["binarized"] = parts.get("binarized")
-    test = splits["test"]
-    logger.info(
-        "Test %s: %.2f = reconstruction %.2f + KL %.2f on %s images",
-        measure(model.term).words,
-        *(test[name] for name in ("negative_elbo", "reconstruction", "kl")),
-        f"{test['n_images']:,}",
-    )
     return {
         **origin(training_summary),
         "data": training_summary["statement"],

@@ -13,17 +13,15 @@ _SHEETS = ["generated_sheet", "latent_manifold", "interpolations", "reconstructi
 def create_pipeline() -> Pipeline:
     """Return the pipeline from a trained model to new images, their files, and sheets."""
     generated = [*_MODEL, "train_images", "test_images", *_HOW]
-    arithmetic = [*_MODEL, "test_images", "training_summary", "params:seed"]
     made, files = ["generated_images", *_SHEETS], ["generated_images", "training_summary"]
+    draw, changed = (
+        draw_latent_arithmetic,
+        [*_MODEL, "test_images", "training_summary", "params:seed"],
+    )
     return Pipeline(
         [
             Node(generate, generated, made, name="generate_images"),
             Node(to_pictures, files, "generated_image_files", name="export_generated_images"),
-            Node(
-                draw_latent_arithmetic,
-                arithmetic,
-                "latent_arithmetic",
-                name="draw_latent_arithmetic",
-            ),
+            Node(draw, changed, "latent_arithmetic", name="draw_latent_arithmetic"),
         ]
     )
