@@ -74,9 +74,8 @@ def test_the_images_of_the_sheet_get_more_ink_and_more_slant_from_left_to_right(
     grid = drawn["p"].reshape(8, 6, 28, 28) / 255
     assert drawn["c"].rows == ["ink"] * 4 + ["slant"] * 4
     assert ("class by class" in drawn["c"].note) is labelled
-    for row in grid[:4, 1:]:
-        assert (np.diff(arithmetic.ink(row)) > 0.005).all()
-    for row in grid[4:, 1:]:
-        assert (np.diff(arithmetic.slant(row)) > 0.1).all()
+    for ink, slant in zip(grid[:4, 1:], grid[4:, 1:], strict=True):
+        assert (np.diff(arithmetic.ink(ink)) > 0.005).all()
+        assert (np.diff(arithmetic.slant(slant)) > 0.1).all()
     # The middle one is the image itself, decoded.
     assert np.abs(grid[:, 3] - grid[:, 0]).mean() < 0.05

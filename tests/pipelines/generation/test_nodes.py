@@ -1,11 +1,10 @@
 """What the generated images are, and what each sheet shows."""
 
-import hashlib
+import functools
 from statistics import NormalDist
 
 import numpy as np
 import pytest
-from scipy.special import expit
 
 from mnist_vae.data.images import ImageSet
 from mnist_vae.data.tables import ImagesDataset
@@ -13,65 +12,42 @@ from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation import nodes
 from mnist_vae.pipelines.generation.arithmetic import draw_latent_arithmetic
 from mnist_vae.report.pictures import generated_section
+from tests.model_files import summary_of
+from tests.vae.models import sharpened, small
 
-# Fakes have no weights, so that every summary of no weights is theirs.
-NO_WEIGHTS = hashlib.sha256().hexdigest()[:16]
-SUMMARY = {
-    "statement": "Data: random noise.",
-    "model_version": "v1",
-    "weights": {"encoder": NO_WEIGHTS, "decoder": NO_WEIGHTS},
-}
 SMALL = {"manifold_steps": 4, "interpolation_pairs": 3, "interpolation_steps": 5}
 SMALL["mixture_components"] = 2
 END = NormalDist().inv_cdf(1 - 0.125)  # of 4 steps: the quantiles 1/8, 3/8, 5/8, 7/8
 
 
-class FakeDecoder:
-    """As a Keras decoder is called: [n, latent_dim] to [n, 784] in [0, 1]."""
-
-    name = "decoder"
-    trainable_weights = ()
-
-    def __init__(self, latent_dim):
-        self.input_shape = (None, latent_dim)
-        self.weights = np.random.default_rng(1).standard_normal((latent_dim, 784), np.float32)
-
-    def __call__(self, z):
-        assert z.dtype == np.float32
-        return expit(z @ self.weights)
-
-    def bytes_of(self, *z):
-        return np.rint(self(np.array([z], np.float32)) * 255).astype(np.uint8).reshape(28, 28)
+@functools.cache
+def networks_of(latent_dim):
+    return small(latent_dim)[0], sharpened(latent_dim)
 
 
-class FakeEncoder:
-    """As a Keras encoder is called: z_mean is the first pixels, some dimensions spread wider."""
-
-    name = "encoder"
-    trainable_weights = ()
-
-    def __init__(self, scales):
-        self.scales = np.array(scales, np.float32)
-        self.output_shape = ((None, len(scales)),) * 3
-
-    def __call__(self, pixels):
-        z_mean = pixels[:, : len(self.scales)] * self.scales
-        return [z_mean, np.zeros_like(z_mean), z_mean + 100]
+def summary_for(latent_dim, **facts):
+    return summary_of(networks_of(latent_dim), statement="Data: noise.") | facts
 
 
-def model_of(latent_dim, images=None, summary=SUMMARY, **params):
-    """A model of fakes, which shows these images."""
-    networks = FakeEncoder([1, 2, 9, 3, 8][:latent_dim]), FakeDecoder(latent_dim)
-    return nodes.Model(*networks, images, summary, GenerationParams(**{**SMALL, **params}))
+def model_of(latent_dim, images=None, summary=None, **params):
+    """A model that shows these images."""
+    summary = summary or summary_for(latent_dim)
+    params = GenerationParams(**{**SMALL, **params})
+    return nodes.Model(*networks_of(latent_dim), images, summary, params)
 
 
-def generate(latent_dim, seed=42, train_images=None, summary=SUMMARY, **params):
-    """Images of fakes; the prior does not look at the training images."""
-    if train_images is not None:
-        summary = {"images": {"train": train_images.digest()}, **summary}
-    return nodes.generate_images(
-        model_of(latent_dim, summary=summary, **params), train_images, seed
-    )
+def is_decoded(image, *z):
+    """Whether an image is what the decoder makes of z."""
+    decoded = np.asarray(networks_of(len(z))[1](np.array([z], np.float32)))
+    return np.abs(image - 255 * decoded.reshape(28, 28)).max() < 0.51
+
+
+def generate(latent_dim, seed=42, train_images=None, names=None, **params):
+    """New images; the prior does not look at the training images."""
+    digest = train_images and train_images.digest()
+    summary = summary_for(latent_dim, class_names=names, images={"train": digest})
+    model = model_of(latent_dim, summary=summary, **params)
+    return nodes.generate_images(model, train_images, seed)
 
 
 @pytest.fixture
@@ -98,7 +74,7 @@ def test_generated_images_are_decoded_from_the_z_that_is_kept_with_them(latent_d
     assert images.image_id.tolist() == list(range(7))
     assert set(images.split) == {"generated"}
     assert images.label is None
-    assert np.array_equal(images.pictures[3], FakeDecoder(latent_dim).bytes_of(*images.z[3]))
+    assert is_decoded(images.pictures[3], *images.z[3])
 
 
 @pytest.mark.parametrize(
@@ -111,8 +87,7 @@ def test_generated_images_are_decoded_from_the_z_that_is_kept_with_them(latent_d
 def test_a_class_is_asked_for_by_its_name_or_its_number(names, label, message, make_images):
     images = make_images(60)
     images.label[:] %= 3
-    how = {"train_images": images, "summary": SUMMARY | {"class_names": names}, "n_images": 3}
-    how["sampler"] = "class_mixture"
+    how = {"train_images": images, "names": names, "n_images": 3, "sampler": "class_mixture"}
     made = generate(2, label=names[1] if names else 1, **how)
     assert (made.label.tolist(), made.class_names) == ([1, 1, 1], names)
     with pytest.raises(ValueError, match=message):
@@ -120,9 +95,9 @@ def test_a_class_is_asked_for_by_its_name_or_its_number(names, label, message, m
 
 
 def test_a_mixture_of_images_that_the_model_was_not_trained_on_is_refused(make_images):
-    summary = SUMMARY | {"images": {"train": "others"}}
+    model = model_of(2, summary=summary_for(2, images={"train": "others"}), sampler="mixture")
     with pytest.raises(ValueError, match="train images changed after the model was trained"):
-        generate(2, train_images=make_images(60), summary=summary, sampler="mixture")
+        nodes.generate_images(model, make_images(60), 42)
 
 
 @pytest.mark.parametrize(
@@ -153,11 +128,11 @@ def test_sheet_and_report_name_class_and_sampler_of_the_images_and_not_what_is_a
 def test_the_files_hold_the_images_white_on_black_and_sort_as_their_ids():
     pixels = np.arange(2 * 784).reshape(2, 784).astype(np.uint8)
     images = ImageSet(pixels, np.array([9999, 12345]), np.full(2, "x"))
-    pictures = nodes.to_pictures(images, SUMMARY)
+    pictures = nodes.to_pictures(images, {"model_version": "v1"})
     assert list(pictures) == ["09999", "12345"]
     assert np.array_equal(np.asarray(pictures["12345"]), images.pictures[1])
     assert pictures["12345"].info == {"model_version": "v1"}
-    assert list(nodes.to_pictures(generate(2, n_images=2), SUMMARY)) == ["0000", "0001"]
+    assert list(nodes.to_pictures(images.take(slice(1)), {})) == ["9999"]
 
 
 def test_the_generated_sheet_shows_every_image_or_says_how_many(drawn):
@@ -171,23 +146,26 @@ def test_the_generated_sheet_shows_every_image_or_says_how_many(drawn):
     assert captions.note.startswith("The first 60 of 1,000 images")
 
 
-def test_the_manifold_rises_rightwards_and_upwards(test_images, drawn):
+def test_the_manifold_rises_rightwards_and_upwards(drawn):
     grid, captions = nodes.draw_latent_manifold(model_of(2))
     for row, column, z in ((-1, 0, (-END, -END)), (-1, -1, (END, -END)), (0, 0, (-END, END))):
-        assert np.array_equal(grid[row, column], FakeDecoder(2).bytes_of(*z))
+        assert is_decoded(grid[row, column], *z)
     assert captions.columns == ["-1.15", "-0.32", "0.32", "1.15"]
     assert captions.rows == ["1.15", "0.32", "-0.32", "-1.15"]
     assert (captions.x_axis, captions.y_axis) == ("z_00", "z_01")
     grid, captions = nodes.draw_latent_manifold(model_of(1))
     assert grid.shape[:2] == (1, 4)
-    assert np.array_equal(grid[0, -1], FakeDecoder(1).bytes_of(END))
+    assert is_decoded(grid[0, -1], END)
     assert not captions.rows
 
 
 def test_of_many_latents_the_manifold_is_the_plane_of_the_two_that_vary_most(test_images, drawn):
-    grid, captions = nodes.draw_latent_manifold(model_of(5, test_images))
-    assert np.array_equal(grid[0, 0], FakeDecoder(5).bytes_of(0, 0, -END, 0, END))
-    assert captions.title == "Latent manifold: the plane of z_02 and z_04"
+    model = model_of(5, test_images)
+    grid, captions = nodes.draw_latent_manifold(model)
+    z_mean = np.asarray(model.encoder(test_images.model_input())[0])
+    x, y = plane = sorted(z_mean.var(axis=0).argsort()[-2:])
+    assert is_decoded(grid[0, 0], *(-END * (z == x) + END * (z == y) for z in range(5)))
+    assert captions.title == "Latent manifold: the plane of z_{:02d} and z_{:02d}".format(*plane)
     assert "others at 0" in captions.note
 
 
@@ -204,41 +182,38 @@ def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, way, test_
     assert ("on the arc" in captions.note) == (way == "spherical")
     for row, name in zip(grid, captions.rows, strict=True):
         rows = ends_of(row, test_images)
-        start, end = model.encoder(test_images.model_input()[rows])[0]
-        steps = {1: start, -2: end} | ({3: (start + end) / 2} if way == "linear" else {})
-        for place, z in steps.items():
-            assert np.abs(row[place].astype(int) - model.decoder.bytes_of(*z)).max() <= 1
+        start, end = np.asarray(model.encoder(test_images.model_input()[rows])[0])
+        assert is_decoded(row[1], *start)
+        assert is_decoded(row[-2], *end)
+        assert way == "spherical" or is_decoded(row[3], *(start + end) / 2)
         labels = test_images.label[rows]
         assert labels[0] != labels[1]
         assert name.endswith(f": {labels[0]} to {labels[1]}")
     assert captions.columns == ["original", "0.00", "0.25", "0.50", "0.75", "1.00", "original"]
 
 
-@pytest.mark.parametrize(("n_images", "n_rows"), [(1, 1), (2, 1), (3, 1), (5, 2), (9, 3)])
-@pytest.mark.parametrize("labelled", [True, False])
-def test_no_test_image_is_in_two_pairs(n_images, n_rows, labelled, make_images, drawn):
-    images = make_images(n_images, labelled=labelled)
-    grid, captions = nodes.draw_interpolations(model_of(2, images), 42)
-    assert len(grid) == n_rows
-    assert captions.rows[0].startswith("pair 1")
-    ends = {end for row in grid for end in ends_of(row, images)}
-    assert len(ends) == min(n_images, 2 * n_rows)
-
-
 @pytest.mark.parametrize(
-    ("labels", "pairs"),
+    ("labels", "n_pairs", "ends"),
     [
-        ([3, 3, 3, 3], [": 3 to 3"] * 2),  # there are no others
-        ([3, 3, 3, 8], [": 3 to 8"]),  # the rest have no partner
+        (None, [1, 1, 1, 2, 3], ""),  # of 1, 2, 3, 5 and 9 images
+        ([*range(9)], [1, 1, 1, 2, 3], None),
+        ([3] * 9, [1, 1, 1, 2, 3], ": 3 to 3"),  # there are no others
+        ([3, 8, *[3] * 7], [1, 1, 1, 1, 1], ": 3 to 8"),  # the rest have no partner
     ],
 )
-def test_images_of_one_label_are_paired_only_where_there_is_no_other(
-    labels, pairs, make_images, drawn
+def test_no_test_image_is_in_two_pairs_and_classes_differ_where_they_can(
+    labels, n_pairs, ends, make_images, drawn
 ):
-    images = make_images(len(labels))
-    images.label[:] = labels
-    _, captions = nodes.draw_interpolations(model_of(2, images), 1)
-    assert [sorted(row[6:]) for row in captions.rows] == [sorted(pair) for pair in pairs]
+    for n_images, expected in zip((1, 2, 3, 5, 9), n_pairs, strict=True):
+        images = make_images(n_images, labelled=labels is not None)
+        if labels is not None:
+            images.label[:] = labels[:n_images]
+        grid, captions = nodes.draw_interpolations(model_of(2, images), 1)
+        assert len(grid) == expected
+        shown = {end for row in grid for end in ends_of(row, images)}
+        assert len(shown) == min(n_images, 2 * expected)
+        if ends is not None and n_images > 1:
+            assert {"".join(sorted(row[6:])) for row in captions.rows} == {"".join(sorted(ends))}
 
 
 def test_reconstructions_stand_under_their_originals_class_by_class(test_images, drawn):
@@ -247,39 +222,37 @@ def test_reconstructions_stand_under_their_originals_class_by_class(test_images,
     assert captions.columns == [str(label) for label in range(10)]
     assert captions.rows == ["original", "reconstruction"] * 2
     assert np.array_equal(grid[2, 7], test_images.pictures[17])
-    z_mean = model.encoder(test_images.model_input()[17:18])[0][0]
-    assert np.array_equal(grid[3, 7], model.decoder.bytes_of(*z_mean))
+    z_mean = np.asarray(model.encoder(test_images.model_input()[17:18])[0][0])
+    assert is_decoded(grid[3, 7], *z_mean)
 
 
-def test_a_class_that_runs_out_leaves_its_cells_blank(make_images, drawn):
+def test_a_class_that_runs_out_leaves_its_cells_blank_and_without_labels_the_first_are_shown(
+    make_images, drawn
+):
     images = make_images(5)
     images.label[:] = [4, 6, 6, 6, 6]
     grid, captions = nodes.draw_reconstruction_sheet(model_of(2, images))
     assert captions.columns == ["4", "6"]
-    assert grid[:2, 0].any()
-    assert not grid[2:, 0].any()
-    assert grid[:, 1].any(axis=(1, 2)).all()
-
-
-@pytest.mark.parametrize(("n_images", "shape"), [(1, (2, 1)), (3, (2, 3)), (30, (4, 10))])
-def test_without_labels_the_first_images_are_reconstructed(n_images, shape, make_images, drawn):
-    images = make_images(n_images, labelled=False)
-    grid, captions = nodes.draw_reconstruction_sheet(model_of(2, images))
-    assert grid.shape[:2] == shape
-    assert not captions.columns
-    assert np.array_equal(grid[0], images.pictures[: shape[1]])
+    assert grid.any(axis=(2, 3)).tolist() == [[row < 2, True] for row in range(8)]
+    for n_images, shape in ((1, (2, 1)), (3, (2, 3)), (30, (4, 10))):
+        images = make_images(n_images, labelled=False)
+        grid, captions = nodes.draw_reconstruction_sheet(model_of(2, images))
+        assert grid.shape[:2] == shape
+        assert not captions.columns
+        assert np.array_equal(grid[0], images.pictures[: shape[1]])
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])
 def test_every_sheet_names_its_model_and_is_the_same_for_the_same_seed(latent_dim, make_images):
-    model = model_of(latent_dim, n_images=4)
-    networks, test_images = model[:2], make_images(12)
+    model, test_images = model_of(latent_dim, n_images=4), make_images(12)
 
     def draw_all(seed):
-        _, *sheets = nodes.generate(*networks, None, test_images, SUMMARY, model.params, seed)
-        pictures = [*sheets, draw_latent_arithmetic(*networks, test_images, SUMMARY, 42)]
-        assert all(picture.info == {"model_version": "v1"} for picture in pictures)
-        return [picture.tobytes() for picture in pictures]
+        images = None, test_images
+        _, *sheets = nodes.generate(*model[:2], *images, model.summary, model.params, seed)
+        sheets.append(draw_latent_arithmetic(*model[:2], test_images, model.summary, 42))
+        version = {"model_version": model.summary["model_version"]}
+        assert all(picture.info == version for picture in sheets)
+        return [picture.tobytes() for picture in sheets]
 
     first, again, other = (draw_all(seed) for seed in (42, 42, 43))
     assert first == again

@@ -47,8 +47,10 @@ def statement(figure):
     return figure.layout.annotations[-1].text
 
 
-def test_the_curves_show_every_column_of_the_history():
+def test_the_curves_show_every_column_of_the_history_and_few_epochs_in_whole_numbers():
     table, figure = history(), curves()
+    assert figure.layout.xaxis.dtick == 1
+    assert all("markers" in curve.mode for curve in figure.data), "one epoch is a visible point"
     names = [*["training", "validation"] * 3, "learning rate"]
     for curve, column, name in zip(figure.data, [*TERMS, "learning_rate"], names, strict=True):
         assert list(curve.x) == table["epoch"].tolist()
@@ -63,12 +65,6 @@ def test_only_what_is_in_nats_is_said_to_be(term, unit, nats):
     panels = [annotation.text for annotation in figure.layout.annotations][:4]
     assert panels == [f"Loss{unit}", f"Reconstruction{unit}", "KL, nats", "Learning rate"]
     assert title(figure) == f"Lowest validation loss 105.0{nats}, after epoch 3"
-
-
-def test_few_epochs_are_counted_in_whole_numbers_and_one_is_a_visible_point():
-    assert curves(2).layout.xaxis.dtick == 1
-    assert curves(60).layout.xaxis.dtick is None
-    assert all("markers" in curve.mode for curve in curves(1).data)
 
 
 def test_the_scatter_shows_the_test_images_by_label():
