@@ -83,10 +83,8 @@ def test_there_is_one_row_an_image_with_every_score(scored, parts, calibration):
     assert frame["is_anomaly"].tolist() == above.tolist()
     excess = (frame["negative_elbo"] - frame["entropy"]).to_numpy()
     assert frame["excess"].to_numpy() == pytest.approx(excess, rel=1e-4)
-    metadata = table.schema.metadata
-    assert metadata[b"score"] == b"relative_excess"
-    assert float(metadata[b"threshold"]) == calibration.threshold
-    assert metadata[b"model_version"].decode() == calibration.model_version
+    about = {"model_version": calibration.model_version, **calibration.about()}
+    assert table.schema.metadata == {k.encode(): str(v).encode() for k, v in about.items()}
 
 
 def test_the_distance_is_that_to_the_nearest_training_image(scored, networks, parts):

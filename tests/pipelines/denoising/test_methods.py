@@ -2,35 +2,27 @@
 
 import functools
 
-import keras
 import numpy as np
 import pytest
-from skimage.metrics import peak_signal_noise_ratio
 
 from mnist_vae.params import DenoisingParams
+from mnist_vae.pipelines.denoising import methods
 from mnist_vae.pipelines.denoising.corruptions import MISSING, Observation, corrupt
-from mnist_vae.pipelines.denoising.methods import (
-    Autoencoder,
-    biharmonic,
-    median,
-    non_local_means,
-)
-from tests.vae.models import small
+from tests.vae.models import linear_decoder, small
 
 SHAPE = (28, 28)
 
 
-def psnr(clean, restored):
-    """The PSNR of each image, dB."""
-    pairs = zip(clean, restored, strict=True)
-    return np.array([peak_signal_noise_ratio(*pair, data_range=1) for pair in pairs])
+def error(images, others):
+    """The mean squared error of each image."""
+    return np.square(images - others).mean(axis=1)
 
 
 def test_the_median_removes_a_single_impulse_and_takes_black_for_what_is_beyond_the_edge():
     image = np.zeros((1, 28, 28), "float32")
     image[0, 10, 10] = 1
-    assert not median(image.reshape(1, 784), SHAPE).any()
-    white = median(np.ones((1, 784), "float32"), SHAPE).reshape(28, 28)
+    assert not methods.median(image.reshape(1, 784), SHAPE).any()
+    white = methods.median(np.ones((1, 784), "float32"), SHAPE).reshape(28, 28)
     assert white[0, 0] == 0
     assert white[0, 1] == white[1, 1] == 1
 
@@ -39,31 +31,25 @@ def test_non_local_means_lessen_the_noise():
     stripes = np.tile(np.repeat(np.float32([0, 1]), 4), (1, 28 * 28 // 8)).reshape(1, 784)
     clean = np.repeat(stripes, 3, axis=0)
     noisy = corrupt(clean, "gaussian", 0.2, seed=1, shape=SHAPE)
-    restored = non_local_means(noisy, clean, SHAPE)
+    restored = methods.non_local_means(noisy, clean, SHAPE)
     assert restored.dtype == np.float32
-    assert (psnr(clean, restored) > psnr(clean, noisy) + 1).all()
+    assert (error(clean, restored) < 0.8 * error(clean, noisy)).all()
 
 
 def test_a_biharmonic_filling_of_a_level_surface_is_level_and_leaves_what_is_given():
     random = np.random.default_rng(0)
     missing = random.random(784) < 0.3
     images = np.repeat(np.float32([[0.25], [0.75]]), 784, axis=1)
-    filled = biharmonic(np.where(missing, np.float32(0), images), missing, SHAPE)
+    filled = methods.biharmonic(np.where(missing, np.float32(0), images), missing, SHAPE)
     assert filled == pytest.approx(images, abs=1e-3)
     assert np.array_equal(filled[:, ~missing], images[:, ~missing])
 
 
 def halves(latent_dim):
     """A decoder of known images: left half white and right half black with z₀ > 0, or reversed."""
-    sides = np.tile(np.repeat(np.float32([1, -1]), 14), 28)
-    z = keras.Input((latent_dim,), name="z")
-    logits = keras.layers.Dense(784, use_bias=False, name="logits")
-    pixels = keras.layers.Activation("sigmoid", name="pixels_mean")(logits(z))
-    decoder = keras.Model(z, pixels, name="decoder")
-    kernel = np.zeros((latent_dim, 784), "float32")
-    kernel[0] = 4 * sides
-    logits.set_weights([kernel])
-    return decoder
+    weights = np.zeros((latent_dim, 784), "float32")
+    weights[0] = np.tile(np.repeat(np.float32([4, -4]), 14), 28)
+    return linear_decoder(weights, np.zeros(784))
 
 
 IMAGES = np.stack([np.tile(np.repeat(np.float32(side), 14), 28) for side in ([1, 0], [0, 1])])
@@ -72,7 +58,7 @@ PARAMS = DenoisingParams(refine_steps=30, draws=4, evidence=1.0)
 
 @functools.cache
 def model(latent_dim=3):
-    return Autoencoder(small(latent_dim)[0], halves(latent_dim), PARAMS, 1)
+    return methods.Autoencoder(small(latent_dim)[0], halves(latent_dim), PARAMS, 1)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +78,7 @@ def test_a_refined_image_is_the_one_that_the_noise_hides_whatever_the_encoder_sa
     found = model(latent_dim).refined(noisy, Observation(kind, level))
     assert found.dtype == np.float32
     assert np.abs(found - IMAGES).mean() < 0.1
-    assert (psnr(IMAGES, found) > psnr(IMAGES, noisy) + 5).all()
+    assert (error(IMAGES, found) < 0.3 * error(IMAGES, noisy)).all()
 
 
 def test_missing_pixels_are_filled_in_from_those_that_are_there():

@@ -17,6 +17,7 @@ PARAMS = DenoisingParams(
 )  # fmt: skip
 METHODS = ["noisy", "median", "non-local means", "amortised", "refined"]
 LEVELS = [("gaussian", 0.5), ("gaussian", 0.25), ("salt_and_pepper", 0.25)]
+SHOWN = ["gaussian 0.25", "salt and pepper 0.25"]
 SHAPE = (28, 28)
 BLACK = np.zeros((2, 784), "float32")
 ALL = slice(None)
@@ -78,12 +79,11 @@ def restored(networks, summary, images):
 
 def test_each_method_is_scored_at_each_level_of_each_kind(restored, images):
     (scores, sheet, *_, findings), _ = restored
-    received = [tuple(row) for row in scores[["kind", "level", "method"]].to_numpy()]
-    assert received == [(*level, method) for level in LEVELS for method in METHODS]
+    psnr = scores.set_index(["kind", "level", "method"])["psnr"]
+    assert [*psnr.index] == [(*level, method) for level in LEVELS for method in METHODS]
     assert set(scores["n_images"]) == {12}
     assert set(scores["model_version"]) == {sheet.info["model_version"]} == {"abc"}
     assert np.isfinite(scores[["psnr", "psnr_se", "ssim"]]).all(axis=None)
-    psnr = scores.set_index(["kind", "level", "method"])["psnr"]
     pixels = images.at_most(12, 1).model_input()
     noisy = corrupt(pixels, "gaussian", 0.25, seed=1, shape=SHAPE)
     for method, found in (("noisy", noisy), ("median", median(noisy, SHAPE))):
@@ -92,8 +92,7 @@ def test_each_method_is_scored_at_each_level_of_each_kind(restored, images):
     assert findings.model_version == "abc"
     _, table, *_, note = findings.sections[0].blocks
     assert table.columns == ("corruption", *METHODS)
-    corruptions = ["gaussian 0.5", "gaussian 0.25", "salt and pepper 0.25"]
-    assert [row[0] for row in table.rows] == corruptions
+    assert [row[0] for row in table.rows] == ["gaussian 0.5", *SHOWN]
     assert "±" in table.rows[0][1]
     assert "12 test images" in note.text
 
@@ -101,9 +100,7 @@ def test_each_method_is_scored_at_each_level_of_each_kind(restored, images):
 def test_the_sheet_has_the_middle_levels_of_an_image_of_each_class(restored, images):
     _, (drawn, _) = restored
     assert list(drawn["rows"]) == ["clean"] + [
-        f"{level}, {method}"
-        for level in ("gaussian 0.25", "salt and pepper 0.25")
-        for method in ("noisy", "median", "refined")
+        f"{level}, {method}" for level in SHOWN for method in ("noisy", "median", "refined")
     ]
     assert (drawn["columns"], drawn["row_breaks"]) == (10, [1, 4])
     assert drawn["text"].statement == "Trained on noise."

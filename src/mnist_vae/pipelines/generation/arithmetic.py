@@ -83,14 +83,11 @@ def draw_latent_arithmetic(
         names += [name] * len(shown)
         least, most = (attribute(decoded[:, end] / 255).mean() for end in (0, -1))
         changes.append(f"{name} from {least:.2f} to {most:.2f}")
-    shown_images = "the test images"
-    if len(images) < len(test_images):
-        shown_images = f"{len(images):,} of the {len(test_images):,} test images"
     by_class = "" if images.label is None else ", class by class"
     text = captions(
         training_summary,
         "Arithmetic with z: more ink, and more slant",
-        note=f"Decoded from z_mean + t d; d leads from the tenth of {shown_images} with the least "
+        note="Decoded from z_mean + t d; d leads from the tenth of the test images with the least "
         f"of it to the tenth with the most{by_class}. Mean over the rows: {', '.join(changes)}",
         columns=["original", *(f"{step:.1f}" for step in _STEPS)],
         rows=names,

@@ -59,10 +59,8 @@ def draw_learning_curves(training_history: pd.DataFrame, training_summary: dict[
         for trace in chart.data:
             curve = trace | {"legendgroup": trace["name"], "showlegend": place == 0}
             figure.add_trace(curve, row=place // 2 + 1, col=place % 2 + 1)
-    epoch = training_history["epoch"]
     # Of few epochs Plotly would count halves.
-    every = 1 if len(epoch) <= _FEW_EPOCHS else None
-    figure.update_xaxes(dtick=every)
+    figure.update_xaxes(dtick=1 if len(training_history) <= _FEW_EPOCHS else None)
     figure.update_xaxes(title_text="epoch", title_standoff=6, row=2)
     figure.update_yaxes(nticks=5)
     figure.update_yaxes(exponentformat="power", rangemode="tozero", row=2, col=2)
@@ -168,8 +166,8 @@ def _entitle(figure: Any, title: str, training_summary: dict[str, Any]) -> None:
         title_font_size=16,
         title_yanchor="middle",
     )
-    figure.update_xaxes(gridcolor=_FAINT, zerolinecolor=_FAINT, linecolor=_FAINT)
-    figure.update_yaxes(gridcolor=_FAINT, zerolinecolor=_FAINT, linecolor=_FAINT)
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(gridcolor=_FAINT, zerolinecolor=_FAINT, linecolor=_FAINT)
     lines = textwrap.wrap(statement(training_summary), _STATEMENT_LENGTH)
     rest = 1 - _LINE_SHARE * len(lines)
     figure.for_each_yaxis(
