@@ -16,13 +16,7 @@ from mnist_vae.pipelines.anomaly.nodes import (
     score_anomalies,
 )
 from tests.model_files import summary_of
-from tests.vae.models import small
 from tests.vae.test_anomalies import calibration_of
-
-
-@pytest.fixture(scope="module")
-def networks():
-    return small()
 
 
 @pytest.fixture(scope="module")

@@ -89,14 +89,11 @@ def test_the_scatter_shows_the_test_images_by_label():
     assert some == {name: colours[name] for name in ("7", "8", "9")}
 
 
-def test_of_many_latents_the_two_that_vary_most_are_shown():
+def test_of_many_latents_the_two_that_vary_most_are_shown_and_a_single_one_against_the_label():
     figure = scatter(embeddings(5))
     assert figure.layout.xaxis.title.text == "z_mean_02"
     assert figure.layout.yaxis.title.text == "z_mean_04"
     assert title(figure).endswith("the 2 of 5 dimensions that vary most")
-
-
-def test_a_single_latent_is_shown_against_the_label():
     figure = scatter(embeddings(1))
     assert figure.layout.yaxis.title.text == "label"
     for points in figure.data:
