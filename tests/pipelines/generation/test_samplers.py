@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mnist_vae.data.images import UNLABELLED, ImageSet
-from mnist_vae.pipelines.generation.samplers import fit_sampler, interpolate
+from mnist_vae.params import GenerationParams
+from mnist_vae.pipelines.generation.samplers import draw_z, interpolate
 
 
 class FakeEncoder:
@@ -29,65 +30,61 @@ def images_at(corners, label):
 IMAGES = images_at([(0, 0), (1, 0), (1, 0), (1, 0)], [3, 8, 8, 8])
 
 
-def fitted(kind, images=IMAGES, components=2, seed=1):
-    return fit_sampler(kind, FakeEncoder(), images, components=components, seed=seed)
+def draw(kind, images=IMAGES, n=100, seed=1, components=2, **params):
+    params = GenerationParams(sampler=kind, n_images=n, mixture_components=components, **params)
+    return draw_z(params, FakeEncoder(), images, None, seed)
 
 
 @pytest.mark.parametrize("kind", ["prior", "mixture", "class_mixture"])
 def test_every_sampler_draws_the_same_bytes_for_the_same_seed(kind):
-    one, again = fitted(kind), fitted(kind)
-    z, _ = one.sample(100, 1)
+    z, _ = draw(kind)
     assert (z.shape, z.dtype) == ((100, 2), np.float32)
-    assert z.tobytes() == again.sample(100, 1)[0].tobytes()
-    assert not np.array_equal(z, one.sample(100, 2)[0])
+    assert z.tobytes() == draw(kind)[0].tobytes()
+    assert not np.array_equal(z, draw(kind, seed=2)[0])
 
 
 def test_a_mixture_finds_the_gaussians_that_the_posteriors_are_of():
     """As wide as the posteriors, and not as their means."""
-    mixture = fitted("mixture")
-    order = mixture.means[:, 0].argsort()
-    assert np.allclose(mixture.means[order], [[0, 0], [10, 0]], atol=0.3)
-    assert np.allclose(mixture.weights[order], [0.25, 0.75], atol=0.02)
-    covariances = mixture.factors @ mixture.factors.transpose(0, 2, 1)
-    assert np.allclose(covariances, [4 * np.eye(2)] * 2, atol=0.3)
-    assert mixture.sample(5, 1)[1] is None
+    z, label = draw("mixture", n=20_000)
+    right = z[:, 0] > 5
+    assert np.mean(right) == pytest.approx(0.75, abs=0.02)
+    for part, mean in ((z[~right], 0), (z[right], 10)):
+        assert np.allclose(part.mean(axis=0), [mean, 0], atol=0.3)
+        assert np.allclose(np.cov(part.T), 4 * np.eye(2), atol=0.5)
+    assert label is None
 
 
 @pytest.mark.parametrize("kind", ["prior", "mixture", "class_mixture"])
 def test_a_temperature_scales_the_standard_deviations_and_leaves_the_means(kind):
-    one = fitted(kind, images_at([(0, 1)], [5]), 1)
-    warm, cold = (one.sample(4000, 7, temperature=t)[0] for t in (1, 0.5))
+    one = images_at([(0, 1)], [5])
+    warm, cold = (draw(kind, one, 4000, 7, 1, temperature=t)[0] for t in (1.0, 0.5))
     assert np.allclose(cold.std(axis=0), 0.5 * warm.std(axis=0), rtol=0.01)
     assert np.allclose(cold.mean(axis=0), warm.mean(axis=0), atol=0.1)
 
 
 def test_a_class_mixture_draws_the_classes_as_the_data_have_them_or_one_that_is_asked_for():
-    sampler = fitted("class_mixture")
-    z, label = sampler.sample(4000, 3, temperature=0.1)
+    z, label = draw("class_mixture", n=4000, temperature=0.1)
     assert np.mean(label == 8) == pytest.approx(0.75, abs=0.03)
     assert ((z[:, 0] > 5) == (label == 8)).all()
-    z, label = sampler.sample(50, 3, label=3, temperature=0.1)
+    z, label = draw("class_mixture", label=3, temperature=0.1)
     assert (set(label), label.dtype) == ({3}, np.uint8)
     assert (z[:, 0] < 5).all()
-
-
-def test_the_classes_share_the_components_and_images_without_a_label_have_none():
-    images = images_at([(0, 0), (1, 0), (1, 1)], [3, 8, UNLABELLED])
-    for components, each in ((9, 4), (1, 1)):
-        sampler = fitted("class_mixture", images, components=components)
-        assert sampler.label.tolist() == [3] * each + [8] * each
-    message = r"^There are no classes .* expected labelled .* received images without labels; set"
-    for label in (None, [UNLABELLED] * 2):
-        with pytest.raises(ValueError, match=message):
-            fitted("class_mixture", images_at([(0, 0), (1, 0)], label))
 
 
 def test_a_class_that_is_rare_among_many_images_can_be_generated():
     label = np.zeros(30_000, np.uint8)
     label[-1] = 9
-    sampler = fitted("class_mixture", images_at(np.zeros((30_000, 2)), label))
-    assert sampler.sample(3, 1, label=9)[1].tolist() == [9, 9, 9]
-    assert sampler.weights[sampler.label == 9].sum() == pytest.approx(1 / 30_000)
+    images = images_at(np.zeros((30_000, 2)), label)
+    assert draw("class_mixture", images, 3, label=9)[1].tolist() == [9, 9, 9]
+
+
+def test_images_without_a_label_have_no_part_in_a_class_mixture():
+    images = images_at([(0, 0), (1, 0)], [3, UNLABELLED])
+    assert set(draw("class_mixture", images)[1]) == {3}
+    message = r"^There are no classes .* expected labelled .* received images without labels; set"
+    for label in (None, [UNLABELLED] * 2):
+        with pytest.raises(ValueError, match=message):
+            draw("class_mixture", images_at([(0, 0), (1, 0)], label))
 
 
 T = np.linspace(0, 1, 5, dtype=np.float32)

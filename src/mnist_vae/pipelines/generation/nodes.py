@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_vae.data.images import AT_ONCE, ImageSet, Shape, listed, name_of, places
+from mnist_vae.data.images import AT_ONCE, ImageSet, Shape, name_of, places
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, class_names, image_shape, origin
 from mnist_vae.data.sheets import captions, sheet, to_bytes
 from mnist_vae.params import GenerationParams
-from mnist_vae.pipelines.generation.samplers import fit_sampler, interpolate
+from mnist_vae.pipelines.generation.samplers import draw_z, interpolate
 
 _SHEET_ROWS = 30  # of generated images at most; a longer sheet is no longer looked at
 _RECONSTRUCTION_COLUMNS = 10
@@ -69,25 +69,14 @@ def generate(
 
 def generate_images(model: Model, train_images: ImageSet, seed: int) -> ImageSet:
     """Return images decoded from z of the sampler, with their z; a class mixture labels them."""
-    params, kind, names = model.params, model.params.sampler, class_names(model.summary)
-    if kind != "prior":
+    params, names = model.params, class_names(model.summary)
+    if params.sampler != "prior":
         check_images(model.summary, train_images)
-    components = params.mixture_components
-    sampler = fit_sampler(kind, model.encoder, train_images, components=components, seed=seed)
+    z, labels = draw_z(params, model.encoder, train_images, names, seed)
     cooled = "" if params.temperature == 1 else f", at the temperature {params.temperature:g}"
-    about = {**origin(model.summary), "drawn_from": _DRAWN_FROM[kind] + cooled}
-    label = None
+    about = {**origin(model.summary), "drawn_from": _DRAWN_FROM[params.sampler] + cooled}
     if params.label is not None:
-        known = np.unique(np.asarray(sampler.label)).tolist()
-        classes = {name_of(label, names): label for label in known}
-        if params.label not in classes:
-            raise ValueError(
-                f"There is no class {params.label} to generate: expected `generation.label` to be "
-                f"one of {listed(list(classes))}, received {params.label}; choose one of them, or "
-                "null for all."
-            )
-        label, about["class"] = classes[params.label], params.label
-    z, labels = sampler.sample(params.n_images, seed, temperature=params.temperature, label=label)
+        about["class"] = params.label
     shape = image_shape(model.summary)
     return ImageSet(
         pixels=decode(model.decoder, z, shape).reshape(len(z), -1),

@@ -6,68 +6,63 @@ Mixtures: Ghosh et al., From Variational to Deterministic Autoencoders (2020), s
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.data.images import UNLABELLED, ImageSet
+from mnist_vae.data.images import UNLABELLED, ClassNames, ImageSet, listed, name_of
 from mnist_vae.data.models import KerasModel
+from mnist_vae.params import GenerationParams
 
 _ROWS = 20_000  # of z that mixtures are fitted on: more cost time, and change little
 _ROWS_A_DIMENSION = 2  # of z that a component needs at least, for its covariance to have full rank
 _LEAST_SINE = 1e-3  # of the angle between two z; below it an arc is a line, or anywhere
 
 
-@dataclass(frozen=True, eq=False)
-class Sampler:
-    """A Gaussian mixture with full covariances; the prior N(0, I) is one of a single component.
+def draw_z(
+    params: GenerationParams,
+    encoder: KerasModel,
+    images: ImageSet,
+    class_names: ClassNames,
+    seed: int,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+    """Return draws of z, `[n, latent_dim]`, and from a mixture of each class their labels, `[n]`.
 
-    Attributes:
-        weights: Shares, `[components]`.
-        means: `[components, latent_dim]`.
-        factors: Lower Cholesky factors of the covariances, `[components, latent_dim, latent_dim]`.
-        label: The class of each component, `[components]`; None where they are of none.
-    """
-
-    weights: NDArray[np.float64]
-    means: NDArray[np.float32]
-    factors: NDArray[np.float32]
-    label: NDArray[np.uint8] | None = None
-
-    def sample(
-        self, n: int, seed: int, *, temperature: float = 1.0, label: int | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
-        """Return `n` draws of z, `[n, latent_dim]`, and the class of each, if these are known.
-
-        All are of the class `label` if given; `temperature` is a factor of each σ.
-        """
-        weights = self.weights if label is None else np.where(self.label == label, self.weights, 0)
-        random = np.random.default_rng(seed)
-        z = random.standard_normal((n, self.means.shape[1]), dtype=np.float32)
-        chosen = random.choice(len(weights), n, p=weights / weights.sum())
-        for component, factor in enumerate(self.factors):
-            rows = chosen == component
-            z[rows] = self.means[component] + np.float32(temperature) * z[rows] @ factor.T
-        return z, None if self.label is None else self.label[chosen]
-
-
-def fit_sampler(
-    kind: str, encoder: KerasModel, images: ImageSet, *, components: int, seed: int
-) -> Sampler:
-    """Return the prior, or a mixture fitted on draws of the posteriors of training images.
-
-    `kind` is `prior`, `mixture`, or `class_mixture`, whose classes share the components.
+    Mixtures are fitted on the training images; the prior looks at none. The temperature is a factor
+    of each σ.
 
     Raises:
-        ValueError: No image has a label, for a mixture of each class.
+        ValueError: No image has a label, or none the class that is asked for.
     """
-    if kind == "prior":
-        latent_dim = encoder.output_shape[0][-1]
-        zeros = np.zeros((1, latent_dim), np.float32)
-        return Sampler(np.ones(1), zeros, np.eye(latent_dim, dtype=np.float32)[np.newaxis])
-    label = images.label if kind == "class_mixture" else np.zeros(len(images), np.uint8)
+    random, temperature = np.random.default_rng(seed), np.float32(params.temperature)
+    shape = params.n_images, encoder.output_shape[0][-1]
+    z = random.standard_normal(shape, dtype=np.float32)
+    if params.sampler == "prior":
+        return temperature * z, None
+    weights, means, factors, label = _fit_mixtures(params, encoder, images, seed)
+    if params.label is not None:
+        known = {name_of(one, class_names): one for one in np.unique(label).tolist()}
+        if params.label not in known:
+            raise ValueError(
+                f"There is no class {params.label} to generate: expected `generation.label` to be "
+                f"one of {listed(list(known))}, received {params.label}; choose one of them, or "
+                "null for all."
+            )
+        weights = np.where(label == known[params.label], weights, 0)
+    chosen = random.choice(len(weights), len(z), p=weights / weights.sum())
+    for component, factor in enumerate(factors):
+        rows = chosen == component
+        z[rows] = means[component] + temperature * z[rows] @ factor.T
+    return z, label[chosen] if params.sampler == "class_mixture" else None
+
+
+def _fit_mixtures(
+    params: GenerationParams, encoder: KerasModel, images: ImageSet, seed: int
+) -> tuple[NDArray[Any], ...]:
+    """Return weights, means, Cholesky factors of the covariances and labels of all components."""
+    by_class = params.sampler == "class_mixture"
+    label = images.label if by_class else np.zeros(len(images), np.uint8)
     if label is None or (label == UNLABELLED).all():
         raise ValueError(
             "There are no classes to generate from: expected labelled training images, as "
@@ -81,15 +76,15 @@ def fit_sampler(
     for rows in members:
         some = np.resize(random.permutation(rows), _ROWS // len(members))
         z = _posterior_draws(encoder, images.take(some), random)
-        fitted.append(_fit(z, components // len(members), seed))
+        fitted.append(_fit(z, params.mixture_components // len(members), seed))
     shares = [len(rows) / sum(map(len, members)) for rows in members]
     sizes = [len(mixture.weights_) for mixture in fitted]
     covariances = np.concatenate([mixture.covariances_ for mixture in fitted])
-    return Sampler(
+    return (
         np.repeat(shares, sizes) * np.concatenate([mixture.weights_ for mixture in fitted]),
         np.concatenate([mixture.means_ for mixture in fitted]).astype(np.float32),
         np.linalg.cholesky(covariances).astype(np.float32),
-        np.repeat(classes, sizes) if kind == "class_mixture" else None,
+        np.repeat(classes, sizes),
     )
 
 
