@@ -18,14 +18,17 @@ def use(project: Path, model: str) -> None:
         shutil.copy(project / "conf/prod/catalog.yml", catalog)
 
 
+def models_of(project: Path) -> Path:
+    return project / "data/test/06_models"
+
+
 def releases_of(project: Path) -> ReleaseDataset:
-    return ReleaseDataset(path=str(project / "data/test/06_models"))
+    return ReleaseDataset(path=str(models_of(project)))
 
 
 def promote(project: Path, **files: str | Path) -> Release:
     """Put a release of these files in service: contents, or paths to copy, by `name__suffix`."""
-    dataset = releases_of(project)
-    folder = dataset.folder / "candidate"
+    folder = models_of(project) / "candidate"
     folder.mkdir(parents=True)
     run = {"parameters": {"embedding": {"refine_steps": 0}}}
     for name, content in {"run_manifest__json": json.dumps(run), **files}.items():
@@ -36,8 +39,8 @@ def promote(project: Path, **files: str | Path) -> Release:
             path.write_text(content)
     version = json.loads((folder / "training_summary.json").read_text())["model_version"]
     facts = {"model_version": version, "fingerprint": version}
-    releases.promote(dataset.folder, facts, keep=5)
-    return dataset.load()
+    releases.promote(models_of(project), facts, keep=5)
+    return releases_of(project).load()
 
 
 def promote_last_trained(project: Path, **more: str | Path) -> Release:
@@ -63,4 +66,4 @@ def promote_last_trained(project: Path, **more: str | Path) -> Release:
 
 
 def roll_back(project: Path, to: str) -> None:
-    releases.roll_back(releases_of(project).folder, to)
+    releases.roll_back(models_of(project), to)

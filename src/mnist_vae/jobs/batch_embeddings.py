@@ -5,15 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from kedro.io.core import AbstractDataset
 
 from mnist_vae.data.disk import replace_link
 from mnist_vae.data.tables import TableDataset
-from mnist_vae.jobs.linked_folders import remove, target_of
+from mnist_vae.jobs.folders import FolderDataset, remove, target_of
 
 BATCH, SIGNATURE = "batch", "batch_signature"
 """What the metadata of a file's schema has in addition to that of all embeddings."""
@@ -38,22 +36,11 @@ class BatchEmbeddings:
         return found
 
 
-class BatchEmbeddingsDataset(AbstractDataset[dict[str, pa.Table], BatchEmbeddings]):
+class BatchEmbeddingsDataset(FolderDataset[dict[str, pa.Table], BatchEmbeddings]):
     """`BatchEmbeddingsDataset` writes the embeddings of batches, as tables by `<model>/<batch>`.
 
     Readers find all of the old model or all of the new one, whenever the process is killed.
-
-    Examples:
-        ```yaml
-        batch_embeddings:
-          type: mnist_vae.jobs.batch_embeddings.BatchEmbeddingsDataset
-          path: data/07_model_output/batch_embeddings # on a local disk
-        ```
     """
-
-    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
-        self._path = Path(path)
-        self.metadata = metadata
 
     def load(self) -> BatchEmbeddings:
         """Return what is embedded already; nothing is no error."""
@@ -63,12 +50,6 @@ class BatchEmbeddingsDataset(AbstractDataset[dict[str, pa.Table], BatchEmbedding
         """Write the embeddings of batches, a file each; what is half written has no suffix."""
         for name, rows in data.items():
             TableDataset(filepath=f"{self._path / name}{_SUFFIX}").save(rows)
-
-    def _describe(self) -> dict[str, Any]:
-        return {"path": str(self._path)}
-
-    def _exists(self) -> bool:
-        return True  # that nothing is embedded is a state like any other
 
 
 def current(folder: Path) -> str | None:

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kedro.io.core import AbstractDataset
-
 from mnist_vae.data.disk import (
     entries_below,
     is_hidden,
@@ -21,11 +19,11 @@ from mnist_vae.data.disk import (
     unused_path,
     write_json,
 )
-from mnist_vae.data.files import ReadOnlyDataset
 from mnist_vae.data.images import ImageSet
 from mnist_vae.data.origin import ImageForm
 from mnist_vae.data.tables import ImagesDataset
 from mnist_vae.jobs.batch_files import MAX_BYTES, Batch, read_batch
+from mnist_vae.jobs.folders import FolderDataset
 from mnist_vae.jobs.names import file_name, printable
 from mnist_vae.jobs.records import Intake
 
@@ -51,20 +49,15 @@ class BatchFolder:
     read: Callable[[ImageForm], Batch]
 
 
-class BatchFoldersDataset(ReadOnlyDataset[dict[str, BatchFolder]]):
+class BatchFoldersDataset(FolderDataset[Any, dict[str, BatchFolder]]):
     """`BatchFoldersDataset` has a partition a folder of new images, which others put there.
 
     A folder is left alone while its name starts with a dot or ends in .part, .partial or .tmp, and
     while its files still change.
 
-    Examples:
-        ```yaml
-        incoming_batches:
-          type: mnist_vae.jobs.batches.BatchFoldersDataset
-          path: data/01_raw/incoming # on a local disk
-          settle_seconds: 3 # for which its files stay as they are at `load`
-          max_bytes: 268435456 # of the images and labels of one batch in memory
-        ```
+    Args:
+        settle_seconds: How long files stay as they are, from `load` on, before they are read.
+        max_bytes: Of the images and labels of one batch in memory.
     """
 
     def __init__(
@@ -75,11 +68,9 @@ class BatchFoldersDataset(ReadOnlyDataset[dict[str, BatchFolder]]):
         max_bytes: int = MAX_BYTES,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._name = path
-        self._path = Path(path)
+        super().__init__(path=path, metadata=metadata)
         self._settle_seconds = settle_seconds
         self._max_bytes = max_bytes
-        self.metadata = metadata
 
     def load(self) -> dict[str, BatchFolder]:
         """Return every batch that is there and finished, by its name; none is no error."""
@@ -99,12 +90,6 @@ class BatchFoldersDataset(ReadOnlyDataset[dict[str, BatchFolder]]):
             )
             return Batch(unfinished=True)
         return batch
-
-    def _describe(self) -> dict[str, Any]:
-        return {"path": str(self._path), "settle_seconds": self._settle_seconds}
-
-    def _exists(self) -> bool:
-        return True  # there may be no batch
 
 
 def finished_folders(path: Path) -> list[Path]:
@@ -165,12 +150,8 @@ def put_away(intake: Intake, incoming: Path, quarantine: Path, taken: Path | Non
             )
 
 
-class AcceptedBatchesDataset(AbstractDataset[dict[str, ImageSet], BatchesInUse]):
+class AcceptedBatchesDataset(FolderDataset[dict[str, ImageSet], BatchesInUse]):
     """`AcceptedBatchesDataset` has a local file for each batch, `<name>.<digest>.parquet`."""
-
-    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
-        self._path = Path(path)
-        self.metadata = metadata
 
     def load(self) -> BatchesInUse:
         """Return a function for each batch that loads its images."""
@@ -183,12 +164,6 @@ class AcceptedBatchesDataset(AbstractDataset[dict[str, ImageSet], BatchesInUse])
 
     def _file(self, key: str) -> ImagesDataset:
         return ImagesDataset(filepath=str(self._path / f"{key}.parquet"))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"path": str(self._path)}
-
-    def _exists(self) -> bool:
-        return True
 
 
 def withdraw(tables: Path, names: Sequence[str]) -> list[str]:

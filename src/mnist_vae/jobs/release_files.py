@@ -16,9 +16,9 @@ from typing import Any
 from kedro.io.core import DatasetError
 from pydantic import BaseModel, ConfigDict, Field
 
-from mnist_vae.data.files import JSONDataset, JSONPreview, ReadOnlyDataset
+from mnist_vae.data.files import JSONDataset, JSONPreview
 from mnist_vae.data.images import ImageSet
-from mnist_vae.jobs.linked_folders import target_of
+from mnist_vae.jobs.folders import FolderDataset, target_of
 from mnist_vae.jobs.records import Declined
 
 MANIFEST = "release.json"
@@ -249,7 +249,7 @@ def declined(models: Path) -> list[Declined]:
     return sorted(entries, key=lambda entry: number_of(entry.release))
 
 
-class ReleaseDataset(ReadOnlyDataset[Any]):
+class ReleaseDataset(FolderDataset[Any, Any]):
     """`ReleaseDataset` loads what there is of a kind in a folder of models.
 
     Args:
@@ -261,27 +261,20 @@ class ReleaseDataset(ReadOnlyDataset[Any]):
     def __init__(
         self, *, path: str, kind: str = CHAMPION, metadata: dict[str, Any] | None = None
     ) -> None:
-        self._name = f"The folder {path}"
-        self.folder, self._kind = Path(path), kind
-        self.metadata = metadata
+        super().__init__(path=path, metadata=metadata)
+        self._kind = kind
 
     def load(self) -> Any:
         """Return it."""
         if self._kind == CANDIDATE:
-            return Release(self.folder / CANDIDATE, {})
-        return declined(self.folder) if self._kind == DECLINED else champion(self.folder)
+            return Release(self._path / CANDIDATE, {})
+        return declined(self._path) if self._kind == DECLINED else champion(self._path)
 
     def preview(self) -> JSONPreview:
         """Return the manifest of a release, for Kedro-Viz."""
         found = self.load()
         manifest = found.manifest if isinstance(found, Release) else {}
         return JSONPreview(json.dumps(manifest, indent=2))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"path": str(self.folder), "kind": self._kind}
-
-    def _exists(self) -> bool:
-        return True  # it may hold nothing yet
 
 
 class ReleaseSummaryDataset(JSONDataset):

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mnist_vae.data.disk import make_folder, move, replace_link, sync, write_json
-from mnist_vae.jobs.linked_folders import remove
+from mnist_vae.jobs.folders import remove
 from mnist_vae.jobs.release_files import (
     CANDIDATE,
     CHAMPION,

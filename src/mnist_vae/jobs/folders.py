@@ -1,4 +1,4 @@
-"""Folders that never change once they are there, and a link to the one that readers follow."""
+"""Folders of the jobs: as data sets, behind a link that readers follow, and removed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,38 @@ import shlex
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
-from kedro.io.core import DatasetError
+from kedro.io.core import AbstractDataset, DatasetError
 
 from mnist_vae.data.disk import sync, unused_path
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class FolderDataset(AbstractDataset[S, T]):
+    """What the data sets of a folder on a local disk share: it may hold nothing, or not be there.
+
+    It is read-only, unless `save` is implemented.
+    """
+
+    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+        self._path = Path(path)
+        self.metadata = metadata
+
+    def save(self, data: S) -> None:
+        """Raise `DatasetError`."""
+        raise DatasetError(
+            f"The folder {self._path} is read-only: expected it as the input of nodes, received "
+            "data to save; save to another catalog entry."
+        )
+
+    def _describe(self) -> dict[str, Any]:
+        return {"path": str(self._path)}
+
+    def _exists(self) -> bool:
+        return True
 
 
 def target_of(link: Path, remedy: str) -> Path | None:
