@@ -75,8 +75,8 @@ def _fit_mixtures(
     fitted = []
     for rows in members:
         some = np.resize(random.permutation(rows), _ROWS // len(members))
-        z = _posterior_draws(encoder, images.take(some), random)
-        fitted.append(_fit(z, params.mixture_components // len(members), seed))
+        components = params.mixture_components // len(members)
+        fitted.append(_fit(encoder, images.take(some), components, random, seed))
     shares = [len(rows) / sum(map(len, members)) for rows in members]
     sizes = [len(mixture.weights_) for mixture in fitted]
     covariances = np.concatenate([mixture.covariances_ for mixture in fitted])
@@ -88,29 +88,26 @@ def _fit_mixtures(
     )
 
 
-def _posterior_draws(
-    encoder: KerasModel, images: ImageSet, random: np.random.Generator
-) -> NDArray[np.float32]:
-    """Return a draw of q(z | x) of each image: the means alone are narrower than the posteriors."""
+def _fit(
+    encoder: KerasModel, images: ImageSet, components: int, random: np.random.Generator, seed: int
+) -> Any:
+    """Return a mixture, by EM, of draws of q(z | x): the means are narrower than the posteriors."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
+
     from mnist_vae.vae.elbo import encode
     from mnist_vae.vae.networks import reparameterize
 
     posterior = encode(encoder, images.model_input())
     noise = random.standard_normal(posterior.z_mean.shape, np.float32)
-    return np.asarray(reparameterize(*posterior, noise))
-
-
-def _fit(z: NDArray[np.float32], components: int, seed: int) -> Any:
-    """Return a mixture by EM, by one thread: the sums of several come in any order."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-    from threadpoolctl import threadpool_limits
-
+    z = np.asarray(reparameterize(*posterior, noise), np.float64)
     most = len(z) // (_ROWS_A_DIMENSION * (z.shape[1] + 1))
     mixture = GaussianMixture(max(1, min(components, most)), random_state=seed)
+    # By one thread: the sums of several come in any order.
     with threadpool_limits(limits=1), warnings.catch_warnings(category=ConvergenceWarning):
         warnings.simplefilter("ignore", ConvergenceWarning)  # as good as it is after 100 steps
-        return mixture.fit(z.astype(np.float64))
+        return mixture.fit(z)
 
 
 def interpolate(
