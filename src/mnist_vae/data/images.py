@@ -315,7 +315,7 @@ def draw_rows(
     Rows are lined up by their place within their class, as a share of it, and the line is cut.
     """
     shuffled = np.random.default_rng(seed).permutation(rows)
-    classes = np.zeros(len(rows)) if labels is None else labels[shuffled]
+    classes = np.zeros(len(rows), np.uint8) if labels is None else labels[shuffled]
     _, label, sizes = np.unique(classes, return_inverse=True, return_counts=True)
     share = (places(label) + 0.5) / sizes[label]
     count = size if isinstance(size, int) else round(size * len(rows))

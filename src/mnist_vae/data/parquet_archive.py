@@ -218,7 +218,7 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
         """Return the numbers of the images, from 0 where they have none."""
         if column.null_count == len(column):
             return np.arange(len(column))
-        n_different = pc.count_distinct(column).as_py()
+        n_different = len(np.unique(column.drop_null()))  # Arrow's count takes ten times the memory
         if n_different < len(column):
             raise DatasetError(
                 f"{self._url} does not name every image once: expected {len(column):,} different "
