@@ -89,7 +89,7 @@ class ImagesDataset(FileDataset[ImageSet]):
     def load(self) -> ImageSet:
         """Return the images; raise `DatasetError` where the file is not such a table."""
         with self._reading() as opened:
-            file = pq.ParquetFile(opened, read_dictionary=["split"])
+            file = pq.ParquetFile(opened)
             schema = file.schema_arrow
             metadata = {key.decode(): value for key, value in (schema.metadata or {}).items()}
             meaning = json.loads(metadata.pop(_METADATA_KEY, "{}"))
