@@ -77,13 +77,13 @@ def in_service(project):
 def deliver(project, name, rows, labelled=True, **replaced):
     """Put a batch of these rows of the sample among the incoming ones."""
     sample = read_sample()
-    images = sample["train_images"].values[rows].copy()
+    images = sample.pictures[rows].copy()
     for row, image in replaced.items():
         images[int(row.removeprefix("image_"))] = image
     folder = project / "data/test/01_raw/incoming" / f".{name}"
     IdxDataset(filepath=f"{folder}/images-idx3-ubyte.gz").save(images)
     if labelled:
-        labels = sample["train_labels"].values[rows]
+        labels = sample.label[rows]
         IdxDataset(filepath=f"{folder}/labels-idx1-ubyte.gz").save(labels)
     folder.rename(folder.with_name(name))
     return folder.with_name(name)

@@ -110,9 +110,8 @@ _SMALL = {
 def write_batch(folder: Path, rows: slice, prefix: str = "") -> None:
     """Write these rows of the embedded sample as IDX files of images and labels."""
     sample = read_sample()
-    for kind, rank in (("images", 3), ("labels", 1)):
-        path = folder / f"{prefix}{kind}-idx{rank}-ubyte.gz"
-        IdxDataset(filepath=str(path)).save(sample[f"train_{kind}"].values[rows])
+    for name, values in (("images-idx3", sample.pictures), ("labels-idx1", sample.label)):
+        IdxDataset(filepath=str(folder / f"{prefix}{name}-ubyte.gz")).save(values[rows])
 
 
 def served_project(folder: Path) -> Path:

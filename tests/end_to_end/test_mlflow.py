@@ -245,7 +245,7 @@ def test_mlflow_serves_the_champion_over_http_and_refuses_what_is_no_image(
     tracked, server, tmp_path
 ):
     _, release, _, _ = tracked[-1]
-    images = read_sample()["train_images"].values[:3]
+    images = read_sample().pictures[:3]
     command = ["models", "serve", f"--model-uri={MODEL}", "--env-manager=local"]
     folder = tmp_path / "served"
     with started(folder, *command, health="ping", MLFLOW_TRACKING_URI=server.uri) as (address, _):

@@ -57,7 +57,7 @@ def test_batches_are_used_once_or_go_to_quarantine_or_are_withdrawn(project, fre
     deliver(project, "unlabelled", fresh[60:100], labelled=False)
     splits = project / "data/test/05_model_input/archive"
     test = pd.read_parquet(splits / "test_images.parquet", columns=["image_id"])
-    leak = read_sample()["train_images"].values[test["image_id"][0]]
+    leak = read_sample().pictures[test["image_id"][0]]
     deliver(project, "leak", fresh[100:110], image_3=leak)
     cut = deliver(project, "truncated", fresh[110:120]) / "images-idx3-ubyte.gz"
     cut.write_bytes(cut.read_bytes()[:-50])

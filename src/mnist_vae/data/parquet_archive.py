@@ -24,7 +24,6 @@ from mnist_vae.data.disk import at_home
 from mnist_vae.data.files import ImagePreview, ReadOnlyDataset, SourceFile, archive_of
 from mnist_vae.data.images import (
     IMAGE_SHAPE,
-    ClassNames,
     ImageArchive,
     ImageSet,
     gathered,
@@ -98,7 +97,14 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 f"{self._url} has no images: expected at least one row, received none in "
                 f"{len(paths)} files; put images there."
             )
-        label, class_names = self._labels(table["label"])
+        codes = table["label"].combine_chunks().dictionary_encode()
+        names = codes.dictionary.to_pylist()
+        try:
+            label, class_names = number_classes([*names, None])
+        except ValueError as error:
+            raise DatasetError(f"{self._url}: {error}") from error
+        if label is not None:
+            label = label[codes.indices.fill_null(len(names)).to_numpy()]
         images = ImageSet(
             image_id=self._ids(table["image_id"]),
             split=split_names(table["split"]),
@@ -107,24 +113,21 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
             pixels=gathered(self._pixels(paths), (count, height * width)),
             shape=self._shape,
         )
-        n_test = int((images.split == "test").sum())
-        n_train = int((images.split == "train").sum())
-        counted = f"{n_train:,} training and {n_test:,} test" if n_test else f"{n_train:,}"
+        n_files = f"{len(paths)} Parquet file{'s' * (len(paths) > 1)}"
+        counts = map(len, tables)
         return archive_of(
             images,
             name=self._name,
             source="parquet",
-            statement=f"{self._name}, {counted} images, in {len(paths)} Parquet "
-            f"file{'s' * (len(paths) > 1)}",
-            files={
-                name: self._file(path, len(rows))
-                for (path, name), rows in zip(paths.items(), tables, strict=True)
-            },
+            statement=f"{self._name}, {count:,} images, in {n_files}",
+            files={name: self._file(path, next(counts)) for path, name in paths.items()},
         )
 
     def check(self) -> None:
         """Raise `DatasetError` where there is no file, or one is not Parquet or has no pixels."""
-        self._checked_paths()
+        for path in self._checked_paths():
+            with self._open(path):
+                pass
 
     def preview(self, n_images: int = 60, columns: int = 12) -> ImagePreview:
         """Return the first `n_images` as one PNG, base64, for Kedro-Viz."""
@@ -158,10 +161,6 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 f"{self._name} was not found: expected a Parquet file, or a folder of some, at "
                 f"{self._url}, received none; put the images there, or correct the catalog entry."
             )
-        for path in paths:
-            with self._open(path) as file:
-                if "pixels" not in file.schema_arrow.names:
-                    raise ValueError(f"the columns {', '.join(file.schema_arrow.names)}")
         return paths
 
     @contextmanager
@@ -175,6 +174,8 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
                 pre_buffer=False,
                 page_checksum_verification=True,
             ) as file:
+                if "pixels" not in file.schema_arrow.names:
+                    raise ValueError(f"the columns {', '.join(file.schema_arrow.names)}")
                 yield file
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             height, width = self._shape
@@ -227,17 +228,6 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
             )
         ids: NDArray[np.int64] = column.to_numpy()
         return ids
-
-    def _labels(self, column: pa.ChunkedArray) -> tuple[NDArray[np.uint8] | None, ClassNames]:
-        codes = column.combine_chunks().dictionary_encode()
-        names = codes.dictionary.to_pylist()
-        try:
-            label, class_names = number_classes([*names, None])
-        except ValueError as error:
-            raise DatasetError(f"{self._url}: {error}") from error
-        if label is None:
-            return None, None
-        return label[codes.indices.fill_null(len(names)).to_numpy()], class_names
 
     def _file(self, path: str, count: int) -> SourceFile:
         with self._filesystem.open(path, "rb", block_size=_BYTES) as file:
