@@ -1,13 +1,9 @@
 """Text is UTF-8, whatever the locale of who runs it says."""
 
 import ast
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import mnist_vae
-from tests.projects import ASCII_LOCALE
 
 PACKAGE = Path(mnist_vae.__file__).parent
 TEXT_CALLS = {"open", "fdopen", "read_text", "write_text", "TextIOWrapper", "NamedTemporaryFile"}
@@ -37,17 +33,3 @@ def test_every_call_that_opens_text_names_its_encoding():
         if isinstance(node, ast.Call) and is_locale_dependent(node)
     ]
     assert found == []
-
-
-def test_text_at_rest_is_utf_8_in_any_locale(tmp_path):
-    path, text = tmp_path / "card.md", "−ELBO, größer, 数"
-    script = (
-        f"from mnist_vae.data.files import TextDataset\n"
-        f"dataset = TextDataset(filepath={str(path)!r})\n"
-        f"dataset.save({text!a})\nassert dataset.load() == {text!a}\n"
-    )
-    finished = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, **ASCII_LOCALE}, capture_output=True
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert path.read_text(encoding="utf-8") == text

@@ -236,7 +236,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             )
             names = {"images_name": file.origin, "labels_name": labels_file.origin}
             check_pair(pictures, labels, **names)
-            sets.append(new_image_set(pictures, labels).take(slice(None), split))
+            sets.append(new_image_set(pictures, labels, split=split))
         images = concatenate(sets)
         n_train, n_test = map(len, sets)
         files = {str(key): part.file for key, part in parts.items()}
@@ -273,4 +273,4 @@ def read_sample() -> ImageSet:
     # What `mnist.mnist_data()` returns, in a tenth of its time: that parses by `genfromtxt`.
     rows = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
     pictures = rows[:, :-1].copy().reshape(-1, *IMAGE_SHAPE)
-    return new_image_set(pictures, rows[:, -1].copy()).take(slice(None), "train")
+    return new_image_set(pictures, rows[:, -1].copy(), split="train")

@@ -110,9 +110,7 @@ class ImageSet:
             parts = (self.pixels[rows[part]] for part in slices(len(rows), _BLOCK))
             pixels = gathered(parts, (len(rows), self.pixels.shape[1]))
         columns = {name: getattr(self, name) for name in _COLUMNS}
-        taken: dict[str, Any] = {
-            name: None if value is None else value[rows] for name, value in columns.items()
-        }
+        taken: dict[str, Any] = {n: c if c is None else c[rows] for n, c in columns.items()}
         if split is not None:
             taken["split"] = one_split(split, len(pixels))
         return dataclasses.replace(self, pixels=pixels, **taken)
@@ -222,22 +220,17 @@ def concatenate(parts: Sequence[ImageSet]) -> ImageSet:
     class_names = next((part.class_names for part in parts if part.label is not None), None)
     parts = [part.in_classes(class_names) for part in parts]
 
-    def column(name: str, missing: NDArray[Any]) -> NDArray[Any] | None:
+    columns: dict[str, Any] = {}
+    for name, missing in (("image_id", 0), ("split", ""), ("label", UNLABELLED), ("file", None)):
         values = [getattr(part, name) for part in parts]
-        if all(value is None for value in values):
-            return None
-        filled = zip(parts, values, strict=True)
-        return np.concatenate([missing.repeat(len(p)) if v is None else v for p, v in filled])
-
-    return ImageSet(
-        pixels=gathered((part.pixels for part in parts), (sum(map(len, parts)), math.prod(shape))),
-        image_id=np.concatenate([part.image_id for part in parts]),
-        split=np.concatenate([part.split for part in parts]),
-        label=column("label", np.array([UNLABELLED], np.uint8)),
-        shape=shape,
-        class_names=class_names,
-        file=column("file", np.array([None])),
-    )
+        if any(value is not None for value in values):
+            kind = next(value.dtype for value in values if value is not None)
+            filled = zip(parts, values, strict=True)
+            columns[name] = np.concatenate(
+                [np.full(len(p), missing, kind) if v is None else v for p, v in filled]
+            )
+    pixels = gathered((part.pixels for part in parts), (sum(map(len, parts)), math.prod(shape)))
+    return ImageSet(pixels, **columns, shape=shape, class_names=class_names)
 
 
 def size_of(shape: Sequence[int]) -> str:
@@ -250,13 +243,14 @@ def new_image_set(
     label: NDArray[np.uint8] | None = None,
     class_names: ClassNames = None,
     files: Sequence[str] | NDArray[np.object_] | None = None,
+    split: str = "new",
 ) -> ImageSet:
-    """Return images in the split `new`, numbered from 0; raise `ValueError` for another form.
+    """Return images of one split, numbered from 0; raise `ValueError` for another form.
 
     Those of an archive, such as a folder of pictures, leave its classes behind.
     """
     if isinstance(pixels, ImageArchive):
-        images = pixels.images.take(slice(None), "new")
+        images = pixels.images.take(slice(None), split)
         return dataclasses.replace(images, label=None, class_names=None)
     if pixels.dtype != np.uint8 or pixels.ndim != 3:  # noqa: PLR2004
         raise ValueError(
@@ -267,7 +261,7 @@ def new_image_set(
     return ImageSet(
         pixels=pixels.reshape(count, height * width),
         image_id=np.arange(count, dtype=np.int64),
-        split=one_split("new", count),
+        split=one_split(split, count),
         label=label,
         shape=(height, width),
         class_names=class_names,
@@ -350,6 +344,5 @@ def gathered(parts: Iterable[Pixels], shape: tuple[int, int], most: int | None =
 
 
 def slices(count: int, size: int) -> Iterator[slice]:
-    """Yield the slices of `size` rows that make up `count`, the last one with the rest."""
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
+    """Return the slices of `size` rows that make up `count`, the last one with the rest."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))

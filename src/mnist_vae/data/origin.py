@@ -56,19 +56,14 @@ def recipe_fingerprints(**parameters: BaseModel | int | str | float | None) -> d
         name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
         for name, value in parameters.items()
     }
-    return {
-        "code": f"recipe {RECIPE_VERSION}",
-        "parameters": json_fingerprint(values),
-        "libraries": _libraries(),
-    }
+    code = f"recipe {RECIPE_VERSION}"
+    return {"code": code, "parameters": json_fingerprint(values), "libraries": _libraries()}
 
 
 def result_fingerprints() -> dict[str, str]:
     """Return what shapes the figures of a run besides its parameters and its data."""
-    return {
-        "code": f"recipe {RECIPE_VERSION}, package {__version__}",
-        "libraries": _libraries(),
-    }
+    code = f"recipe {RECIPE_VERSION}, package {__version__}"
+    return {"code": code, "libraries": _libraries()}
 
 
 def _libraries() -> str:

@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnist_vae.data.disk import is_hidden
-from mnist_vae.data.images import ImageSet, Shape, number_classes, size_of
+from mnist_vae.data.images import ImageSet, Shape, new_image_set, number_classes, size_of
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -170,16 +171,8 @@ def read_pictures(
     digest.update(pixels.data)
     for file in kept:
         digest.update(f"{file.name}\0{file.split}\0{file.label}\0".encode(errors="surrogatepass"))
-    count, height, width = pixels.shape
-    images = ImageSet(
-        pixels=pixels.reshape(count, -1),
-        image_id=np.arange(count),
-        split=np.array([file.split or "train" for file in kept]),
-        label=label,
-        shape=(height, width),
-        class_names=class_names,
-        file=np.array([file.name for file in kept], object),
-    )
+    images = new_image_set(pixels, label, class_names, [file.name for file in kept])
+    images = replace(images, split=np.array([file.split or "train" for file in kept]))
     return Pictures(images, bad, digest.hexdigest())
 
 
