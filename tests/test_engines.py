@@ -42,7 +42,7 @@ class Work:
 
     def table(self, **params: Any) -> pa.Table:
         given = EmbeddingParams(**{"batch_size": 32, **params})
-        return embed(*self.networks, self.splits, self.summary, given, 1)
+        return embed(*self.networks, self.summary, given, 1, *self.splits)
 
     def check(self, table: pa.Table, **params: Any) -> None:
         """Check that the embeddings are those of the run's own process."""
@@ -73,9 +73,8 @@ def work():
             label=np.where(np.arange(n) % 7 == 0, 255, np.arange(n) % 10).astype(np.uint8),
         )
 
-    return Work(
-        networks, summary_of(networks), [images(2000, 0, "train"), images(301, 2000, "test")]
-    )
+    splits = [images(2000, 0, "train"), images(301, 2000, "validation")]
+    return Work(networks, summary_of(networks, *splits), splits)
 
 
 @pytest.fixture(autouse=True)
@@ -261,7 +260,6 @@ import mnist_vae.engines
 assert not {"tensorflow", "keras"} & set(sys.modules), "before anything is encoded"
 import numpy as np
 from mnist_vae.data.origin import fingerprint
-from mnist_vae.data.images import new_image_set
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.vae.networks import build_decoder, build_encoder
 networks = [build(hidden_units=(4,), seed=1) for build in (build_encoder, build_decoder)]
@@ -270,8 +268,8 @@ summary = {
     "weights": {model.name: fingerprint(model) for model in networks},
     "reconstruction": "binary_crossentropy",
 }
-images = new_image_set(np.zeros((3, 28, 28), np.uint8))
-table = mnist_vae.engines.embed(*networks, [images], summary, EmbeddingParams(), 1)
+images = np.zeros((3, 28, 28), np.uint8)
+table = mnist_vae.engines.embed(*networks, summary, EmbeddingParams(), 1, images)
 assert len(table) == 3
 engines = {"dask", "distributed"} & set(sys.modules)
 assert not engines, engines

@@ -12,10 +12,10 @@ import pytest
 from mnist_vae import serving
 from mnist_vae.data.images import embedding_names, new_image_set
 from mnist_vae.data.tables import ImagesDataset
+from mnist_vae.engines import embed
 from mnist_vae.hooks.tracking import _connect, _register
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import EmbeddingParams, ModelParams
-from mnist_vae.pipelines.embedding.nodes import embed_new_images
 from mnist_vae.recipe import new_networks
 from mnist_vae.serving import EmbeddingModel
 from tests.model_files import summary_of
@@ -49,7 +49,7 @@ def release(networks, tmp_path_factory):
 
 def test_the_embeddings_are_those_of_the_pipeline_bit_for_bit(release, networks):
     summary = summary_of(networks, image_shape=[32, 20])
-    expected = embed_new_images(*networks, IMAGES, summary, PARAMS, 42).to_pandas()
+    expected = embed(*networks, summary, PARAMS, 42, IMAGES).to_pandas()
     expected = expected[[*embedding_names(2), "model_version"]]
     received = EmbeddingModel(release).embed(INPUT)
     pd.testing.assert_frame_equal(received, expected, check_exact=True)

@@ -19,9 +19,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mnist_vae.data.images import ImageSet, embedding_columns, embedding_names, normalize
+from mnist_vae.data.images import (
+    ImageArchive,
+    ImageSet,
+    embedding_columns,
+    embedding_names,
+    new_image_set,
+    normalize,
+)
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import check_models, check_shape, origin, result_fingerprints
+from mnist_vae.data.origin import (
+    check_images,
+    check_models,
+    check_shape,
+    origin,
+    result_fingerprints,
+)
 from mnist_vae.data.tables import mapped_table, rows_of, table_schema
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.vae.encoding import BatchEncoder, Encoded, Encoding
@@ -83,23 +96,26 @@ def schema_of(
 def embed(
     encoder: KerasModel,
     decoder: KerasModel,
-    splits: list[ImageSet],
     training_summary: dict[str, Any],
-    params: EmbeddingParams,
+    embedding_params: EmbeddingParams,
     seed: int,
+    *images: ImageSet | ImageArchive | NDArray[np.uint8],
 ) -> pa.Table:
-    """Return the embeddings of all `splits`, in their order: a row an image (`schema_of`).
+    """Return the embeddings of all splits, or of new images: a row an image (`schema_of`).
 
     Raises:
-        ValueError: Models, images and summary do not belong together.
+        ValueError: Models, images and summary do not belong together, or images have another form.
         EngineError: Dask cannot be used, or ended before all images were encoded.
     """
     check_models(training_summary, encoder, decoder)
-    for images in splits:
-        check_shape(training_summary, images.shape)
-    schema = schema_of(encoder, splits, training_summary)
+    sets = [one if isinstance(one, ImageSet) else new_image_set(one) for one in images]
+    for one in sets:
+        check_shape(training_summary, one.shape)
+    if len(sets) > 1:
+        check_images(training_summary, *sets[:2])  # train and validation, which come first
+    schema, params = schema_of(encoder, sets, training_summary), embedding_params
     with running(params, encoder, decoder, encoding_of(training_summary, params, seed)) as engine:
-        return embed_on(engine, splits, schema, params.batch_size, seed)
+        return embed_on(engine, sets, schema, params.batch_size, seed)
 
 
 def embed_on(

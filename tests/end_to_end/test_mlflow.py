@@ -22,9 +22,9 @@ from kedro.framework.hooks import hook_impl
 
 from mnist_vae import settings
 from mnist_vae.data.archive import read_sample
+from mnist_vae.engines import embed
 from mnist_vae.jobs.release_files import read_release
 from mnist_vae.params import EmbeddingParams
-from mnist_vae.pipelines.embedding.nodes import embed_new_images
 from tests.projects import ROOT, change_file, copy_project
 from tests.retrainings import job, typed_params
 
@@ -117,13 +117,13 @@ def in_service(project):
 def embeddings_of(release, images):
     """What the pipeline `embedding_of_new_images` makes of them."""
     release = read_release(release)
-    table = embed_new_images(
+    table = embed(
         release.load("encoder.keras"),
         release.load("decoder.keras"),
-        images,
         release.load("training_summary.json"),
         EmbeddingParams(),
         release.load("run_manifest.json")["seed"],
+        images,
     ).to_pandas()
     return table.drop(columns=["image_id", "split"])
 

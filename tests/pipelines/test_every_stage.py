@@ -2,6 +2,7 @@
 
 import pytest
 
+from mnist_vae import engines
 from mnist_vae.data import images
 from mnist_vae.params import (
     AnomalyParams,
@@ -12,7 +13,6 @@ from mnist_vae.params import (
 )
 from mnist_vae.pipelines.anomaly import nodes as anomaly
 from mnist_vae.pipelines.denoising import nodes as denoising
-from mnist_vae.pipelines.embedding import nodes as embedding
 from mnist_vae.pipelines.evaluation import nodes as evaluation
 from mnist_vae.pipelines.export.nodes import export_models
 from mnist_vae.pipelines.generation import arithmetic
@@ -51,7 +51,7 @@ def evaluate(networks, splits, summary):
 
 
 def embed(networks, splits, summary):
-    embedding.embed_splits(*networks, *splits, summary, EmbeddingParams(batch_size=50), SEED)
+    engines.embed(*networks, summary, EmbeddingParams(batch_size=50), SEED, *splits)
 
 
 def score(networks, splits, summary):

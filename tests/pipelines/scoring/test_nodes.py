@@ -13,12 +13,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from mnist_vae.engines import embed
 from mnist_vae.jobs import batches as batches_module
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset, finish
 from mnist_vae.jobs.batches import BatchFoldersDataset
 from mnist_vae.jobs.records import Outcome
 from mnist_vae.params import EmbeddingParams
-from mnist_vae.pipelines.embedding.nodes import embed_new_images
 from mnist_vae.pipelines.scoring import nodes
 from mnist_vae.vae.anomalies import Calibration
 from mnist_vae.vae.networks import build_decoder, build_encoder
@@ -114,7 +114,7 @@ def test_the_rows_are_those_of_embed_new_images(place, models):
     place.score()
     encoder, decoder, summary = models[OLD]
     params = place.how["embedding_params"]
-    expected = embed_new_images(encoder, decoder, images, summary, params, 1).to_pandas()
+    expected = embed(encoder, decoder, summary, params, 1, images).to_pandas()
     tables = place.found()
     for table in tables.values():
         pd.testing.assert_frame_equal(table.drop(columns="label"), expected)

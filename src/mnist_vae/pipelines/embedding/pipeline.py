@@ -2,19 +2,18 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mnist_vae.pipelines.embedding.nodes import embed_new_images, embed_splits
+from mnist_vae.engines import embed
 
-_MODEL = ["encoder", "decoder"]
+_MODEL = ["encoder", "decoder", "training_summary", "params:embedding", "params:seed"]
 _SPLITS = ["train_images", "validation_images", "test_images"]
-_HOW = ["training_summary", "params:embedding", "params:seed"]
 
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline from the splits, and from new images of any source, to embeddings."""
-    splits, new = [*_MODEL, *_SPLITS, *_HOW], [*_MODEL, "new_images", *_HOW]
+    splits, new = [*_MODEL, *_SPLITS], [*_MODEL, "new_images"]
     return Pipeline(
         [
-            Node(embed_splits, splits, "latent_embeddings", name="embed_splits"),
-            Node(embed_new_images, new, "new_embeddings", name="embed_new_images"),
+            Node(embed, splits, "latent_embeddings", name="embed_splits"),
+            Node(embed, new, "new_embeddings", name="embed_new_images"),
         ]
     )

@@ -82,7 +82,7 @@ def embed_batches(
 
     Yields:
         Once a batch, and once at the end: its embeddings, by `<model>/<batch>`, and the intake so
-        far. The columns are those of `embed_new_images`, `label`, and, where the model has a
+        far. The columns are those of `engines.embed`, `label`, and, where the model has a
         calibration, `anomaly_score` (float32) and `is_anomaly` (bool). Images are numbered from 0.
 
     Raises:

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mnist_vae import engines
 from mnist_vae.params import EmbeddingParams
-from mnist_vae.pipelines.embedding.nodes import embed_new_images, embed_splits
 from tests.model_files import summary_of
 from tests.vae.models import small
 
@@ -34,7 +34,7 @@ def embed(networks, parts, summary):
 
     def table(parts=parts, batch_size=4, seed=1):
         params = EmbeddingParams(batch_size=batch_size)
-        return embed_splits(*networks, *parts, summary, params, seed).to_pandas()
+        return engines.embed(*networks, summary, params, seed, *parts).to_pandas()
 
     return table
 
@@ -78,7 +78,7 @@ def test_the_seed_moves_the_draw_alone_and_the_batch_size_nothing_but_rounding(e
 
 def test_new_images_are_embedded_without_labels_and_of_one_form(networks, summary):
     def embedded(scans):
-        return embed_new_images(*networks, scans, summary, EmbeddingParams(), 1).to_pandas()
+        return engines.embed(*networks, summary, EmbeddingParams(), 1, scans).to_pandas()
 
     scans = np.random.default_rng(0).integers(0, 256, (6, 28, 28), np.uint8)
     table = embedded(scans)
