@@ -142,13 +142,9 @@ def test_where_a_folder_is_says_what_became_of_it(incoming, caplog):
     reasons = json.loads((quarantine / "bad.json").read_text())
     assert reasons == {"batch": "bad", "reasons": ["one.", "two."], "drift": None}
     assert "Batch bad is bad: one; two." in caplog.text
-
-
-def test_of_batches_to_embed_the_good_ones_stay(incoming):
     put(incoming, "good", images_of(1))
-    put(incoming, "bad", images_of(1))
-    put_away(records(incoming, bad="bad"), incoming, incoming.with_name("quarantine"))
-    assert names_in(incoming) == ["good"]
+    put_away(records(incoming), incoming, quarantine)
+    assert names_in(incoming) == sorted([*stay, "good"]), "of batches to embed the good ones stay"
 
 
 @pytest.mark.parametrize("outcome", ["accepted", "bad"])

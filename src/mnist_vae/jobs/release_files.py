@@ -26,7 +26,6 @@ CANDIDATE, RELEASES, DECLINED, CHAMPION = "candidate", "releases", "declined", "
 ROLLED_BACK = ".rolled-back-"
 
 _NAME = re.compile(r"(\d+)-.+")
-_RUN = "run_manifest.json"
 # Errors that mean that there is no such file; any other one, such as of a right, is no damage.
 _MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
@@ -81,7 +80,7 @@ class Release:
     @property
     def refine_steps(self) -> int:
         """The steps by which its embeddings were refined (`embedding.refine_steps` of its run)."""
-        return int(self.load(_RUN)["parameters"]["embedding"]["refine_steps"])
+        return int(self.load("run_manifest.json")["parameters"]["embedding"]["refine_steps"])
 
     def load(self, filename: str) -> Any:
         """Return the content of a file: by its suffix a model, a table, a picture or JSON."""

@@ -43,13 +43,15 @@ class Scheduled:
 
     def render(self, template: str, literal: Callable[[Any], str], **more: str) -> str:
         """Return a template of this room with all of it, in the scheduler's own form."""
-        values = {
-            "calendar": literal(self.calendar),
-            "project": literal(self.project),
-            "title": _TITLES[self.job],
-            "locked": Outcome.LOCKED.exit_code,
-        }
-        return _render(template, job=self.job, **values, **more)
+        return _render(
+            template,
+            job=self.job,
+            title=_TITLES[self.job],
+            calendar=literal(self.calendar),
+            project=literal(self.project),
+            locked=Outcome.LOCKED.exit_code,
+            **more,
+        )
 
 
 @click.group()
@@ -61,32 +63,18 @@ def _environment(context: click.Context, _: click.Parameter, env: str) -> str | 
     return config.check_environment(str(context.obj.project_path / "conf"), env)
 
 
-_env = click.option(
-    "--env", default="prod", show_default=True, callback=_environment, help="Kedro's environment."
-)
+def _option(name: str, help_text: str, **more: Any) -> click.Option:
+    return click.Option([name], help=help_text, show_default=True, **more)
 
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+_JOB = _option("--job", "Which.", type=click.Choice(list(COMMANDS)), default="retraining")
+_ENV = _option("--env", "Kedro's environment.", default="prod", callback=_environment)
 
 
-def _scheduler(calendars: dict[str, str], *options: Decorator) -> Callable[[Any], click.Command]:
+def _scheduler(calendars: dict[str, str], *options: click.Option) -> Callable[[Any], click.Command]:
     def decorate(write: Callable[..., None]) -> click.Command:
-        @schedule.command(write.__name__, cls=failures.Command, help=write.__doc__)
-        @click.option(
-            "--job",
-            type=click.Choice(list(COMMANDS)),
-            default="retraining",
-            show_default=True,
-            help="Which.",
-        )
-        @_env
-        @click.option(
-            "--calendar",
-            help="When, as the scheduler has it; "
-            f"`{calendars['retraining']}`, and `{calendars['scoring']}` for scoring.",
-        )
         @click.pass_obj
-        def command(
+        def callback(
             project: ProjectMetadata, /, job: str, env: str, calendar: str | None, **more: Any
         ) -> None:
             calendar = calendar or calendars[job]
@@ -101,16 +89,24 @@ def _scheduler(calendars: dict[str, str], *options: Decorator) -> Callable[[Any]
             words = [kedro, COMMANDS[job], "--env", env]
             write(Scheduled(job, calendar, str(project.project_path), words), **more)
 
-        for option in options:
-            option(command)
+        when = "When, as the scheduler has it; `{retraining}`, and `{scoring}` for scoring."
+        params: list[click.Parameter] = [
+            *options,
+            _JOB,
+            _ENV,
+            _option("--calendar", when.format(**calendars)),
+        ]
+        command = failures.Command(write.__name__, params=params, help=write.__doc__)
+        command.callback = callback
+        schedule.add_command(command)
         return command
 
     return decorate
 
 
-def _folder(variable: str, home: str, inner: str) -> Decorator:
-    return click.option(
-        "--folder",
+def _folder(variable: str, home: str, inner: str) -> click.Option:
+    return click.Option(
+        ["--folder"],
         type=click.Path(file_okay=False, path_type=Path),
         default=lambda: Path(os.environ.get(variable) or home, inner),
         show_default=f"{home}/{inner}",
@@ -145,9 +141,7 @@ def airflow(scheduled: Scheduled, folder: Path) -> None:
     _write(folder / f"mnist_vae_{scheduled.job}.py", text)
 
 
-@_scheduler(
-    _CRON, click.option("--image", required=True, help="The image built from the Dockerfile.")
-)
+@_scheduler(_CRON, _option("--image", "The image built from the Dockerfile.", required=True))
 def kubernetes(scheduled: Scheduled, image: str) -> None:
     """Print a CronJob and the claim of its data, for `kubectl apply -f -`."""
     arguments = _literal(scheduled.command[1:])
@@ -168,40 +162,33 @@ def _interval(_: click.Context, __: click.Parameter, value: str) -> tuple[str, i
     return value, seconds
 
 
-def _turn(option: str, job: str, default: str) -> Decorator:
-    return click.option(
-        option,
-        callback=_interval,
-        default=default,
-        show_default=True,
-        help=f"Time between two runs of the {job}, such as 7d or 1d12h, or `never`.",
-    )
+def _turn(option: str, job: str, default: str) -> click.Option:
+    words = f"Time between two runs of the {job}, such as 7d or 1d12h, or `never`."
+    return _option(option, words, default=default, callback=_interval)
 
 
-@schedule.command(cls=failures.Command)
-@_env
-@_turn("--turn", "retraining", "7d")
-@_turn("--scoring-turn", "scoring", "1h")
-@click.option(
-    "--disk-free",
-    type=click.IntRange(1, 99),
-    default=10,
-    show_default=True,
-    help="Per cent of the disk that must be free.",
+@schedule.command(
+    cls=failures.Command,
+    params=[
+        _ENV,
+        _turn("--turn", "retraining", "7d"),
+        _turn("--scoring-turn", "scoring", "1h"),
+        _option(
+            "--disk-free",
+            "Per cent of the disk that must be free.",
+            type=click.IntRange(1, 99),
+            default=10,
+        ),
+    ],
 )
 @click.pass_obj
-def alerts(
-    project: ProjectMetadata,
-    env: str,
-    turn: tuple[str, int],
-    scoring_turn: tuple[str, int],
-    disk_free: int,
-) -> None:
+def alerts(project: ProjectMetadata, /, env: str, disk_free: int, **turns: tuple[str, int]) -> None:
     """Print alert rules for Prometheus."""
     loader = config.loader_of(str(project.project_path / "conf"), env)
     name = config.check_parameters(loader["parameters"]).monitoring.project
     click.echo(_render("alerts.yml", project=name, disk_free=disk_free), nl=False)
-    for job, (given, seconds) in {"retraining": turn, "scoring": scoring_turn}.items():
+    for job, turn in (("retraining", "turn"), ("scoring", "scoring_turn")):
+        given, seconds = turns[turn]
         if seconds:
             times = {"turn": given, "seconds": seconds, "grace": f"{min(seconds, 3600)}s"}
             click.echo(_render("alerts_job.yml", project=name, job=job, **times), nl=False)
