@@ -75,21 +75,16 @@ def decompose(
     parts: dict[str, dict[str, Any]] = {}
     ends = np.cumsum([len(images) for images in sets.values()])
     for name, rows in zip(sets, np.split(np.arange(len(pixels)), ends[:-1]), strict=True):
+        losses = figures["amortisation"][rows]
+        worst, total = np.sort(losses)[-max(1, len(rows) // 10) :].sum(), losses.sum()
         parts[name] = {
             "n_images": len(rows),
             "likelihood": likelihood,
             "quadrature_error": None if errors is None else float(errors[rows].mean()),
-            "worst_tenth": _share_of_the_worst_tenth(figures["amortisation"][rows]),
+            "worst_tenth": float(worst / total) if total > 0 else None,
             "misplaced": float((distance[rows] > _FAR).mean()),
         }
         for figure, values in figures.items():
             parts[name][figure] = float(values[rows].mean())
             parts[name][f"{figure}_standard_error"] = standard_error(values[rows])
     return parts
-
-
-def _share_of_the_worst_tenth(losses: NDArray[np.float64]) -> float | None:
-    """Return how much of the sum the greatest tenth holds; None where there is nothing to share."""
-    total = losses.sum()
-    worst = np.sort(losses)[-max(1, len(losses) // 10) :].sum()
-    return float(worst / total) if total > 0 else None

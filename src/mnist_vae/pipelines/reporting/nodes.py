@@ -123,11 +123,13 @@ def draw_latent_scatter(
     figure = go.Figure()
     hover = [f"{name} %{{customdata[{place}]}}" for place, name in enumerate(known)]
     for place, (label, group) in enumerate(groups):
+        name = what if label is None else name_of(label, names)
+        short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
         figure.add_scattergl(
             x=group["x"].round(4).tolist(),
             y=(group["y"] + (place if len(shown) == 1 else 0)).round(4).tolist(),
             customdata=group[known].to_numpy().tolist(),
-            name=what if label is None else _in_legend(name_of(label, names)),
+            name=html.escape(short),  # Plotly reads tags
             mode="markers",
             marker={"size": 4, "opacity": 0.6},
             marker_color=TRAINING if label is None else colour_of(label),
@@ -147,11 +149,6 @@ def draw_latent_scatter(
         figure.update_yaxes(visible=False, range=[-1, 1])
     _entitle(figure, title, training_summary)
     return figure
-
-
-def _in_legend(name: str) -> str:
-    """Return a name as a legend has room for it, and as Plotly, which reads tags, shows it."""
-    return html.escape(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…")
 
 
 def _entitle(figure: Any, title: str, training_summary: dict[str, Any]) -> None:
