@@ -97,7 +97,12 @@ def calibrate(
     `z_mean` `[n, latent_dim]` and `label` `[n]`, None for one class, are of training images.
     `validation` has entropies and terms of −ELBO, a batch at a time; `facts` are other fields.
     """
-    means, precision = _classes(z_mean, label)
+    # Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples (2018).
+    z = z_mean.astype(np.float64)
+    names, classes = np.unique(np.zeros(len(z)) if label is None else label, return_inverse=True)
+    means = np.stack([z[classes == number].mean(axis=0) for number in range(len(names))])
+    around = z - means[classes]
+    covariance = around.T @ around / len(z)
     batches = list(validation)
     entropies = np.concatenate([entropy for entropy, _ in batches])
     start = Calibration(
@@ -106,7 +111,7 @@ def calibrate(
         n_validation=len(entropies),
         entropy_cap=float(np.quantile(entropies, _ENTROPY_CAP)),
         latent_means=means.tolist(),
-        latent_precision=precision.tolist(),
+        latent_precision=np.linalg.inv(covariance + _RIDGE * np.eye(z.shape[1])).tolist(),
     )
     scores = np.concatenate([scores_of(start, *batch)[start.score] for batch in batches])
     threshold = threshold_of(scores, start.false_positive_rate)
@@ -117,17 +122,3 @@ def threshold_of(scores: NDArray[Any], false_positive_rate: float) -> float:
     """Return the least of the scores that at most this share of them exceeds."""
     above = int(false_positive_rate * len(scores) + _ROUNDING)
     return float(np.sort(scores)[len(scores) - 1 - above])
-
-
-def _classes(
-    z_mean: Column, label: NDArray[np.uint8] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean of each class, and the inverse of their one covariance about these."""
-    # Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples (2018).
-    z = z_mean.astype(np.float64)
-    names = np.zeros(len(z)) if label is None else label
-    _, classes = np.unique(names, return_inverse=True)
-    means = np.stack([z[classes == number].mean(axis=0) for number in range(classes.max() + 1)])
-    around = z - means[classes]
-    covariance = around.T @ around / len(z)
-    return means, np.linalg.inv(covariance + _RIDGE * np.eye(z.shape[1]))

@@ -55,8 +55,8 @@ def elbo_terms(
 
 def encode(encoder: keras.Model, pixels: Floats) -> Posterior:
     """Return the encoder's q of images, float32 `[n, pixels]` in [0, 1]."""
-    parts = [encoder(pixels[rows])[:2] for rows in _rows(len(pixels))]
-    return Posterior(*(np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1)))
+    parts = [map(np.asarray, encoder(pixels[rows])[:2]) for rows in _rows(len(pixels))]
+    return Posterior(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def decode(decoder: keras.Model, z: Floats) -> Floats:
