@@ -10,7 +10,8 @@ from mnist_vae.jobs.batch_files import Batch
 from mnist_vae.jobs.batches import BatchFolder
 from mnist_vae.jobs.records import BatchRecord
 from mnist_vae.params import RetrainingParams, SplitParams
-from mnist_vae.pipelines.intake.nodes import check_batches
+from mnist_vae.pipelines.intake.nodes import check_batches, measure_drift
+from tests.pipelines.conftest import Serving, embeddings_of
 
 
 def batch_of(images, *labels, files=None):
@@ -130,53 +131,79 @@ def test_two_new_batches_with_the_same_image_are_not_both_accepted(splits, pixel
 def test_a_batch_that_a_killed_run_had_accepted_is_neither_bad_nor_new(
     splits, pixels, where, outcome
 ):
-    batch = batch_of(pixels(6, 1))
-    accepted, _ = check({"monday": batch}, splits)
-    again = check({"monday": batch}, splits, **{where: accepted})
-    assert again == ({}, {"monday": BatchRecord(outcome=outcome, images=6)})
+    batch = {"one\ntwo\udcff": batch_of(pixels(6, 1))}
+    accepted, _ = check(batch, splits)
+    again, records = check(batch, splits, **{where: accepted})
+    assert (again, [*records.values()]) == ({}, [BatchRecord(outcome=outcome, images=6)])
+    assert "".join((*accepted, *records)).isprintable()
 
 
 @pytest.mark.parametrize(
     ("batch", "record"),
     [
-        (
-            Batch(problems=("a.png is not one",)),
-            {"outcome": "bad", "reasons": ("a.png is not one",)},
-        ),
-        (Batch(unfinished=True), {"outcome": "unfinished"}),
+        (Batch(problems=("a.png",)), BatchRecord(outcome="bad", reasons=("a.png",))),
+        (Batch(unfinished=True), BatchRecord(outcome="unfinished")),
     ],
 )
 def test_a_batch_without_images_is_recorded_as_what_it_is(splits, batch, record):
-    assert check({"a": batch}, splits) == ({}, {"a": BatchRecord(**record)})
-
-
-def test_a_name_that_cannot_be_printed_is_recorded_in_letters_that_can(splits, pixels):
-    accepted, records = check({"one\ntwo\udcff": batch_of(pixels(6, 1))}, splits)
-    for printed in (*accepted, *records):
-        assert printed.isprintable()
-        printed.encode()
+    assert check({"a": batch}, splits) == ({}, {"a": record})
 
 
 def test_a_batch_that_drifted_is_used_with_a_warning_unless_drift_blocks(
     splits, champion, pixels, caplog
 ):
     incoming = {"my dark": batch_of(pixels(60, 5) // 8), "like": batch_of(pixels(60, 6))}
-    with caplog.at_level("WARNING"):
-        accepted, records = check(incoming, splits, champion=champion)
+    caplog.set_level("WARNING")
+    accepted, records = check(incoming, splits, champion=champion)
     assert {record.outcome for record in records.values()} == {"accepted"}
-    (message,) = [record.getMessage() for record in caplog.records]
-    drift = records["my dark"].drift
-    assert message.startswith(
-        "Batch my dark has drifted, and is used all the same: expected a distance below 0.15 "
-        "(`retraining.drift_effect`)"
-    )
-    assert f"received {drift}" in message
+    (message,) = caplog.messages
+    assert message.startswith("Batch my dark has drifted, and is used all the same: expected a dis")
+    assert f"received {records['my dark'].drift}" in message
     assert f"`kedro withdraw '{next(key for key in accepted if 'dark' in key)}'`" in message
     caplog.clear()
-    with caplog.at_level("WARNING"):
-        accepted, records = check(incoming, splits, champion=champion, drift_blocks=True)
+    accepted, records = check(incoming, splits, champion=champion, drift_blocks=True)
     assert [name.split(".")[0] for name in accepted] == ["like"]
     (reason,) = records["my dark"].reasons
     assert reason.startswith("it has drifted from the training data")
     assert f"received {records['my dark'].drift}" in reason
     assert caplog.records == [], "the quarantine says it"
+
+
+@pytest.fixture
+def measure(champion, pixels):
+    def run(n, change=lambda images: images, release=champion, **params):
+        images = new_image_set(change(pixels(n, 5)))
+        return measure_drift(images, release, RetrainingParams(**params), 1)
+
+    return run
+
+
+def test_darker_images_have_drifted_by_an_effect_that_is_sure(measure):
+    drift = measure(60, lambda images: images // 8)
+    assert drift.drifted
+    assert set(drift.distances) == {"negative_elbo", "z_mean_00", "z_mean_01"}
+    assert drift.effect == pytest.approx(max(drift.distances.values()), abs=1e-4)
+    assert drift.p_value < 1e-6
+
+
+def test_a_large_batch_that_is_off_by_little_or_a_few_images_by_chance_have_not(measure):
+    def darken_a_fifth(images):
+        images[::5] //= 8
+        return images
+
+    little = measure(4000, darken_a_fifth, drift_effect=0.4)
+    assert (little.p_value < 0.001, little.effect < 0.4, little.drifted) == (True, True, False)
+    few = measure(3)
+    effect = RetrainingParams().drift_effect
+    assert (few.effect > effect, few.p_value > 0.001, few.drifted) == (True, True, False)
+
+
+def test_images_of_the_same_kind_have_not_drifted_also_from_embeddings_that_were_refined(
+    measure, served, networks, make_images
+):
+    assert not measure(60).drifted
+    images = make_images(300, "validation", 400)
+    known = embeddings_of(*networks, images, "validation", refine_steps=15)
+    run = {"parameters": {"embedding": {"refine_steps": 15}}}
+    files = {**served, "latent_embeddings.parquet": known, "run_manifest.json": run}
+    assert not measure(60, release=Serving(files)).drifted

@@ -1,4 +1,4 @@
-"""Node of the intake: which of the batches that came are taken in.
+"""Node of the intake: which of the batches that came are taken in, and which have drifted.
 
 A batch in use is known by its folder's name and the digest of its content, `<name>.<digest>`.
 """
@@ -10,19 +10,22 @@ import logging
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_vae.data.images import UNLABELLED, ImageSet
+from mnist_vae.data.images import UNLABELLED, ImageSet, latent_columns, listed
+from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import ImageForm, image_shape
 from mnist_vae.jobs.batches import BatchesInUse, BatchFolder
 from mnist_vae.jobs.names import file_name, printable
-from mnist_vae.jobs.records import BatchRecord, Drift, Intake
+from mnist_vae.jobs.records import BatchOutcome, BatchRecord, Drift, Intake
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import RetrainingParams, SplitParams
-from mnist_vae.pipelines.intake.drift import measure_drift
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from mnist_vae.vae.elbo import ElboTerms
 
 logger = logging.getLogger(__name__)
 
@@ -73,31 +76,32 @@ def check_batches(
         champion = None  # of other images: drift from those says nothing
     for name, folder in sorted(incoming_batches.items()):
         batch = folder.read(form)
-        images = batch.images
+        images, reasons, drift = batch.images, list(batch.problems), None
         accepted: dict[str, ImageSet] = {}
         if images is None:
-            record = BatchRecord(
-                outcome="unfinished" if batch.unfinished else "bad", reasons=batch.problems
-            )
+            outcome: BatchOutcome = "unfinished" if batch.unfinished else "bad"
         elif (key := _key(name, images)) in {*batches_in_use, *withdrawn_batches}:
-            record = BatchRecord(  # a run was killed before it moved the folder
-                outcome="in use" if key in batches_in_use else "withdrawn", images=len(images)
-            )
+            # A run was killed before it moved the folder.
+            outcome = "in use" if key in batches_in_use else "withdrawn"
         else:
             hashes = image_hashes(images.pixels)
             reasons = _reasons(images, hashes, known, classes)
             images = split_batch(images, hashes, split_params.validation_fraction)
-            drift: Drift | None = None
             if champion is not None and not reasons:
                 drift = measure_drift(images, champion, retraining_params, seed)
                 reasons = _reasons_of_drift(key, drift, retraining_params)
-            record = BatchRecord(outcome="bad", reasons=tuple(reasons), drift=drift)
+            outcome = "bad" if reasons else "accepted"
             if not reasons:
-                record = BatchRecord(outcome="accepted", images=len(images), drift=drift)
                 known["in use already"].update(hashes)
                 accepted[key] = images
-        records[printable(name)] = record.model_copy(update={"signature": folder.signature})
-        logger.info("Batch %s: %s.", printable(name), record.outcome)
+        records[printable(name)] = BatchRecord(
+            outcome=outcome,
+            images=len(images) if images is not None and outcome != "bad" else None,
+            drift=drift,
+            reasons=tuple(reasons),
+            signature=folder.signature,
+        )
+        logger.info("Batch %s: %s.", printable(name), outcome)
         yield accepted, Intake(batches=records)
     yield {}, Intake(batches=records)
 
@@ -142,9 +146,11 @@ def _reasons(
         what = f"labelled out of the range of the data in use, {low} to {high}"
         outside = (images.label < low) | (images.label > high)
         found[what] = outside & (images.label != UNLABELLED)
+    names = np.arange(len(images)) if images.file is None else images.file
+    where = "the images at " if images.file is None else ""
     reasons = [
-        f"{rows.sum()} of {len(images)} images are {what}: expected none, received "
-        f"{_few(np.flatnonzero(rows), images.file)}"
+        f"{rows.sum()} of {len(images)} images are {what}: expected none, received {where}"
+        f"{listed([printable(str(name)) for name in names[rows]], _MOST_SHOWN)}"
         for what, rows in found.items()
         if rows.any()
     ]
@@ -154,13 +160,6 @@ def _reasons(
             f"{len(set(hashes))}"
         )
     return reasons
-
-
-def _few(rows: NDArray[np.intp], names: NDArray[np.object_] | None) -> str:
-    """Return which images these are: the files that they are from, or their rows in the one."""
-    shown = [str(row) if names is None else printable(names[row]) for row in rows[:_MOST_SHOWN]]
-    more = f" and {len(rows) - _MOST_SHOWN} more" if len(rows) > _MOST_SHOWN else ""
-    return f"{'the images at ' if names is None else ''}{', '.join(shown)}{more}"
 
 
 def _reasons_of_drift(key: str, drift: Drift, params: RetrainingParams) -> list[str]:
@@ -174,9 +173,54 @@ def _reasons_of_drift(key: str, drift: Drift, params: RetrainingParams) -> list[
             "service was validated on, received %s; look at it, take it out of use with `kedro "
             "withdraw %s` if it should not be trained on, and set `retraining.drift_blocks` if "
             "such batches should go to quarantine.",
-            key.rpartition(".")[0],
-            bound,
-            drift,
-            shlex.quote(key),
+            *(key.rpartition(".")[0], bound, drift, shlex.quote(key)),
         )
     return []
+
+
+def score_release(
+    release: Release, images: ImageSet, draws: int, seed: int, *networks: KerasModel
+) -> ElboTerms:
+    """Return the terms of −ELBO of images, by the q that the embeddings of a release have.
+
+    `networks` are encoder and decoder of another training of it, if they are given.
+    """
+    from mnist_vae.vae.elbo import ElboTerms, score_batches
+    from mnist_vae.vae.inference import Refiner
+
+    encoder, decoder = networks or (release.load("encoder.keras"), release.load("decoder.keras"))
+    term = release.load("training_summary.json")["reconstruction"]
+    how: dict[str, Any] = {"reconstruction": term, "seed": seed}
+    refiner = Refiner(decoder, steps=release.refine_steps, **how)
+    batches = images.model_inputs()
+    found = score_batches(encoder, decoder, batches, draws=draws, refines=[refiner], **how)
+    parts = [terms for _, terms in found]
+    return ElboTerms(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def measure_drift(
+    images: ImageSet, champion: Release, params: RetrainingParams, seed: int
+) -> Drift:
+    """Return how far images are from the champion's validation images, by the champion's figures.
+
+    These are −ELBO and each dimension of z's mean. The effect is the largest two-sample
+    Kolmogorov-Smirnov distance; the p-value the smallest times the number of tests (Bonferroni).
+    """
+    from scipy.stats import ks_2samp
+
+    scores = score_release(champion, images, 1, seed)
+    embeddings = champion.load("latent_embeddings.parquet")
+    known = embeddings[embeddings["split"] == "validation"]
+    tests = {"negative_elbo": ks_2samp(scores.negative_elbo, known["reconstruction"] + known["kl"])}
+    names = latent_columns("z_mean", scores.z_mean.shape[1])
+    for name, z_mean in zip(names, scores.z_mean.T, strict=True):
+        tests[name] = ks_2samp(z_mean, known[name])
+    effect = max(float(test.statistic) for test in tests.values())
+    p_value = min(1.0, len(tests) * min(float(test.pvalue) for test in tests.values()))
+    return Drift(
+        drifted=effect >= params.drift_effect and p_value < params.drift_p_value,
+        effect=effect,
+        p_value=p_value,
+        distances={name: round(float(test.statistic), 4) for name, test in tests.items()},
+        negative_elbo=float(scores.negative_elbo.mean()),
+    )

@@ -28,7 +28,7 @@ from mnist_vae.jobs.records import (
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import EvaluationParams, ModelParams, RetrainingParams, TrainingParams
 from mnist_vae.pipelines.candidate.nodes import start_networks
-from mnist_vae.pipelines.intake.drift import measure_drift, score_release
+from mnist_vae.pipelines.intake.nodes import measure_drift, score_release
 from mnist_vae.recipe import train
 from mnist_vae.report.scatter import z_means_of
 

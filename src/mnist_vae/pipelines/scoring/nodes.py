@@ -21,7 +21,7 @@ from mnist_vae.engines import embed_on, encoding_of, refine_steps_of, running, s
 from mnist_vae.jobs.batch_embeddings import BATCH, SIGNATURE, BatchEmbeddings
 from mnist_vae.jobs.batches import BatchFolder
 from mnist_vae.jobs.names import file_name, printable
-from mnist_vae.jobs.records import BatchRecord, Intake, Outcome, Scored, ScoringPlan
+from mnist_vae.jobs.records import BatchOutcome, BatchRecord, Intake, Outcome, Scored, ScoringPlan
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.vae.anomalies import Calibration
 
@@ -39,8 +39,6 @@ def plan_scoring(
     version, release = training_summary["model_version"], training_summary.get("release")
     model = release or version
     calibration = _calibration_of(training_summary, scoring_calibration)
-    if calibration is None:
-        logger.info("%s has no threshold of anomalies: the embeddings are without them.", model)
     threshold = calibration.model_dump(mode="json") if calibration else None
     how = json_fingerprint([threshold, refine_steps_of(training_summary, embedding_params)])
     done, shown = earlier_batch_embeddings.done(model), earlier_batch_embeddings.current
@@ -49,17 +47,15 @@ def plan_scoring(
         for name, folder in batches_to_embed.items()
         if done.get(file_name(name)) != f"{folder.signature}-{how}"
     ]
-    rest = not new and (not done or shown == model)
-    if rest:
+    outcome, reason = None, f"{len(new)} of {len(batches_to_embed)} batches are not embedded"
+    if not new and (not done or shown == model):
+        outcome = Outcome.NOTHING_NEW
         reason = f"{model} has embedded all {len(batches_to_embed)} batches that are there"
-    else:
-        reason = f"{len(new)} of {len(batches_to_embed)} batches are not embedded by {model}"
-    logger.info("%s: %s.", "No scoring" if rest else "Scoring", reason)
     return ScoringPlan(
         model=model,
         release=release,
         model_version=version,
-        outcome=Outcome.NOTHING_NEW if rest else None,
+        outcome=outcome,
         reason=reason,
         new=tuple(new),
         how=how,
@@ -100,10 +96,8 @@ def embed_batches(
         for name, folder in sorted(batches_to_embed.items()):
             if file_name(name) not in scoring_plan.new:
                 continue
-            batch, tables = folder.read(image_form(training_summary)), {}
-            record = BatchRecord(
-                outcome="unfinished" if batch.unfinished else "bad", reasons=batch.problems
-            )
+            batch, tables, anomalous = folder.read(image_form(training_summary)), {}, None
+            outcome: BatchOutcome = "unfinished" if batch.unfinished else "bad"
             if batch.images is not None:
                 # All files have labels, so that they can be read as one table.
                 unlabelled = np.full(len(batch.images), UNLABELLED, np.uint8)
@@ -114,16 +108,19 @@ def embed_batches(
                 schema = schema_of(encoder, images, training_summary, calibration)
                 schema = schema.with_metadata({**schema.metadata, **about})
                 table = embed_on(engine, images, schema, embedding_params.batch_size, seed)
-                anomalous = pc.sum(table["is_anomaly"]).as_py() or 0 if calibration else None
-                record = BatchRecord(
-                    outcome="embedded", images=len(table), anomalous_images=anomalous
-                )
                 tables[f"{scoring_plan.model}/{file_name(name)}"] = table
+                outcome = "embedded"
+                anomalous = pc.sum(table["is_anomaly"]).as_py() or 0 if calibration else None
                 del images
+            records[printable(name)] = BatchRecord(
+                outcome=outcome,
+                images=None if batch.images is None else len(batch.images),
+                anomalous_images=anomalous,
+                reasons=batch.problems,
+                signature=folder.signature,
+            )
             del batch  # it is not needed while the next one is read
-            record = record.model_copy(update={"signature": folder.signature})
-            records[printable(name)] = record
-            logger.info("Batch %s: %s.", printable(name), record.outcome)
+            logger.info("Batch %s: %s.", printable(name), outcome)
             yield tables, Intake(batches=records)
 
 
