@@ -1,8 +1,10 @@
-"""Training: schedules, early stopping, divergence, the same bytes after a kill, the log, seeds."""
+"""Training: schedules, early stopping, divergence, the same bytes after a kill, progress, seeds."""
 
 import copy
+import io
 import logging
 import signal
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -180,21 +182,45 @@ def test_an_interruption_saves_the_last_whole_epoch_however_short_ago_the_last_s
     assert store.state["epoch"] == 4, "the last one is there until the model is saved"
 
 
-@pytest.mark.parametrize(("term", "unit"), [("binary_crossentropy", " nats"), ("mse", "")])
-def test_some_ten_epochs_are_lines_of_the_log(caplog, term, unit):
-    log = Progress(640)
-    log.set_model(SimpleNamespace(stop_training=False, reconstruction=term))
-    log.set_params({"epochs": 43})
-    figures = dict.fromkeys(("loss", "reconstruction", "kl", "val_loss"), 12.345)
+def shown(epochs, **model):
+    """Let the epochs of a training be shown that takes no time."""
+    progress = Progress(640, epochs, 0)
+    progress.set_model(SimpleNamespace(**{"stop_training": False, "reconstruction": "", **model}))
+    progress.set_params({"steps": 10})
+    for epoch in range(epochs):
+        progress.on_epoch_begin(epoch)
+        for batch in range(10):
+            progress.on_train_batch_end(batch)
+        figures = dict.fromkeys(("loss", "reconstruction", "kl", "val_loss"), 12.345)
+        progress.on_epoch_end(epoch, figures)
+    progress.close()
+
+
+def test_progress_is_some_ten_lines_when_no_one_watches(caplog):
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
-        for epoch in range(43):
-            log.on_epoch_begin(epoch)
-            log.on_epoch_end(epoch, figures)
-    lines = [record.message for record in caplog.records]
+        shown(43)
+        shown(1, reconstruction="mse")
+    *lines, squared = [record.message for record in caplog.records]
     epochs = (1, *range(4, 43, 4), 43)
     assert [line.split(":")[0] for line in lines] == [f"Epoch {epoch}/43" for epoch in epochs]
-    assert f"loss 12.35, reconstruction 12.35, KL 12.35, validation 12.35{unit}, " in lines[0]
+    figures = "loss 12.35, reconstruction 12.35, KL 12.35, validation 12.35 nats, "
+    assert figures in lines[0]
     assert lines[0].endswith(" images/s")
+    assert "nats" not in squared
+
+
+def test_progress_is_one_bar_of_80_columns_on_a_terminal(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown(3)
+    text = terminal.getvalue()
+    assert text.count("\n") == 1
+    *_, last = filter(str.strip, text.split("\r"))
+    assert len(last.strip()) <= 80
+    for part in ("epoch 3/3", "100%", "images/s", "left", "loss", "KL"):
+        assert part in last
 
 
 @pytest.fixture
@@ -228,6 +254,12 @@ def test_an_epoch_has_whole_batches_and_no_image_twice_in_an_order_of_seed_and_e
     assert seen != sorted(seen)
     assert found == order(1, 0)
     assert found not in (order(1, 1), order(2, 0))
+
+
+def test_every_image_comes_in_some_epoch(numbered):
+    batches = Batches(numbered, 300, 1, 100)
+    found = {row for epoch in range(30) for batch in rows_of(batches, epoch) for row in batch}
+    assert found == set(range(N))
 
 
 def test_what_is_shuffled_at_a_time_comes_from_few_blocks_all_over_the_file(numbered):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import time
 from typing import Any, Protocol
 
 import keras
 import numpy as np
+from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
@@ -135,27 +137,53 @@ def _check_finite(epoch: int, figures: dict[str, float]) -> None:
 
 
 class Progress(keras.callbacks.Callback):
-    """Log the losses of some ten epochs, an image; with `mse` they are not nats."""
+    """Show a training as one bar on a terminal, and elsewhere as some ten lines of the log."""
 
-    def __init__(self, n_images: int) -> None:
+    def __init__(self, n_images: int, epochs: int, first_epoch: int) -> None:
         super().__init__()
-        self._n_images, self._started = n_images, time.perf_counter()
+        self._n_images, self._epochs, self._epoch = n_images, epochs, first_epoch
+        self._start, self._epoch_started = first_epoch * n_images, time.perf_counter()
+        columns, lines = shutil.get_terminal_size()  # 80 x 24 where a terminal knows no size
+        self._bar: Any = tqdm(
+            total=epochs * n_images,
+            initial=self._start,
+            unit=" images",
+            unit_scale=True,
+            smoothing=0,  # the mean rate, for the time that is left
+            disable=None,  # where it is no terminal
+            ncols=columns,
+            nrows=lines,
+            bar_format="{desc} |{bar}| {percentage:3.0f}% {rate_fmt}, {remaining} left{postfix}",
+        )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Start the clock."""
-        self._started = time.perf_counter()
+        """Show which epoch runs."""
+        self._epoch, self._epoch_started = epoch, time.perf_counter()
+        self._bar.set_description_str(f"epoch {epoch + 1}/{self._epochs}")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Move the bar to where the training is."""
+        if self._bar.n == self._start:
+            self._bar.unpause()  # the time to compile says nothing of the time that is left
+        epochs = self._epoch + (batch + 1) / self.params["steps"]
+        self._bar.update(round(epochs * self._n_images) - self._bar.n)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Log the first, the last and each tenth of the epochs."""
-        figures, done, epochs = logs or {}, epoch + 1, self.params["epochs"]
-        is_tenth = done in (1, epochs) or done % max(1, epochs // 10) == 0
-        if is_tenth or self.model.stop_training:
+        """Show the losses of the epoch, an image; with `mse` they are not nats."""
+        figures, now, done = logs or {}, time.perf_counter(), epoch + 1
+        self._bar.set_postfix_str(f"loss {figures['loss']:.1f}, KL {figures['kl']:.1f}")
+        is_tenth = done in (1, self._epochs) or done % max(1, self._epochs // 10) == 0
+        if self._bar.disable and (is_tenth or self.model.stop_training):
             logger.info(
                 "Epoch %d/%d: loss %.2f, reconstruction %.2f, KL %.2f, validation %.2f%s, "
                 "%s images/s",
                 done,
-                epochs,
+                self._epochs,
                 *(figures[name] for name in ("loss", "reconstruction", "kl", "val_loss")),
                 "" if self.model.reconstruction == "mse" else " nats",
-                f"{self._n_images / (time.perf_counter() - self._started):,.0f}",
+                f"{self._n_images / (now - self._epoch_started):,.0f}",
             )
+
+    def close(self) -> None:
+        """Leave the terminal in order, also when training ended with an error."""
+        self._bar.close()

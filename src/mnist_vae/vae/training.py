@@ -72,7 +72,7 @@ def fit(
         # Bowman et al., Generating Sentences from a Continuous Space (2016), section 3.1.
         vae.kl_warmup.assign(min(1.0, (epoch + 1) / (params.kl_warmup_epochs + 1)))
 
-    log = Progress(batch_size * len(batches))
+    progress = Progress(batch_size * len(batches), params.epochs, state.epoch)
     try:
         vae.fit(
             batches.dataset(),
@@ -80,10 +80,11 @@ def fit(
             epochs=params.epochs,
             initial_epoch=params.epochs if state.stopped else state.epoch,
             validation_data=validation_batches,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=begin), state, log],
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=begin), state, progress],
             verbose=0,
         )
     finally:
+        progress.close()
         state.flush()  # also where the training was interrupted
     if not warm_start:
         state.check_improvement()
