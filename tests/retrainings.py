@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from mnist_vae.data.archive import read_sample
-from mnist_vae.data.idx import IdxDataset
 from mnist_vae.jobs.release_files import ReleaseDataset
+from tests.incoming import put
 from tests.projects import kedro_here
 
 PARAMS: dict[str, Any] = {
@@ -80,13 +80,9 @@ def deliver(project, name, rows, labelled=True, **replaced):
     images = sample.pictures[rows].copy()
     for row, image in replaced.items():
         images[int(row.removeprefix("image_"))] = image
-    folder = project / "data/test/01_raw/incoming" / f".{name}"
-    IdxDataset(filepath=f"{folder}/images-idx3-ubyte.gz").save(images)
-    if labelled:
-        labels = sample.label[rows]
-        IdxDataset(filepath=f"{folder}/labels-idx1-ubyte.gz").save(labels)
-    folder.rename(folder.with_name(name))
-    return folder.with_name(name)
+    incoming = project / "data/test/01_raw/incoming"
+    labels = sample.label[rows] if labelled else None
+    return put(incoming, f".{name}", images, labels).rename(incoming / name)
 
 
 def in_use(project):
@@ -97,7 +93,7 @@ def in_use(project):
 
 
 def damage(project, filename="encoder.keras"):
-    path = (models(project) / "champion").resolve() / filename
+    path = models(project) / "champion" / filename
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)

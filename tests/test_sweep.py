@@ -15,25 +15,10 @@ import click
 import pandas as pd
 import pytest
 
+from mnist_vae.sweep import BASE, FIGURES, LOSS, compared, p_values, space_of, to_text
 from tests.projects import kedro_here
 
 pytest.importorskip("optuna", reason="the extra `sweep` is needed")
-
-from optuna.distributions import (
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-
-from mnist_vae.sweep import (
-    BASE,
-    FIGURES,
-    LOSS,
-    compared,
-    p_values,
-    space_of,
-    to_text,
-)
 
 PROGRAM = f"""#!{sys.executable}
 import json, os, pathlib, signal, sys, time, yaml
@@ -104,16 +89,18 @@ def test_without_its_extra_it_says_how_to_install_it(sweep, monkeypatch):
     assert "pip install -c constraints.txt -e '.[sweep]'" in output
 
 
-def test_each_setting_is_run_with_each_seed_and_the_base_once(sweep, project):
-    code, output = sweep(RATES, "--seeds=1,2", "--params=training.epochs=3", "--jobs=1")
+def test_each_setting_is_run_with_each_seed_and_the_base_once_on_a_core_of_its_own(sweep, project):
+    given = ("--seeds=1,2", "--params=training.epochs=3", "--jobs=2")
+    code, output = sweep(RATES, *given, act="time.sleep(0.3)")
     assert code == 0, output
-    ran = [params for params, _, _ in members_in(project)]
-    assert [params["training"] for params in ran] == [
-        *[{"epochs": 3}] * 2,
-        *[{"epochs": 3, "learning_rate": 0.01}] * 2,
-    ]
-    assert [params["seed"] for params in ran] == [1, 2, 1, 2]
+    ran, cores, _ = zip(*members_in(project), strict=True)
+    settings = [{"epochs": 3}, {"epochs": 3, "learning_rate": 0.01}]
+    expected = [(setting, seed) for setting in settings for seed in (1, 2)]
+    found = [(params["training"], params["seed"]) for params in ran]
+    assert sorted(found, key=str) == sorted(expected, key=str)
     assert len({params["data_folder"] for params in ran}) == 4
+    assert {len(each) for each in cores} == {1}
+    assert len(set(map(tuple, cores))) == min(2, len(os.sched_getaffinity(0)))
     table = table_of(project)
     assert table.index.tolist() == ["base", "training.learning_rate=0.01"]
     assert table["difference"].tolist()[1] == pytest.approx(7.0)
@@ -138,29 +125,18 @@ def test_the_same_command_again_runs_nothing_and_more_values_only_what_is_new(sw
     assert "(an earlier run)" not in sweep()[1], "the configuration is another"
 
 
-@pytest.mark.parametrize(
-    ("act", "failure"),
-    [
-        ("print('words'); sys.exit('Error: The disk is full.\\n')", "The disk is full."),
-        ("os.kill(os.getpid(), 9)", "killed by signal 9"),
-    ],
-)
-def test_a_member_that_fails_says_so_and_the_others_go_on(sweep, project, act, failure):
-    code, output = sweep(RATES, "--seeds=1,2", act=f"if rate == 0.01 and seed == 1: {act}")
+def test_a_member_that_fails_says_so_and_the_others_go_on(sweep, project):
+    full = "print('words'); sys.exit('Error: The disk is full.\\n')"
+    killed = "os.kill(os.getpid(), 9)"
+    act = f"if rate == 0.01 and seed == 1: {full}\nif rate == 0.01 and seed == 2: {killed}"
+    code, output = sweep(RATES, "--seeds=1,2,3", act=act)
     assert code == 1
-    assert f"training.learning_rate=0.01, seed 1: {failure}" in output
-    assert table_of(project)["failure"].tolist()[1] == failure
-    assert table_of(project)["seeds"].tolist() == [2, 1]
-    code, output = sweep(RATES, "--seeds=1,2")  # and is tried again
-    assert (code, len(members_in(project))) == (0, 5)
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity")
-def test_each_member_has_one_core(sweep, project):
-    sweep(RATES, "--seeds=1,2", "--jobs=2", act="time.sleep(0.3)")
-    cores = {tuple(found) for _, found, _ in members_in(project)}
-    assert {len(found) for found in cores} == {1}
-    assert len(cores) == min(2, len(os.sched_getaffinity(0)))
+    assert "training.learning_rate=0.01, seed 1: The disk is full." in output
+    assert "training.learning_rate=0.01, seed 2: killed by signal 9" in output
+    assert table_of(project)["failure"].tolist()[1] == "The disk is full."
+    assert table_of(project)["seeds"].tolist() == [3, 1]
+    code, output = sweep(RATES, "--seeds=1,2,3")  # and is tried again
+    assert (code, len(members_in(project))) == (0, 8)
 
 
 def test_an_interrupted_sweep_stops_its_members_starts_none_and_resumes(sweep, project):
@@ -198,18 +174,16 @@ def test_a_search_has_its_trials_and_the_base_and_more_of_them_later(sweep, proj
     assert table[LOSS].iloc[1:].is_monotonic_increasing
 
 
-@pytest.mark.parametrize(
-    ("text", "distribution"),
-    [
-        ("model.hidden_units=[512,256],[64]", CategoricalDistribution(["[512, 256]", "[64]"])),
-        ("model.latent_dim=2..20", IntDistribution(2, 20)),
-        ("training.beta_2=0.9..0.999", FloatDistribution(0.9, 0.999)),
-        ("training.learning_rate=1e-4..1e-2:log", FloatDistribution(1e-4, 1e-2, log=True)),
-    ],
-)
-def test_values_are_as_yaml_has_them_and_ranges_are_optunas(text, distribution):
-    name = text.partition("=")[0]
-    assert space_of([text], search=True) == {name: distribution}
+def test_values_are_as_yaml_has_them_and_ranges_are_optunas():
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    texts = ["a=[512,256],[64]", "b=2..20", "c=0.9..0.999", "d=1e-4..1e-2:log"]
+    assert space_of(texts, search=True) == {
+        "a": CategoricalDistribution(["[512, 256]", "[64]"]),
+        "b": IntDistribution(2, 20),
+        "c": FloatDistribution(0.9, 0.999),
+        "d": FloatDistribution(1e-4, 1e-2, log=True),
+    }
 
 
 @pytest.mark.parametrize(
