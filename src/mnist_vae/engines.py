@@ -276,10 +276,8 @@ def encode(
     `networks` are the `.keras` files of encoder and decoder, which it loads once.
     """
     found = result_fingerprints()
-    if differs := [name for name, value in expected.items() if found[name] != value]:
-        wanted, received = (
-            ", ".join(f"{name} {names[name]}" for name in differs) for names in (expected, found)
-        )
+    if found != expected:
+        wanted, received = (", ".join(map(" ".join, names.items())) for names in (expected, found))
         raise EngineError(
             f"A worker on {socket.gethostname()} would make other embeddings than the run: "
             f"expected its {wanted}, received {received}; install the package and the libraries "
