@@ -18,6 +18,7 @@ from mnist_vae.data.files import (
     RecordDataset,
     TextDataset,
 )
+from mnist_vae.data.models import TrainingBackupDataset
 from mnist_vae.jobs.records import BatchRecord, Intake
 
 RECORD = "mnist_vae.jobs.records.Intake"
@@ -49,9 +50,10 @@ def test_what_was_saved_comes_back(tmp_path, place, of, options, data):
     assert dataset.load() == data
 
 
-@pytest.mark.parametrize("of", [JSONDataset, PictureFolderDataset])
+@pytest.mark.parametrize("of", [JSONDataset, PictureFolderDataset, TrainingBackupDataset])
 def test_nothing_is_saved_to_an_entry_that_is_read_only(tmp_path, of):
-    dataset = of(filepath=str(tmp_path / "a"), read_only=True)
+    options = {} if of is TrainingBackupDataset else {"read_only": True}
+    dataset = of(filepath=str(tmp_path / "a"), **options)
     with pytest.raises(DatasetError, match="a is read-only: expected it as the input"):
         dataset.save({})
     assert not dataset.exists()

@@ -145,9 +145,3 @@ def test_a_finished_training_leaves_none(backup, tmp_path):
     for _ in range(2):
         backup.clear()
         assert [path.name for path in tmp_path.iterdir()] == ["backup_of_mine.npz"]
-
-
-def test_the_catalog_cannot_save_it(tmp_path):
-    dataset = TrainingBackupDataset(filepath=str(tmp_path / "backup.npz"))
-    with pytest.raises(DatasetError, match=r"backup\.npz is read-only: expected"):
-        dataset.save(dataset.load())
