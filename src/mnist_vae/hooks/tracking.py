@@ -190,7 +190,7 @@ def _register(client: Any, run: str, release: Release) -> None:
     found = client.search_model_versions(f"{of_model} and tags.release = '{release.name}'")
     if not found:
         facts = {"release": release.name, "model_version": release.manifest["model_version"]}
-        example = release.images("test_images.parquet").take(slice(0, 4)).model_input()
+        example = release.load("test_images.parquet").take(slice(0, 4)).model_input()
         embeddings = serving.EmbeddingModel(release.folder).embed(example)
         path = f"releases/{release.name}"
         with tempfile.TemporaryDirectory() as folder:

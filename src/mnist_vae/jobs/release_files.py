@@ -17,7 +17,6 @@ from kedro.io.core import DatasetError
 from pydantic import BaseModel, ConfigDict, Field
 
 from mnist_vae.data.files import JSONDataset, JSONPreview
-from mnist_vae.data.images import ImageSet
 from mnist_vae.jobs.folders import FolderDataset, target_of
 from mnist_vae.jobs.records import Declined
 
@@ -83,27 +82,18 @@ class Release:
         return int(self.load("run_manifest.json")["parameters"]["embedding"]["refine_steps"])
 
     def load(self, filename: str) -> Any:
-        """Return the content of a file: by its suffix a model, a table, a picture or JSON."""
-        path = self.folder / filename
-        if path.suffix == ".keras":
-            from mnist_vae.data.models import KerasModelDataset
+        """Return the content of a file: by its name a model, images, a table, a picture or JSON."""
+        from mnist_vae.data import files, models, tables
 
-            return KerasModelDataset(filepath=str(path)).load()
-        if path.suffix == ".parquet":
-            import pandas as pd
-
-            return pd.read_parquet(path)
-        if path.suffix == ".png":
-            from PIL import Image
-
-            return Image.open(path)
-        return json.loads(path.read_text(encoding="utf-8"))
-
-    def images(self, filename: str) -> ImageSet:
-        """Return the images in a file."""
-        from mnist_vae.data.tables import ImagesDataset
-
-        return ImagesDataset(filepath=str(self.folder / filename)).load()
+        kinds: dict[str, type[files.FileDataset[Any]]] = {
+            "_images.parquet": tables.ImagesDataset,
+            ".parquet": tables.TableDataset,
+            ".keras": models.KerasModelDataset,
+            ".png": files.PictureDataset,
+            ".json": files.JSONDataset,
+        }
+        kind = next(kind for suffix, kind in kinds.items() if filename.endswith(suffix))
+        return kind(filepath=str(self.folder / filename)).load()
 
     def check(self) -> None:
         """Compare the files with those that were promoted.

@@ -115,11 +115,11 @@ def _train_again(
     """Return encoder and decoder of another training of the candidate."""
     logger.info("Training the candidate again, with the seed %d.", seed)
     data = candidate.load("run_manifest.json")["data"]
-    images = candidate.images("train_images.parquet")
+    images = candidate.load("train_images.parquet")
     trained = train(
         *start_networks(data, champion, images, model_params, seed),
         images,
-        candidate.images("validation_images.parquet"),
+        candidate.load("validation_images.parquet"),
         data,
         model_params,
         training_params,

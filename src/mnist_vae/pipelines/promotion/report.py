@@ -39,10 +39,10 @@ def write_report(
         metrics=candidate.load("metrics.json"),
         latent_embeddings=candidate.load("latent_embeddings.parquet"),
         decoder=candidate.load("decoder.keras"),
-        images=[*(candidate.images(f"{split}_images.parquet") for split in _SPLITS), judge_images],
+        images=[*(candidate.load(f"{split}_images.parquet") for split in _SPLITS), judge_images],
         training_history=candidate.load("training_history.parquet"),
         run_manifest=candidate.load("run_manifest.json"),
-        generated_images=candidate.images("generated_images.parquet"),
+        generated_images=candidate.load("generated_images.parquet"),
         latent_manifold=candidate.load("latent_manifold.png"),
         interpolations=candidate.load("interpolations.png"),
     )
