@@ -1,4 +1,4 @@
-"""What the report says of a model, whatever it has of it."""
+"""What the report shows of a model, by what there is of it."""
 
 import html
 import re
