@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
+_SECONDS_BETWEEN_LINES = 60  # of the log, at most, but for the length of an epoch
 _VALUES = ("epoch", "stopped", "seconds", "untrained", "history")  # of `State`, that are saved
 
 
@@ -142,7 +143,8 @@ class Progress(keras.callbacks.Callback):
     def __init__(self, n_images: int, epochs: int, first_epoch: int) -> None:
         super().__init__()
         self._n_images, self._epochs, self._epoch = n_images, epochs, first_epoch
-        self._start, self._epoch_started = first_epoch * n_images, time.perf_counter()
+        self._start = first_epoch * n_images
+        self._epoch_started = self._logged_at = time.perf_counter()
         columns, lines = shutil.get_terminal_size()  # 80 x 24 where a terminal knows no size
         self._bar: Any = tqdm(
             total=epochs * n_images,
@@ -173,7 +175,9 @@ class Progress(keras.callbacks.Callback):
         figures, now, done = logs or {}, time.perf_counter(), epoch + 1
         self._bar.set_postfix_str(f"loss {figures['loss']:.1f}, KL {figures['kl']:.1f}")
         is_tenth = done in (1, self._epochs) or done % max(1, self._epochs // 10) == 0
-        if self._bar.disable and (is_tenth or self.model.stop_training):
+        is_due = self.model.stop_training or now - self._logged_at > _SECONDS_BETWEEN_LINES
+        if self._bar.disable and (is_tenth or is_due):
+            self._logged_at = now
             logger.info(
                 "Epoch %d/%d: loss %.2f, reconstruction %.2f, KL %.2f, validation %.2f%s, "
                 "%s images/s",
