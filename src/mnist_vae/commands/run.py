@@ -87,8 +87,7 @@ class JobRun:
 
     def run(self, pipeline: str, **part: Any) -> None:
         """Run a pipeline of Kedro, or a part of it, as `KedroSession.run` names it."""
-        session = self._session()
-        with session:
+        with self._session() as session:
             session.run(pipeline_names=[pipeline], **part)
 
     def _session(self) -> KedroSession:

@@ -96,8 +96,7 @@ class Intake(Record):
     @property
     def embedded_images(self) -> int:
         """The images of the batches that were embedded."""
-        embedded = (one for one in self.batches.values() if one.outcome == "embedded")
-        return sum(one.images or 0 for one in embedded)
+        return sum(one.images or 0 for one in self.batches.values() if one.outcome == "embedded")
 
     @property
     def anomalous_images(self) -> int | None:
@@ -160,9 +159,6 @@ class Check(Record):
     received: str
     expected: str
     passed: bool
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.received}, expected {self.expected}"
 
 
 class Figures(Record):
