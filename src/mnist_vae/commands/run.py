@@ -87,7 +87,8 @@ class JobRun:
 
     def run(self, pipeline: str, **part: Any) -> None:
         """Run a pipeline of Kedro, or a part of it, as `KedroSession.run` names it."""
-        with self._session() as session:
+        session = self._session()
+        with session:
             session.run(pipeline_names=[pipeline], **part)
 
     def _session(self) -> KedroSession:
