@@ -153,6 +153,7 @@ def use(
     from throughput import watched_vae
 
     import mnist_vae.vae.model
+    from mnist_vae.engines import embed
     from mnist_vae.params import (
         AnomalyParams,
         EmbeddingParams,
@@ -162,10 +163,9 @@ def use(
         TrainingParams,
     )
     from mnist_vae.pipelines.anomaly.nodes import calibrate_anomalies, score_anomalies
-    from mnist_vae.pipelines.embedding.nodes import embed_splits
     from mnist_vae.pipelines.evaluation.nodes import evaluate_vae
     from mnist_vae.pipelines.reporting.nodes import draw_latent_scatter
-    from mnist_vae.recipe import new_networks, train
+    from mnist_vae.recipe import train
 
     def loaded() -> list[Any]:
         return [split.load() for split in splits]
@@ -175,7 +175,6 @@ def use(
     mnist_vae.vae.model.VariationalAutoencoder = watched_vae(stop_after(steps))
     with measured.stage("training", min(steps * batch_size, sizes[0])):
         model = train(
-            *new_networks(ModelParams(), 1, 784),
             *loaded()[:2],
             manifest,
             ModelParams(),
@@ -187,7 +186,7 @@ def use(
     with measured.stage("evaluation", sum(sizes)):
         evaluate_vae(*networks, *loaded(), summary, EvaluationParams(z_samples=1), 1)
     with measured.stage("embedding", sum(sizes)):
-        embeddings.save(embed_splits(*networks, *loaded(), summary, EmbeddingParams(), 1))
+        embeddings.save(embed(*networks, summary, EmbeddingParams(), 1, *loaded()))
     with measured.stage("anomaly scores", sizes[2]):
         train_images, validation_images, test_images = loaded()
         given = summary, AnomalyParams(refine_steps=1), 1

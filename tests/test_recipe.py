@@ -15,7 +15,7 @@ from mnist_vae.data.origin import RECIPE_VERSION
 from mnist_vae.params import ModelParams, RetrainingParams, SplitParams, TrainingParams
 from mnist_vae.pipelines.candidate.nodes import set_judge_apart
 from mnist_vae.pipelines.data.nodes import split_images
-from mnist_vae.recipe import new_networks, train
+from mnist_vae.recipe import train
 
 LIBRARIES = {"keras": "3.15", "tensorflow": "2.21", "numpy": "2."}
 
@@ -69,9 +69,8 @@ def test_a_small_training_makes_what_the_recipe_version_says(splits, recipe, cha
         pytest.skip(f"the recorded figures are those of {LIBRARIES}, not of {others}")
     params = TrainingParams(epochs=3, batch_size=64, jit_compile=False, **changes)
     model = ModelParams(latent_dim=3, hidden_units=(32, 16))
-    networks = new_networks(model, 42, 784)
     manifest = {"source": "", "statement": ""}
-    trained = train(*networks, *splits[:2], manifest, model, params, 42, None)
+    trained = train(*splits[:2], manifest, model, params, 42, None)
     weights = [*trained.encoder.trainable_weights, *trained.decoder.trainable_weights]
     found = [np.linalg.norm(weight) for weight in weights]
     expected = np.concatenate(TRAINED[RECIPE_VERSION][recipe])

@@ -21,18 +21,16 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Return every pipeline by its name."""
     # `find_pipelines` looks for a folder of each name, and a composed pipeline has none.
     data_pipeline = _stage("data", data.create_pipeline())
-    training_pipeline = _stage("training", training.create_pipeline())
     embeddings = _stage("embedding", embedding.create_pipeline())
     generated = _stage("generation", generation.create_pipeline())
     evaluated = _stage("training", evaluation.create_pipeline())
     reports = _stage("reporting", reporting.create_pipeline())
-    report_with_findings = _stage("reporting", reporting.create_report_pipeline(findings=True))
     anomalies = _stage("anomaly", anomaly.create_pipeline())
     export_pipeline = _stage("export", export.create_pipeline())
     embedding_pipeline = embeddings.to_outputs("latent_embeddings")
     generation_pipeline = generated.to_outputs("generated_images")
     reporting_pipeline = reports.to_outputs("learning_curves", "latent_scatter")
-    trained = data_pipeline + training_pipeline + evaluated
+    trained = data_pipeline + _stage("training", training.create_pipeline()) + evaluated
     return {
         "data": data_pipeline,
         "training": trained,
@@ -44,7 +42,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "export": export_pipeline,
         "generation": generated,
         "denoising": _stage("denoising", denoising.create_pipeline()),
-        "model_report": reports.to_outputs("model_card") + report_with_findings,
+        "model_report": reports.to_outputs("model_card")
+        + _stage("reporting", reporting.create_report_pipeline(findings=True)),
         "reporting": reporting_pipeline,
         "intake": candidate.renamed("archive", data_pipeline, raw_images="raw_images")
         + _stage("intake", intake.create_pipeline() + candidate.create_plan_pipeline()),

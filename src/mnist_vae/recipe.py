@@ -36,8 +36,6 @@ def new_networks(params: ModelParams, seed: int, n_pixels: int) -> tuple[KerasMo
 
 
 def train(
-    encoder: KerasModel,
-    decoder: KerasModel,
     train_images: ImageSet,
     validation_images: ImageSet,
     data_manifest: dict[str, Any],
@@ -45,8 +43,10 @@ def train(
     training_params: TrainingParams,
     seed: int,
     training_backup: TrainingBackup | None,
+    encoder: KerasModel | None = None,
+    decoder: KerasModel | None = None,
 ) -> TrainedModel:
-    """Train encoder and decoder in place, or resume a training that was interrupted.
+    """Train these networks in place, or new ones, or resume a training that was interrupted.
 
     The backup stays: the caller clears it. `data_manifest` may have a release, as `started_from`.
 
@@ -56,6 +56,8 @@ def train(
     from mnist_vae.vae.model import VariationalAutoencoder
     from mnist_vae.vae.training import fit
 
+    if encoder is None or decoder is None:
+        encoder, decoder = new_networks(model_params, seed, train_images.pixels.shape[1])
     started_from = data_manifest.get("started_from")
     images = {"train": train_images.digest(), "validation": validation_images.digest()}
     identity = {
@@ -97,18 +99,3 @@ def train(
         "images_per_second": round(len(epochs) * len(train_images) / seconds, 1),
     }
     return TrainedModel(vae.encoder, vae.decoder, epochs, summary)
-
-
-def train_new(
-    train_images: ImageSet,
-    validation_images: ImageSet,
-    data_manifest: dict[str, Any],
-    model_params: ModelParams,
-    training_params: TrainingParams,
-    seed: int,
-    training_backup: TrainingBackup | None,
-) -> TrainedModel:
-    """Construct encoder and decoder, and `train` them."""
-    networks = new_networks(model_params, seed, train_images.pixels.shape[1])
-    images, params = (train_images, validation_images), (model_params, training_params)
-    return train(*networks, *images, data_manifest, *params, seed, training_backup)

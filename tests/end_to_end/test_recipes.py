@@ -32,7 +32,6 @@ def test_the_default_recipe_learns():
     )
     model, training = ModelParams(), TrainingParams(epochs=8, jit_compile=False)
     trained = recipe.train(
-        *recipe.new_networks(model, 1, 784),
         train,
         validation,
         {"source": "sample", "statement": "Data: the sample."},

@@ -7,7 +7,7 @@ import pytest
 
 from mnist_vae.data.models import TrainingBackupDataset
 from mnist_vae.params import ModelParams, TrainingParams
-from mnist_vae.recipe import train_new
+from mnist_vae.recipe import train
 from mnist_vae.vae import training
 
 MODEL = ModelParams(hidden_units=(16,))
@@ -20,7 +20,7 @@ def start(make_images):
     """Call the node with a backup in a folder."""
 
     def started(folder, params=TRAINING, first_id=0, manifest=MANIFEST):
-        return train_new(
+        return train(
             make_images(40, first_id=first_id),
             make_images(10, first_id=90),
             manifest,

@@ -117,7 +117,6 @@ def _train_again(
     data = candidate.load("run_manifest.json")["data"]
     images = candidate.load("train_images.parquet")
     trained = train(
-        *start_networks(data, champion, images, model_params, seed),
         images,
         candidate.load("validation_images.parquet"),
         data,
@@ -125,6 +124,7 @@ def _train_again(
         training_params,
         seed,
         backup,
+        *start_networks(data, champion, images, model_params, seed),
     )
     return trained.encoder, trained.decoder
 

@@ -11,10 +11,10 @@ _OUTPUTS = ["encoder", "decoder", "training_history", "training_summary"]
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline from model input to a trained autoencoder."""
-    return Pipeline([Node(recipe.train_new, _INPUTS, _OUTPUTS, name="train_vae")])
+    return Pipeline([Node(recipe.train, _INPUTS, _OUTPUTS, name="train_vae")])
 
 
 def create_start_pipeline() -> Pipeline:
     """Return the same of given networks, `encoder_init` and `decoder_init`."""
-    inputs = ["encoder_init", "decoder_init", *_INPUTS]
+    inputs = [*_INPUTS, "encoder_init", "decoder_init"]
     return Pipeline([Node(recipe.train, inputs, _OUTPUTS, name="train_vae")])
