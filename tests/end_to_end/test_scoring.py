@@ -108,9 +108,8 @@ def test_the_champion_decides_which_images_are_anomalies_by_its_own_threshold(se
     release = releases_of(served_copy).load()
     calibration = release.load("anomaly_calibration.json")
     incoming = served_copy / "data/test/01_raw/to_embed"
-    usual = release.load("validation_images.parquet")["pixels"]
-    pixels = np.frombuffer(b"".join(usual), np.uint8).reshape(-1, 28, 28)
-    for name, images in (("inverted", 255 - pixels), ("usual", pixels)):
+    usual = release.load("validation_images.parquet").pictures
+    for name, images in (("inverted", 255 - usual), ("usual", usual)):
         IdxDataset(filepath=f"{incoming}/{name}/images-idx3-ubyte.gz").save(images)
     line = score(served_copy)
     tables = found(served_copy)
