@@ -130,9 +130,10 @@ def test_a_cluster_whose_workers_are_gone_for_long_is_given_up(work, cluster, mo
         while cluster.scheduler.workers:
             time.sleep(0.05)
 
-    monkeypatch.setattr(engines, "_SECONDS_A_TASK", 1)
+    monkeypatch.setattr(engines, "_SECONDS_WITHOUT_WORKERS", 1)
+    monkeypatch.setattr(engines, "_SECONDS_A_LOOK", 0.2)
     when_the_first_result_is_asked_for(monkeypatch, leave)
-    with pytest.raises(EngineError, match="each task within 1 seconds, received TimeoutError"):
+    with pytest.raises(EngineError, match=r"with 1 seconds without workers at most, .* Timeout"):
         work.table(engine="dask", address=cluster.scheduler_address)
 
 

@@ -52,7 +52,8 @@ _ROWS_A_TASK = 8192
 _TASKS_A_THREAD = 2  # so that none waits for its next one
 _SECONDS_TO_CONNECT = 10
 _SECONDS_TO_JOIN = 120  # for the first worker
-_SECONDS_A_TASK = 600  # which may wait for a worker
+_SECONDS_WITHOUT_WORKERS = 300  # until the run gives up
+_SECONDS_A_LOOK = 10
 
 
 class EngineError(RuntimeError):
@@ -215,9 +216,9 @@ def _on_dask(params: EmbeddingParams, networks: list[bytes], how: Encoding) -> I
             for some in iter(lambda: list(itertools.islice(batches, batches_a_task)), []):
                 pending.append(submit(some))
                 while len(pending) > _TASKS_A_THREAD * sum(client.nthreads().values()) + 1:
-                    yield from pending.popleft().result(timeout=_SECONDS_A_TASK)
+                    yield from _result(client, pending.popleft())
             while pending:
-                yield from pending.popleft().result(timeout=_SECONDS_A_TASK)
+                yield from _result(client, pending.popleft())
 
         def on_dask(batches: Iterator[Batch]) -> Iterator[Encoded]:
             try:
@@ -225,15 +226,32 @@ def _on_dask(params: EmbeddingParams, networks: list[bytes], how: Encoding) -> I
             except (EngineError, ValueError):
                 raise
             except Exception as error:
+                what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 raise EngineError(
                     f"The Dask cluster at {where} did not finish the encoding: expected the "
-                    f"embeddings of all images, each task within {_SECONDS_A_TASK} seconds, "
-                    f"received {type(error).__name__}: {' '.join(str(error).split())[:300]}; look "
-                    "at the logs of its workers, which must have this version of the package, and "
-                    "run the same command again."
+                    f"embeddings of all images, with {_SECONDS_WITHOUT_WORKERS} seconds without "
+                    f"workers at most, received {what}; look at the logs of its workers, which "
+                    "must have this version of the package, and run the same command again."
                 ) from error
 
         yield on_dask
+
+
+def _result(client: Any, future: Any) -> list[Encoded]:
+    """Return what a task gives; raise `TimeoutError` where there are no workers for long."""
+    deadline = time.monotonic() + _SECONDS_WITHOUT_WORKERS
+    while True:
+        # Each look is bounded: a result that is done may be lost with the worker that holds it.
+        try:
+            result: list[Encoded] = future.result(timeout=_SECONDS_A_LOOK)
+            return result
+        except TimeoutError:
+            if future.status == "error":  # it is the task's own
+                raise
+            if client.nthreads():
+                deadline = time.monotonic() + _SECONDS_WITHOUT_WORKERS
+            elif time.monotonic() > deadline:
+                raise
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from mnist_vae.data import downloads
 from mnist_vae.data.archive import FILE_KEYS, ImageArchiveDataset
 from mnist_vae.data.idx import IdxError, to_idx
 from tests.browser import static_server
+from tests.loopback import dripping_server
 
 NAMES = dict(
     zip(FILE_KEYS, ["train-images", "train-labels", "t10k-images", "t10k-labels"], strict=True)
@@ -260,6 +261,14 @@ def test_a_mirror_that_does_not_answer_is_left_for_the_next_one(tmp_path, web):
         loaded = archive(tmp_path, order=["mirrors"], mirrors=mirrors).load()
     assert_whole(loaded)
     assert loaded.manifest["files"]["train_images"]["origin"].startswith(web[1])
+
+
+def test_a_mirror_that_never_ends_its_answer_is_left_for_the_next_one(tmp_path, web, monkeypatch):
+    monkeypatch.setattr(downloads, "_SECONDS_A_FILE", 0.5)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    with dripping_server(head) as slow:
+        loaded = archive(tmp_path, order=["mirrors"], mirrors=[slow, f"{web[1]}good"]).load()
+    assert_whole(loaded)
 
 
 def test_a_dead_network_falls_back_to_the_sample_where_it_may(tmp_path):

@@ -12,6 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _SECONDS_TO_ANSWER = 5.0  # and that a download may stall
+_SECONDS_A_FILE = 900.0  # to download it, however slowly a mirror sends
 
 
 def within(seconds: float, function: Callable[..., T], *arguments: object) -> T:
@@ -42,7 +43,7 @@ def download(url: str, path: Path, read: Callable[[Path, str], T]) -> T:
     `read` takes a path and the URL, and raises where that is not the file.
 
     Raises:
-        OSError: It could not be downloaded.
+        OSError: It could not be downloaded, or took a quarter of an hour.
     """
     from pooch import HTTPDownloader
 
@@ -50,7 +51,7 @@ def download(url: str, path: Path, read: Callable[[Path, str], T]) -> T:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
         partial = Path(folder) / path.name
-        get(url, str(partial), None)
+        within(_SECONDS_A_FILE, get, url, str(partial), None)
         content = read(partial, url)
         partial.replace(path)
     return content
