@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from mnist_vae.data import sheets
-from mnist_vae.data.sheets import Captions, sheet, tile
+from mnist_vae.data.sheets import sheet, tile
 
-CAPTIONS = Captions(title="Title", statement="Data: a test.")
+SUMMARY = {"statement": "Data: a test."}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_tile_enlarges_every_pixel_to_a_square_black_on_white(digits):
 
 
 def test_the_images_stand_row_by_row_and_are_not_blurred(digits):
-    picture = sheet(digits, CAPTIONS, columns=3)
+    picture = sheet(digits, SUMMARY, "Title", columns=3)
     places = [find(picture, digit, scale=4) for digit in digits]
     xs, ys = {x for x, _ in places}, {y for _, y in places}
     assert places == [(x, y) for y in sorted(ys) for x in sorted(xs)]
@@ -54,7 +54,7 @@ def test_the_images_stand_row_by_row_and_are_not_blurred(digits):
 
 
 def test_a_break_parts_columns_and_rows(digits):
-    picture = sheet(digits, CAPTIONS, columns=3, column_breaks=(1,), row_breaks=(1,))
+    picture = sheet(digits, SUMMARY, "Title", columns=3, column_breaks=(1,), row_breaks=(1,))
     places = [find(picture, digit, scale=4) for digit in digits]
     x = [place[0] for place in places]
     assert x[1] - x[0] > x[2] - x[1] == 29 * 4
@@ -63,7 +63,7 @@ def test_a_break_parts_columns_and_rows(digits):
 
 def test_many_columns_are_enlarged_less_but_never_below_their_captions():
     row = np.zeros((50, 28, 28), np.uint8)
-    picture = sheet(row, Captions("", "", columns=["original"] * 50), columns=50)
+    picture = sheet(row, SUMMARY, "", columns=50, column_names=["original"] * 50)
     assert picture.width == 2 * (50 * 29 + 1) + 2 * 28
     text = ink(picture).any(axis=0)
     between = 28 + 2 * 29 * np.arange(51)
@@ -72,9 +72,9 @@ def test_many_columns_are_enlarged_less_but_never_below_their_captions():
 
 
 def test_row_captions_push_the_images_to_the_right(digits):
-    x_without = find(sheet(digits, CAPTIONS, columns=3), digits[0], 4)[0]
-    captions = Captions("T", "S", rows=["a", "reconstruction"], y_axis="z_01")
-    picture = sheet(digits, captions, columns=3)
+    x_without = find(sheet(digits, SUMMARY, "Title", columns=3), digits[0], 4)[0]
+    names = ["a", "reconstruction"]
+    picture = sheet(digits, SUMMARY, "T", columns=3, row_names=names, y_axis="z_01")
     x, y = find(picture, digits[0], 4)
     assert x > x_without
     margin = ink(picture)[y - 4 : y + 2 * 29 * 4, : x - 4]
@@ -85,8 +85,8 @@ def test_row_captions_push_the_images_to_the_right(digits):
 @pytest.mark.parametrize("columns", [1, 3])
 def test_a_long_statement_is_wrapped_within_the_margins(digits, columns):
     statement = "Data: " + "five thousand digits, not all of them, " * 6
-    short = sheet(digits, CAPTIONS, columns=columns)
-    picture = sheet(digits, Captions("Title", statement), columns=columns)
+    short = sheet(digits, SUMMARY, "Title", columns=columns)
+    picture = sheet(digits, {"statement": statement}, "Title", columns=columns)
     assert picture.width == short.width
     assert picture.height > short.height
     assert not ink(picture)[:, -28:].any()
@@ -95,7 +95,7 @@ def test_a_long_statement_is_wrapped_within_the_margins(digits, columns):
 
 def test_dashes_arrows_and_accents_are_drawn_as_they_are(digits):
     texts = ("", "−", "→", "é", "e", "日")
-    drawn = [sheet(digits, Captions("", "", columns=[text]), columns=3) for text in texts]
+    drawn = [sheet(digits, SUMMARY, "", columns=3, column_names=[text]) for text in texts]
     box = drawn[-1]  # for a letter that the font does not have
     assert all(one != other for one, other in combinations(drawn[:-1], 2))
     assert box not in drawn[:-1]
@@ -103,7 +103,7 @@ def test_dashes_arrows_and_accents_are_drawn_as_they_are(digits):
 
 def test_names_of_classes_are_cut_where_they_have_no_room(digits):
     long = "W" * 99
-    picture = sheet(digits, Captions("", "", columns=["", long, ""], rows=[long]), columns=3)
+    picture = sheet(digits, SUMMARY, "", columns=3, column_names=["", long, ""], row_names=[long])
     x, y = find(picture, digits[0], 4)
     assert x <= 28 + 240 + 8 + 4
     columns = np.flatnonzero(ink(picture)[:y, x:].any(axis=0))
@@ -112,8 +112,10 @@ def test_names_of_classes_are_cut_where_they_have_no_room(digits):
 
 
 def test_equal_arguments_give_equal_bytes(digits):
-    first, second = (sheets.to_base64_png(sheet(digits, CAPTIONS, columns=2)) for _ in range(2))
+    first, second = (
+        sheets.to_base64_png(sheet(digits, SUMMARY, "Title", columns=2)) for _ in range(2)
+    )
     assert first == second
     picture = Image.open(io.BytesIO(base64.b64decode(first)))
     assert picture.format == "PNG"
-    assert picture.tobytes() == sheet(digits, CAPTIONS, columns=2).tobytes()
+    assert picture.tobytes() == sheet(digits, SUMMARY, "Title", columns=2).tobytes()

@@ -1,30 +1,16 @@
-"""Moments of values that come in parts."""
-
-from functools import reduce
-from operator import add
+"""The error of a mean, and how well z tells the labels apart."""
 
 import numpy as np
 import pytest
+from scipy.stats import sem
 
-from mnist_vae.data.statistics import Moments, neighbour_accuracy, standard_error
-
-
-@pytest.mark.parametrize("shape", [(1000,), (1000, 3)])
-@pytest.mark.parametrize("cuts", [[], [1], [500], [3, 10, 999]])
-def test_moments_of_parts_are_those_of_the_whole(shape, cuts):
-    values = np.random.default_rng(0).normal(100, 3, shape)
-    whole = reduce(add, [Moments.of(part) for part in np.split(values, cuts)])
-    assert whole.n == 1000
-    np.testing.assert_allclose(whole.mean, values.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(whole.variance, values.var(axis=0), rtol=1e-10)
+from mnist_vae.data.statistics import neighbour_accuracy, standard_error
 
 
-def test_of_one_part_they_are_the_same_to_the_last_bit():
+def test_the_standard_error_of_a_mean_is_that_of_scipy_and_0_of_one_value():
     values = np.random.default_rng(0).normal(100, 3, 1000)
-    moments = Moments.of(values)
-    assert (moments.mean, moments.variance) == (values.mean(), values.var())
-    assert moments.standard_error == standard_error(values)
-    assert Moments.of(values[:1]).standard_error == 0
+    assert standard_error(values.var(), 1000) == pytest.approx(sem(values), rel=1e-12)
+    assert standard_error(0.0, 1) == 0
 
 
 def test_classes_are_told_apart_where_z_knows_them():

@@ -73,7 +73,7 @@ class JobRun:
             "runtime_params": params,
             "conf_source": conf_source,
         }
-        session = self._session()
+        session: KedroSession = KedroSession.create(**self._options)
         context = session.load_context()
         self._catalog = context.catalog
         self._webhook: str | None = None  # a credential
@@ -87,13 +87,9 @@ class JobRun:
 
     def run(self, pipeline: str, **part: Any) -> None:
         """Run a pipeline of Kedro, or a part of it, as `KedroSession.run` names it."""
-        session = self._session()
+        session: KedroSession = KedroSession.create(**self._options)
         with session:
             session.run(pipeline_names=[pipeline], **part)
-
-    def _session(self) -> KedroSession:
-        session: KedroSession = KedroSession.create(**self._options)
-        return session
 
     def load(self, name: str) -> Any:
         """Return what a run has saved, or what is there anyway."""

@@ -119,20 +119,13 @@ MNIST_FORM = ImageForm()
 
 def image_form(training_summary: dict[str, Any]) -> ImageForm:
     """Return the form of the images that the model was trained on."""
-    inverted = training_summary.get("inverted", False)
-    return ImageForm(image_shape(training_summary), class_names(training_summary), inverted)
-
-
-def image_shape(training_summary: dict[str, Any]) -> Shape:
-    """Return height and width of the images that the model takes and makes."""
     height, width = training_summary.get("image_shape", IMAGE_SHAPE)
-    return height, width
-
-
-def class_names(training_summary: dict[str, Any]) -> ClassNames:
-    """Return the names of the classes that the model was trained on; None for numbers."""
     names = training_summary.get("class_names")
-    return None if names is None else tuple(names)
+    return ImageForm(
+        shape=(height, width),
+        class_names=None if names is None else tuple(names),
+        inverted=training_summary.get("inverted", False),
+    )
 
 
 def statement(training_summary: dict[str, Any]) -> str:
@@ -174,7 +167,7 @@ def check_images(
 
 def check_shape(training_summary: dict[str, Any], shape: Shape) -> None:
     """Raise `ValueError` where images have another shape than the model takes."""
-    if shape != (expected := image_shape(training_summary)):
+    if shape != (expected := image_form(training_summary).shape):
         raise ValueError(
             f"The images have another shape than those that the model was trained on: expected "
             f"{size_of(expected)} pixels, received {size_of(shape)}; scale the images, or train a "

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -32,37 +31,6 @@ _BLACK = 0
 _GREY = 90
 
 
-@dataclass(frozen=True)
-class Captions:
-    """The text of a sheet.
-
-    Attributes:
-        statement: Which data the sheet is of; the last line.
-        origin: Texts of the file that are not drawn (`origin.origin`).
-        note: How to read the sheet; the line under the title.
-        x_axis: What the captions of the columns count; moves them below the images.
-    """
-
-    title: str
-    statement: str
-    origin: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
-    columns: Sequence[str] = ()
-    rows: Sequence[str] = ()
-    x_axis: str = ""
-    y_axis: str = ""
-
-
-def captions(training_summary: dict[str, Any], title: str, **texts: Any) -> Captions:
-    """Return the captions of a sheet that the model of this summary made."""
-    return Captions(
-        title=title,
-        statement=statement(training_summary),
-        origin=origin(training_summary),
-        **texts,
-    )
-
-
 def to_bytes(pixels: NDArray[np.float32], shape: Shape) -> NDArray[np.uint8]:
     """Return pixels in [0, 1], `[n, height·width]`, as uint8 `[n, height, width]`."""
     return np.rint(pixels * 255).astype(np.uint8).reshape(-1, *shape)
@@ -81,35 +49,52 @@ def tile(pixels: NDArray[np.uint8], *, columns: int, scale: int = 3) -> Image.Im
 
 def sheet(
     pixels: NDArray[np.uint8],
-    text: Captions,
+    training_summary: dict[str, Any],
+    title: str,
     *,
     columns: int,
+    note: str = "",
+    column_names: Sequence[str] = (),
+    row_names: Sequence[str] = (),
+    x_axis: str = "",
+    y_axis: str = "",
     column_breaks: Collection[int] = (),
     row_breaks: Collection[int] = (),
 ) -> Image.Image:
-    """Return `pixels`, uint8 `[n, 28, 28]`, row by row on a captioned sheet, ink black.
+    """Return images that a model made on a captioned sheet, row by row, ink black.
 
-    `column_breaks` and `row_breaks` stand a little apart from the one before. Equal arguments give
-    equal bytes.
+    Args:
+        pixels: uint8 `[..., height, width]`.
+        training_summary: Of the model; the last line says its data, the file's texts name it.
+        title: The first line.
+        columns: Images in a row.
+        note: How to read the sheet; the line under the title.
+        column_names: Above the images, or with `x_axis` below them.
+        row_names: To the left of the images.
+        x_axis: What the names of the columns count.
+        y_axis: What the names of the rows count.
+        column_breaks: Columns that stand a little apart from the one before.
+        row_breaks: Likewise rows.
     """
-    n_images, height, width = pixels.shape
+    *_, height, width = pixels.shape
+    pixels = pixels.reshape(-1, height, width)
     lefts = _starts(columns, width, column_breaks)
-    tops = _starts(-(-n_images // columns), height, row_breaks)
+    tops = _starts(-(-len(pixels) // columns), height, row_breaks)
     smallest, largest = _SCALES
     scale = int(np.clip(_GRID_WIDTH // (lefts[-1] + width + _GAP), smallest, largest))
     grid = _enlarged(pixels, tops, lefts, scale)
 
     title_font, text_font, font = map(_font, (_TITLE_SIZE, _TEXT_SIZE, _CAPTION_SIZE))
     line = _height("", font)
-    above = line if text.columns and not text.x_axis else 0
-    below = 2 * line if text.x_axis else 0
-    rows = [_cut(row, font, _ROW_WIDTH) for row in text.rows]
+    above = line if column_names and not x_axis else 0
+    below = 2 * line if x_axis else 0
+    rows = [_cut(row, font, _ROW_WIDTH) for row in row_names]
     margin = max((int(font.getlength(row)) + _PADDING for row in rows), default=0)
-    x = _MARGIN + (line if text.y_axis else 0) + margin
+    x = _MARGIN + (line if y_axis else 0) + margin
     sheet_width = max(x + grid.width + _MARGIN, _MIN_WIDTH)
-    title = _wrapped(text.title, title_font, sheet_width - 2 * _MARGIN)
-    note = _wrapped(text.note, text_font, sheet_width - 2 * _MARGIN)
-    last = _wrapped(text.statement, text_font, sheet_width - 2 * _MARGIN)
+    title = _wrapped(title, title_font, sheet_width - 2 * _MARGIN)
+    note = _wrapped(note, text_font, sheet_width - 2 * _MARGIN)
+    last = _wrapped(statement(training_summary), text_font, sheet_width - 2 * _MARGIN)
     y_note = _MARGIN + _height(title, title_font)
     y = y_note + (_height(note, text_font) if note else 0) + 2 * _PADDING + above
     y_statement = y + grid.height + below + 2 * _PADDING
@@ -121,22 +106,22 @@ def sheet(
     draw.text((_MARGIN, _MARGIN), title, _BLACK, title_font)
     draw.text((_MARGIN, y_note), note, _GREY, text_font)
     draw.text((_MARGIN, y_statement), last, _GREY, text_font)
-    for caption, left in zip(text.columns, lefts, strict=False):
+    for caption, left in zip(column_names, lefts, strict=False):
         centre = x + scale * (int(left) + width / 2)
-        middle = y + grid.height + line // 2 if text.x_axis else y - line // 2
+        middle = y + grid.height + line // 2 if x_axis else y - line // 2
         fitting = _cut(caption, font, scale * width)
         draw.text((centre, middle), fitting, _BLACK, font, anchor="mm")
     for caption, top in zip(rows, tops, strict=False):
         middle = y + scale * (int(top) + height / 2)
         draw.text((x - _PADDING, middle), caption, _BLACK, font, anchor="rm")
     centre, middle = x + grid.width / 2, y + grid.height + below - line // 2
-    draw.text((centre, middle), text.x_axis, _GREY, font, anchor="mm")
-    if text.y_axis:
-        label = Image.new("L", (int(font.getlength(text.y_axis)) + 1, line), 255)
-        ImageDraw.Draw(label).text((0, 0), text.y_axis, _GREY, font)
+    draw.text((centre, middle), x_axis, _GREY, font, anchor="mm")
+    if y_axis:
+        label = Image.new("L", (int(font.getlength(y_axis)) + 1, line), 255)
+        ImageDraw.Draw(label).text((0, 0), y_axis, _GREY, font)
         label = label.transpose(Image.Transpose.ROTATE_90)  # it reads from the bottom to the top
         picture.paste(label, (_MARGIN, y + (grid.height - label.height) // 2))
-    picture.info.update(text.origin)
+    picture.info.update(origin(training_summary))
     return picture
 
 

@@ -2,55 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Count, mean and variance of values that come in parts."""
-
-    n: int
-    """Values of each column."""
-    mean: Any
-    """`[columns]`, or of a single column a number."""
-    squares: Any
-    """The sum of the squared deviations from the mean, likewise."""
-
-    @classmethod
-    def of(cls, values: NDArray[Any]) -> Moments:
-        """Return those of values `[n]` or `[n, columns]`."""
-        mean = values.mean(axis=0)
-        return cls(len(values), mean, np.square(values - mean).sum(axis=0))
-
-    def __add__(self, other: Moments) -> Moments:
-        """Return those of both parts together.
-
-        Chan et al., Updating Formulae and a Pairwise Algorithm for Computing Sample Variances
-        (1979), equations 2.1.
-        """
-        n, apart = self.n + other.n, other.mean - self.mean
-        between = apart**2 * (self.n * other.n / n)
-        mean = self.mean + apart * (other.n / n)
-        return Moments(n, mean, self.squares + other.squares + between)
-
-    @property
-    def variance(self) -> Any:
-        """The mean of the squared deviations."""
-        return self.squares / self.n
-
-    @property
-    def standard_error(self) -> float:
-        """That of the mean of independent values; 0 for a single one."""
-        return float(np.sqrt(self.squares / (self.n - 1)) / np.sqrt(self.n)) if self.n > 1 else 0.0
-
-
-def standard_error(values: NDArray[np.float64]) -> float:
-    """Return the standard error of the mean of independent values; 0 for a single one."""
-    return Moments.of(values).standard_error
+def standard_error(variance: float, n: int) -> float:
+    """Return that of the mean of `n` values, whose squared deviations have the mean `variance`."""
+    return math.sqrt(variance / (n - 1)) if n > 1 else 0.0  # of a single one it is not known
 
 
 def neighbour_accuracy(

@@ -18,7 +18,7 @@ from mnist_vae.data.origin import (
     check_images,
     check_models,
     check_versions,
-    class_names,
+    image_form,
     origin,
 )
 from mnist_vae.report.figures import NO_LABEL, colour_of
@@ -142,7 +142,7 @@ def write_data(model: ExploredModel, folder: Path, most_images: int, seed: int) 
         "classes": [
             {
                 "label": one,
-                "name": name_of(one, class_names(summary)),
+                "name": name_of(one, image_form(summary).class_names),
                 "colour": colour_of(one),
                 "mean": z[label == one].mean(axis=0).tolist(),
             }

@@ -148,9 +148,13 @@ def _connect(project: Path, tracking_uri: str, experiment: str) -> tuple[Any, st
     if uri.startswith(_SQLITE):
         path = project / uri.removeprefix(_SQLITE)
         uri, artifacts = f"{_SQLITE}{path}", str(path.parent / "artifacts")
+        partial = path.with_name(f".partial-{path.name}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):  # else two runs at once would make its tables
-            MlflowClient(uri).search_experiments()
+        with FileLock(f"{path}.lock"):
+            if not path.exists():  # MLflow can do nothing with half of one, as a kill leaves it
+                partial.unlink(missing_ok=True)
+                MlflowClient(f"{_SQLITE}{partial}").search_experiments()
+                partial.replace(path)
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(experiment)
     return client, found.experiment_id if found else client.create_experiment(experiment, artifacts)

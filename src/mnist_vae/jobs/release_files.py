@@ -182,10 +182,7 @@ def champion(models: Path) -> Release | None:
 
 
 def path_in_service(models: Path) -> Path:
-    """Return the folder of the release in service, or the path of the link that would lead to it.
-
-    What reads a model names its files once, by this path, so that all are of one release.
-    """
+    """Return the folder of the release in service, or the link where there is none."""
     return (models / CHAMPION).resolve()
 
 

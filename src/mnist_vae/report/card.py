@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mnist_vae.data.origin import class_names, image_shape, measure, statement
+from mnist_vae.data.origin import image_form, measure, statement
 from mnist_vae.report.evaluation import figures_of, is_mnist, terms_of
 from mnist_vae.report.figures import in_words
 from mnist_vae.report.model import sample_warning
@@ -20,14 +20,14 @@ def render_card(
     run_manifest: dict[str, Any],
 ) -> str:
     """Return the card of a model; the data set is named where it is the whole MNIST."""
-    mnist = is_mnist(metrics["data"])
+    mnist, form = is_mnist(metrics["data"]), image_form(training_summary)
     data = "MNIST" if mnist else run_manifest["data"]["name"]
     figures = (*terms_of(metrics), *figures_of(metrics))
     content: str = template("model_card.md.j2").render(
         name=training_summary.get("release") or training_summary["model_version"],
         version=training_summary["model_version"],
-        shape=image_shape(training_summary),
-        classes=[_plain(name) for name in class_names(training_summary) or ()],
+        shape=form.shape,
+        classes=[_plain(name) for name in form.class_names or ()],
         mnist=mnist,
         data=data,
         data_type=_MNIST if mnist else _slug(data),

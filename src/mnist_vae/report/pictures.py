@@ -9,7 +9,7 @@ import pandas as pd
 
 from mnist_vae.data.images import UNLABELLED, ImageSet, Shape, concatenate, evenly, name_of
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import class_names, measure
+from mnist_vae.data.origin import image_form, measure
 from mnist_vae.data.sheets import tile, to_bytes
 from mnist_vae.report.blocks import Gallery, Picture, Section, Text
 from mnist_vae.report.scatter import labels_of, loss_of, z_means_of
@@ -30,7 +30,8 @@ def reconstruction_section(
 
     They are test images; of a table without these, others.
     """
-    loss, names = measure(training_summary["reconstruction"]), class_names(training_summary)
+    loss = measure(training_summary["reconstruction"])
+    names = image_form(training_summary).class_names
     is_test = (embeddings["split"] == "test").to_numpy()
     what = "test images" if is_test.any() else "images"
     kept = embeddings["image_id"].isin(np.concatenate([part.image_id for part in images]))

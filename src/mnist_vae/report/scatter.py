@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_vae.data.images import UNLABELLED, ImageSet, draw_rows, name_of
-from mnist_vae.data.origin import class_names, measure
+from mnist_vae.data.origin import image_form, measure
 from mnist_vae.report.blocks import Scatter, Table
 from mnist_vae.report.figures import colour_of
 from mnist_vae.report.page import packed
@@ -82,7 +82,7 @@ def pack(
     of = f" of {len(embeddings):,}" if len(points) < len(embeddings) else ""
     of_many = f", the 2 of {n_latents} dimensions that vary most"
     loss = measure(training_summary["reconstruction"]).words
-    names = [name_of(label, class_names(training_summary)) for label in groups]
+    names = [name_of(label, image_form(training_summary).class_names) for label in groups]
     return Scatter(
         caption=f"Latent means of {len(points):,}{of} images"
         f"{of_many if n_latents > _DIMENSIONS else ''}",

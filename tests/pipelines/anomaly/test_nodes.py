@@ -152,24 +152,24 @@ def described(images, values, **params):
 def test_the_sheet_has_both_ends_in_order(make_images, monkeypatch):
     drawn = {}
 
-    def draw(pixels, text, **options):
-        drawn.update(pixels=pixels, text=text, **options)
-        return sheet(pixels, text, **options)
+    def draw(pixels, *texts, **options):
+        drawn.update(pixels=pixels, **options)
+        return sheet(pixels, *texts, **options)
 
     sheet = nodes.sheet
     monkeypatch.setattr(nodes, "sheet", draw)
     images = make_images(30)
     scores = np.random.default_rng(0).permutation(30) / 10
-    metrics, _, findings = described(images, scores, sheet_images=24)
+    metrics, picture, findings = described(images, scores, sheet_images=24)
     order, grey, shown = np.argsort(-scores), images.pictures, drawn["pixels"]
     assert len(shown) == 40, "two rows of ten for twelve images, twice"
     assert np.array_equal(shown[:12], grey[order[:12]])
     assert not shown[12:20].any()
     assert np.array_equal(shown[20:32], grey[order[18:]])
     assert drawn["row_breaks"] == (2,)
+    assert picture.info["release"] == "000001-m"
     most = ["most: 2.90 to 2.00", "most: 1.90 to 1.80"]
-    assert drawn["text"].rows == [*most, "least: 1.10 to 0.20", "least: 0.10 to 0.00"]
-    assert drawn["text"].statement.endswith("Release 000001-m.")
+    assert drawn["row_names"] == [*most, "least: 1.10 to 0.20", "least: 0.10 to 0.00"]
     assert metrics["test"] == {"n_images": 30, "flagged": 19 / 30}
     assert (metrics["model_version"], metrics["threshold"]) == ("m", 1.0)
     assert findings.sections[0].blocks[0].text == (

@@ -51,10 +51,10 @@ def restored(networks, summary, images):
     """What the node returns, and what it draws on the two sheets."""
     drawn = []
 
-    def noted(pixels, text, **options):
-        rows = pixels.reshape(len(text.rows), -1, 28, 28)
-        drawn.append({"rows": dict(zip(text.rows, rows, strict=True)), "text": text, **options})
-        return sheet(pixels, text, **options)
+    def noted(pixels, *texts, row_names, **options):
+        rows = pixels.reshape(len(row_names), -1, 28, 28)
+        drawn.append({"rows": dict(zip(row_names, rows, strict=True)), **options})
+        return sheet(pixels, *texts, row_names=row_names, **options)
 
     sheet = nodes.sheet
     with pytest.MonkeyPatch.context() as patch:
@@ -88,7 +88,6 @@ def test_the_sheet_has_the_middle_levels_of_an_image_of_each_class(restored, ima
         f"{level}, {method}" for level in SHOWN for method in ("noisy", "median", "refined")
     ]
     assert (drawn["columns"], drawn["row_breaks"]) == (10, [1, 4])
-    assert drawn["text"].statement == "Trained on noise."
     known = {image.tobytes(): row % 10 for row, image in enumerate(images.pictures)}
     assert [known[image.tobytes()] for image in drawn["rows"]["clean"]] == list(range(10))
 

@@ -68,12 +68,12 @@ def test_the_images_of_the_sheet_get_more_ink_and_more_slant_from_left_to_right(
     images = bars(random.uniform(-0.5, 0.5, 60), random.uniform(2, 4, 60), label)
     drawn = {}
     monkeypatch.setattr(
-        arithmetic, "sheet", lambda pixels, captions, **how: drawn.update(p=pixels, c=captions)
+        arithmetic, "sheet", lambda pixels, *_, **texts: drawn.update(p=pixels, **texts)
     )
     arithmetic.draw_latent_arithmetic(encode, decode, images, {"statement": "Bars."}, 42)
     grid = drawn["p"].reshape(8, 6, 28, 28) / 255
-    assert drawn["c"].rows == ["ink"] * 4 + ["slant"] * 4
-    assert ("class by class" in drawn["c"].note) is labelled
+    assert drawn["row_names"] == ["ink"] * 4 + ["slant"] * 4
+    assert ("class by class" in drawn["note"]) is labelled
     for ink, slant in zip(grid[:4, 1:], grid[4:, 1:], strict=True):
         assert (np.diff(arithmetic.ink(ink)) > 0.005).all()
         assert (np.diff(arithmetic.slant(slant)) > 0.1).all()

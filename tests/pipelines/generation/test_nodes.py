@@ -2,6 +2,7 @@
 
 import functools
 from statistics import NormalDist
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,8 +60,10 @@ def test_images(make_images):
 def drawn(monkeypatch):
     """Have `nodes.sheet` return the images as a grid, and the captions."""
 
-    def record(pixels, captions, *, columns, **breaks):
+    def record(pixels, _, title, *, columns, **texts):
+        pixels = pixels.reshape(-1, 28, 28)
         blank = np.zeros((-len(pixels) % columns, 28, 28), np.uint8)
+        captions = SimpleNamespace(title=title, **{"row_names": (), **texts})
         return np.concatenate([pixels, blank]).reshape(-1, columns, 28, 28), captions
 
     monkeypatch.setattr(nodes, "sheet", record)
@@ -150,13 +153,13 @@ def test_the_manifold_rises_rightwards_and_upwards(drawn):
     grid, captions = nodes.draw_latent_manifold(model_of(2))
     for row, column, z in ((-1, 0, (-END, -END)), (-1, -1, (END, -END)), (0, 0, (-END, END))):
         assert is_decoded(grid[row, column], *z)
-    assert captions.columns == ["-1.15", "-0.32", "0.32", "1.15"]
-    assert captions.rows == ["1.15", "0.32", "-0.32", "-1.15"]
+    assert captions.column_names == ["-1.15", "-0.32", "0.32", "1.15"]
+    assert captions.row_names == ["1.15", "0.32", "-0.32", "-1.15"]
     assert (captions.x_axis, captions.y_axis) == ("z_00", "z_01")
     grid, captions = nodes.draw_latent_manifold(model_of(1))
     assert grid.shape[:2] == (1, 4)
     assert is_decoded(grid[0, -1], END)
-    assert not captions.rows
+    assert not captions.row_names
 
 
 def test_of_many_latents_the_manifold_is_the_plane_of_the_two_that_vary_most(test_images, drawn):
@@ -180,7 +183,7 @@ def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, way, test_
     grid, captions = nodes.draw_interpolations(model, 42)
     assert grid.shape[:2] == (3, 7)
     assert ("on the arc" in captions.note) == (way == "spherical")
-    for row, name in zip(grid, captions.rows, strict=True):
+    for row, name in zip(grid, captions.row_names, strict=True):
         rows = ends_of(row, test_images)
         start, end = np.asarray(model.encoder(test_images.model_input()[rows])[0])
         assert is_decoded(row[1], *start)
@@ -189,7 +192,7 @@ def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, way, test_
         labels = test_images.label[rows]
         assert labels[0] != labels[1]
         assert name.endswith(f": {labels[0]} to {labels[1]}")
-    assert captions.columns == ["original", "0.00", "0.25", "0.50", "0.75", "1.00", "original"]
+    assert captions.column_names == ["original", "0.00", "0.25", "0.50", "0.75", "1.00", "original"]
 
 
 @pytest.mark.parametrize(
@@ -213,14 +216,16 @@ def test_no_test_image_is_in_two_pairs_and_classes_differ_where_they_can(
         shown = {end for row in grid for end in ends_of(row, images)}
         assert len(shown) == min(n_images, 2 * expected)
         if ends is not None and n_images > 1:
-            assert {"".join(sorted(row[6:])) for row in captions.rows} == {"".join(sorted(ends))}
+            assert {"".join(sorted(row[6:])) for row in captions.row_names} == {
+                "".join(sorted(ends))
+            }
 
 
 def test_reconstructions_stand_under_their_originals_class_by_class(test_images, drawn):
     model = model_of(2, test_images)
     grid, captions = nodes.draw_reconstruction_sheet(model)
-    assert captions.columns == [str(label) for label in range(10)]
-    assert captions.rows == ["original", "reconstruction"] * 2
+    assert captions.column_names == [str(label) for label in range(10)]
+    assert captions.row_names == ["original", "reconstruction"] * 2
     assert np.array_equal(grid[2, 7], test_images.pictures[17])
     z_mean = np.asarray(model.encoder(test_images.model_input()[17:18])[0][0])
     assert is_decoded(grid[3, 7], *z_mean)
@@ -232,13 +237,13 @@ def test_a_class_that_runs_out_leaves_its_cells_blank_and_without_labels_the_fir
     images = make_images(5)
     images.label[:] = [4, 6, 6, 6, 6]
     grid, captions = nodes.draw_reconstruction_sheet(model_of(2, images))
-    assert captions.columns == ["4", "6"]
+    assert captions.column_names == ["4", "6"]
     assert grid.any(axis=(2, 3)).tolist() == [[row < 2, True] for row in range(8)]
     for n_images, shape in ((1, (2, 1)), (3, (2, 3)), (30, (4, 10))):
         images = make_images(n_images, labelled=False)
         grid, captions = nodes.draw_reconstruction_sheet(model_of(2, images))
         assert grid.shape[:2] == shape
-        assert not captions.columns
+        assert not captions.column_names
         assert np.array_equal(grid[0], images.pictures[: shape[1]])
 
 

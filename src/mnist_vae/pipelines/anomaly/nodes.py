@@ -15,7 +15,7 @@ from PIL import Image
 from mnist_vae.data.images import AT_ONCE, ImageArchive, ImageSet, new_image_set
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, check_shape, check_versions, origin
-from mnist_vae.data.sheets import captions, sheet
+from mnist_vae.data.sheets import sheet
 from mnist_vae.data.tables import mapped_table, rows_of, table_schema
 from mnist_vae.params import AnomalyParams
 from mnist_vae.report.blocks import Findings, Picture, Section, Text
@@ -182,8 +182,11 @@ def describe_anomalies(
             grid += [test_images.take(row).pictures, blank]
     picture = sheet(
         np.concatenate(grid),
-        captions(training_summary, title, note=sentence.rstrip("."), rows=names),
+        training_summary,
+        title,
         columns=_COLUMNS,
+        note=sentence.rstrip("."),
+        row_names=names,
         row_breaks=(len(names) // 2,),
     )
     alt = "Test images in rows, with the scores of the first and the last image of each row."

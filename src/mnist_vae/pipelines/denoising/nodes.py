@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
+from tqdm import tqdm
 
 from mnist_vae.data.images import ImageSet, Shape, places
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_models, origin
-from mnist_vae.data.sheets import captions, sheet, to_bytes
+from mnist_vae.data.sheets import sheet, to_bytes
 from mnist_vae.data.statistics import standard_error
 from mnist_vae.params import DenoisingParams
 from mnist_vae.pipelines.denoising import methods
@@ -147,7 +148,7 @@ def _compare(
     label = np.zeros(len(images)) if images.label is None else images.label
     examples = np.lexsort((label, places(label)))[:_EXAMPLES]
     scores, drawn, breaks = [], {"clean": clean[examples]}, []
-    for case in cases:
+    for case in tqdm(cases, texts.title, unit=" cases", leave=False, disable=None):
         about = {"kind": case.kind, "level": case.level}
         for method, restored in case.restored.items():
             found = score(clean, restored, images.shape, case.where)
@@ -156,8 +157,15 @@ def _compare(
             breaks.append(len(drawn))
         drawn |= {f"{case.name}, {what}": rows[examples] for what, rows in case.drawn.items()}
     pixels = to_bytes(np.concatenate(list(drawn.values())), images.shape)
-    text = captions(training_summary, texts.title, note=texts.note, rows=list(drawn))
-    picture = sheet(pixels, text, columns=len(examples), row_breaks=breaks)
+    picture = sheet(
+        pixels,
+        training_summary,
+        texts.title,
+        columns=len(examples),
+        note=texts.note,
+        row_names=list(drawn),
+        row_breaks=breaks,
+    )
     return pd.DataFrame(scores).assign(**origin(training_summary)), picture
 
 
@@ -176,7 +184,7 @@ def score(
     images, others = (values.reshape(-1, *shape) for values in (x, y))
     return {
         "psnr": float(psnr.mean()),
-        "psnr_se": standard_error(psnr),
+        "psnr_se": standard_error(float(psnr.var()), len(psnr)),
         "ssim": float(structural_similarity(images, others, channel_axis=0, data_range=1)),
         "n_images": len(clean),
     }

@@ -85,6 +85,7 @@ def decompose(
             "misplaced": float((distance[rows] > _FAR).mean()),
         }
         for figure, values in figures.items():
-            parts[name][figure] = float(values[rows].mean())
-            parts[name][f"{figure}_standard_error"] = standard_error(values[rows])
+            mean, variance = float(values[rows].mean()), float(values[rows].var())
+            parts[name][figure] = mean
+            parts[name][f"{figure}_standard_error"] = standard_error(variance, len(rows))
     return parts

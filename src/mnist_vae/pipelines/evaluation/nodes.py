@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from mnist_vae.data.images import AT_ONCE, ImageSet
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, origin, provenance
-from mnist_vae.data.statistics import Moments, neighbour_accuracy
+from mnist_vae.data.statistics import neighbour_accuracy, standard_error
 from mnist_vae.params import EvaluationParams
 from mnist_vae.pipelines.evaluation.decomposition import decompose
 
@@ -86,37 +86,34 @@ def _evaluate(
     model: _Model, images: ImageSet, params: EvaluationParams, seed: int
 ) -> dict[str, Any]:
     """Return the metrics of a split, whose images are read a batch at a time."""
+    from sklearn.preprocessing import StandardScaler
+
     from mnist_vae.vae.elbo import score_batches
     from mnist_vae.vae.losses import entropy_floor, kl_divergence_per_dimension
 
     encoder, decoder, term = model
     inputs, draws = images.model_inputs(params.batch_size), params.z_samples
     batches = score_batches(encoder, decoder, inputs, reconstruction=term, seed=seed, draws=draws)
-    found: dict[str, Moments] = {}
+    moments = StandardScaler()  # means and variances of columns whose rows come in parts
     for pixels, scored in batches:
         kl = np.asarray(kl_divergence_per_dimension(scored.z_mean, scored.z_log_var), np.float64)
-        figures = {
-            "negative_elbo": scored.reconstruction + kl.sum(axis=1),
-            "reconstruction": scored.reconstruction,
-            "floor": entropy_floor(pixels),
-            "kl": kl,
-            "z_mean": scored.z_mean,
-        }
-        for name, values in figures.items():
-            part = Moments.of(values)
-            found[name] = found[name] + part if name in found else part
-    negative_elbo, floor = float(found["negative_elbo"].mean), float(found["floor"].mean)
-    has_floor = term == "binary_crossentropy"
+        negative_elbo, floor = scored.reconstruction + kl.sum(axis=1), entropy_floor(pixels)
+        columns = negative_elbo, scored.reconstruction, floor, kl, scored.z_mean
+        moments.partial_fit(np.column_stack(columns))
+    latent_dim = decoder.input_shape[-1]
+    negative_elbo, reconstruction, floor = moments.mean_[:3].tolist()
+    kl, variances_of_z = moments.mean_[3:-latent_dim], moments.var_[-latent_dim:]
+    has_floor, error = term == "binary_crossentropy", standard_error(moments.var_[0], len(images))
     return {
         "n_images": len(images),
         "negative_elbo": negative_elbo,
-        "negative_elbo_standard_error": found["negative_elbo"].standard_error,
-        "reconstruction": float(found["reconstruction"].mean),
-        "kl": float(found["kl"].mean.sum()),
+        "negative_elbo_standard_error": error,
+        "reconstruction": reconstruction,
+        "kl": float(kl.sum()),
         "entropy_floor": floor if has_floor else None,
         "excess_over_floor": negative_elbo - floor if has_floor else None,
-        "kl_per_dimension": found["kl"].mean.tolist(),
-        "active_units": int((found["z_mean"].variance > params.active_unit_threshold).sum()),
+        "kl_per_dimension": kl.tolist(),
+        "active_units": int((variances_of_z > params.active_unit_threshold).sum()),
         "decomposition": None,
         "binarized": None,
     }

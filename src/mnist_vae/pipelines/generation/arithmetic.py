@@ -10,7 +10,7 @@ from PIL import Image
 
 from mnist_vae.data.images import AT_ONCE, ImageSet, places
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.sheets import captions, sheet
+from mnist_vae.data.sheets import sheet
 from mnist_vae.pipelines.generation.nodes import decode, encode
 
 _SHARE = 10  # of the images, one in so many is at each end of an attribute
@@ -84,18 +84,15 @@ def draw_latent_arithmetic(
         least, most = (attribute(decoded[:, end] / 255).mean() for end in (0, -1))
         changes.append(f"{name} from {least:.2f} to {most:.2f}")
     by_class = "" if images.label is None else ", class by class"
-    text = captions(
+    return sheet(
+        np.concatenate(rows),
         training_summary,
         "Arithmetic with z: more ink, and more slant",
         note="Decoded from z_mean + t d; d leads from the tenth of the test images with the least "
         f"of it to the tenth with the most{by_class}. Mean over the rows: {', '.join(changes)}",
-        columns=["original", *(f"{step:.1f}" for step in _STEPS)],
-        rows=names,
+        column_names=["original", *(f"{step:.1f}" for step in _STEPS)],
+        row_names=names,
         x_axis="t",
-    )
-    return sheet(
-        np.concatenate(rows).reshape(-1, *images.shape),
-        text,
         columns=1 + len(_STEPS),
         column_breaks=(1,),
         row_breaks=(len(shown),),

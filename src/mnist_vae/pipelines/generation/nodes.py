@@ -11,8 +11,8 @@ from PIL import Image
 
 from mnist_vae.data.images import AT_ONCE, ImageSet, Shape, name_of, places
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import check_images, check_models, class_names, image_shape, origin
-from mnist_vae.data.sheets import captions, sheet, to_bytes
+from mnist_vae.data.origin import check_images, check_models, image_form, origin
+from mnist_vae.data.sheets import sheet, to_bytes
 from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation.samplers import draw_z, interpolate
 
@@ -69,24 +69,23 @@ def generate(
 
 def generate_images(model: Model, train_images: ImageSet, seed: int) -> ImageSet:
     """Return images decoded from z of the sampler, with their z; a class mixture labels them."""
-    params, names = model.params, class_names(model.summary)
+    params, form = model.params, image_form(model.summary)
     if params.sampler != "prior":
         check_images(model.summary, train_images)
-    z, labels = draw_z(params, model.encoder, train_images, names, seed)
+    z, labels = draw_z(params, model.encoder, train_images, form.class_names, seed)
     cooled = "" if params.temperature == 1 else f", at the temperature {params.temperature:g}"
     about = {**origin(model.summary), "drawn_from": _DRAWN_FROM[params.sampler] + cooled}
     if params.label is not None:
         about["class"] = params.label
-    shape = image_shape(model.summary)
     return ImageSet(
-        pixels=decode(model.decoder, z, shape).reshape(len(z), -1),
+        pixels=decode(model.decoder, z, form.shape).reshape(len(z), -1),
         image_id=np.arange(len(z)),
         split=np.full(len(z), "generated"),
         label=labels,
         z=z,
         origin=about,
-        shape=shape,
-        class_names=names,
+        shape=form.shape,
+        class_names=form.class_names,
     )
 
 
@@ -112,7 +111,7 @@ def draw_generated_sheet(model: Model, generated_images: ImageSet) -> Image.Imag
         count = f"The first {count} of {len(generated_images):,}"
     images = "image" if len(generated_images) == 1 else "images"
     note = f"{count} {images}, decoded from z {about['drawn_from']}"
-    return sheet(shown.pictures, captions(model.summary, title, note=note), columns=columns)
+    return sheet(shown.pictures, model.summary, title, note=note, columns=columns)
 
 
 def draw_latent_manifold(model: Model) -> Image.Image:
@@ -134,14 +133,14 @@ def draw_latent_manifold(model: Model) -> Image.Image:
             f"; of {latent_dim} dimensions the two whose mean varies most over the test images, "
             "the others at 0"
         )
-    axes = {"columns": values, "x_axis": f"z_{plane[0]:02d}"}
+    axes: dict[str, Any] = {"column_names": values, "x_axis": f"z_{plane[0]:02d}"}
     z = np.zeros((steps if latent_dim > 1 else 1, steps, latent_dim), np.float32)
     z[..., plane[0]] = quantiles
     if latent_dim > 1:
         z[..., plane[1]] = np.array(quantiles[::-1])[:, np.newaxis]
-        axes |= {"rows": values[::-1], "y_axis": f"z_{plane[1]:02d}"}
-    decoded = decode(model.decoder, z, image_shape(model.summary))
-    return _sheet(decoded, captions(model.summary, title, note=note, **axes))
+        axes |= {"row_names": values[::-1], "y_axis": f"z_{plane[1]:02d}"}
+    decoded = decode(model.decoder, z, image_form(model.summary).shape)
+    return sheet(decoded, model.summary, title, columns=steps, note=note, **axes)
 
 
 def draw_interpolations(model: Model, seed: int) -> Image.Image:
@@ -159,15 +158,17 @@ def draw_interpolations(model: Model, seed: int) -> Image.Image:
         ends = zip(rows, first.label, second.label, strict=True)
         names = first.class_names
         rows = [f"{row}: {name_of(a, names)} to {name_of(b, names)}" for row, a, b in ends]
-    text = captions(
+    return sheet(
+        grid,
         model.summary,
         "Interpolations between test images",
+        columns=grid.shape[1],
         note=_WAYS[way],
-        columns=["original", *(f"{value:.2f}" for value in t), "original"],
-        rows=rows,
+        column_names=["original", *(f"{value:.2f}" for value in t), "original"],
+        row_names=rows,
         x_axis="t",
+        column_breaks=(1, grid.shape[1] - 1),
     )
-    return _sheet(grid, text, column_breaks=(1, grid.shape[1] - 1))
 
 
 def draw_reconstruction_sheet(model: Model) -> Image.Image:
@@ -186,15 +187,16 @@ def draw_reconstruction_sheet(model: Model) -> Image.Image:
     z_mean = encode(model.encoder, shown.model_input())
     pairs[row, 1, column] = decode(model.decoder, z_mean, images.shape)
     named = classes[: 0 if images.label is None else pairs.shape[2]]
-    text = captions(
+    return sheet(
+        pairs,
         model.summary,
         "Reconstructions of test images",
+        columns=pairs.shape[2],
         note="Decoded from z_mean, without noise",
-        columns=[name_of(one, images.class_names) for one in named],
-        rows=["original", "reconstruction"] * len(pairs),
+        column_names=[name_of(one, images.class_names) for one in named],
+        row_names=["original", "reconstruction"] * len(pairs),
+        row_breaks=range(2, 2 * len(pairs), 2),
     )
-    grid = pairs.reshape(-1, *pairs.shape[2:])
-    return _sheet(grid, text, row_breaks=range(2, len(grid), 2))
 
 
 def encode(encoder: KerasModel, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -210,11 +212,6 @@ def decode(decoder: KerasModel, z: NDArray[np.float32], shape: Shape) -> NDArray
 
     decoded = elbo.decode(decoder, z.reshape(-1, z.shape[-1]))
     return to_bytes(decoded, shape).reshape(*z.shape[:-1], *shape)
-
-
-def _sheet(grid: NDArray[np.uint8], text: Any, **breaks: Any) -> Image.Image:
-    """Return a sheet of images `[rows, columns, height, width]`."""
-    return sheet(grid.reshape(-1, *grid.shape[2:]), text, columns=grid.shape[1], **breaks)
 
 
 def _choose_pairs(images: ImageSet, n_pairs: int, seed: int) -> NDArray[np.intp]:

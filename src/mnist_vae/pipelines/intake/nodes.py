@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mnist_vae.data.images import UNLABELLED, ImageSet, latent_columns, listed
 from mnist_vae.data.models import KerasModel
-from mnist_vae.data.origin import ImageForm, image_shape
+from mnist_vae.data.origin import ImageForm, image_form
 from mnist_vae.jobs.batches import BatchesInUse, BatchFolder
 from mnist_vae.jobs.names import file_name, printable
 from mnist_vae.jobs.records import BatchOutcome, BatchRecord, Drift, Intake
@@ -72,7 +72,7 @@ def check_batches(
     classes = np.setdiff1d(np.concatenate([np.empty(0, np.uint8), *labels]), UNLABELLED)
     inverted = data_manifest.get("inverted", False)
     form = ImageForm(train_images.shape, train_images.class_names, inverted)
-    if champion and image_shape(champion.load("training_summary.json")) != form.shape:
+    if champion and image_form(champion.load("training_summary.json")).shape != form.shape:
         champion = None  # of other images: drift from those says nothing
     for name, folder in sorted(incoming_batches.items()):
         batch = folder.read(form)

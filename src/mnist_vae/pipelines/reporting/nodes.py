@@ -14,7 +14,7 @@ from mnist_vae.data.origin import (
     check_images,
     check_models,
     check_versions,
-    class_names,
+    image_form,
     measure,
     origin,
     statement,
@@ -112,7 +112,7 @@ def draw_latent_scatter(
     points = points.assign(x=points[shown[0]].astype(float), y=points[shown[-1]].astype(float))
     if len(shown) == 1:
         points["y"] = generator.uniform(-_JITTER, _JITTER, len(points))
-    labels, names = labels_of(points), class_names(training_summary)
+    labels, names = labels_of(points), image_form(training_summary).class_names
     known = ["image_id", "split"]
     groups: list[tuple[Any, pd.DataFrame]] = [(None, points)]
     if labels is not None:
