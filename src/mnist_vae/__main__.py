@@ -14,9 +14,11 @@ _JOBS = ("retrain", "score", "roll-back", "withdraw")
 def main(*args: Any, **kwargs: Any) -> Any:
     """Run a pipeline as `kedro run` does, or the command of a job, which is then the first word."""
     # It would say on stdout, which is for the last line of a job, which logging file it reads.
-    logging.getLogger("kedro.framework.project").setLevel(logging.WARNING)
+    reader = logging.getLogger("kedro.framework.project")
+    reader.disabled = True
     from kedro.framework.project import configure_project
 
+    reader.disabled = False
     package = Path(__file__).parent.name
     configure_project(package)
     kwargs.setdefault("standalone_mode", not hasattr(sys, "ps1"))
