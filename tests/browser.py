@@ -77,6 +77,14 @@ class Watched:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._note)
 
+    def close(self, home: str) -> None:
+        """Close the page, which had no complaint and asked only for what begins with `home`."""
+        self.context.close()
+        own = (home, "data:", "blob:")
+        assert [url for url in self.requests if not url.startswith(own)] == []
+        complaints = [said for said in self.complaints if "GPU stall" not in said]
+        assert not complaints, complaints
+
     def _note_failure(self, request: Any) -> None:
         if request.failure != "net::ERR_ABORTED":
             self.complaints.append(request.url)

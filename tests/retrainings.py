@@ -74,15 +74,15 @@ def in_service(project):
     return version
 
 
-def deliver(project, name, rows, labelled=True, **replaced):
-    """Put a batch of these rows of the sample among the incoming ones."""
+def deliver(project, name, rows, labelled=True, among="incoming", **replaced):
+    """Put a batch of these rows of the sample among the incoming ones, or those to embed."""
     sample = read_sample()
     images = sample.pictures[rows].copy()
     for row, image in replaced.items():
         images[int(row.removeprefix("image_"))] = image
-    incoming = project / "data/test/01_raw/incoming"
+    folder = project / "data/test/01_raw" / among
     labels = sample.label[rows] if labelled else None
-    return put(incoming, f".{name}", images, labels).rename(incoming / name)
+    return put(folder, f".{name}", images, labels).rename(folder / name)
 
 
 def in_use(project):

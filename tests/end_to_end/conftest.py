@@ -1,6 +1,8 @@
 """Projects that several stories begin with."""
 
+import contextlib
 import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 
 from mnist_vae.data.idx import IdxDataset
 from tests.conftest import run
+from tests.releases import use
 from tests.retrainings import in_service, retrain
 
 BY_NAME = (
@@ -40,15 +43,6 @@ def give_new_images(project, n=5):
     IdxDataset(filepath=str(project / "data/test/01_raw/new_images.idx3-ubyte.gz")).save(scans)
 
 
-def stripes(n):
-    """Return images of ten kinds of stripes, uint8 `[n, 28, 28]`, and their kinds."""
-    labels = np.arange(n, dtype=np.uint8) % 10
-    rows = np.arange(28)
-    images = [np.where((rows // (label + 1)) % 2, 200, 20)[:, None] for label in labels]
-    noise = np.random.default_rng(n).integers(0, 40, (n, 28, 28))
-    return (np.stack(images) + noise).astype(np.uint8), labels
-
-
 @pytest.fixture(scope="session")
 def served(built_once):
     """A project with a first model in service; tests must not change it."""
@@ -68,6 +62,19 @@ def served_copy(served, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def promoted(served, built_once):
+    """A project where only the job ran, which reads its second release; not to be changed."""
+
+    def build(project):
+        shutil.copytree(served, project, symlinks=True, dirs_exist_ok=True)
+        use(project, "champion")
+        line = retrain(project, **{"training.epochs": 4, "training.kl_warmup_epochs": 1})
+        assert line["outcome"] == "promoted", line
+
+    return built_once("promoted", build)
+
+
+@pytest.fixture(scope="session")
 def fresh(served):
     """Rows of the sample that are in no split."""
     splits = served / "data/test/05_model_input/archive"
@@ -75,3 +82,17 @@ def fresh(served):
     for path in splits.glob("*.parquet"):
         used.update(pd.read_parquet(path, columns=["image_id"])["image_id"])
     return [row for row in range(5000) if row not in used]
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """Have the folder on a disk of its own, of that size."""
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("a small disk is needed: mounting one takes a root that may mount")
+    try:
+        yield
+    finally:
+        # Lazily: of what this process has read, some may still be mapped into memory.
+        subprocess.run(["umount", "--lazy", folder], check=True)

@@ -3,16 +3,15 @@
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from mnist_vae.pipeline_registry import register_pipelines
 from tests.conftest import run
+from tests.end_to_end.conftest import small_disk
 from tests.projects import NO_NETWORK, copy_project, kedro, without_start_of_tensorflow
 
 LOOKING = (
@@ -51,11 +50,9 @@ def twin(tmp_path_factory):
     return project, finished
 
 
-def test_same_seed_same_bytes_of_history_weights_metrics_and_embeddings(
+def test_the_pipeline_training_alone_makes_the_same_bytes_as_the_whole_run_in_another_folder(
     twin, finished_project, tmp_path
 ):
-    """In another process, in another folder, as part of another run."""
-
     def results(project):
         data = project / "data/test"
         models = [data / f"06_models/{name}.keras" for name in ("encoder", "decoder")]
@@ -67,28 +64,15 @@ def test_same_seed_same_bytes_of_history_weights_metrics_and_embeddings(
         }
 
     project = shutil.copytree(twin[0], tmp_path / "project")
+    assert not (project / "data/test/07_model_output/latent_embeddings.parquet").exists()
     run(project, "embedding")
     assert results(project) == results(finished_project)
-
-
-def test_the_pipeline_training_alone_makes_a_model_and_its_figures(twin):
-    project, finished = twin
-    data = project / "data/test"
-    made = {path.name for path in data.rglob("*") if path.is_file()}
-    assert {"encoder.keras", "decoder.keras", "training_history.parquet"} <= made
-    assert "latent_embeddings.parquet" not in made
-    metrics = json.loads((data / "08_reporting/metrics.json").read_text())
-    summary = json.loads((data / "06_models/training_summary.json").read_text())
+    metrics = json.loads((project / "data/test/08_reporting/metrics.json").read_text())
+    summary = json.loads((project / "data/test/06_models/training_summary.json").read_text())
     assert metrics["model_version"] == summary["model_version"]
-    assert finished.stderr.count("Data: the embedded sample of 5,000 MNIST digits") == 2
-    result = finished.stderr.splitlines()[-1]
-    assert re.search(
-        r"Result: −ELBO \d+\.\d\d ± \d+\.\d\d nats an image, on \d+ test images", result
-    )
-    assert "not the full MNIST" in result
 
 
-def test_a_run_has_a_line_a_node_and_one_an_epoch_and_no_warning(twin):
+def test_a_run_has_a_line_a_node_and_an_epoch_its_data_and_result_and_no_warning(twin):
     log = without_start_of_tensorflow(twin[1].stdout + twin[1].stderr)
     deprecated = r"\S+ KedroDeprecationWarning: Option '--pipeline' .*\n +warnings\.warn\(\n"
     log, found = re.subn(deprecated, "", log)  # Kedro's own, of the option that is typed
@@ -99,47 +83,18 @@ def test_a_run_has_a_line_a_node_and_one_an_epoch_and_no_warning(twin):
     assert log.count("Running node: ") == nodes
     assert "Epoch 2/2: loss" in log
     assert len(log.splitlines()) < nodes + 2 + 10, log
-
-
-def test_a_failure_is_one_sentence_after_where_its_traceback_is(project):
-    """Also in a process; `test_cli.py` has what else may fail."""
-    finished = kedro(project, "run", "--env=test", "--pipelines=data", "--nodes=nope")
-    *log, where, sentence = finished.stderr.splitlines()
-    assert (finished.returncode, finished.stdout) == (1, "")
-    assert sentence == "Error: Pipeline does not contain nodes named ['nope']."
-    errors = project / "data/test/08_reporting/errors.log"
-    assert where == f"The traceback is in {errors}."
-    assert "Traceback" not in "".join(log)
-    assert "ValueError: Pipeline does not contain nodes" in errors.read_text()
-
-
-@pytest.mark.slow  # it trains, in a process of its own
-def test_ctrl_c_ends_a_training_with_a_sentence_and_the_shells_code(project):
-    command = [Path(sys.executable).with_name("kedro"), "run", "--pipelines=training", "--env=test"]
-    with subprocess.Popen(
-        [*command, "--params=training.epochs=10000"],
-        cwd=project,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        for line in process.stderr:
-            if "Epoch 1/" in line:
-                process.send_signal(signal.SIGINT)
-                break
-        *_, last = process.stderr.read().splitlines()
-    assert process.returncode == 130
-    assert last == "Error: Interrupted; run the same command to resume."
+    assert log.count("Data: the embedded sample of 5,000 MNIST digits") == 2
+    result = log.splitlines()[-1]
+    found = r"Result: −ELBO \d+\.\d\d ± \d+\.\d\d nats an image, on \d+ test images"
+    assert re.search(found, result)
+    assert "not the full MNIST" in result
 
 
 @pytest.mark.slow  # it trains
 def test_on_a_full_disk_a_run_ends_in_a_sentence_and_with_room_the_same_command_ends_well(project):
     data = project / "data/test"
-    data.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", data]
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("a small disk is needed: mounting one takes a root that may mount")
     command = ["run", "--env", "test", "--pipelines", "training"]
-    try:
+    with small_disk(data, "1m"):
         finished = kedro(project, *command)
         assert finished.returncode == 1
         assert "No space left on device" in finished.stderr.splitlines()[-1]
@@ -148,5 +103,3 @@ def test_on_a_full_disk_a_run_ends_in_a_sentence_and_with_room_the_same_command_
         subprocess.run(["mount", "-o", "remount,size=100m", data], check=True)
         again = kedro(project, *command)
         assert again.returncode == 0, again.stderr
-    finally:
-        subprocess.run(["umount", "--lazy", data], check=True)

@@ -64,8 +64,8 @@ def models(tmp_path_factory):
         encoder = build_encoder(latent_dim, **networks)
         decoder = build_decoder(latent_dim, **networks)
         onnx = to_onnx(inference_encoder(encoder), {}), to_onnx(decoder, {})
-        calibration = None if names else CALIBRATION
-        model = ExploredModel(*onnx, files.training_summary, table, images, None, calibration)
+        judged_by = None if names else CALIBRATION
+        model = ExploredModel(*onnx, files.training_summary, table, images, None, judged_by)
         site = tmp_path_factory.mktemp(kind)
         build_site(model, site, runtime, 70_000, seed=1)
         made[kind] = SimpleNamespace(
@@ -77,9 +77,10 @@ def models(tmp_path_factory):
 class Explored(Watched):
     """The explorer in a browser, on a server of its own."""
 
-    def __init__(self, opened, site, **context):
+    def __init__(self, opened, model, site=None, **context):
         super().__init__(opened, **context)
-        self.server = make_server(site, 0)
+        self.model = model
+        self.server = make_server(site or model.site, 0)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.origin = f"http://127.0.0.1:{self.server.server_port}/"
         self.page.goto(self.origin)
@@ -146,17 +147,29 @@ class Explored(Watched):
         for key in keys:
             self.page.keyboard.press(key)
 
-    def facts(self):
-        """Return label, split and number of the image that is shown, and its −ELBO."""
-        return self.page.locator("#real-facts dd").all_inner_texts()
+    def image_in_full(self):
+        """Return label, split and number of the image that is shown, after a look at it."""
+        label, split, number, _ = self.page.locator("#real-facts dd").all_inner_texts()
+        self.check_grey("#real-image", int(number))
+        return label, split, int(number)
 
-    def close(self):
-        self.context.close()
-        self.server.shutdown()
-        self.server.server_close()
-        foreign = [url for url in self.requests if not url.startswith(self.origin)]
-        assert foreign == [], "a request left the page's own origin"
-        assert self.complaints == []
+    def check_grey(self, canvas, number):
+        assert np.abs(self.painted(canvas) - (number - FIRST_ID) % 251).max() <= A_LEVEL
+
+    def check_picture(self):
+        """Compare what is shown of z with what Keras decodes; return z."""
+        picture, z = self.array("e => [...e.picture]"), self.array("e => [...e.pictureOf]")
+        assert self.z() == pytest.approx(z)
+        assert np.abs(picture - np.asarray(self.model.decoder(z[None]))[0]).max() < 1e-4
+        assert np.abs(self.painted("#decoded").reshape(-1) - 255 * picture).max() <= 0.51
+        return z
+
+    def end(self):
+        try:
+            self.close(self.origin)
+        finally:
+            self.server.shutdown()
+            self.server.server_close()
 
 
 @pytest.fixture
@@ -164,32 +177,18 @@ def visit(opened, models):
     pages = []
 
     def open_page(kind, viewport=DESKTOP, **context):
-        pages.append(Explored(opened, models[kind].site, viewport=viewport, **context))
+        pages.append(Explored(opened, models[kind], viewport=viewport, **context))
         pages[-1].ask("explorer => true")
         return pages[-1]
 
     yield open_page
     for page in pages:
-        page.close()
+        page.end()
 
 
 @pytest.fixture
 def explored(visit):
     return visit("digits")
-
-
-@pytest.fixture
-def model(models):
-    return models["digits"]
-
-
-def check_picture(explored, decoder):
-    """Compare what is shown of z with what Keras decodes; return z."""
-    picture, z = explored.array("e => [...e.picture]"), explored.array("e => [...e.pictureOf]")
-    assert explored.z() == pytest.approx(z)
-    assert np.abs(picture - np.asarray(decoder(z[None]))[0]).max() < 1e-4
-    assert np.abs(explored.painted("#decoded").reshape(-1) - 255 * picture).max() <= 0.51
-    return z
 
 
 def check_mnist_form(square):
@@ -200,50 +199,47 @@ def check_mnist_form(square):
     assert np.abs(centre - 14).max() <= 0.5
 
 
-def test_dragging_keys_and_sliders_move_z_which_the_address_keeps(explored, model):
+def test_dragging_keys_and_sliders_move_z_which_the_address_keeps(explored):
     explored.drag("#pad", [(250, 250), (120, 130)])
-    first = check_picture(explored, model.decoder)
+    first = explored.check_picture()
     explored.drag("#pad", [(250, 250), (400, 420)])
-    second = check_picture(explored, model.decoder)
+    second = explored.check_picture()
     assert first[0] < second[0]
     assert first[1] > second[1], "up is more"
     explored.press("#pad", "ArrowRight")
-    right = check_picture(explored, model.decoder)
+    right = explored.check_picture()
     assert right[0] > second[0]
     assert right[1] == second[1]
     explored.press("#sliders input >> nth=1", "ArrowUp")
-    up = check_picture(explored, model.decoder)
+    up = explored.check_picture()
     assert up[1] > right[1]
     explored.wait(f"location.hash.includes('{up[1]:.4f}')")
     explored.page.reload()
     assert explored.z() == pytest.approx(up, abs=1e-4)
 
 
-def test_a_dot_shows_its_image_under_the_mouse_and_clicked_its_neighbours(explored, model):
-    hovered = explored.page.locator("#hovered")
+def test_a_dot_shows_its_image_under_the_mouse_and_clicked_its_neighbours(explored):
+    table, hovered = explored.model.table, explored.page.locator("#hovered")
     assert hovered.is_hidden()
     x, y = explored.ask("e => e.pad.toPixels(e.points.u[246], e.points.u[247])")
-    box = explored.page.locator("#pad").bounding_box()
-    explored.page.mouse.move(box["x"] + x + 1, box["y"] + y + 1)
+    explored.page.locator("#pad").hover(position={"x": x + 1, "y": y + 1})
     hovered.wait_for()
     seen = int(explored.ask("e => `${e.points.id[e.hovered]}`"))
-    assert hovered.inner_text() == f"{model.table['label'][seen]}"
-    assert np.abs(explored.painted("#hovered canvas") - (seen - FIRST_ID) % 251).max() <= A_LEVEL
-    explored.page.mouse.move(box["x"] - 20, box["y"])
+    assert hovered.inner_text() == f"{table['label'][seen]}"
+    explored.check_grey("#hovered canvas", seen)
+    explored.page.locator("h1").hover()
     hovered.wait_for(state="hidden")
 
     explored.drag("#pad", [(x + 1, y + 1)])
     explored.wait("document.querySelectorAll('#neighbours button').length === 10")
-    label, split, number, _ = explored.facts()
-    row = model.table.loc[int(number)]
+    label, split, number = explored.image_in_full()
+    row = table.loc[number]
     assert (label, split) == (f"{row['label']}", row["split"])
     z = row[["z_mean_00", "z_mean_01"]].to_numpy(float)
-    assert np.abs(check_picture(explored, model.decoder) - z).max() < 1e-3
-    grey = (int(number) - FIRST_ID) % 251
-    assert np.abs(explored.painted("#real-image") - grey).max() <= A_LEVEL
+    assert np.abs(explored.check_picture() - z).max() < 1e-3
     assert np.abs(explored.painted("#real-decoded") - explored.painted("#decoded")).max() <= 2
     near = explored.page.locator("#neighbours button").first
-    others = model.table[["z_mean_00", "z_mean_01"]].drop(int(number))
+    others = table[["z_mean_00", "z_mean_01"]].drop(number)
     nearest = np.square(others - z).sum(axis=1).nsmallest(3).index
     assert int(near.get_attribute("aria-label").split()[1].strip(",")) in nearest
     near.click()
@@ -251,14 +247,14 @@ def test_a_dot_shows_its_image_under_the_mouse_and_clicked_its_neighbours(explor
     explored.wait(f"{shown} !== '{number}'")
 
 
-def test_a_drawing_is_made_like_mnist_and_lands_where_keras_puts_it(explored, model):
+def test_a_drawing_is_made_like_mnist_and_lands_where_keras_puts_it(explored):
     explored.draw()
     pixels = explored.array("e => [...e.drawn.pixels]")
     check_mnist_form(pixels.reshape(28, 28))
-    z_mean, z_log_var, _ = (np.asarray(part)[0] for part in model.encoder(pixels[None]))
     code = explored.array("e => [[...e.drawn.code.mean], [...e.drawn.code.logVar]]")
+    z_mean, z_log_var, _ = (np.asarray(part)[0] for part in explored.model.encoder(pixels[None]))
     assert np.abs(code - [z_mean, z_log_var]).max() < 1e-4
-    assert np.abs(check_picture(explored, model.decoder) - z_mean).max() < 1e-4
+    assert np.abs(explored.check_picture() - z_mean).max() < 1e-4
     assert np.abs(explored.painted("#redrawn") - explored.painted("#decoded")).max() <= 1
     explored.page.locator("#clear").click()
     assert explored.ask("e => e.drawn.pixels") is None
@@ -272,24 +268,21 @@ def test_a_drawing_is_made_like_mnist_and_lands_where_keras_puts_it(explored, mo
     explored.wait("document.querySelector('#verdict').textContent.includes('score')")
     assert explored.ask("e => e.drawn.drawing.strokes.length") == 1
 
-
-def test_every_drawing_has_its_centre_of_mass_where_mnist_has_it_and_is_whole(explored):
     def normalised(*strokes):
         call = "async (given) => [...(await import('./drawing.js')).normalise(given)]"
         return np.array(explored.page.evaluate(call, strokes)).reshape(28, 28)
 
     check_mnist_form(normalised([(200, 268), (268, 268)]))
-    check_mnist_form(normalised([(60, 40), (60, 240), (200, 240)]))
     check_mnist_form(normalised([(60, 60)], [(200, 180)]))
     blot = [(x, y) for x in range(40, 61, 5) for y in (40, 240)]
     at_one_end = normalised(blot, [(60, 140), (240, 140)])
-    assert np.flatnonzero(at_one_end.any(axis=0)).tolist() == list(range(8, 28))
+    assert np.flatnonzero(at_one_end.any(axis=0)).tolist() == list(range(8, 28)), "it is whole"
     dot = normalised([(200, 60)])
     assert dot[14, 14] > 0.9
     assert 3 < dot.sum() < 5, "a disc of the pen's width, 2.2 pixels"
 
 
-def test_scores_elbo_and_posterior_of_a_drawing_are_those_of_the_project(explored, model):
+def test_scores_elbo_and_posterior_of_a_drawing_are_those_of_the_project(explored):
     from mnist_vae.vae.elbo import ElboTerms, score_batches
     from mnist_vae.vae.likelihood import exact_log_likelihood
     from mnist_vae.vae.losses import entropy_floor, kl_divergence
@@ -298,27 +291,29 @@ def test_scores_elbo_and_posterior_of_a_drawing_are_those_of_the_project(explore
     pixels = explored.array("e => [...e.drawn.pixels]")[None]
     explored.wait("document.querySelector('#posterior-facts').children.length > 0")
     elbo, evidence = explored.ask("e => [e.drawn.elbo, e.logEvidence]")
-    z_mean, z_log_var, _ = map(np.asarray, model.encoder(pixels))
+    encoder, decoder = explored.model.encoder, explored.model.decoder
+    z_mean, z_log_var, _ = map(np.asarray, encoder(pixels))
     kl = np.asarray(kl_divergence(z_mean, z_log_var))
     terms = ElboTerms(elbo - kl, kl, z_mean, z_log_var)
     for name in get_args(AnomalyScore):
         received = explored.page.evaluate(
-            f"""async () => {{
-                const {{ anomalyScore }} = await import("./scores.js");
-                const {{ drawn, model }} = await latentExplorer;
-                const calibration = {{ ...model.calibration, score: "{name}" }};
+            """async (score) => {
+                const { anomalyScore } = await import("./scores.js");
+                const { drawn, model } = await latentExplorer;
+                const calibration = { ...model.calibration, score };
                 return anomalyScore(calibration, drawn.pixels, drawn.code.mean, drawn.elbo);
-            }}"""
+            }""",
+            name,
         )
         calibration = CALIBRATION.model_copy(update={"score": name})
         expected = scores_of(calibration, entropy_floor(pixels), terms)[name][0]
         assert received == pytest.approx(expected, rel=1e-4), name
     many = np.repeat(pixels, 2000, axis=0)
     how = {"reconstruction": "binary_crossentropy", "seed": 1}
-    ((_, terms),) = score_batches(model.encoder, model.decoder, [many], **how)
+    ((_, terms),) = score_batches(encoder, decoder, [many], **how)
     draws = np.asarray(terms.reconstruction + terms.kl, np.float64)
     assert abs(elbo - draws.mean()) < 5 * draws.std() / np.sqrt(32) + 1e-3
-    exact = exact_log_likelihood(model.decoder, pixels).log_likelihood[0]
+    exact = exact_log_likelihood(decoder, pixels).log_likelihood[0]
     assert evidence == pytest.approx(exact, abs=0.05)
     heat = "e => e.pad.marks.heat?.length ?? 0"
     assert explored.ask(heat) >= 1
@@ -326,13 +321,13 @@ def test_scores_elbo_and_posterior_of_a_drawing_are_those_of_the_project(explore
     assert explored.ask(heat) == 0
 
 
-def test_it_walks_along_the_line_and_along_the_arc(explored, model):
+def test_it_walks_along_the_line_and_along_the_arc(explored):
     a, b = (explored.array(f"e => [...e.walk.{end}]") for end in "ab")
     for choice, kind in (("line", "linear"), ("arc", "spherical")):
         explored.page.locator(f"input[value={choice}]").check()
         explored.page.locator("#walk-t").fill("0.3")
         expected = interpolate(a[None], b[None], np.array([0.3], np.float32), kind)[0, 0]
-        assert np.abs(check_picture(explored, model.decoder) - expected).max() < 1e-4
+        assert np.abs(explored.check_picture() - expected).max() < 1e-4
     before = explored.page.locator("#around").inner_text()
     explored.page.locator("#play").click()
     explored.wait(f"document.querySelector('#around').textContent !== {before!r}")
@@ -343,34 +338,34 @@ def test_it_walks_along_the_line_and_along_the_arc(explored, model):
 
 
 def test_while_it_loads_it_says_so_and_as_a_file_or_without_its_data_what_to_do(
-    explored, opened, model, tmp_path
+    explored, opened, tmp_path
 ):
     assert explored.page.locator("#loading").is_hidden()
     page = opened.new_page()
-    page.goto((model.site / "index.html").as_uri())
+    page.goto((explored.model.site / "index.html").as_uri())
     said = page.locator("#loading").inner_text()
     assert said.startswith("Loading the model …")
     assert "kedro explore" in said
     page.close()
-    broken = shutil.copytree(model.site, tmp_path / "broken")
+    broken = shutil.copytree(explored.model.site, tmp_path / "broken")
     (broken / "data/points.bin").unlink()
-    failing = Explored(opened, broken)
+    failing = Explored(opened, None, broken)
     failing.page.locator("#failure").wait_for()
     assert "points.bin could not be read (404)" in failing.page.locator("#failure").inner_text()
     failing.complaints.clear()
-    failing.close()
+    failing.end()
 
 
 def test_own_images_have_their_shape_everywhere_classes_their_names_and_dimensions_sliders(
-    visit, models
+    visit,
 ):
-    explored, table = visit("named"), models["named"].table
+    explored = visit("named")
     for canvas in ("#decoded", "#drawing", "#seen", "#made canvas", "#strip canvas", "#walk-a"):
         box = explored.page.locator(canvas).first.bounding_box()
         assert box["height"] / box["width"] == pytest.approx(32 / 20, rel=0.05), canvas
     explored.ask("e => e.real.show(3)")
-    label, _, number, _ = explored.facts()
-    assert label == NAMES[table["label"][int(number)]]
+    label, _, number = explored.image_in_full()
+    assert label == NAMES[explored.model.table["label"][number]]
     legend = explored.page.locator("#legend")
     assert legend.locator("button").all_inner_texts() == NAMES
     assert legend.bounding_box()["height"] < 200
@@ -399,7 +394,7 @@ def test_own_images_have_their_shape_everywhere_classes_their_names_and_dimensio
     fifth = explored.ask("e => e.u[4]")
     explored.drag("#pad", [(100, 100), (220, 240)])
     assert explored.ask("e => e.u[4]") == pytest.approx(fifth, abs=1e-5), "the plane leaves it"
-    check_picture(explored, models["named"].decoder)
+    explored.check_picture()
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desk", "phone"])

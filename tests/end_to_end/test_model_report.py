@@ -6,12 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from tests.conftest import run
 from tests.projects import ASCII_LOCALE, kedro
-from tests.releases import releases_of
-from tests.retrainings import models, retrain
-
-SHEETS = ("Generated images", "Reconstructions", "Latent manifold", "Interpolations")
 
 
 def report_of(project):
@@ -58,44 +53,14 @@ def test_what_the_other_pipelines_find_out_is_in_it_and_of_the_same_model(comple
     assert noise["is_anomaly"].tolist() == [True] * 5
 
 
-def test_figures_of_an_earlier_model_are_not_mixed_with_it(copied):
-    run(copied, "training", seed=7, training={"epochs": 1})
-    with pytest.raises(ValueError, match="generated images are not of the model"):
-        run(copied, "model_report")
-
-
 @pytest.mark.slow
-def test_it_and_the_card_are_the_same_bytes_again_and_in_a_locale_that_is_not_utf_8(copied):
+def test_it_is_the_same_bytes_again_and_in_a_locale_that_is_not_utf_8(copied):
     before = report_of(copied)
-    run(copied, "model_report")
-    card = card_of(copied)
-    assert report_of(copied) == before
     pipelines = "--pipelines=generation,model_report"
     finished = kedro(copied, "run", "--env=test", pipelines, **ASCII_LOCALE)
     assert finished.returncode == 0, finished.stderr
-    assert (report_of(copied), card_of(copied)) == (before, card)
+    assert report_of(copied) == before
+    assert version_of(copied) in card_of(copied)
     pictures, page = finished.stderr.splitlines()[-2:]  # where to look
     assert "Pictures in data/test/08_reporting: generated_sheet.png, " in pictures
     assert page.endswith("All of it on one page: data/test/08_reporting/model_report.html")
-
-
-@pytest.mark.slow
-def test_a_release_and_a_declined_candidate_hold_report_and_card(served_copy):
-    first = releases_of(served_copy).load()
-    card = (first.folder / "README.md").read_text()
-    assert card.startswith("---\nlicense: mit\n")
-    assert first.manifest["model_version"] in card
-    page = (first.folder / "report.html").read_text(encoding="utf-8")
-    assert "is in service</h1>" in page
-    assert '<section id="comparison"' not in page
-    line = retrain(served_copy, **{"retraining.force": True, "retraining.min_gain": 1000})
-    assert line["outcome"] == "kept"
-    (declined,) = (models(served_copy) / "declined").iterdir()
-    page = (declined / "report.html").read_text(encoding="utf-8")
-    assert (declined / "README.md").is_file()
-    assert "was not put in service</h1>" in page
-    for name in SHEETS:
-        assert f'alt="{name} of the candidate"' in page
-        assert f'alt="{name} of the champion"' in page
-    assert "better by −" not in page
-    assert len(page.encode()) < 8_000_000

@@ -7,10 +7,7 @@ import pytest
 
 from tests.conftest import run
 from tests.projects import ROOT, without_start_of_tensorflow
-from tests.releases import releases_of, use
-from tests.retrainings import retrain
-
-FOLDER = ROOT / "notebooks"
+from tests.releases import releases_of
 
 
 def outputs_of(path, project):
@@ -20,40 +17,23 @@ def outputs_of(path, project):
 
     (project / "notebooks").mkdir()
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(project / "notebooks")}}
-    )
-    client.execute()
+    resources = {"metadata": {"path": str(project / "notebooks")}}
+    NotebookClient(notebook, timeout=300, resources=resources).execute()
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
-
-
-@pytest.fixture(scope="module")
-def promoted(served, tmp_path_factory):
-    """A project in which only the job ran: it has two releases, and no model of a run."""
-    folder = tmp_path_factory.mktemp("promoted") / "project"
-    project = shutil.copytree(served, folder, symlinks=True)
-    use(project, "champion")
-    line = retrain(project, **{"training.epochs": 4, "training.kl_warmup_epochs": 1})
-    assert line["outcome"] == "promoted", line
-    run(project, "evaluation", "reporting")
-    return project
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "origin"),
-    [
-        ("own_images", "finished_project"),
-        ("tour", "finished_project"),
-        ("tour", "promoted"),
-        ("two_releases", "promoted"),
-    ],
+    [("own_images", "finished_project"), ("tour", "promoted"), ("two_releases", "promoted")],
 )
 def test_a_notebook_shows_the_model_in_use(request, tmp_path, monkeypatch, name, origin):
     source = request.getfixturevalue(origin)
     project = shutil.copytree(source, tmp_path / "project", symlinks=True)
+    if name == "tour":
+        run(project, "evaluation", "reporting")  # whose figures it shows
     monkeypatch.setenv("KEDRO_ENV", "test")
-    outputs = outputs_of(FOLDER / f"{name}.ipynb", project)
+    outputs = outputs_of(ROOT / f"notebooks/{name}.ipynb", project)
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert {"image/png", "text/html", "application/vnd.plotly.v1+json"} <= kinds
     stderr = "".join(output["text"] for output in outputs if output.get("name") == "stderr")
@@ -64,7 +44,7 @@ def test_a_notebook_shows_the_model_in_use(request, tmp_path, monkeypatch, name,
 
 
 def test_the_notebooks_are_stored_without_output():
-    for path in FOLDER.glob("*.ipynb"):
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
         for cell in json.loads(path.read_text())["cells"]:
             assert not cell.get("outputs"), path
             assert cell.get("execution_count") is None, path

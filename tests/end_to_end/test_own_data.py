@@ -1,4 +1,4 @@
-"""A user's own data set, by the recipe of its page, wherever a run begins."""
+"""Pictures of a user, of any size and with names, trained on by the unit that systemd runs."""
 
 import json
 import shlex
@@ -12,73 +12,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from mnist_vae.data.archive import FILE_KEYS
-from mnist_vae.data.idx import IdxDataset
 from mnist_vae.data.tables import ImagesDataset
-from tests.documentation.pages import fences
-from tests.end_to_end.conftest import stripes
 from tests.projects import change_base, kedro_here
 
-NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-NAMES += ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 SMALL = {
     "split": {"max_images": 400},
     "training": {"epochs": 3, "jit_compile": False},
     "generation": {"n_images": 12, "manifold_steps": 5, "interpolation_pairs": 2},
     "retraining": {"first_max_negative_elbo": 2000.0, "first_min_accuracy": 0.0, "seeds": 1},
+    "denoising": {"max_images": 12, "refine_steps": 2, "draws": 2, "blur": [1.0]},
 }
-
-pytestmark = pytest.mark.slow  # a training each
-
-
-def recipe():
-    """Return the catalog entry that the documentation tells a user to write."""
-    (fence,) = (fence for fence in fences(Path("docs/how-to/own-data-set.md")) if fence.writes)
-    assert fence.writes == "conf/local/catalog.yml"
-    return fence.text
-
-
-def assert_trained_on(folder, manifest):
-    data = json.loads(manifest.read_text())["data"]
-    assert data["statement"].startswith("Data: Fashion-MNIST, ")
-    assert data["source"] == "folder"
-    origins = {data["files"][key]["origin"] for key in FILE_KEYS}
-    assert origins == {str(folder / f"{name}.gz") for name in NAMES}
-
-
-def test_a_run_and_a_scheduled_retraining_train_on_the_users_own_data(project, tmp_path):
-    for path in ("conf/local/catalog.yml", "conf/prod/catalog_own.yml"):  # as the page has it
-        (project / path).write_text(recipe())
-    change_base(project, "parameters", SMALL)
-    folder = project / yaml.safe_load(recipe())["raw_images"]["path"].split(", ")[1].rstrip("}")
-    for part, n in ((NAMES[:2], 600), (NAMES[2:], 200)):
-        for name, values in zip(part, stripes(n), strict=True):
-            IdxDataset(filepath=str(folder / f"{name}.gz")).save(values)
-
-    finished = kedro_here(project, "run")
-    assert finished.exit_code == 0, finished.output
-    manifest = project / "data/08_reporting/run_manifest.json"
-    assert_trained_on(folder, manifest)
-    embeddings = pd.read_parquet(project / "data/07_model_output/latent_embeddings.parquet")
-    splits = json.loads(manifest.read_text())["metrics"]["splits"].values()
-    assert len(embeddings) == sum(split["n_images"] for split in splits)
-
-    # The unit's own command, as systemd runs it.
-    written = kedro_here(project, "schedule", "systemd", "--folder", str(tmp_path))
-    assert written.exit_code == 0, written.output
-    lines = (tmp_path / "mnist-vae-retraining.service").read_text().splitlines()
-    unit = dict(line.split("=", 1) for line in lines if "=" in line)
-    program, *arguments = shlex.split(unit["ExecStart"])
-    command = [program.removeprefix(":"), *arguments]
-    assert command[0] == str(Path(sys.executable).with_name("kedro"))
-    finished = subprocess.run(
-        command, cwd=unit["WorkingDirectory"], capture_output=True, text=True, timeout=600
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert json.loads(finished.stdout)["outcome"] == "promoted"
-    assert_trained_on(folder, project / "data/06_models/champion/run_manifest.json")
-
-
 CLASSES = (*(f"kind {letter}" for letter in "abcdefghijk"), "é")
 
 
@@ -94,23 +37,33 @@ def draw(folder, per_class, seed, classes=CLASSES):
             Image.fromarray(grey).save(folder / name / f"{number}.png")
 
 
+@pytest.mark.slow  # it trains
 def test_pictures_in_twelve_named_classes_are_trained_on_retrained_with_and_scored(
     project, tmp_path
 ):
     draw(tmp_path / "kinds", 30, 1)
     (tmp_path / "kinds/é/.DS_Store").write_text("of a system")
     source = {"pictures": str(tmp_path / "kinds"), "image_size": None, "invert": True}
-    (project / "conf/local/globals.yml").write_text(yaml.safe_dump({"source": source}))
-    few = {"denoising": {"max_images": 12, "refine_steps": 2, "draws": 2, "blur": [1.0]}}
-    change_base(project, "parameters", SMALL | few)
+    prod = project / "conf/prod/globals.yml"
+    found = yaml.safe_load(prod.read_text())
+    prod.write_text(yaml.safe_dump({"source": found["source"] | source}))
+    change_base(project, "parameters", SMALL)
     incoming, to_embed = (project / f"data/01_raw/{name}" for name in ("incoming", "to_embed"))
     draw(incoming / "more", 2, 2, ("é", "kind a"))
     draw(incoming / "others", 1, 3, ("spiral",))
     draw(to_embed / "monday", 1, 4)
 
-    finished = kedro_here(project, "retrain")
-    line = json.loads(finished.stdout.splitlines()[-1])
-    assert line["outcome"] == "promoted", finished.output
+    written = kedro_here(project, "schedule", "systemd", "--folder", str(tmp_path))
+    assert written.exit_code == 0, written.output
+    lines = (tmp_path / "mnist-vae-retraining.service").read_text().splitlines()
+    unit = dict(line.split("=", 1) for line in lines if "=" in line)
+    program, *arguments = shlex.split(unit["ExecStart"])
+    command = [program.removeprefix(":"), *arguments]
+    assert command == [str(Path(sys.executable).with_name("kedro")), "retrain", "--env", "prod"]
+    folder = unit["WorkingDirectory"]
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    line = json.loads(finished.stdout)
+    assert line["outcome"] == "promoted", finished.stderr
     assert line["batches"] == {"more": "accepted", "others": "bad"}
     reasons = (project / "data/01_raw/quarantine/others.json").read_text()
     assert "received spiral; correct their labels" in reasons

@@ -1,12 +1,10 @@
 """Runs that are ended while they train, and the same command again; two runs in one data folder."""
 
 import json
-import random
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,8 +16,7 @@ from tests.retrainings import typed_params
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 20
-KILLS = 3
+EPOCHS = 40
 MAPPED = {"streaming.above_images": 0, "training.shuffle_images": 300}
 IN_MEMORY = {**MAPPED, "streaming.above_images": 1_000_000}
 
@@ -27,16 +24,6 @@ IN_MEMORY = {**MAPPED, "streaming.above_images": 1_000_000}
 def arguments(params):
     given = {"training.epochs": EPOCHS, "training.jit_compile": "true", "split.max_images": 1200}
     return ["run", "--pipelines=training,embedding", "--env=test", typed_params(given | params)]
-
-
-def start(project, params):
-    return subprocess.Popen(
-        [Path(sys.executable).with_name("kedro"), *arguments(params)],
-        cwd=project,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def run(project, params):
@@ -63,71 +50,55 @@ def results(project: Path) -> dict[str, object]:
     }
 
 
-def end_while_it_trains(project, params, moment, number=signal.SIGKILL):
-    """End a run a random while after it finished a random number of epochs; return which."""
-    epoch = 0
-    left = moment.randrange(4)
-    with start(project, params) as process:
+def ended_by(number, project, while_it_trains=lambda _: None):
+    """End a run when it has trained some epochs; return the last it said, its code, and its log."""
+    command = [Path(sys.executable).with_name("kedro"), *arguments(IN_MEMORY)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    log = ""
+    with subprocess.Popen(command, cwd=project, **pipes) as process:
         for line in process.stdout:
-            if "Running node: train_vae" in line and left == 0:
-                break
+            log += line
+            if "Running node: train_vae" in line:
+                while_it_trains(process)
             if found := re.search(rf"Epoch (\d+)/{EPOCHS}:", line):
-                epoch, left = int(found[1]), left - 1
-                if left <= 0:
-                    break
-        time.sleep(moment.uniform(0, 4 if epoch == 0 else 0.3))
-        process.send_signal(number)
-        process.stdout.read()
-    return epoch
+                process.send_signal(number)
+                break
+        log += process.stdout.read()
+    return int(found[1]), process.returncode, log
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    """The results of a run."""
-    project = copy_project(tmp_path_factory.mktemp("uninterrupted") / "project")
-    run(project, MAPPED)
-    return results(project)
-
-
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(uninterrupted, tmp_path):
-    moment = random.Random(1)
-    project = copy_project(tmp_path / "project")
-    # The epochs are short: leave no minute between two saves of the state.
-    catalog = yaml.safe_load((project / "conf/base/catalog_06_models.yml").read_text())
-    entry = {"training_backup": catalog["training_backup"] | {"interval": 0}}
-    (project / "conf/test/catalog.yml").write_text(yaml.safe_dump(entry))
-    backup = project / "data/test/06_models/training_backup.npz"
-    killed = [end_while_it_trains(project, MAPPED, moment) for _ in range(KILLS)]
-    seen = [epoch for epoch in killed if epoch > 0]  # the others were killed before an epoch ended
-    assert seen == sorted(seen), "it resumed after an older epoch"
-    assert 0 < seen[-1] < EPOCHS, f"no kill while it trained: {killed}"
-    assert backup.exists()
-    assert resumed_after(run(project, MAPPED)) >= seen[-1]
-    assert results(project) == uninterrupted
-    assert not backup.exists()
-
-
-def test_a_run_that_is_asked_to_end_loses_no_epoch_also_where_images_are_mapped_then(
-    uninterrupted, tmp_path
-):
+def test_a_run_that_is_ended_again_and_again_ends_with_the_same_bytes_also_mapped(tmp_path):
     """The order of the images depends on their number alone, and so do the results.
 
     A second run in the same data folder ends at once, and changes nothing of the first.
     """
-    project = copy_project(tmp_path / "project")
-    with start(project, IN_MEMORY) as first:
-        epoch = 0
-        for line in first.stdout:
-            if "Running node: train_vae" in line:
-                second = kedro_here(project, *arguments({**MAPPED, "model.latent_dim": 5}))
-            if found := re.search(rf"Epoch (\d+)/{EPOCHS}:", line):
-                epoch = int(found[1])
-                break
+    undisturbed, project = (copy_project(tmp_path / name) for name in ("undisturbed", "project"))
+    run(undisturbed, MAPPED)
+
+    # The epochs are short: leave no minute between two saves of the state, for a kill.
+    catalog = yaml.safe_load((project / "conf/base/catalog_06_models.yml").read_text())
+    entry = {"training_backup": catalog["training_backup"] | {"interval": 0}}
+    often = project / "conf/test/catalog.yml"
+    often.write_text(yaml.safe_dump(entry))
+
+    def start_another(process):
+        second = kedro_here(project, *arguments({**MAPPED, "model.latent_dim": 5}))
         assert second.exit_code == 1
         assert "The data folder" in second.stderr.splitlines()[-1]
-        assert f"process {first.pid}" in second.stderr
-        first.terminate()
-        first.stdout.read()
-    assert first.returncode != 0, "it ended before the second run"
-    assert resumed_after(run(project, MAPPED)) >= epoch
-    assert results(project) == uninterrupted
+        assert f"process {process.pid}" in second.stderr
+
+    killed_at, code, _ = ended_by(signal.SIGKILL, project, start_another)
+    assert code == -signal.SIGKILL
+    often.unlink()
+    terminated_at, code, log = ended_by(signal.SIGTERM, project)
+    assert code not in (0, -signal.SIGTERM)
+    assert resumed_after(log) >= killed_at
+    interrupted_at, code, log = ended_by(signal.SIGINT, project)
+    assert resumed_after(log) >= terminated_at, "an epoch was lost"
+    said = "Error: Interrupted; run the same command to resume."
+    assert (code, log.splitlines()[-1]) == (130, said)
+    backup = project / "data/test/06_models/training_backup.npz"
+    assert backup.exists()
+    assert resumed_after(run(project, MAPPED)) >= interrupted_at
+    assert results(project) == results(undisturbed)
+    assert not backup.exists()

@@ -25,24 +25,28 @@ def test_every_stage_is_on_disk_and_nothing_unfinished(data, finished_catalog):
         assert finished_catalog.exists(name), name
     assert not list(data.rglob(".partial-*"))
     assert not (data / "06_models/training_backup.npz").exists()
+    history = finished_catalog.load("training_history")
+    assert history["epoch"].tolist() == [1, 2]
+    assert finished_catalog.load("training_summary")["epochs"] == 2
 
 
-def test_all_that_is_written_about_the_model_names_the_sample(data):
-    manifest = json.loads((data / "02_intermediate/data_manifest.json").read_text())
-    assert manifest["source"] == "sample"
-    assert "not the full MNIST" in manifest["statement"]
-    metrics = json.loads((data / "08_reporting/metrics.json").read_text())
-    assert metrics["data"] == f"Trained on 342 images. {manifest['statement']}"
-    for figure in ("learning_curves", "latent_scatter"):
-        assert "not the full MNIST" in (data / f"08_reporting/{figure}.json").read_text()
-
-
-def test_the_splits_are_disjoint_and_the_embeddings_cover_them(data):
+def test_the_embeddings_cover_disjoint_splits_name_their_model_and_have_its_metrics_as_means(
+    data, finished_catalog
+):
     table = pd.read_parquet(data / "07_model_output/latent_embeddings.parquet")
     assert table["image_id"].is_unique
     assert table["split"].value_counts().to_dict() == {"train": 342, "test": 40, "validation": 18}
     images = pd.read_parquet(data / "02_intermediate/images.parquet").set_index("image_id")
     assert (images.loc[table["image_id"], "label"].to_numpy() == table["label"]).all()
+    version = fingerprint(finished_catalog.load("encoder"), finished_catalog.load("decoder"))
+    assert set(table["model_version"]) == {version}
+    assert finished_catalog.load("run_manifest")["model_version"] == version
+    metrics = json.loads((data / "08_reporting/metrics.json").read_text())["splits"]
+    for split, rows in table.groupby("split"):
+        assert rows["kl"].mean() == pytest.approx(metrics[split]["kl"], rel=1e-5)
+        # The embeddings have one draw of z, the metrics the mean of several.
+        expected = pytest.approx(metrics[split]["reconstruction"], rel=0.01)
+        assert rows["reconstruction"].mean() == expected
 
 
 @pytest.mark.slow  # Polars is in another extra
@@ -56,31 +60,9 @@ def test_embeddings_are_read_by_arrow_duckdb_and_polars(data):
     assert np.array_equal(polars.read_parquet(path)["z_mean_00"].to_numpy(), expected)
 
 
-def test_the_embeddings_name_their_model_and_metrics_are_their_means(data, finished_catalog):
-    table = pd.read_parquet(data / "07_model_output/latent_embeddings.parquet")
-    version = fingerprint(finished_catalog.load("encoder"), finished_catalog.load("decoder"))
-    assert set(table["model_version"]) == {version}
-    assert finished_catalog.load("run_manifest")["model_version"] == version
-    metrics = json.loads((data / "08_reporting/metrics.json").read_text())["splits"]
-    for split, rows in table.groupby("split"):
-        assert rows["kl"].mean() == pytest.approx(metrics[split]["kl"], rel=1e-5)
-        # The embeddings have one draw of z, the metrics the mean of several.
-        expected = pytest.approx(metrics[split]["reconstruction"], rel=0.01)
-        assert rows["reconstruction"].mean() == expected
-
-
-def test_the_history_has_a_row_an_epoch(finished_catalog):
-    history = finished_catalog.load("training_history")
-    assert history["epoch"].tolist() == [1, 2]
-    assert history["loss"].tolist() == pytest.approx(
-        (history["reconstruction"] + history["kl"]).tolist()
-    )
-    summary = finished_catalog.load("training_summary")
-    assert summary["epochs"] == 2
-    assert summary["duration_seconds"] > 0
-
-
-def test_generation_and_embeddings_by_the_last_model_without_another_training(copied):
+def test_the_last_model_generates_and_embeds_without_another_training_until_its_data_change(
+    copied,
+):
     output = copied / "data/test/07_model_output"
     before = (output / "latent_embeddings.parquet").read_bytes()
     (output / "latent_embeddings.parquet").unlink()
@@ -95,13 +77,11 @@ def test_generation_and_embeddings_by_the_last_model_without_another_training(co
     assert len(table) == 5
     assert "label" not in table.columns
 
-
-def test_a_model_of_the_sample_stays_one_when_other_data_are_ingested(copied):
-    before = (copied / "data/test/07_model_output/latent_embeddings.parquet").read_bytes()
     run(copied, "data", **{"seed": 7})  # other splits: what was trained on may now be in `test`
     with pytest.raises(ValueError, match="train images changed after the model was trained"):
         run(copied, "embedding")
-    assert (copied / "data/test/07_model_output/latent_embeddings.parquet").read_bytes() == before
+    assert (output / "latent_embeddings.parquet").read_bytes() == before
+    # And a model of the sample stays one.
     manifest = copied / "data/test/02_intermediate/data_manifest.json"
     manifest.write_text(manifest.read_text().replace("the embedded sample of", "the full"))
     run(copied, "reporting")
@@ -111,37 +91,25 @@ def test_a_model_of_the_sample_stays_one_when_other_data_are_ingested(copied):
 
 
 def test_the_graph_also_runs_far_from_the_defaults(project):
+    model = {"latent_dim": 1, "reconstruction": "mse", "hidden_units": [32], "activation": "elu"}
+    training = {"learning_rate_schedule": "cosine", "early_stopping_patience": None, "epochs": 1}
     run(
         project,
         seed=3,
-        model={
-            "latent_dim": 1,
-            "reconstruction": "mse",
-            "hidden_units": [32],
-            "activation": "elu",
-        },
-        training={
-            "epochs": 1,
-            "learning_rate_schedule": "cosine",
-            "early_stopping_patience": None,
-            "jit_compile": False,
-        },
+        model=model,
+        training={**training, "jit_compile": False},
         split={"max_images": 100},
         generation={"n_images": 1, "interpolation_pairs": 1, "reconstructions": 1},
-        evaluation={"z_samples": 2},
     )
     data = project / "data/test"
     metrics = json.loads((data / "08_reporting/metrics.json").read_text())
     assert metrics["splits"]["test"]["entropy_floor"] is None
-    assert metrics["splits"]["test"]["excess_over_floor"] is None
-    table = pd.read_parquet(data / "07_model_output/latent_embeddings.parquet")
-    assert [name for name in table.columns if name.startswith("z_")] == [
-        "z_mean_00",
-        "z_log_var_00",
-    ]
+    path = data / "07_model_output/latent_embeddings.parquet"
+    z = [name for name in pd.read_parquet(path).columns if name.startswith("z_")]
+    assert z == ["z_mean_00", "z_log_var_00"]
     # The reconstruction term is the model's, whatever the parameters say today.
-    before = (data / "07_model_output/latent_embeddings.parquet").read_bytes()
+    before = path.read_bytes()
     text = "model:\n  reconstruction: binary_crossentropy\n"
     (project / "conf/test/parameters_model.yml").write_text(text)
     run(project, "embedding", seed=3)
-    assert (data / "07_model_output/latent_embeddings.parquet").read_bytes() == before
+    assert path.read_bytes() == before

@@ -1,19 +1,16 @@
 """Kedro-Viz: every node answers, every stage has its layer, what a person clicks has a preview."""
 
 import base64
-import contextlib
 import io
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
 
 from mnist_vae.pipeline_registry import register_pipelines
-from tests.browser import Watched, browser, static_server
-from tests.projects import kedro
+from tests.browser import DESKTOP, Watched, static_server
+from tests.projects import kedro, kedro_here
 
 pytestmark = pytest.mark.slow  # servers, a browser
 
@@ -50,33 +47,35 @@ PREVIEWS = {
 
 
 @pytest.fixture(scope="module")
-def api(complete_project):
-    """Ask the server of Kedro-Viz for a path of its API."""
-    from fastapi.testclient import TestClient
-    from kedro_viz.api.apps import create_api_app_from_project
-    from kedro_viz.server import load_and_populate_data
-
-    with contextlib.chdir(complete_project):
-        load_and_populate_data(complete_project, env="test")
-        client = TestClient(create_api_app_from_project(complete_project))
-
-        def get(path):
-            answer = client.get(f"/api/{path}")
-            assert answer.status_code == 200, path
-            return answer.json()
-
-        yield get
+def site(complete_project, tmp_path_factory):
+    """The folder that `kedro viz build` makes after a whole run, as a person types both."""
+    project = shutil.copytree(complete_project, tmp_path_factory.mktemp("viz") / "project")
+    finished = kedro_here(project, "run", "--env=test")
+    assert finished.exit_code == 0, finished.output
+    build = kedro(project, "viz", "build", "--include-previews", KEDRO_ENV="test")
+    assert build.returncode == 0, build.stderr
+    return project / "build"
 
 
-def test_the_stages_are_boxes_in_the_order_of_their_layers_and_nodes_show_their_code(api):
+@pytest.fixture(scope="module")
+def api(site):
+    """Return what Kedro-Viz answers; it is missing where the build stopped half way."""
+    return lambda path: json.loads((site / "api" / path).read_text())
+
+
+def test_the_stages_are_boxes_in_the_order_of_their_layers_and_nodes_show_code_and_status(api):
     graph = api("main")
     assert graph["layers"] == LAYERS
     boxes = {node["name"] for node in graph["nodes"] if node["type"] == "modularPipeline"}
     assert boxes >= STAGES
     tasks = [node for node in graph["nodes"] if node["type"] == "task"]
     assert len(tasks) == len(register_pipelines()["__default__"].nodes)
+    status = api("run-status")
+    assert status["pipeline"]["status"] == "success"
     for node in tasks:
         assert api(f"nodes/{node['id']}")["code"].startswith("def "), node["name"]
+        assert status["nodes"].pop(node["id"])["status"] == "success"
+    assert status["nodes"] == {}
 
 
 @pytest.mark.parametrize("pipeline", PREVIEWS)
@@ -99,56 +98,31 @@ def test_every_node_answers_and_what_a_pipeline_makes_has_its_preview(api, pipel
             assert min(picture.size) > 50, name
 
 
-def test_kedro_viz_starts_without_tensorflow(finished_project):
-    script = """
-import sys
-from pathlib import Path
-from kedro_viz.server import load_and_populate_data
-load_and_populate_data(Path.cwd(), env="test")
-print("heavy:", sorted({"tensorflow", "keras"} & set(sys.modules)))
-"""
-    command = [sys.executable, "-c", script]
-    finished = subprocess.run(command, cwd=finished_project, capture_output=True, text=True)
-    assert finished.stdout.endswith("heavy: []\n"), finished.stdout + finished.stderr
-
-
-@pytest.fixture(scope="module")
-def static_site(finished_project, tmp_path_factory):
-    project = shutil.copytree(finished_project, tmp_path_factory.mktemp("viz") / "project")
-    build = kedro(project, "viz", "build", "--include-previews", KEDRO_ENV="test")
-    assert build.returncode == 0, build.stderr
-    with static_server(project / "build") as url:
-        yield url, project / "build"
-
-
-def test_the_static_site_has_every_node(static_site):
-    """The command exits with 0 also when it stopped half way."""
-    _, site = static_site
-    built = {path.name for path in (site / "api/nodes").iterdir()}
-    nodes = json.loads((site / "api/main").read_text())["nodes"]
-    assert built >= {node["id"] for node in nodes}
-
-
-def test_the_stages_are_seen_at_one_glance(static_site):
-    with browser() as opened:
-        page = Watched(opened, viewport={"width": 1440, "height": 900}).page
-        look_at(page, static_site[0])
-
-
-def look_at(page, url):
+def test_the_stages_are_seen_at_one_glance_and_previews_are_opened(site, api, opened):
+    ids = {node["name"]: node["id"] for node in api("main")["nodes"]}
+    page = Watched(opened, viewport=DESKTOP).page
     page.set_default_timeout(120_000)
-    # It asks for things elsewhere too, which no network answers.
-    page.route(lambda address: not address.startswith(url), lambda route: route.abort())
-    page.goto(url, wait_until="domcontentloaded")
-    shown = page.locator(".pipeline-node")
-    shown.first.wait_for()
-    names = shown.all_text_contents()
-    assert set(names) >= STAGES
-    assert {"raw_images", "latent_embeddings", "generated_sheet", "metrics"} <= set(names)
-    assert "train_vae" not in names, "a stage is one box"
-    assert page.locator(".pipeline-layer-name").all_text_contents() == LAYERS
-    page.wait_for_timeout(1000)  # until the graph has come to rest
-    boxes = [shown.nth(place).bounding_box() for place in range(len(names))]
-    assert max(box["x"] + box["width"] for box in boxes) <= 1440
-    assert max(box["y"] + box["height"] for box in boxes) <= 900
-    assert min(box["height"] for box in boxes) >= 15, "names can be read"
+    with static_server(site) as url:
+        # It asks for things elsewhere too, which no network answers.
+        page.route(lambda address: not address.startswith(url), lambda route: route.abort())
+        page.goto(url, wait_until="domcontentloaded")
+        shown = page.locator(".pipeline-node")
+        shown.first.wait_for()
+        names = shown.all_text_contents()
+        assert set(names) >= STAGES
+        assert {"raw_images", "latent_embeddings", "generated_sheet", "metrics"} <= set(names)
+        assert "train_vae" not in names, "a stage is one box"
+        assert page.locator(".pipeline-layer-name").all_text_contents() == LAYERS
+        page.wait_for_timeout(1000)  # until the graph has come to rest
+        boxes = [shown.nth(place).bounding_box() for place in range(len(names))]
+        assert max(box["x"] + box["width"] for box in boxes) <= DESKTOP["width"]
+        assert max(box["y"] + box["height"] for box in boxes) <= DESKTOP["height"]
+        assert min(box["height"] for box in boxes) >= 15, "names can be read"
+        for name, preview in (
+            ("train_images", "img.pipeline-metadata__plot-image--expanded"),
+            ("latent_embeddings", "table.preview-table__large"),
+        ):
+            page.goto(f"{url}?sid={ids[name]}&pid=__default__", wait_until="domcontentloaded")
+            page.get_by_text("Expand preview").click()
+            page.locator(preview).wait_for()
+            assert page.locator(preview).bounding_box()["width"] > 300
