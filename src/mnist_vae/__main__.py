@@ -14,11 +14,10 @@ _JOBS = ("retrain", "score", "roll-back", "withdraw")
 def main(*args: Any, **kwargs: Any) -> Any:
     """Run a pipeline as `kedro run` does, or the command of a job, which is then the first word."""
     # It would say on stdout, which is for the last line of a job, which logging file it reads.
-    reader = logging.getLogger("kedro.framework.project")
-    reader.disabled = True
+    logging.disable(logging.INFO)
     from kedro.framework.project import configure_project
 
-    reader.disabled = False
+    logging.disable(logging.NOTSET)
     package = Path(__file__).parent.name
     configure_project(package)
     kwargs.setdefault("standalone_mode", not hasattr(sys, "ps1"))

@@ -33,8 +33,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 DEADLINE = 60.0  # seconds for all of it, uploads too, however slowly MLflow answers
 MODEL = "mnist-vae"  # the registered model: each of its versions is a release
 
-_REPORTS = {"model_report", "retraining_report"}
-_FIGURES = {"metrics", "retraining_decision", "training_history"}
+_MADE = {"model_report", "retraining_report", "metrics", "retraining_decision", "training_history"}
 _NEEDED = ("mlflow", "keras", "numpy", "pandas", "tensorflow")
 _SQLITE = "sqlite:///"
 _DEFAULTS = {
@@ -63,8 +62,9 @@ class RunLog:
 class Tracking:
     """Track each run in MLflow; those of a command of a job as one, which `end_command` sends."""
 
-    _server: dict[str, Any] | None = None
-    _log = RunLog()
+    def __init__(self) -> None:
+        self._server: dict[str, Any] | None = None
+        self._log = RunLog()
 
     def end_command(self, name: str, status: Status, line: Any, release: Release | None) -> None:
         """Send what the runs of the command have logged, its outcome, and the model in service."""
@@ -96,7 +96,7 @@ class Tracking:
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Log what the run has made for people."""
         name, library = dataset_name.removeprefix("candidate_"), type(data).__module__
-        shown = name in _REPORTS | _FIGURES or library.startswith(("PIL.", "plotly."))
+        shown = name in _MADE or library.startswith(("PIL.", "plotly."))
         if shown and self._server is not None:
             self._log.data[name] = data
 
