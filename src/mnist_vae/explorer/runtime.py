@@ -78,9 +78,9 @@ def _unpacked(archive: Path, folder: Path) -> Path:
             f"{archive} is not {PACKAGE} {VERSION}: expected the checksum {INTEGRITY}, received "
             f"{received}; fetch it again with `npm pack {PACKAGE}@{VERSION}`."
         )
+    page = folder / "page"
+    page.mkdir()
     with tarfile.open(archive) as packed:
         for member, name in FILES.items():
-            packed.extract(
-                packed.getmember(member).replace(name=name), folder / "page", filter="data"
-            )
-    return folder / "page"
+            (page / name).write_bytes(b"".join(packed.extractfile(member) or ()))
+    return page
