@@ -143,3 +143,11 @@ def test_what_one_hook_has_logged_is_not_in_another(sent):
     begun("retrain").end_command("retrain", "FINISHED", {"outcome": "kept"}, None)
     begun("intake").after_pipeline_run()  # a part of a command, which sends it at its end
     assert len(sent) == 1
+
+
+def test_a_run_before_a_command_in_the_same_process_leaves_nothing_to_it(sent):
+    hook = begun("__default__")
+    hook.after_pipeline_run()
+    begun("intake", hook=hook).after_pipeline_run()
+    hook.end_command("retrain", "FINISHED", {"outcome": "kept"}, None)
+    assert [log.name for _, log, *_ in sent] == ["__default__", "retrain"]

@@ -71,7 +71,6 @@ class Tracking:
         tags = {tag: line[tag] for tag in ("outcome", "reason", "model_version") if tag in line}
         self._log.name, self._log.tags = name, self._log.tags | tags
         self._end(status, release)
-        self._log = RunLog()
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -111,11 +110,13 @@ class Tracking:
         self._end("FAILED")
 
     def _end(self, status: Status, release: Release | None = None) -> None:
-        if self._server is None or not self._log.name:
+        log, server = self._log, self._server
+        self._log = RunLog() if log.name else log  # what a command has logged goes at its end
+        if server is None or not log.name:
             return
         os.environ |= {**_DEFAULTS, **os.environ}  # MLflow reads some when it is imported
         try:
-            within(DEADLINE, _send, self._server, self._log, status, release)
+            within(DEADLINE, _send, server, log, status, release)
         except Exception as error:
             logger.warning(
                 "This run is not tracked: expected MLflow (`pip install -c constraints.txt -e "
