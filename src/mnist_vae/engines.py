@@ -60,14 +60,20 @@ class EngineError(RuntimeError):
     """Dask is missing, cannot be reached, or ended before all images were encoded."""
 
 
+def refine_steps_of(training_summary: dict[str, Any], params: EmbeddingParams) -> int:
+    """Return the steps that refine q: those of the release, so that its embeddings compare."""
+    steps: int = training_summary.get("refine_steps", params.refine_steps)
+    return steps
+
+
 def encoding_of(
     training_summary: dict[str, Any],
     params: EmbeddingParams,
     seed: int,
     calibration: Calibration | None = None,
 ) -> Encoding:
-    """Return how the images of a model's embeddings are encoded; a release has steps of its own."""
-    steps = training_summary.get("refine_steps", params.refine_steps)
+    """Return how the images of a model's embeddings are encoded."""
+    steps = refine_steps_of(training_summary, params)
     return Encoding(training_summary["reconstruction"], steps, seed, calibration)
 
 

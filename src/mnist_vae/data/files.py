@@ -23,7 +23,7 @@ from mnist_vae.data.images import ImageArchive, ImageSet
 
 T = TypeVar("T")
 
-_READ_ONLY = (
+READ_ONLY = (
     "{} is read-only: expected it as the input of nodes, received data to save; save to another "
     "catalog entry."
 )
@@ -70,7 +70,7 @@ class ReadOnlyDataset(AbstractDataset[NoReturn, T]):
 
     def save(self, data: NoReturn) -> NoReturn:
         """Raise `DatasetError`."""
-        raise DatasetError(_READ_ONLY.format(self._name))
+        raise DatasetError(READ_ONLY.format(self._name))
 
 
 class FileDataset(AbstractDataset[T, T]):
@@ -147,7 +147,7 @@ class FileDataset(AbstractDataset[T, T]):
 
     def _check_writable(self) -> None:
         if self._read_only:
-            raise DatasetError(_READ_ONLY.format(self._filepath))
+            raise DatasetError(READ_ONLY.format(self._filepath))
 
     def _exists(self) -> bool:
         return bool(self._fs.exists(str(self._filepath)))

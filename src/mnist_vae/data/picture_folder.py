@@ -94,8 +94,7 @@ def find_pictures(folder: Path) -> tuple[list[PictureFile], Bad]:
             paths[_normal(path.relative_to(folder).as_posix())] = path
     table = paths.pop(_LABELS, None)
     labels = None if table is None else _read_labels(table, paths.keys())
-    inside = {entry.name for entry in folder.iterdir() if entry.is_dir()}
-    inside = {name.lower() for name in inside if not is_hidden(name)}
+    inside = {name.lower() for name in next(os.walk(folder))[1] if not is_hidden(name)}
     in_splits = bool(inside) and inside <= _SPLITS.keys()
     found: list[PictureFile] = []
     bad: Bad = {}

@@ -91,8 +91,8 @@ def _names(folder: Path, paths: Sequence[Path]) -> str:
 
 def _from_pictures(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) -> ImageSet:
     _check_count(folder, len(files), form, max_bytes)
-    read = read_pictures(folder, image_size=form.shape, invert=form.inverted, max_bad=0.0).images
-    return new_image_set(read.pictures, read.label, read.class_names, read.file)
+    read = read_pictures(folder, image_size=form.shape, invert=form.inverted, max_bad=0.0)
+    return read.images.take(slice(None), "new")
 
 
 def _from_parquet(folder: Path, files: list[Path], form: ImageForm, max_bytes: int) -> ImageSet:

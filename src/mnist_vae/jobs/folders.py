@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from kedro.io.core import AbstractDataset, DatasetError
 
 from mnist_vae.data.disk import sync, unused_path
+from mnist_vae.data.files import READ_ONLY
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -29,10 +30,7 @@ class FolderDataset(AbstractDataset[S, T]):
 
     def save(self, data: S) -> None:
         """Raise `DatasetError`."""
-        raise DatasetError(
-            f"The folder {self._path} is read-only: expected it as the input of nodes, received "
-            "data to save; save to another catalog entry."
-        )
+        raise DatasetError(READ_ONLY.format(f"The folder {self._path}"))
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path)}

@@ -51,12 +51,7 @@ def reconstruction_section(
         of_class = "" if label == UNLABELLED else name_of(label, names)
         file = None if shown.file is None else shown.file[place]
         called = f"image {image_id}" if file is None else _short(file)
-        parts = (
-            f"Image {image_id}",
-            file,
-            of_class and f"label {of_class}",
-            "above its reconstruction",
-        )
+        parts = f"Image {image_id}", file, of_class and f"label {of_class}"
         pairs.append(
             Picture.of(
                 tile(np.stack([shown.pictures[place], made[place]]), columns=1, scale=scale),

@@ -64,7 +64,7 @@ def plan_retraining(
     params = Parameters.model_validate(parameters)
     judge_digest = judge_images.digest()
     if champion is not None and not params.retraining.judge_as_first:
-        _check_comparable(champion, judge_images, params.model.reconstruction)
+        _check_comparable(champion, judge_images, judge_digest, params.model.reconstruction)
     warm = params.retraining.start == "champion" and champion is not None
     parts = recipe_fingerprints(
         split=params.split,
@@ -92,7 +92,9 @@ def plan_retraining(
     )
 
 
-def _check_comparable(champion: Release, judge_images: ImageSet, reconstruction: str) -> None:
+def _check_comparable(
+    champion: Release, judge_images: ImageSet, judge_digest: str, reconstruction: str
+) -> None:
     """Refuse before an hour of training what could not be judged after it."""
     summary = champion.load("training_summary.json")
     form = image_form(summary)
@@ -105,7 +107,7 @@ def _check_comparable(champion: Release, judge_images: ImageSet, reconstruction:
             _classes(form.class_names, labels),
             _classes(judge_images.class_names, judge_images.label),
         ),
-        ("judge's images", champion.manifest["judge_images"], judge_images.digest()),
+        ("judge's images", champion.manifest["judge_images"], judge_digest),
         ("reconstruction term", summary["reconstruction"], reconstruction),
     ):
         if received != expected:

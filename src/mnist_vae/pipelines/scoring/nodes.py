@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from mnist_vae.data.images import UNLABELLED
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_models, image_form, json_fingerprint
-from mnist_vae.engines import embed_on, encoding_of, running, schema_of
+from mnist_vae.engines import embed_on, encoding_of, refine_steps_of, running, schema_of
 from mnist_vae.jobs.batch_embeddings import BATCH, SIGNATURE, BatchEmbeddings
 from mnist_vae.jobs.batches import BatchFolder
 from mnist_vae.jobs.names import file_name, printable
@@ -40,8 +40,7 @@ def plan_scoring(
     model = release or version
     calibration = _calibration_of(training_summary, scoring_calibration)
     threshold = calibration.model_dump(mode="json") if calibration else None
-    steps = training_summary.get("refine_steps", embedding_params.refine_steps)
-    how = json_fingerprint([threshold, steps])
+    how = json_fingerprint([threshold, refine_steps_of(training_summary, embedding_params)])
     done, shown = earlier_batch_embeddings.done(model), earlier_batch_embeddings.current
     new = [
         file_name(name)
