@@ -1,12 +1,7 @@
-"""Data sets of one file: what was saved comes back, and is shown."""
-
-import base64
-import json
-import typing
+"""Data sets of one file: what was saved comes back, and only a whole folder is replaced."""
 
 import numpy as np
 import pytest
-from kedro.io import DataCatalog
 from kedro.io.core import DatasetError
 from PIL import Image
 
@@ -25,8 +20,10 @@ RECORD = "mnist_vae.jobs.records.Intake"
 INTAKE = Intake(batches={"a": BatchRecord(outcome="accepted", images=3)})
 
 
-def picture(shade: int) -> Image.Image:
-    return Image.fromarray(np.full((28, 28), shade, np.uint8))
+def picture(shade: int, **texts: str) -> Image.Image:
+    made = Image.fromarray(np.full((28, 28), shade, np.uint8))
+    made.info.update(texts)
+    return made
 
 
 @pytest.mark.parametrize("place", ["{}", "memory:/{}"], ids=["disk", "another file system"])
@@ -35,7 +32,7 @@ def picture(shade: int) -> Image.Image:
     [
         (JSONDataset, {}, {"a": [1, None]}),
         (TextDataset, {}, "| −ELBO | 1 |"),
-        (PictureDataset, {}, picture(7)),
+        (PictureDataset, {}, picture(7, model_version="v1", release="000001-v1")),
         (RecordDataset, {"record": RECORD}, INTAKE),
         (PictureFolderDataset, {}, {"a 1": picture(1), "b": picture(2)}),
     ],
@@ -57,33 +54,6 @@ def test_nothing_is_saved_to_an_entry_that_is_read_only(tmp_path, of):
     with pytest.raises(DatasetError, match="a is read-only: expected it as the input"):
         dataset.save({})
     assert not dataset.exists()
-
-
-def test_an_entry_can_be_written_as_configuration_again(tmp_path):
-    config = {
-        "type": "mnist_vae.data.files.RecordDataset",
-        "record": RECORD,
-        "filepath": str(tmp_path / "a.json"),
-    }
-    catalog = DataCatalog.from_config({"intake": config})
-    catalog["intake"].exists()  # makes the dataset, which was lazy until here
-    written, *_ = catalog.to_config()
-    assert {key: written["intake"][key] for key in config} == config
-
-
-def test_each_is_shown_by_the_preview_that_kedro_viz_has_for_its_type(tmp_path):
-    of_type = {
-        "TextPreview": (TextDataset(filepath=f"{tmp_path}/a.md"), "# A"),
-        "JSONPreview": (RecordDataset(filepath=f"{tmp_path}/a.json", record=RECORD), INTAKE),
-        "ImagePreview": (PictureDataset(filepath=f"{tmp_path}/a.png"), picture(7)),
-    }
-    for name, (dataset, data) in of_type.items():
-        dataset.save(data)
-        assert typing.get_type_hints(dataset.preview)["return"].__name__ == name
-    markdown, record, of_picture = (dataset.preview() for dataset, _ in of_type.values())
-    assert markdown == "# A"
-    assert json.loads(record)["batches"]["a"]["images"] == 3
-    assert base64.b64decode(of_picture, validate=True) == (tmp_path / "a.png").read_bytes()
 
 
 def test_figures_are_the_same_bytes_with_and_without_orjson(tmp_path):
@@ -108,13 +78,6 @@ def test_an_optional_record_is_none_where_there_is_no_file(tmp_path):
     assert not optional.exists()  # so that `--only-missing-outputs` makes it
     optional.save(INTAKE)
     assert optional.load() == INTAKE
-
-
-def test_the_texts_of_a_picture_are_in_its_file(tmp_path):
-    named = picture(7)
-    named.info.update({"model_version": "v1", "release": "000001-v1"})
-    PictureDataset(filepath=str(tmp_path / "a.png")).save(named)
-    assert Image.open(tmp_path / "a.png").info == named.info
 
 
 def test_a_folder_of_pictures_is_replaced_as_a_whole_or_not_at_all(tmp_path):

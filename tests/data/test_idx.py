@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from mnist_vae.data.idx import IdxDataset, IdxError, check_pair, read_idx
+from mnist_vae.data.idx import IdxDataset, IdxError, read_idx
 
 LABELS = np.array([5, 0, 4, 1, 9], np.uint8)
 RAW = b"\0\0\x08\x01" + struct.pack(">I", 5) + bytes([5, 0, 4, 1, 9])
@@ -54,10 +54,8 @@ def test_what_was_saved_comes_back_and_equal_arrays_make_equal_files(tmp_path):
         (header(0x08, 0, 28, 28), {}, r"no values .* received the shape \[0, 28, 28\]"),
         (RAW[:-2], {}, "truncated: expected 5 bytes of values .* received 3"),
         (RAW + b"\0", {}, "too long: expected 5 bytes of values .* received more"),
-        (gzip.compress(RAW + b"\0", mtime=0), {}, "too long: expected 5 bytes of values"),
         (RAW, {"max_bytes": 4}, "too large: expected at most 4 bytes .* asks for 5"),
         (PACKED[:-12], {}, "broken gzip file"),
-        (PACKED[:6], {}, "broken gzip file"),
         (PACKED[:-8] + bytes(4) + PACKED[-4:], {}, "broken gzip file: .*CRC"),
         (PACKED[:10] + b"\xff" * 8 + PACKED[18:], {}, "broken gzip file"),
         (PACKED + b"garbage", {}, "broken gzip file"),
@@ -78,13 +76,6 @@ def test_memory_is_bounded_by_what_the_header_asks_for():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1 << 20
-
-
-def test_images_and_labels_of_different_length_are_refused():
-    names = {"images_name": "images", "labels_name": "labels"}
-    check_pair(np.zeros((5, 28, 28)), LABELS, **names)
-    with pytest.raises(IdxError, match=r"labels does not belong to images: expected 4 .* 5"):
-        check_pair(np.zeros((4, 28, 28)), LABELS, **names)
 
 
 @pytest.mark.parametrize(
