@@ -1,4 +1,4 @@
-"""Chromium for tests and benchmarks, driven by Playwright."""
+"""Chromium for tests, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import contextlib
 import functools
 import http.server
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.loopback import serving
+
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
-
-
-def chromium() -> str | None:
-    """Return the path of the browser, or None where there is none."""
-    return shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @contextlib.contextmanager
@@ -27,15 +23,14 @@ def browser() -> Iterator[Any]:
     pytest.importorskip("playwright", reason="the extra `all` is needed")
     from playwright.sync_api import sync_playwright
 
-    if chromium() is None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
         pytest.skip("a browser is needed: install Chromium")
     with sync_playwright() as playwright:
         # Its sandbox wants rights that a container seldom has.
-        opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        try:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        with contextlib.closing(opened):
             yield opened
-        finally:
-            opened.close()
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -47,14 +42,8 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 def static_server(folder: Path) -> Iterator[str]:
     """Serve a folder on loopback, and yield the address, with a slash at its end."""
     handler = functools.partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as address:
+        yield f"{address}/"
 
 
 class Watched:
@@ -82,8 +71,7 @@ class Watched:
         self.context.close()
         own = (home, "data:", "blob:")
         assert [url for url in self.requests if not url.startswith(own)] == []
-        complaints = [said for said in self.complaints if "GPU stall" not in said]
-        assert not complaints, complaints
+        assert [said for said in self.complaints if "GPU stall" not in said] == []
 
     def _note_failure(self, request: Any) -> None:
         if request.failure != "net::ERR_ABORTED":

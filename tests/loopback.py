@@ -1,4 +1,4 @@
-"""A server on loopback that never comes to the end of its answer."""
+"""Servers on loopback: of any kind, and one that never comes to the end of its answer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ import contextlib
 import socketserver
 import threading
 from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def serving(server: socketserver.TCPServer) -> Iterator[str]:
+    """Have a server answer from a thread of its own, and yield its address."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextlib.contextmanager
@@ -24,15 +37,8 @@ def dripping_server(answer: bytes = b"") -> Iterator[str]:
                 while not over.wait(0.1):
                     self.request.sendall(b"x")
 
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)) as address:
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield address
         finally:
             over.set()
-            server.shutdown()
-            thread.join()

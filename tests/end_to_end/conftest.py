@@ -14,14 +14,22 @@ from tests.releases import use
 from tests.retrainings import in_service, retrain
 
 BY_NAME = (
-    "model_report",  # named first, and made last
-    "evaluation",
-    "anomaly",
-    "denoising",
-    "generation",
-    "embedding_of_new_images",
-    "anomaly_of_new_images",
+    *("model_report", "evaluation", "anomaly", "denoising", "generation"),  # the first is made last
+    *("embedding_of_new_images", "anomaly_of_new_images"),
 )
+
+SEVERAL = """
+import sys
+from kedro.framework.cli.cli import main
+for words in sys.argv[1:]:
+    sys.argv = ["kedro", *words.split()]
+    try:
+        main()
+    except SystemExit as exit:
+        assert not exit.code, (words, exit.code)
+print("heavy:", sorted({"tensorflow", "keras", "optuna"} & set(sys.modules)))
+"""
+"""A program that runs commands of `kedro`, and prints which heavy packages they imported."""
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
 """
 INK = "document.querySelector('.plot')._fullLayout.font.color"
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+WIDTH = "document.documentElement.scrollWidth"
 
 
 @pytest.fixture(scope="module")
@@ -52,40 +53,29 @@ def visit(opened, reports):
         watched.close(url)
 
 
-def tip(page):
-    return page.locator(".tip").inner_text()
-
-
-def thumbnail(page):
-    """The image that is shown, its mean grey value, and height and width of its canvas."""
-    page.wait_for_function("document.querySelector('.tip canvas').dataset.image !== undefined")
-    return page.evaluate(
-        """() => {
-          const canvas = document.querySelector(".tip canvas");
-          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-          const sum = data.reduce((total, grey, at) => total + (at % 4 ? 0 : grey), 0);
-          const { height, width } = canvas.getBoundingClientRect();
-          return [Number(canvas.dataset.image), (sum * 4) / data.length, height, width];
-        }"""
-    )
-
-
 def ask_for(page, image):
+    """Ask for an image by its number; return what is said of it, and its picture."""
     page.get_by_label("Number of an image").fill(f"{image}")
     page.keyboard.press("Enter")
+    return page.locator(".tip").inner_text(), page.locator(f".tip canvas[data-image='{image}']")
 
 
 @pytest.mark.parametrize("script", ["", NO_WEBGL], ids=["webgl", "no webgl"])
 def test_an_image_is_shown_by_its_number_and_where_one_points_at_it(visit, script):
     page = visit(script)
-    ask_for(page, 1234)
-    image, grey, height, width = thumbnail(page)
-    assert image == 1234
+    said, picture = ask_for(page, 1234)
+    assert re.search(r"label 1\nimage 1234, ", said)
+    picture.wait_for()
+    grey = picture.evaluate(
+        """canvas => {
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          return data.reduce((sum, grey, at) => sum + (at % 4 ? 0 : grey), 0) * 4 / data.length;
+        }"""
+    )
     assert abs(grey - 1234 % 251) < 19  # half a grey level
-    assert height == width
-    assert re.search(r"label 1\nimage 1234, ", tip(page))
-    ask_for(page, 99999)
-    assert "There is no image 99999" in tip(page)
+    box = picture.bounding_box()
+    assert box["height"] == box["width"]
+    assert "There is no image 99999" in ask_for(page, 99999)[0]
     page.locator("#scatter-plot").scroll_into_view_if_needed()
     x, y = page.evaluate(
         """() => {
@@ -99,7 +89,8 @@ def test_an_image_is_shown_by_its_number_and_where_one_points_at_it(visit, scrip
     page.mouse.move(x - 30, y - 30)
     page.mouse.move(x, y, steps=5)
     page.wait_for_function("document.querySelector('.tip p').textContent.includes('−ELBO')")
-    assert re.search(r"label \d\nimage \d+, (train|validation|test)\n−ELBO, nats: \d", tip(page))
+    found = r"label \d\nimage \d+, (train|validation|test)\n−ELBO, nats: \d"
+    assert re.search(found, page.locator(".tip").inner_text())
     note = page.locator(".no-webgl").inner_text()
     assert ("no WebGL: 1,500 of 3,000 images" in note) == bool(script)
 
@@ -114,27 +105,26 @@ def test_a_hundred_classes_of_tall_images_have_their_names_in_a_legend_that_scro
     legend = plot.locator(".legend .bg").bounding_box()
     assert legend["height"] <= plot.bounding_box()["height"]
     assert plot.evaluate("plot => plot._fullLayout.yaxis._length") > 100
-    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
-    ask_for(page, 2)
-    assert f"label {NAMES[2]}" in tip(page)
-    *_, height, width = thumbnail(page)
-    assert height / width == pytest.approx(32 / 20, rel=0.05)
+    assert page.evaluate(WIDTH) <= viewport["width"]
+    said, picture = ask_for(page, 2)
+    assert f"label {NAMES[2]}" in said
+    picture.wait_for()
+    box = picture.bounding_box()
+    assert box["height"] / box["width"] == pytest.approx(32 / 20, rel=0.05)
 
 
-def test_without_javascript_or_unpacking_the_tables_are_there_and_it_is_said(opened, reports):
-    for options, script in (
-        ({"java_script_enabled": False}, ""),
-        ({}, "delete DecompressionStream"),
-    ):
-        context = opened.new_context(**options)
+@pytest.mark.parametrize(
+    ("enabled", "script"), [(False, ""), (True, "delete DecompressionStream")], ids=["no", "old"]
+)
+def test_without_javascript_or_unpacking_the_tables_are_there_and_it_is_said(
+    opened, reports, enabled, script
+):
+    with opened.new_context(java_script_enabled=enabled) as context:
         page = context.new_page()
         page.add_init_script(script)
         page.goto((reports / "digits.html").as_uri())
-        if script:
-            page.wait_for_selector("html[data-ready=yes]")
-        assert page.get_by_text("They need JavaScript").is_visible()
+        page.get_by_text("They need JavaScript").wait_for()
         assert page.get_by_role("cell", name="140.00 ± 0.50").first.is_visible()
-        context.close()
 
 
 def test_the_figures_follow_the_theme_and_print_light_with_tables_open(visit):
@@ -154,10 +144,9 @@ def test_the_figures_follow_the_theme_and_print_light_with_tables_open(visit):
 
 def test_on_a_phone_it_fits_is_legible_and_the_sample_is_what_one_sees_first(visit):
     page = visit(viewport=PHONE, has_touch=True)
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    sizes = page.evaluate(
-        "[...document.querySelectorAll('p, td, th, dd, figcaption, a')]"
-        ".map((element) => parseFloat(getComputedStyle(element).fontSize))"
+    assert page.evaluate(WIDTH) <= PHONE["width"]
+    sizes = page.locator("p, td, th, dd, figcaption, a").evaluate_all(
+        "found => found.map((element) => parseFloat(getComputedStyle(element).fontSize))"
     )
     assert min(sizes) >= 13
     box = page.get_by_role("note").bounding_box()
@@ -165,22 +154,24 @@ def test_on_a_phone_it_fits_is_legible_and_the_sample_is_what_one_sees_first(vis
 
 
 def test_no_serious_fault_keeps_a_reader_out_and_the_tab_key_shows_where_it_is(visit):
-    page = visit(color_scheme="light")
-    assert serious_faults(page) == []
-    page.emulate_media(color_scheme="dark")
-    assert serious_faults(page) == []
+    page = visit()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert serious_faults(page) == []
     page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
     tables = page.locator("table caption").all_inner_texts()
     assert len(tables) > 3
     reached = set()
     while not reached.issuperset(tables):
         page.keyboard.press("Tab")
-        name, style, width = page.evaluate(
-            """() => {
-              const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
-              return [document.activeElement.ariaLabel, outlineStyle, parseFloat(outlineWidth)];
+        focused = page.locator(":focus")
+        assert focused.count() == 1, set(tables) - reached
+        name = focused.get_attribute("aria-label")
+        style, width = focused.evaluate(
+            """(element) => {
+              const { outlineStyle, outlineWidth } = getComputedStyle(element);
+              return [outlineStyle, parseFloat(outlineWidth)];
             }"""
         )
-        assert page.evaluate("document.activeElement !== document.body"), set(tables) - reached
         assert (style, width >= 2) == ("solid", True), name
         reached.add(name)
