@@ -12,6 +12,7 @@ from tests.vae.models import small
 from tests.vae.test_anomalies import calibration_of
 
 N = 40
+PIXELS = np.random.default_rng(0).random((N, 784), np.float32)
 CALIBRATION = calibration_of("excess", 130.0)
 TERM = "binary_crossentropy"
 
@@ -21,50 +22,43 @@ def networks():
     return small()
 
 
-@pytest.fixture(scope="module")
-def pixels():
-    return np.random.default_rng(0).random((N, 784), np.float32)
-
-
 def joined(parts):
     return ElboTerms(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def test_minus_elbo_is_the_mean_reconstruction_over_the_draws_plus_kl(networks, pixels):
-    q, logits = encode(networks[0], pixels), logits_model(networks[1])
+def test_minus_elbo_is_the_mean_reconstruction_over_the_draws_plus_kl(networks):
+    q, logits = encode(networks[0], PIXELS), logits_model(networks[1])
     epsilons = np.random.default_rng(1).standard_normal((3, N, 2)).astype("float32")
-    terms = measure(logits, pixels, q, TERM, epsilons)
+    terms = measure(logits, PIXELS, q, TERM, epsilons)
     z = q.z_mean + np.exp(0.5 * q.z_log_var) * epsilons
-    expected = [bernoulli_reconstruction(pixels, logits(draw)).numpy() for draw in z]
+    expected = [bernoulli_reconstruction(PIXELS, logits(draw)).numpy() for draw in z]
     assert terms.reconstruction == pytest.approx(np.mean(expected, axis=0), rel=1e-6)
     assert terms.kl == pytest.approx(kl_divergence(*q).numpy(), rel=1e-5)
     assert terms.negative_elbo == pytest.approx(terms.reconstruction + terms.kl)
 
 
-def test_the_noise_of_a_score_depends_on_seed_and_place_alone(networks, pixels):
+def test_the_noise_of_a_score_depends_on_seed_and_place_alone(networks):
     how = {"reconstruction": "mse", "seed": 3, "draws": 3}
-    batches = [pixels[n : n + 7] for n in range(0, N, 7)]
+    batches = [PIXELS[n : n + 7] for n in range(0, N, 7)]
     found = joined([terms for _, terms in score_batches(*networks, batches, **how)])
     epsilons = [np.random.default_rng(3 + n).standard_normal((N, 2), np.float32) for n in range(3)]
-    q = encode(networks[0], pixels)
-    expected = measure(logits_model(networks[1]), pixels, q, "mse", epsilons)
+    q = encode(networks[0], PIXELS)
+    expected = measure(logits_model(networks[1]), PIXELS, q, "mse", epsilons)
     assert found.negative_elbo == pytest.approx(expected.negative_elbo, rel=1e-5)
     assert found.z_mean == pytest.approx(q.z_mean, abs=1e-6)
 
 
 @pytest.mark.parametrize("steps", [0, 3])
-def test_however_the_images_are_cut_and_the_models_sent_they_become_the_same(
-    networks, pixels, steps
-):
+def test_however_the_images_are_cut_and_the_models_sent_they_become_the_same(networks, steps):
     noise = np.random.default_rng(1).standard_normal((N, 2), np.float32)
     how = Encoding(TERM, steps, 1, CALIBRATION)
-    whole = BatchEncoder(*networks, how)(pixels, noise)
+    whole = BatchEncoder(*networks, how)(PIXELS, noise)
     sent = BatchEncoder(*(from_bytes(to_bytes(model)) for model in networks), how)
-    parts = [sent(pixels[n : n + 7], noise[n : n + 7]) for n in range(0, N, 7)]
+    parts = [sent(PIXELS[n : n + 7], noise[n : n + 7]) for n in range(0, N, 7)]
     for found, values in zip(joined([part.terms for part in parts]), whole.terms, strict=True):
         np.testing.assert_allclose(found, values, rtol=1e-5, atol=1e-6)
-    ((_, own),) = score_batches(*networks, [pixels], reconstruction=TERM, seed=1)
-    expected = scores_of(CALIBRATION, entropy_floor(pixels), own)["excess"]
+    ((_, own),) = score_batches(*networks, [PIXELS], reconstruction=TERM, seed=1)
+    expected = scores_of(CALIBRATION, entropy_floor(PIXELS), own)["excess"]
     for score in (whole.anomaly_score, np.concatenate([part.anomaly_score for part in parts])):
         np.testing.assert_allclose(score, expected, rtol=1e-5)
     np.testing.assert_array_equal(whole.is_anomaly, whole.anomaly_score > 130)

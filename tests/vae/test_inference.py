@@ -13,24 +13,11 @@ VARIANCE = 0.5
 
 
 @pytest.fixture(scope="module")
-def decoder():
-    return sharpened(2, 6.0)
-
-
-@pytest.fixture(scope="module")
-def pixels(decoder):
-    return images_of(decoder, 40)
-
-
-@pytest.fixture(scope="module")
-def start(pixels):
-    """The q of an encoder that knows nothing of the decoder."""
-    return encode(small()[0], pixels)
-
-
-@pytest.fixture(scope="module")
-def refiner(decoder):
-    return Refiner(decoder, steps=10, seed=1)
+def given():
+    """A decoder, its refiner, images, and their q of an encoder that does not know the decoder."""
+    decoder = sharpened(2, 6.0)
+    pixels = images_of(decoder, 40)
+    return decoder, Refiner(decoder, steps=10, seed=1), pixels, encode(small()[0], pixels)
 
 
 def gaussian(pixels, logits):
@@ -49,16 +36,14 @@ def test_it_finds_the_posterior_of_a_linear_gaussian_model():
     refiner = Refiner(linear_decoder(weights, bias), steps=200, reconstruction=gaussian, seed=1)
     refined = refiner(images, start)
     squares = np.square([3.0, 1.0, 0.2])
-    np.testing.assert_allclose(
-        refined.z_mean, (images - bias) @ weights.T / (VARIANCE + squares), atol=2e-3
-    )
-    expected = np.tile(np.log(VARIANCE / (VARIANCE + squares)), (20, 1))
-    np.testing.assert_allclose(refined.z_log_var, expected, atol=2e-3)
+    mean = (images - bias) @ weights.T / (VARIANCE + squares)
+    log_var = np.tile(np.log(VARIANCE / (VARIANCE + squares)), (20, 1))
+    np.testing.assert_allclose(refined.z_mean, mean, atol=2e-3)
+    np.testing.assert_allclose(refined.z_log_var, log_var, atol=2e-3)
 
 
-def test_a_few_steps_are_better_than_the_encoder_and_none_change_nothing(
-    decoder, refiner, pixels, start
-):
+def test_a_few_steps_are_better_than_the_encoder_and_none_change_nothing(given):
+    decoder, refiner, pixels, start = given
     before, after = (negative_elbo(decoder, pixels, q) for q in (start, refiner(pixels, start)))
     assert (after < before).mean() > 0.95
     assert after.mean() < before.mean() - 10
@@ -66,14 +51,16 @@ def test_a_few_steps_are_better_than_the_encoder_and_none_change_nothing(
     assert all(map(np.array_equal, start, unmoved))
 
 
-def test_the_same_seed_gives_the_same_bytes(decoder, refiner, pixels, start):
+def test_the_same_seed_gives_the_same_bytes(given):
+    decoder, refiner, pixels, start = given
     one = refiner(pixels, start)
     same, other = (Refiner(decoder, steps=10, seed=seed)(pixels, start) for seed in (1, 2))
     assert all(map(np.array_equal, one, same))
     assert not np.array_equal(one.z_mean, other.z_mean)
 
 
-def test_what_becomes_of_an_image_does_not_depend_on_the_others(refiner, pixels, start):
+def test_what_becomes_of_an_image_does_not_depend_on_the_others(given):
+    _, refiner, pixels, start = given
     together = refiner(pixels, start)
     many = np.full(600, 7)  # more than are refined at a time
     alone = refiner(pixels[many], Posterior(*(term[many] for term in start)))
@@ -100,7 +87,8 @@ def test_an_image_in_the_wrong_place_starts_anew_where_it_belongs(latent_dim, te
 
 
 @pytest.mark.parametrize("reconstruction", ["binary_crossentropy", "mse"])
-def test_in_training_an_image_may_start_where_another_one_was_put(decoder, reconstruction):
+def test_in_training_an_image_may_start_where_another_one_was_put(given, reconstruction):
+    decoder, *_ = given
     z = np.random.default_rng(0).standard_normal((40, 2)).astype(np.float32)
     log_var = np.linspace(-3, -1, 80, dtype=np.float32).reshape(40, 2)
     order = np.random.default_rng(1).permutation(40)

@@ -1,8 +1,5 @@
 """The terms of −ELBO against closed forms."""
 
-import gzip
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -41,11 +38,3 @@ def test_no_prediction_is_below_the_entropy_floor_and_the_target_itself_reaches_
     assert losses.bernoulli_reconstruction(x, perfect).numpy() == pytest.approx(floor, rel=1e-5)
     assert (losses.bernoulli_reconstruction(x, perfect + 0.1).numpy() > floor).all()
     assert losses.entropy_floor(np.array([[0.0, 1.0]], "float32")) == pytest.approx([0.0])
-
-
-@pytest.mark.slow
-def test_the_floor_of_the_mnist_test_set_is_45_534_nats(mnist_folder: Path):
-    packed = (mnist_folder / "t10k-images-idx3-ubyte.gz").read_bytes()
-    pixels = np.frombuffer(gzip.decompress(packed), np.uint8, offset=16).reshape(-1, 784)
-    floor = losses.entropy_floor((pixels / 255).astype(np.float32))
-    assert floor.mean() == pytest.approx(45.534, abs=0.0005)

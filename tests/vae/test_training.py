@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 import logging
 import signal
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from mnist_vae.params import TrainingParams
-from mnist_vae.vae import training
+from mnist_vae.vae import callbacks, training
 from mnist_vae.vae.callbacks import Progress, TrainingFailedError
 from mnist_vae.vae.model import VariationalAutoencoder
 from mnist_vae.vae.training import Batches, fit
@@ -53,11 +54,10 @@ def new_vae():
     return VariationalAutoencoder(*small(), seed=3)
 
 
-def test_the_learning_rate_falls_linearly_to_0(whole):
+def test_the_learning_rate_falls_and_the_weight_of_the_kl_term_rises_as_they_are_told(
+    digits, whole
+):
     assert whole[1]["learning_rate"] == pytest.approx([0.0075, 0.005, 0.0025, 0.0], abs=1e-7)
-
-
-def test_the_weight_of_the_kl_term_rises_to_its_value_and_the_rate_falls_as_a_cosine(digits):
     how = {"kl_warmup_epochs": 2, "learning_rate_schedule": "cosine"}
     history = {name: np.array(values) for name, values in train(new_vae(), *digits, **how).items()}
     weights = (history["loss"] - history["reconstruction"]) / history["kl"]
@@ -130,17 +130,18 @@ def test_steps_between_two_returns_to_python_change_nothing_and_another_seed_doe
     assert train(new_vae(), *digits, seed=2) != whole[1]
 
 
-class Memory:
-    """A store of backups, which has the state after each epoch."""
+class Store(list):
+    """A store of backups, which keeps every state."""
 
-    def __init__(self, interval=0.0, state=None):
-        self.states, self.interval, self.state = {}, interval, state
+    def __init__(self, *states, interval=0.0):
+        super().__init__(states)
+        self.interval = interval
 
     def load(self):
-        return self.state
+        return self[-1] if self else None
 
     def save(self, state):
-        self.state = self.states[state["epoch"]] = copy.deepcopy(state)
+        self.append(copy.deepcopy(state))
 
 
 def check_resumed(images, whole, store, **params):
@@ -156,17 +157,18 @@ def check_resumed(images, whole, store, **params):
 def test_a_training_that_was_killed_ends_as_if_it_had_not_been(digits):
     params = {"epochs": 6, "learning_rate": 0.03, "early_stopping_patience": 3}
     params |= {"resample_input": True, "refine_steps": 1, "optimizer": "muon"}
-    vae, store = new_vae(), Memory()
+    vae, store = new_vae(), Store()
     history = train(vae, *digits, **params, backup=store)
-    for epochs in (2, len(history["loss"])):
-        check_resumed(digits, (vae, history), Memory(state=store.states[epochs]), **params)
+    assert len(store) == len(history["loss"]), "it is saved after each epoch"
+    for state in (store[1], store[-1]):
+        check_resumed(digits, (vae, history), Store(state), **params)
 
 
 def test_an_interruption_saves_the_last_whole_epoch_however_short_ago_the_last_save_was(
     digits, whole, monkeypatch
 ):
     """Ctrl-C in the third epoch, when the weights are no longer those of the second."""
-    store, read, batches = Memory(interval=60.0), Batches.__getitem__, iter(range(100))
+    store, read, batches = Store(interval=60.0), Batches.__getitem__, iter(range(100))
 
     def interrupted(self, index):
         if self.seed is not None and next(batches) == 5:  # of training there are two an epoch
@@ -177,9 +179,9 @@ def test_an_interruption_saves_the_last_whole_epoch_however_short_ago_the_last_s
         patch.setattr(Batches, "__getitem__", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(new_vae(), *digits, backup=store)
-    assert store.state["epoch"] == 2
+    assert [state["epoch"] for state in store] == [2]
     check_resumed(digits, whole, store)
-    assert store.state["epoch"] == 4, "the last one is there until the model is saved"
+    assert store.load()["epoch"] == 4, "the last one is there until the model is saved"
 
 
 def shown(epochs, **model):
@@ -196,12 +198,18 @@ def shown(epochs, **model):
     progress.close()
 
 
-def test_progress_is_some_ten_lines_when_no_one_watches(caplog):
+@pytest.mark.parametrize(
+    ("seconds", "epochs"), [(1, (1, *range(4, 43, 4), 43)), (61, range(1, 44))]
+)
+def test_progress_is_some_ten_lines_or_one_a_minute_when_no_one_watches(
+    seconds, epochs, caplog, monkeypatch
+):
+    clock = itertools.count(0, seconds / 2)  # which is asked twice an epoch
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: next(clock))
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
         shown(43)
         shown(1, reconstruction="mse")
-    *lines, squared = [record.message for record in caplog.records]
-    epochs = (1, *range(4, 43, 4), 43)
+    *lines, squared = caplog.messages
     assert [line.split(":")[0] for line in lines] == [f"Epoch {epoch}/43" for epoch in epochs]
     figures = "loss 12.35, reconstruction 12.35, KL 12.35, validation 12.35 nats, "
     assert figures in lines[0]
@@ -254,12 +262,8 @@ def test_an_epoch_has_whole_batches_and_no_image_twice_in_an_order_of_seed_and_e
     assert seen != sorted(seen)
     assert found == order(1, 0)
     assert found not in (order(1, 1), order(2, 0))
-
-
-def test_every_image_comes_in_some_epoch(numbered):
-    batches = Batches(numbered, 300, 1, 100)
-    found = {row for epoch in range(30) for batch in rows_of(batches, epoch) for row in batch}
-    assert found == set(range(N))
+    every = {row for epoch in range(30) for batch in order(1, epoch) for row in batch}
+    assert every == set(range(N)), "every image comes in some epoch"
 
 
 def test_what_is_shuffled_at_a_time_comes_from_few_blocks_all_over_the_file(numbered):
