@@ -21,33 +21,28 @@ from mnist_vae.jobs.records import BatchRecord, Drift, Intake, Outcome
 from mnist_vae.settings import CONFIG_LOADER_ARGS
 from tests.incoming import images_of, put
 from tests.loopback import dripping_server
-from tests.projects import ROOT, copy_project
+from tests.projects import ROOT
+from tests.retrainings import last_line
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    project = copy_project(tmp_path_factory.mktemp("job") / "project")
+@pytest.fixture
+def data(project):
+    return project / "data/test"
+
+
+@pytest.fixture
+def execute(project):
+    """Run a command of a job whose work is given, and return its outcome."""
     bootstrap_project(project)
-    return project
+
+    def run(work, command="retrain", **params):
+        return JobRun(command, project, "test", params, None).execute(work)
+
+    return run
 
 
-@pytest.fixture
-def data(tmp_path):
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def job_run(copy, data):
-    """A maker of runs with data of their own."""
-
-    def make(command="retrain", env="test", **params):
-        return JobRun(command, copy, env, {"data_folder": str(data), **params}, None)
-
-    return make
-
-
-def ended(outcome=Outcome.KEPT, reason="so it is"):
-    return lambda _: (outcome, reason)
+def ended(outcome=Outcome.KEPT):
+    return lambda _: (outcome, "so it is")
 
 
 def raising(error):
@@ -57,8 +52,8 @@ def raising(error):
     return work
 
 
-def last_line(capsys):
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
+def printed(capsys):
+    return last_line(capsys.readouterr().out)
 
 
 def journal(data, name="retraining"):
@@ -68,11 +63,11 @@ def journal(data, name="retraining"):
 
 @pytest.mark.parametrize("outcome", [Outcome.PROMOTED, Outcome.BAD_DATA, Outcome.STALLED])
 def test_how_the_work_ended_is_in_the_line_in_the_journal_and_in_the_figures(
-    job_run, data, capsys, outcome
+    execute, data, capsys, outcome
 ):
     before = signal.getsignal(signal.SIGTERM)
-    assert job_run().execute(ended(outcome)) is outcome
-    line = last_line(capsys)
+    assert execute(ended(outcome)) is outcome
+    line = printed(capsys)
     assert (line["outcome"], line["exit_code"]) == (outcome, outcome.exit_code)
     assert (line["reason"], line["champion"]) == ("so it is", None)
     assert line["peak_memory_mb"] > 10
@@ -80,7 +75,6 @@ def test_how_the_work_ended_is_in_the_line_in_the_journal_and_in_the_figures(
     figures = (data / "08_reporting/prometheus/mnist_vae_retraining.prom").read_text()
     assert f'outcome="{outcome}"' in figures
     assert signal.getsignal(signal.SIGTERM) is before
-    job_run().execute(ended())  # the lock is free again
 
 
 @pytest.mark.parametrize(
@@ -95,44 +89,41 @@ def test_how_the_work_ended_is_in_the_line_in_the_journal_and_in_the_figures(
     ],
 )
 def test_the_reason_of_a_failure_is_one_line_and_the_log_has_the_traceback(
-    job_run, data, capsys, words, reason
+    execute, data, capsys, words, reason
 ):
     handlers = list(logging.getLogger().handlers)
-    assert job_run().execute(raising(ValueError(words))) is Outcome.FAILED
-    assert last_line(capsys)["reason"] == reason
+    assert execute(raising(ValueError(words))) is Outcome.FAILED
+    assert printed(capsys)["reason"] == reason
     log = (data / "08_reporting/retraining/retraining.log").read_text()
     assert "Traceback" in log
     assert "ValueError" in log
     assert logging.getLogger().handlers == handlers
 
 
-def test_a_second_job_says_who_holds_the_lock(job_run, data, capsys):
+def test_a_second_job_says_who_holds_the_lock(execute, capsys):
     def meanwhile(_):
-        assert job_run().execute(ended()) is Outcome.LOCKED
-        line = last_line(capsys)
+        assert execute(ended()) is Outcome.LOCKED
+        line = printed(capsys)
         assert line["exit_code"] == 75
         assert f"process {os.getpid()}, since 20" in line["reason"]
         # A person does not wait for a training, nor a training for a scoring.
-        assert job_run("roll-back").execute(ended()) is Outcome.KEPT
-        assert job_run("withdraw").execute(ended()) is Outcome.KEPT
-        assert job_run("score").execute(ended()) is Outcome.KEPT
+        for command in ("roll-back", "withdraw", "score"):
+            assert execute(ended(), command) is Outcome.KEPT
         return Outcome.KEPT, "so it is"
 
-    assert job_run().execute(meanwhile) is Outcome.KEPT
+    assert execute(meanwhile) is Outcome.KEPT
 
 
-def test_data_that_cannot_be_written_to_are_said(job_run, data, capsys):
+def test_data_that_cannot_be_written_to_are_reported(execute, data, capsys):
+    data.parent.mkdir()
     data.write_text("a file where the folder should be")
-    assert job_run().execute(ended()) is Outcome.FAILED
-    assert "cannot be written to" in last_line(capsys)["reason"]
+    assert execute(ended()) is Outcome.FAILED
+    assert "cannot be written to" in printed(capsys)["reason"]
 
 
-DRIFT = {"drifted": True, "p_value": 0.0, "distances": {}, "negative_elbo": 200.0}
-
-
-def test_batches_are_moved_when_the_journal_has_them(job_run, data, capsys):
+def test_batches_are_moved_when_the_journal_has_them(execute, data, caplog):
     bad = put(data / "01_raw/incoming", "bad", images_of(3))
-    drift = Drift(effect=0.31234, **DRIFT)
+    drift = Drift(drifted=True, effect=0.31234, p_value=0.0, distances={}, negative_elbo=200.0)
     intake = Intake(
         batches={
             "bad": BatchRecord(outcome="bad", reasons=("it is",), signature=signature(bad)),
@@ -146,22 +137,23 @@ def test_batches_are_moved_when_the_journal_has_them(job_run, data, capsys):
         raise ValueError("after the intake")
 
     (data / "08_reporting/retraining/journal.jsonl").mkdir(parents=True)  # it cannot be written
-    job_run().execute(work)
+    execute(work)
+    assert "journal.jsonl was not written" in caplog.text
     assert bad.is_dir(), "the next run finds it again"
     (data / "08_reporting/retraining/journal.jsonl").rmdir()
-    job_run().execute(work)
+    execute(work)
     assert (data / "01_raw/quarantine/bad").is_dir()
-    job_run().execute(raising(ValueError("before the intake")))
+    execute(raising(ValueError("before the intake")))
     first, second = journal(data)
     assert first["batches"] == {"bad": "bad", "monday": "accepted"}
     assert first["drifted"] == {"monday": 0.3123, "last.week": 0.2}
     assert "batches" not in second
 
 
-def test_a_scoring_tells_what_it_embedded_by_which_model(job_run, data, capsys):
+def test_a_scoring_reports_what_it_embedded_by_which_model(execute, data, capsys):
     records = {
-        name: BatchRecord(outcome="embedded", images=3, anomalous_images=number)
-        for name, number in {"monday": 2, "tuesday": 0}.items()
+        "monday": BatchRecord(outcome="embedded", images=3, anomalous_images=2),
+        "tuesday": BatchRecord(outcome="embedded", images=3, anomalous_images=0),
     }
 
     def work(run):
@@ -169,13 +161,13 @@ def test_a_scoring_tells_what_it_embedded_by_which_model(job_run, data, capsys):
         run.line |= {"release": "000001-a", "model_version": "a"}
         return Outcome.SCORED, "all"
 
-    job_run("score").execute(work)
-    line = last_line(capsys)
+    execute(work, "score")
+    line = printed(capsys)
     assert (line["release"], line["images"], line["anomalous_images"]) == ("000001-a", 6, 2)
     assert journal(data, "scoring") == [line]
     assert not (data / "08_reporting/retraining").exists()
-    job_run("score").execute(raising(ValueError("there is no model")))
-    line = last_line(capsys)
+    execute(raising(ValueError("there is no model")), "score")
+    line = printed(capsys)
     assert line["images"] == 0
     assert "batches" not in line
 
@@ -189,22 +181,22 @@ def as_a_command():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_job_that_is_asked_to_end_tells_so(job_run, data, capsys, as_a_command, number):
+def test_a_job_that_is_asked_to_end_says_so(execute, data, capsys, as_a_command, number):
     def work(_):
         try:
             signal.raise_signal(number)
         except Exception:  # what libraries catch
             pytest.fail("it is no Exception")
 
-    assert job_run().execute(work) is Outcome.FAILED
-    line = last_line(capsys)
+    assert execute(work) is Outcome.FAILED
+    line = printed(capsys)
     assert line["reason"] == "it was asked to end"
     assert journal(data) == [line]
-    job_run().execute(ended())  # the lock is free again
+    assert execute(ended()) is Outcome.KEPT, "the lock is free again"
 
 
-def test_a_signal_during_the_end_changes_nothing_of_what_is_told(
-    job_run, data, monkeypatch, capsys, as_a_command
+def test_a_signal_during_the_end_changes_nothing_of_what_is_reported(
+    execute, data, monkeypatch, capsys, as_a_command
 ):
     def late(_):
         signal.raise_signal(signal.SIGTERM)
@@ -213,13 +205,13 @@ def test_a_signal_during_the_end_changes_nothing_of_what_is_told(
     with monkeypatch.context() as patch:
         patch.setattr("mnist_vae.commands.run.champion", late)
         patch.setattr("mnist_vae.commands.run.notify", lambda *_: patch.undo())
-        job_run().execute(ended(Outcome.PROMOTED))
-    line = last_line(capsys)
+        execute(ended(Outcome.PROMOTED))
+    line = printed(capsys)
     assert (line["outcome"], line["champion"]) == ("promoted", "new")
     assert journal(data) == [line]
 
 
-def test_a_reader_of_the_last_line_that_went_away_is_no_error(job_run, data, monkeypatch, caplog):
+def test_a_reader_of_the_last_line_that_went_away_is_no_error(execute, monkeypatch, caplog):
     class Gone:
         def write(self, text):
             raise BrokenPipeError
@@ -227,7 +219,7 @@ def test_a_reader_of_the_last_line_that_went_away_is_no_error(job_run, data, mon
         flush = write
 
     monkeypatch.setattr(sys, "stdout", Gone())
-    assert job_run().execute(ended()) is Outcome.KEPT
+    assert execute(ended()) is Outcome.KEPT
     assert "The last line was not printed" in caplog.text
 
 
@@ -256,7 +248,7 @@ def webhook(monkeypatch):
 
 
 def test_the_webhook_gets_the_last_line_when_the_lock_is_free_and_the_figures_are_written(
-    job_run, data, webhook, monkeypatch, capsys
+    execute, data, webhook, monkeypatch, capsys
 ):
     handler = signal.getsignal(signal.SIGTERM)
     seen = []
@@ -268,9 +260,9 @@ def test_the_webhook_gets_the_last_line_when_the_lock_is_free_and_the_figures_ar
         notify(*arguments)
 
     monkeypatch.setattr("mnist_vae.commands.run.notify", look)
-    job_run().execute(ended())
+    execute(ended())
     assert seen == [True, True]
-    assert webhook.received == [last_line(capsys)]
+    assert webhook.received == [printed(capsys)]
 
 
 @pytest.mark.parametrize(
@@ -293,20 +285,20 @@ def test_a_webhook_that_never_ends_its_answer_holds_up_nothing(answer):
     ],
 )
 def test_a_webhook_that_fails_loses_nothing_and_its_address_is_written_nowhere(
-    job_run, webhook, data, monkeypatch, capsys, caplog, answer, problem
+    execute, webhook, data, monkeypatch, capsys, caplog, answer, problem
 ):
     if isinstance(answer, str):
         monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", answer)
     webhook.answer["status"] = answer
     for name in ("mnist_vae", "urllib3"):
         caplog.set_level(logging.DEBUG, logger=name)
-    job_run(retraining={"webhook_timeout": 2.0}).execute(ended())
-    printed = capsys.readouterr().out
-    assert json.loads(printed.splitlines()[-1])["outcome"] == "kept"
+    execute(ended(), retraining={"webhook_timeout": 2.0})
+    stdout = capsys.readouterr().out
+    assert last_line(stdout)["outcome"] == "kept"
     assert f"The webhook was not notified ({problem}" in caplog.text
     assert len(webhook.received) == isinstance(answer, int)
     written = [path.read_text() for path in data.rglob("*") if path.is_file()]
-    for text in (printed, caplog.text, *written):
+    for text in (stdout, caplog.text, *written):
         assert "secret" not in text
 
 
