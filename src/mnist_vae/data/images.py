@@ -47,7 +47,7 @@ class ImageSet:
 
     pixels: NDArray[np.uint8]
     image_id: NDArray[np.int64]
-    split: NDArray[np.str_]
+    split: NDArray[Any]
     label: NDArray[np.uint8] | None = None
     z: NDArray[np.float32] | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
@@ -310,18 +310,18 @@ def draw_rows(
     """
     shuffled = np.random.default_rng(seed).permutation(rows)
     classes = np.zeros(len(rows), np.uint8) if labels is None else labels[shuffled]
-    _, label, sizes = np.unique(classes, return_inverse=True, return_counts=True)
-    share = (places(label) + 0.5) / sizes[label]
+    share = places(classes) + 0.5
+    share /= np.bincount(classes, minlength=UNLABELLED + 1)[classes]
     count = size if isinstance(size, int) else round(size * len(rows))
     return np.sort(shuffled[np.argsort(share, kind="stable")][:count])
 
 
 def places(classes: NDArray[Any]) -> NDArray[np.intp]:
     """Return the place of each image among those of its class, `[n]`, from 0."""
-    order = np.argsort(classes, kind="stable")
-    _, first, sizes = np.unique(classes[order], return_index=True, return_counts=True)
-    place = np.empty(len(order), np.intp)
-    place[order] = np.arange(len(order)) - np.repeat(first, sizes)
+    place = np.empty(len(classes), np.intp)
+    for number in np.unique(classes):
+        members = np.flatnonzero(classes == number)
+        place[members] = np.arange(len(members))
     return place
 
 

@@ -29,14 +29,13 @@ from mnist_vae.data.images import (
     gathered,
     number_classes,
 )
-from mnist_vae.data.tables import bytes_of, split_names
+from mnist_vae.data.tables import bytes_of, pixel_chunks, split_names
 
 _COLUMNS = {"image_id": pa.int64(), "label": pa.string(), "split": pa.string()}
 _PARTITIONS = ds.partitioning(
     pa.schema({"split": pa.string(), "label": pa.string()}), flavor="hive"
 )
 _SPLITS = {"train", "validation", "test"}
-_ROWS = 8192  # of pixels at a time, whatever the size of the row groups
 _BYTES = 8 << 20  # of a file at a time
 
 
@@ -90,14 +89,14 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
         """
         paths = self._checked_paths()
         tables = [self._columns(path, name) for path, name in paths.items()]
-        table = pa.concat_tables(tables)
+        table = pa.concat_tables(tables).unify_dictionaries()
         count, (height, width) = len(table), self._shape
         if count == 0:
             raise DatasetError(
                 f"{self._url} has no images: expected at least one row, received none in "
                 f"{len(paths)} files; put images there."
             )
-        codes = table["label"].combine_chunks().dictionary_encode()
+        codes = table["label"].combine_chunks()
         names = codes.dictionary.to_pylist()
         try:
             label, class_names = number_classes([*names, None])
@@ -202,15 +201,15 @@ class ParquetArchiveDataset(ReadOnlyDataset[ImageArchive]):
                     columns[column] = _cast(file.read([column], use_threads=False)[column], kind)
             if others := set(pc.unique(columns["split"]).to_pylist()) - _SPLITS:
                 raise ValueError(f"the splits {', '.join(sorted(map(str, others))[:3])}")
-            return pa.table(columns)
+            names = {name: columns[name].dictionary_encode() for name in ("label", "split")}
+            return pa.table({**columns, **names})
 
     def _pixels(self, paths: dict[str, str]) -> Iterator[NDArray[np.uint8]]:
         """Yield the pixels in order, uint8 `[m, height·width]`, some images at a time."""
         height, width = self._shape
         for path in paths:
             with self._open(path) as file:
-                for batch in file.iter_batches(_ROWS, columns=["pixels"], use_threads=False):
-                    pixels = batch.column(0)
+                for pixels in pixel_chunks(file):
                     if pixels.null_count:
                         raise ValueError(f"{pixels.null_count} rows without `pixels`")
                     yield bytes_of(pixels.cast(pa.binary(height * width)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,9 +102,8 @@ class ImagesDataset(FileDataset[ImageSet]):
                     "the file and run the pipeline `data` again."
                 )
             count, most = file.metadata.num_rows, self._memory_images
-            batches = file.iter_batches(_ROW_GROUP, columns=["pixels"], use_threads=False)
             pixels = gathered(
-                (bytes_of(batch.column(0)) for batch in batches),
+                map(bytes_of, pixel_chunks(file)),
                 (count, height * width),
                 count if most is None else most,
             )
@@ -171,6 +170,13 @@ def _nullable(label: NDArray[np.uint8]) -> pa.Array:
     return pa.array(label, mask=label == UNLABELLED)
 
 
+def pixel_chunks(file: pq.ParquetFile) -> Iterator[pa.Array]:
+    """Yield the column `pixels`, some images at a time."""
+    for group in range(file.num_row_groups):  # over all groups at once, Arrow keeps what it read
+        for batch in file.iter_batches(_ROW_GROUP, [group], ["pixels"], use_threads=False):
+            yield batch.column(0)
+
+
 def bytes_of(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
     """Return the values of an Arrow chunk as uint8 `[n, bytes of each]`, without a copy."""
     size = chunk.type.byte_width
@@ -178,13 +184,13 @@ def bytes_of(chunk: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
     return values[chunk.offset : chunk.offset + len(chunk)]
 
 
-def split_names(column: pa.ChunkedArray) -> NDArray[np.str_]:
-    """Return the split of each image, `[n]` of str."""
+def split_names(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return the split of each image, `[n]` of str, a pointer an image."""
     codes = column.combine_chunks().dictionary_encode()
     names = codes.dictionary.to_pylist()
     if len(names) == 1:
         return one_split(names[0], len(column))
-    splits: NDArray[np.str_] = np.array(names, np.str_)[codes.indices.to_numpy()]
+    splits: NDArray[np.object_] = np.array(names, object)[codes.indices.to_numpy()]
     return splits
 
 
