@@ -1,16 +1,13 @@
 """The raw images: which source has them, what is downloaded, and what is refused."""
 
-import base64
 import gzip
 import hashlib
-import io
 import json
 import socket
 
 import numpy as np
 import pytest
 from kedro.io.core import DatasetError
-from PIL import Image
 
 from mnist_vae.data import archive as module
 from mnist_vae.data import downloads
@@ -296,16 +293,6 @@ def test_the_sample_cannot_be_mistaken_for_mnist(tmp_path):
     assert (manifest["name"], manifest["source"]) == ("MNIST sample", "sample")
     assert (manifest["n_train"], manifest["n_test"]) == (5000, 0)
     assert manifest["files"]["pixels"]["items"] == 5000
-
-
-def test_the_preview_shows_the_folder_else_every_digit_of_the_sample(tmp_path):
-    dataset = archive(tmp_path, order=["folder", "sample"])
-    of_sample = dataset.preview(n_images=10, columns=10)
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(of_sample))), float)
-    # The sample is sorted by label: its first images are all zeros, which are hollow.
-    assert picture[30, 22:38].mean() > picture[30, 80:96].mean()
-    fill(tmp_path)
-    assert dataset.preview(n_images=10, columns=10) != of_sample
 
 
 def test_the_archive_is_read_only_and_exists_when_it_loads_without_a_network(tmp_path):

@@ -78,15 +78,10 @@ def test_memory_is_bounded_by_what_the_header_asks_for():
     assert peak < 1 << 20
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (LABELS.astype(np.int64), "another type: expected uint8, received int64"),
-        (np.array(3, np.uint8), r"received the shape \[\]"),
-        (LABELS[:0], "no values"),
-    ],
-)
-def test_an_array_that_could_not_be_read_back_is_not_saved(tmp_path, values, message):
-    with pytest.raises(IdxError, match=message):
-        IdxDataset(filepath=str(tmp_path / "labels.gz")).save(values)
+def test_an_array_that_could_not_be_read_back_is_not_saved(tmp_path):
+    dataset = IdxDataset(filepath=str(tmp_path / "labels.gz"))
+    with pytest.raises(IdxError, match="another type: expected uint8, received int64"):
+        dataset.save(LABELS.astype(np.int64))
+    with pytest.raises(IdxError, match=r"no values .* received the shape \[0\]"):
+        dataset.save(LABELS[:0])
     assert list(tmp_path.iterdir()) == []

@@ -1,8 +1,6 @@
 """Keras and ONNX models in the catalog, and the state of a training that is under way."""
 
 import logging
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,30 +8,27 @@ import pytest
 from kedro.io.core import DatasetError
 
 from mnist_vae.data.models import KerasModelDataset, OnnxModelDataset, TrainingBackupDataset
-from tests.model_files import metadata_of
 
 
-@pytest.fixture(scope="module")
-def encoder():
+def test_a_saved_encoder_is_loaded_as_it_was_and_shown_as_a_chart_of_its_layers(tmp_path):
     from mnist_vae.vae.networks import build_encoder
 
-    return build_encoder(latent_dim=3, seed=1)
-
-
-def test_a_saved_encoder_loads_in_a_fresh_process_with_safe_mode_on(tmp_path, encoder):
-    path = str(tmp_path / "encoder.keras")
-    KerasModelDataset(filepath=path).save(encoder)
+    encoder = build_encoder(latent_dim=3, hidden_units=(16, 8), seed=1)
+    dataset = KerasModelDataset(filepath=str(tmp_path / "encoder.keras"))
+    dataset.save(encoder)
     pixels = np.random.default_rng(0).random((4, 784)).astype("float32")
-    np.save(tmp_path / "pixels.npy", pixels)
-    script = f"""
-import numpy as np
-from mnist_vae.data.models import KerasModelDataset
-model = KerasModelDataset(filepath={path!r}).load()
-z_mean, z_log_var, z = model(np.load({str(tmp_path / "pixels.npy")!r}))
-np.save({str(tmp_path / "z_mean.npy")!r}, z_mean)
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
-    assert np.array_equal(np.load(tmp_path / "z_mean.npy"), encoder(pixels)[0].numpy())
+    np.testing.assert_array_equal(dataset.load()(pixels)[0], encoder(pixels)[0])
+    chart = dataset.preview().splitlines()
+    assert chart[0] == "flowchart TD"
+    for line in (
+        'hidden_1["hidden_1<br/>Dense 16 relu"]',
+        'z_log_var["z_log_var<br/>Dense 3 linear"]',
+        "pixels --> hidden_1",
+        "hidden_2 --> z_mean",
+        "z_mean --> z",
+        "z_log_var --> z",
+    ):
+        assert f"    {line}" in chart
 
 
 def test_code_in_a_model_file_is_not_run(tmp_path):
@@ -47,22 +42,6 @@ def test_code_in_a_model_file_is_not_run(tmp_path):
         dataset.load()
 
 
-def test_the_preview_is_a_chart_of_the_layers(tmp_path, encoder):
-    dataset = KerasModelDataset(filepath=str(tmp_path / "network.keras"))
-    dataset.save(encoder)
-    chart = dataset.preview().splitlines()
-    assert chart[0] == "flowchart TD"
-    for line in (
-        'hidden_1["hidden_1<br/>Dense 512 relu"]',
-        'z_log_var["z_log_var<br/>Dense 3 linear"]',
-        "pixels --> hidden_1",
-        "hidden_2 --> z_mean",
-        "z_mean --> z",
-        "z_log_var --> z",
-    ):
-        assert f"    {line}" in chart
-
-
 def test_an_onnx_model_that_was_saved_is_loaded_and_another_file_refused(tmp_path):
     from mnist_vae.vae.export import to_onnx
     from mnist_vae.vae.networks import build_decoder
@@ -74,7 +53,6 @@ def test_an_onnx_model_that_was_saved_is_loaded_and_another_file_refused(tmp_pat
     model = to_onnx(decoder, {"model_version": "abc"})
     onnx.save(model)
     assert onnx.load() == model
-    assert metadata_of(onnx.load()) == {"model_version": "abc"}
     for content in (b"", b"<html>", b"PK\x03\x04" + bytes(100)):
         (tmp_path / "decoder.onnx").write_bytes(content)
         with pytest.raises(DatasetError, match=r"holds no ONNX model.*pipelines export` again"):
@@ -105,11 +83,9 @@ def test_the_state_that_was_saved_comes_back(backup, caplog):
     backup.save(STATE)
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
         state = backup.load()
-    assert set(state) == set(STATE)
-    for name, value in STATE.items():
-        assert np.array_equal(state[name], value)
-        if isinstance(value, np.ndarray):
-            assert state[name].dtype == value.dtype
+    np.testing.assert_equal(state, STATE)
+    for name in ("variable_0", "variable_1"):
+        assert state[name].dtype == STATE[name].dtype
     assert caplog.messages == ["Training resumes after epoch 3, where it was interrupted."]
 
 

@@ -38,18 +38,6 @@ def test_equal_values_have_equal_names_whatever_the_order_of_their_keys():
 # Provenance
 
 
-@pytest.fixture
-def code(tmp_path, monkeypatch):
-    """The file of the package, in a folder that is in no repository yet."""
-    code = tmp_path / "project/src/provenance.py"
-    code.parent.mkdir(parents=True)
-    code.touch()
-    monkeypatch.setattr(origin, "__file__", str(code))
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.delenv(COMMIT, raising=False)
-    return code
-
-
 def commit(folder, *tracked):
     """Make a repository with a commit of these files."""
     identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
@@ -57,10 +45,16 @@ def commit(folder, *tracked):
         subprocess.run([shutil.which("git"), "-C", str(folder), *command], check=True)
 
 
-def test_the_commit_is_that_of_the_repository_that_tracks_the_code(code, monkeypatch):
+def test_the_commit_is_that_of_the_repository_that_tracks_the_code(tmp_path, monkeypatch):
     def found():
         return provenance()["git_commit"]
 
+    code = tmp_path / "project/src/provenance.py"
+    code.parent.mkdir(parents=True)
+    code.touch()
+    monkeypatch.setattr(origin, "__file__", str(code))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv(COMMIT, raising=False)
     folder = code.parents[1]
     (folder / "their.py").touch()
     assert found() is None, "there is no repository"

@@ -1,15 +1,12 @@
 """Sheets show every pixel as it is, and all of their text."""
 
-import base64
-import io
 from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_vae.data import sheets
-from mnist_vae.data.sheets import sheet, tile
+from mnist_vae.data.sheets import sheet
 
 SUMMARY = {"statement": "Data: a test."}
 
@@ -36,21 +33,11 @@ def ink(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture) < 255
 
 
-def test_a_tile_enlarges_every_pixel_to_a_square_black_on_white(digits):
-    picture = tile(digits, columns=4, scale=3)
-    assert picture.size == (3 * (4 * 29 + 1), 3 * (2 * 29 + 1))
-    canvas = np.asarray(picture)
-    assert np.array_equal(canvas[3 : 3 + 84 : 3, 3 : 3 + 84 : 3], 255 - digits[0])
-    assert np.array_equal(canvas[5 : 5 + 84 : 3, 5 : 5 + 84 : 3], 255 - digits[0])
-    assert (canvas[90:, 2 * 87 + 3 :] == 255).all(), "the cells without an image are white"
-
-
 def test_the_images_stand_row_by_row_and_are_not_blurred(digits):
     picture = sheet(digits, SUMMARY, "Title", columns=3)
     places = [find(picture, digit, scale=4) for digit in digits]
-    xs, ys = {x for x, _ in places}, {y for _, y in places}
-    assert places == [(x, y) for y in sorted(ys) for x in sorted(xs)]
-    assert np.diff(sorted(xs)).tolist() == [29 * 4] * 2
+    x, y = places[0]
+    assert places == [(x + 4 * 29 * (n % 3), y + 4 * 29 * (n // 3)) for n in range(6)]
 
 
 def test_a_break_parts_columns_and_rows(digits):
@@ -109,13 +96,3 @@ def test_names_of_classes_are_cut_where_they_have_no_room(digits):
     columns = np.flatnonzero(ink(picture)[:y, x:].any(axis=0))
     assert columns.min() >= 28 * 4
     assert columns.max() <= 2 * 29 * 4
-
-
-def test_equal_arguments_give_equal_bytes(digits):
-    first, second = (
-        sheets.to_base64_png(sheet(digits, SUMMARY, "Title", columns=2)) for _ in range(2)
-    )
-    assert first == second
-    picture = Image.open(io.BytesIO(base64.b64decode(first)))
-    assert picture.format == "PNG"
-    assert picture.tobytes() == sheet(digits, SUMMARY, "Title", columns=2).tobytes()

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import math
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -22,6 +23,7 @@ from mnist_vae.data.tables import (
     mapped_table,
     table_schema,
 )
+from tests.s3 import s3_server
 
 
 @pytest.fixture
@@ -106,6 +108,32 @@ def test_the_preview_shows_images_of_the_whole_table_however_it_is_sorted(path):
     picture = Image.open(io.BytesIO(base64.b64decode(dataset.preview(n_images=10, columns=10))))
     shown = np.asarray(picture)[4, 4 :: 2 * 29][:10]
     assert shown.tolist() == [255 - 25 * label for label in range(10)]
+
+
+@pytest.mark.slow  # a server starts
+def test_a_table_in_a_store_of_objects_is_there_as_a_whole_or_not_at_all(monkeypatch):
+    for package, extra in (("s3fs", "s3"), ("moto", "all")):
+        pytest.importorskip(package, reason=f"the extra `{extra}` is needed")
+
+    def fail(images, batch_size):
+        yield images.take(slice(batch_size))
+        raise OSError("the store went away")
+
+    images = scans(100)
+    with s3_server() as credentials:
+        store = fsspec.filesystem("s3", **credentials)
+        store.mkdir("bucket")
+        dataset = ImagesDataset(
+            filepath="s3://bucket/images.parquet", memory_images=0, credentials=credentials
+        )
+        with monkeypatch.context() as during:
+            during.setattr(ImageSet, "batches", fail)
+            with pytest.raises(DatasetError, match="the store went away"):
+                dataset.save(images)
+        assert not dataset.exists()
+        dataset.save(images)
+        assert_equal(dataset.load(), images)
+        assert store.ls("bucket", refresh=True) == ["bucket/images.parquet"]
 
 
 # Embeddings

@@ -1,4 +1,4 @@
-"""Folders of pictures: what is found, what it looks like as grey, and what is left out."""
+"""Folders of pictures: what is found, what it looks like as grey, and what is left out or said."""
 
 import unicodedata
 from pathlib import Path
@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mnist_vae.data.archive import FILE_KEYS, ImageArchiveDataset
+from mnist_vae.data.picture_archive import PictureArchiveDataset
 from mnist_vae.data.picture_folder import PictureError, find_pictures, read_pictures
 
 HALF = np.repeat(np.array([[0, 255]], np.uint8), 4, axis=0).repeat(2, axis=1)  # 4 x 4
@@ -26,24 +28,30 @@ def read(folder: Path, **options):
     return read_pictures(folder, **{"image_size": None, "max_bad": 0.0} | options)
 
 
-def test_a_folder_for_each_class_names_the_classes(tmp_path):
-    for name in ("10/a.png", "2/b.PNG", "é/c.png", "2/deeper/d.png"):
-        save(tmp_path / name)
+@pytest.mark.parametrize(
+    ("names", "splits", "classes"),
+    [
+        ("10/a.png 2/b.PNG 2/deeper/d.png é/c.png", ["train"] * 4, ["10", "2", "2", "é"]),
+        (
+            "Validation/y/a.png test/x/a.png train/x/a.png",
+            ["validation", "test", "train"],
+            ["y", "x", "x"],
+        ),
+    ],
+    ids=["classes", "splits with classes"],
+)
+def test_folders_name_classes_or_splits_and_what_systems_leave_is_no_picture(
+    tmp_path, names, splits, classes
+):
+    names = names.split()
+    inner = Path(names[0]).parent
+    of_systems = (".DS_Store", inner / "Thumbs.db", inner / "._1.png", ".a/2.png", "__MACOSX/1.png")
+    for name in (*names, *of_systems):
+        save(tmp_path / name, format="PNG")
     images = read(tmp_path).images
-    assert images.file.tolist() == ["10/a.png", "2/b.PNG", "2/deeper/d.png", "é/c.png"]
-    assert images.class_names == ("2", "10", "é")
-    assert images.label.tolist() == [1, 0, 0, 2]
-    assert images.split.tolist() == ["train"] * 4
-
-
-def test_folders_of_splits_are_no_classes(tmp_path):
-    for name in ("train/x/a.png", "test/x/a.png", "Validation/y/a.png"):
-        save(tmp_path / name)
-    assert found(tmp_path) == [
-        ("Validation/y/a.png", "validation", "y"),
-        ("test/x/a.png", "test", "x"),
-        ("train/x/a.png", "train", "x"),
-    ]
+    assert images.file.tolist() == names
+    assert images.split.tolist() == splits
+    assert [images.class_names[label] for label in images.label] == classes
 
 
 def test_a_flat_folder_has_labels_where_a_table_names_them(tmp_path):
@@ -155,16 +163,80 @@ def test_bad_files_are_left_out_with_their_reasons_where_they_are_few(tmp_path):
         read(tmp_path, max_bad=0.28)
 
 
-def test_what_systems_leave_is_no_picture(tmp_path):
-    save(tmp_path / "a" / "1.png")
-    for name in (".DS_Store", "a/Thumbs.db", "a/._1.png", ".cache/2.png", "__MACOSX/1.png"):
-        save(tmp_path / name, format="PNG")
-    assert found(tmp_path) == [("a/1.png", None, "a")]
-    assert find_pictures(tmp_path)[1] == {}
-
-
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: None])
 def test_a_folder_without_pictures_is_refused(tmp_path, make):
     make(tmp_path / "here")
     with pytest.raises(PictureError, match=r"correct `source\.pictures`"):
         find_pictures(tmp_path / "here")
+
+
+# As an archive of images
+
+
+@pytest.fixture
+def flowers(tmp_path):
+    """Light squares on black: two classes, each with a test picture."""
+    for number, name in enumerate(("train/é", "train/rose", "test/é", "test/rose")):
+        grey = np.zeros((8, 6), np.uint8)
+        grey[2:6, 2:4] = 100 + number
+        save(tmp_path / "flowers" / name / f"{number}.png", Image.fromarray(grey))
+    return tmp_path / "flowers"
+
+
+def archive(folder, **options):
+    return PictureArchiveDataset(path=str(folder), **{"image_size": None} | options)
+
+
+@pytest.mark.parametrize(
+    ("given", "shape"), [([5, 9], (5, 9)), ("5x9", (5, 9)), ("5 x 9", (5, 9)), (7, (7, 7))]
+)
+def test_a_size_is_two_numbers_or_one_as_a_list_or_as_it_can_be_typed(flowers, given, shape):
+    assert archive(flowers, image_size=given).load().images.shape == shape
+
+
+def test_an_archive_says_what_it_has_what_is_left_out_and_that_it_seems_white(flowers, caplog):
+    manifest = archive(flowers).load().manifest
+    assert manifest["statement"] == "Data: flowers, 4 pictures of 8 x 6 pixels, 2 classes."
+    assert manifest["files"]["pictures"]["items"] == 4
+    assert caplog.messages == []
+    (flowers / "train/rose/notes.png").write_text("hello")
+    manifest = archive(flowers, max_bad=0.2, invert=True).load().manifest
+    assert list(manifest["left_out"]) == ["train/rose/notes.png"]
+    assert manifest["inverted"]
+    white, left_out = caplog.messages
+    assert left_out.startswith(f"1 of 5 files in {flowers} are left out: train/rose/notes.png (exp")
+    assert "seems white: expected light on dark" in white
+    assert white.endswith("set `source.invert=false`.")
+
+
+def test_another_picture_name_class_size_or_split_is_another_checksum(flowers):
+    def checksum(**options):
+        return archive(flowers, **options).load().manifest["files"]["pictures"]["sha256"]
+
+    found = [checksum(), checksum(), checksum(invert=True), checksum(image_size=[6, 8])]
+    for old, new in (("train/rose", "train/é"), ("train/é", "test/é")):
+        (flowers / old / "1.png").rename(flowers / new / "1.png")
+        found.append(checksum())
+    assert found[0] == found[1]
+    assert len(set(found)) == 5
+
+
+def test_a_folder_that_is_named_takes_the_place_of_the_other_sources(flowers, tmp_path):
+    def source(path):
+        given = {"path": path, "image_size": None, "invert": False, "max_bad": 0.0}
+        files = {key: {"name": "x"} for key in FILE_KEYS}
+        return ImageArchiveDataset(
+            path=str(tmp_path), order=["sample"], mirrors=[], files=files, pictures=given
+        )
+
+    named = source(str(flowers))
+    assert named.load().manifest["source"] == "pictures"
+    assert named.exists()
+    named.check()
+    assert len(named.preview()) > 100
+    assert source(None).load().manifest["source"] == "sample"
+    missing = source(str(tmp_path / "typo"))
+    assert not missing.exists()
+    for refused in (missing.check, missing.load):
+        with pytest.raises(PictureError, match=r"typo is not a folder: .* correct `so"):
+            refused()
