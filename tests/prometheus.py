@@ -1,5 +1,9 @@
-"""The file that node_exporter reads, as tests look at it."""
+"""The file that node_exporter reads, as tests look at it, and Prometheus' own tool."""
 
+import shutil
+import subprocess
+
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -15,3 +19,14 @@ def read(path):
         for family in families
         for sample in family.samples
     }
+
+
+def promtool(*arguments, **options):
+    """Run promtool, which lints names, texts and rules; return what it prints."""
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is needed: it comes with Debian's package prometheus")
+    finished = subprocess.run([program, *arguments], capture_output=True, text=True, **options)
+    printed = finished.stdout + finished.stderr
+    assert finished.returncode == 0, printed
+    return printed

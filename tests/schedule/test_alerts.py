@@ -1,86 +1,29 @@
 """The alert rules: what promtool has against them, when each fires, and when it does not."""
 
 import re
-import shutil
-import subprocess
 from functools import cache
-from types import SimpleNamespace
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
 from mnist_vae.jobs.records import Outcome
 from mnist_vae.monitoring import HELP
-from mnist_vae.schedule.commands import schedule
-from tests.projects import ROOT, copy_project
-
-DAY = 24 * 60  # minutes, as all times here
-OUTCOMES = set(Outcome) - {Outcome.LOCKED}
+from tests.projects import ROOT, kedro_here
+from tests.prometheus import promtool
 
 
-def command(*arguments, project=ROOT, exit_code=0):
-    """Run the command in this process, and return what it prints."""
-    finished = CliRunner().invoke(
-        schedule, ["alerts", *arguments], obj=SimpleNamespace(project_path=project)
-    )
-    assert finished.exit_code == exit_code, finished.output
-    return finished.output
+@cache
+def rules_of(*options, project=ROOT):
+    finished = kedro_here(project, "schedule", "alerts", *options)
+    assert finished.exit_code == 0, finished.output
+    return finished.stdout
 
 
-rules_of = cache(command)
-
-
-@pytest.fixture
-def promtool(tmp_path):
-    """A runner of promtool in a folder of its own."""
-    program = shutil.which("promtool")
-    if program is None:
-        pytest.skip("promtool is needed: it comes with Debian's package prometheus")
-
-    def run(*arguments):
-        words = [program, *arguments]
-        finished = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
-        assert finished.returncode == 0, finished.stdout + finished.stderr
-        return finished.stdout
-
-    return run
-
-
-def series(name, pipeline="retraining", project="mnist_vae", instance="host", **labels):
-    labels = {"project": project, "pipeline": pipeline, "instance": instance, **labels}
-    assert f"mnist_vae_{name}" in HELP
-    inner = ", ".join(f'{label}="{value}"' for label, value in labels.items())
-    return f"mnist_vae_{name}{{{inner}}}"
-
-
-def always(value):
-    return f"{value}x{3 * DAY // 5}"
-
-
-def run_at(minute, before, after):
-    """A figure that a run at a minute changes."""
-    return f"{before}x{minute // 5 - 1} {after}x{3 * DAY // 5}"
-
-
-def raised(name, value=None, pipeline="retraining", **labels):
-    """Return an alert of that rule, its words filled in."""
-    groups = yaml.safe_load(rules_of())["groups"]
-    named = [rule for group in groups for rule in group["rules"] if rule["alert"][8:] == name]
-    rule = next(one for one in named if one["labels"].get("pipeline", pipeline) == pipeline)
-    labels |= {"project": "mnist_vae", "pipeline": pipeline, **rule["labels"]}
-
-    def filled(match):
-        return labels.get(match[1].removeprefix("$labels."), str(value))
-
-    words = {key: re.sub("{{ (.*?) }}", filled, text) for key, text in rule["annotations"].items()}
-    return {"exp_labels": labels, "exp_annotations": words}
-
-
-def test_promtool_has_nothing_against_the_rules(promtool, tmp_path):
-    for arguments in ((), ("--turn", "1d12h", "--disk-free", "25"), ("--scoring-turn", "never")):
-        (tmp_path / "rules.yml").write_text(rules_of(*arguments))
-        assert "SUCCESS" in promtool("check", "rules", "--lint-fatal", "rules.yml")
+def test_promtool_has_nothing_against_the_rules(tmp_path):
+    for options in ((), ("--turn", "1d12h", "--disk-free", "25"), ("--scoring-turn", "never")):
+        (tmp_path / "rules.yml").write_text(rules_of(*options))
+        linted = promtool("check", "rules", "--lint-fatal", "rules.yml", cwd=tmp_path)
+        assert "SUCCESS" in linted
 
 
 def test_the_rules_ask_for_figures_and_outcomes_that_there_are():
@@ -104,59 +47,123 @@ def test_a_job_without_a_turn_is_not_missed():
 
 @pytest.mark.parametrize("turn", ["weekly", "", "7", "0d", "-1d", "500ms", "7 d", "1.5d"])
 def test_what_is_no_turn_is_refused_saying_what_is(turn):
-    message = command("--turn", turn, exit_code=2)
-    assert "Invalid value for '--turn': it is not the time between two runs" in message
-    assert f"received {turn!r}; correct it." in message
+    refused = kedro_here(ROOT, "schedule", "alerts", "--turn", turn)
+    assert refused.exit_code == 2
+    assert "Invalid value for '--turn': it is not the time between two runs" in refused.output
+    assert f"received {turn!r}; correct it." in refused.output
 
 
-def test_the_rules_are_about_the_project_of_the_parameters(tmp_path):
-    project = copy_project(tmp_path / "project")
+def test_the_rules_are_about_the_project_of_the_parameters(project):
     (project / "conf/prod/parameters.yml").write_text("monitoring: {project: ours}")
-    rules = command(project=project)
+    rules = rules_of(project=project)
     assert 'project="ours"' in rules
     assert "ours_retraining.prom" in rules
     assert 'project="mnist_vae"' not in rules
 
 
-def no_success():
+# When an alert fires; all times are minutes.
+
+
+def series(name, pipeline="retraining", project="mnist_vae", instance="host", **labels):
+    assert f"mnist_vae_{name}" in HELP
+    labels = {"project": project, "pipeline": pipeline, "instance": instance, **labels}
+    inner = ", ".join(f'{label}="{value}"' for label, value in labels.items())
+    return f"mnist_vae_{name}{{{inner}}}"
+
+
+def always(value):
+    return f"{value}x100"
+
+
+def run_at(minute, before, after):
+    """A figure that a run at a minute changes."""
+    return f"{before}x{minute // 5 - 1} {after}x100"
+
+
+def raised(name, value=None, pipeline="retraining", **labels):
+    """Return an alert of that rule, its words filled in."""
+    groups = yaml.safe_load(rules_of())["groups"]
+    named = [rule for group in groups for rule in group["rules"] if rule["alert"][8:] == name]
+    rule = next(one for one in named if one["labels"].get("pipeline", pipeline) == pipeline)
+    labels |= {"project": "mnist_vae", "pipeline": pipeline, **rule["labels"]}
+
+    def filled(match):
+        return labels.get(match[1].removeprefix("$labels."), str(value))
+
+    words = {key: re.sub("{{ (.*?) }}", filled, text) for key, text in rule["annotations"].items()}
+    return {"exp_labels": labels, "exp_annotations": words}
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Have promtool check which alerts of a rule some figures raise by some minute."""
+
+    def run(name, *cases, options=()):
+        tests = [
+            {
+                "interval": "5m",
+                "input_series": [
+                    {"series": key, "values": values} for key, values in figures.items()
+                ],
+                "alert_rule_test": [
+                    {"eval_time": f"{at}m", "alertname": f"MnistVae{name}", "exp_alerts": alerts}
+                ],
+            }
+            for at, figures, alerts in cases
+        ]
+        content = {"rule_files": ["rules.yml"], "evaluation_interval": "5m", "tests": tests}
+        (tmp_path / "rules.yml").write_text(rules_of(*options))
+        (tmp_path / "test.yml").write_text(yaml.safe_dump(content))
+        promtool("test", "rules", "test.yml", cwd=tmp_path)
+
+    return run
+
+
+def test_two_turns_without_a_success_are_an_alert_when_a_run_under_way_could_have_ended(check):
     success = series("last_success_timestamp_seconds", "scoring")
-    once = {success: always(3600)}  # the last one was after an hour; a run may be under way
+    once = {success: always(3600)}
     again = {success: run_at(210, 3600, 210 * 60)}
     alert = raised("NoSuccess", pipeline="scoring", instance="host")
-    return [(230, once, []), (250, once, [alert]), (250, again, [])]
+    check("NoSuccess", (230, once, []), (250, once, [alert]), (250, again, []))
 
 
-def no_figures():
+def test_no_figures_of_a_job_are_an_alert_whatever_others_have(check):
     name = "last_success_timestamp_seconds"
     others = {series(name, "scoring"): always(1), series(name, project="theirs"): always(1)}
     ours = {series(name): always(0)}
-    return [(55, others, []), (65, others, [raised("NoFigures")]), (65, others | ours, [])]
+    alert = raised("NoFigures")
+    check("NoFigures", (55, others, []), (65, others, [alert]), (65, others | ours, []))
 
 
-def failed():
-    for outcome in OUTCOMES:
-        outcomes = {
-            series("last_run_outcome", outcome=one): run_at(
-                60, int(one == outcome), int(one == "nothing_new")
-            )
-            for one in OUTCOMES
-        }
-        alert = raised("Failed", outcome=str(outcome), instance="host")
-        alarm = outcome in ("failed", "bad_data", "stalled")
-        yield from [(50, outcomes, [alert] if alarm else []), (70, outcomes, [])]
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_run_that_failed_had_bad_data_or_stalled_is_an_alert_until_the_next_one(check, outcome):
+    alert = raised("Failed", outcome=str(outcome), instance="host")
+    alarm = outcome in ("failed", "bad_data", "stalled")
+    figures = {
+        series("last_run_outcome", outcome=outcome): run_at(60, 1, 0),
+        series("last_run_outcome", outcome="next"): run_at(60, 0, 1),
+    }
+    check("Failed", (50, figures, [alert] if alarm else []), (70, figures, []))
 
 
-def more_than(name, figure, few, many, pipeline="retraining", **labels):
+@pytest.mark.parametrize(
+    ("name", "pipeline", "few", "many", "figure", "labels"),
+    [
+        ("KeptInARow", "retraining", 2, 3, "candidates_kept_in_a_row", {}),
+        ("Drift", "retraining", 0, 2, "drifted_batches", {}),
+        ("QuarantineGrows", "retraining", 0, 2, "last_run_batches", {"outcome": "bad"}),
+        ("QuarantineGrows", "scoring", 0, 2, "last_run_batches", {"outcome": "bad"}),
+    ],
+)
+def test_too_many_in_the_last_run_are_an_alert_until_the_next_one(
+    check, name, pipeline, few, many, figure, labels
+):
     row = series(figure, pipeline, **labels)
+    before = {series("batches", pipeline, state="quarantined"): always(5)}  # by earlier runs
     alert = raised(name, many, pipeline, instance="host", **labels)
-    loud = (50, {row: always(many)}, [alert])
-    return [(50, {row: always(few)}, []), loud, (70, {row: run_at(60, many, 0)}, [])]
-
-
-def quarantine(pipeline):
-    there = {series("batches", pipeline, state="quarantined"): always(5)}  # of runs before
-    cases = more_than("QuarantineGrows", "last_run_batches", 0, 2, pipeline, outcome="bad")
-    return [(at, figures | there, alerts) for at, figures, alerts in cases]
+    quiet, loud = before | {row: always(few)}, before | {row: always(many)}
+    ends = {row: run_at(60, many, 0)}
+    check(name, (50, quiet, []), (50, loud, [alert]), (70, ends, []))
 
 
 def disk(pipeline, free, ran, instance="host"):
@@ -168,45 +175,17 @@ def disk(pipeline, free, ran, instance="host"):
     return {series(k, pipeline, instance=instance): always(v) for k, v in figures.items()}
 
 
-def disk_nearly_full():
-    full, elsewhere = disk("retraining", 9, 1), disk("retraining", 9, 1, "other")
-    alert = raised("DiskNearlyFull", "9.0", instance="host")
-    both = [raised("DiskNearlyFull", "9.0", "scoring", instance="host")]
-    both.append(raised("DiskNearlyFull", "9.0", instance="other"))
-    return [
+def test_a_disk_is_nearly_full_as_the_job_that_ran_last_has_found_it(check):
+    name, full = "DiskNearlyFull", disk("retraining", 9, 1)
+    here = raised(name, "9.0", instance="host")
+    scoring = raised(name, "9.0", "scoring", instance="host")
+    elsewhere = raised(name, "9.0", instance="other")
+    later = disk("retraining", 50, 1) | disk("scoring", 9, 2)
+    check(
+        name,
         (50, disk("retraining", 10, 1), []),
-        (50, full, [alert]),
-        (50, full | disk("scoring", 50, 2), []),  # the later of both knows: room was made
-        (50, disk("retraining", 50, 1) | disk("scoring", 9, 2) | elsewhere, both),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "cases", "arguments"),
-    [
-        ("NoSuccess", no_success, []),
-        ("NoFigures", no_figures, []),
-        ("Failed", failed, []),
-        ("KeptInARow", lambda: more_than("KeptInARow", "candidates_kept_in_a_row", 2, 3), []),
-        ("Drift", lambda: more_than("Drift", "drifted_batches", 0, 2), []),
-        ("QuarantineGrows", lambda: quarantine("retraining"), []),
-        ("QuarantineGrows", lambda: quarantine("scoring"), []),
-        ("DiskNearlyFull", disk_nearly_full, []),
-        ("DiskNearlyFull", lambda: [(50, disk("retraining", 9, 1), [])], ["--disk-free", "5"]),
-    ],
-)
-def test_an_alert_is_raised_when_it_should_be_and_ends(promtool, tmp_path, name, cases, arguments):
-    (tmp_path / "rules.yml").write_text(rules_of(*arguments))
-    tests = [
-        {
-            "interval": "5m",
-            "input_series": [{"series": key, "values": values} for key, values in figures.items()],
-            "alert_rule_test": [
-                {"eval_time": f"{at}m", "alertname": f"MnistVae{name}", "exp_alerts": expected}
-            ],
-        }
-        for at, figures, expected in cases()
-    ]
-    content = {"rule_files": ["rules.yml"], "evaluation_interval": "5m", "tests": tests}
-    (tmp_path / "test.yml").write_text(yaml.safe_dump(content))
-    promtool("test", "rules", "test.yml")
+        (50, full, [here]),
+        (50, full | disk("scoring", 50, 2), []),  # room was made
+        (50, later | disk("retraining", 9, 1, "other"), [scoring, elsewhere]),
+    )
+    check(name, (50, full, []), options=("--disk-free", "5"))
