@@ -1,34 +1,43 @@
-"""`kedro explore`: what it builds of which model."""
+"""`kedro explore`: what it builds of which model, where it shows it, and ONNX Runtime."""
 
+import hashlib
+import http.client
 import json
 import re
+import socket
+import tarfile
+from base64 import b64encode
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
+import click
 import pytest
-from click.testing import CliRunner
-from kedro.framework.startup import bootstrap_project
 
-from mnist_vae.cli import cli
-from mnist_vae.explorer import commands
+from mnist_vae.explorer import commands, runtime
+from mnist_vae.explorer.runtime import FILES, runtime_folder
+from mnist_vae.explorer.site import check_target, make_server
 from tests.conftest import catalog_of
+from tests.loopback import serving
+from tests.projects import kedro_here
 from tests.releases import promote_last_trained, use
 
 
-@pytest.fixture
-def explore(tmp_path, monkeypatch):
-    """Run the command in this process, with files in the place of those of ONNX Runtime."""
+@pytest.fixture(autouse=True)
+def fetched(tmp_path, monkeypatch):
+    """The folder that ONNX Runtime is kept in once it was fetched."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    runtime = tmp_path / "cache/mnist_vae/onnxruntime-web-1.30.0"
-    runtime.mkdir(parents=True)
-    for name in ("ort.js", "ort.wasm"):
-        (runtime / name).write_text(name)
+    return tmp_path / "cache/mnist_vae/onnxruntime-web-1.30.0"
+
+
+@pytest.fixture
+def explore(fetched):
+    """Run the command with files in the place of those of ONNX Runtime."""
+    fetched.mkdir(parents=True)
+    for name in FILES.values():
+        (fetched / name).write_text(name)
 
     def run(project, *arguments):
-        bootstrap_project(project)
-        arguments = ["explore", "--env", "test", *map(str, arguments)]
-        return CliRunner().invoke(cli, arguments, obj=SimpleNamespace(project_path=project))
+        return kedro_here(project, "explore", "--env=test", *map(str, arguments))
 
     return run
 
@@ -63,8 +72,8 @@ def test_the_release_in_service_is_shown_and_nothing_of_another_model(copied, ex
     site, release = tmp_path / "site", promote_last_trained(copied)
     models = copied / "data/test/06_models"
     calibration = json.loads((release.folder / "anomaly_calibration.json").read_text())
-    of_another = json.dumps(calibration | {"model_version": "another"})
-    (models / "anomaly_calibration.json").write_text(of_another)
+    of_another = {"model_version": "another"}
+    (models / "anomaly_calibration.json").write_text(json.dumps(calibration | of_another))
     for model, name, expected in (
         ("last_trained", None, None),
         ("champion", release.name, calibration),
@@ -75,7 +84,7 @@ def test_the_release_in_service_is_shown_and_nothing_of_another_model(copied, ex
         assert (shown["release"], shown["calibration"]) == (name, expected)
     use(copied, "last_trained")
     path = models / "training_summary.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_version": "another"}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | of_another))
     finished = explore(copied, "--build", tmp_path / "other")
     assert finished.exit_code == 1
     assert "The embeddings are of another model: expected those of another" in finished.output
@@ -95,3 +104,117 @@ def test_it_serves_the_page_until_ctrl_c(finished_project, explore, monkeypatch)
     assert re.fullmatch(r"The explorer is at http://127.0.0.1:\d+/ until you press .*", said[-2])
     assert said[-1] == "The explorer has ended."
     assert served == ["ort.wasm"]
+
+
+def test_a_folder_with_other_files_is_no_place_for_a_page(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(click.ClickException, match=r"other files, such as notes\.txt"):
+        check_target(tmp_path)
+
+
+# The server
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "status"),
+    [
+        ("LOCALHOST", "/", 200),
+        ("127.0.0.1:{port}", "/", 200),
+        ("[::1]:{port}", "/", 200),
+        ("evil.example:{port}", "/", 403),
+        ("127.0.0.1.evil.example", "/", 403),
+        ("localhost:{port} ,evil.example", "/", 403),
+        ("", "/", 403),
+        ("localhost", "/../private.txt", 404),
+        ("localhost", "/..%2fprivate.txt", 404),
+    ],
+)
+def test_it_answers_to_this_machine_alone_and_shows_its_own_folder_alone(
+    host, path, status, tmp_path
+):
+    """Other names may lead here too."""
+    (tmp_path / "private.txt").write_text("private")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page/index.html").write_text("page")
+    server = make_server(tmp_path / "page", 0)
+    with serving(server):
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+        connection.request("GET", path, headers={"Host": host.format(port=server.server_port)})
+        answer = connection.getresponse()
+        content = answer.read().decode()
+    assert answer.status == status
+    assert (content == "page") == (status == 200)
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+def test_a_browser_that_leaves_half_way_is_passed_over_and_a_fault_is_not(tmp_path, capfd):
+    with make_server(tmp_path, 0) as server:
+        for error, is_said in ((ConnectionResetError(), False), (ZeroDivisionError(), True)):
+            try:
+                raise error
+            except Exception:
+                server.handle_error(None, ("127.0.0.1", 1))
+            assert ("Traceback" in capfd.readouterr().err) == is_said
+
+
+def test_a_port_that_is_taken_is_one_sentence(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = f"cannot listen on port {port}: expected a free one"
+        with pytest.raises(click.ClickException, match=message):
+            make_server(tmp_path, port)
+
+
+# ONNX Runtime
+
+
+@pytest.fixture
+def archive(tmp_path, monkeypatch):
+    """An archive like that of the registry, whose checksum is the expected one."""
+    path, source = tmp_path / "onnxruntime-web-1.30.0.tgz", tmp_path / "source"
+    with tarfile.open(path, "w:gz") as packed:
+        for member in [*FILES, "package/README.md"]:
+            source.write_text(member)
+            packed.add(source, member)
+    digest = b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+    monkeypatch.setattr(runtime, "INTEGRITY", f"sha512-{digest}")
+    return path
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    """A maker of the program `npm` that is on the path."""
+
+    def make(script):
+        (tmp_path / "npm").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "npm").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    return make
+
+
+def test_npm_fetches_the_version_that_is_pinned_once(tmp_path, fetched, archive, npm):
+    npm(f'echo "$@" >> {tmp_path}/asked; cp {archive} .')
+    for _ in range(2):
+        assert runtime_folder() == fetched
+        assert {path.read_text(): path.name for path in fetched.iterdir()} == FILES
+    asked = (tmp_path / "asked").read_text()
+    assert asked == "pack onnxruntime-web@1.30.0 --ignore-scripts --loglevel=error\n"
+
+
+def test_the_archive_may_be_named_and_another_one_is_refused(archive):
+    content = archive.read_bytes()
+    archive.write_bytes(content + b"more")
+    with pytest.raises(click.ClickException, match=r"is not onnxruntime-web 1\.30\.0: expected"):
+        runtime_folder(archive)
+    archive.write_bytes(content)
+    assert {path.name for path in runtime_folder(archive).iterdir()} == set(FILES.values())
+
+
+def test_without_npm_or_where_it_fails_it_says_what_to_do(tmp_path, npm, monkeypatch):
+    npm("echo no network >&2; exit 3")
+    with pytest.raises(click.ClickException, match=r"received exit code 3 \(no network\)"):
+        runtime_folder()
+    monkeypatch.setenv("PATH", f"{tmp_path}/none")
+    with pytest.raises(click.ClickException, match=r"the program `npm`.*--onnxruntime-web"):
+        runtime_folder()
