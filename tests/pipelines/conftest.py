@@ -1,102 +1,108 @@
-"""A model in service, without files, for the nodes that ask for one."""
+"""A model, its images and its release, without files, for the nodes that ask for one."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from mnist_vae.data.sheets import sheet
+from mnist_vae.engines import embed
 from mnist_vae.jobs.release_files import Release
-from mnist_vae.vae.networks import build_decoder, build_encoder
+from mnist_vae.params import EmbeddingParams
+from mnist_vae.pipelines.anomaly import nodes as anomaly
+from mnist_vae.pipelines.denoising import nodes as denoising
+from mnist_vae.pipelines.generation import arithmetic
+from mnist_vae.pipelines.generation import nodes as generation
+from tests.model_files import summary_of
+from tests.vae.models import small
 
 PICTURES = ("generated_sheet", "latent_manifold", "reconstruction_sheet", "interpolations")
 
 
+@pytest.fixture(scope="session")
+def networks():
+    return small(hidden_units=(8,))
+
+
+@pytest.fixture(scope="session")
+def splits(make_images):
+    """Images to train on, to validate on and to test on, which tests do not change."""
+    return [make_images(60), make_images(10, "validation", 60), make_images(30, "test", 70)]
+
+
+@pytest.fixture(scope="session")
+def summary(networks, splits):
+    """The summary of a training of the networks, which tests do not change."""
+    return summary_of(networks, *splits[:2], statement="Trained on 60 images.")
+
+
 class Serving(Release):
-    """A release without files."""
+    """A release without files: its contents are by their names without suffix."""
 
     def __init__(self, contents=None, name="000001-old", **manifest):
         run = {"parameters": {"embedding": {"refine_steps": 0}}}
-        contents = {"run_manifest.json": run, **(contents or {})}
+        contents = {"run_manifest": run, **(contents or {})}
         object.__setattr__(self, "contents", contents)
         object.__setattr__(self, "folder", Path("06_models/releases") / name)
         object.__setattr__(self, "manifest", {"fingerprint": "old", **manifest})
 
     def load(self, filename):
-        return self.contents[filename]
-
-    images = load
+        return self.contents[Path(filename).stem]
 
 
-def embeddings_of(encoder, decoder, images, split, refine_steps=0):
-    """The columns of `latent_embeddings` that the nodes read."""
-    from mnist_vae.vae.elbo import score_batches
-    from mnist_vae.vae.inference import Refiner
-
-    ((_, terms),) = score_batches(
-        encoder,
-        decoder,
-        [images.model_input()],
-        reconstruction="binary_crossentropy",
-        seed=1,
-        refines=[Refiner(decoder, steps=refine_steps, seed=1)],
-    )
-    return pd.DataFrame(
-        {
-            "image_id": images.image_id,
-            "split": split,
-            "label": images.label,
-            "z_mean_00": terms.z_mean[:, 0],
-            "z_mean_01": terms.z_mean[:, 1],
-            "reconstruction": terms.reconstruction,
-            "kl": terms.kl,
-        }
-    )
-
-
-@pytest.fixture(scope="session")
-def networks():
-    return build_encoder(seed=1, hidden_units=(8,)), build_decoder(seed=1, hidden_units=(8,))
+def embeddings_of(networks, images, refine_steps=0):
+    params = EmbeddingParams(refine_steps=refine_steps)
+    return embed(*networks, summary_of(networks), params, 1, images).to_pandas()
 
 
 @pytest.fixture(scope="session")
 def served(networks, make_images):
     """The contents of a release, which tests do not change."""
-    splits = {"validation": (300, 400), "train": (30, 800), "judge": (20, 200)}
-    frames = [
-        embeddings_of(*networks, make_images(n, split, first_id), split)
-        for split, (n, first_id) in splits.items()
-    ]
+    sets = make_images(300, "validation", 400), make_images(30, "train", 800)
+    judge = make_images(20, "judge", 200)
     return {
-        "encoder.keras": networks[0],
-        "decoder.keras": networks[1],
-        "training_summary.json": {"reconstruction": "binary_crossentropy"},
-        "metrics.json": {"latent_dim": 2, "splits": {"test": {"negative_elbo": 140.0}}},
-        "latent_embeddings.parquet": pd.concat(frames),
-        **{f"{name}.png": Image.new("L", (5, 5)) for name in PICTURES},
+        "encoder": networks[0],
+        "decoder": networks[1],
+        "training_summary": {"reconstruction": "binary_crossentropy"},
+        "metrics": {"latent_dim": 2, "splits": {"test": {"negative_elbo": 140.0}}},
+        "latent_embeddings": pd.concat(
+            [embeddings_of(networks, images) for images in (*sets, judge)]
+        ),
+        **dict.fromkeys(PICTURES, Image.new("L", (5, 5))),
     }
 
 
 @pytest.fixture
 def champion(served, make_images):
     """A release in service whose manifest and contents a test may change."""
+    judge_images = make_images(20, "judge", 200).digest()
     return Serving(
-        served,
-        judge_images=make_images(20, "judge", 200).digest(),
-        model_version="old",
-        previous=None,
-        batches=[],
+        served, judge_images=judge_images, model_version="old", previous=None, batches=[]
     )
 
 
+def note_sheets(patch):
+    """Have the sheets that nodes draw noted: the grid of the images of each, and its captions."""
+    drawn = []
+
+    def noted(pixels, summary, title, *, columns, **captions):
+        images = np.asarray(pixels).reshape(-1, 28, 28)
+        blank = np.zeros((-len(images) % columns, 28, 28), np.uint8)
+        grid = np.concatenate([images, blank]).reshape(-1, columns, 28, 28)
+        known = {"note": "", "row_names": (), "column_names": ()}
+        drawn.append((grid, SimpleNamespace(title=title, **known | captions)))
+        return sheet(pixels, summary, title, columns=columns, **captions)
+
+    for module in (anomaly, arithmetic, denoising, generation):
+        patch.setattr(module, "sheet", noted)
+    return drawn
+
+
 @pytest.fixture
-def pixels():
-    """A maker of random images, uint8 `[n, 28, 28]`."""
-
-    def make(n, seed):
-        return np.random.default_rng(seed).integers(0, 256, (n, 28, 28), np.uint8)
-
-    return make
+def drawn(monkeypatch):
+    return note_sheets(monkeypatch)

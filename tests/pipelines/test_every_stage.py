@@ -22,7 +22,7 @@ from tests.vae.models import small
 
 SEED = 1
 SHEETS = GenerationParams(n_images=4, manifold_steps=2, interpolation_pairs=2)
-ANOMALY = AnomalyParams(refine_steps=1, reference_images=50)
+ANOMALY = AnomalyParams(refine_steps=1, reference_images=20)
 NOISE = DenoisingParams(
     max_images=12, refine_steps=1, draws=1, gaussian=[0.5], salt_and_pepper=[], masking=[], blur=[]
 )
@@ -30,28 +30,23 @@ NOISE = DenoisingParams(
 
 @pytest.fixture(scope="module")
 def networks():
+    """Of more dimensions than a sheet has."""
     return small(3, hidden_units=(8,))
 
 
 @pytest.fixture
-def splits(make_images):
-    sizes = {"train": 120, "validation": 40, "test": 60}
-    return [make_images(n, split, 200 * place) for place, (split, n) in enumerate(sizes.items())]
-
-
-@pytest.fixture
 def summary(networks, splits):
-    facts = {"statement": "Trained on 120 images.", "data_source": "parquet"}
+    facts = {"statement": "Trained on 60 images.", "data_source": "parquet"}
     return summary_of(networks, *splits[:2], **facts)
 
 
 def evaluate(networks, splits, summary):
-    params = EvaluationParams(z_samples=2, batch_size=50)
+    params = EvaluationParams(z_samples=2, batch_size=20)
     evaluation.evaluate_vae(*networks, *splits, summary, params, SEED)
 
 
 def embed(networks, splits, summary):
-    engines.embed(*networks, summary, EmbeddingParams(batch_size=50), SEED, *splits)
+    engines.embed(*networks, summary, EmbeddingParams(batch_size=20), SEED, *splits)
 
 
 def score(networks, splits, summary):
@@ -78,8 +73,8 @@ def test_no_node_asks_for_more_pixels_at_once_than_it_may(
     networks, splits, summary, node, monkeypatch
 ):
     for module in (images, evaluation, generation, arithmetic, anomaly):
-        monkeypatch.setattr(module, "AT_ONCE", 55)
-    monkeypatch.setattr(anomaly, "BATCH_SIZE", 50)
+        monkeypatch.setattr(module, "AT_ONCE", 25)
+    monkeypatch.setattr(anomaly, "BATCH_SIZE", 20)
     node(networks, splits, summary)
 
 

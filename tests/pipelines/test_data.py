@@ -1,11 +1,11 @@
-"""Ingestion and splits."""
+"""The splits of an archive; `tests/test_recipe.py` holds what the seed draws."""
 
 import numpy as np
 import pytest
 
-from mnist_vae.data.images import ImageArchive, ImageSet
+from mnist_vae.data.images import ImageSet
 from mnist_vae.params import SplitParams
-from mnist_vae.pipelines.data.nodes import ingest_images, split_images
+from mnist_vae.pipelines.data.nodes import split_images
 
 RANDOM = np.random.default_rng(0).integers(0, 256, (400, 784), np.uint8)
 
@@ -27,11 +27,6 @@ def splits(images, seed=1, **params):
 
 
 PUBLISHED = images_of({"train": 300, "test": 100})
-
-
-def test_what_is_ingested_is_the_archive_as_it_is():
-    manifest = {"statement": "Data: mine.", "source": "folder"}
-    assert ingest_images(ImageArchive(PUBLISHED, manifest)) == (PUBLISHED, manifest)
 
 
 def test_the_official_test_split_is_kept_and_every_image_its_pixels_id_and_label():
@@ -57,11 +52,6 @@ def test_a_validation_part_of_the_archive_is_kept():
     images = images_of({"train": 250, "validation": 50, "test": 100})
     assert splits(images)[1].image_id.tolist() == list(range(250, 300))
     assert [len(part) for part in splits(images, max_images=100)] == [100, 50, 100]
-
-
-def test_same_seed_same_split_and_other_seed_another():
-    one, again, other = (splits(PUBLISHED, seed)[1].image_id.tolist() for seed in (1, 1, 2))
-    assert one == again != other
 
 
 @pytest.mark.parametrize("max_images", [None, 100, 107, 205, 299])

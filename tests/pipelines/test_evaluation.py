@@ -1,6 +1,7 @@
-"""Metrics against numbers computed by hand, and the record of a run."""
+"""Metrics compared with numbers computed by hand, where −ELBO goes, and the record of a run."""
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -10,13 +11,12 @@ from mnist_vae.data.images import UNLABELLED
 from mnist_vae.data.origin import COMMIT
 from mnist_vae.params import EvaluationParams, ModelParams
 from mnist_vae.pipelines.evaluation import nodes
+from mnist_vae.pipelines.evaluation.decomposition import decompose
+from mnist_vae.vae import likelihood
 from tests.model_files import summary_of
-from tests.vae.models import small
+from tests.vae.models import images_of, sharpened, small
 
-STATEMENT = "Trained on 40 images. Data: a test."
-THOROUGH = {
-    "thorough": True, "refine_steps": 2, "importance_samples": 20, "likelihood_images": 12,
-}  # fmt: skip
+STATEMENT = "Trained on 60 images. Data: a test."
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +30,10 @@ def networks():
 
 
 @pytest.fixture
-def splits(make_images):
-    return [make_images(40), make_images(10, "validation", 40), make_images(20, "test", 50)]
-
-
-@pytest.fixture
 def evaluate(networks, splits):
     """A function that evaluates the model, with any parameters."""
 
-    def metrics(seed=1, reconstruction="binary_crossentropy", **params):
+    def metrics(splits=splits, seed=1, reconstruction="binary_crossentropy", **params):
         facts = {"data_source": "sample", "reconstruction": reconstruction}
         summary = summary_of(networks, *splits[:2], **facts, statement=STATEMENT)
         params = EvaluationParams(**{"z_samples": 2, **params})
@@ -49,13 +44,12 @@ def evaluate(networks, splits):
 
 def test_minus_elbo_is_reconstruction_plus_kl_on_every_split(evaluate):
     metrics = evaluate()
-    assert [m["n_images"] for m in metrics["splits"].values()] == [40, 10, 20]
+    assert [m["n_images"] for m in metrics["splits"].values()] == [60, 10, 30]
     for split in metrics["splits"].values():
         assert split["negative_elbo"] == pytest.approx(split["reconstruction"] + split["kl"])
         assert split["kl"] == pytest.approx(sum(split["kl_per_dimension"]))
-        assert split["excess_over_floor"] == pytest.approx(
-            split["negative_elbo"] - split["entropy_floor"]
-        )
+        above = split["negative_elbo"] - split["entropy_floor"]
+        assert split["excess_over_floor"] == pytest.approx(above)
         assert split["decomposition"] is split["binarized"] is None
     assert metrics["data"] == STATEMENT
     assert "add `--params evaluation.thorough=true`" in metrics["skipped"]
@@ -90,7 +84,8 @@ def test_a_collapsed_dimension_is_not_active_and_a_squared_error_has_no_floor(
 
 
 def test_a_thorough_evaluation_takes_some_images_apart(evaluate):
-    metrics = evaluate(**THOROUGH)
+    few = {"refine_steps": 2, "importance_samples": 20, "likelihood_images": 12}
+    metrics = evaluate(thorough=True, **few)
     parts = metrics["splits"]
     assert [split["decomposition"]["n_images"] for split in parts.values()] == [12, 10, 12]
     assert [split["binarized"] is not None for split in parts.values()] == [False, False, True]
@@ -103,12 +98,13 @@ def test_a_thorough_evaluation_takes_some_images_apart(evaluate):
 
 
 def test_images_without_a_label_are_left_out_of_the_accuracy(evaluate, splits):
-    splits[2].label[:5] = UNLABELLED
-    found = evaluate()["label_accuracy"]
+    train, validation, test = splits
+    half = replace(test, label=np.where(np.arange(30) < 15, UNLABELLED, test.label))
+    found = evaluate([train, validation, half])["label_accuracy"]
     assert (found["n_images"], found["neighbours"], found["refined"]) == (15, 15, None)
     assert 0 <= found["amortised"]["value"] <= 1
-    splits[0].label[:] = UNLABELLED
-    found = evaluate()["label_accuracy"]
+    unlabelled = replace(train, label=np.full_like(train.label, UNLABELLED))
+    found = evaluate([unlabelled, validation, test])["label_accuracy"]
     assert found["amortised"] is found["refined"] is None
 
 
@@ -122,3 +118,49 @@ def test_the_run_manifest_records_versions_commit_and_parameters(monkeypatch):
     assert (manifest["versions"]["keras"], manifest["git_commit"]) == (version("keras"), "abc")
     assert (manifest["data"], manifest["model_version"]) == (data, "m")
     json.dumps(manifest)
+
+
+PIXELS = 100
+
+
+def parts_of(encoder, decoder, images):
+    params = {"refine_steps": 20, "importance_samples": 200, "z_samples": 5}
+    how = "binary_crossentropy", EvaluationParams(thorough=True, **params), 1
+    return decompose(encoder, decoder, {"some": images}, *how)["some"]
+
+
+@pytest.fixture
+def _coarse(monkeypatch):
+    monkeypatch.setitem(likelihood._STEPS, 1, 0.002)  # of the sum over z: a twentieth of the time
+
+
+@pytest.mark.usefixtures("_coarse")
+@pytest.mark.parametrize(
+    ("latent_dim", "how"), [(1, "exact"), (3, "importance-weighted bound, 200 draws")]
+)
+def test_minus_elbo_is_the_likelihood_and_two_gaps(latent_dim, how):
+    decoder = sharpened(latent_dim, n_pixels=PIXELS)
+    parts = parts_of(small(latent_dim, PIXELS)[0], decoder, images_of(decoder, 20))
+    assert parts["likelihood"] == how
+    assert parts["n_images"] == 20
+    nats = parts["negative_log_likelihood"]
+    whole = nats + parts["approximation"] + parts["amortisation"]
+    assert parts["negative_elbo"] == pytest.approx(whole)
+    assert parts["negative_elbo"] > parts["refined_negative_elbo"] > nats - 0.05
+    assert (parts["quadrature_error"] is None) == (latent_dim > 2)
+    assert 0.1 <= parts["worst_tenth"] <= 1
+    assert 0 <= parts["misplaced"] <= 1
+
+
+@pytest.mark.usefixtures("_coarse")
+def test_an_encoder_that_knows_nothing_of_x_where_the_decoder_needs_no_z_loses_nothing():
+    encoder, _ = small(1, PIXELS)
+    for name in ("z_mean", "z_log_var"):
+        layer = encoder.get_layer(name)
+        layer.set_weights([0 * weight for weight in layer.get_weights()])
+    images = np.random.default_rng(0).random((10, PIXELS)).astype(np.float32)
+    parts = parts_of(encoder, sharpened(1, factor=0.0, n_pixels=PIXELS), images)
+    # q is the prior and the exact posterior too.
+    assert parts["amortisation"] == pytest.approx(0, abs=1e-3)
+    assert parts["approximation"] == pytest.approx(0, abs=1e-3)
+    assert parts["negative_elbo"] == pytest.approx(PIXELS * np.log(2), abs=1e-2)

@@ -1,34 +1,51 @@
-"""Which model goes in service: what both reach, and the decision that follows from it."""
+"""Which model goes in service: what both reach, the decision, and the page about it."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from mnist_vae.data.images import UNLABELLED, ImageSet
-from mnist_vae.jobs.records import Comparison, Declined, Figures, Outcome, Plan
-from mnist_vae.params import EvaluationParams, ModelParams, RetrainingParams, TrainingParams
+from mnist_vae.data.images import UNLABELLED, new_image_set
+from mnist_vae.jobs.records import (
+    BatchRecord,
+    Check,
+    Comparison,
+    Decision,
+    Declined,
+    Drift,
+    Figures,
+    Intake,
+    Outcome,
+    Plan,
+)
+from mnist_vae.params import (
+    EvaluationParams,
+    ModelParams,
+    ReportingParams,
+    RetrainingParams,
+    TrainingParams,
+)
 from mnist_vae.pipelines.promotion import nodes
-from mnist_vae.vae.networks import build_decoder, build_encoder
-from tests.pipelines.conftest import Serving
+from mnist_vae.pipelines.promotion.report import write_report
+from tests.incoming import images_of
+from tests.model_files import make_files
+from tests.pipelines.conftest import PICTURES, Serving
+from tests.vae.models import small
 
-PLAN = Plan(fingerprint="new", parts={"code": "c"}, gate="g", outcome=None, reason="data are new")
-MODEL = ModelParams(hidden_units=(8,))
-
-
-def new_networks(bias=0.0):
-    encoder, decoder = (
-        build(seed=1, hidden_units=(8,)) for build in (build_encoder, build_decoder)
-    )
-    set_bias(decoder, bias)
-    return encoder, decoder
+PLAN = Plan(fingerprint="new", parts={}, gate="g", outcome=None, reason="the <data> are new")
+BCE = "binary_crossentropy"
 
 
-def set_bias(decoder, bias):
+def networks_of(bias):
+    """Networks that differ in the bias of their pixels alone."""
+    encoder, decoder = small(hidden_units=(8,))
     weights = decoder.trainable_weights[-1]
     weights.assign(np.full(weights.shape, bias, np.float32))
+    return SimpleNamespace(encoder=encoder, decoder=decoder)
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +53,17 @@ def release(served, make_images):
     """A maker of releases that differ in the bias of their pixels and in the steps of their q."""
 
     def make(bias=0.0, refine_steps=0):
-        encoder, decoder = new_networks(bias)
-        return Serving(
-            {
-                **served,
-                "encoder.keras": encoder,
-                "decoder.keras": decoder,
-                "training_summary.json": {
-                    "model_version": "new",
-                    "reconstruction": "binary_crossentropy",
-                },
-                "train_images.parquet": make_images(60, "train", 800),
-                "validation_images.parquet": make_images(20, "validation", 100),
-                "run_manifest.json": {
-                    "data": {"statement": "Some.", "source": "sample", "started_from": None},
-                    "parameters": {"embedding": {"refine_steps": refine_steps}},
-                },
-            }
-        )
+        manifest = {
+            "data": {"statement": "Some.", "source": "sample", "started_from": None},
+            "parameters": {"embedding": {"refine_steps": refine_steps}},
+        }
+        files = {
+            "training_summary": {"model_version": "new", "reconstruction": BCE},
+            "train_images": make_images(60, "train", 800),
+            "validation_images": make_images(20, "validation", 100),
+            "run_manifest": manifest,
+        }
+        return Serving({**served, **vars(networks_of(bias)), **files})
 
     return make
 
@@ -69,23 +79,14 @@ def compare(make_images, monkeypatch):
     def run(candidate, champion, others=0.0, **params):
         def train(*arguments):
             calls.append(arguments[5:7])
-            encoder, decoder = new_networks(others)
-            return SimpleNamespace(encoder=encoder, decoder=decoder)
+            return networks_of(others)
 
-        calls.clear()
         monkeypatch.setattr(nodes, "train", train)
-        return nodes.compare(
-            candidate,
-            champion,
-            make_images(30, "train", 800),
-            make_images(20, "judge", 200),
-            MODEL,
-            TrainingParams(),
-            EvaluationParams(),
-            RetrainingParams(max_accuracy_drop=1.0, **params),
-            1,
-            SimpleNamespace(numbered=str),
-        )
+        params = RetrainingParams(max_accuracy_drop=1.0, **params)
+        images = make_images(30, "train", 800), make_images(20, "judge", 200)
+        how = ModelParams(hidden_units=(8,)), TrainingParams(), EvaluationParams(), params
+        backup = SimpleNamespace(numbered=str)
+        return nodes.compare(candidate, champion, *images, *how, 1, backup)
 
     run.calls = calls
     return run
@@ -166,15 +167,16 @@ def figures(negative_elbo=140.0, active_units=2, accuracy=0.8):
     return Figures(negative_elbo=negative_elbo, active_units=active_units, accuracy=accuracy)
 
 
-def compared(candidate=None, champion=None, gains=(), interval=None, term="binary_crossentropy"):
+def compared(candidate=None, champion=None, gains=(), interval=None, term=BCE):
     return Comparison(
         model_version="new",
         candidate=candidate or figures(),
         champion=champion,
+        previous=champion and "000001-old",
         gains=gains,
         gain=float(np.mean(gains)) if gains else None,
         gain_interval=interval,
-        judge_images=20,
+        judge_images=2850,
         judge_digest="d",
         reconstruction=term,
     )
@@ -223,9 +225,8 @@ def test_no_check_of_squared_errors_is_in_nats():
 
 
 def decide(comparison, champion, declined=(), batches=None):
-    return nodes.decide(
-        PLAN, comparison, champion, list(declined), batches or {}, RetrainingParams(), 1
-    )
+    how = RetrainingParams(), 1
+    return nodes.decide(PLAN, comparison, champion, list(declined), batches or {}, *how)
 
 
 @pytest.mark.parametrize(
@@ -247,16 +248,11 @@ def test_a_candidate_that_passes_every_check_goes_in_service(champion, compariso
     assert ("no model is in service" in decision.reason) is (outcome is Outcome.FAILED)
 
 
-def test_drifted_batches_of_a_candidate_kept_out_are_noted_and_the_third_raises_an_alarm(
-    champion, pixels
-):
-    dark = pixels(60, 5).reshape(-1, 784) // 8
-    images = ImageSet(dark, np.arange(60), np.full(60, "train"))
+def test_drifted_batches_of_a_candidate_kept_out_are_noted_and_the_third_raises_an_alarm(champion):
+    images = new_image_set(images_of(60, 5) // 8)
     batches = {"dark.0": lambda: images}
-    before = [
-        Declined(fingerprint=str(n), release="x", champion=champion.name, drifted=("dark.0",))
-        for n in range(2)
-    ]
+    known = {"release": "x", "champion": champion.name, "drifted": ("dark.0",)}
+    before = [Declined(fingerprint=str(number), **known) for number in range(2)]
     second = decide(WORSE, champion, before[:1], batches)
     assert (second.outcome, list(second.drifted)) == (Outcome.KEPT, ["dark.0"])
     assert second.drifted["dark.0"] >= 0.15
@@ -266,3 +262,90 @@ def test_drifted_batches_of_a_candidate_kept_out_are_noted_and_the_third_raises_
     assert decide(BETTER, champion, before, batches).outcome is Outcome.PROMOTED
     champion.manifest["batches"] = ["dark.0"]
     assert decide(WORSE, champion, before, batches).drifted == {}, "the champion knows it"
+
+
+DRIFT = Drift(
+    drifted=True, effect=0.3, p_value=1e-9, distances={"z_mean_00": 0.3}, negative_elbo=150.0
+)
+BATCHES = {
+    "monday": BatchRecord(outcome="bad", reasons=("1 < 2",)),
+    "<b>": BatchRecord(outcome="accepted", images=40, drift=DRIFT),
+}
+
+
+@pytest.fixture(scope="module")
+def write(served):
+    """A function that writes the page, by default about a candidate that lost."""
+
+    def run(champion=True, outcome="kept", term=BCE, **of_files):
+        files = make_files(term=term, **of_files)
+        splits = zip(
+            ("train_images", "validation_images", "test_images"), files.images, strict=True
+        )
+        pictures = dict.fromkeys(PICTURES, Image.new("L", (4, 4)))
+        candidate = Serving({**vars(files), **dict(splits), **pictures})
+        with_champion = figures(), (0.1, -0.2), (-0.1, 0.0)
+        comparison = compared(figures(140.05), *(with_champion if champion else ()), term=term)
+        check = Check(what="gain", received="-0.05", expected="> 0.5", passed=False)
+        decision = Decision(
+            **comparison.model_dump(),
+            outcome=outcome,
+            reason="it failed: <gain>",
+            checks=(check,),
+            fingerprint="f",
+            gate="g",
+        )
+        releases = candidate, Serving(served) if champion else None
+        judge = files.images[2].take(slice(0))
+        intake = Intake(batches=BATCHES)
+        return write_report(decision, PLAN, intake, *releases, judge, ReportingParams(), 1)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(write):
+    return write()
+
+
+def row_of(text, name):
+    """The cells of the row of this name."""
+    row = re.search(rf'<th scope="row">{re.escape(name)}</th>(.*?)</tr>', text)[1]
+    return re.findall(r"<td[^>]*>(.*?)</td>", row)
+
+
+def test_the_page_says_what_was_decided_and_why_and_shows_old_and_new_side_by_side(page):
+    assert "Candidate new was not put in service" in page
+    assert page.count('of the champion"') == page.count('of the candidate"') == len(PICTURES)
+    assert "the candidate gains −0.050 nats an image over" in page
+    assert "95 % interval −0.100 to 0.000; by seed 0.100, −0.200" in page
+    assert "On the same 2,850 images, which neither model was trained on" in page
+    name = "−ELBO, nats an image, test images (reported only)"
+    assert row_of(page, name) == ["140.00", "140.00"]
+    assert row_of(page, "−ELBO, nats an image, judge&#39;s images") == ["140.05", "140.00"]
+    assert "drifted, distance 0.300 of z_mean_00, p = 1e-09" in page
+    keys = ("decision", "comparison", "batches", "evaluation", "learning", "latent")
+    order = [page.index(f'<section id="{key}"') for key in keys]
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize("wild", ["<gain>", "<data>", "1 < 2", "<b>"])
+def test_what_others_named_is_text_and_never_markup(wild, page):
+    assert wild not in page
+    assert wild.replace("<", "&lt;").replace(">", "&gt;") in page
+
+
+def test_a_first_candidate_of_the_sample_is_compared_with_none_and_says_what_it_is_of(write):
+    text = write(champion=False, outcome="promoted", sample=True)
+    assert "Candidate new is in service" in text
+    for comparing in ('<section id="comparison"', "of the champion", "95 % interval"):
+        assert comparing not in text
+    assert "The release before: none" in text
+    assert 'class="warning"' in text.split("</header>")[0]
+
+
+def test_with_a_squared_error_nothing_is_called_nats_of_elbo(write):
+    section = write(term="mse").split('<section id="decision"')[1].split("</section>")[0]
+    assert "gains −0.050 an image" in section
+    assert "−ELBO, nats" not in section
+    assert "compares with models of the same term alone" in section
