@@ -5,22 +5,22 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 from kedro.config import OmegaConfigLoader
 from kedro.framework.startup import bootstrap_project
 
 from mnist_vae.commands.run import JobRun
 from mnist_vae.data.disk import signature
-from mnist_vae.jobs.job import notify, take_lock
+from mnist_vae.jobs.job import LockedError, add_line, notify, take_lock
 from mnist_vae.jobs.records import BatchRecord, Drift, Intake, Outcome
 from mnist_vae.settings import CONFIG_LOADER_ARGS
 from tests.incoming import images_of, put
-from tests.loopback import dripping_server
+from tests.loopback import dripping_server, serving
 from tests.projects import ROOT
 from tests.retrainings import last_line
 
@@ -89,15 +89,21 @@ def test_how_the_work_ended_is_in_the_line_in_the_journal_and_in_the_figures(
     ],
 )
 def test_the_reason_of_a_failure_is_one_line_and_the_log_has_the_traceback(
-    execute, data, capsys, words, reason
+    execute, data, capsys, monkeypatch, words, reason
 ):
-    handlers = list(logging.getLogger().handlers)
-    assert execute(raising(ValueError(words))) is Outcome.FAILED
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # no report could hold this text
+
+    def work(_):
+        logging.getLogger("mnist_vae").warning("a name: \udcff")
+        raise ValueError(words)
+
+    assert execute(work) is Outcome.FAILED
     assert printed(capsys)["reason"] == reason
     log = (data / "08_reporting/retraining/retraining.log").read_text()
+    assert "WARNING a name: \\udcff" in log
     assert "Traceback" in log
     assert "ValueError" in log
-    assert logging.getLogger().handlers == handlers
+    assert logging.getLogger().handlers == []
 
 
 def test_a_second_job_says_who_holds_the_lock(execute, capsys):
@@ -223,6 +229,28 @@ def test_a_reader_of_the_last_line_that_went_away_is_no_error(execute, monkeypat
     assert "The last line was not printed" in caplog.text
 
 
+def test_a_lock_that_a_dead_process_left_is_taken_over_and_names_its_holder(tmp_path):
+    path = tmp_path / "deep/job.lock"
+    path.parent.mkdir()
+    path.touch()
+    with FileLock(path), pytest.raises(LockedError, match="a process that has only just begun"):
+        take_lock(path)
+    path.with_name("job.lock.txt").write_text("process 1, since long ago")
+    lock = take_lock(path)
+    with pytest.raises(LockedError, match=f"process {os.getpid()}, since 20"):
+        take_lock(path)
+    lock.release()
+    take_lock(path)
+
+
+def test_half_a_line_in_the_journal_does_not_spoil_the_next_one(tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text('{"a": 1}\n{"b": ')
+    add_line(journal, '{"c": 2}')
+    add_line(journal, '{"d": 3}')
+    assert journal.read_text() == '{"a": 1}\n{"b": \n{"c": 2}\n{"d": 3}\n'
+
+
 @pytest.fixture
 def webhook(monkeypatch):
     """A server on loopback that keeps what it is sent, and answers as it is told."""
@@ -238,13 +266,9 @@ def webhook(monkeypatch):
         def log_message(self, *_):
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", f"http://127.0.0.1:{server.server_port}/secret")
+    with serving(HTTPServer(("127.0.0.1", 0), Handler)) as address:
+        monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", f"{address}/secret")
         yield SimpleNamespace(received=received, answer=answer)
-        server.shutdown()
-        thread.join()
 
 
 def test_the_webhook_gets_the_last_line_when_the_lock_is_free_and_the_figures_are_written(

@@ -12,31 +12,24 @@ from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset, finish
 OLD, NEW = "000001-old", "000002-new"
 
 
-def rows(model):
-    """A table like one of embeddings, in two chunks."""
-    column = pa.chunked_array([[model.rpartition("-")[2]] * n for n in (1, 2)])
-    return pa.table({"model_version": column}).replace_schema_metadata({"batch_signature": "s"})
-
-
-def end(embeddings, model, complete=True, keep=3):
-    finish(embeddings.load().folder, model, complete=complete, keep=keep)
-
-
-@pytest.fixture
-def embeddings(tmp_path):
-    return BatchEmbeddingsDataset(path=str(tmp_path / "embeddings"))
-
-
 @pytest.fixture
 def folder(tmp_path):
     return tmp_path / "embeddings"
 
 
-def embed(embeddings, model, *batches, show=True, keep=3):
+@pytest.fixture
+def embeddings(folder):
+    return BatchEmbeddingsDataset(path=str(folder))
+
+
+def embed(embeddings, model, *batches, keep=3, complete=True):
+    """Write a table like one of embeddings for each batch, in two chunks, and end the scoring."""
+    version = model.rpartition("-")[2]
+    table = pa.table({"model_version": pa.chunked_array([[version], [version] * 2])})
+    rows = table.replace_schema_metadata({"batch_signature": "s"})
     for batch in batches:
-        embeddings.save({f"{model}/{batch}": rows(model)})
-    if show:
-        end(embeddings, model, keep=keep)
+        embeddings.save({f"{model}/{batch}": rows})
+    finish(embeddings.load().folder, model, complete=complete, keep=keep)
 
 
 def found(folder):
@@ -45,33 +38,19 @@ def found(folder):
     return {path.stem: set(pd.read_parquet(path)["model_version"]) for path in current.iterdir()}
 
 
-def test_that_nothing_is_embedded_yet_is_no_error(embeddings):
-    assert (embeddings.load().current, embeddings.load().done(OLD)) == (None, {})
-    end(embeddings, OLD)
-    assert embeddings.load().current is None, "there is nothing to lead to"
-
-
-@pytest.mark.parametrize("what", ["half", "empty", "a stranger's", "folder"])
-def test_a_file_that_does_not_hold_what_it_should_is_not_done(embeddings, folder, what):
-    embed(embeddings, OLD, "monday", "tuesday", show=False)
-    path = folder / OLD / "tuesday.parquet"
-    match what:
-        case "half":
-            path.write_bytes(path.read_bytes()[:500])
-        case "empty":
-            path.write_bytes(b"")
-        case "a stranger's":
-            pd.DataFrame({"a": [1]}).to_parquet(path)
-        case "folder":
-            path.unlink()
-            path.mkdir()
+def test_a_file_that_does_not_hold_what_it_should_is_not_done(embeddings, folder):
+    embed(embeddings, OLD, "monday", "half")
+    half = folder / OLD / "half.parquet"
+    half.write_bytes(half.read_bytes()[:500])
+    half.with_name("empty.parquet").touch()
+    half.with_name("folder.parquet").mkdir()
+    pd.DataFrame({"a": [1]}).to_parquet(half.with_name("of a stranger.parquet"))
     assert embeddings.load().done(OLD) == {"monday": "s"}
 
 
 def test_the_link_leads_to_a_model_that_has_embedded_all_and_to_no_other(embeddings, folder):
     embed(embeddings, OLD, "monday", "tuesday")
-    embed(embeddings, NEW, "monday", show=False)
-    end(embeddings, NEW, complete=False)
+    embed(embeddings, NEW, "monday", complete=False)
     assert found(folder) == {"monday": {"old"}, "tuesday": {"old"}}
     embed(embeddings, NEW, "tuesday")
     assert found(folder) == {"monday": {"new"}, "tuesday": {"new"}}
@@ -80,7 +59,7 @@ def test_the_link_leads_to_a_model_that_has_embedded_all_and_to_no_other(embeddi
         if wrong:
             (folder / "current").unlink()
             (folder / "current").symlink_to(wrong)
-        end(embeddings, OLD)
+        embed(embeddings, OLD)
         assert found(folder) == {"monday": {"old"}, "tuesday": {"old"}}
 
 
@@ -96,11 +75,10 @@ def test_the_last_models_stay_on_disk_and_the_one_in_use_always_does(embeddings,
         embed(embeddings, model, "monday")
         os.utime(folder / model, (number, number))
     assert left() == models[2:]
-    end(embeddings, models[2])  # a rollback: the oldest is in use again
-    embed(embeddings, NEW, "monday", show=False)
-    end(embeddings, NEW, complete=False, keep=1)
+    embed(embeddings, models[2])  # a rollback: the oldest is in use again
+    embed(embeddings, NEW, "monday", complete=False, keep=1)
     assert left() == [NEW, models[2]], "the one in use, and the one that is under way"
-    end(embeddings, NEW, keep=1)
+    embed(embeddings, NEW, keep=1)
     assert left() == [NEW]
     assert (folder / "of a person/notes.txt").exists()
     assert not list(folder.glob(".*"))

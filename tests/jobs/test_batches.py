@@ -94,22 +94,6 @@ def test_a_batch_that_changes_while_it_is_read_is_left_for_the_next_run(
     assert "Batch growing is still being written" in caplog.text
 
 
-def test_a_folder_that_may_not_be_read_is_bad_and_the_others_are_read(incoming, monkeypatch):
-    put(incoming, "good", images_of(1))
-    put(incoming, "secret", images_of(1, seed=1))
-    scandir = os.scandir
-
-    def refuse(path):
-        if str(path).endswith("secret"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
-    read = read_all(dataset(incoming))
-    assert read["good"].problems == ()
-    assert "cannot be read: expected a folder of images" in read["secret"].problems[0]
-
-
 def move_away(incoming, intake):
     put_away(intake, incoming, incoming.with_name("quarantine"), incoming.with_name("taken"))
 
