@@ -1,6 +1,7 @@
-"""What the report shows of a model, by what there is of it."""
+"""The page about a model: what it shows by what there is, in one file that needs no other."""
 
 import html
+import json
 import re
 from dataclasses import replace
 
@@ -10,47 +11,34 @@ from PIL import Image
 
 from mnist_vae.data.tables import ImagesDataset
 from mnist_vae.params import ReportingParams
-from mnist_vae.report.blocks import Findings, Section, Text
+from mnist_vae.report.blocks import Chart, Charts, Findings, Page, Raw, Section, Table, Text
 from mnist_vae.report.model import model_page
 from mnist_vae.report.page import render
 from tests.model_files import make_files
 
 PARAMS = ReportingParams()
-OTHER = {"model_version": "v0"}
 
 
 def page_of(files):
     return render(model_page(files, PARAMS, 1))
 
 
-def section_of(html, key):
-    return html.split(f'<section id="{key}"')[1].split("</section>")[0]
-
-
-def text_of(html, key):
-    """The text of a section."""
-    section = re.sub(r"<script.*?</script>", "", section_of(html, key), flags=re.S)
-    return " ".join(re.sub(r"<[^>]+>", " ", section).split())
-
-
-def findings(version, said):
-    section = Section(key="anomalies", title="Anomalies", blocks=(Text(text=said),))
-    return Findings(model_version=version, sections=(section,))
+def section_of(page, key):
+    return page.split(f'<section id="{key}"')[1].split("</section>")[0]
 
 
 def test_a_model_of_the_sample_says_so_loudly_and_a_squared_error_is_never_nats_of_elbo():
-    loud = page_of(make_files(sample=True, term="mse"))
-    head = loud.split("</header>")[0]
+    page = page_of(make_files(sample=True, term="mse"))
+    head = page.split("</header>")[0]
     assert '<p class="warning" role="note"><strong>This model was trained on the embedded' in head
     assert "squared error + KL, test" in head
     assert "−ELBO" not in head
-    assert "compares with models of the same term alone" in text_of(loud, "evaluation")
-    assert "Reconstruction KL, nats Learning" in text_of(loud, "learning")
+    assert "compares with models of the same term alone" in section_of(page, "evaluation")
 
 
 def test_the_head_names_the_model_the_day_the_figures_and_what_was_not_made():
     page = page_of(make_files())
-    assert "The reference of entropy floor, nats: entropy of" in text_of(page, "evaluation")
+    assert "The reference of entropy floor, nats: entropy of" in section_of(page, "evaluation")
     assert 'class="warning"' not in page
     head = page.split("</header>")[0]
     assert "<title>MNIST VAE: Report on model v1</title>" in head
@@ -61,12 +49,13 @@ def test_the_head_names_the_model_the_day_the_figures_and_what_was_not_made():
     assert f"<code>kedro run --pipelines {command}</code> adds them" in head
 
 
-def test_what_a_pipeline_found_out_about_this_model_is_a_section():
-    own = page_of(make_files(findings=(None, findings("v1", "It is here."))))
-    assert text_of(own, "anomalies").endswith("It is here.")
-    assert "kedro run --pipelines evaluation,denoising,model_report" in own
-    other = page_of(make_files(findings=(findings("v0", "It was there."),)))
-    assert '<section id="anomalies"' not in other
+def test_what_a_pipeline_found_out_about_this_model_and_no_other_is_a_section():
+    section = Section(key="anomalies", title="Anomalies", blocks=(Text(text="It is here."),))
+    own, other = (Findings(model_version=name, sections=(section,)) for name in ("v1", "v0"))
+    page = page_of(make_files(findings=(None, own)))
+    assert "<p>It is here.</p>" in section_of(page, "anomalies")
+    assert "kedro run --pipelines evaluation,denoising,model_report" in page
+    assert '<section id="anomalies"' not in page_of(make_files(findings=(other,)))
 
 
 @pytest.mark.parametrize("names", [None, ["circle", "é", "<b>long name</b>"]])
@@ -83,11 +72,10 @@ def test_reconstructions_go_from_the_best_test_image_to_the_worst(names):
 
 def test_reconstructions_of_files_have_their_names_short_and_whole():
     files = make_files()
-    names = [f"a/<b>/{'long ' * 9}{number}.png" for number in range(len(files.images[2]))]
-    test = replace(files.images[2], file=np.array([*names[:-1], None], object))
-    section = section_of(
-        page_of(replace(files, images=[*files.images[:2], test])), "reconstructions"
-    )
+    names = [f"a/<b>/{'long ' * 9}{number}.png" for number in range(19)]
+    images = replace(files.images[2], file=np.array([*names, None], object))
+    files = replace(files, images=[*files.images[:2], images])
+    section = section_of(page_of(files), "reconstructions")
     assert re.search(r"<figcaption>[\d.]+, …[long ]{18}0\.png</figcaption>", section)
     assert section.count(", image 199</figcaption>") == 1, "it is no file"
     whole = html.escape(names[0])
@@ -97,37 +85,67 @@ def test_reconstructions_of_files_have_their_names_short_and_whole():
 
 
 def test_images_without_labels_are_reported_too():
-    html = page_of(make_files(labelled=False))
-    assert "label " not in text_of(html, "reconstructions")
-    assert '"labels": ["images"]' in html
+    page = page_of(make_files(labelled=False))
+    assert "label " not in section_of(page, "reconstructions")
+    assert '"labels": ["images"]' in page
 
 
 def test_what_memory_does_not_hold_gives_the_same_report(tmp_path):
-    files = make_files(300)
-    on_disk = []
+    files, mapped = make_files(300), []
     for place, images in enumerate(files.images):
         dataset = ImagesDataset(filepath=str(tmp_path / f"{place}.parquet"), memory_images=10)
         dataset.save(images)
-        on_disk.append(dataset.load())
-    assert isinstance(on_disk[0].pixels, np.memmap)
+        mapped.append(dataset.load())
+    assert isinstance(mapped[0].pixels, np.memmap)
     params = ReportingParams(report_points=60)
-    mapped = replace(files, images=on_disk)
-    assert model_page(files, params, 1) == model_page(mapped, params, 1)
+    of_mapped = model_page(replace(files, images=mapped), params, 1)
+    assert of_mapped == model_page(files, params, 1)
 
 
-FILES = make_files()
-PICTURE = Image.new("L", (40, 40))
-PICTURE.info["model_version"] = "v0"
-OTHERS = {
-    "metrics": {"metrics": FILES.metrics | OTHER},
-    "embeddings": {"latent_embeddings": FILES.latent_embeddings.assign(**OTHER)},
-    "generated images": {"generated_images": replace(FILES.generated_images, origin=OTHER)},
-    "interpolations": {"interpolations": PICTURE},
-}
-
-
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", ["metrics", "embeddings", "interpolations"])
 def test_files_of_two_models_are_refused(name):
+    files, picture = make_files(), Image.new("L", (40, 40))
+    picture.info["model_version"] = "v0"
+    others = {
+        "metrics": {"metrics": files.metrics | {"model_version": "v0"}},
+        "embeddings": {"latent_embeddings": files.latent_embeddings.assign(model_version="v0")},
+        "interpolations": {"interpolations": picture},
+    }
     message = f"The {name} are not of the model .*expected those of v1, received those of v0"
     with pytest.raises(ValueError, match=message):
-        model_page(replace(FILES, **OTHERS[name]), PARAMS, 1)
+        model_page(replace(files, **others[name]), PARAMS, 1)
+
+
+def test_it_asks_for_nothing_but_itself():
+    page = page_of(make_files())
+    asked = re.findall(r'\b(?:src|href|action)="([^"]*)"', page)
+    assert len(asked) > 30
+    assert all(url.startswith(("#", "data:")) for url in asked)
+    assert "url(" not in page.split("<style>")[1].split("</style>")[0]
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+
+
+def test_what_others_named_is_text_and_never_markup():
+    wild = '<img src=x onerror="alert(1)">\'</script>&'
+    blocks = (
+        Text(text=f"{wild} `{wild}`"),
+        Table(caption=wild, columns=("a", wild), rows=((wild, wild),)),
+        Charts(charts=(Chart(caption=wild, data=({"name": wild},)),)),
+        Raw(caption=wild, text=wild),
+    )
+    section = Section(key="wild", title=wild, blocks=blocks)
+    page = render(Page(heading=wild, statement=wild, warning=wild, sections=(section,)))
+    assert "<img src=x" not in page
+    assert "<code>&lt;img src=x onerror=" in page
+    data = re.search(r'<script type="application/json" class="chart-data"[^>]*>(.*?)</', page)[1]
+    assert json.loads(data) == [{"name": wild}], "as it was, but for the page"
+    assert page.count("</script>") == len(re.findall(r"<script[ >]", page))
+
+
+def test_the_library_of_the_figures_is_in_it_where_there_is_one():
+    page = page_of(make_files())
+    assert page.count('id="plotly">') == 1
+    section = Section(key="a", title="A", blocks=(Text(text="b"),))
+    assert len(render(Page(heading="h", statement="s", sections=(section,)))) < 20_000

@@ -1,8 +1,10 @@
-"""The points of the latent plane: small, and still what they were."""
+"""The points of the latent plane: small, and still what they were. The colours of classes."""
 
 import base64
+import colorsys
 import gzip
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -14,30 +16,15 @@ from tests.model_files import make_files
 
 
 def packed(files, max_points=1000):
+    """What the page is given, and the columns as its script reads them."""
     of = files.latent_embeddings, files.images, files.training_summary
-    return pack(*of, max_points, seed=1)
-
-
-def unpacked(found):
-    """The columns as the page's script reads them."""
-    content = gzip.decompress(base64.b64decode(found.points))
-    columns, offset = {}, 0
+    found = pack(*of, max_points, seed=1)
+    content, columns = gzip.decompress(base64.b64decode(found.points)), {}
     for name, kind in found.about["columns"]:
-        values = np.frombuffer(content, f"<{kind}", found.about["n"], offset)
-        columns[name] = values
-        offset += values.nbytes
-    assert offset == len(content)
-    return columns
-
-
-def thumbnail(found, point):
-    """The thumbnail of a point, as the script cuts it out."""
-    about = found.about
-    sprite = base64.b64decode(found.sprite)
-    sheet = np.asarray(Image.open(io.BytesIO(sprite)).convert("L"))
-    row, column = divmod(point, about["across"])
-    height, width = about["height"], about["width"]
-    return sheet[row * height :, column * width :][:height, :width]
+        columns[name] = np.frombuffer(content, f"<{kind}", found.about["n"])
+        content = content[columns[name].nbytes :]
+    assert content == b""
+    return found, columns
 
 
 @pytest.mark.parametrize(
@@ -45,40 +32,41 @@ def thumbnail(found, point):
 )
 def test_every_point_is_where_its_mean_is_with_its_own_loss_and_image(shape, size):
     files = make_files(300, shape=shape)
-    found = packed(files)
-    columns = unpacked(found)
-    table = files.latent_embeddings.set_index("image_id").loc[columns["id"].astype(int)]
+    found, columns = packed(files)
+    table = files.latent_embeddings.iloc[columns["id"].astype(int)]
     assert np.array_equal(columns["x"], table["z_mean_00"])
     assert columns["loss"] == pytest.approx((table["reconstruction"] + table["kl"]).to_numpy())
     assert [found.about["splits"][code] for code in columns["split"]] == table["split"].tolist()
     assert table["label"].tolist() == sorted(table["label"])  # the traces are slices
     assert found.about["counts"] == [100, 100, 100]
-    for point in (0, 99, 100, 299):
-        grey = int(columns["id"][point]) % 251
-        assert thumbnail(found, point).shape == size
-        assert np.abs(thumbnail(found, point).astype(int) - grey).max() <= 256 / 7 / 2
+    height, width, across = (found.about[name] for name in ("height", "width", "across"))
+    assert (height, width) == size
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(found.sprite))).convert("L"))
+    assert sheet.shape == (17 * height, across * width)
+    greys = 36 * np.rint(columns["id"] % 251 * 7 / 255)  # the nearest of eight levels
+    for row, column in np.ndindex(size):
+        assert np.array_equal(sheet[row::height, column::width].ravel()[:300], greys)
 
 
 def test_images_that_were_not_kept_are_points_without_a_picture():
     files = make_files(100)
-    found = packed(make_files(100, images=files.images[:1]))
-    columns = unpacked(found)
+    found, columns = packed(make_files(100, images=files.images[:1]))
     splits = np.array(found.about["splits"])[columns["split"]]
     assert (columns["picture"] == (splits == "train")).all()
 
 
 def test_of_too_many_images_some_are_drawn_of_each_class_and_it_is_said():
-    found = packed(make_files(300), 60)
+    found, _ = packed(make_files(300), 60)
     assert found.caption == "Latent means of 60 of 300 images"
     assert found.about["counts"] == [20, 20, 20]
 
 
 def test_of_many_dimensions_the_two_that_vary_most_are_drawn_and_of_one_heights():
-    found = packed(make_files(100, latent_dim=4))
+    found, _ = packed(make_files(100, latent_dim=4))
     assert found.about["axes"] == ["z_mean_02", "z_mean_03"]
     assert found.caption.endswith("the 2 of 4 dimensions that vary most")
-    found = packed(make_files(100, latent_dim=1))
-    assert (found.about["equal"], len(unpacked(found)["y"])) == (False, 100)
+    found, columns = packed(make_files(100, latent_dim=1))
+    assert (found.about["equal"], len(columns["y"])) == (False, 100)
 
 
 @pytest.mark.parametrize("names", [None, ["circle", "é", "a long name of a class"]])
@@ -86,8 +74,19 @@ def test_labels_have_their_names_and_some_missing_is_a_group_of_its_own(names):
     files = make_files(90, class_names=names)
     table = files.latent_embeddings
     table["label"] = table["label"].astype(float).where(table["image_id"] >= 9)
-    found = packed(files)
+    found, _ = packed(files)
     shown = [*(names or "012"), "none"]
     assert found.about["labels"] == [row[0] for row in found.table.rows] == shown
     assert found.about["colours"] == [*map(colour_of, range(3)), NO_LABEL]
     assert found.about["counts"] == [27, 27, 27, 9]
+
+
+def test_any_number_of_classes_have_colours_of_their_own():
+    names = map(colour_of, [*range(100), None])
+    colours = [[int(name[place : place + 2], 16) for place in (1, 3, 5)] for name in names]
+    for count, least in ((12, 30), (101, 10)):
+        pairs = itertools.combinations([*colours[:count], colours[-1]][:count], 2)
+        assert min(sum(abs(a - b) for a, b in zip(*pair, strict=True)) for pair in pairs) >= least
+    lightness = [colorsys.rgb_to_hls(*(part / 255 for part in one))[1] for one in colours]
+    assert all(0.3 < one < 0.7 for one in lightness), "seen on black and on white"
+    assert colour_of(255) == colour_of(None) == NO_LABEL
