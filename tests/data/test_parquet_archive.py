@@ -94,19 +94,11 @@ def test_a_partition_of_images_without_a_label_has_none(tmp_path):
     assert found.label[found.image_id == 7].tolist() == [UNLABELLED]
 
 
-@pytest.mark.parametrize(
-    ("column", "options"),
-    [
-        ("pixels", {"write_page_checksum": True, "compression": "none"}),
-        ("label", {"compression": "gzip"}),
-    ],
-    ids=["checksum", "compressed"],
-)
-def test_a_page_that_is_damaged_is_refused_with_the_name_of_the_file(folder, column, options):
-    images = table(other=None)
+def test_a_page_that_is_damaged_is_refused_with_the_name_of_the_file(folder):
     path = folder / "a.parquet"
-    pq.write_table(images, path, use_dictionary=False, **options)
-    place = pq.ParquetFile(path).metadata.row_group(0).column(images.schema.get_field_index(column))
+    options = {"use_dictionary": False, "compression": "none", "write_page_checksum": True}
+    pq.write_table(table(), path, **options)
+    place = pq.ParquetFile(path).metadata.row_group(0).column(0)
     content = bytearray(path.read_bytes())
     content[place.data_page_offset + place.total_compressed_size - 7] ^= 0x40
     path.write_bytes(content)

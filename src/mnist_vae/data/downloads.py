@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 from threading import Thread
 from typing import TypeVar
@@ -29,12 +29,9 @@ def within(seconds: float, function: Callable[..., T], *arguments: object) -> T:
             future.set_exception(error)
 
     Thread(target=call, daemon=True).start()
-    try:
-        return future.result(seconds)
-    except TimeoutError as error:
-        if future.done():  # the function's own
-            raise
-        raise TimeoutError(f"no end of the answer within {seconds:g} s") from error
+    if not wait([future], seconds).done:
+        raise TimeoutError(f"no end of the answer within {seconds:g} s")
+    return future.result()
 
 
 def download(url: str, path: Path, read: Callable[[Path, str], T]) -> T:
