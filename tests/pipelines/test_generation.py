@@ -1,24 +1,133 @@
-"""What the generated images are, and what each sheet shows."""
+"""What is drawn from z, what each sheet shows, and where the directions of attributes lead."""
 
 import functools
 from statistics import NormalDist
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mnist_vae.data.images import ImageSet
+from mnist_vae.data.images import UNLABELLED, ImageSet
 from mnist_vae.data.tables import ImagesDataset
 from mnist_vae.params import GenerationParams
-from mnist_vae.pipelines.generation import nodes
-from mnist_vae.pipelines.generation.arithmetic import draw_latent_arithmetic
+from mnist_vae.pipelines.generation import arithmetic, nodes
+from mnist_vae.pipelines.generation.samplers import draw_z, interpolate
 from mnist_vae.report.pictures import generated_section
 from tests.model_files import summary_of
 from tests.vae.models import sharpened, small
 
-SMALL = {"manifold_steps": 4, "interpolation_pairs": 3, "interpolation_steps": 5}
-SMALL["mixture_components"] = 2
+SMALL = {
+    "manifold_steps": 4,
+    "interpolation_pairs": 3,
+    "interpolation_steps": 5,
+    "mixture_components": 2,
+}
 END = NormalDist().inv_cdf(1 - 0.125)  # of 4 steps: the quantiles 1/8, 3/8, 5/8, 7/8
+SAMPLERS = ["prior", "mixture", "class_mixture"]
+
+
+def image_set(pixels, label=None):
+    n, label = len(pixels), None if label is None else np.asarray(label, np.uint8)
+    return ImageSet(np.asarray(pixels, np.uint8), np.arange(n), np.full(n, "test"), label)
+
+
+class FakeEncoder:
+    """Posteriors with ten times the first pixels as mean and a standard deviation of 2."""
+
+    output_shape = ((None, 2), (None, 2), (None, 2))
+
+    def __call__(self, pixels):
+        z_mean = 10 * pixels[:, :2]
+        return [z_mean, np.full_like(z_mean, np.log(4)), z_mean]
+
+
+def images_at(corners, label):
+    pixels = np.zeros((len(corners), 784))
+    pixels[:, :2] = 255 * np.array(corners)
+    return image_set(pixels, label)
+
+
+# Two classes, far apart; three of four images are of the one.
+IMAGES = images_at([(0, 0), (1, 0), (1, 0), (1, 0)], [3, 8, 8, 8])
+
+
+def draw(kind, images=IMAGES, n=100, seed=1, components=2, **params):
+    params = GenerationParams(sampler=kind, n_images=n, mixture_components=components, **params)
+    return draw_z(params, FakeEncoder(), images, None, seed)
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_every_sampler_draws_the_same_bytes_for_the_same_seed(kind):
+    z, _ = draw(kind)
+    assert (z.shape, z.dtype) == ((100, 2), np.float32)
+    assert z.tobytes() == draw(kind)[0].tobytes()
+    assert not np.array_equal(z, draw(kind, seed=2)[0])
+
+
+def test_a_mixture_finds_the_gaussians_that_the_posteriors_are_of():
+    """As wide as the posteriors, and not as their means."""
+    z, label = draw("mixture", n=20_000)
+    right = z[:, 0] > 5
+    assert np.mean(right) == pytest.approx(0.75, abs=0.02)
+    for part, mean in ((z[~right], 0), (z[right], 10)):
+        assert np.allclose(part.mean(axis=0), [mean, 0], atol=0.3)
+        assert np.allclose(np.cov(part.T), 4 * np.eye(2), atol=0.5)
+    assert label is None
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_a_temperature_scales_the_standard_deviations_and_leaves_the_means(kind):
+    one = images_at([(0, 1)], [5])
+    warm, cold = (draw(kind, one, 4000, 7, 1, temperature=t)[0] for t in (1.0, 0.5))
+    assert np.allclose(cold.std(axis=0), 0.5 * warm.std(axis=0), rtol=0.01)
+    assert np.allclose(cold.mean(axis=0), warm.mean(axis=0), atol=0.1)
+
+
+def test_a_class_mixture_draws_the_classes_as_the_data_have_them_or_one_that_is_asked_for():
+    z, label = draw("class_mixture", n=4000, temperature=0.1)
+    assert np.mean(label == 8) == pytest.approx(0.75, abs=0.03)
+    assert ((z[:, 0] > 5) == (label == 8)).all()
+    z, label = draw("class_mixture", label=3, temperature=0.1)
+    assert (set(label), label.dtype) == ({3}, np.uint8)
+    assert (z[:, 0] < 5).all()
+
+
+def test_a_class_that_is_rare_among_many_images_can_be_generated():
+    images = images_at(np.zeros((30_000, 2)), [*[0] * 29_999, 9])
+    assert draw("class_mixture", images, 3, label=9)[1].tolist() == [9, 9, 9]
+
+
+def test_images_without_a_label_have_no_part_in_a_class_mixture():
+    corners = [(0, 0), (1, 0)]
+    assert set(draw("class_mixture", images_at(corners, [3, UNLABELLED]))[1]) == {3}
+    message = r"^There are no classes .* expected labelled .* received images without labels; set"
+    for label in (None, [UNLABELLED] * 2):
+        with pytest.raises(ValueError, match=message):
+            draw("class_mixture", images_at(corners, label))
+
+
+T = np.linspace(0, 1, 5, dtype=np.float32)
+
+
+def walk(start, end, kind):
+    with np.errstate(all="raise"):
+        z = interpolate(np.array([start], np.float32), np.array([end], np.float32), T, kind)[0]
+    assert z.dtype == np.float32
+    return z
+
+
+def test_a_line_goes_straight_and_an_arc_turns_evenly_while_its_length_grows_evenly():
+    z = walk((0, 2), (4, 0), "linear")
+    assert np.allclose(z, [[0, 2], [1, 1.5], [2, 1], [3, 0.5], [4, 0]])
+    z = walk((1, 0), (0, 3), "spherical")
+    directions = np.stack([np.cos(np.pi / 2 * T), np.sin(np.pi / 2 * T)], axis=1)
+    assert np.allclose(z, (1 + 2 * T)[:, np.newaxis] * directions, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [((1, 0), (3, 0)), ((1, 0), (-2, 0)), ((0, 0), (1, 1)), ((0, 0), (0, 0))]
+)
+def test_where_there_is_no_one_arc_the_line_is_taken(start, end):
+    assert np.array_equal(walk(start, end, "spherical"), walk(start, end, "linear"))
 
 
 @functools.cache
@@ -26,15 +135,11 @@ def networks_of(latent_dim):
     return small(latent_dim)[0], sharpened(latent_dim)
 
 
-def summary_for(latent_dim, **facts):
-    return summary_of(networks_of(latent_dim), statement="Data: noise.") | facts
-
-
-def model_of(latent_dim, images=None, summary=None, **params):
-    """A model that shows these images."""
-    summary = summary or summary_for(latent_dim)
-    params = GenerationParams(**{**SMALL, **params})
-    return nodes.Model(*networks_of(latent_dim), images, summary, params)
+def model_of(latent_dim, images=None, facts=None, **params):
+    """A model that shows these images, whose summary has these facts too."""
+    networks, params = networks_of(latent_dim), GenerationParams(**{**SMALL, **params})
+    summary = summary_of(networks, statement="Data: noise.", **(facts or {}))
+    return nodes.Model(*networks, images, summary, params)
 
 
 def is_decoded(image, *z):
@@ -43,12 +148,11 @@ def is_decoded(image, *z):
     return np.abs(image - 255 * decoded.reshape(28, 28)).max() < 0.51
 
 
-def generate(latent_dim, seed=42, train_images=None, names=None, **params):
+def generate(latent_dim, train_images=None, names=None, **params):
     """New images; the prior does not look at the training images."""
     digest = train_images and train_images.digest()
-    summary = summary_for(latent_dim, class_names=names, images={"train": digest})
-    model = model_of(latent_dim, summary=summary, **params)
-    return nodes.generate_images(model, train_images, seed)
+    facts = {"class_names": names, "images": {"train": digest}}
+    return nodes.generate_images(model_of(latent_dim, None, facts, **params), train_images, 42)
 
 
 @pytest.fixture
@@ -57,22 +161,19 @@ def test_images(make_images):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """Have `nodes.sheet` return the images as a grid, and the captions."""
+def show(drawn):
+    """A function that draws a sheet, and returns the grid of its images and its captions."""
 
-    def record(pixels, _, title, *, columns, **texts):
-        pixels = pixels.reshape(-1, 28, 28)
-        blank = np.zeros((-len(pixels) % columns, 28, 28), np.uint8)
-        captions = SimpleNamespace(title=title, **{"row_names": (), **texts})
-        return np.concatenate([pixels, blank]).reshape(-1, columns, 28, 28), captions
+    def show(node, *given):
+        node(*given)
+        return drawn[-1]
 
-    monkeypatch.setattr(nodes, "sheet", record)
+    return show
 
 
-@pytest.mark.parametrize("latent_dim", [1, 5])
-def test_generated_images_are_decoded_from_the_z_that_is_kept_with_them(latent_dim):
-    images = generate(latent_dim, n_images=7)
-    expected = np.random.default_rng(42).standard_normal((7, latent_dim), dtype=np.float32)
+def test_generated_images_are_decoded_from_the_z_that_is_kept_with_them():
+    images = generate(5, n_images=7)
+    expected = np.random.default_rng(42).standard_normal((7, 5), dtype=np.float32)
     assert np.array_equal(images.z, expected), "the prior gives the z that it always gave"
     assert images.image_id.tolist() == list(range(7))
     assert set(images.split) == {"generated"}
@@ -81,24 +182,24 @@ def test_generated_images_are_decoded_from_the_z_that_is_kept_with_them(latent_d
 
 
 @pytest.mark.parametrize(
-    ("names", "label", "message"),
+    ("names", "one", "another", "message"),
     [
-        (None, 7, "class 7 to generate: .* one of 0, 1, 2, received 7; choose"),
-        (("7", "é", "x"), "8", "class 8 .* one of 7, é, x, received 8"),
+        (None, 1, 7, "class 7 to generate: .* one of 0, 1, 2, received 7; choose"),
+        (("7", "é", "x"), "é", "8", "class 8 .* one of 7, é, x, received 8"),
     ],
 )
-def test_a_class_is_asked_for_by_its_name_or_its_number(names, label, message, make_images):
+def test_a_class_is_asked_for_by_its_name_or_its_number(names, one, another, message, make_images):
     images = make_images(60)
     images.label[:] %= 3
     how = {"train_images": images, "names": names, "n_images": 3, "sampler": "class_mixture"}
-    made = generate(2, label=names[1] if names else 1, **how)
+    made = generate(2, label=one, **how)
     assert (made.label.tolist(), made.class_names) == ([1, 1, 1], names)
     with pytest.raises(ValueError, match=message):
-        generate(2, label=label, **how)
+        generate(2, label=another, **how)
 
 
 def test_a_mixture_of_images_that_the_model_was_not_trained_on_is_refused(make_images):
-    model = model_of(2, summary=summary_for(2, images={"train": "others"}), sampler="mixture")
+    model = model_of(2, facts={"images": {"train": "others"}}, sampler="mixture")
     with pytest.raises(ValueError, match="train images changed after the model was trained"):
         nodes.generate_images(model, make_images(60), 42)
 
@@ -116,55 +217,54 @@ def test_a_mixture_of_images_that_the_model_was_not_trained_on_is_refused(make_i
     ],
 )
 def test_sheet_and_report_name_class_and_sampler_of_the_images_and_not_what_is_asked_for_later(
-    params, of_class, z, make_images, tmp_path, drawn
+    params, of_class, z, make_images, tmp_path, show
 ):
     dataset = ImagesDataset(filepath=str(tmp_path / "generated.parquet"))
-    dataset.save(generate(2, train_images=make_images(60), n_images=3, **params))
+    dataset.save(generate(2, make_images(60), n_images=3, **params))
     images = dataset.load()
-    _, captions = nodes.draw_generated_sheet(model_of(2), images)
+    _, captions = show(nodes.draw_generated_sheet, model_of(2), images)
     assert captions.title == f"Generated images{of_class}"
     assert captions.note == f"3 images, decoded from z {z}"
     section = generated_section(images)
     assert (section.title, section.blocks[0].caption) == (captions.title, captions.note)
 
 
-def test_the_files_hold_the_images_white_on_black_and_sort_as_their_ids():
-    pixels = np.arange(2 * 784).reshape(2, 784).astype(np.uint8)
-    images = ImageSet(pixels, np.array([9999, 12345]), np.full(2, "x"))
+def test_the_files_hold_the_images_white_on_black_and_sort_as_their_ids(make_images):
+    images = make_images(2, first_id=9999)
     pictures = nodes.to_pictures(images, {"model_version": "v1"})
-    assert list(pictures) == ["09999", "12345"]
-    assert np.array_equal(np.asarray(pictures["12345"]), images.pictures[1])
-    assert pictures["12345"].info == {"model_version": "v1"}
+    assert list(pictures) == ["09999", "10000"]
+    assert np.array_equal(np.asarray(pictures["10000"]), images.pictures[1])
+    assert pictures["10000"].info == {"model_version": "v1"}
     assert list(nodes.to_pictures(images.take(slice(1)), {})) == ["9999"]
 
 
-def test_the_generated_sheet_shows_every_image_or_says_how_many(drawn):
+def test_the_generated_sheet_shows_every_image_or_says_how_many(show):
     images = generate(2, n_images=25)
-    grid, captions = nodes.draw_generated_sheet(model_of(2), images)
+    grid, captions = show(nodes.draw_generated_sheet, model_of(2), images)
     assert grid.shape[:2] == (3, 10)
     assert np.array_equal(grid.reshape(-1, 28, 28)[:25], images.pictures)
     many = generate(2, n_images=1000)
-    grid, captions = nodes.draw_generated_sheet(model_of(2, grid_columns=2), many)
+    grid, captions = show(nodes.draw_generated_sheet, model_of(2, grid_columns=2), many)
     assert grid.shape[:2] == (30, 2)
     assert captions.note.startswith("The first 60 of 1,000 images")
 
 
-def test_the_manifold_rises_rightwards_and_upwards(drawn):
-    grid, captions = nodes.draw_latent_manifold(model_of(2))
+def test_the_manifold_rises_rightwards_and_upwards(show):
+    grid, captions = show(nodes.draw_latent_manifold, model_of(2))
     for row, column, z in ((-1, 0, (-END, -END)), (-1, -1, (END, -END)), (0, 0, (-END, END))):
         assert is_decoded(grid[row, column], *z)
     assert captions.column_names == ["-1.15", "-0.32", "0.32", "1.15"]
-    assert captions.row_names == ["1.15", "0.32", "-0.32", "-1.15"]
+    assert captions.row_names == captions.column_names[::-1]
     assert (captions.x_axis, captions.y_axis) == ("z_00", "z_01")
-    grid, captions = nodes.draw_latent_manifold(model_of(1))
+    grid, captions = show(nodes.draw_latent_manifold, model_of(1))
     assert grid.shape[:2] == (1, 4)
     assert is_decoded(grid[0, -1], END)
     assert not captions.row_names
 
 
-def test_of_many_latents_the_manifold_is_the_plane_of_the_two_that_vary_most(test_images, drawn):
+def test_of_many_latents_the_manifold_is_the_plane_of_the_two_that_vary_most(test_images, show):
     model = model_of(5, test_images)
-    grid, captions = nodes.draw_latent_manifold(model)
+    grid, captions = show(nodes.draw_latent_manifold, model)
     z_mean = np.asarray(model.encoder(test_images.model_input())[0])
     x, y = plane = sorted(z_mean.var(axis=0).argsort()[-2:])
     assert is_decoded(grid[0, 0], *(-END * (z == x) + END * (z == y) for z in range(5)))
@@ -178,9 +278,9 @@ def ends_of(row, images):
 
 
 @pytest.mark.parametrize(("latent_dim", "way"), [(1, "linear"), (2, "spherical"), (5, "linear")])
-def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, way, test_images, drawn):
+def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, way, test_images, show):
     model = model_of(latent_dim, test_images, interpolation=way)
-    grid, captions = nodes.draw_interpolations(model, 42)
+    grid, captions = show(nodes.draw_interpolations, model, 42)
     assert grid.shape[:2] == (3, 7)
     assert ("on the arc" in captions.note) == (way == "spherical")
     for row, name in zip(grid, captions.row_names, strict=True):
@@ -205,25 +305,24 @@ def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, way, test_
     ],
 )
 def test_no_test_image_is_in_two_pairs_and_classes_differ_where_they_can(
-    labels, n_pairs, ends, make_images, drawn
+    labels, n_pairs, ends, make_images, show
 ):
     for n_images, expected in zip((1, 2, 3, 5, 9), n_pairs, strict=True):
         images = make_images(n_images, labelled=labels is not None)
         if labels is not None:
             images.label[:] = labels[:n_images]
-        grid, captions = nodes.draw_interpolations(model_of(2, images), 1)
+        grid, captions = show(nodes.draw_interpolations, model_of(2, images), 1)
         assert len(grid) == expected
         shown = {end for row in grid for end in ends_of(row, images)}
         assert len(shown) == min(n_images, 2 * expected)
         if ends is not None and n_images > 1:
-            assert {"".join(sorted(row[6:])) for row in captions.row_names} == {
-                "".join(sorted(ends))
-            }
+            names = {"".join(sorted(row[6:])) for row in captions.row_names}
+            assert names == {"".join(sorted(ends))}
 
 
-def test_reconstructions_stand_under_their_originals_class_by_class(test_images, drawn):
+def test_reconstructions_stand_under_their_originals_class_by_class(test_images, show):
     model = model_of(2, test_images)
-    grid, captions = nodes.draw_reconstruction_sheet(model)
+    grid, captions = show(nodes.draw_reconstruction_sheet, model)
     assert captions.column_names == [str(label) for label in range(10)]
     assert captions.row_names == ["original", "reconstruction"] * 2
     assert np.array_equal(grid[2, 7], test_images.pictures[17])
@@ -232,16 +331,16 @@ def test_reconstructions_stand_under_their_originals_class_by_class(test_images,
 
 
 def test_a_class_that_runs_out_leaves_its_cells_blank_and_without_labels_the_first_are_shown(
-    make_images, drawn
+    make_images, show
 ):
     images = make_images(5)
     images.label[:] = [4, 6, 6, 6, 6]
-    grid, captions = nodes.draw_reconstruction_sheet(model_of(2, images))
+    grid, captions = show(nodes.draw_reconstruction_sheet, model_of(2, images))
     assert captions.column_names == ["4", "6"]
     assert grid.any(axis=(2, 3)).tolist() == [[row < 2, True] for row in range(8)]
     for n_images, shape in ((1, (2, 1)), (3, (2, 3)), (30, (4, 10))):
         images = make_images(n_images, labelled=False)
-        grid, captions = nodes.draw_reconstruction_sheet(model_of(2, images))
+        grid, captions = show(nodes.draw_reconstruction_sheet, model_of(2, images))
         assert grid.shape[:2] == shape
         assert not captions.column_names
         assert np.array_equal(grid[0], images.pictures[: shape[1]])
@@ -249,12 +348,11 @@ def test_a_class_that_runs_out_leaves_its_cells_blank_and_without_labels_the_fir
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])
 def test_every_sheet_names_its_model_and_is_the_same_for_the_same_seed(latent_dim, make_images):
-    model, test_images = model_of(latent_dim, n_images=4), make_images(12)
+    model, images = model_of(latent_dim, n_images=4), make_images(12)
 
     def draw_all(seed):
-        images = None, test_images
-        _, *sheets = nodes.generate(*model[:2], *images, model.summary, model.params, seed)
-        sheets.append(draw_latent_arithmetic(*model[:2], test_images, model.summary, 42))
+        _, *sheets = nodes.generate(*model[:2], None, images, model.summary, model.params, seed)
+        sheets.append(arithmetic.draw_latent_arithmetic(*model[:2], images, model.summary, 42))
         version = {"model_version": model.summary["model_version"]}
         assert all(picture.info == version for picture in sheets)
         return [picture.tobytes() for picture in sheets]
@@ -262,3 +360,71 @@ def test_every_sheet_names_its_model_and_is_the_same_for_the_same_seed(latent_di
     first, again, other = (draw_all(seed) for seed in (42, 42, 43))
     assert first == again
     assert first[2] != other[2], "the seed chooses the pairs"
+
+
+def bar(lean, width=1.0):
+    """A bar through the centre that moves `lean` pixels to the right a pixel up, `[784]`."""
+    y, x = np.indices((28, 28)) - 13.5
+    return np.clip(width / 2 + 0.5 - np.abs(x + lean * y), 0, 1).ravel() * (np.abs(y.ravel()) < 8)
+
+
+def bars(leans, widths, label=None):
+    pixels = [bar(lean, width) for lean, width in zip(leans, widths, strict=True)]
+    return image_set(np.rint(255 * np.array(pixels)), label)
+
+
+def test_slant_is_how_far_a_bar_leans_and_ink_the_mean_of_its_pixels():
+    leans = [-0.5, 0.0, 0.25, 1.0]
+    thin, thick = (bars(leans, [width] * 4).pictures / 255 for width in (2, 4))
+    for pictures in (thin, thick):
+        assert arithmetic.slant(pictures) == pytest.approx(leans, abs=0.02)
+    assert arithmetic.ink(thick) == pytest.approx(thick.mean(axis=(1, 2)))
+    assert arithmetic.ink(thick) == pytest.approx(2 * arithmetic.ink(thin), rel=0.1)
+
+
+def test_what_has_no_height_has_no_slant():
+    pixels = np.zeros((3, 784), np.float32)
+    pixels[1, 28:50] = 1  # a row
+    pixels[2, 30] = 1
+    with np.errstate(all="raise"):
+        assert arithmetic.slant(pixels.reshape(-1, 28, 28)).tolist() == [0, 0, 0]
+
+
+def test_the_direction_leads_from_the_least_tenth_to_the_most_of_each_class():
+    values = np.arange(100.0)
+    z = np.stack([values, np.ones(100)], axis=1).astype(np.float32)
+    way = arithmetic.direction(z, values, None)
+    assert way.dtype == np.float32
+    assert way.tolist() == [94.5 - 4.5, 0]
+    # Within each class z_00 goes with the attribute; between the classes z_01 does.
+    within, label = np.tile(np.arange(50.0), 2), np.repeat([1, 8], 50).astype(np.uint8)
+    values, z = within + 1000 * (label == 8), np.stack([within, label], axis=1).astype(np.float32)
+    assert arithmetic.direction(z, values, None)[1] == 7
+    assert arithmetic.direction(z, values, label) == pytest.approx([45, 0])
+
+
+def encode(pixels):
+    pictures = np.asarray(pixels).reshape(-1, 28, 28)
+    z = np.stack([arithmetic.slant(pictures), 10 * arithmetic.ink(pictures)], axis=1)
+    return [z.astype(np.float32)] * 3
+
+
+def decode(z):
+    return np.array([bar(lean, max(0.0, 52 * heavy / 10)) for lean, heavy in z], np.float32)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_images_of_the_sheet_get_more_ink_and_more_slant_from_left_to_right(labelled, show):
+    random = np.random.default_rng(0)
+    label = np.arange(60) % 3 if labelled else None
+    images = bars(random.uniform(-0.5, 0.5, 60), random.uniform(2, 4, 60), label)
+    given = encode, decode, images, {"statement": "Bars."}, 42
+    grid, captions = show(arithmetic.draw_latent_arithmetic, *given)
+    grid = grid / 255
+    assert captions.row_names == ["ink"] * 4 + ["slant"] * 4
+    assert ("class by class" in captions.note) is labelled
+    for ink, slant in zip(grid[:4, 1:], grid[4:, 1:], strict=True):
+        assert (np.diff(arithmetic.ink(ink)) > 0.005).all()
+        assert (np.diff(arithmetic.slant(slant)) > 0.1).all()
+    # The middle one is the image itself, decoded.
+    assert np.abs(grid[:, 3] - grid[:, 0]).mean() < 0.05

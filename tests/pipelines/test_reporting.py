@@ -6,33 +6,29 @@ import pytest
 
 from mnist_vae.params import ReportingParams
 from mnist_vae.pipelines.reporting import nodes
+from tests.model_files import make_files
 
 STATEMENT = "Data: random noise."
 BCE = "binary_crossentropy"
-SUMMARY = {"statement": STATEMENT, "model_version": "v", "reconstruction": BCE}
+SUMMARY = {"statement": STATEMENT, "model_version": "v1", "reconstruction": BCE}
 TERMS = ("loss", "val_loss", "reconstruction", "val_reconstruction", "kl", "val_kl")
+EPOCH = np.arange(1, 6)
+HISTORY = pd.DataFrame(
+    {
+        "epoch": EPOCH,
+        **{name: 100.0 + 5 * place + (EPOCH - 3) ** 2 for place, name in enumerate(TERMS)},
+        "learning_rate": 0.001 / EPOCH,
+    }
+)
 
 
-def history(epochs=5):
-    epoch = np.arange(1, epochs + 1)
-    curves = {name: 100.0 + 5 * place + (epoch - 3) ** 2 for place, name in enumerate(TERMS)}
-    return pd.DataFrame({"epoch": epoch, **curves, "learning_rate": 0.001 / epoch})
+def curves(**summary):
+    return nodes.draw_learning_curves(HISTORY, SUMMARY | summary)
 
 
-def embeddings(latent_dim, n=60, labelled=True, splits=("train", "validation", "test")):
-    random = np.random.default_rng(0)
-    scales = [1, 2, 9, 3, 8][:latent_dim]
-    frame = pd.DataFrame({"image_id": np.arange(n), "split": np.resize(splits, n)})
-    if labelled:
-        frame["label"] = (np.arange(n) % 10).astype(np.uint8)
-    for dimension, scale in enumerate(scales):
-        frame[f"z_mean_{dimension:02d}"] = (random.standard_normal(n) * scale).astype(np.float32)
-        frame[f"z_log_var_{dimension:02d}"] = np.float32(50) * dimension
-    return frame.assign(reconstruction=100.0, kl=5.0, model_version="v")
-
-
-def curves(epochs=5, **summary):
-    return nodes.draw_learning_curves(history(epochs), SUMMARY | summary)
+def embeddings(latent_dim=2, **of):
+    """Of 80 training, 10 validation and 10 test images in three classes; the last z varies most."""
+    return make_files(100, latent_dim=latent_dim, **of).latent_embeddings
 
 
 def scatter(table, seed=42, **params):
@@ -48,13 +44,13 @@ def statement(figure):
 
 
 def test_the_curves_show_every_column_of_the_history_and_few_epochs_in_whole_numbers():
-    table, figure = history(), curves()
+    figure = curves()
     assert figure.layout.xaxis.dtick == 1
     assert all("markers" in curve.mode for curve in figure.data), "one epoch is a visible point"
     names = [*["training", "validation"] * 3, "learning rate"]
     for curve, column, name in zip(figure.data, [*TERMS, "learning_rate"], names, strict=True):
-        assert list(curve.x) == table["epoch"].tolist()
-        assert list(curve.y) == table[column].tolist()
+        assert list(curve.x) == HISTORY["epoch"].tolist()
+        assert list(curve.y) == HISTORY[column].tolist()
         assert curve.name == name
     assert [curve.name for curve in figure.data if curve.showlegend] == ["training", "validation"]
 
@@ -68,66 +64,61 @@ def test_only_what_is_in_nats_is_said_to_be(term, unit, nats):
 
 
 def test_the_scatter_shows_the_test_images_by_label():
-    table = embeddings(2, n=100)
+    table = embeddings()
     figure = scatter(table)
-    test = table[table["split"] == "test"]
-    assert title(figure) == f"Latent means of {len(test)} test images"
-    assert [points.name for points in figure.data] == [str(label) for label in range(10)]
+    assert title(figure) == "Latent means of 10 test images"
+    assert [points.name for points in figure.data] == ["0", "1", "2"]
     for label, points in enumerate(figure.data):
-        rows = test[test["label"] == label]
+        rows = table[(table["split"] == "test") & (table["label"] == label)]
         assert np.allclose(points.x, rows["z_mean_00"], atol=1e-4)
         assert np.allclose(points.y, rows["z_mean_01"], atol=1e-4)
         known = [[image_id, "test", str(label)] for image_id in rows["image_id"]]
         assert [list(shown) for shown in points.customdata] == known
-        assert points.hovertemplate.startswith(
-            "image_id %{customdata[0]}<br>split %{customdata[1]}"
-        )
+        hover = "image_id %{customdata[0]}<br>split %{customdata[1]}<br>label"
+        assert points.hovertemplate.startswith(hover)
     assert figure.layout.yaxis.scaleanchor == "x"
-    colours = {points.name: points.marker.color for points in figure.data}
-    assert len(set(colours.values())) == 10
-    some = {points.name: points.marker.color for points in scatter(table[table["label"] > 6]).data}
-    assert some == {name: colours[name] for name in ("7", "8", "9")}
+    colours = [points.marker.color for points in figure.data]
+    assert len(set(colours)) == 3
+    some = scatter(table[table["label"] > 0])
+    assert [points.marker.color for points in some.data] == colours[1:]
 
 
 def test_of_many_latents_the_two_that_vary_most_are_shown_and_a_single_one_against_the_label():
     figure = scatter(embeddings(5))
-    assert figure.layout.xaxis.title.text == "z_mean_02"
+    assert figure.layout.xaxis.title.text == "z_mean_03"
     assert figure.layout.yaxis.title.text == "z_mean_04"
     assert title(figure).endswith("the 2 of 5 dimensions that vary most")
     figure = scatter(embeddings(1))
     assert figure.layout.yaxis.title.text == "label"
     for points in figure.data:
         assert np.rint(points.y).tolist() == [int(points.name)] * len(points.y)
-    assert scatter(embeddings(1, labelled=False)).layout.yaxis.visible is False
 
 
-@pytest.mark.parametrize("latent_dim", [1, 2])
-def test_without_labels_the_points_have_one_colour(latent_dim):
+@pytest.mark.parametrize(("latent_dim", "axis"), [(1, False), (2, None)])
+def test_without_labels_the_points_have_one_colour(latent_dim, axis):
     figure = scatter(embeddings(latent_dim, labelled=False))
     (points,) = figure.data
-    assert len(points.x) == 20
+    assert len(points.x) == 10
+    assert figure.layout.yaxis.visible is axis
     assert figure.layout.showlegend is False
     assert "label" not in points.hovertemplate
 
 
-@pytest.mark.parametrize(
-    ("splits", "shown", "what"),
-    [(("train", "test"), 50, "test images"), (("train",), 100, "images")],
-)
-@pytest.mark.parametrize("latent_dim", [1, 2, 5])
-def test_too_many_points_are_sampled_by_the_seed(latent_dim, splits, shown, what):
-    table = embeddings(latent_dim, n=100, splits=splits)
-    assert title(scatter(table)).startswith(f"Latent means of {shown} {what}")
+@pytest.mark.parametrize(("test", "what"), [("test", "10 test images"), ("more", "100 images")])
+@pytest.mark.parametrize("latent_dim", [1, 2])
+def test_too_many_points_are_sampled_by_the_seed(latent_dim, test, what):
+    table = embeddings(latent_dim).replace({"split": {"test": test}})
+    assert title(scatter(table)).startswith(f"Latent means of {what}")
     first, again, other = (scatter(table, seed, max_points=7) for seed in (42, 42, 43))
     assert sum(len(points.x) for points in first.data) == 7
-    assert title(first).startswith(f"Latent means of 7 of {shown} {what}")
+    assert title(first).startswith(f"Latent means of 7 of {what}")
     assert first.to_json() == again.to_json() != other.to_json()
 
 
 def test_both_figures_name_the_data_in_lines_that_have_their_space():
     words = "Data: " + "five thousand digits, " * 12
     long, short = curves(statement=words), curves()
-    assert statement(short) == statement(scatter(embeddings(2))) == STATEMENT
+    assert statement(short) == statement(scatter(embeddings())) == STATEMENT
     lines = statement(long).split("<br>")
     assert " ".join(lines) == words.strip()
     assert max(map(len, lines)) <= 66
@@ -135,9 +126,9 @@ def test_both_figures_name_the_data_in_lines_that_have_their_space():
     assert tops[0] < tops[1] < 1
 
 
-@pytest.mark.parametrize("others", [60, 1])
+@pytest.mark.parametrize("others", [100, 1])
 def test_embeddings_of_another_model_are_refused(others):
-    table = embeddings(2)
-    table["model_version"] = ["v"] * (60 - others) + ["older"] * others
-    with pytest.raises(ValueError, match=r"expected those of v, received those of .*older"):
+    table = embeddings()
+    table["model_version"] = ["v1"] * (100 - others) + ["older"] * others
+    with pytest.raises(ValueError, match=r"expected those of v1, received those of .*older"):
         scatter(table)

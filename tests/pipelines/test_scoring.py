@@ -1,7 +1,6 @@
 """Batches are embedded once by each model, and a reader finds all of the old or all of the new."""
 
 import gc
-import logging
 import os
 import shutil
 import weakref
@@ -16,34 +15,26 @@ import pytest
 from mnist_vae.engines import embed
 from mnist_vae.jobs import batches as batches_module
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset, finish
-from mnist_vae.jobs.batches import BatchFoldersDataset
 from mnist_vae.jobs.records import Outcome
 from mnist_vae.params import EmbeddingParams
 from mnist_vae.pipelines.scoring import nodes
-from mnist_vae.vae.anomalies import Calibration
-from mnist_vae.vae.networks import build_decoder, build_encoder
-from tests.incoming import images_of, put
+from tests.incoming import dataset, images_of, put
 from tests.model_files import summary_of
+from tests.vae.models import small
+from tests.vae.test_anomalies import calibration_of
 
 OLD, NEW = "000001-old", "000002-new"
 
 
-@pytest.fixture(scope="module")
-def models():
-    """Two models, as the networks and the summary of each."""
-    models = {}
-    for seed, name in ((1, OLD), (2, NEW)):
-        size = {"latent_dim": 2, "hidden_units": (8,), "seed": seed}
-        networks = build_encoder(**size), build_decoder(**size)
-        models[name] = (*networks, summary_of(networks, release=name))
-    return models
-
-
 class Place:
-    """The folders of a project, and runs of the nodes on them."""
+    """The folders of a project, two models, and runs of the nodes on them."""
 
-    def __init__(self, root, models):
-        self.models, self.to_embed, self.folder = models, root / "to_embed", root / "embeddings"
+    def __init__(self, root, networks):
+        self.models = {OLD: networks, NEW: small()}
+        self.summaries = {
+            name: summary_of(networks, release=name) for name, networks in self.models.items()
+        }
+        self.to_embed, self.folder = root / "to_embed", root / "embeddings"
         self.embeddings = BatchEmbeddingsDataset(path=str(self.folder))
         self.how = {"scoring_calibration": None, "embedding_params": EmbeddingParams(batch_size=4)}
 
@@ -53,15 +44,14 @@ class Place:
             put(self.to_embed, name, images_of(size, seed=len(name)))
 
     def plan(self, release=OLD):
-        self.batches = BatchFoldersDataset(path=str(self.to_embed), settle_seconds=0).load()
-        summary = self.models[release][2]
+        self.batches = dataset(self.to_embed).load()
+        summary = self.summaries[release]
         return nodes.plan_scoring(self.batches, self.embeddings.load(), summary, **self.how)
 
     def score(self, release=OLD):
         """Do what `kedro score` does, and return how it ended and what became of the batches."""
-        plan = self.plan(release)
-        made = nodes.embed_batches(plan, self.batches, *self.models[release], **self.how, seed=1)
-        for tables, intake in made:
+        plan, model = self.plan(release), (*self.models[release], self.summaries[release])
+        for tables, intake in nodes.embed_batches(plan, self.batches, *model, **self.how, seed=1):
             self.embeddings.save(tables)
             records = intake.batches
         scored = nodes.finish_scoring(plan, intake)
@@ -76,7 +66,7 @@ class Place:
 
     def releases(self):
         """The release of each batch that a reader finds."""
-        names = {summary["model_version"]: name for name, (*_, summary) in self.models.items()}
+        names = {summary["model_version"]: name for name, summary in self.summaries.items()}
         tables = self.found().items()
         return {batch: names[table["model_version"].unique().item()] for batch, table in tables}
 
@@ -85,8 +75,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path, models):
-    return Place(tmp_path, models)
+def place(tmp_path, networks):
+    return Place(tmp_path, networks)
 
 
 def test_a_batch_is_embedded_once_and_a_new_one_is_added_to_it(place):
@@ -106,14 +96,13 @@ def test_a_batch_is_embedded_once_and_a_new_one_is_added_to_it(place):
     assert place.times() | before == place.times()
 
 
-def test_the_rows_are_those_of_embed_new_images(place, models):
+def test_the_rows_are_those_of_embed_new_images(place, networks):
     images, labels = images_of(9), np.arange(9, dtype=np.uint8)
     put(place.to_embed, "labelled", images, labels)
     put(place.to_embed, "unlabelled", images)
     place.score()
-    encoder, decoder, summary = models[OLD]
-    params = place.how["embedding_params"]
-    expected = embed(encoder, decoder, summary, params, 1, images).to_pandas()
+    how = place.summaries[OLD], place.how["embedding_params"], 1
+    expected = embed(*networks, *how, images).to_pandas()
     tables = place.found()
     for table in tables.values():
         pd.testing.assert_frame_equal(table.drop(columns="label"), expected)
@@ -122,9 +111,8 @@ def test_the_rows_are_those_of_embed_new_images(place, models):
     assert len(pd.read_parquet(place.folder / OLD)) == 18, "as one table"
 
 
-def test_another_refinement_embeds_anew_but_for_a_release_which_has_its_own(place, models):
-    encoder, decoder, summary = models[OLD]
-    place.models = {OLD: (encoder, decoder, {**summary, "refine_steps": 0}), NEW: models[NEW]}
+def test_another_refinement_embeds_anew_but_for_a_release_which_has_its_own(place):
+    place.summaries[OLD]["refine_steps"] = 0
     place.put(monday=5)
     place.score(OLD)
     place.score(NEW)
@@ -132,12 +120,11 @@ def test_another_refinement_embeds_anew_but_for_a_release_which_has_its_own(plac
     assert (place.plan(OLD).new, place.plan(NEW).new) == ((), ("monday",))
 
 
-def test_the_last_trained_model_has_a_folder_of_its_version(place, models):
-    encoder, decoder, summary = models[OLD]
-    place.models = {OLD: (encoder, decoder, {**summary, "release": None})}
+def test_the_last_trained_model_has_a_folder_of_its_version(place):
+    place.summaries[OLD]["release"] = None
     place.put(monday=5)
     place.score()
-    version = summary["model_version"]
+    version = place.summaries[OLD]["model_version"]
     assert (place.plan().release, place.plan().model) == (None, version)
     assert (place.folder / "current").readlink() == Path(version)
     assert place.plan().outcome == Outcome.NOTHING_NEW
@@ -172,17 +159,9 @@ def test_a_batch_delivered_again_is_embedded_again_and_one_that_left_stays_embed
 
 
 def calibrate(place, release, threshold=3.0):
-    place.how["scoring_calibration"] = Calibration(
-        model_version=place.models[release][2]["model_version"],
-        reconstruction="binary_crossentropy",
-        score="excess",
-        false_positive_rate=0.05,
-        threshold=threshold,
-        n_validation=10,
-        entropy_cap=100.0,
-        latent_means=((0.0, 0.0),),
-        latent_precision=((1.0, 0.0), (0.0, 1.0)),
-    )
+    version = place.summaries[release]["model_version"]
+    found = calibration_of("excess", threshold, model_version=version)
+    place.how["scoring_calibration"] = found
 
 
 def test_the_threshold_of_the_model_and_no_other_says_which_images_are_anomalies(place):
@@ -209,37 +188,34 @@ def test_the_threshold_of_the_model_and_no_other_says_which_images_are_anomalies
     assert place.plan().outcome == Outcome.NOTHING_NEW
 
 
-@pytest.fixture
-def watch(monkeypatch):
-    """Have something done with each folder that is read, and with its batch."""
+def when_read(patch, act):
+    """Have something done with the folder and the images of each batch once they are read."""
     read = batches_module.read_batch
 
-    def set_up(before, after=lambda batch: None):
-        def watched(folder, **kwargs):
-            before(folder)
-            batch = read(folder, **kwargs)
-            after(batch)
-            return batch
+    def read_and_act(folder, **kwargs):
+        batch = read(folder, **kwargs)
+        act(folder, batch.images)
+        return batch
 
-        monkeypatch.setattr(batches_module, "read_batch", watched)
-
-    return set_up
+    patch.setattr(batches_module, "read_batch", read_and_act)
 
 
-def test_readers_find_the_old_model_while_a_batch_is_written_but_not_for_a_bad_one(place, watch):
+def test_readers_find_the_old_model_while_a_batch_is_written_but_not_for_a_bad_one(
+    place, monkeypatch
+):
     place.put(monday=5, tuesday=5)
     place.score()
-    watch(lambda folder: folder.name == "tuesday" and (folder / "more").touch())
     (place.to_embed / "bad").mkdir()
     (place.to_embed / "bad/read me.txt").write_text("hello")
-    result = place.score(NEW)
+    with monkeypatch.context() as patch:
+        when_read(patch, lambda folder, _: folder.name == "tuesday" and (folder / "new").touch())
+        result = place.score(NEW)
     assert result.outcomes == {"bad": "bad", "monday": "embedded", "tuesday": "unfinished"}
     assert result.outcome == Outcome.BAD_DATA
     assert "these are bad and in quarantine: bad" in result.reason
     assert f"readers find the embeddings of {OLD} until these are embedded" in result.reason
     assert place.releases() == {"monday": OLD, "tuesday": OLD}
-    watch(lambda _: None)
-    (place.to_embed / "tuesday/more").unlink()
+    (place.to_embed / "tuesday/new").unlink()
     assert place.score(NEW).outcomes == {"bad": "bad", "tuesday": "embedded"}
     assert place.releases() == {"monday": NEW, "tuesday": NEW}
 
@@ -248,7 +224,7 @@ ODD = ["x" * 255, "a\nb", os.fsdecode(b"caf\xe9"), "**[a]?", "20240601", "a.b", 
 
 
 def test_batches_of_any_name_are_embedded_once(place, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level("INFO")
     place.put(**dict.fromkeys(ODD, 2))
     assert set(place.score().outcomes.values()) == {"embedded"}
     assert len(place.found()) == len(ODD)
@@ -256,14 +232,15 @@ def test_batches_of_any_name_are_embedded_once(place, caplog):
     assert "a\nb" not in caplog.text
 
 
-def test_one_batch_at_a_time_is_in_memory(place, watch):
+def test_of_earlier_batches_none_is_in_memory_when_one_is_read(place, monkeypatch):
     place.put(a=20, b=20, c=20)
-    alive = []
+    read = []
 
-    def none_is_alive(_):
+    def none_is_alive(_, images):
         gc.collect()
-        assert not any(reference() is not None for reference in alive)
+        assert not any(reference() is not None for reference in read)
+        read.append(weakref.ref(images))
 
-    watch(none_is_alive, lambda batch: alive.append(weakref.ref(batch.images)))
+    when_read(monkeypatch, none_is_alive)
     place.score()
-    assert len(alive) == 3
+    assert len(read) == 3
