@@ -163,8 +163,8 @@ def use(
         TrainingParams,
     )
     from mnist_vae.pipelines.anomaly.nodes import calibrate_anomalies, score_anomalies
-    from mnist_vae.pipelines.evaluation.nodes import evaluate_vae
     from mnist_vae.pipelines.reporting.nodes import draw_latent_scatter
+    from mnist_vae.pipelines.training.nodes import evaluate_vae
     from mnist_vae.recipe import train
 
     def loaded() -> list[Any]:

@@ -13,8 +13,8 @@ import pytest
 from mnist_vae.data.images import ImageSet
 from mnist_vae.data.origin import RECIPE_VERSION
 from mnist_vae.params import ModelParams, RetrainingParams, SplitParams, TrainingParams
-from mnist_vae.pipelines.candidate.nodes import set_judge_apart
 from mnist_vae.pipelines.data.nodes import split_images
+from mnist_vae.pipelines.retraining.candidate import set_judge_apart
 from mnist_vae.recipe import train
 
 LIBRARIES = {"keras": "3.15", "tensorflow": "2.21", "numpy": "2."}

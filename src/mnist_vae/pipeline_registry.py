@@ -3,17 +3,13 @@
 from kedro.pipeline import Pipeline
 
 from mnist_vae.pipelines.anomaly import pipeline as anomaly
-from mnist_vae.pipelines.candidate import pipeline as candidate
 from mnist_vae.pipelines.data import pipeline as data
 from mnist_vae.pipelines.denoising import pipeline as denoising
 from mnist_vae.pipelines.embedding import pipeline as embedding
-from mnist_vae.pipelines.evaluation import pipeline as evaluation
 from mnist_vae.pipelines.export import pipeline as export
 from mnist_vae.pipelines.generation import pipeline as generation
-from mnist_vae.pipelines.intake import pipeline as intake
-from mnist_vae.pipelines.promotion import pipeline as promotion
 from mnist_vae.pipelines.reporting import pipeline as reporting
-from mnist_vae.pipelines.scoring import pipeline as scoring
+from mnist_vae.pipelines.retraining import pipeline as retraining
 from mnist_vae.pipelines.training import pipeline as training
 
 
@@ -21,51 +17,52 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Return every pipeline by its name."""
     # `find_pipelines` looks for a folder of each name, and a composed pipeline has none.
     data_pipeline = _stage("data", data.create_pipeline())
-    embeddings = _stage("embedding", embedding.create_pipeline())
+    trained = _stage("training", training.create_pipeline())
+    trained_on = _stage("training", training.create_pipeline(("encoder_init", "decoder_init")))
+    embeddings = embedding.create_pipeline()
+    new_embeddings = _stage("embedding", embeddings.from_inputs("new_images"))
+    embedding_pipeline = _stage("embedding", embeddings.to_outputs("latent_embeddings"))
     generated = _stage("generation", generation.create_pipeline())
-    evaluated = _stage("training", evaluation.create_pipeline())
-    reports = _stage("reporting", reporting.create_pipeline())
+    generation_pipeline = generated.to_outputs("generated_images")
+    figures = ("learning_curves", "latent_scatter")
+    reports = _stage("reporting", reporting.create_pipeline(findings=True))
+    plain_reports = _stage("reporting", reporting.create_pipeline(findings=False))
     anomalies = _stage("anomaly", anomaly.create_pipeline())
     export_pipeline = _stage("export", export.create_pipeline())
-    embedding_pipeline = embeddings.to_outputs("latent_embeddings")
-    generation_pipeline = generated.to_outputs("generated_images")
-    reporting_pipeline = reports.to_outputs("learning_curves", "latent_scatter")
-    trained = data_pipeline + _stage("training", training.create_pipeline()) + evaluated
+    renamed = retraining.renamed
     return {
         "data": data_pipeline,
-        "training": trained,
+        "training": data_pipeline + trained,
         "embedding": embedding_pipeline,
-        "embedding_of_new_images": embeddings.from_inputs("new_images"),
+        "embedding_of_new_images": new_embeddings,
         "anomaly": anomalies.to_outputs("anomaly_findings"),
         "anomaly_of_new_images": anomalies.from_inputs("new_images"),
-        "evaluation": evaluated.to_outputs("metrics"),
+        "evaluation": trained.only_nodes("training.evaluate_vae"),
         "export": export_pipeline,
         "generation": generated,
         "denoising": _stage("denoising", denoising.create_pipeline()),
-        "model_report": reports.to_outputs("model_card")
-        + _stage("reporting", reporting.create_report_pipeline(findings=True)),
-        "reporting": reporting_pipeline,
-        "intake": candidate.renamed("archive", data_pipeline, raw_images="raw_images")
-        + _stage("intake", intake.create_pipeline() + candidate.create_plan_pipeline()),
-        "candidate": _stage("candidate", candidate.create_pipeline())
-        + candidate.renamed(
+        "model_report": reports.to_outputs("model_card", "model_report"),
+        "reporting": reports.to_outputs(*figures),
+        "intake": renamed("archive", data_pipeline, raw_images="raw_images")
+        + _stage("intake", retraining.create_intake_pipeline()),
+        "candidate": _stage("candidate", retraining.create_candidate_pipeline())
+        + renamed(
             "candidate",
-            _stage("training", training.create_start_pipeline())
-            + evaluated
+            trained_on
             + export_pipeline
             + generation_pipeline
-            + reports
+            + reports.to_outputs(*figures, "model_card")
             + anomalies.to_outputs("anomaly_calibration"),
             test_images="archive_test_images",
         )
-        + candidate.renamed("candidate", embedding_pipeline, test_images="archive_held_out_images"),
-        "promotion": _stage("promotion", promotion.create_pipeline()),
-        "scoring": scoring.create_pipeline(),
-        "__default__": trained
+        + renamed("candidate", embedding_pipeline, test_images="archive_held_out_images"),
+        "promotion": _stage("promotion", retraining.create_promotion_pipeline()),
+        "scoring": embeddings.to_outputs("scoring_result"),
+        "__default__": data_pipeline
+        + trained
         + embedding_pipeline
         + generation_pipeline
-        + reporting_pipeline
-        + _stage("reporting", reporting.create_report_pipeline(findings=False)),
+        + plain_reports.to_outputs(*figures, "model_report"),
     }
 
 

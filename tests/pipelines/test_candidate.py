@@ -8,8 +8,8 @@ import pytest
 from mnist_vae.data.images import UNLABELLED, new_image_set
 from mnist_vae.jobs.records import BatchRecord, Declined, Intake, Outcome, Plan
 from mnist_vae.params import ModelParams, Parameters, RetrainingParams
-from mnist_vae.pipelines.candidate import nodes
-from mnist_vae.pipelines.intake.nodes import image_hashes, split_batch
+from mnist_vae.pipelines.retraining import candidate as nodes
+from mnist_vae.pipelines.retraining.intake import image_hashes, split_batch
 from tests.incoming import images_of
 
 MANIFEST = {"files": {"train_images": {"sha256": "abc"}}, "statement": "Data: some."}

@@ -10,8 +10,8 @@ import pytest
 from mnist_vae.data.images import UNLABELLED
 from mnist_vae.data.origin import COMMIT
 from mnist_vae.params import EvaluationParams, ModelParams
-from mnist_vae.pipelines.evaluation import nodes
-from mnist_vae.pipelines.evaluation.decomposition import decompose
+from mnist_vae.pipelines.training import nodes
+from mnist_vae.pipelines.training.decomposition import decompose
 from mnist_vae.vae import likelihood
 from mnist_vae.vae.elbo import score_batches
 from tests.model_files import summary_of

@@ -13,10 +13,10 @@ from mnist_vae.params import (
 )
 from mnist_vae.pipelines.anomaly import nodes as anomaly
 from mnist_vae.pipelines.denoising import nodes as denoising
-from mnist_vae.pipelines.evaluation import nodes as evaluation
 from mnist_vae.pipelines.export.nodes import export_models
 from mnist_vae.pipelines.generation import arithmetic
 from mnist_vae.pipelines.generation import nodes as generation
+from mnist_vae.pipelines.training import nodes as evaluation
 from tests.model_files import summary_of
 from tests.vae.models import small
 

@@ -10,7 +10,7 @@ from mnist_vae.jobs.batch_files import Batch
 from mnist_vae.jobs.batches import BatchFolder
 from mnist_vae.jobs.records import BatchRecord
 from mnist_vae.params import RetrainingParams, SplitParams
-from mnist_vae.pipelines.intake.nodes import check_batches, measure_drift
+from mnist_vae.pipelines.retraining.intake import check_batches, measure_drift
 from tests.incoming import images_of
 from tests.pipelines.conftest import Serving, embeddings_of
 

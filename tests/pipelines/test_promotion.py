@@ -29,8 +29,8 @@ from mnist_vae.params import (
     RetrainingParams,
     TrainingParams,
 )
-from mnist_vae.pipelines.promotion import nodes
-from mnist_vae.pipelines.promotion.report import write_report
+from mnist_vae.pipelines.retraining import promotion as nodes
+from mnist_vae.pipelines.retraining.report import write_report
 from tests.incoming import images_of
 from tests.model_files import make_files
 from tests.pipelines.conftest import PICTURES, Serving

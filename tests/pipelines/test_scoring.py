@@ -17,7 +17,7 @@ from mnist_vae.jobs import batches as batches_module
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset, finish
 from mnist_vae.jobs.records import Outcome
 from mnist_vae.params import EmbeddingParams
-from mnist_vae.pipelines.scoring import nodes
+from mnist_vae.pipelines.embedding import nodes
 from tests.incoming import dataset, images_of, put
 from tests.model_files import summary_of
 from tests.vae.models import small

@@ -12,7 +12,7 @@ from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_images, check_models, origin, provenance
 from mnist_vae.data.statistics import neighbour_accuracy, standard_error
 from mnist_vae.params import EvaluationParams
-from mnist_vae.pipelines.evaluation.decomposition import decompose
+from mnist_vae.pipelines.training.decomposition import decompose
 
 _LEAST_CLASSES = 2  # to be distinguished
 _SKIPPED = (

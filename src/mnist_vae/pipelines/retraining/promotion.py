@@ -27,8 +27,8 @@ from mnist_vae.jobs.records import (
 )
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import EvaluationParams, ModelParams, RetrainingParams, TrainingParams
-from mnist_vae.pipelines.candidate.nodes import start_networks
-from mnist_vae.pipelines.intake.nodes import measure_drift, score_release
+from mnist_vae.pipelines.retraining.candidate import start_networks
+from mnist_vae.pipelines.retraining.intake import measure_drift, score_release
 from mnist_vae.recipe import train
 from mnist_vae.report.scatter import z_means_of
 
