@@ -114,16 +114,6 @@ def test_a_promotion_that_was_killed_is_completed_by_a_retraining_alone(
     assert (line["adopted"], line["champion"]) == ("000002-b", "b")
 
 
-def test_a_batch_is_withdrawn_by_its_name(project):
-    tables = project / "data/test/02_intermediate"
-    (tables / "batches").mkdir(parents=True)
-    (tables / "batches/20240601.0123.parquet").touch()
-    assert retrain(project, "withdraw", "20240601")["outcome"] == "withdrawn"
-    assert (tables / "withdrawn_batches/20240601.0123.parquet").exists()
-    line = retrain(project, "withdraw", "friday")
-    assert "names of batches in use (there is none), received friday" in line["reason"]
-
-
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -45,32 +45,25 @@ def vanish(folder):
 
 
 @pytest.mark.parametrize("ahead", [-10_000, 0, 10_000])
-def test_half_a_folder_is_left_alone_whatever_the_clock_of_its_server_says(
+def test_batches_are_waited_for_once_whatever_the_clock_of_their_server_says(
     incoming, monkeypatch, ahead
 ):
-    folder = put(incoming, "growing", images_of(2))
-    changed = time.time() + ahead
-    os.utime(folder / "images-idx3-ubyte.gz", (changed, changed))
+    for name in ("growing", "still"):
+        folder = put(incoming, name, images_of(2))
+        changed = time.time() + ahead
+        os.utime(folder / "images-idx3-ubyte.gz", (changed, changed))
     waited = []
 
     def wait(seconds):
         waited.append(seconds)
-        grow(folder)
+        grow(incoming / "growing")
 
-    monkeypatch.setattr("mnist_vae.jobs.batches.time.sleep", wait)
-    assert read_all(dataset(incoming, settle_seconds=30))["growing"].unfinished
-    assert 0 < waited[0] <= 30
-
-
-def test_several_batches_are_waited_for_once_and_no_list_waits(incoming, monkeypatch):
-    for name in ("a", "b"):
-        put(incoming, name, images_of(2))
-    waited = []
     monkeypatch.setattr("mnist_vae.jobs.batches.time.monotonic", lambda: 5.0 + sum(waited))
-    monkeypatch.setattr("mnist_vae.jobs.batches.time.sleep", waited.append)
+    monkeypatch.setattr("mnist_vae.jobs.batches.time.sleep", wait)
     folders = dataset(incoming, settle_seconds=30).load()
-    assert waited == []
-    assert not any(folder.read(MNIST_FORM).unfinished for folder in folders.values())
+    assert waited == [], "to list them does not wait"
+    assert folders["growing"].read(MNIST_FORM).unfinished, "half a batch is left alone"
+    assert not folders["still"].read(MNIST_FORM).unfinished
     assert waited == [30.0, 0.0]
 
 

@@ -12,17 +12,14 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from kedro.io.core import DatasetError
 
-from mnist_vae.data.images import ImageSet
 from mnist_vae.jobs import releases
 from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
-from mnist_vae.jobs.batches import AcceptedBatchesDataset, put_away
+from mnist_vae.jobs.batches import put_away
 from mnist_vae.jobs.records import BatchRecord, Intake
-from mnist_vae.jobs.release_files import read_release, rolled_back
+from mnist_vae.jobs.release_files import ReleaseError, read_release, rolled_back
 from tests.incoming import dataset, images_of, put
 from tests.jobs.test_batch_embeddings import NEW, OLD, embed, found
 from tests.jobs.test_releases import in_service, promote
@@ -192,29 +189,6 @@ def after_a_rollback(folder, ended, old, new):
     return version
 
 
-ROWS = np.random.default_rng(7).integers(0, 256, (2, 20, 784), dtype=np.uint8)
-BATCHES = {
-    name: ImageSet(pixels, np.arange(20), np.full(20, name), np.arange(20, dtype=np.uint8) % 10)
-    for name, pixels in zip(("monday.01", "tuesday.02"), ROWS, strict=True)
-}
-
-
-def accepted(folder):
-    return AcceptedBatchesDataset(path=f"{folder}/batches")
-
-
-def take_in(folder):
-    accepted(folder).save(BATCHES)
-
-
-def after_an_intake(folder, ended):
-    loaded = {name: load().digest() for name, load in accepted(folder).load().items()}
-    expected = {name: images.digest() for name, images in BATCHES.items()}
-    assert loaded == expected if ended else loaded.items() <= expected.items()
-    take_in(folder)
-    return len(loaded)
-
-
 def deliver_a_bad_one(folder):
     put(folder / "incoming", "monday", images_of(1))
 
@@ -271,7 +245,6 @@ def after_a_scoring(folder, ended):
             {"b", "c"},
             5,
         ),
-        (nothing, take_in, after_an_intake, {0, 1, 2}, 10),
         (deliver_a_bad_one, quarantine, after_a_quarantine, {"incoming", "quarantine"}, 5),
         (score, score_anew, after_a_scoring, {"old", "new"}, 15),
     ],
@@ -288,7 +261,7 @@ def test_at_any_moment_the_old_state_or_the_new_one_is_there(
 def test_this_trial_finds_what_did_not_wait_for_the_disk(tmp_path, monkeypatch):
     def hasty(folder):
         monkeypatch.setattr(os, "fsync", lambda _: None)
-        take_in(folder)
+        promote_new(folder)
 
-    with pytest.raises(DatasetError, match="Parquet file size is 0 bytes"):
-        trial(tmp_path, monkeypatch, nothing, hasty, after_an_intake)
+    with pytest.raises(ReleaseError, match="damaged"):
+        trial(tmp_path, monkeypatch, three, hasty, partial(after_a_change, old="c", new="new"))
