@@ -99,12 +99,16 @@ def say(text: str) -> None:
 
 def machine() -> dict[str, Any]:
     """Return on what the figures were measured, and of which commit."""
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or None
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    # A result that is being renewed is no change of what is measured.
+    others = [*git, "diff", "--quiet", "HEAD", "--", ".", ":!benchmarks/results"]
+    changed = subprocess.run(others, capture_output=True).returncode == 1
+    commit = head.stdout.strip() + ("-dirty" if changed else "")
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     return {
-        "commit": commit,
+        "commit": commit or None,
         "processor": models[0] if models else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": {

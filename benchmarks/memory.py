@@ -174,14 +174,7 @@ def use(
     batch_size = TrainingParams().batch_size
     mnist_vae.vae.model.VariationalAutoencoder = watched_vae(stop_after(steps))
     with measured.stage("training", min(steps * batch_size, sizes[0])):
-        model = train(
-            *loaded()[:2],
-            manifest,
-            ModelParams(),
-            TrainingParams(epochs=1),
-            1,
-            None,
-        )
+        model = train(*loaded()[:2], manifest, ModelParams(), TrainingParams(epochs=1), 1, None)
     networks, summary = (model.encoder, model.decoder), model.summary
     with measured.stage("evaluation", sum(sizes)):
         evaluate_vae(*networks, *loaded(), summary, EvaluationParams(z_samples=1), 1)
