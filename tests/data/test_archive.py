@@ -29,11 +29,6 @@ RAW = {key: to_idx(values, name="test") for key, values in ARRAYS.items()}
 SHA256 = {key: hashlib.sha256(raw).hexdigest() for key, raw in RAW.items()}
 PACKED = {key: gzip.compress(raw) for key, raw in RAW.items()}
 PACKED_NAMES = [f"{NAMES[key]}.gz" for key in FILE_KEYS]
-BROKEN = {
-    "truncated gzip": PACKED["test_images"][:-20],
-    "not an IDX file": b"<html>not found</html>",
-    "another file": gzip.compress(to_idx(ARRAYS["test_images"] ^ 1, name="test")),
-}
 
 
 def fill(folder, keys=FILE_KEYS):
@@ -144,15 +139,22 @@ def test_the_statement_says_which_checksums_were_verified(tmp_path):
     assert "checksums verified for 1 of 4 files" in loaded.manifest["statement"]
 
 
-@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (PACKED["test_images"][:-20], "is a broken gzip file"),
+        (b"<html>not found</html>", "is not an IDX file"),
+        (gzip.compress(to_idx(ARRAYS["test_images"] ^ 1, name="test")), "has the wrong checksum"),
+    ],
+)
 def test_a_bad_file_in_the_folder_is_an_error_and_not_silently_replaced(
-    tmp_path, monkeypatch, content
+    tmp_path, monkeypatch, content, message
 ):
     monkeypatch.setattr(module, "download", pytest.fail)
     bad = tmp_path / "t10k-images.gz"  # alone, so that the next source would be tried
     bad.write_bytes(content)
     order = ["folder", "mirrors", "sample"]
-    with pytest.raises(IdxError, match=f"{bad} (is a broken gzip|is not an IDX|has the wrong ch)"):
+    with pytest.raises(IdxError, match=f"{bad} {message}"):
         archive(tmp_path, order=order, mirrors=["http://mirror"]).load()
     assert bad.read_bytes() == content
 
@@ -246,9 +248,7 @@ def test_a_mirror_that_never_ends_its_answer_is_left_for_the_next_one(tmp_path, 
 
 
 def test_a_dead_network_falls_back_to_the_sample_where_it_may(tmp_path):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+    url = "http://127.0.0.1:9/"
     mirrors = [url, f"{url}other"]
     loaded = archive(tmp_path, order=["folder", "mirrors", "sample"], mirrors=mirrors).load()
     assert loaded.manifest["source"] == "sample"

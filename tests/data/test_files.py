@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import fsspec
 import numpy as np
@@ -23,7 +23,6 @@ from mnist_vae.data.files import (
     TextDataset,
 )
 from mnist_vae.data.images import ImageSet
-from mnist_vae.data.models import TrainingBackupDataset
 from mnist_vae.data.tables import ImagesDataset
 from mnist_vae.failures import sentence
 from mnist_vae.jobs.records import BatchRecord, Intake
@@ -65,10 +64,9 @@ def test_what_was_saved_comes_back(tmp_path, place, of, options, data):
     assert dataset.load() == data
 
 
-@pytest.mark.parametrize("of", [JSONDataset, PictureFolderDataset, TrainingBackupDataset])
+@pytest.mark.parametrize("of", [JSONDataset, PictureFolderDataset])
 def test_nothing_is_saved_to_an_entry_that_is_read_only(tmp_path, of):
-    options = {} if of is TrainingBackupDataset else {"read_only": True}
-    dataset = of(filepath=str(tmp_path / "a"), **options)
+    dataset = of(filepath=str(tmp_path / "a"), read_only=True)
     with pytest.raises(DatasetError, match="a is read-only: expected it as the input"):
         dataset.save({})
     assert not dataset.exists()
@@ -110,25 +108,26 @@ def test_a_folder_of_pictures_is_replaced_as_a_whole_or_not_at_all(tmp_path):
     assert names_in(tmp_path) == ["digits"]
 
 
-def test_what_an_interrupted_write_or_a_killed_process_left_is_never_under_the_final_name(tmp_path):
-    path = tmp_path / "a.json"
-    path.write_text("old")
+@pytest.mark.parametrize("protocol", ["file", "memory"])
+def test_what_an_interrupted_write_or_a_killed_process_left_is_never_under_the_final_name(
+    tmp_path, protocol
+):
+    filesystem, path = fsspec.filesystem(protocol), PurePosixPath(tmp_path / "a.json")
+    dataset = JSONDataset(filepath=f"{protocol}://{path}")
+    dataset.save("old")
 
     def write(new):
-        Path(new).write_text("{")
-        assert path.read_text() == "old"
+        filesystem.pipe_file(str(new), b"{")
+        assert dataset.load() == "old"
         raise KeyboardInterrupt
 
-    with (
-        pytest.raises(KeyboardInterrupt),
-        replacing(fsspec.filesystem("file"), PurePosixPath(path)) as new,
-    ):
+    with pytest.raises(KeyboardInterrupt), replacing(filesystem, path) as new:
         write(new)
-    assert path.read_text() == "old"
-    assert names_in(tmp_path) == ["a.json"]
-    Path(new).write_text("{")  # as a process that is killed leaves it
-    JSONDataset(filepath=str(path)).save({})
-    assert names_in(tmp_path) == ["a.json"]
+    assert dataset.load() == "old"
+    assert filesystem.ls(str(tmp_path), detail=False) == [str(path)]
+    filesystem.pipe_file(str(new), b"{")  # as a process that is killed leaves it
+    dataset.save("new")
+    assert filesystem.ls(str(tmp_path), detail=False) == [str(path)]
 
 
 @pytest.mark.parametrize("stem", ["x" * 250, "é" * 125, "[ab]*"])

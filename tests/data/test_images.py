@@ -5,7 +5,6 @@ import dataclasses
 import io
 import math
 
-import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -33,7 +32,6 @@ from mnist_vae.data.tables import (
     rows_of,
     table_schema,
 )
-from tests.s3 import s3_server
 
 
 @pytest.fixture
@@ -174,27 +172,32 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize("memory_images", [None, 10], ids=["in memory", "mapped"])
+@pytest.mark.parametrize(
+    ("place", "memory_images"),
+    [("{}", None), ("{}", 10), ("memory:/{}", 10)],
+    ids=["in memory", "mapped", "of another file system"],
+)
 @pytest.mark.parametrize("images", SETS.values(), ids=SETS)
-def test_images_come_back_as_they_were(path, monkeypatch, memory_images, images):
+def test_images_come_back_as_they_were(path, monkeypatch, place, memory_images, images):
     monkeypatch.setattr(at_rest, "_ROW_GROUP", 7)
-    dataset = ImagesDataset(filepath=str(path), memory_images=memory_images)
+    dataset = ImagesDataset(filepath=place.format(path), memory_images=memory_images)
     dataset.save(images)
     for _ in range(2):
         loaded = dataset.load()
         assert_equal(loaded, images)
     is_mapped = memory_images is not None and len(images) > memory_images
     assert isinstance(loaded.pixels, np.memmap) == is_mapped
-    assert [file.name for file in path.parent.iterdir()] == ["images.parquet"]
 
 
-def test_at_rest_the_pixels_are_784_bytes_and_the_schema_says_their_shape(path):
-    images = scans(label=[0] * 30, z=np.zeros((30, 2)))
-    ImagesDataset(filepath=str(path)).save(images)
+def test_at_rest_the_pixels_are_784_bytes_with_their_shape_in_the_schema_of_one_file(path):
+    dataset = ImagesDataset(filepath=str(path), memory_images=0)
+    dataset.save(scans(label=[0] * 30, z=np.zeros((30, 2))))
     schema = pq.read_schema(path)
     assert str(schema.field("pixels").type) == "fixed_size_binary[784]"
     assert b'"shape": [28, 28]' in schema.metadata[b"mnist_vae.pixels"]
     assert schema.names == ["image_id", "split", "label", "z_00", "z_01", "pixels"]
+    dataset.load()
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_table_without_images_is_refused(path):
@@ -211,32 +214,6 @@ def test_the_preview_shows_images_of_the_whole_table_however_it_is_sorted(path):
     picture = Image.open(io.BytesIO(base64.b64decode(dataset.preview(n_images=10, columns=10))))
     shown = np.asarray(picture)[4, 4 :: 2 * 29][:10]
     assert shown.tolist() == [255 - 25 * label for label in range(10)]
-
-
-@pytest.mark.slow  # a server starts
-def test_a_table_in_a_store_of_objects_is_there_as_a_whole_or_not_at_all(monkeypatch):
-    for package, extra in (("s3fs", "s3"), ("moto", "all")):
-        pytest.importorskip(package, reason=f"the extra `{extra}` is needed")
-
-    def fail(images, batch_size):
-        yield images.take(slice(batch_size))
-        raise OSError("the store went away")
-
-    images = scans(100)
-    with s3_server() as credentials:
-        store = fsspec.filesystem("s3", **credentials)
-        store.mkdir("bucket")
-        dataset = ImagesDataset(
-            filepath="s3://bucket/images.parquet", memory_images=0, credentials=credentials
-        )
-        with monkeypatch.context() as during:
-            during.setattr(ImageSet, "batches", fail)
-            with pytest.raises(DatasetError, match="the store went away"):
-                dataset.save(images)
-        assert not dataset.exists()
-        dataset.save(images)
-        assert_equal(dataset.load(), images)
-        assert store.ls("bucket", refresh=True) == ["bucket/images.parquet"]
 
 
 # Embeddings

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from mnist_vae.data import origin
-from mnist_vae.data.origin import COMMIT, json_fingerprint, provenance, recipe_fingerprints
+from mnist_vae.data.origin import COMMIT, provenance, recipe_fingerprints
 from mnist_vae.params import ModelParams
 
 
@@ -29,10 +29,8 @@ def test_other_libraries_or_another_recipe_make_another_model(monkeypatch, name,
     assert parts() == {**before, part: parts()[part]} != before
 
 
-def test_equal_values_have_equal_names_whatever_the_order_of_their_keys():
+def test_the_order_of_the_parameters_says_nothing():
     assert recipe_fingerprints(seed=1, model=ModelParams()) == parts()
-    assert json_fingerprint({"a": 1, "b": [2]}) == json_fingerprint({"b": [2], "a": 1})
-    assert json_fingerprint({"a": 1}) != json_fingerprint({"a": 2})
 
 
 # Provenance

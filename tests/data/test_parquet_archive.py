@@ -35,27 +35,20 @@ def dataset(folder):
     return ParquetArchiveDataset(path=str(folder), name="mine")
 
 
-@pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    return folder
-
-
 def write(folder, name="a.parquet", **columns):
     pq.write_table(table(**columns), folder / name, row_group_size=30)
 
 
-def test_a_folder_of_files_is_read_in_the_order_of_their_names(folder):
-    write(folder, "b.parquet", rows=slice(60, 100))
-    write(folder, "a.parquet", rows=slice(60))
-    (folder / "_SUCCESS").touch()
-    (folder / "notes.txt").write_text("nothing")
+def test_a_folder_of_files_is_read_in_the_order_of_their_names(tmp_path):
+    write(tmp_path, "b.parquet", rows=slice(60, 100))
+    write(tmp_path, "a.parquet", rows=slice(60))
+    (tmp_path / "_SUCCESS").touch()
+    (tmp_path / "notes.txt").write_text("nothing")
     # What a writer keeps for itself is not data.
     for place in ("_delta_log", ".ipynb_checkpoints", "split=train/.spark-staging-1/split=train"):
-        (folder / place).mkdir(parents=True)
-        write(folder, f"{place}/part.parquet", image_id=None)
-    images, manifest = vars(dataset(folder).load()).values()
+        (tmp_path / place).mkdir(parents=True)
+        write(tmp_path, f"{place}/part.parquet", image_id=None)
+    images, manifest = vars(dataset(tmp_path).load()).values()
     np.testing.assert_array_equal(images.pixels, PIXELS)
     np.testing.assert_array_equal(images.image_id, np.arange(100) + 7)
     np.testing.assert_array_equal(images.label, LABELS)
@@ -94,8 +87,8 @@ def test_a_partition_of_images_without_a_label_has_none(tmp_path):
     assert found.label[found.image_id == 7].tolist() == [UNLABELLED]
 
 
-def test_a_page_that_is_damaged_is_refused_with_the_name_of_the_file(folder):
-    path = folder / "a.parquet"
+def test_a_page_that_is_damaged_is_refused_with_the_name_of_the_file(tmp_path):
+    path = tmp_path / "a.parquet"
     options = {"use_dictionary": False, "compression": "none", "write_page_checksum": True}
     pq.write_table(table(), path, **options)
     place = pq.ParquetFile(path).metadata.row_group(0).column(0)
@@ -103,13 +96,13 @@ def test_a_page_that_is_damaged_is_refused_with_the_name_of_the_file(folder):
     content[place.data_page_offset + place.total_compressed_size - 7] ^= 0x40
     path.write_bytes(content)
     with pytest.raises(DatasetError, match=r"a.parquet is no table .*; write it anew"):
-        dataset(folder).load()
+        dataset(tmp_path).load()
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(784)])
-def test_a_file_will_do_and_so_do_pixels_alone(folder, kind):
-    write(folder, pixels=pa.array(TEXT, kind), image_id=None, label=None, split=None)
-    images, manifest = vars(dataset(folder / "a.parquet").load()).values()
+def test_a_file_will_do_and_so_do_pixels_alone(tmp_path, kind):
+    write(tmp_path, pixels=pa.array(TEXT, kind), image_id=None, label=None, split=None)
+    images, manifest = vars(dataset(tmp_path / "a.parquet").load()).values()
     np.testing.assert_array_equal(images.pixels, PIXELS)
     np.testing.assert_array_equal(images.image_id, np.arange(100))
     assert images.label is None
@@ -127,36 +120,38 @@ def test_a_file_will_do_and_so_do_pixels_alone(folder, kind):
         (pa.nulls(100), None),
     ],
 )
-def test_an_image_without_a_label_is_unlabelled(folder, label, expected):
-    write(folder, label=label)
-    found = dataset(folder).load().images.label
+def test_an_image_without_a_label_is_unlabelled(tmp_path, label, expected):
+    write(tmp_path, label=label)
+    found = dataset(tmp_path).load().images.label
     assert found is expected if expected is None else found.tolist() == expected
 
 
-def test_labels_that_are_no_numbers_from_0_to_254_are_names(folder):
-    (folder / "label=three").mkdir()
-    write(folder, "label=three/a.parquet")  # the name of the folder comes before the column
+def test_labels_that_are_no_numbers_from_0_to_254_are_names(tmp_path):
+    (tmp_path / "label=three").mkdir()
+    write(tmp_path, "label=three/a.parquet")  # the name of the folder comes before the column
     numbers = pa.array([-1, None] * 50)
-    write(folder, "b.parquet", image_id=pa.array(range(200, 300)), label=numbers)
-    write(folder, "c.parquet", image_id=pa.array(range(300, 400)), label=None)
-    images = dataset(folder).load().images
+    write(tmp_path, "b.parquet", image_id=pa.array(range(200, 300)), label=numbers)
+    write(tmp_path, "c.parquet", image_id=pa.array(range(300, 400)), label=None)
+    images = dataset(tmp_path).load().images
     assert images.class_names == ("-1", "three")
     assert images.label[[0, 1, 100, 200]].tolist() == [0, UNLABELLED, UNLABELLED, 1]
 
 
-def test_what_is_no_source_is_refused_before_a_run(folder):
-    file = folder / "a.parquet"
-    with pytest.raises(DatasetError, match=r"mine was not found: expected a Parquet .* at .*raw"):
-        dataset(folder).check()
-    assert not dataset(folder).exists()
-    assert not dataset(folder / "elsewhere").exists()
+def test_what_is_no_source_is_refused_before_a_run(tmp_path):
+    file = tmp_path / "a.parquet"
+    with pytest.raises(
+        DatasetError, match=r"mine was not found: expected a Parquet .* at .*refused"
+    ):
+        dataset(tmp_path).check()
+    assert not dataset(tmp_path).exists()
+    assert not dataset(tmp_path / "elsewhere").exists()
     file.write_text("nothing")
     with pytest.raises(DatasetError, match=r"a.parquet is no table of images .* a whole Parquet"):
-        dataset(folder).check()
+        dataset(tmp_path).check()
     pq.write_table(table(pixels=None), file)
     with pytest.raises(DatasetError, match="received the columns image_id"):
-        dataset(folder).check()
-    assert dataset(folder).exists()
+        dataset(tmp_path).check()
+    assert dataset(tmp_path).exists()
 
 
 @pytest.mark.parametrize(
@@ -176,8 +171,8 @@ def test_what_is_no_source_is_refused_before_a_run(folder):
         ({"split": pa.array([*"abcd"] * 25)}, "received the splits a, b, c;"),
     ],
 )
-def test_what_is_no_table_of_images_is_refused(folder, columns, message):
-    write(folder, **columns)
+def test_what_is_no_table_of_images_is_refused(tmp_path, columns, message):
+    write(tmp_path, **columns)
     with pytest.raises(DatasetError, match=message) as refusal:
-        dataset(folder).load()
+        dataset(tmp_path).load()
     assert "\n" not in str(refusal.value)

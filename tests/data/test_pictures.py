@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mnist_vae.data.archive import FILE_KEYS, ImageArchiveDataset
+from mnist_vae.data.images import UNLABELLED
 from mnist_vae.data.picture_archive import PictureArchiveDataset
 from mnist_vae.data.picture_folder import PictureError, find_pictures, read_pictures
 
@@ -18,10 +19,6 @@ def save(path: Path, picture: Image.Image | None = None, **options) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     (picture or Image.fromarray(HALF)).save(path, **options)
     return path
-
-
-def found(folder: Path):
-    return [(file.name, file.split, file.label) for file in find_pictures(folder)[0]]
 
 
 def read(folder: Path, **options):
@@ -53,13 +50,12 @@ def test_folders_name_classes_or_splits_and_what_systems_leave_is_no_picture(
 def test_a_flat_folder_has_labels_where_a_table_names_them(tmp_path):
     for name in ("a.png", "b.png", "c.png"):
         save(tmp_path / name)
-    assert [label for *_, label in found(tmp_path)] == [None] * 3
+    assert read(tmp_path).images.label is None
     (tmp_path / "labels.csv").write_text("\ufefffile,label,split\nb.png,cat,test\na.png,NA,train\n")
-    assert found(tmp_path) == [
-        ("a.png", "train", "NA"),
-        ("b.png", "test", "cat"),
-        ("c.png", None, None),
-    ]
+    images = read(tmp_path).images
+    assert images.class_names == ("NA", "cat")
+    assert images.label.tolist() == [0, 1, UNLABELLED]
+    assert images.split.tolist() == ["train", "test", "train"]
 
 
 @pytest.mark.parametrize(
@@ -88,25 +84,29 @@ def test_the_order_is_that_of_the_names_however_accents_are_written(tmp_path):
     assert one.sha256 == two.sha256
 
 
+GREY = Image.fromarray(HALF)
+DEEP = Image.fromarray(HALF.astype(np.uint16) * 257)
+ALPHA = Image.merge("LA", [Image.fromarray(HALF * 0), Image.fromarray(255 - HALF)])
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
-FORMS = {
-    "1 bit.png": (Image.fromarray(HALF).convert("1"), {}),
-    "8 bit.bmp": (Image.fromarray(HALF), {}),
-    "16 bit.png": (Image.fromarray(HALF.astype(np.uint16) * 257), {}),
-    "16 bit.tiff": (Image.fromarray(HALF.astype(np.uint16) * 257), {}),
-    "colours.png": (Image.fromarray(HALF).convert("RGB"), {}),
-    "palette.png": (Image.fromarray(HALF).convert("P"), {}),
-    "cmyk.tif": (Image.fromarray(HALF).convert("RGB").convert("CMYK"), {}),
-    "lossy.jpeg": (Image.fromarray(HALF), {"quality": 100}),
-    "turned.jpg": (Image.fromarray(np.rot90(HALF)), {"exif": TURNED, "quality": 100}),
-    "alpha.png": (Image.merge("LA", [Image.fromarray(HALF * 0), Image.fromarray(255 - HALF)]), {}),
-}
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_every_form_becomes_the_same_grey(tmp_path, name):
-    picture, options = FORMS[name]
+@pytest.mark.parametrize(
+    ("name", "picture", "options"),
+    [
+        ("1 bit.png", GREY.convert("1"), {}),
+        ("8 bit.bmp", GREY, {}),
+        ("16 bit.png", DEEP, {}),
+        ("16 bit.tiff", DEEP, {}),
+        ("colours.png", GREY.convert("RGB"), {}),
+        ("palette.png", GREY.convert("P"), {}),
+        ("cmyk.tif", GREY.convert("RGB").convert("CMYK"), {}),
+        ("lossy.jpeg", GREY, {"quality": 100}),
+        ("turned.jpg", Image.fromarray(np.rot90(HALF)), {"exif": TURNED, "quality": 100}),
+        ("alpha.png", ALPHA, {}),
+    ],
+)
+def test_every_form_becomes_the_same_grey(tmp_path, name, picture, options):
     save(tmp_path / name, picture, **options)
     grey = read(tmp_path).images.pictures[0]
     np.testing.assert_allclose(grey.astype(int), HALF, atol=3)
@@ -125,19 +125,18 @@ def test_pictures_are_scaled_to_the_size_that_is_asked_for(tmp_path):
 
 
 def test_bad_files_are_left_out_with_their_reasons_where_they_are_few(tmp_path):
+    good = tmp_path / "good"
     for number in range(20):
-        save(tmp_path / "good" / f"{number}.png")
-    for name in ("text.png", "notes.txt"):
-        (tmp_path / "good" / name).write_text("no picture")
-    cut = save(tmp_path / "good/cut.png", Image.effect_noise((40, 40), 90))
-    cut.write_bytes(cut.read_bytes()[:400])
-    save(tmp_path / "good/bomb.png", Image.new("1", (10_000, 9_000)))
-    frames = [Image.new("L", (4, 4), value) for value in (0, 200)]
-    for name, form in (("film.png", "GIF"), ("pages.tif", "TIFF")):
-        several = {"format": form, "save_all": True, "append_images": frames[1:]}
-        save(tmp_path / "good" / name, frames[0], **several)
-    save(tmp_path / "good/float.tif", Image.new("F", (4, 4)))
+        save(good / f"{number}.png")
     save(tmp_path / "stray.png")
+    for name in ("text.png", "notes.txt"):
+        (good / name).write_text("no picture")
+    cut = save(good / "cut.png", Image.effect_noise((40, 40), 90))
+    cut.write_bytes(cut.read_bytes()[:400])
+    save(good / "bomb.png", Image.new("1", (10_000, 9_000)))
+    save(good / "film.png", GREY, format="GIF")
+    save(good / "pages.tif", GREY, save_all=True, append_images=[Image.new("L", (4, 4))])
+    save(good / "float.tif", Image.new("F", (4, 4)))
     pictures = read(tmp_path, max_bad=0.5)
     assert len(pictures.images) == 20
     reasons = {
@@ -153,9 +152,8 @@ def test_bad_files_are_left_out_with_their_reasons_where_they_are_few(tmp_path):
     assert list(pictures.bad) == list(reasons)
     for name, reason in reasons.items():
         assert reason in pictures.bad[name]
-    with pytest.raises(
-        PictureError, match=r"has 8 bad files of 28: expected at most 28\.0% .*max_bad"
-    ):
+    message = r"has 8 bad files of 28: expected at most 28\.0% .*max_bad"
+    with pytest.raises(PictureError, match=message):
         read(tmp_path, max_bad=0.28)
 
 

@@ -58,15 +58,20 @@ def test_many_columns_are_enlarged_less_but_never_below_their_captions():
     assert all(text[left:right].any() for left, right in pairwise(between))
 
 
-def test_row_captions_push_the_images_to_the_right(digits):
-    x_without = find(sheet(digits, SUMMARY, "Title", columns=3), digits[0], 4)[0]
-    names = ["a", "reconstruction"]
-    picture = sheet(digits, SUMMARY, "T", columns=3, row_names=names, y_axis="z_01")
+def test_captions_have_room_to_the_left_and_are_cut_where_there_is_too_little(digits):
+    long = "W" * 99
+    names = {"column_names": ["", long, ""], "row_names": ["a", long]}
+    without, _ = find(sheet(digits, SUMMARY, "", columns=3), digits[0], 4)
+    picture = sheet(digits, SUMMARY, "", columns=3, **names, y_axis="z_01")
     x, y = find(picture, digits[0], 4)
-    assert x > x_without
+    line = 18  # of the name of the axis, which is turned
+    assert without < x <= 28 + line + 240 + 8 + 4
     margin = ink(picture)[y - 4 : y + 2 * 29 * 4, : x - 4]
     assert margin.any()
     assert not margin[:, 0].any(), "no caption is cut off"
+    columns = np.flatnonzero(ink(picture)[:y, x:].any(axis=0))
+    assert columns.min() >= 28 * 4
+    assert columns.max() <= 2 * 29 * 4
 
 
 @pytest.mark.parametrize("columns", [1, 3])
@@ -86,13 +91,3 @@ def test_dashes_arrows_and_accents_are_drawn_as_they_are(digits):
     box = drawn[-1]  # for a letter that the font does not have
     assert all(one != other for one, other in combinations(drawn[:-1], 2))
     assert box not in drawn[:-1]
-
-
-def test_names_of_classes_are_cut_where_they_have_no_room(digits):
-    long = "W" * 99
-    picture = sheet(digits, SUMMARY, "", columns=3, column_names=["", long, ""], row_names=[long])
-    x, y = find(picture, digits[0], 4)
-    assert x <= 28 + 240 + 8 + 4
-    columns = np.flatnonzero(ink(picture)[:y, x:].any(axis=0))
-    assert columns.min() >= 28 * 4
-    assert columns.max() <= 2 * 29 * 4
