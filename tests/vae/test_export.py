@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 
 from mnist_vae.params import ModelParams
-from mnist_vae.vae.export import check_onnx, to_onnx
+from mnist_vae.vae.export import check_onnx, inference_encoder, to_onnx
 from mnist_vae.vae.networks import build_decoder, build_encoder, logits_model
 from tests.vae.models import small
 
@@ -69,3 +69,8 @@ def test_pixels_of_which_a_trained_decoder_is_sure_overflow_nothing():
     bias = decoder.get_layer("logits").weights[1]
     bias.assign(np.where(np.arange(784) % 2, 150, -150))  # beyond 88 exp overflows float32
     assert check_onnx(to_onnx(decoder, {}), decoder, Z) < 1e-5
+
+
+def test_the_inference_encoder_has_no_layer_of_this_project():
+    layers = inference_encoder(small(3)[0]).layers
+    assert {type(layer).__module__.split(".")[0] for layer in layers} == {"keras"}
