@@ -1,10 +1,155 @@
-import os
-from pathlib import Path
+"""A command ends in one sentence on stderr, whatever ends it; the traceback is in a log."""
 
+import logging
+import os
+import re
+
+import click
 import pytest
+from click.testing import CliRunner
+from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
 
+from mnist_vae import cli
+from mnist_vae.__main__ import main
 from mnist_vae.failures import sentence, write_traceback
+from mnist_vae.pipelines.data import pipeline as data_pipeline
+
+
+@pytest.fixture
+def run(project, monkeypatch):
+    """Run `kedro run --env test` with more arguments in the project, in this process."""
+    monkeypatch.chdir(project)
+
+    def run(*arguments):
+        bootstrap_project(project)
+        return CliRunner().invoke(cli.run, ["--env", "test", *arguments])
+
+    return run
+
+
+@pytest.fixture
+def run_that_raises(run, monkeypatch):
+    """Run the pipeline `data`, whose node `split_images` raises this."""
+
+    def use(error, *arguments):
+        def split_images(*_):
+            raise error
+
+        monkeypatch.setattr(data_pipeline, "split_images", split_images)
+        return run("--pipelines", "data", *arguments)
+
+    return use
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyError("width"), "KeyError: 'width'"),
+        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (ValueError("The figure is\n  wrong: \x1b[31mred"), r"The figure is wrong: \x1b[31mred"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_fault_in_a_node_is_named_by_its_type(run_that_raises, project, error, words):
+    finished = run_that_raises(error)
+    *log, where, last = finished.stderr.splitlines()
+    assert finished.exit_code == 1, finished.output
+    assert last.startswith(f"Error: {words}")
+    assert "Traceback" not in "".join(log)
+    path = project / "data/test/08_reporting/errors.log"
+    assert where == f"The traceback is in {path}."
+    assert "Traceback (most recent call last):" in path.read_text()
+
+
+def test_where_no_log_can_be_written_the_traceback_is_on_the_terminal(run_that_raises, project):
+    (project / "data/test").mkdir(parents=True)
+    (project / "data/test/08_reporting").write_text("no folder")
+    finished = run_that_raises(KeyError("width"))
+    trace, *_, where, last = finished.stderr.splitlines()
+    assert finished.exit_code == 1
+    assert trace == "Traceback (most recent call last):"
+    log = project / "data/test/08_reporting/errors.log"
+    assert re.match(rf"The traceback is not in {log} \(.*File exists", where)
+    assert last.startswith("Error: KeyError: 'width'")
+
+
+def test_the_error_of_a_node_is_reported_once_with_the_environment_and_its_trace_on_demand(
+    run_that_raises, caplog
+):
+    error = ValueError("There is no model; run `kedro run --pipelines training` first.")
+    logging.getLogger().addHandler(caplog.handler)
+    finished = run_that_raises(error, "--traceback")
+    logging.getLogger().removeHandler(caplog.handler)
+    trace, *_, last = finished.stderr.splitlines()
+    assert trace == "Traceback (most recent call last):"
+    assert last.endswith("run `kedro run --pipelines training --env test` first.")
+    assert not [record for record in caplog.records if "is no model" in record.getMessage()]
+
+
+def test_ctrl_c_ends_the_run_with_the_shells_code(run_that_raises):
+    finished = run_that_raises(KeyboardInterrupt())
+    assert finished.exit_code == 130
+    assert finished.stderr == "Error: Interrupted; run the same command to resume.\n"
+
+
+FILES = {
+    "broken.tar.gz": "no archive",
+    "run.yml": "rn: {env: test}",
+    "train-images-idx3-ubyte": "<html>",
+    "conf/odd/parameters_x.yml": "model: {latent_dim: 2",
+    "conf/unknown/catalog.yml": "images: {type: pandas.Nothing, filepath: x}",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ("--env prd", 2, "'--env': there is no environment `prd`: expected one of base, best"),
+        ("--env=", 2, "there is no environment ``: "),
+        ("--params", 2, "'--params' requires an argument"),
+        ("--params model.latent_dim=0", 1, "`model.latent_dim` is wrong"),
+        ("--pipeline data --pipelines training", 1, "'--pipelines' cannot be used together"),
+        ("--pipeline trainig", 1, "Did you mean one of these instead? training"),
+        ("--pipelines data --params source.folder=.", 1, "train-images-idx3-ubyte"),
+        ("--conf-source broken.tar.gz", 1, "Not a gzipped file"),
+        ("--config run.yml", 1, "KeyError: 'run'"),
+        (
+            "--pipelines data --env broken",
+            1,
+            "Invalid YAML or JSON file {}/broken/parameters_more.yml",
+        ),
+        ("--pipelines data --env unknown", 1, "'Nothing' not found in"),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_one_sentence(run, project, arguments, code, words):
+    for name, content in FILES.items():
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text(content)
+    finished = run(*arguments.split())
+    assert finished.exit_code == code, finished.output
+    assert "Traceback (most" not in finished.output
+    assert words.replace("{}", f"{project}/conf") in finished.stderr.splitlines()[-1]
+
+
+def test_a_file_of_arguments_is_read_by_the_installed_program(project, monkeypatch):
+    monkeypatch.chdir(project)
+    (project / "run.yml").write_text("run: {env: nope}")
+    with pytest.raises(click.BadParameter, match="there is no environment `nope`"):
+        main(["--config", "run.yml"], standalone_mode=False)
+
+
+def test_what_is_given_for_a_list_again_is_added_to_it(run, monkeypatch):
+    options = {}
+    monkeypatch.setattr(cli.run, "callback", lambda **given: options.update(given))
+    given = "--params seed=1,training.epochs=2 --params=training.batch_size=3 --params seed=4"
+    more = "--pipelines data --pipelines=training -n a -n b"
+    finished = run(*given.split(), *more.split())
+    assert finished.exit_code == 0, finished.output
+    assert options["params"] == {"seed": 4, "training": {"epochs": 2, "batch_size": 3}}
+    assert options["pipelines"] == ["data", "training"]
+    assert list(options["node_names"]) == ["a", "b"]
+    assert options["env"] == "test"
 
 
 def raised(error, cause=None):
@@ -51,10 +196,3 @@ def test_the_log_has_the_command_and_every_failure_and_rotates(tmp_path, monkeyp
     write_traceback(raised(KeyError("third")), log)
     assert log.stat().st_size < 100_000
     assert log.with_name("errors.log.1").exists()
-
-
-def test_a_full_disk_is_not_passed_over_in_silence():
-    if not Path("/dev/full").exists():
-        pytest.skip("/dev/full is needed, a device on which nothing can be written")
-    with pytest.raises(OSError, match="No space left"):
-        write_traceback(raised(ValueError("The figure is wrong.")), Path("/dev/full"))

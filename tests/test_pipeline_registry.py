@@ -31,12 +31,6 @@ def path_of(name):
     return entry.get("filepath") or entry.get("path")
 
 
-def test_training_works_alone_from_raw_images():
-    inputs = {name for name in PIPELINES["training"].inputs() if not name.startswith("param")}
-    # The backup is the training node's own: it may be there or not.
-    assert inputs == {"raw_images", "training_backup"}
-
-
 def test_an_evaluation_alone_makes_no_record_of_a_training():
     """That is of the run that trained the model, whose parameters those of today need not be."""
     made = {name: PIPELINES[name].all_outputs() for name in ("evaluation", "training", "candidate")}

@@ -77,83 +77,65 @@ def test_a_model_of_other_parameters_than_those_in_conf_is_refused(copied):
     run(copied, "generation")  # only a training reads the one, and the other is right
 
 
-def check(project, globals_="", group="source", **values):
+def check(project, globals_="", given=None, parameters=""):
+    """Check what is written in `conf/local` and given for one run; return the configuration."""
     (project / "conf/local/globals.yml").write_text(globals_)
-    given = values if "data_folder" in values else {group: values} if values else {}
+    (project / "conf/local/parameters.yml").write_text(parameters)
     loader = loader_of(str(project / "conf"), None, given)
     Preflight().after_context_created(SimpleNamespace(config_loader=loader, project_path=Path()))
     return loader
 
 
 @pytest.mark.parametrize(
-    ("globals_", "group", "given", "message"),
+    ("wrong", "message"),
     [
-        ("", "source", {"folder": "/a", "pictures": "/b"}, "`folder` or `pictures`, received both"),
-        ("source: {folder: /a}", "source", {"pictures": "/b"}, "or `pictures`, received both"),
-        ("source: {invert: true}", "source", {}, "expected `pictures` for `invert`, received none"),
-        ("", "source", {"pictures": "/b", "image_size": "big"}, "image_size` .* received 'big'"),
+        ({"given": {"source": {"folder": "/a", "pictures": "/b"}}}, "`pictures`, received both"),
         (
-            "",
-            "source",
-            {"folder": None},
-            "`source.folder` is wrong: .* a valid string, received No",
+            {"globals_": "source: {folder: /a}", "given": {"source": {"pictures": "/b"}}},
+            "`folder` or `pictures`, received both",
         ),
-        ("streaming: {above: 1}", "streaming", {}, "`streaming.above` is unknown: allowed are ab"),
-        ("", "streaming", {"above_images": "many"}, "`streaming.above_images` is wrong: .* 'many'"),
-        ("", "", {"data_folder": ""}, "`data_folder` is wrong"),
-        ("", "", {"data_folder": None}, "`data_folder` is wrong"),
+        ({"globals_": "source: {invert: true}"}, "`pictures` for `invert`, received none"),
+        ({"globals_": "streaming: {above: 1}"}, "`streaming.above` is unknown: allowed are ab"),
+        ({"given": {"streaming": {"above_images": "many"}}}, "`streaming.above_images` .* 'many'"),
+        ({"given": {"data_folder": ""}}, "`data_folder` is wrong"),
+        ({"parameters": "source: {order: [sample]}"}, "in a parameter file.*as `source` in"),
+        ({"parameters": "data_folder: /mine"}, "in a parameter file.*as `data` in"),
     ],
 )
 def test_what_is_wrong_with_the_place_of_data_is_refused_wherever_it_is_said(
-    project, globals_, group, given, message
+    project, wrong, message
 ):
     with pytest.raises(click.ClickException, match=message):
-        check(project, globals_, group, **given)
+        check(project, **wrong)
 
 
 def test_a_place_of_data_reaches_the_catalog_from_globals_and_for_one_run(project):
     for globals_ in ("source:", "source: {folder: /mine}"):
-        check(project, globals_, folder="/other")
-        check(project, globals_, order=["sample", "folder"])
+        check(project, globals_, {"source": {"folder": "/other"}})
+        check(project, globals_, {"source": {"order": ["sample", "folder"]}})
     globals_ = "source: {pictures: /mine, image_size: null, max_bad: 0.5}"
-    loader = check(project, globals_, invert=True, image_size=[32, 20])
+    loader = check(project, globals_, {"source": {"invert": True, "image_size": [32, 20]}})
     expected = {"path": "/mine", "image_size": [32, 20], "invert": True, "max_bad": 0.5}
     assert loader["catalog"]["raw_images"]["pictures"] == expected
     assert check(project, globals_)["catalog"]["raw_images"]["pictures"]["image_size"] is None
-    for limit, written in ((0, "0"), (None, "null")):
-        for globals_, given in (
-            (f"streaming: {{above_images: {written}}}", {}),
-            ("", {"above_images": limit}),
-        ):
-            catalog = check(project, globals_, "streaming", **given)["catalog"]
-            for name in ("images", "train_images", "validation_images", "test_images"):
-                assert catalog[name]["memory_images"] == limit, name
-            assert "memory_images" not in catalog["archive_images"]
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ("source: {order: [sample]}", "`source` is in a parameter file.*as `source` in"),
-        ("data_folder: /mine", "`data_folder` is in a parameter file.*as `data` in"),
-    ],
-)
-def test_a_place_in_a_parameter_file_is_refused(project, given, words):
-    (project / "conf/local/parameters.yml").write_text(given)
-    with pytest.raises(click.ClickException, match=words):
-        check(project)
+    for limit, *place in (
+        (0, "streaming: {above_images: 0}"),
+        (None, "streaming: {above_images: null}"),
+        (0, "", {"streaming": {"above_images": 0}}),
+        (None, "", {"streaming": {"above_images": None}}),
+    ):
+        catalog = check(project, *place)["catalog"]
+        for name in ("images", "train_images", "validation_images", "test_images"):
+            assert catalog[name]["memory_images"] == limit, name
+        assert "memory_images" not in catalog["archive_images"]
 
 
 def begin(folder, *pipelines, hook=None):
     """Have a process of its own come to the lock of a folder of data."""
     hook = hook or Preflight()
     hook._data, hook._paths = folder, {}
-    given = {"pipeline_names": list(pipelines), "env": "test", "runtime_params": None}
-    hook.before_pipeline_run(
-        run_params={**given, "only_missing_outputs": False},
-        pipeline=Pipeline([]),
-        catalog=DataCatalog(),
-    )
+    given = {"pipeline_names": pipelines, "runtime_params": None, "only_missing_outputs": False}
+    hook.before_pipeline_run(run_params=given, pipeline=Pipeline([]), catalog=DataCatalog())
     return hook
 
 

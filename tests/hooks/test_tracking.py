@@ -18,6 +18,7 @@ from tests.loopback import dripping_server
 from tests.projects import ROOT
 
 SERVER = {"tracking_uri": "sqlite:///data/mlflow.db", "experiment": "mnist-vae"}
+OTHERS = ("local", "prod", "test", "base")
 PARAMETERS = {
     "seed": 42,
     "model": {"hidden_units": [512, 256]},
@@ -45,20 +46,17 @@ def begun(*names, inputs=(), hook=None, server=SERVER):
     return hook
 
 
-@pytest.mark.parametrize("env", ["local", "prod", "test", "base"])
-def test_an_environment_without_its_file_knows_nothing_of_it(env, sent):
+def test_only_its_environment_knows_of_it_which_is_otherwise_that_of_an_unattended_job(sent):
     bootstrap_project(ROOT)
-    hook, loader = Tracking(), loader_of(str(ROOT / "conf"), env)
-    hook.after_context_created(SimpleNamespace(config_loader=loader, project_path=ROOT))
-    hook.after_pipeline_run()
-    assert sent == []
-
-
-def test_its_environment_is_otherwise_that_of_an_unattended_job():
-    bootstrap_project(ROOT)
-    mlflow, prod = (loader_of(str(ROOT / "conf"), env) for env in ("mlflow", "prod"))
+    loaders = {env: loader_of(str(ROOT / "conf"), env) for env in (*OTHERS, "mlflow")}
+    for env in OTHERS:
+        hook = Tracking()
+        context = SimpleNamespace(config_loader=loaders[env], project_path=ROOT)
+        hook.after_context_created(context)
+        hook.after_pipeline_run()
+        assert sent == [], env
     for kind in ("globals", "parameters", "catalog"):
-        assert mlflow[kind] == prod[kind], kind
+        assert loaders["mlflow"][kind] == loaders["prod"][kind], kind
 
 
 @pytest.mark.parametrize(
@@ -95,15 +93,16 @@ def test_what_people_look_at_is_sent_also_of_a_run_that_fails(sent):
     assert [*log.data] == ["metrics", "generated_sheet", "model_report", "training_history"]
 
 
-def test_the_runs_of_a_command_are_one_with_its_outcome_and_release(sent):
-    hook = Tracking()
+def test_the_runs_of_a_command_are_one_with_its_outcome_and_release_and_of_no_run_before(sent):
+    hook = begun("__default__", inputs=["seed"])
+    hook.after_pipeline_run()
     for name, group in (("intake", "split"), ("candidate", "model")):
         begun(name, inputs=[group], hook=hook).after_pipeline_run()
-    assert sent == []
+    assert [log.name for _, log, *_ in sent] == ["__default__"]
     release = Release(Path("000001-a"), {"model_version": "a"})
     line = {"outcome": "promoted", "reason": "so it is"}
     hook.end_command("retrain", "FINISHED", line, release)
-    ((_, log, *how),) = sent
+    _, (_, log, *how) = sent
     assert (log.name, *how) == ("retrain", "FINISHED", release)
     assert log.parameters == {"split.max_images": "None", "model.hidden_units": "[512, 256]"}
     assert log.tags == {"env": "test", **line}
@@ -143,11 +142,3 @@ def test_what_one_hook_has_logged_is_not_in_another(sent):
     begun("retrain").end_command("retrain", "FINISHED", {"outcome": "kept"}, None)
     begun("intake").after_pipeline_run()  # a part of a command, which sends it at its end
     assert len(sent) == 1
-
-
-def test_a_run_before_a_command_in_the_same_process_leaves_nothing_to_it(sent):
-    hook = begun("__default__")
-    hook.after_pipeline_run()
-    begun("intake", hook=hook).after_pipeline_run()
-    hook.end_command("retrain", "FINISHED", {"outcome": "kept"}, None)
-    assert [log.name for _, log, *_ in sent] == ["__default__", "retrain"]
