@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import unicodedata
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from mnist_vae.data.origin import MNIST_FORM
 from mnist_vae.jobs.batch_files import Batch, read_batch
 from mnist_vae.jobs.batches import AcceptedBatchesDataset, put_away, withdraw
 from mnist_vae.jobs.names import file_name, printable
-from mnist_vae.jobs.records import BatchRecord, Intake
+from mnist_vae.jobs.records import BatchRecord, Drift, Intake
 from tests.incoming import dataset, images_of, put, read_all
 
 IMAGES = ImageSet(images_of(2).reshape(-1, 784), np.arange(2), np.full(2, "train"))
@@ -138,17 +139,26 @@ def test_names_may_come_again_and_nothing_is_overwritten(incoming, names, outcom
     assert sum(path.is_file() for path in written) == (2 * len(names) if outcome == "bad" else 0)
 
 
-def test_what_cannot_be_moved_stays_and_is_an_error_in_the_log(incoming, monkeypatch, caplog):
+def test_what_cannot_be_moved_stays_with_an_error_in_the_log_until_the_next_run(
+    incoming, monkeypatch, caplog
+):
     put(incoming, "good", images_of(1))
     put(incoming, "bad", images_of(1))
 
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("mnist_vae.jobs.batches.move", refuse)
-    move_away(incoming, records(incoming, bad="bad"))
+    intake = records(incoming, bad="bad")
+    with monkeypatch.context() as during:
+        during.setattr("mnist_vae.jobs.batches.move", refuse)
+        move_away(incoming, intake)
     assert names_in(incoming) == ["bad", "good"]
     assert caplog.text.count("cannot be moved to") == 2
+    quarantine = incoming.with_name("quarantine")
+    assert names_in(quarantine) == ["bad.json"], "none is there without its reasons"
+    move_away(incoming, intake)
+    assert names_in(incoming) == []
+    assert names_in(quarantine) == ["bad", "bad.json"]
 
 
 NAMES = [os.fsdecode(b"a\nb\xff"), "**[a]?\\..\\b", "100%s {name} s3::a", "漢" * 85]
@@ -175,18 +185,10 @@ def accepted(tmp_path, folder="batches"):
     return AcceptedBatchesDataset(path=str(tmp_path / folder))
 
 
-def test_batches_in_use_are_none_at_first_and_an_unfinished_file_is_not_one(tmp_path):
-    batches = accepted(tmp_path)
-    assert batches.load() == {}
-    batches.save({"monday.0123": IMAGES})
-    (tmp_path / "batches/.partial-1-tuesday.parquet").write_bytes(b"half")
-    loaded = batches.load()
-    assert list(loaded) == ["monday.0123"]
-    assert np.array_equal(loaded["monday.0123"]().pixels, IMAGES.pixels)
-
-
 def test_a_withdrawn_batch_is_kept_and_no_longer_in_use(tmp_path):
+    assert accepted(tmp_path).load() == {}, "there is none at first"
     accepted(tmp_path).save({"monday.01": IMAGES, "tuesday.23": IMAGES, "tuesday.45": IMAGES})
+    (tmp_path / "batches/.partial-1-tuesday.parquet").write_bytes(b"half")
     withdrawn = accepted(tmp_path, "withdrawn_batches")
     assert withdraw(tmp_path, ["monday"]) == ["monday.01"]
     assert list(accepted(tmp_path).load()) == ["tuesday.23", "tuesday.45"]
@@ -208,3 +210,66 @@ def test_an_unknown_batch_is_not_withdrawn_and_nothing_is_moved(tmp_path, name):
         withdraw(tmp_path, ["monday.01", name])
     assert list(accepted(tmp_path).load()) == ["monday.01"]
     assert (tmp_path / "outside.parquet").exists()
+
+
+# What others named
+
+ORDINARY = ["monday", "2026-01-31 14h", "a.b-c_d", "100%", 'o\'clock "x"', "été", "漢字", "a" * 100]
+ODD = ["a/b", "a\\b", "a\nb", "a\rb", "**", "a[b]", "a?", ".hidden", "a" * 101, "漢" * 85]
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_an_ordinary_name_stays_as_it_is(name):
+    assert printable(name) == file_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (os.fsdecode(b"caf\xe9"), r"caf\udce9"),
+        ("a\nb\r\tc\x7f\0", r"a\nb\r\tc\x7f\x00"),
+        ("a\x85b\u2028c", r"a\x85b\u2028c"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("a\u202egnp.exe", r"a\u202egnp.exe"),
+    ],
+)
+def test_what_cannot_be_printed_is_escaped(name, expected):
+    assert printable(name) == expected
+    assert printable(expected) == expected
+
+
+def test_any_text_can_be_written_and_takes_one_line():
+    every = "".join(map(chr, range(0x110000)))
+    escaped = printable(every)
+    escaped.encode()
+    assert len(escaped.splitlines()) == 1
+    assert not any(unicodedata.category(character) == "Cc" for character in escaped)
+
+
+@pytest.mark.parametrize("name", [*ODD, os.fsdecode(b"\xff")])
+def test_another_name_is_made_one_that_fits_with_its_prefix_digest_and_suffix(name):
+    found = file_name(name)
+    assert len(found.encode()) <= 100
+    assert printable(found) == found
+    assert not set(found) & set("/\\*?[]")
+    assert not found.startswith(".")
+    assert file_name(name) == found
+
+
+def test_different_names_get_different_files():
+    names = [*ORDINARY, *ODD, "a_b", r"a\nb", "a" * 102, "a" * 100 + "b", "\x85", r"\x85"]
+    names += [os.fsdecode(bytes([byte])) for byte in range(128, 256)]
+    assert len({file_name(name) for name in names}) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("p_value", "said"), [(0.0, "p < 1e-300"), (1.7e-111, "p = 1.7e-111"), (0.02, "p = 0.02")]
+)
+def test_a_drift_says_its_distance_of_what_and_a_p_value_that_was_too_small_to_compute(
+    p_value, said
+):
+    distances = {"negative_elbo": 0.2, "z_mean_01": 0.6241}
+    drift = Drift(
+        drifted=True, effect=0.6241, p_value=p_value, distances=distances, negative_elbo=210.3
+    )
+    assert str(drift) == f"0.624 of z_mean_01, {said}"

@@ -11,7 +11,7 @@ from filelock import FileLock
 from kedro.io.core import DatasetError
 
 from mnist_vae.jobs import releases
-from mnist_vae.jobs.records import Declined
+from mnist_vae.jobs.records import Declined, kept_in_a_row
 from mnist_vae.jobs.release_files import ReleaseDataset, ReleaseError, declined
 from mnist_vae.jobs.releases import adopt, champion, previous, repair, roll_back
 
@@ -279,15 +279,11 @@ def test_what_cannot_be_read_is_no_damage_and_nothing_changes(models):
     assert champion(models).name == "000002-b"
 
 
-@pytest.mark.parametrize("as_what", ["folder", "file"])
-def test_a_champion_that_a_restore_made_no_link_is_refused_with_the_remedy(models, as_what):
+def test_a_champion_that_a_restore_made_no_link_is_refused_with_the_remedy(models):
     promote(models, "a")
     folder, link = champion(models).folder, models / "champion"
     link.unlink()
-    if as_what == "folder":
-        shutil.copytree(folder, link)
-    else:
-        link.write_text("releases/000001-a")  # as some archives keep links
+    shutil.copytree(folder, link)
     for action in (champion, repair):
         with pytest.raises(DatasetError, match="expected a link to a folder") as raised:
             action(models)
@@ -298,3 +294,25 @@ def test_a_champion_that_a_restore_made_no_link_is_refused_with_the_remedy(model
         roll_back(models)
     assert "where there was none" in roll_back(models, "000001-a")
     assert state(models) == ("a", [])
+
+
+def judged(champion="1", drifted=(), rolled_back=False):
+    return Declined(
+        fingerprint="f", release="r", champion=champion, drifted=drifted, rolled_back=rolled_back
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ([], (0, ["a", "b"])),
+        ([judged(drifted=("a",))], (1, ["a"])),
+        ([judged(drifted=("a", "b")), judged(drifted=("b", "c"))], (2, ["b"])),
+        ([judged(drifted=("a",)), judged(drifted=("b",))], (1, ["b"])),
+        ([judged(drifted=("a",)), judged()], (0, ["a", "b"])),
+        ([judged(drifted=("a",)), judged("2", ("a",))], (0, ["a", "b"])),
+        ([judged(drifted=("a",)), judged(drifted=("a",), rolled_back=True)], (0, ["a", "b"])),
+    ],
+)
+def test_candidates_are_counted_back_to_the_first_that_has_no_batch_in_common(before, expected):
+    assert kept_in_a_row(before, "1", ["a", "b"]) == expected
