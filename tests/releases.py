@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mnist_vae.jobs import releases
 from mnist_vae.jobs.release_files import Release, ReleaseDataset
+from tests.vae.test_anomalies import calibration_of
 
 
 def use(project: Path, model: str) -> None:
@@ -43,26 +44,15 @@ def promote(project: Path, **files: str | Path) -> Release:
     return releases_of(project).load()
 
 
-def promote_last_trained(project: Path, **more: str | Path) -> Release:
+def promote_last_trained(project: Path) -> Release:
     """Put what the last `kedro run` has trained in service."""
     data = project / "data/test"
-    summary = json.loads((data / "06_models/training_summary.json").read_text())
-    calibration = {
-        "model_version": summary["model_version"],
-        "reconstruction": summary["reconstruction"],
-        "score": "excess",
-        "false_positive_rate": 0.05,
-        "threshold": 1.0,
-        "n_validation": 3,
-        "entropy_cap": 1.0,
-        "latent_means": [[0.0, 0.0]],
-        "latent_precision": [[1.0, 0.0], [0.0, 1.0]],
-    }
     folders = ("05_model_input", "06_models", "07_model_output", "08_reporting")
     paths = [path for folder in folders for path in (data / folder).iterdir() if path.is_file()]
-    files = {path.name.replace(".", "__"): path for path in paths}
-    files["anomaly_calibration__json"] = json.dumps(calibration)
-    return promote(project, **{**files, **more})
+    files: dict[str, str | Path] = {path.name.replace(".", "__"): path for path in paths}
+    summary = json.loads((data / "06_models/training_summary.json").read_text())
+    calibration = calibration_of(model_version=summary["model_version"])
+    return promote(project, **files, anomaly_calibration__json=calibration.model_dump_json())
 
 
 def roll_back(project: Path, to: str) -> None:

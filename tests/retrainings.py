@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from mnist_vae.data.archive import read_sample
-from mnist_vae.jobs.release_files import ReleaseDataset
 from tests.incoming import put
 from tests.projects import kedro_here
+from tests.releases import models_of as models
+from tests.releases import releases_of
 
 PARAMS: dict[str, Any] = {
     "split.max_images": 400,
@@ -58,13 +59,9 @@ def typed_params(params: dict[str, Any]) -> str:
     return "--params=" + ",".join(f"{key}={value}" for key, value in params.items())
 
 
-def models(project):
-    return project / "data/test/06_models"
-
-
 def in_service(project):
     """The version in service, after a look at all that a reader relies on."""
-    release = ReleaseDataset(path=str(models(project))).load()
+    release = releases_of(project).load()
     release.check()
     version = release.manifest["model_version"]
     assert set(release.load("latent_embeddings.parquet")["model_version"]) == {version}

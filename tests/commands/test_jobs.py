@@ -15,8 +15,15 @@ from tests.retrainings import retrain
 PLAN = Plan(fingerprint="f", parts={"code": "c"}, gate="g", outcome=None, reason="data are new")
 
 
-def decision(outcome, **more):
-    return Decision(
+@pytest.fixture
+def models(project):
+    return models_of(project)
+
+
+def decide(models, outcome, in_use=("a.0", "b.1")):
+    """Return how the run of a job ends with such a decision, and what its line has by then."""
+    make(models, "new")
+    decision = Decision(
         outcome=outcome,
         reason="so it is",
         checks=(),
@@ -27,18 +34,7 @@ def decision(outcome, **more):
         fingerprint="f",
         gate="g",
         drifted={"a.0": 0.5},
-        **more,
     )
-
-
-@pytest.fixture
-def models(project):
-    return models_of(project)
-
-
-def decide(models, decision, in_use=("a.0", "b.1")):
-    """Return how the run of a job ends with this decision, and what its line has by then."""
-    make(models, "new")
     entries = {
         "candidate_run_manifest": {"git_commit": "abc", "data": {"batches": {"b.1": 2, "a.0": 1}}},
         "batches_in_use": in_use,
@@ -49,7 +45,7 @@ def decide(models, decision, in_use=("a.0", "b.1")):
 
 
 def test_a_better_candidate_is_promoted_and_its_release_has_the_facts(models):
-    ending, line = decide(models, decision(Outcome.PROMOTED))
+    ending, line = decide(models, Outcome.PROMOTED)
     assert ending == (Outcome.PROMOTED, "so it is")
     manifest = champion(models).manifest
     assert (manifest["judge_images"], manifest["git_commit"]) == ("d", "abc")
@@ -61,7 +57,7 @@ def test_a_better_candidate_is_promoted_and_its_release_has_the_facts(models):
 
 @pytest.mark.parametrize("outcome", [Outcome.KEPT, Outcome.STALLED, Outcome.FAILED])
 def test_another_one_is_declined_with_its_rules_and_drifted_batches(models, outcome):
-    assert decide(models, decision(outcome))[0] == (outcome, "so it is")
+    assert decide(models, outcome)[0] == (outcome, "so it is")
     assert champion(models) is None
     (entry,) = declined(models)
     assert (entry.gate, entry.drifted) == ("g", ("a.0",))
@@ -72,7 +68,7 @@ def test_a_candidate_compared_with_another_release_than_that_in_service_is_not_p
     models, outcome
 ):
     promote(models, "old")
-    (ended, reason), _ = decide(models, decision(outcome))
+    (ended, reason), _ = decide(models, outcome)
     assert ended is Outcome.KEPT
     assert "compared with no release, and meanwhile 000001-old is in service" in reason
     assert champion(models).name == "000001-old"
@@ -80,7 +76,7 @@ def test_a_candidate_compared_with_another_release_than_that_in_service_is_not_p
 
 
 def test_a_candidate_trained_on_a_batch_that_was_withdrawn_meanwhile_is_not_promoted(models):
-    (ended, reason), _ = decide(models, decision(Outcome.PROMOTED), in_use=["a.0"])
+    (ended, reason), _ = decide(models, Outcome.PROMOTED, in_use=["a.0"])
     assert ended is Outcome.KEPT
     assert "trained on b.1, withdrawn meanwhile" in reason
     assert champion(models) is None

@@ -48,12 +48,17 @@ def test_a_file_that_does_not_hold_what_it_should_is_not_done(embeddings, folder
     assert embeddings.load().done(OLD) == {"monday": "s"}
 
 
-def test_the_link_leads_to_a_model_that_has_embedded_all_and_to_no_other(embeddings, folder):
+def test_the_link_leads_to_a_model_that_has_embedded_all_and_to_no_other(
+    embeddings, folder, monkeypatch
+):
     embed(embeddings, OLD, "monday", "tuesday")
     embed(embeddings, NEW, "monday", complete=False)
     assert found(folder) == {"monday": {"old"}, "tuesday": {"old"}}
-    embed(embeddings, NEW, "tuesday")
-    assert found(folder) == {"monday": {"new"}, "tuesday": {"new"}}
+    with monkeypatch.context() as killed:
+        killed.setattr("mnist_vae.jobs.batch_embeddings.remove", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            embed(embeddings, NEW, "tuesday", keep=1)
+    assert found(folder) == {"monday": {"new"}, "tuesday": {"new"}}, "before the old ones go"
     assert (folder / "current").readlink() == Path(NEW), "so that the folder can be moved"
     for wrong in (None, "nowhere", "/tmp"):  # it is made anew
         if wrong:

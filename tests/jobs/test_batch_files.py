@@ -19,15 +19,10 @@ NAMED = ImageForm(shape=(4, 6), class_names=("rose", "é"), inverted=True)
 
 
 @pytest.fixture
-def incoming(tmp_path):
-    return tmp_path / "incoming"
-
-
-@pytest.fixture
-def bad(incoming):
+def bad(tmp_path):
     """The folder of a batch that a test makes bad."""
-    folder = incoming / "bad"
-    folder.mkdir(parents=True)
+    folder = tmp_path / "bad"
+    folder.mkdir()
     return folder
 
 
@@ -94,11 +89,11 @@ NOT_FILES = "holds pipes, devices, or links .*: expected files and folders alone
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_what_is_no_batch_is_reported_and_does_not_stop_the_others(incoming, bad, make, sentence):
+def test_what_is_no_batch_is_reported_and_does_not_stop_the_others(tmp_path, bad, make, sentence):
     make(bad)
-    put(incoming, "a good one before", images_of(1))
-    put(incoming, "the good one after", images_of(1))
-    before, between, after = read_all(dataset(incoming)).values()
+    put(tmp_path, "a good one before", images_of(1))
+    put(tmp_path, "the good one after", images_of(1))
+    before, between, after = read_all(dataset(tmp_path)).values()
     (problem,) = between.problems
     assert between.images is None
     assert re.search(sentence, problem), problem
@@ -108,9 +103,9 @@ def test_what_is_no_batch_is_reported_and_does_not_stop_the_others(incoming, bad
 
 
 def test_a_folder_that_fails_for_any_other_reason_is_bad_and_the_others_are_read(
-    incoming, bad, monkeypatch
+    tmp_path, bad, monkeypatch
 ):
-    put(incoming, "good", images_of(1))
+    put(tmp_path, "good", images_of(1))
     scandir = os.scandir
 
     def refuse(path):
@@ -119,7 +114,7 @@ def test_a_folder_that_fails_for_any_other_reason_is_bad_and_the_others_are_read
         return scandir(path)
 
     monkeypatch.setattr("os.scandir", refuse)
-    read = read_all(dataset(incoming))
+    read = read_all(dataset(tmp_path))
     assert read["good"].problems == ()
     (problem,) = read["bad"].problems
     assert problem.endswith(
@@ -128,14 +123,14 @@ def test_a_folder_that_fails_for_any_other_reason_is_bad_and_the_others_are_read
     )
 
 
-def test_pictures_have_the_size_the_ink_and_the_classes_of_the_models_images(incoming, bad):
+def test_pictures_have_the_size_the_ink_and_the_classes_of_the_models_images(tmp_path, bad):
     save(bad / "a.png", "RGB", (60, 40), "white")
     unlabelled = read_batch(bad, form=NAMED).images
     assert (unlabelled.pictures.shape, unlabelled.label) == ((1, 4, 6), None)
     assert not unlabelled.pixels.any()
-    save(incoming / "named/é/a.jpg", size=(12, 8))
-    save(incoming / "named/é/b.png", "1", size=(6, 4))
-    named = read_batch(incoming / "named", form=NAMED).images
+    save(tmp_path / "named/é/a.jpg", size=(12, 8))
+    save(tmp_path / "named/é/b.png", "1", size=(6, 4))
+    named = read_batch(tmp_path / "named", form=NAMED).images
     assert (named.label.tolist(), named.class_names) == ([1, 1], NAMED.class_names)
     assert named.file.tolist() == ["é/a.jpg", "é/b.png"]
     assert (named.pixels == 255).all()
@@ -150,15 +145,15 @@ def test_tables_have_labels_of_the_models_classes(bad):
     assert "expected rose, é, received 0, 1" in read_batch(bad, form=NAMED).problems[0]
 
 
-def test_a_batch_may_have_so_many_bytes_and_no_more(incoming):
-    put(incoming, "idx", images_of(3), np.array([1, 2, 3], np.uint8))
+def test_a_batch_may_have_so_many_bytes_and_no_more(tmp_path):
+    put(tmp_path, "idx", images_of(3), np.array([1, 2, 3], np.uint8))
     for number in range(3):
-        save(incoming / f"pictures/{number}.png")
-    (incoming / "table").mkdir()
-    parquet(incoming / "table/a.parquet")
-    enough = read_all(dataset(incoming, max_bytes=3 * 784 + 3))
+        save(tmp_path / f"pictures/{number}.png")
+    (tmp_path / "table").mkdir()
+    parquet(tmp_path / "table/a.parquet")
+    enough = read_all(dataset(tmp_path, max_bytes=3 * 784 + 3))
     assert [batch.problems for batch in enough.values()] == [()] * 3
-    too_little = read_all(dataset(incoming, max_bytes=3 * 784 - 1))
+    too_little = read_all(dataset(tmp_path, max_bytes=3 * 784 - 1))
     assert "is too large" in too_little["idx"].problems[0]
     for name in ("pictures", "table"):
         assert "too many images: expected 2 at most" in too_little[name].problems[0]
@@ -175,8 +170,6 @@ def test_a_folder_of_very_many_files_is_refused_in_a_short_sentence(bad, monkeyp
     assert len(problem) < 400
 
 
-def test_a_batch_behind_a_link_is_read(incoming, tmp_path):
-    put(tmp_path, "elsewhere", images_of(2))
-    incoming.mkdir()
-    (incoming / "linked").symlink_to(tmp_path / "elsewhere")
-    assert len(read_all(dataset(incoming))["linked"].images) == 2
+def test_a_batch_behind_a_link_is_read(tmp_path):
+    (tmp_path / "linked").symlink_to(put(tmp_path, ".elsewhere", images_of(2)))
+    assert len(read_all(dataset(tmp_path))["linked"].images) == 2

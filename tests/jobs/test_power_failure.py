@@ -11,13 +11,10 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from mnist_vae.jobs import releases
-from mnist_vae.jobs.batch_embeddings import BatchEmbeddingsDataset
 from mnist_vae.jobs.release_files import ReleaseError, read_release, rolled_back
-from tests.jobs.test_batch_embeddings import NEW, OLD, embed, found
 from tests.jobs.test_releases import in_service, promote
 
 CALLS = ("fsync", "mkdir", "remove", "rename", "replace", "rmdir", "symlink", "unlink")
@@ -175,35 +172,12 @@ def after_a_rollback(folder, ended):
     return version
 
 
-def score(folder):
-    embed(BatchEmbeddingsDataset(path=f"{folder}/all"), OLD, "monday", "tuesday")
-
-
-def score_anew(folder):
-    """Embed both batches by another model, and keep no other."""
-    embeddings = BatchEmbeddingsDataset(path=f"{folder}/all")
-    embed(embeddings, NEW, *({"monday", "tuesday"} - set(embeddings.load().done(NEW))), keep=1)
-
-
-def after_a_scoring(folder, ended):
-    models = found(folder / "all")
-    old, new = ({batch: {name} for batch in ("monday", "tuesday")} for name in ("old", "new"))
-    assert models == new or (models == old and not ended)
-    for path in folder.glob("all/*/*.parquet"):
-        pd.read_parquet(path)  # half of one must not look like one
-    score_anew(folder)
-    assert found(folder / "all") == new
-    assert {path.name for path in folder.glob("all/0*")} == {NEW}
-    return models["monday"].pop()
-
-
 @pytest.mark.parametrize(
     ("before", "change", "next_run", "outcomes", "at_least"),
     [
         (three, promote_new, partial(after_a_change, old="c", new="new"), {"c", "new"}, 30),
         (nothing, promote_new, partial(after_a_change, old=None, new="new"), {None, "new"}, 20),
         (three, releases.roll_back, after_a_rollback, {"b", "c"}, 5),
-        (score, score_anew, after_a_scoring, {"old", "new"}, 15),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
