@@ -114,11 +114,7 @@ FILES = {
         ("--pipelines data --params source.folder=.", 1, "train-images-idx3-ubyte"),
         ("--conf-source broken.tar.gz", 1, "Not a gzipped file"),
         ("--config run.yml", 1, "KeyError: 'run'"),
-        (
-            "--pipelines data --env broken",
-            1,
-            "Invalid YAML or JSON file {}/broken/parameters_more.yml",
-        ),
+        ("--pipelines data --env odd", 1, "Invalid YAML or JSON file {}/odd/parameters_x.yml"),
         ("--pipelines data --env unknown", 1, "'Nothing' not found in"),
     ],
 )
