@@ -16,16 +16,13 @@ MANIFEST = {"files": {"train_images": {"sha256": "abc"}}, "statement": "Data: so
 SMALL = ModelParams(hidden_units=(8,))
 
 
-def test_the_judge_has_images_of_every_class_that_no_model_is_trained_on(make_images):
+def test_the_judge_has_images_of_every_class_that_no_model_is_trained_on_or_none(make_images):
     images = make_images(200)
     learning, judge = nodes.set_judge_apart(images, RetrainingParams(judge_fraction=0.1), 1)
     assert (len(learning), len(judge)) == (180, 20)
     assert np.array_equal(np.bincount(judge.label), np.full(10, 2))
     assert set(judge.split) == {"judge"}
     assert sorted([*learning.image_id, *judge.image_id]) == images.image_id.tolist()
-
-
-def test_too_few_images_for_a_judge_are_refused(make_images):
     with pytest.raises(ValueError, match="too few training images to set some apart"):
         nodes.set_judge_apart(make_images(5), RetrainingParams(judge_fraction=0.05), 1)
 
@@ -45,11 +42,8 @@ BATCHES = {
 def gather(make_images):
     """The images of a candidate of an archive and some batches, and their manifest."""
     plan = Plan(fingerprint="f", parts={}, gate="g", outcome=None, reason="", started_from="1-old")
-    others = (
-        make_images(3, "judge", 300),
-        make_images(5, "validation", 100),
-        make_images(4, "test", 200),
-    )
+    judge, validation = make_images(3, "judge", 300), make_images(5, "validation", 100)
+    others = judge, validation, make_images(4, "test", 200)
 
     def run(batches, labelled=True):
         learning = make_images(20, labelled=labelled)
@@ -59,25 +53,24 @@ def gather(make_images):
     return run
 
 
-def test_a_candidate_learns_from_the_archive_and_from_all_batches(gather, make_images):
-    train, validation, *_ = gather(BATCHES)
+def test_a_candidate_learns_from_all_images_and_embeds_those_that_judge_it_too(gather, make_images):
+    train, validation, test, held_out, manifest = gather(BATCHES)
     assert len(set(train.image_id) | set(validation.image_id)) == 20 + 5 + 25
     assert np.array_equal(train.pixels[:20], make_images(20).pixels)
     assert (set(train.split), set(validation.split)) == ({"train"}, {"validation"})
     unlabelled = (BATCHES["unlabelled.0"].split == "train").sum() + 3
     assert (train.label == UNLABELLED).sum() == unlabelled
-    only_train = {"all to train on.0": BATCHES["all to train on.0"]}
-    train, validation, *_ = gather(only_train, labelled=False)
-    assert (len(train), train.label, len(validation)) == (23, None, 5)
-
-
-def test_it_embeds_the_judges_images_too_and_its_manifest_counts_what_was_added(gather):
-    *_, test, held_out, manifest = gather(BATCHES)
     assert test.split.tolist() == ["test"] * 4
     assert held_out.split.tolist() == ["judge"] * 3 + ["test"] * 4
     assert manifest["batches"] == {name: len(images) for name, images in BATCHES.items()}
     assert manifest["statement"] == "Data: some. And 25 images of 3 batches that came later."
     assert (manifest["fingerprint"], manifest["started_from"]) == ("f", "1-old")
+
+
+def test_a_batch_may_have_no_image_to_validate_on_and_there_may_be_no_batch(gather):
+    only_train = {"all to train on.0": BATCHES["all to train on.0"]}
+    train, validation, *_ = gather(only_train, labelled=False)
+    assert (len(train), train.label, len(validation)) == (23, None, 5)
     assert gather({})[-1]["statement"] == "Data: some."
 
 
@@ -153,6 +146,7 @@ def test_what_shapes_a_model_is_trained_when_it_is_new_and_what_does_not_is_not(
     quiet = plan(fingerprint, retraining={"keep_releases": 1, "webhook_timeout": 1.0})
     assert quiet.outcome is Outcome.NOTHING_NEW
     assert quiet.reason == "code, parameters and data are those in service"
+    assert plan(fingerprint, intake=BAD).outcome is Outcome.BAD_DATA
     assert plan(fingerprint, **change).outcome is None
 
 
@@ -185,10 +179,6 @@ def test_without_a_champion_only_a_first_model_that_failed_its_bounds_is_not_tri
     assert plan(None, declined).outcome is Outcome.FAILED
     bound = {"retraining": {"first_max_negative_elbo": 500.0}}
     assert plan(None, declined, **bound).outcome is None
-
-
-def test_bad_batches_alone_are_bad_data(plan):
-    assert plan(plan().fingerprint, intake=BAD).outcome is Outcome.BAD_DATA
 
 
 def test_drifted_batches_of_a_declined_candidate_are_named_and_at_last_raise_an_alarm(plan):

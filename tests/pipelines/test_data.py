@@ -7,26 +7,22 @@ from mnist_vae.data.images import ImageSet
 from mnist_vae.params import SplitParams
 from mnist_vae.pipelines.data.nodes import split_images
 
+TEN = (np.arange(400) % 10).astype(np.uint8)
 RANDOM = np.random.default_rng(0).integers(0, 256, (400, 784), np.uint8)
 
 
-def images_of(parts, label=True):
-    """Images in the parts of an archive, `n` in each, with ten labels, those given, or none."""
-    n = sum(parts.values())
-    label = np.arange(n) % 10 if label is True else label
-    return ImageSet(
-        pixels=RANDOM[:n],
-        image_id=np.arange(n),
-        split=np.repeat(list(parts), list(parts.values())),
-        label=None if label is None else np.asarray(label, np.uint8),
-    )
+def archive(label=TEN, **parts):
+    """Images in the parts of an archive, so many in each, with ten labels, those given, or none."""
+    split = np.repeat(list(parts), list(parts.values()))
+    n = len(split)
+    return ImageSet(RANDOM[:n], np.arange(n), split, None if label is None else label[:n])
 
 
 def splits(images, seed=1, **params):
     return split_images(images, SplitParams(**params), seed)
 
 
-PUBLISHED = images_of({"train": 300, "test": 100})
+PUBLISHED = archive(train=300, test=100)
 
 
 def test_the_official_test_split_is_kept_and_every_image_its_pixels_id_and_label():
@@ -40,16 +36,15 @@ def test_the_official_test_split_is_kept_and_every_image_its_pixels_id_and_label
 
 
 def test_an_archive_without_a_test_part_gets_one_in_proportion_to_the_classes():
-    label = np.repeat([0, 1, 2], [200, 60, 40])
-    images = images_of({"train": 300}, label)
-    parts = splits(images, test_fraction=0.1, validation_fraction=0.1)
+    label = np.repeat(np.arange(3, dtype=np.uint8), [200, 60, 40])
+    parts = splits(archive(label, train=300), test_fraction=0.1, validation_fraction=0.1)
     assert np.bincount(parts[2].label).tolist() == [20, 6, 4]
     assert [len(part) for part in parts] == [243, 27, 30]
     assert sorted(np.concatenate([part.image_id for part in parts])) == list(range(300))
 
 
 def test_a_validation_part_of_the_archive_is_kept():
-    images = images_of({"train": 250, "validation": 50, "test": 100})
+    images = archive(train=250, validation=50, test=100)
     assert splits(images)[1].image_id.tolist() == list(range(250, 300))
     assert [len(part) for part in splits(images, max_images=100)] == [100, 50, 100]
 
@@ -65,7 +60,7 @@ def test_any_number_of_images_can_be_drawn_and_every_class_keeps_its_share(max_i
 
 
 def test_images_without_labels_are_split_at_random_and_too_few_refused():
-    parts = splits(images_of({"train": 50}, None))
+    parts = splits(archive(None, train=50))
     assert [(len(part), part.label) for part in parts] == [(43, None), (2, None), (5, None)]
     with pytest.raises(ValueError, match="too few images to split: expected at least one in each"):
-        splits(images_of({"train": 5}, None))
+        splits(archive(None, train=5))
