@@ -37,21 +37,17 @@ def scored(networks, splits, summary, calibration, monkeypatch):
     return score
 
 
-@pytest.mark.parametrize(("labelled", "classes"), [(True, 10), (False, 1)])
-def test_images_without_a_label_are_a_class_only_where_no_image_has_one(
-    networks, splits, calibration, make_images, labelled, classes
-):
-    """As a batch without labels has them, among images that have one."""
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_batch_without_labels_is_no_class(networks, splits, calibration, make_images, labelled):
+    """But among images of which none has one."""
     some = make_images(60, labelled=labelled), make_images(30, "train", 100, labelled=False)
     mixed = [concatenate(some), splits[1]]
     found = calibrate(networks, mixed, summary_of(networks, *mixed))
-    assert len(found.latent_means) == classes
+    assert len(found.latent_means) == (10 if labelled else 1)
     assert (found.latent_means == calibration.latent_means) is labelled
 
 
-def test_there_is_one_row_an_image_with_every_score_by_the_threshold_of_the_model(
-    scored, splits, calibration, summary
-):
+def test_each_image_has_a_row_with_every_score(scored, splits, calibration, summary):
     assert calibration.model_version == summary["model_version"]
     table = scored()
     frame = table.to_pandas()

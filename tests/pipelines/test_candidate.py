@@ -81,9 +81,7 @@ def test_a_batch_of_another_size_than_the_archive_is_refused_with_the_way_out(ga
 
 
 @pytest.mark.parametrize(("started_from", "same"), [("000001-old", True), (None, False)])
-def test_a_warm_start_has_the_weights_in_service_and_a_cold_one_has_not(
-    champion, networks, splits, started_from, same
-):
+def test_a_warm_start_has_the_weights_in_service(champion, networks, splits, started_from, same):
     data = {"started_from": started_from}
     started = nodes.start_networks(data, champion, splits[0], SMALL, 7)
     for new, old in zip(started, networks, strict=True):
@@ -204,9 +202,7 @@ NINE = "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
         ({"reconstruction": "mse"}, 9, "reconstruction term, mse, received binary_crossentropy"),
     ],
 )
-def test_what_could_not_be_compared_is_refused_before_the_training(
-    plan, champion, changed, nine, words
-):
+def test_what_could_not_be_compared_is_not_trained(plan, champion, changed, nine, words):
     contents = champion.contents
     champion.manifest.update(changed)
     contents["training_summary"] = {**contents["training_summary"], **changed}

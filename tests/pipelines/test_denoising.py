@@ -175,9 +175,7 @@ def halves(latent_dim=3):
         (3, "blur", 3.0),
     ],
 )
-def test_a_refined_image_is_the_one_that_the_noise_hides_whatever_the_encoder_says(
-    latent_dim, kind, level
-):
+def test_a_refined_image_is_the_one_that_the_noise_hides(latent_dim, kind, level):
     noisy = corrupted(IMAGES, kind, level)
     found = halves(latent_dim).refined(noisy, Observation(kind, level))
     assert found.dtype == np.float32

@@ -24,9 +24,7 @@ def embedded(networks, summary):
     return table
 
 
-def test_there_is_one_row_an_image_of_every_split_however_many_are_embedded_at_a_time(
-    networks, splits, embedded
-):
+def test_each_image_of_every_split_has_its_row(networks, splits, embedded):
     table = embedded(*splits)
     known = ["image_id", "split", "label"]
     assert list(table.columns) == [*known, *LATENTS, "reconstruction", "kl", "model_version"]

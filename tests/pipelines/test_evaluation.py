@@ -44,9 +44,7 @@ def evaluate(networks, splits):
     return metrics
 
 
-def test_minus_elbo_is_reconstruction_of_sampled_z_plus_kl_on_every_split(
-    evaluate, networks, splits
-):
+def test_minus_elbo_is_reconstruction_plus_kl_with_sampled_z(evaluate, networks, splits):
     metrics = evaluate(z_samples=3)
     for images, split in zip(splits, metrics["splits"].values(), strict=True):
         how = {"reconstruction": BCE, "seed": 1, "draws": 3}
@@ -64,9 +62,7 @@ def test_minus_elbo_is_reconstruction_of_sampled_z_plus_kl_on_every_split(
     json.dumps(metrics, allow_nan=False)
 
 
-def test_a_collapsed_dimension_is_not_active_and_a_squared_error_has_no_floor(
-    evaluate, networks, splits
-):
+def test_a_collapsed_dimension_is_not_active_and_mse_has_no_floor(evaluate, networks, splits):
     metrics = evaluate(reconstruction="mse")
     test = metrics["splits"]["test"]
     assert test["kl_per_dimension"][2] == pytest.approx(0, abs=1e-6)

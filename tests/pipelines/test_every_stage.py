@@ -35,9 +35,10 @@ def networks():
 
 
 @pytest.fixture
-def summary(networks, splits):
+def given(networks, splits):
+    """What a node is given: networks, images and a summary that a test may change."""
     facts = {"statement": "Trained on 60 images.", "data_source": "parquet"}
-    return summary_of(networks, *splits[:2], **facts)
+    return networks, splits, summary_of(networks, *splits[:2], **facts)
 
 
 def evaluate(networks, splits, summary):
@@ -69,28 +70,24 @@ def draw(networks, splits, summary):
 
 
 @pytest.mark.parametrize("node", [evaluate, embed, score, denoise, draw])
-def test_no_node_asks_for_more_pixels_at_once_than_it_may(
-    networks, splits, summary, node, monkeypatch
-):
+def test_no_node_asks_for_more_pixels_at_once_than_it_may(given, node, monkeypatch):
     for module in (images, evaluation, generation, arithmetic, anomaly):
         monkeypatch.setattr(module, "AT_ONCE", 25)
     monkeypatch.setattr(anomaly, "BATCH_SIZE", 20)
-    node(networks, splits, summary)
+    node(*given)
 
 
 @pytest.mark.parametrize("node", [evaluate, embed, score, denoise, draw, export])
-def test_every_node_refuses_networks_of_another_training(networks, splits, summary, node):
-    summary["weights"]["decoder"] = "another"
+def test_every_node_refuses_networks_of_another_training(given, node):
+    given[2]["weights"]["decoder"] = "another"
     message = r"^The decoder does not belong to the training summary: expected the weights another"
     with pytest.raises(ValueError, match=message):
-        node(networks, splits, summary)
+        node(*given)
 
 
 @pytest.mark.parametrize("node", [evaluate, embed, score])
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_what_reads_the_splits_refuses_those_of_another_training(
-    networks, splits, summary, node, split
-):
-    summary["images"][split] = "another"
+def test_what_reads_the_splits_refuses_those_of_another_training(given, node, split):
+    given[2]["images"][split] = "another"
     with pytest.raises(ValueError, match=f"The {split} images changed after the model was"):
-        node(networks, splits, summary)
+        node(*given)

@@ -7,9 +7,7 @@ from mnist_vae.vae import export
 from tests.model_files import metadata_of
 
 
-def test_the_files_name_their_model_and_each_is_compared_with_keras(
-    networks, splits, summary, monkeypatch
-):
+def test_the_files_name_their_model_and_are_compared(networks, splits, summary, monkeypatch):
     check, checked = export.check_onnx, []
 
     def noted(exported, network, inputs):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from mnist_vae.data.images import UNLABELLED, ImageSet
-from mnist_vae.data.tables import ImagesDataset
 from mnist_vae.params import GenerationParams
 from mnist_vae.pipelines.generation import arithmetic, nodes
 from mnist_vae.pipelines.generation.samplers import draw_z, interpolate
@@ -212,12 +211,9 @@ def test_a_mixture_of_images_that_the_model_was_not_trained_on_is_refused(make_i
         ),
     ],
 )
-def test_sheet_and_report_name_class_and_sampler_of_the_images_and_not_what_is_asked_for_later(
-    params, of_class, z, make_images, tmp_path, show
-):
-    dataset = ImagesDataset(filepath=str(tmp_path / "generated.parquet"))
-    dataset.save(generate(2, make_images(60), n_images=3, **params))
-    images = dataset.load()
+def test_sheet_and_report_say_how_the_images_were_drawn(params, of_class, z, make_images, show):
+    """And not what is asked for later."""
+    images = generate(2, make_images(60), n_images=3, **params)
     _, captions = show(nodes.draw_generated_sheet, model_of(2), images)
     assert captions.title == f"Generated images{of_class}"
     assert captions.note == f"3 images, decoded from z {z}"
@@ -301,9 +297,7 @@ def test_an_interpolation_goes_from_one_mean_to_the_other(latent_dim, way, split
         (9, [3, 8, *[3] * 7], 1),  # the rest have no partner
     ],
 )
-def test_no_test_image_is_in_two_pairs_and_classes_differ_where_they_can(
-    n, labels, n_pairs, make_images, show
-):
+def test_pairs_share_no_image_and_differ_in_class(n, labels, n_pairs, make_images, show):
     images = replace(make_images(n), label=labels and np.array(labels, np.uint8))
     grid, _ = show(nodes.draw_interpolations, model_of(2, images), 1)
     pairs = [ends_of(row, images) for row in grid]
@@ -323,15 +317,13 @@ def test_reconstructions_stand_under_their_originals_class_by_class(splits, show
     assert is_decoded(grid[3, 7], *z_mean)
 
 
-def test_a_class_that_runs_out_leaves_its_cells_blank_and_without_labels_the_first_are_shown(
-    make_images, show
-):
+def test_a_class_that_runs_out_leaves_blank_cells_and_labels_may_be_missing(make_images, show):
     images = make_images(5)
     images.label[:] = [4, 6, 6, 6, 6]
     grid, captions = show(nodes.draw_reconstruction_sheet, model_of(2, images))
     assert captions.column_names == ["4", "6"]
     assert grid.any(axis=(2, 3)).tolist() == [[row < 2, True] for row in range(8)]
-    for n_images, shape in ((1, (2, 1)), (3, (2, 3)), (30, (4, 10))):
+    for n_images, shape in ((1, (2, 1)), (30, (4, 10))):
         images = make_images(n_images, labelled=False)
         grid, captions = show(nodes.draw_reconstruction_sheet, model_of(2, images))
         assert grid.shape[:2] == shape

@@ -169,9 +169,7 @@ def test_a_large_batch_that_is_off_by_little_or_a_few_images_by_chance_have_not(
 
 
 @pytest.mark.parametrize("refine_steps", [0, 15])
-def test_images_of_the_same_kind_have_not_drifted_from_embeddings_whether_refined_or_not(
-    served, networks, make_images, refine_steps
-):
+def test_images_of_the_same_kind_have_not_drifted(served, networks, make_images, refine_steps):
     known = embeddings_of(networks, make_images(300, "validation", 400), refine_steps)
     run = {"parameters": {"embedding": {"refine_steps": refine_steps}}}
     release = Serving({**served, "latent_embeddings": known, "run_manifest": run})
