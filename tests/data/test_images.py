@@ -121,8 +121,7 @@ def test_no_class_is_no_label_and_more_classes_than_labels_are_refused():
 
 
 def test_images_put_together_have_the_classes_of_the_first_and_no_other_is_let_in(at_once):
-    files = np.array(list("xyz"), object)
-    first = scans(3, [2, 1, 0], class_names=("1", "a", "b"), file=files)
+    first = scans(3, [2, 1, 0], class_names=("1", "a", "b"), file=np.array([*"xyz"], object))
     named = scans(2, [0, UNLABELLED], class_names=("b",))
     numbered = scans(2, [1, 1])
     parts = [scans(1), first, named, numbered]

@@ -29,10 +29,6 @@ def test_other_libraries_or_another_recipe_make_another_model(monkeypatch, name,
     assert parts() == {**before, part: parts()[part]} != before
 
 
-def test_the_order_of_the_parameters_says_nothing():
-    assert recipe_fingerprints(seed=1, model=ModelParams()) == parts()
-
-
 # Provenance
 
 

@@ -9,11 +9,7 @@ from PIL import Image
 from mnist_vae.data.sheets import sheet
 
 SUMMARY = {"statement": "Data: a test."}
-
-
-@pytest.fixture
-def digits():
-    return np.random.default_rng(0).integers(1, 256, (6, 28, 28), dtype=np.uint8)
+DIGITS = np.random.default_rng(0).integers(1, 256, (6, 28, 28), dtype=np.uint8)
 
 
 def find(picture: Image.Image, image: np.ndarray, scale: int) -> tuple[int, int]:
@@ -33,16 +29,16 @@ def ink(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture) < 255
 
 
-def test_the_images_stand_row_by_row_and_are_not_blurred(digits):
-    picture = sheet(digits, SUMMARY, "Title", columns=3)
-    places = [find(picture, digit, scale=4) for digit in digits]
+def test_the_images_stand_row_by_row_and_are_not_blurred():
+    picture = sheet(DIGITS, SUMMARY, "Title", columns=3)
+    places = [find(picture, digit, scale=4) for digit in DIGITS]
     x, y = places[0]
     assert places == [(x + 4 * 29 * (n % 3), y + 4 * 29 * (n // 3)) for n in range(6)]
 
 
-def test_a_break_parts_columns_and_rows(digits):
-    picture = sheet(digits, SUMMARY, "Title", columns=3, column_breaks=(1,), row_breaks=(1,))
-    places = [find(picture, digit, scale=4) for digit in digits]
+def test_a_break_parts_columns_and_rows():
+    picture = sheet(DIGITS, SUMMARY, "Title", columns=3, column_breaks=(1,), row_breaks=(1,))
+    places = [find(picture, digit, scale=4) for digit in DIGITS]
     x = [place[0] for place in places]
     assert x[1] - x[0] > x[2] - x[1] == 29 * 4
     assert places[3][1] - places[0][1] > 29 * 4
@@ -58,12 +54,12 @@ def test_many_columns_are_enlarged_less_but_never_below_their_captions():
     assert all(text[left:right].any() for left, right in pairwise(between))
 
 
-def test_captions_have_room_to_the_left_and_are_cut_where_there_is_too_little(digits):
+def test_captions_have_room_to_the_left_and_are_cut_where_there_is_too_little():
     long = "W" * 99
     names = {"column_names": ["", long, ""], "row_names": ["a", long]}
-    without, _ = find(sheet(digits, SUMMARY, "", columns=3), digits[0], 4)
-    picture = sheet(digits, SUMMARY, "", columns=3, **names, y_axis="z_01")
-    x, y = find(picture, digits[0], 4)
+    without, _ = find(sheet(DIGITS, SUMMARY, "", columns=3), DIGITS[0], 4)
+    picture = sheet(DIGITS, SUMMARY, "", columns=3, **names, y_axis="z_01")
+    x, y = find(picture, DIGITS[0], 4)
     line = 18  # of the name of the axis, which is turned
     assert without < x <= 28 + line + 240 + 8 + 4
     margin = ink(picture)[y - 4 : y + 2 * 29 * 4, : x - 4]
@@ -75,19 +71,19 @@ def test_captions_have_room_to_the_left_and_are_cut_where_there_is_too_little(di
 
 
 @pytest.mark.parametrize("columns", [1, 3])
-def test_a_long_statement_is_wrapped_within_the_margins(digits, columns):
+def test_a_long_statement_is_wrapped_within_the_margins(columns):
     statement = "Data: " + "five thousand digits, not all of them, " * 6
-    short = sheet(digits, SUMMARY, "Title", columns=columns)
-    picture = sheet(digits, {"statement": statement}, "Title", columns=columns)
+    short = sheet(DIGITS, SUMMARY, "Title", columns=columns)
+    picture = sheet(DIGITS, {"statement": statement}, "Title", columns=columns)
     assert picture.width == short.width
     assert picture.height > short.height
     assert not ink(picture)[:, -28:].any()
     assert not ink(picture)[-20:].any()
 
 
-def test_dashes_arrows_and_accents_are_drawn_as_they_are(digits):
+def test_dashes_arrows_and_accents_are_drawn_as_they_are():
     texts = ("", "−", "→", "é", "e", "日")
-    drawn = [sheet(digits, SUMMARY, "", columns=3, column_names=[text]) for text in texts]
+    drawn = [sheet(DIGITS, SUMMARY, "", columns=3, column_names=[text]) for text in texts]
     box = drawn[-1]  # for a letter that the font does not have
     assert all(one != other for one, other in combinations(drawn[:-1], 2))
     assert box not in drawn[:-1]
