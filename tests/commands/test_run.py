@@ -14,13 +14,11 @@ from filelock import FileLock
 from kedro.framework.startup import bootstrap_project
 
 from mnist_vae.commands.run import JobRun
-from mnist_vae.config import loader_of
 from mnist_vae.data.disk import signature
 from mnist_vae.jobs.job import LockedError, add_line, notify, take_lock
 from mnist_vae.jobs.records import BatchRecord, Drift, Intake, Outcome
 from tests.incoming import images_of, put
 from tests.loopback import dripping_server, serving
-from tests.projects import ROOT
 from tests.retrainings import last_line
 
 
@@ -252,7 +250,7 @@ def webhook(monkeypatch):
             pass
 
     with serving(HTTPServer(("127.0.0.1", 0), Handler)) as address:
-        monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", f"{address}/secret")
+        monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", f"{address}/secret,a=b")
         yield SimpleNamespace(received=received, answer=answer)
 
 
@@ -303,14 +301,3 @@ def test_a_webhook_that_fails_loses_nothing_and_its_address_is_written_nowhere(
     written = [path.read_text() for path in data.rglob("*") if path.is_file()]
     for text in (stdout, caplog.text, *written):
         assert "secret" not in text
-
-
-@pytest.mark.parametrize("env", ["prod", "test", "mlflow"])
-def test_the_webhook_is_a_credential_and_comes_from_the_environment(env, monkeypatch):
-    def url():
-        return loader_of(str(ROOT / "conf"), env)["credentials"]["webhook"]["url"]
-
-    monkeypatch.delenv("MNIST_VAE_WEBHOOK_URL", raising=False)
-    assert url() is None
-    monkeypatch.setenv("MNIST_VAE_WEBHOOK_URL", "https://hooks.example/a,b=c")
-    assert url() == "https://hooks.example/a,b=c"

@@ -113,10 +113,10 @@ def write(tree, path):
 
 
 def trial(tmp_path, monkeypatch, before, change, next_run):
-    """Record a change, and return what the next run returns in each state that it may leave."""
+    """Record a change after promotions; return what a next run does in each state it may leave."""
     folder, state = tmp_path / "data", tmp_path / "state"
     folder.mkdir()
-    before(folder)
+    promote(folder, *before, keep=3)
     disk = Disk(folder)
     with monkeypatch.context() as during:
         for name in CALLS:
@@ -137,14 +137,6 @@ def trial(tmp_path, monkeypatch, before, change, next_run):
             raise
         shutil.rmtree(state)
     return returned
-
-
-def nothing(_):
-    pass
-
-
-def three(folder):
-    promote(folder, *"abc", keep=3)
 
 
 def promote_new(folder):
@@ -175,11 +167,11 @@ def after_a_rollback(folder, ended):
 @pytest.mark.parametrize(
     ("before", "change", "next_run", "outcomes", "at_least"),
     [
-        (three, promote_new, partial(after_a_change, old="c", new="new"), {"c", "new"}, 30),
-        (nothing, promote_new, partial(after_a_change, old=None, new="new"), {None, "new"}, 20),
-        (three, releases.roll_back, after_a_rollback, {"b", "c"}, 5),
+        ("abc", promote_new, partial(after_a_change, old="c", new="new"), {"c", "new"}, 30),
+        ("", promote_new, partial(after_a_change, old=None, new="new"), {None, "new"}, 20),
+        ("abc", releases.roll_back, after_a_rollback, {"b", "c"}, 5),
     ],
-    ids=lambda value: getattr(value, "__name__", None),
+    ids=["promotion", "first promotion", "rollback"],
 )
 def test_at_any_moment_the_old_state_or_the_new_one_is_there(
     tmp_path, monkeypatch, before, change, next_run, outcomes, at_least
@@ -195,4 +187,4 @@ def test_this_trial_finds_what_did_not_wait_for_the_disk(tmp_path, monkeypatch):
         promote_new(folder)
 
     with pytest.raises(ReleaseError, match="damaged"):
-        trial(tmp_path, monkeypatch, three, hasty, partial(after_a_change, old="c", new="new"))
+        trial(tmp_path, monkeypatch, "abc", hasty, partial(after_a_change, old="c", new="new"))

@@ -150,31 +150,26 @@ def test_the_manifest_is_what_kubernetes_takes(project, job):
         schema.validate(document, "1.37", strict=True)
 
 
-def test_a_cron_job_runs_one_pod_at_a_time_without_privileges(project):
-    _, job, pod = cron_job(project, "--env", "test")
-    assert job["spec"]["concurrencyPolicy"] == "Forbid"
-    assert job["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 0
-    assert pod["spec"]["restartPolicy"] == "Never"
-    assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
-    (container,) = pod["spec"]["containers"]
-    assert (container["image"], container["args"]) == ("vae", ["retrain", "--env", "test"])
-    assert container["securityContext"]["allowPrivilegeEscalation"] is False
-    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    assert set(container["resources"]["requests"]) == {"cpu", "memory"}
-
-
-def test_the_two_cron_jobs_share_the_claim_and_so_the_node(project):
+def test_the_cron_jobs_run_a_pod_at_a_time_without_privileges_on_the_node_of_their_claim(project):
     shared = []
     for job, calendar in CRON.items():
-        claim, cron, pod = cron_job(project, "--job", job)
+        claim, cron, pod = cron_job(project, "--job", job, "--env", "test")
         assert cron["metadata"]["name"] == f"mnist-vae-{job}"
         assert cron["spec"]["schedule"] == calendar
-        (container,) = pod["spec"]["containers"]
-        assert (container["name"], container["args"][0]) == (job, COMMANDS[job])
+        assert cron["spec"]["concurrencyPolicy"] == "Forbid"
+        assert cron["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 0
+        assert pod["spec"]["restartPolicy"] == "Never"
+        assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
         affinity = pod["spec"]["affinity"]["podAffinity"]
         (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
         # The first pod of all is let through, as it has the labels that it asks for itself.
         assert term["labelSelector"]["matchLabels"] == pod["metadata"]["labels"]
+        (container,) = pod["spec"]["containers"]
+        assert (container["name"], container["image"]) == (job, "vae")
+        assert container["args"] == [COMMANDS[job], "--env", "test"]
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert set(container["resources"]["requests"]) == {"cpu", "memory"}
         shared.append((claim, pod["spec"]["volumes"]))
     assert shared[0] == shared[1]
     claim, (data, _) = shared[0]
