@@ -83,10 +83,8 @@ def deliver(project, name, rows, labelled=True, among="incoming", **replaced):
 
 
 def in_use(project):
-    return sorted(
-        path.name.split(".")[0]
-        for path in (project / "data/test/02_intermediate/batches").glob("*.parquet")
-    )
+    folder = project / "data/test/02_intermediate/batches"
+    return sorted(path.name.split(".")[0] for path in folder.glob("*.parquet"))
 
 
 def damage(project, filename="encoder.keras"):

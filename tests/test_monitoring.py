@@ -30,7 +30,6 @@ class Data:
 
     def __init__(self, root):
         self.root = root
-        root.mkdir()
 
     def write(self, path, content=""):
         file = self.root / path
@@ -65,7 +64,7 @@ class Data:
 
 @pytest.fixture
 def data(tmp_path):
-    return Data(tmp_path / "data")
+    return Data(tmp_path)
 
 
 @pytest.mark.parametrize("job", JOBS)
