@@ -14,10 +14,6 @@ from mnist_vae.data.sheets import sheet
 from mnist_vae.engines import embed
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import EmbeddingParams
-from mnist_vae.pipelines.anomaly import nodes as anomaly
-from mnist_vae.pipelines.denoising import nodes as denoising
-from mnist_vae.pipelines.generation import arithmetic
-from mnist_vae.pipelines.generation import nodes as generation
 from tests.model_files import summary_of
 from tests.vae.models import small
 
@@ -45,11 +41,9 @@ class Serving(Release):
     """A release without files: its contents are by their names without suffix."""
 
     def __init__(self, contents=None, name="000001-old", **manifest):
+        super().__init__(Path("06_models/releases") / name, {"fingerprint": "old", **manifest})
         run = {"parameters": {"embedding": {"refine_steps": 0}}}
-        contents = {"run_manifest": run, **(contents or {})}
-        object.__setattr__(self, "contents", contents)
-        object.__setattr__(self, "folder", Path("06_models/releases") / name)
-        object.__setattr__(self, "manifest", {"fingerprint": "old", **manifest})
+        object.__setattr__(self, "contents", {"run_manifest": run, **(contents or {})})
 
     def load(self, filename):
         return self.contents[Path(filename).stem]
@@ -63,16 +57,14 @@ def embeddings_of(networks, images, refine_steps=0):
 @pytest.fixture(scope="session")
 def served(networks, make_images):
     """The contents of a release, which tests do not change."""
-    sets = make_images(300, "validation", 400), make_images(30, "train", 800)
-    judge = make_images(20, "judge", 200)
+    sets = [(300, "validation", 400), (30, "train", 800), (20, "judge", 200)]
+    embeddings = [embeddings_of(networks, make_images(*images)) for images in sets]
     return {
         "encoder": networks[0],
         "decoder": networks[1],
         "training_summary": {"reconstruction": "binary_crossentropy"},
         "metrics": {"latent_dim": 2, "splits": {"test": {"negative_elbo": 140.0}}},
-        "latent_embeddings": pd.concat(
-            [embeddings_of(networks, images) for images in (*sets, judge)]
-        ),
+        "latent_embeddings": pd.concat(embeddings),
         **dict.fromkeys(PICTURES, Image.new("L", (5, 5))),
     }
 
@@ -81,9 +73,7 @@ def served(networks, make_images):
 def champion(served, make_images):
     """A release in service whose manifest and contents a test may change."""
     judge_images = make_images(20, "judge", 200).digest()
-    return Serving(
-        served, judge_images=judge_images, model_version="old", previous=None, batches=[]
-    )
+    return Serving(served, judge_images=judge_images, batches=[])
 
 
 def note_sheets(patch):
@@ -98,8 +88,8 @@ def note_sheets(patch):
         drawn.append((grid, SimpleNamespace(title=title, **known | captions)))
         return sheet(pixels, summary, title, columns=columns, **captions)
 
-    for module in (anomaly, arithmetic, denoising, generation):
-        patch.setattr(module, "sheet", noted)
+    for module in ("anomaly.nodes", "denoising.nodes", "generation.arithmetic", "generation.nodes"):
+        patch.setattr(f"mnist_vae.pipelines.{module}.sheet", noted)
     return drawn
 
 

@@ -4,7 +4,6 @@ import numpy as np
 
 from mnist_vae.pipelines.export.nodes import export_models
 from mnist_vae.vae import export
-from tests.model_files import metadata_of
 
 
 def test_the_files_name_their_model_and_are_compared(networks, splits, summary, monkeypatch):
@@ -18,8 +17,8 @@ def test_the_files_name_their_model_and_are_compared(networks, splits, summary, 
     plain, *exported = export_models(*networks, {**summary, "reconstruction": "mse"}, splits[0])
     assert checked == [("encoder", 60), ("decoder", 60)]
     for model in exported:
-        expected = {"model_version": summary["model_version"], "reconstruction": "mse"}
-        assert metadata_of(model) == expected
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        assert metadata == {"model_version": summary["model_version"], "reconstruction": "mse"}
     pixels = splits[0].model_input()
     for received, expected in zip(plain(pixels), networks[0](pixels)[:2], strict=True):
         assert np.array_equal(received, expected)

@@ -15,12 +15,7 @@ from mnist_vae.report.pictures import generated_section
 from tests.model_files import summary_of
 from tests.vae.models import sharpened, small
 
-SMALL = {
-    "manifold_steps": 4,
-    "interpolation_pairs": 3,
-    "interpolation_steps": 5,
-    "mixture_components": 2,
-}
+SMALL = {"manifold_steps": 4, "interpolation_pairs": 3, "interpolation_steps": 5}
 END = NormalDist().inv_cdf(1 - 0.125)  # of 4 steps: the quantiles 1/8, 3/8, 5/8, 7/8
 SAMPLERS = ["prior", "mixture", "class_mixture"]
 
@@ -137,9 +132,9 @@ def networks_of(latent_dim):
 
 def model_of(latent_dim, images=None, facts=None, **params):
     """A model that shows these images, whose summary has these facts too."""
-    networks, params = networks_of(latent_dim), GenerationParams(**{**SMALL, **params})
+    networks, params = networks_of(latent_dim), {**SMALL, "mixture_components": 2, **params}
     summary = summary_of(networks, statement="Data: noise.", **(facts or {}))
-    return nodes.Model(*networks, images, summary, params)
+    return nodes.Model(*networks, images, summary, GenerationParams(**params))
 
 
 def is_decoded(image, *z):

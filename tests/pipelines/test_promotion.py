@@ -137,25 +137,22 @@ def test_what_gains_nothing_or_has_collapsed_is_not_trained_again(compare, relea
     assert compare.calls == []
 
 
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        ([0, 1, 0, 1], 1.0),
-        ([0, 1, UNLABELLED, UNLABELLED], 1.0),
-        ([UNLABELLED] * 4, None),
-    ],
-)
-def test_labels_are_those_of_the_neighbours_where_they_are_known(make_images, labels, expected):
+def test_labels_are_those_of_the_neighbours_where_they_are_known(make_images):
     """Of two classes that z parts."""
     train = make_images(60)
     train = replace(train, label=train.label % 2)
     z = train.label + 0.01 * np.arange(60) / 60
     embeddings = pd.DataFrame({"image_id": train.image_id, "z_mean_00": z})
-    judge = replace(make_images(4, "judge"), label=np.array(labels, np.uint8))
-    z_mean = np.array([[0], [1], [0], [1]], np.float32)
-    assert nodes.label_accuracy(z_mean, judge, embeddings, train, 5) == expected
-    unlabelled = replace(train, label=None).labelled()
-    assert nodes.label_accuracy(z_mean, judge, embeddings, unlabelled, 5) is None
+
+    def accuracy(labels, among=train):
+        judge = replace(make_images(4, "judge"), label=np.array(labels, np.uint8))
+        z_mean = np.array([[0], [1], [0], [1]], np.float32)
+        return nodes.label_accuracy(z_mean, judge, embeddings, among, 5)
+
+    assert accuracy([0, 1, 0, 1]) == 1.0
+    assert accuracy([0, 1, 1, UNLABELLED]) == pytest.approx(2 / 3)
+    assert accuracy([UNLABELLED] * 4) is None
+    assert accuracy([0, 1, 0, 1], replace(train, label=None).labelled()) is None
 
 
 def figures(negative_elbo=140.0, active_units=2, accuracy=0.8):

@@ -94,12 +94,11 @@ def test_of_many_latents_the_two_that_vary_most_are_shown_and_a_single_one_again
         assert np.rint(points.y).tolist() == [int(points.name)] * len(points.y)
 
 
-@pytest.mark.parametrize(("latent_dim", "axis"), [(1, False), (2, None)])
-def test_without_labels_the_points_have_one_colour(latent_dim, axis):
-    figure = scatter(embeddings(latent_dim, labelled=False))
+def test_without_labels_the_points_have_one_colour():
+    figure = scatter(embeddings(1, labelled=False))
     (points,) = figure.data
     assert len(points.x) == 10
-    assert figure.layout.yaxis.visible is axis
+    assert figure.layout.yaxis.visible is False
     assert figure.layout.showlegend is False
     assert "label" not in points.hovertemplate
 
