@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import ROOT, kedro
+from tests.end_to_end.conftest import SEVERAL
+from tests.projects import ASCII_LOCALE, ROOT, kedro
 from tests.schedule.test_commands import stages
 
 pytestmark = pytest.mark.slow
@@ -27,16 +28,6 @@ def refuse(*arguments, **_):
     raise OSError("There is no network here.")
 
 socket.getaddrinfo = socket.socket.connect = refuse
-"""
-SCHEDULE = """
-import sys
-from kedro.framework.cli.cli import main
-for words in sys.argv[1:]:
-    sys.argv = ["kedro", "schedule", *words.split()]
-    try:
-        main()
-    except SystemExit as exit:
-        assert not exit.code, (words, exit.code)
 """
 
 
@@ -73,21 +64,19 @@ def archive(dist):
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    """The folders of the Dockerfile's two stages, after its own steps, but on this system.
+    """The folders of the Dockerfile's two stages, after its own steps, and its commands.
 
     What is installed finds the other packages of this environment, and no network.
     """
     root = tmp_path_factory.mktemp("image").resolve()
     build, last = stages((ROOT / "Dockerfile").read_text())
-    moved = {"/build": root / "build", "/opt/venv": root / "venv", "/app": root / "app"}
 
     def here(text):
-        for there, path in moved.items():
-            text = re.sub(rf"(?<![\w/]){there}\b", str(path), text)
-        return text
+        return re.sub(r"(?<![\w/])/(?:opt/)?(build|venv|app)\b", rf"{root}/\1", text)
 
     for folder in ("build", "app/data", "tmp"):
         (root / folder).mkdir(parents=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for instruction, arguments in build:
         if instruction == "COPY":
             *sources, target = arguments.split()
@@ -96,9 +85,8 @@ def image(tmp_path_factory):
         elif instruction == "RUN":
             # The dependencies are those of this environment.
             steps = here(arguments).replace("-c constraints.txt", "--no-deps")
-            path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-            variables = environment(PATH=path)
-            subprocess.run(steps, shell=True, check=True, cwd=root / "build", env=variables)
+            how = {"cwd": root / "build", "env": environment(PATH=path)}
+            subprocess.run(steps, shell=True, check=True, **how)
     (packages,) = (root / "venv").glob("lib/python*/site-packages")
     lines = [f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})", "import nowhere"]
     (packages / "inherited.pth").write_text("\n".join(lines))
@@ -119,39 +107,35 @@ def run(image, *command, cwd, **more):
     no_power = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     program, *arguments = command
     tmp = image[0] / "tmp"
-    log = {"HOME": tmp, "NETWORK_LOG": tmp / "network.log", "DO_NOT_TRACK": 1}
-    return subprocess.run(
-        [*no_power, image[0] / "venv/bin" / program, *arguments],
-        cwd=cwd,
-        env=environment(**log, **more),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    variables = environment(HOME=tmp, NETWORK_LOG=tmp / "network.log", DO_NOT_TRACK=1, **more)
+    command = [*no_power, image[0] / "venv/bin" / program, *arguments]
+    how = {"capture_output": True, "text": True, "timeout": 600}
+    return subprocess.run(command, cwd=cwd, env=variables, **how)
 
 
 def test_the_wheel_has_every_file_of_the_package_and_the_archive_nothing_of_ones_own(dist, archive):
     (wheel,) = dist.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    source = {
-        path.relative_to(ROOT / "src").as_posix()
-        for path in (ROOT / "src").rglob("*")
-        if path.is_file() and not re.search(r"__pycache__|\.egg-info", str(path))
-    }
-    assert packed == source
+    files = [path for path in (ROOT / "src").rglob("*") if path.is_file()]
+    names = {path.relative_to(ROOT / "src").as_posix() for path in files}
+    assert packed == {name for name in names if not re.search(r"__pycache__|\.egg-info", name)}
     with tarfile.open(archive) as file:
         names = file.getnames()
     assert "conf/prod/globals.yml" in names
     assert "conf/local/parameters.yml" not in names
 
 
-def test_the_default_pipeline_runs_in_an_empty_folder_and_asks_no_network(image, archive, tmp_path):
-    finished = run(image, "mnist-vae", "--conf-source", archive, "--env", "test", cwd=tmp_path)
+def test_the_default_pipeline_runs_in_an_empty_folder_any_locale_and_without_a_network(
+    image, archive, tmp_path
+):
+    arguments = ("--conf-source", archive, "--env", "test")
+    finished = run(image, "mnist-vae", *arguments, cwd=tmp_path, **ASCII_LOCALE)
     assert finished.returncode == 0, finished.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
-    outputs = tmp_path / "data/test"
-    assert json.loads((outputs / "08_reporting/metrics.json").read_text())
-    assert (outputs / "07_model_output/latent_embeddings.parquet").exists()
+    assert (tmp_path / "data/test/08_reporting/model_report.html").exists()
+    pictures, page = finished.stderr.splitlines()[-2:]  # where to look
+    assert "Pictures in data/test/08_reporting: generated_sheet.png, " in pictures
+    assert page.endswith("All of it on one page: data/test/08_reporting/model_report.html")
     assert finished.stdout == ""
     # As conf/logging.yml in the archive has it.
     assert re.match(r"\d\d:\d\d:\d\d INFO    Kedro project mnist_vae\n", finished.stderr)
@@ -173,8 +157,9 @@ def test_the_configuration_in_a_folder_makes_a_project_that_fails_and_is_schedul
     assert sentence == "Error: Pipeline does not contain nodes named ['nope']."
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "src").mkdir()
-    kinds = ("systemd --folder units", "cron", "airflow --folder dags", "kubernetes --image vae:1")
-    scheduled = run(image, "python", "-c", SCHEDULE, *kinds, "alerts", cwd=tmp_path)
+    kinds = ("systemd --folder units", "cron", "airflow --folder dags", "kubernetes --image v:1")
+    commands = [f"schedule {words}" for words in (*kinds, "alerts")]
+    scheduled = run(image, "python", "-c", SEVERAL, *commands, cwd=tmp_path)
     assert scheduled.returncode == 0, scheduled.stderr
     for expected in ("kedro retrain --env prod", "kind: CronJob", "alert: "):
         assert expected in scheduled.stdout
@@ -186,7 +171,7 @@ def test_the_configuration_in_a_folder_makes_a_project_that_fails_and_is_schedul
 
 def test_the_dockerfiles_steps_make_what_runs_on_a_read_only_file_system(image, archive):
     root, (entry_point, arguments) = image
-    app = root / "app"
+    app, log = root / "app", root / "tmp/network.log"
     with tarfile.open(archive) as packaged:
         names = {name for name in packaged.getnames() if name.split("/")[1:2] != ["local"]}
     assert {str(path.relative_to(app)) for path in (app / "conf").rglob("*")} | {"conf"} == names
@@ -198,14 +183,12 @@ def test_the_dockerfiles_steps_make_what_runs_on_a_read_only_file_system(image, 
         assert "Traceback" not in finished.stderr
         return line
 
-    assert arguments == ["retrain", "--env", "prod"]
     assert run_in_image("retrain", "--env", "test")["outcome"] == "promoted"
     assert {path.name for path in app.iterdir()} == {"data", "conf"}
-    assert (app / "data/test/06_models/champion/report.html").exists()
-    log = root / "tmp/network.log"
     assert not log.exists()
     credential = {"MNIST_VAE_WEBHOOK_URL": "https://example.org/secret"}
     line = run_in_image("roll-back", "--env", "test", **credential)
     assert "There is no release to go back to" in line["reason"]
     assert "example.org" in log.read_text()
+    assert arguments == ["retrain", "--env", "prod"]
     assert "MNIST was not found" in run_in_image(*arguments)["reason"]  # it cannot be fetched
