@@ -1,15 +1,18 @@
 """Projects that several stories begin with."""
 
 import contextlib
+import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from mnist_vae.data.idx import IdxDataset
 from tests.conftest import run
+from tests.incoming import images_of
 from tests.releases import use
 from tests.retrainings import in_service, retrain
 
@@ -45,10 +48,10 @@ def complete_project(finished_project, built_once):
     return built_once("complete", build)
 
 
-def give_new_images(project, n=5):
-    """Put images of noise where new images are looked for."""
-    scans = np.random.default_rng(0).integers(0, 256, (n, 28, 28), np.uint8)
-    IdxDataset(filepath=str(project / "data/test/01_raw/new_images.idx3-ubyte.gz")).save(scans)
+def give_new_images(project):
+    """Put five images of noise where new images are looked for."""
+    path = project / "data/test/01_raw/new_images.idx3-ubyte.gz"
+    IdxDataset(filepath=str(path)).save(images_of(5))
 
 
 @pytest.fixture(scope="session")
@@ -61,12 +64,6 @@ def served(built_once):
         assert line["champion"] == in_service(project)
 
     return built_once("served", build)
-
-
-@pytest.fixture
-def served_copy(served, tmp_path):
-    """A copy of it that the test may change."""
-    return shutil.copytree(served, tmp_path / "project", symlinks=True)
 
 
 @pytest.fixture(scope="session")
@@ -85,11 +82,35 @@ def promoted(served, built_once):
 @pytest.fixture(scope="session")
 def fresh(served):
     """Rows of the sample that are in no split."""
-    splits = served / "data/test/05_model_input/archive"
-    used = set()
-    for path in splits.glob("*.parquet"):
-        used.update(pd.read_parquet(path, columns=["image_id"])["image_id"])
-    return [row for row in range(5000) if row not in used]
+    used = pd.read_parquet(served / "data/test/05_model_input/archive", columns=["image_id"])
+    return sorted(set(range(5000)).difference(used["image_id"]))
+
+
+def results(project):
+    """The files that equal trainings have in common; the metrics name the weights."""
+    names = (
+        "06_models/training_history.parquet",
+        "07_model_output/latent_embeddings.parquet",
+        "08_reporting/metrics.json",
+    )
+    return {name: (project / "data/test" / name).read_bytes() for name in names}
+
+
+def start(project, *arguments):
+    """Start `kedro` in a process of its own."""
+    command = [Path(sys.executable).with_name("kedro"), *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=project, **pipes)
+
+
+def read_until(process, pattern):
+    """Read the log of a process up to a line with this; return what was found, and the log."""
+    log = ""
+    for line in process.stderr:
+        log += line
+        if found := re.search(pattern, line):
+            return found, log
+    raise AssertionError(f"The process never wrote {pattern}: {log[-2000:]}")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The recipes: the default one learns, the others are environments."""
+"""The recipes: the default one learns, also the full MNIST, and the others are environments."""
 
 import json
 
@@ -8,6 +8,7 @@ import pytest
 
 from mnist_vae.data.tables import ImagesDataset
 from tests.conftest import run
+from tests.projects import kedro
 
 SMALL = {
     "source": {"order": ["sample"]},
@@ -21,12 +22,10 @@ def test_the_default_recipe_learns(project):
     training = {"epochs": 8, "jit_compile": False}
     run(project, "training", env="base", **{**SMALL, "training": training})
     data = project / "data"
-    train, validation = (
-        ImagesDataset(filepath=str(data / f"05_model_input/{split}_images.parquet")).load()
-        for split in ("train", "validation")
-    )
-    mean = np.clip(train.model_input().mean(axis=0), 1e-3, 1 - 1e-3)
-    grey = validation.model_input()
+    names = (f"05_model_input/{split}_images.parquet" for split in ("train", "validation"))
+    paths = [str(data / name) for name in names]
+    train, grey = (ImagesDataset(filepath=path).load().model_input() for path in paths)
+    mean = np.clip(train.mean(axis=0), 1e-3, 1 - 1e-3)
     without_z = -(grey * np.log(mean) + (1 - grey) * np.log(1 - mean)).sum(axis=1).mean()
     history = pd.read_parquet(data / "06_models/training_history.parquet")
     assert history["val_loss"].iloc[-1] < without_z - 10
@@ -59,3 +58,31 @@ def test_a_recipe_trains_as_its_environment_has_it(project, env, params):
             table = pd.read_parquet(data / "07_model_output/latent_embeddings.parquet")
             losses.append((table["reconstruction"] + table["kl"]).mean())
         assert losses[0] < losses[1] - 1
+
+
+@pytest.mark.parametrize(
+    ("latent_dim", "nats"),  # after an eighth of the epochs that they deserve, or so
+    [
+        pytest.param(2, 144, marks=pytest.mark.slow),
+        pytest.param(20, 105, marks=pytest.mark.service),
+    ],
+)
+def test_mnist_reaches_its_loss_and_all_70_000_images_are_embedded(
+    mnist_folder, project, latent_dim, nats
+):
+    params = f"source.folder={mnist_folder},model.latent_dim={latent_dim},training.epochs=12"
+    pipelines = "--pipelines=training,embedding"
+    finished = kedro(project, "run", pipelines, f"--params={params}", timeout=2400)
+    assert finished.returncode == 0, finished.stderr
+    metrics = json.loads((project / "data/08_reporting/metrics.json").read_text())
+    assert metrics["data"] == (
+        "Trained on 57,000 images. Data: MNIST, 60,000 training and 10,000 test images, "
+        "checksums verified."
+    )
+    test = metrics["splits"]["test"]
+    assert test["n_images"] == 10_000
+    assert test["entropy_floor"] == pytest.approx(45.534, abs=0.0005)
+    assert test["entropy_floor"] < test["reconstruction"] < test["negative_elbo"] <= nats
+    table = pd.read_parquet(project / "data/07_model_output/latent_embeddings.parquet")
+    assert len(table) == table["image_id"].nunique() == 70_000
+    assert f"z_log_var_{latent_dim - 1:02d}" in table.columns

@@ -1,21 +1,17 @@
 """A retraining as its operator sees it, and the faults that it survives."""
 
 import json
-import re
+import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from mnist_vae.data.archive import read_sample
 from mnist_vae.data.idx import IdxDataset
 from tests import prometheus
-from tests.end_to_end.conftest import small_disk
+from tests.end_to_end.conftest import read_until, small_disk, start
 from tests.projects import copy_project
 from tests.retrainings import arguments, deliver, in_service, in_use, last_line, models, retrain
 
@@ -26,37 +22,26 @@ BETTER = {"training.epochs": 3}
 
 
 @pytest.fixture
-def project(served_copy):
-    return served_copy
-
-
-def figures_of(project):
-    folder = project / "data/test/08_reporting/prometheus"
-    return prometheus.read(folder / "mnist_vae_retraining.prom")
+def project(served, tmp_path):
+    return shutil.copytree(served, tmp_path / "project", symlinks=True)
 
 
 def test_batches_are_used_once_or_go_to_quarantine_or_are_withdrawn(project, fresh):
     good = deliver(project, "good", fresh[:60])
     deliver(project, "unlabelled", fresh[60:100], labelled=False)
-    splits = project / "data/test/05_model_input/archive"
-    test = pd.read_parquet(splits / "test_images.parquet", columns=["image_id"])
-    leak = read_sample().pictures[test["image_id"][0]]
-    deliver(project, "leak", fresh[100:110], image_3=leak)
     cut = deliver(project, "truncated", fresh[110:120]) / "images-idx3-ubyte.gz"
     cut.write_bytes(cut.read_bytes()[:-50])
     line = retrain(project, **KEEP)
     assert line["outcome"] == "kept", line
-    bad, accepted = dict.fromkeys(["leak", "truncated"], "bad"), ["good", "unlabelled"]
-    assert line["batches"] == bad | dict.fromkeys(accepted, "accepted")
+    accepted = ["good", "unlabelled"]
+    assert line["batches"] == {**dict.fromkeys(accepted, "accepted"), "truncated": "bad"}
     assert in_use(project) == accepted
     raw = project / "data/test/01_raw"
-    for name, words in (("leak", "in the test split"), ("truncated", "is a broken gzip")):
-        assert (raw / "quarantine" / name).is_dir()
-        (reason,) = json.loads((raw / f"quarantine/{name}.json").read_text())["reasons"]
-        assert words in reason
+    (reason,) = json.loads((raw / "quarantine/truncated.json").read_text())["reasons"]
+    assert "is a broken gzip" in reason
+    assert (raw / "quarantine/truncated").is_dir()
     assert sorted(path.name for path in (raw / "taken").iterdir()) == accepted
     assert not any(good.parent.iterdir()), "where a folder is says what it is"
-    assert figures_of(project)["mnist_vae_batches", "quarantined"] == 2
     (declined,) = (models(project) / "declined").iterdir()
     assert (declined / "README.md").is_file()
     assert "was not put in service</h1>" in (declined / "report.html").read_text(encoding="utf-8")
@@ -64,8 +49,7 @@ def test_batches_are_used_once_or_go_to_quarantine_or_are_withdrawn(project, fre
     # The same images under another name are bad, and there is nothing else.
     deliver(project, "again", fresh[:60])
     line = retrain(project, **KEEP)
-    assert (line["outcome"], line["exit_code"]) == ("bad_data", 65)
-    assert line["batches"] == {"again": "bad"}
+    assert (line["outcome"], line["batches"]) == ("bad_data", {"again": "bad"})
     assert retrain(project, "withdraw", "good")["outcome"] == "withdrawn"
     assert in_use(project) == ["unlabelled"]
     deliver(project, "once more", fresh[:60])
@@ -73,7 +57,7 @@ def test_batches_are_used_once_or_go_to_quarantine_or_are_withdrawn(project, fre
     images.save(255 - images.load())
     drift = {"retraining.drift_effect": 0.5, "retraining.stall_after": 1}
     line = retrain(project, **KEEP, **drift)
-    assert (line["outcome"], line["exit_code"]) == ("stalled", 66)
+    assert line["outcome"] == "stalled"
     assert line["batches"] == {"dark": "accepted", "once more": "bad"}
     assert line["drifted"].keys() == {"dark"}
     assert "Batch dark has drifted, and is used all the same: expected" in line["log"]
@@ -90,10 +74,11 @@ def test_a_better_candidate_is_promoted_and_taken_back_and_put_in_service_by_its
     assert (champion / "README.md").read_text().startswith("---\nlicense: mit\n")
     page = (champion / "report.html").read_text()
     assert f"Candidate {after} is in service" in page
-    sheets = re.findall(r'<img class="ink" alt="[^"]* of the (champion|candidate)"', page)
-    assert sorted(sheets) == 4 * ["candidate"] + 4 * ["champion"]
     assert len(page) < 8_000_000
-    name, figures = f"000002-{after}", figures_of(project)
+    name = f"000002-{after}"
+    figures = prometheus.read(
+        project / "data/test/08_reporting/prometheus/mnist_vae_retraining.prom"
+    )
     assert figures["mnist_vae_release_info", after, name] == 1
     nats = figures["mnist_vae_negative_elbo_nats", "judge", "champion"]
     assert nats == line["candidate"]["negative_elbo"]
@@ -103,7 +88,6 @@ def test_a_better_candidate_is_promoted_and_taken_back_and_put_in_service_by_its
     assert (line["outcome"], line["champion"]) == ("rolled_back", before)
     assert in_service(project) == before
     line = retrain(project, **BETTER)
-    assert line["outcome"] == "nothing_new"
     assert f"the release {name}, which a person took out of service" in line["reason"]
     line = retrain(project, "roll-back", name)
     assert line["reason"] == f"{name} is in service again, instead of 000001-{before}"
@@ -112,30 +96,11 @@ def test_a_better_candidate_is_promoted_and_taken_back_and_put_in_service_by_its
     assert line["reason"] == "code, parameters and data are those in service"
 
 
-def start(project, **params):
-    return subprocess.Popen(
-        [Path(sys.executable).with_name("kedro"), *arguments(**params)],
-        cwd=project,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def read_until(process, text):
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if text in line:
-            return
-    raise AssertionError(f"the job never wrote {text!r}: {''.join(lines)[-2000:]}")
-
-
 def test_what_others_do_while_a_retraining_runs(promoted, tmp_path, fresh):
     """A batch comes, a second job starts, and a person takes the champion out of service."""
     project = shutil.copytree(promoted, tmp_path / "project", symlinks=True)
     deliver(project, "early", fresh[:40])
-    job = start(project)
+    job = start(project, *arguments())
     read_until(job, "Running node: train_vae")
     deliver(project, "late", fresh[40:80])
     second = retrain(project)
@@ -157,13 +122,11 @@ def test_what_others_do_while_a_retraining_runs(promoted, tmp_path, fresh):
 
 
 def files_in_service(project):
-    """Return the checksums by file name, without those of files that name a time; the version."""
+    """Return the checksums of files that name no time, and the version of the weights."""
     folder = (models(project) / "champion").resolve()
     files = json.loads((folder / "release.json").read_text())["files"]
-    dated = {
-        *("report.html", "README.md", "run_manifest.json", "decision.json"),
-        *("training_summary.json", "encoder.keras", "decoder.keras", "inference_encoder.keras"),
-    }
+    dated = {"report.html", "README.md", "run_manifest.json", "decision.json"}
+    dated |= {"training_summary.json", *(name for name in files if name.endswith(".keras"))}
     assert not list(folder.glob(".*")), "nothing that is half written goes in service"
     return {name: files[name] for name in files.keys() - dated}, in_service(project)
 
@@ -175,7 +138,7 @@ def test_a_retraining_that_is_killed_ends_as_if_it_had_not_been(project, fresh):
     retrain(twin, **BETTER)
     # As it reads batches, trains, and has made all and promoted nothing.
     for moment in ("check_batches", "train_vae", "write_report"):
-        with start(project, **BETTER) as job:
+        with start(project, *arguments(**BETTER)) as job:
             read_until(job, f"Running node: {moment}")
             job.kill()
         assert in_service(project) == before
@@ -186,12 +149,9 @@ def test_a_retraining_that_is_killed_ends_as_if_it_had_not_been(project, fresh):
 
 def fill(ballast, room=0):
     """Write a file that leaves so many bytes of its disk free."""
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            file.truncate(max(0, file.tell() - room))
+    ballast.unlink(missing_ok=True)
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(ballast).free - room)
 
 
 def test_a_disk_that_is_read_only_or_full_leaves_the_model_in_service(promoted, tmp_path):

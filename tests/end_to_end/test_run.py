@@ -1,6 +1,7 @@
-"""What a user finds after `kedro run`, in the environment `test`: the whole graph, few images."""
+"""What a user finds after `kedro run`, and after pipelines that are run by name: few images."""
 
 import json
+import re
 
 import duckdb
 import numpy as np
@@ -47,6 +48,41 @@ def test_the_embeddings_cover_disjoint_splits_name_their_model_and_have_its_metr
         assert rows["reconstruction"].mean() == expected
 
 
+def report_of(project):
+    """The report on a model, and the pipelines that would add what was not made."""
+    html = (project / "data/test/08_reporting/model_report.html").read_text(encoding="utf-8")
+    found = re.search(r"<code>kedro run --pipelines ([\w,]+),model_report", html.split("<nav")[0])
+    return html, found[1].split(",") if found else []
+
+
+def test_it_ends_with_the_report_on_its_model(finished_project):
+    html, absent = report_of(finished_project)
+    assert "trained on the embedded sample, not on the full MNIST" in html.split("</header>")[0]
+    assert absent == ["evaluation", "anomaly", "denoising"]
+    assert '"n": 400' in html.replace("&#34;", '"')
+
+
+@pytest.mark.slow
+def test_what_the_other_pipelines_find_out_is_in_the_report_and_of_the_same_model(
+    complete_project,
+):
+    html, absent = report_of(complete_project)
+    assert absent == []
+    assert "The parts of the loss" in html
+    assert "The most and the least anomalous test images" in html
+    assert "Noisy images restored" in html
+    data = complete_project / "data/test"
+    version = json.loads((data / "06_models/training_summary.json").read_text())["model_version"]
+    card = (data / "08_reporting/model_card.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlicense: mit\n")
+    assert version in card
+    scores = pd.read_parquet(data / "07_model_output/anomaly_scores.parquet")
+    test = pd.read_parquet(data / "05_model_input/test_images.parquet", columns=["image_id"])
+    assert scores["image_id"].tolist() == test["image_id"].tolist()
+    noise = pd.read_parquet(data / "07_model_output/new_anomaly_scores.parquet")
+    assert noise["is_anomaly"].tolist() == [True] * 5
+
+
 @pytest.mark.slow  # Polars is in another extra
 def test_embeddings_are_read_by_pandas_duckdb_and_polars(data):
     polars = pytest.importorskip("polars", reason="the extra `all` is needed")
@@ -57,17 +93,17 @@ def test_embeddings_are_read_by_pandas_duckdb_and_polars(data):
     assert np.array_equal(polars.read_parquet(path)["z_mean_00"].to_numpy(), expected)
 
 
-def test_the_last_model_generates_and_embeds_without_another_training_until_its_data_change(
-    copied,
-):
+def test_the_last_model_embeds_generates_and_has_its_report_again_until_its_data_change(copied):
+    """Without another training, and the same bytes as before."""
     output = copied / "data/test/07_model_output"
     embeddings = output / "latent_embeddings.parquet"
-    before = embeddings.read_bytes()
+    before, report = embeddings.read_bytes(), report_of(copied)
     embeddings.unlink()
     give_new_images(copied)
-    run(copied, "generation", "embedding", "embedding_of_new_images")
+    run(copied, "generation", "embedding", "embedding_of_new_images", "model_report")
     assert len(list((output / "generated_images").glob("*.png"))) == 12
     assert embeddings.read_bytes() == before
+    assert report_of(copied) == report
     assert len(pd.read_parquet(output / "new_embeddings.parquet")) == 5
 
     run(copied, "data", seed=7)  # other splits: what was trained on may now be in `test`
