@@ -1,5 +1,6 @@
 """The report, opened from disk in a browser, as a person reads it."""
 
+import contextlib
 import re
 
 import pytest
@@ -37,20 +38,18 @@ def reports(tmp_path_factory):
 @pytest.fixture
 def visit(opened, reports):
     """Open the report; that it asks for nothing and has no complaint is checked at the end."""
-    pages = []
+    with contextlib.ExitStack() as ends:
 
-    def open_page(script="", kind="digits", viewport=DESKTOP, **context):
-        watched = Watched(opened, viewport=viewport, **context)
-        url = (reports / f"{kind}.html").as_uri()
-        pages.append((watched, url))
-        watched.page.add_init_script(script)
-        watched.page.goto(url)
-        watched.page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
-        return watched.page
+        def open_page(script="", kind="digits", viewport=DESKTOP, **context):
+            watched = Watched(opened, viewport=viewport, **context)
+            url = (reports / f"{kind}.html").as_uri()
+            ends.callback(watched.close, url)
+            watched.page.add_init_script(script)
+            watched.page.goto(url)
+            watched.page.wait_for_selector("html[data-ready=yes]", timeout=60_000)
+            return watched.page
 
-    yield open_page
-    for watched, url in pages:
-        watched.close(url)
+        yield open_page
 
 
 def ask_for(page, image):
