@@ -1,4 +1,4 @@
-"""Killed, or without power, at any moment: the old state or the new one, and the next run goes on.
+"""Killed, or without power, at any moment: the old state or the new one, and the next run works.
 
 A change is recorded in this process: the folder is looked at before every call that syncs or
 changes names. A disk may hold all that was written by then; or of a folder only the names, and of

@@ -67,7 +67,7 @@ def test_an_environment_that_is_not_there_is_refused_before_the_first_night(proj
 
 
 @pytest.mark.parametrize(("job", "calendar"), [("retraining", "Sun 03:00"), ("scoring", "hourly")])
-def test_the_timer_makes_up_for_a_missed_turn_and_the_service_ends_when_the_job_does(
+def test_a_missed_run_starts_at_the_next_boot_and_the_service_ends_when_the_job_does(
     project, kedro, tmp_path, monkeypatch, job, calendar
 ):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -215,6 +215,12 @@ def test_the_build_sees_what_it_copies():
 @cache
 def rules_of(*options, project=ROOT):
     return printed(project, "alerts", *options)
+
+
+def test_promtool_has_nothing_against_the_rules(tmp_path):
+    for options in ((), ("--turn", "1d12h"), ("--scoring-turn", "never")):
+        (tmp_path / "rules.yml").write_text(rules_of(*options))
+        assert "SUCCESS" in promtool("check", "rules", "--lint-fatal", "rules.yml", cwd=tmp_path)
 
 
 def test_a_turn_is_as_prometheus_writes_durations_and_a_job_without_one_is_not_missed():
