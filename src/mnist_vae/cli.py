@@ -8,7 +8,7 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 
 from mnist_vae import config, failures
-from mnist_vae.commands.jobs import retrain, roll_back, score, withdraw
+from mnist_vae.commands import jobs
 from mnist_vae.explorer.commands import explore
 from mnist_vae.schedule.commands import schedule
 from mnist_vae.sweep import sweep
@@ -35,5 +35,5 @@ def cli() -> None:
     """Commands of this project."""
 
 
-for command in (run, retrain, score, roll_back, withdraw, explore, schedule, sweep):
+for command in (run, *jobs.COMMANDS, explore, schedule, sweep):
     cli.add_command(command)

@@ -33,14 +33,13 @@ class Command(click.Command):
     `--params` that is given again is added to.
     """
 
-    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+    def make_context(
+        self, info_name: str | None, args: list[str], *more: Any, **extra: Any
+    ) -> click.Context:
         """Read the options, which may be in a file."""
         with _ending_in_a_sentence({}):
-            return super().make_context(*arguments, **extra)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the options."""
-        return super().parse_args(ctx, _with_lists_joined(self.params, args))
+            joined = _with_lists_joined(self.params, args)
+            return super().make_context(info_name, joined, *more, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command."""

@@ -25,25 +25,6 @@ _FIGURES = {"candidate", "champion", "gain", "gain_interval", "gains"}
 _OPTIONS = [each for each in kedro_run.params if each.name in ("conf_source", "env", "params")]
 
 
-def _command(*arguments: click.Argument) -> Callable[[Callable[..., Ending]], click.Command]:
-    """Make a command of the work of a job: its name and help are those of the function."""
-
-    def decorate(work: Callable[..., Ending]) -> click.Command:
-        name = work.__name__.replace("_", "-")
-
-        def callback(conf_source: str, env: str, params: dict[str, Any], **given: Any) -> None:
-            env_in_use = config.enter(conf_source, env)
-            run = JobRun(name, config.project_folder(), env_in_use, params, conf_source)
-            raise click.exceptions.Exit(run.execute(partial(work, **given)).exit_code)
-
-        options = [*_OPTIONS, *arguments]
-        help_text = inspect.getdoc(work)
-        return failures.Command(name, callback=callback, params=options, help=help_text)
-
-    return decorate
-
-
-@_command()
 def retrain(run: JobRun) -> Ending:
     """Train a candidate on what is new, and put it in service if it is better.
 
@@ -110,7 +91,6 @@ def _changed_meanwhile(run: JobRun, decision: Decision, batches: list[str]) -> s
     return None
 
 
-@_command(click.Argument(["release"], default=releases.PREVIOUS))
 def roll_back(run: JobRun, release: str) -> Ending:
     """Put RELEASE back in service: its whole name, or by default the one before.
 
@@ -124,7 +104,6 @@ def roll_back(run: JobRun, release: str) -> Ending:
     return Outcome.ROLLED_BACK, releases.roll_back(run.models, release)
 
 
-@_command(click.Argument(["batch"], nargs=-1, required=True))
 def withdraw(run: JobRun, batch: tuple[str, ...]) -> Ending:
     """Take each BATCH out of use; the next retraining trains without it."""
     keys = batches.withdraw(run.data / "02_intermediate", batch)
@@ -139,7 +118,6 @@ def _repair(run: JobRun) -> str | None:
     return repaired
 
 
-@_command()
 def score(run: JobRun) -> Ending:
     """Embed the batches in data/01_raw/to_embed with the model in use, each once."""
     plan = _scoring_plan(run, to_outputs=["scoring_plan"])  # before any model is loaded
@@ -162,3 +140,31 @@ def _scoring_plan(run: JobRun, **part: Any) -> ScoringPlan:
     plan: ScoringPlan = run.load("scoring_plan")
     run.line |= {"release": plan.release, "model_version": plan.model_version}
     return plan
+
+
+def _execute(name: str, conf_source: str, env: str, params: dict[str, Any], **given: Any) -> None:
+    env_in_use = config.enter(conf_source, env)
+    run = JobRun(name, config.project_folder(), env_in_use, params, conf_source)
+    raise click.exceptions.Exit(run.execute(partial(_WORK[name], **given)).exit_code)
+
+
+_WORK: dict[str, Callable[..., Ending]] = {
+    "retrain": retrain,
+    "score": score,
+    "roll-back": roll_back,
+    "withdraw": withdraw,
+}
+_ARGUMENTS = {
+    "roll-back": [click.Argument(["release"], default=releases.PREVIOUS)],
+    "withdraw": [click.Argument(["batch"], nargs=-1, required=True)],
+}
+
+COMMANDS = [
+    failures.Command(
+        name,
+        callback=partial(_execute, name),
+        params=[*_OPTIONS, *_ARGUMENTS.get(name, [])],
+        help=inspect.getdoc(work),
+    )
+    for name, work in _WORK.items()
+]

@@ -55,7 +55,7 @@ class Preflight:
         Raises:
             click.ClickException: Something is missing or does not fit, or another run has the lock.
         """
-        self._release_lock()  # of a run that another hook refused, in the same process
+        self.after_pipeline_run()  # of one that another hook refused, in the same process
         backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
         if backend != "tensorflow":
             raise click.ClickException(
@@ -75,20 +75,8 @@ class Preflight:
                 self._check_model(set(given), catalog, inputs)
         except (DatasetError, EngineError) as error:
             raise click.ClickException(str(error)) from error
-        if not names & JOB_PIPELINES:
-            self._take_lock()
-
-    @hook_impl(trylast=True)
-    def after_pipeline_run(self) -> None:
-        """Release the lock."""
-        self._release_lock()
-
-    @hook_impl(trylast=True)
-    def on_pipeline_error(self) -> None:
-        """Release the lock."""
-        self._release_lock()
-
-    def _take_lock(self) -> None:
+        if names & JOB_PIPELINES:
+            return
         try:
             self._lock = take_lock(self._data / ".run.lock")
         except LockedError as error:
@@ -98,10 +86,17 @@ class Preflight:
                 "`--params data_folder=PATH`."
             ) from error
 
-    def _release_lock(self) -> None:
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """Release the lock."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self) -> None:
+        """Release the lock."""
+        self.after_pipeline_run()
 
     def _check_release(self, pipeline: Pipeline) -> None:
         of_a_release = {name for name, path in self._paths.items() if in_a_release(path)}

@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -63,60 +64,53 @@ def _environment(context: click.Context, _: click.Parameter, env: str) -> str | 
     return config.check_environment(str(context.obj.project_path / "conf"), env)
 
 
-def _option(name: str, help_text: str, **more: Any) -> click.Option:
-    return click.Option([name], help=help_text, show_default=True, **more)
+_Option = partial(click.Option, show_default=True)
+_Folder = partial(
+    click.Option,
+    ["--folder"],
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the files go.",
+)
+_JOB = _Option(["--job"], help="Which.", type=click.Choice(list(COMMANDS)), default="retraining")
+_ENV = _Option(["--env"], help="Kedro's environment.", default="prod", callback=_environment)
+_WHEN = "When, as the scheduler has it; `{retraining}`, and `{scoring}` for scoring."
+_AS_CRON = [_JOB, _ENV, click.Option(["--calendar"], help=_WHEN.format(**_CRON))]
+_AS_SYSTEMD = [_JOB, _ENV, click.Option(["--calendar"], help=_WHEN.format(**_SYSTEMD))]
+_UNITS_FOLDER = _Folder(
+    default=lambda: Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config", "systemd/user"),
+    show_default="~/.config/systemd/user",
+)
+_DAGS_FOLDER = _Folder(
+    default=lambda: Path(os.environ.get("AIRFLOW_HOME") or "~/airflow", "dags"),
+    show_default="~/airflow/dags",
+)
 
 
-_JOB = _option("--job", "Which.", type=click.Choice(list(COMMANDS)), default="retraining")
-_ENV = _option("--env", "Kedro's environment.", default="prod", callback=_environment)
+def _scheduled(project: ProjectMetadata, job: str, env: str, calendar: str) -> Scheduled:
+    """Return a job of the project.
+
+    Raises:
+        click.ClickException: A scheduler would not read its paths or its calendar as they are.
+    """
+    kedro = str(Path(sys.executable).with_name("kedro"))
+    for text in (kedro, str(project.project_path), calendar):
+        if _UNSAFE.search(text):
+            raise click.ClickException(
+                "This cannot be scheduled: expected no quote, backslash, brace or control "
+                "character, no white space at its end, and UTF-8, received "
+                f"{text!r}; move the project or its environment, or correct --calendar."
+            )
+    words = [kedro, COMMANDS[job], "--env", env]
+    return Scheduled(job, calendar, str(project.project_path), words)
 
 
-def _scheduler(calendars: dict[str, str], *options: click.Option) -> Callable[[Any], click.Command]:
-    def decorate(write: Callable[..., None]) -> click.Command:
-        @click.pass_obj
-        def callback(
-            project: ProjectMetadata, /, job: str, env: str, calendar: str | None, **more: Any
-        ) -> None:
-            calendar = calendar or calendars[job]
-            kedro = str(Path(sys.executable).with_name("kedro"))
-            for text in (kedro, str(project.project_path), calendar):
-                if _UNSAFE.search(text):
-                    raise click.ClickException(
-                        "This cannot be scheduled: expected no quote, backslash, brace or control "
-                        "character, no white space at its end, and UTF-8, received "
-                        f"{text!r}; move the project or its environment, or correct --calendar."
-                    )
-            words = [kedro, COMMANDS[job], "--env", env]
-            write(Scheduled(job, calendar, str(project.project_path), words), **more)
-
-        when = "When, as the scheduler has it; `{retraining}`, and `{scoring}` for scoring."
-        params: list[click.Parameter] = [
-            *options,
-            _JOB,
-            _ENV,
-            _option("--calendar", when.format(**calendars)),
-        ]
-        command = failures.Command(write.__name__, params=params, help=write.__doc__)
-        command.callback = callback
-        schedule.add_command(command)
-        return command
-
-    return decorate
-
-
-def _folder(variable: str, home: str, inner: str) -> click.Option:
-    return click.Option(
-        ["--folder"],
-        type=click.Path(file_okay=False, path_type=Path),
-        default=lambda: Path(os.environ.get(variable) or home, inner),
-        show_default=f"{home}/{inner}",
-        help="Where the files go.",
-    )
-
-
-@_scheduler(_SYSTEMD, _folder("XDG_CONFIG_HOME", "~/.config", "systemd/user"))
-def systemd(scheduled: Scheduled, folder: Path) -> None:
+@schedule.command(cls=failures.Command, params=[_UNITS_FOLDER, *_AS_SYSTEMD])
+@click.pass_obj
+def systemd(
+    project: ProjectMetadata, /, folder: Path, job: str, env: str, calendar: str | None
+) -> None:
     """Write a service and its timer, as units of your user."""
+    scheduled = _scheduled(project, job, env, calendar or _SYSTEMD[job])
     program, *arguments = (word.replace("%", "%%") for word in scheduled.command)
     # The colon, which systemd takes within the quotes, leaves every $ as it is.
     command = " ".join([f'":{program}"', *arguments])
@@ -125,25 +119,38 @@ def systemd(scheduled: Scheduled, folder: Path) -> None:
         _write(folder / f"mnist-vae-{scheduled.job}.{kind}", text)
 
 
-@_scheduler(_CRON)
-def cron(scheduled: Scheduled) -> None:
+@schedule.command(cls=failures.Command, params=_AS_CRON)
+@click.pass_obj
+def cron(project: ProjectMetadata, /, job: str, env: str, calendar: str | None) -> None:
     """Print a line for your crontab."""
+    scheduled = _scheduled(project, job, env, calendar or _CRON[job])
     line = f"cd {shlex.quote(scheduled.project)} && {shlex.join(scheduled.command)}"
     click.echo(f"# {_TITLES[scheduled.job]}")
     click.echo(f"{scheduled.calendar} " + line.replace("%", r"\%"))  # else a line's end
 
 
-@_scheduler(_CRON, _folder("AIRFLOW_HOME", "~/airflow", "dags"))
-def airflow(scheduled: Scheduled, folder: Path) -> None:
+@schedule.command(cls=failures.Command, params=[_DAGS_FOLDER, *_AS_CRON])
+@click.pass_obj
+def airflow(
+    project: ProjectMetadata, /, folder: Path, job: str, env: str, calendar: str | None
+) -> None:
     """Write a DAG for Apache Airflow 3."""
+    scheduled = _scheduled(project, job, env, calendar or _CRON[job])
     command = _literal(shlex.join(scheduled.command))
     text = scheduled.render("airflow_dag.py.template", _literal, command=command)
     _write(folder / f"mnist_vae_{scheduled.job}.py", text)
 
 
-@_scheduler(_CRON, _option("--image", "The image built from the Dockerfile.", required=True))
-def kubernetes(scheduled: Scheduled, image: str) -> None:
+_IMAGE = click.Option(["--image"], help="The image built from the Dockerfile.", required=True)
+
+
+@schedule.command(cls=failures.Command, params=[_IMAGE, *_AS_CRON])
+@click.pass_obj
+def kubernetes(
+    project: ProjectMetadata, /, image: str, job: str, env: str, calendar: str | None
+) -> None:
     """Print a CronJob and the claim of its data, for `kubectl apply -f -`."""
+    scheduled = _scheduled(project, job, env, calendar or _CRON[job])
     arguments = _literal(scheduled.command[1:])
     more = {"image": _literal(image), "arguments": arguments}
     click.echo(scheduled.render("cronjob.yaml", _literal, **more), nl=False)
@@ -162,25 +169,16 @@ def _interval(_: click.Context, __: click.Parameter, value: str) -> tuple[str, i
     return value, seconds
 
 
-def _turn(option: str, job: str, default: str) -> click.Option:
-    words = f"Time between two runs of the {job}, such as 7d or 1d12h, or `never`."
-    return _option(option, words, default=default, callback=_interval)
+_TURN = "Time between two runs of the {}, such as 7d or 1d12h, or `never`."
+_TURNS = [
+    _Option(["--turn"], help=_TURN.format("retraining"), default="7d", callback=_interval),
+    _Option(["--scoring-turn"], help=_TURN.format("scoring"), default="1h", callback=_interval),
+]
+_FREE = "Per cent of the disk that must be free."
+_DISK_FREE = _Option(["--disk-free"], help=_FREE, type=click.IntRange(1, 99), default=10)
 
 
-@schedule.command(
-    cls=failures.Command,
-    params=[
-        _ENV,
-        _turn("--turn", "retraining", "7d"),
-        _turn("--scoring-turn", "scoring", "1h"),
-        _option(
-            "--disk-free",
-            "Per cent of the disk that must be free.",
-            type=click.IntRange(1, 99),
-            default=10,
-        ),
-    ],
-)
+@schedule.command(cls=failures.Command, params=[_ENV, *_TURNS, _DISK_FREE])
 @click.pass_obj
 def alerts(project: ProjectMetadata, /, env: str, disk_free: int, **turns: tuple[str, int]) -> None:
     """Print alert rules for Prometheus."""
