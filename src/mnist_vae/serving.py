@@ -19,12 +19,12 @@ class EmbeddingModel:
     """The model of a release; its embeddings are, to the last bit, those of the pipeline."""
 
     def __init__(self, release: Path) -> None:
-        from mnist_vae.vae.networks import load_model
+        from mnist_vae.vae.networks import from_bytes
 
         run = json.loads((release / "run_manifest.json").read_text(encoding="utf-8"))
         self._run, self._embedding = run, run["parameters"]["embedding"]
         encoder, self._decoder = (
-            load_model(release / f"{name}.keras") for name in ("encoder", "decoder")
+            from_bytes((release / f"{name}.keras").read_bytes()) for name in ("encoder", "decoder")
         )
         term, steps = run["training"]["reconstruction"], self._embedding["refine_steps"]
         self._encode = BatchEncoder(encoder, self._decoder, Encoding(term, steps, run["seed"]))

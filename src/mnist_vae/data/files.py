@@ -74,7 +74,7 @@ class ReadOnlyDataset(AbstractDataset[NoReturn, T]):
 
 
 class FileDataset(AbstractDataset[T, T]):
-    """What the data sets of one file share: those that are small implement encode and decode.
+    """What the data sets of one file share: each loads what it reads, and saves by replacing it.
 
     Args:
         read_only: Nothing can be saved, also not in a notebook.
@@ -97,29 +97,6 @@ class FileDataset(AbstractDataset[T, T]):
         self._fs = fsspec.filesystem(self._protocol, **deepcopy(credentials or {}))
         self.metadata = metadata
 
-    def load(self) -> T:
-        """Return the content.
-
-        Raises:
-            DatasetError: There is no such file, or it holds something else.
-        """
-        return self._decode(self._read())
-
-    def save(self, data: T) -> None:
-        """Write the content, atomically.
-
-        Raises:
-            DatasetError: The format cannot hold it, or the entry is read-only.
-        """
-        with self._replacing() as file:
-            file.write(self._encode(data))
-
-    def _decode(self, content: bytes) -> T:
-        raise NotImplementedError
-
-    def _encode(self, data: T) -> bytes:
-        raise NotImplementedError
-
     def _read(self) -> bytes:
         with self._reading() as file:
             return file.read()
@@ -137,7 +114,11 @@ class FileDataset(AbstractDataset[T, T]):
 
     @contextmanager
     def _replacing(self) -> Iterator[BinaryIO]:
-        """Yield a file to write to, which replaces the old one when the block succeeds."""
+        """Yield a file to write to, which replaces the old one when the block succeeds.
+
+        Raises:
+            DatasetError: The entry is read-only.
+        """
         self._check_writable()
         with (
             replacing(self._fs, self._filepath) as partial,
@@ -162,11 +143,14 @@ class FileDataset(AbstractDataset[T, T]):
 class JSONDataset(FileDataset[Any]):
     """What JSON can hold, on one line."""
 
-    def _decode(self, content: bytes) -> Any:
-        return json.loads(content)
+    def load(self) -> Any:
+        """Return the value."""
+        return json.loads(self._read())
 
-    def _encode(self, data: Any) -> bytes:
-        return json.dumps(data).encode()
+    def save(self, data: Any) -> None:
+        """Write what JSON can hold."""
+        with self._replacing() as file:
+            file.write(json.dumps(data).encode())
 
     def preview(self) -> JSONPreview:
         """Return the content, for Kedro-Viz."""
@@ -198,11 +182,10 @@ class RecordDataset(JSONDataset):
         Raises:
             DatasetError: The file holds another record, or one of another version.
         """
-        return None if self.optional and not self._exists() else self._decode(self._read())
-
-    def _decode(self, content: bytes) -> BaseModel:
+        if self.optional and not self._exists():
+            return None
         try:
-            return self._record.model_validate_json(content)
+            return self._record.model_validate_json(self._read())
         except ValidationError as error:
             raise DatasetError(
                 f"{self._filepath} does not hold what was expected, a record "
@@ -210,18 +193,22 @@ class RecordDataset(JSONDataset):
                 "that do not fit; delete the file and run the pipeline again."
             ) from error
 
-    def _encode(self, data: Any) -> bytes:
-        return json.dumps(data.model_dump(mode="json")).encode()
+    def save(self, data: BaseModel) -> None:
+        """Write the record."""
+        super().save(data.model_dump(mode="json"))
 
 
 class TextDataset(FileDataset[str]):
     """A text, in UTF-8; Kedro-Viz shows Markdown, and with `preview: false` nothing of it."""
 
-    def _decode(self, content: bytes) -> str:
-        return content.decode()
+    def load(self) -> str:
+        """Return the text."""
+        return self._read().decode()
 
-    def _encode(self, data: str) -> bytes:
-        return data.encode()
+    def save(self, data: str) -> None:
+        """Write the text."""
+        with self._replacing() as file:
+            file.write(data.encode())
 
     def preview(self) -> TextPreview:
         """Return the whole text."""
@@ -231,15 +218,17 @@ class TextDataset(FileDataset[str]):
 class FigureDataset(FileDataset[Any]):
     """A `plotly.graph_objects.Figure` as JSON, the same bytes whatever else is installed."""
 
-    def _decode(self, content: bytes) -> Any:
+    def load(self) -> Any:
+        """Return the figure."""
         from plotly.io import from_json
 
-        return from_json(content.decode())
+        return from_json(self._read().decode())
 
-    def _encode(self, data: Any) -> bytes:
-        # Plotly would use orjson where it is installed, which writes some numbers otherwise.
-        figure: str = data.to_json(engine="json")
-        return figure.encode()
+    def save(self, data: Any) -> None:
+        """Write the figure."""
+        with self._replacing() as file:
+            # Plotly would use orjson where it is installed, which writes some numbers otherwise.
+            file.write(data.to_json(engine="json").encode())
 
     def preview(self) -> PlotlyPreview:
         """Return the figure, for Kedro-Viz."""
@@ -249,11 +238,14 @@ class FigureDataset(FileDataset[Any]):
 class PictureDataset(FileDataset[Image.Image]):
     """A Pillow image as one PNG, with the texts of its `info`."""
 
-    def _decode(self, content: bytes) -> Image.Image:
-        return _from_png(content)
+    def load(self) -> Image.Image:
+        """Return the picture."""
+        return Image.open(io.BytesIO(self._read())).copy()
 
-    def _encode(self, data: Image.Image) -> bytes:
-        return _to_png(data)
+    def save(self, data: Image.Image) -> None:
+        """Write the picture."""
+        with self._replacing() as file:
+            file.write(_to_png(data))
 
     def preview(self) -> ImagePreview:
         """Return the PNG, base64, for Kedro-Viz."""
@@ -270,8 +262,8 @@ class PictureFolderDataset(FileDataset[dict[str, Image.Image]]):
         if not self._exists():
             self._reading()
         paths = sorted(map(PurePosixPath, self._fs.find(str(self._filepath), maxdepth=1)))
-        pngs = [path for path in paths if path.suffix == ".png"]
-        return {path.stem: _from_png(self._fs.cat_file(str(path))) for path in pngs}
+        pngs = {path.stem: self._fs.cat_file(str(path)) for path in paths if path.suffix == ".png"}
+        return {name: Image.open(io.BytesIO(png)).copy() for name, png in pngs.items()}
 
     def save(self, data: dict[str, Image.Image]) -> None:
         """Write a new folder, and put it in place of the old one: a kill leaves no part of one."""
@@ -286,10 +278,6 @@ class PictureFolderDataset(FileDataset[dict[str, Image.Image]]):
             if self._exists():
                 self._fs.mv(str(self._filepath), str(old), recursive=True)
             self._fs.mv(str(new), str(self._filepath), recursive=True)
-
-
-def _from_png(content: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(content)).copy()
 
 
 def _to_png(picture: Image.Image) -> bytes:

@@ -109,13 +109,16 @@ class IdxDataset(FileDataset[NDArray[np.uint8]]):
         with self._reading() as file:
             return read_idx(file, name=str(self._filepath)).values
 
+    def save(self, data: NDArray[np.uint8]) -> None:
+        """Write the array."""
+        content = to_idx(data, name=str(self._filepath))
+        packed = self._filepath.suffix == ".gz"
+        with self._replacing() as file:
+            file.write(gzip.compress(content, mtime=0) if packed else content)
+
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return the first `n_images` of a file of images as one PNG, base64, for Kedro-Viz."""
         return ImagePreview(sheets.thumbnails(self.load()[:n_images], columns))
-
-    def _encode(self, data: NDArray[np.uint8]) -> bytes:
-        content = to_idx(data, name=str(self._filepath))
-        return gzip.compress(content, mtime=0) if self._filepath.suffix == ".gz" else content
 
 
 def _read_header(stream: IO[bytes], name: str) -> tuple[bytes, tuple[int, ...]]:

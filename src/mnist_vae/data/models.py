@@ -36,16 +36,18 @@ class KerasModelDataset(FileDataset[KerasModel]):
 
     _remedy = "run `kedro run --pipelines training` first"
 
-    def _decode(self, content: bytes) -> KerasModel:
+    def load(self) -> KerasModel:
         """Return the model, not compiled; Keras refuses to run code that it holds."""
         from mnist_vae.vae.networks import from_bytes
 
-        return from_bytes(content)
+        return from_bytes(self._read())
 
-    def _encode(self, data: KerasModel) -> bytes:
+    def save(self, data: KerasModel) -> None:
+        """Write the model."""
         from mnist_vae.vae.networks import to_bytes
 
-        return to_bytes(data)
+        with self._replacing() as file:
+            file.write(to_bytes(data))
 
     def preview(self) -> MermaidPreview:
         """Return the layers with their units and activations as a Mermaid chart."""
@@ -67,10 +69,12 @@ class OnnxModelDataset(FileDataset[OnnxModel]):
 
     _remedy = "run `kedro run --pipelines export` first"
 
-    def _decode(self, content: bytes) -> OnnxModel:
+    def load(self) -> OnnxModel:
+        """Return the model; raise `DatasetError` where the file holds none."""
         from google.protobuf.message import DecodeError
         from onnx import load_model_from_string
 
+        content = self._read()
         try:
             model = load_model_from_string(content)
         except DecodeError:
@@ -82,9 +86,10 @@ class OnnxModelDataset(FileDataset[OnnxModel]):
             )
         return model
 
-    def _encode(self, data: OnnxModel) -> bytes:
-        content: bytes = data.SerializeToString(deterministic=True)
-        return content
+    def save(self, data: OnnxModel) -> None:
+        """Write the model."""
+        with self._replacing() as file:
+            file.write(data.SerializeToString(deterministic=True))
 
 
 @dataclass(frozen=True)
@@ -174,3 +179,7 @@ class TrainingBackupDataset(FileDataset[TrainingBackup]):
     def load(self) -> TrainingBackup:
         """Return the backup, whether its file is there or not."""
         return TrainingBackup(self._fs, self._filepath, self._interval)
+
+    def save(self, data: TrainingBackup) -> None:
+        """Raise `DatasetError`: the training writes its state itself."""
+        self._check_writable()

@@ -84,7 +84,10 @@ def sheet(
     scale = int(np.clip(_GRID_WIDTH // (lefts[-1] + width + _GAP), smallest, largest))
     grid = _enlarged(pixels, tops, lefts, scale)
 
-    title_font, text_font, font = map(_font, (_TITLE_SIZE, _TEXT_SIZE, _CAPTION_SIZE))
+    # Pillow's own font has ASCII alone.
+    path = str(files("matplotlib") / "mpl-data/fonts/ttf/DejaVuSans.ttf")
+    sizes = (_TITLE_SIZE, _TEXT_SIZE, _CAPTION_SIZE)
+    title_font, text_font, font = (ImageFont.truetype(path, size) for size in sizes)
     line = _height("", font)
     above = line if column_names and not x_axis else 0
     below = 2 * line if x_axis else 0
@@ -153,11 +156,6 @@ def _enlarged(
         top, left = tops[position // len(lefts)], lefts[position % len(lefts)]
         canvas[top : top + height, left : left + width] = 255 - image
     return Image.fromarray(canvas.repeat(scale, axis=0).repeat(scale, axis=1))
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Return DejaVu Sans; Pillow's own font has ASCII alone."""
-    return ImageFont.truetype(str(files("matplotlib") / "mpl-data/fonts/ttf/DejaVuSans.ttf"), size)
 
 
 def _height(text: str, font: ImageFont.FreeTypeFont) -> int:

@@ -125,11 +125,6 @@ def logits_model(decoder: keras.Model) -> keras.Model:
     return keras.Model(decoder.input, logits, name="decoder_logits")
 
 
-def load_model(path: Path) -> keras.Model:
-    """Return the network in a `.keras` file, with `safe_mode` on; its own layer is registered."""
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
-
-
 def to_bytes(model: keras.Model) -> bytes:
     """Return the content of the model's `.keras` file."""
     with tempfile.TemporaryDirectory() as folder:
@@ -139,8 +134,8 @@ def to_bytes(model: keras.Model) -> bytes:
 
 
 def from_bytes(content: bytes) -> keras.Model:
-    """Return the model of `to_bytes`, as `load_model` does."""
+    """Return the model of a `.keras` file, not compiled; Keras refuses to run code in it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
         file.write_bytes(content)
-        return load_model(file)
+        return keras.saving.load_model(file, compile=False, safe_mode=True)
