@@ -34,7 +34,8 @@ def autoencoder(networks, reconstruction="binary_crossentropy", **objective):
     """A model that learns nothing, with an objective."""
     vae = VariationalAutoencoder(*networks, reconstruction, seed=1)
     objective = TrainingParams(**{"resample_input": False, **objective})
-    vae.compile(keras.optimizers.Adam(0.0), objective=objective, jit_compile=False)
+    vae.objective = objective
+    vae.compile(keras.optimizers.Adam(0.0), jit_compile=False)
     return vae
 
 

@@ -42,12 +42,11 @@ class BatchEncoder:
         from mnist_vae.vae.networks import logits_model
 
         self._encoder, self._logits, self._how = encoder, logits_model(decoder), how
-        refine = Refiner(
-            decoder, steps=how.refine_steps, reconstruction=how.reconstruction, seed=how.seed
-        )
-        self._refines: list[Refine | None] = [] if how.calibration is None else [None]
-        if how.refine_steps or not self._refines:
-            self._refines.append(refine)
+        self._refines: list[Refine | None] = [None]
+        if how.refine_steps:
+            term, seed = how.reconstruction, how.seed
+            refine = Refiner(decoder, steps=how.refine_steps, reconstruction=term, seed=seed)
+            self._refines = [refine] if how.calibration is None else [None, refine]
 
     def __call__(self, pixels: Floats, noise: Floats) -> Encoded:
         """Return the embeddings of pixels with this noise of the draws of z, `[n, latent_dim]`."""

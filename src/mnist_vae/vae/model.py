@@ -19,13 +19,14 @@ class VariationalAutoencoder(keras.Model):
     """Encoder and decoder under their common loss, for `compile`, `fit` and `evaluate`.
 
     All take the images alone, and report `loss`, `reconstruction` and `kl`, each the mean over the
-    images seen: of −ELBO in `evaluate` and validation, of the objective of `compile` in training.
+    images seen: of −ELBO in `evaluate` and validation, of `objective` in training.
 
     Args:
         encoder: Maps `[batch, pixels]` to μ, log σ² and a draw z by its layer `z`.
         seed: Seed of the resampled input, and of the noise of the refinement.
 
     Attributes:
+        objective: What training minimises, set before `compile`; None for −ELBO.
         kl_warmup: Factor of the KL term in training, 1 unless a callback warms it up.
     """
 
@@ -49,13 +50,6 @@ class VariationalAutoencoder(keras.Model):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction")
         self.kl_tracker = keras.metrics.Mean(name="kl")
-
-    def compile(
-        self, *arguments: Any, objective: TrainingParams | None = None, **named: Any
-    ) -> None:
-        """Set what training minimises, −ELBO where `objective` is None, and do as `keras.Model`."""
-        super().compile(*arguments, **named)
-        self.objective = objective
 
     def build(self, input_shape: Any) -> None:
         """Do nothing: encoder and decoder come built."""

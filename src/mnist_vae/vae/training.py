@@ -57,8 +57,8 @@ def fit(
     # As few batches as memory allows, and of one size if possible: each size is compiled.
     n_batches = -(-len(validation) // _VALIDATION_BATCH)
     validation_batches = Batches(validation, -(-len(validation) // n_batches)).dataset()
+    vae.objective = params
     vae.compile(
-        objective=params,
         optimizer=_optimizer(vae, params, params.epochs * len(batches)),
         jit_compile=params.jit_compile,
         steps_per_execution=min(params.steps_per_execution, len(batches)),

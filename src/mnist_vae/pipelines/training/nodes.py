@@ -138,19 +138,19 @@ def _label_accuracy(
     accuracy |= {"amortised": None, "refined": None}
     if not len(test) or len(np.unique(np.asarray(train.label))) < _LEAST_CLASSES:
         return accuracy
-    steps_of = {"amortised": 0} | ({"refined": params.refine_steps} if params.thorough else {})
-    for kind, steps in steps_of.items():
-        refine = Refiner(model.decoder, steps=steps, reconstruction=model.term, seed=seed)
-        known, asked = (
-            np.concatenate(
-                [
-                    refine(pixels, encode(model.encoder, pixels)).z_mean
-                    for pixels in images.model_inputs(params.batch_size)
-                ]
-            )
-            for images in (train, test)
-        )
-        accuracy[kind] = neighbour_accuracy(known, train.label, asked, test.label, count)
+    refines: dict[str, Refiner | None] = {"amortised": None}
+    if params.thorough:
+        how: dict[str, Any] = {"reconstruction": model.term, "seed": seed}
+        refines["refined"] = Refiner(model.decoder, steps=params.refine_steps, **how)
+    for kind, refine in refines.items():
+        z = []
+        for images in (train, test):
+            parts = []
+            for pixels in images.model_inputs(params.batch_size):
+                q = encode(model.encoder, pixels)
+                parts.append((q if refine is None else refine(pixels, q)).z_mean)
+            z.append(np.concatenate(parts))
+        accuracy[kind] = neighbour_accuracy(z[0], train.label, z[1], test.label, count)
     return accuracy
 
 
