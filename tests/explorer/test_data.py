@@ -10,7 +10,7 @@ from PIL import Image
 from mnist_vae.data.images import UNLABELLED, concatenate
 from mnist_vae.explorer.data import ExploredModel, axes_of, write_data
 from mnist_vae.report.figures import NO_LABEL, colour_of
-from mnist_vae.report.scatter import z_means_of
+from mnist_vae.report.pictures import z_means_of
 from tests.model_files import make_files
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mnist_vae.report.evaluation import (
+from mnist_vae.report.figures import (
     REFERENCES,
     evaluation_section,
     figures_of,

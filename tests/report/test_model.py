@@ -11,9 +11,8 @@ from PIL import Image
 
 from mnist_vae.data.tables import ImagesDataset
 from mnist_vae.params import ReportingParams
-from mnist_vae.report.blocks import Chart, Charts, Findings, Page, Raw, Section, Table, Text
 from mnist_vae.report.model import model_page
-from mnist_vae.report.page import render
+from mnist_vae.report.page import Chart, Charts, Findings, Page, Raw, Section, Table, Text, render
 from tests.model_files import make_files
 
 PARAMS = ReportingParams()

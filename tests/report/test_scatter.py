@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mnist_vae.report.figures import NO_LABEL, colour_of
-from mnist_vae.report.scatter import pack
+from mnist_vae.report.pictures import pack
 from tests.model_files import make_files
 
 

@@ -22,7 +22,7 @@ from mnist_vae.data.origin import (
     origin,
 )
 from mnist_vae.report.figures import NO_LABEL, colour_of
-from mnist_vae.report.scatter import mosaic, z_means_of
+from mnist_vae.report.pictures import mosaic, z_means_of
 from mnist_vae.vae import export
 from mnist_vae.vae.anomalies import Calibration
 

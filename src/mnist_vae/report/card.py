@@ -6,8 +6,7 @@ import re
 from typing import Any
 
 from mnist_vae.data.origin import image_form, measure, statement
-from mnist_vae.report.evaluation import figures_of, is_mnist, terms_of
-from mnist_vae.report.figures import in_words
+from mnist_vae.report.figures import figures_of, in_words, is_mnist, terms_of
 from mnist_vae.report.model import sample_warning
 from mnist_vae.report.page import template
 

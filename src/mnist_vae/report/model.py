@@ -15,11 +15,15 @@ from mnist_vae.data.images import ImageSet
 from mnist_vae.data.models import KerasModel
 from mnist_vae.data.origin import check_versions, measure
 from mnist_vae.params import ReportingParams
-from mnist_vae.report.blocks import Fact, Findings, Page, Picture, Raw, Section, Table
-from mnist_vae.report.evaluation import evaluation_section, loss_section, with_error
-from mnist_vae.report.figures import in_words, learning_section
-from mnist_vae.report.pictures import generated_section, reconstruction_section
-from mnist_vae.report.scatter import pack
+from mnist_vae.report.figures import (
+    evaluation_section,
+    in_words,
+    learning_section,
+    loss_section,
+    with_error,
+)
+from mnist_vae.report.page import Fact, Findings, Page, Picture, Raw, Section, Table
+from mnist_vae.report.pictures import generated_section, pack, reconstruction_section
 
 # Sections that a run of `__default__` does not make, by the pipelines that do.
 _ON_DEMAND = {

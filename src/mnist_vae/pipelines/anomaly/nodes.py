@@ -18,7 +18,7 @@ from mnist_vae.data.origin import check_images, check_models, check_shape, check
 from mnist_vae.data.sheets import sheet
 from mnist_vae.data.tables import mapped_table, rows_of, table_schema
 from mnist_vae.params import AnomalyParams
-from mnist_vae.report.blocks import Findings, Picture, Section, Text
+from mnist_vae.report.page import Findings, Picture, Section, Text
 from mnist_vae.vae.anomalies import Calibration, Column, calibrate, scores_of
 
 logger = logging.getLogger(__name__)

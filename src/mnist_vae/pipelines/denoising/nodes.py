@@ -25,8 +25,8 @@ from mnist_vae.pipelines.denoising.corruptions import (
     corrupt,
     uniform_noise,
 )
-from mnist_vae.report.blocks import Findings, Picture, Section, Table, Text
-from mnist_vae.report.evaluation import with_error
+from mnist_vae.report.figures import with_error
+from mnist_vae.report.page import Findings, Picture, Section, Table, Text
 
 _EXAMPLES = 10  # images on a sheet
 _MISSING_SHARE = 0.5  # of the pixels, where they are filled in

@@ -23,7 +23,7 @@ from mnist_vae.params import ReportingParams
 from mnist_vae.report.figures import TRAINING, colour_of, learning_charts
 from mnist_vae.report.model import ModelFiles, model_page
 from mnist_vae.report.page import render
-from mnist_vae.report.scatter import labels_of, widest, z_means_of
+from mnist_vae.report.pictures import labels_of, widest, z_means_of
 
 SPLITS = ("train_images", "validation_images", "test_images")
 FINDINGS = ("anomaly_findings", "denoising_findings")

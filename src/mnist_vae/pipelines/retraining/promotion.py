@@ -30,7 +30,7 @@ from mnist_vae.params import EvaluationParams, ModelParams, RetrainingParams, Tr
 from mnist_vae.pipelines.retraining.candidate import start_networks
 from mnist_vae.pipelines.retraining.intake import measure_drift, score_release
 from mnist_vae.recipe import train
-from mnist_vae.report.scatter import z_means_of
+from mnist_vae.report.pictures import z_means_of
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from mnist_vae.vae.elbo import ElboTerms

@@ -7,9 +7,8 @@ from mnist_vae.data.origin import Measure, measure
 from mnist_vae.jobs.records import Decision, Figures, Intake, Outcome, Plan
 from mnist_vae.jobs.release_files import Release
 from mnist_vae.params import ReportingParams
-from mnist_vae.report.blocks import Block, Gallery, Picture, Section, Table, Text
 from mnist_vae.report.model import ModelFiles, model_page
-from mnist_vae.report.page import render
+from mnist_vae.report.page import Block, Gallery, Picture, Section, Table, Text, render
 
 Side = tuple[str, Release, Figures]  # a model by its name in the comparison
 
