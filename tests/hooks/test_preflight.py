@@ -1,18 +1,24 @@
-"""What a run is refused for before any node: wrong parameters, missing inputs, another run."""
+"""What a run is refused for before any node, and the release in service that it may only read."""
 
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import click
 import pytest
+from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
+from mnist_vae import settings
 from mnist_vae.config import loader_of
 from mnist_vae.hooks.preflight import Preflight
-from tests.conftest import run
+from mnist_vae.jobs.release_files import path_in_service
+from tests.conftest import catalog_of, run
 from tests.incoming import images_of, put
+from tests.projects import ROOT
+from tests.releases import promote, releases_of, roll_back, use
 from tests.retrainings import retrain
 
 
@@ -79,6 +85,7 @@ def test_a_model_of_other_parameters_than_those_in_conf_is_refused(copied):
 
 def check(project, globals_="", given=None, parameters=""):
     """Check what is written in `conf/local` and given for one run; return the configuration."""
+    bootstrap_project(project)
     (project / "conf/local/globals.yml").write_text(globals_)
     (project / "conf/local/parameters.yml").write_text(parameters)
     loader = loader_of(str(project / "conf"), None, given)
@@ -151,3 +158,100 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_has_ended(tmp_path,
     getattr(first, end)()
     for hook in (other, begin(tmp_path / "data", "training")):
         hook.after_pipeline_run()
+
+
+def summary(version):
+    return json.dumps({"model_version": version, "statement": f"Data of {version}."})
+
+
+def put_in_service(project, version, **more):
+    calibration = json.dumps({"of": version})
+    more |= {"training_summary__json": summary(version), "anomaly_calibration__json": calibration}
+    return promote(project, **more)
+
+
+@pytest.fixture
+def in_production(project):
+    """A project whose environment `test` reads the release in service, as `prod` does."""
+    bootstrap_project(project)
+    use(project, "champion")
+    return project
+
+
+@pytest.mark.parametrize("env", ["prod", "mlflow", "local", "test"])
+def test_the_environments_of_the_jobs_read_the_release_and_the_others_what_was_trained_last(env):
+    bootstrap_project(ROOT)
+    entries = loader_of(str(ROOT / "conf"), env)["catalog"]
+    folder = "champion" if env in ("prod", "mlflow") else "06_models"
+    assert entries["encoder"]["filepath"].split("/")[-2] == folder
+    for name, entry in entries.items():
+        in_release = folder in entry.get("filepath", "").split("/")[-2:]
+        assert entry.get("read_only", False) == (in_release and folder == "champion"), name
+    base = loader_of(str(ROOT / "conf"), "base")["catalog"]
+    for name, entry in entries.items():
+        assert entry.get("metadata") == base[name].get("metadata"), name
+
+
+def test_without_a_model_in_service_only_what_reads_it_ends_and_with_one_sentence(in_production):
+    assert not catalog_of(in_production).exists("encoder")
+    message = refused(in_production, "embedding_of_new_images")
+    assert message.startswith("There is no model in service: expected a release at ")
+    assert message.endswith("run `kedro retrain`.")
+
+
+@pytest.mark.parametrize("filename", ["anomaly_calibration.json", "release.json"])
+def test_a_damaged_release_is_not_used_and_a_scoring_says_so_in_its_line(in_production, filename):
+    release = put_in_service(in_production, "one")
+    (release.folder / filename).write_text("{")
+    message = refused(in_production, "generation")
+    assert "damaged: expected" in message
+    assert filename in message
+    assert "`kedro retrain`, which first puts" in message
+    line = retrain(in_production, "score")
+    assert (line["outcome"], line["exit_code"]) == ("failed", 1)
+    assert line["reason"] == message.replace("retrain`", "retrain --env test`")
+
+
+def test_a_release_without_a_file_is_said_to_lack_it(in_production):
+    put_in_service(in_production, "one", encoder__keras="e", decoder__keras="d")
+    message = refused(in_production, "generation")
+    assert "releases/000001-one/test_images.parquet)" in message
+    assert message.endswith("run `kedro retrain` first.")
+
+
+def test_a_run_that_would_write_to_a_release_is_refused_before_any_work(in_production):
+    for pipeline in ("export", "__default__"):
+        message = refused(in_production, pipeline)
+        assert message.startswith("The run would write ")
+        assert "train the next one with `kedro retrain`" in message
+        put_in_service(in_production, pipeline.strip("_"))
+    assert not list((in_production / "data/test").glob("0[1257]*"))
+    releases_of(in_production).load().check()
+
+
+def test_a_catalog_reads_one_release_whatever_is_promoted_or_rolled_back_meanwhile(in_production):
+    first = put_in_service(in_production, "one")
+    catalog = catalog_of(in_production)
+    of_release = {"release": first.name, "refine_steps": 0}
+    assert catalog.load("training_summary") == {**json.loads(summary("one")), **of_release}
+    second = put_in_service(in_production, "two")
+    assert catalog.load("training_summary")["release"] == first.name
+    again = catalog_of(in_production)
+    assert again.load("training_summary")["release"] == second.name
+    roll_back(in_production, first.name)
+    assert again.load("training_summary")["release"] == second.name
+
+
+def test_a_promotion_while_a_catalog_is_read_makes_no_mixture(in_production, monkeypatch):
+    first = put_in_service(in_production, "one")
+
+    def and_then_promote(models):
+        found = path_in_service(models)
+        put_in_service(in_production, "two")
+        return found
+
+    monkeypatch.setattr(settings, "path_in_service", and_then_promote)
+    entries = loader_of(str(in_production / "conf"), "test")["catalog"]
+    named = {entry["filepath"].split("/")[-2] for entry in entries.values() if "filepath" in entry}
+    assert {name for name in named if name.startswith("0000")} == {first.name}
+    assert releases_of(in_production).load().name == "000002-two"
