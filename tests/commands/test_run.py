@@ -1,4 +1,4 @@
-"""One run of a job: its last line, its exit code, and who is told."""
+"""One run of a job: its last line, its exit code, and who receives it."""
 
 import json
 import logging
@@ -70,10 +70,8 @@ def test_how_the_work_ended_is_in_the_line_in_the_journal_and_in_the_figures(
     [
         ("The disk\nis full of \udcff", "The disk is full of \\udcff"),
         ("", "ValueError"),
-        (
-            "There is none; run `kedro retrain`, or `kedro roll-back NAME`.",
-            "There is none; run `kedro retrain --env test`, or `kedro roll-back --env test NAME`.",
-        ),
+        ("Run `kedro retrain`.", "Run `kedro retrain --env test`."),
+        ("Run `kedro roll-back NAME`.", "Run `kedro roll-back --env test NAME`."),
     ],
 )
 def test_the_reason_of_a_failure_is_one_line_and_the_log_has_the_traceback(
@@ -233,7 +231,7 @@ def test_half_a_line_in_the_journal_does_not_spoil_the_next_one(tmp_path):
 
 @pytest.fixture
 def webhook(monkeypatch):
-    """A server on loopback that keeps what it is sent, and answers as it is told."""
+    """A server on loopback that keeps what it is sent, and answers as it is set up to."""
     received, answer = [], {"status": 200}
 
     class Handler(BaseHTTPRequestHandler):
