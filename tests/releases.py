@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mnist_vae.jobs import releases
 from mnist_vae.jobs.release_files import Release, ReleaseDataset
-from tests.vae.test_anomalies import calibration_of
+from tests.model_files import calibration_of
 
 
 def use(project: Path, model: str) -> None:

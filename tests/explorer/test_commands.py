@@ -1,4 +1,4 @@
-"""`kedro explore`: what it builds of which model, where it shows it, and ONNX Runtime."""
+"""`kedro explore`: what it shows of which model, where, in how few bytes, and ONNX Runtime."""
 
 import hashlib
 import http.client
@@ -11,13 +11,21 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+from onnx import ModelProto
+from PIL import Image
 
+from mnist_vae.data.images import UNLABELLED, concatenate
 from mnist_vae.explorer import commands, runtime
+from mnist_vae.explorer.data import ExploredModel, axes_of, write_data
 from mnist_vae.explorer.runtime import FILES, runtime_folder
 from mnist_vae.explorer.site import check_target, make_server
+from mnist_vae.report.figures import NO_LABEL, colour_of
+from mnist_vae.report.pictures import z_means_of
 from tests.conftest import catalog_of
 from tests.loopback import serving
+from tests.model_files import make_files
 from tests.projects import kedro_here
 from tests.releases import promote_last_trained, use
 
@@ -63,7 +71,8 @@ def test_the_site_has_page_runtime_and_model_and_is_written_over(
     (site / "CNAME").write_text("mine")
     (site / "data/sheet-009.png").touch()
     assert explore(finished_project, "--build", site, "--images", 50).exit_code == 0
-    assert model_shown(site)["points"]["count"] == 50
+    points = model_shown(site)["points"]
+    assert (points["count"], points["total"]) == (50, 400)
     assert (site / "CNAME").read_text() == "mine"
     assert not (site / "data/sheet-009.png").exists()
 
@@ -74,10 +83,8 @@ def test_the_release_in_service_is_shown_and_nothing_of_another_model(copied, ex
     calibration = json.loads((release.folder / "anomaly_calibration.json").read_text())
     of_another = {"model_version": "another"}
     (models / "anomaly_calibration.json").write_text(json.dumps(calibration | of_another))
-    for model, name, expected in (
-        ("last_trained", None, None),
-        ("champion", release.name, calibration),
-    ):
+    expected_of = [("last_trained", None, None), ("champion", release.name, calibration)]
+    for model, name, expected in expected_of:
         use(copied, model)
         assert explore(copied, "--build", site).exit_code == 0
         shown = model_shown(site)
@@ -112,34 +119,110 @@ def test_a_folder_with_other_files_is_no_place_for_a_page(tmp_path):
         check_target(tmp_path)
 
 
+# The data
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A writer of a model's data, which returns its description and columns as the page does."""
+
+    def write(files, most=10_000):
+        images = concatenate(files.images)
+        table = files.latent_embeddings.iloc[images.image_id]
+        about = files.training_summary, table, images, None, None
+        write_data(ExploredModel(ModelProto(), ModelProto(), *about), tmp_path, most, seed=1)
+        described = json.loads((tmp_path / "model.json").read_text())
+        n, d = described["points"]["count"], described["latent_dim"]
+        kinds = [("id", "<i8", n), ("z", "<f4", n * d), ("label", "u1", n), ("split", "u1", n)]
+        content, columns = (tmp_path / "points.bin").read_bytes(), {}
+        for name, kind, count in kinds:
+            columns[name] = np.frombuffer(content, kind, count)
+            content = content[columns[name].nbytes :]
+        assert content == b""
+        return described, {**columns, "z": columns["z"].reshape(n, d)}
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("latent_dim", "shape", "across"), [(1, (28, 28), 50), (2, (49, 16), 28), (6, (28, 28), 50)]
+)
+def test_every_image_is_there_with_its_code_and_its_picture(
+    written, tmp_path, latent_dim, shape, across
+):
+    files = make_files(2600, latent_dim=latent_dim, shape=shape)
+    for images in files.images:
+        images.pixels[:] = np.random.default_rng(0).integers(0, 256, images.pixels.shape)
+    described, columns = written(files)
+    table = files.latent_embeddings.iloc[columns["id"]]
+    assert sorted(columns["id"]) == list(range(2600))
+    assert np.array_equal(columns["z"], table[z_means_of(table)])
+    assert np.array_equal(columns["label"], table["label"])
+    splits = np.array(described["points"]["splits"])
+    assert splits[columns["split"]].tolist() == table["split"].tolist()
+    assert (described["shape"], described["sheets"]["columns"]) == (list(shape), across)
+    number, place = divmod(2555, across**2)
+    sheet = np.asarray(Image.open(tmp_path / described["sheets"]["files"][number]).convert("L"))
+    top, left = place // across * shape[0], place % across * shape[1]
+    shown = sheet[top : top + shape[0], left : left + shape[1]].astype(int)
+    images = concatenate(files.images)
+    picture = images.pictures[images.image_id == columns["id"][2555]][0]
+    assert np.abs(shown - picture).max() <= 255 / 15 / 2
+
+
+def test_neighbours_share_a_sheet(written):
+    _, columns = written(make_files(5000))
+    first, second = columns["z"][:2500], columns["z"][2500:]
+    assert first[:, 1].max() - 0.1 < second[:, 1].min() + 0.1
+
+
+def test_classes_have_names_and_colours_and_images_without_a_label_are_of_none(written):
+    names = ["é", "a longer name", "<b>"]
+    described, columns = written(make_files(50, class_names=names))
+    shown = [(one["label"], one["name"], one["colour"]) for one in described["classes"]]
+    assert shown == [(n, names[n], colour_of(n)) for n in range(3)]
+    mean = columns["z"][columns["label"] == 2].mean(axis=0)
+    assert np.allclose(described["classes"][2]["mean"], mean)
+    described, columns = written(make_files(50, labelled=False))
+    assert set(columns["label"]) == {UNLABELLED}
+    assert (described["classes"], described["unlabelled"]) == ([], NO_LABEL)
+
+
+def test_the_axes_of_a_plane_are_its_own_and_of_more_dimensions_the_principal_ones():
+    random = np.random.default_rng(1)
+    axes = axes_of(random.normal(size=(100, 2)))
+    assert (axes["mean"], axes["directions"]) == ([0, 0], [[1, 0], [0, 1]])
+    assert axes["bound"] >= 3
+    turn, _ = np.linalg.qr(random.normal(size=(5, 5)))
+    z = random.normal(size=(4000, 5)) * [5, 3, 1, 0.5, 0.1] @ turn + 7
+    axes = axes_of(z)
+    u = (z - axes["mean"]) @ np.array(axes["directions"]).T
+    assert np.allclose(axes["mean"] + u @ axes["directions"], z)
+    assert np.allclose(axes["deviations"], [5, 3, 1, 0.5, 0.1], rtol=0.1)
+    assert np.allclose(np.cov(u.T), np.diag(np.var(u, axis=0)), atol=0.01)
+
+
 # The server
 
 
 @pytest.mark.parametrize(
-    ("host", "path", "status"),
+    ("host", "status"),
     [
-        ("LOCALHOST", "/", 200),
-        ("127.0.0.1:{port}", "/", 200),
-        ("[::1]:{port}", "/", 200),
-        ("evil.example:{port}", "/", 403),
-        ("127.0.0.1.evil.example", "/", 403),
-        ("localhost:{port} ,evil.example", "/", 403),
-        ("", "/", 403),
-        ("localhost", "/../private.txt", 404),
-        ("localhost", "/..%2fprivate.txt", 404),
+        ("LOCALHOST", 200),
+        ("127.0.0.1:{port}", 200),
+        ("[::1]:{port}", 200),
+        ("evil.example:{port}", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("localhost:{port} ,evil.example", 403),
+        ("", 403),
     ],
 )
-def test_it_answers_to_this_machine_alone_and_shows_its_own_folder_alone(
-    host, path, status, tmp_path
-):
-    """Other names may lead here too."""
-    (tmp_path / "private.txt").write_text("private")
-    (tmp_path / "page").mkdir()
-    (tmp_path / "page/index.html").write_text("page")
-    server = make_server(tmp_path / "page", 0)
+def test_it_answers_to_this_machine_alone_as_other_names_may_lead_here(host, status, tmp_path):
+    (tmp_path / "index.html").write_text("page")
+    server = make_server(tmp_path, 0)
     with serving(server):
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
-        connection.request("GET", path, headers={"Host": host.format(port=server.server_port)})
+        connection.request("GET", "/", headers={"Host": host.format(port=server.server_port)})
         answer = connection.getresponse()
         content = answer.read().decode()
     assert answer.status == status

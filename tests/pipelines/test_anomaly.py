@@ -12,8 +12,7 @@ from mnist_vae.vae import likelihood
 from mnist_vae.vae.elbo import score_batches
 from mnist_vae.vae.inference import Refiner
 from tests.incoming import images_of
-from tests.model_files import summary_of
-from tests.vae.test_anomalies import calibration_of
+from tests.model_files import calibration_of, summary_of
 
 
 def calibrate(networks, splits, summary):

@@ -22,9 +22,8 @@ from mnist_vae.params import EmbeddingParams
 from mnist_vae.pipelines.embedding import nodes
 from mnist_vae.vae.elbo import score_batches
 from tests.incoming import dataset, images_of, put
-from tests.model_files import summary_of
+from tests.model_files import calibration_of, summary_of
 from tests.vae.models import small
-from tests.vae.test_anomalies import calibration_of
 
 LATENTS = ["z_mean_00", "z_mean_01", "z_log_var_00", "z_log_var_01"]
 

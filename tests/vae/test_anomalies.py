@@ -5,21 +5,7 @@ import pytest
 
 from mnist_vae.vae.anomalies import Calibration, calibrate, scores_of, threshold_of
 from mnist_vae.vae.elbo import ElboTerms
-
-
-def calibration_of(score="relative_excess", threshold=1.0, **changes):
-    values = {
-        "model_version": "m",
-        "reconstruction": "binary_crossentropy",
-        "score": score,
-        "false_positive_rate": 0.05,
-        "threshold": threshold,
-        "n_validation": 10,
-        "entropy_cap": 100.0,
-        "latent_means": ((0.0, 0.0), (10.0, 0.0)),
-        "latent_precision": ((1.0, 0.0), (0.0, 0.25)),
-    }
-    return Calibration(**{**values, **changes})
+from tests.model_files import calibration_of
 
 
 def terms_of(negative_elbo, z_mean):

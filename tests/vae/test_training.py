@@ -1,4 +1,4 @@
-"""Training: schedules, early stopping, divergence, the same bytes after a kill, progress, seeds."""
+"""The training model: its objective. Its training: schedules, ends, resumption, progress, order."""
 
 import copy
 import io
@@ -10,24 +10,127 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mnist_vae.params import TrainingParams
 from mnist_vae.vae import callbacks, training
 from mnist_vae.vae.callbacks import Progress, TrainingFailedError
-from mnist_vae.vae.model import VariationalAutoencoder
+from mnist_vae.vae.losses import kl_divergence
+from mnist_vae.vae.model import VariationalAutoencoder, resample
+from mnist_vae.vae.networks import keras
 from mnist_vae.vae.training import Batches, fit
 from tests.vae.models import small
 
-N, BLOCK = 1000, 32  # images and the block size of the tests of their order
-PARAMS = {
-    "epochs": 4,
-    "batch_size": 16,
-    "learning_rate": 0.01,
-    "steps_per_execution": 1,
-    "early_stopping_patience": None,
-    "jit_compile": False,
-    "resample_input": False,
-}
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).random((48, 784)).astype("float32")
+
+
+@pytest.fixture
+def networks():
+    return small(hidden_units=(32, 16))
+
+
+def autoencoder(networks, reconstruction="binary_crossentropy", **objective):
+    """A model that learns nothing, with an objective."""
+    vae = VariationalAutoencoder(*networks, reconstruction, seed=1)
+    vae.objective = TrainingParams(**{"resample_input": False, **objective})
+    vae.compile(keras.optimizers.Adam(0.0), jit_compile=False)
+    return vae
+
+
+def one_epoch(networks, pixels, **objective):
+    vae = autoencoder(networks, **objective)
+    history = vae.fit(pixels, validation_data=(pixels,), batch_size=32, verbose=0).history
+    return {name: values[0] for name, values in history.items()}
+
+
+def test_validation_reports_the_mean_minus_elbo_of_all_images_whatever_is_trained_on(
+    networks, pixels
+):
+    epoch = one_epoch(networks, pixels, resample_input=True, refine_steps=2, kl_weight=4.0)
+    assert epoch["val_loss"] == pytest.approx(epoch["val_reconstruction"] + epoch["val_kl"])
+    z_mean, z_log_var, _ = networks[0](pixels)
+    kl = kl_divergence(z_mean, z_log_var).numpy().mean()
+    assert epoch["val_kl"] == pytest.approx(kl, rel=1e-5), "though the last batch is smaller"
+
+
+@pytest.mark.parametrize("latent_dim", [2, 5])
+def test_the_encoder_learns_from_its_own_q_alone_though_the_decoder_does_from_the_refined(
+    pixels, latent_dim
+):
+    found = []
+    for changes in ({}, {"refine_steps": 3, "refined_share": 0.75}):
+        vae = autoencoder(small(latent_dim), **changes)
+        with tf.GradientTape() as tape:
+            vae(pixels, training=True)
+            (loss,) = vae.losses
+        weights = [variable.value for variable in vae.trainable_variables]
+        found.append(tape.gradient(loss, weights))
+    n_encoder = len(vae.encoder.trainable_variables)
+    for number, (plain, refined) in enumerate(zip(*found, strict=True)):
+        quarter = pytest.approx(plain.numpy() / 4, rel=1e-3, abs=1e-4)
+        assert (refined.numpy() == quarter) == (number < n_encoder), number
+
+
+@pytest.mark.parametrize(("reconstruction", "beta"), [("binary_crossentropy", 50.0), ("mse", 2.0)])
+def test_the_refined_q_is_better_and_beta_weighs_its_kl_term_too(
+    networks, pixels, reconstruction, beta
+):
+    def refined(beta, steps=20):
+        how = {"refine_steps": steps, "refined_share": 0.999, "kl_weight": beta}
+        vae = autoencoder(networks, reconstruction, **how)
+        terms = vae(pixels, training=True)
+        loss, kl = float(vae.losses[0]), float(np.mean(terms.kl))
+        assert loss == pytest.approx(np.mean(terms.reconstruction) + beta * kl, rel=1e-4)
+        return loss, kl
+
+    plain = autoencoder(networks, reconstruction)
+    plain(pixels, training=True)
+    assert refined(1.0)[0] < refined(1.0, steps=1)[0] < float(plain.losses[0])
+    assert refined(beta)[1] < 0.9 * refined(1.0)[1]
+
+
+def test_only_the_encoder_sees_the_resampled_image(networks, pixels):
+    epoch = one_epoch(networks, np.full_like(pixels, 0.5), resample_input=True)
+    # The decoder of an untrained network says ½ or so; for a grey target that is the best there is.
+    entropy = 784 * np.log(2)
+    assert epoch["reconstruction"] == pytest.approx(entropy, rel=0.05)
+    assert epoch["reconstruction"] >= entropy
+
+
+def test_a_resampled_input_is_black_or_white_with_the_probability_of_its_grey():
+    seeds = keras.random.SeedGenerator(1)
+    grey = np.linspace(0, 1, 256, dtype="float32")
+    pixels = np.tile(np.repeat(grey, 49), (400, 1)).reshape(-1, 784)
+    seen = resample(pixels, seeds.next()).numpy()
+    assert set(np.unique(seen)) == {0.0, 1.0}
+    share = seen.reshape(400, 256, 49).mean(axis=(0, 2))
+    assert (share[0], share[-1]) == (0, 1)
+    assert np.abs(share - grey).max() < 5 * 0.5 / np.sqrt(400 * 49)
+    odd = resample(pixels[:, :81], seeds.next()).numpy()
+    assert odd.shape == (len(pixels), 81), "of 9 x 9 pixels too, which are no multiple of 4"
+
+
+def test_draws_of_neighbours_and_of_two_steps_have_nothing_to_do_with_each_other():
+    seeds = keras.random.SeedGenerator(1)
+    grey = np.full((400, 784), 0.5, "float32")
+    first, second = (resample(grey, seeds.next()).numpy() for _ in range(2))
+    pairs = [(first, second), (first[:, :196], first[:, 196:392])]
+    pairs += [(first[:, :-1], first[:, 1:]), (first[:-1], first[1:])]
+    for one, other in pairs:
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 5 / np.sqrt(one.size)
+
+
+# The training
+
+
+PARAMS = {"epochs": 4, "batch_size": 16, "learning_rate": 0.01, "steps_per_execution": 1}
+PARAMS |= {"early_stopping_patience": None, "jit_compile": False, "resample_input": False}
+# With many kinds of state.
+WHOLE = {"epochs": 6, "learning_rate": 0.03, "early_stopping_patience": 3}
+WHOLE |= {"resample_input": True, "refine_steps": 1, "optimizer": "muon"}
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +141,9 @@ def digits():
     return [255 * (random.random((40, 784)) < pattern).astype(np.uint8) for _ in range(2)]
 
 
-WHOLE = {
-    "epochs": 6,
-    "learning_rate": 0.03,
-    "early_stopping_patience": 3,
-    "resample_input": True,
-    "refine_steps": 1,
-    "optimizer": "muon",
-}
-
-
 @pytest.fixture(scope="module")
 def whole(digits):
-    """A model after a training of many kinds of state that nothing interrupted, and its history."""
+    """A model after a training that nothing interrupted, and its history."""
     vae = new_vae()
     return vae, train(vae, *digits, **WHOLE)
 
@@ -224,21 +317,21 @@ def test_progress_is_one_bar_of_80_columns_on_a_terminal(monkeypatch):
         assert part in last
 
 
+# The order of the images
+
+N, BLOCK = 1000, 32
+
+
 @pytest.fixture
 def numbered(monkeypatch):
-    """Images that their first two pixels tell apart, in small blocks."""
+    """Images that hold their numbers, in small blocks."""
     monkeypatch.setattr(training, "_BLOCK", BLOCK)
-    images = np.random.default_rng(0).integers(0, 256, (N, 784)).astype(np.uint8)
-    images[:, 0], images[:, 1] = np.arange(N) % 256, np.arange(N) // 256
-    return images
+    return np.arange(N)[:, np.newaxis]
 
 
 def rows_of(batches, epoch):
     batches.shuffle(epoch)
-    return [
-        (batch[:, 0].astype(int) + 256 * batch[:, 1].astype(int)).tolist()
-        for batch in map(batches.__getitem__, range(len(batches)))
-    ]
+    return [batches[place].ravel().tolist() for place in range(len(batches))]
 
 
 @pytest.mark.parametrize(("batch_size", "at_a_time"), [(7, 1), (256, 100), (N, 100), (7, N)])
@@ -266,6 +359,7 @@ def test_what_is_shuffled_at_a_time_comes_from_few_blocks_all_over_the_file(numb
     assert np.ptp(list(blocks[0])) > N // BLOCK // 2
 
 
-def test_without_a_seed_they_come_in_their_order_with_the_rest(numbered):
-    fed = np.concatenate([batch.numpy() for batch in Batches(numbered, 96).dataset()])
-    np.testing.assert_array_equal(fed, (numbered / np.float32(255)).astype(np.float32))
+def test_without_a_seed_they_come_in_their_order_with_the_rest():
+    images = np.random.default_rng(0).integers(0, 256, (N, 784)).astype(np.uint8)
+    fed = np.concatenate([batch.numpy() for batch in Batches(images, 96).dataset()])
+    np.testing.assert_array_equal(fed, (images / np.float32(255)).astype(np.float32))
