@@ -71,15 +71,11 @@ def in_service(project):
     return version
 
 
-def deliver(project, name, rows, labelled=True, among="incoming", **replaced):
+def deliver(project, name, rows, labelled=True, among="incoming"):
     """Put a batch of these rows of the sample among the incoming ones, or those to embed."""
-    sample = read_sample()
-    images = sample.pictures[rows].copy()
-    for row, image in replaced.items():
-        images[int(row.removeprefix("image_"))] = image
-    folder = project / "data/test/01_raw" / among
+    sample, folder = read_sample(), project / "data/test/01_raw" / among
     labels = sample.label[rows] if labelled else None
-    return put(folder, f".{name}", images, labels).rename(folder / name)
+    return put(folder, f".{name}", sample.pictures[rows], labels).rename(folder / name)
 
 
 def in_use(project):

@@ -17,23 +17,19 @@ from mnist_vae.explorer.runtime import runtime_folder
 from mnist_vae.explorer.site import build_site, make_server
 from mnist_vae.params import AnomalyScore
 from mnist_vae.pipelines.generation.samplers import interpolate
-from mnist_vae.vae.anomalies import Calibration, scores_of
+from mnist_vae.vae.anomalies import scores_of
 from tests.browser import DESKTOP, PHONE, Watched, serious_faults
 from tests.loopback import serving
 from tests.model_files import NAMES, make_files
+from tests.vae.test_anomalies import calibration_of
 
 pytestmark = pytest.mark.slow  # they need a browser, and npm for ONNX Runtime
 
 SEVEN = [(80, 70), (140, 68), (200, 70), (170, 130), (140, 190), (125, 230)]
-A_LEVEL = 255 / 30 + 1  # half a grey level of a thumbnail
 FIRST_ID = 2**62  # more than a float of JavaScript holds
-CALIBRATION = Calibration(
+CALIBRATION = calibration_of(
+    "excess",
     model_version="v1",
-    reconstruction="binary_crossentropy",
-    score="excess",
-    false_positive_rate=0.05,
-    threshold=1.0,
-    n_validation=3,
     entropy_cap=90.0,
     latent_means=[[0.0, 1.0], [0.5, 0.0]],
     latent_precision=[[2.0, 0.3], [0.3, 1.0]],
@@ -128,14 +124,10 @@ class Explored(Watched):
         self.drag("#drawing", stroke, height / 280)
         self.locator("#verdict", has_not_text="Nothing is drawn yet.").wait_for()
 
-    def image_in_full(self):
-        """Return label, split and number of the image that is shown, after a look at it."""
-        label, split, number, _ = self.locator("#real-facts dd").all_inner_texts()
-        self.check_grey("#real-image", int(number))
-        return label, split, int(number)
-
-    def check_grey(self, canvas, number):
-        assert np.abs(self.painted(canvas) - (number - FIRST_ID) % 251).max() <= A_LEVEL
+    def check_image(self, canvas, number):
+        """Compare the image that is shown with that of this number, up to half a grey level."""
+        grey = (number - FIRST_ID) % 251
+        assert np.abs(self.painted(canvas) - grey).max() <= 255 / 30 + 1
 
     def check_picture(self):
         """Compare what is shown of z with what Keras decodes; return z."""
@@ -200,24 +192,25 @@ def test_a_dot_shows_its_image_under_the_mouse_and_clicked_its_neighbours(explor
     hovered.wait_for()
     seen = int(explored.ask("`${e.points.id[e.hovered]}`"))
     assert hovered.inner_text() == f"{table['label'][seen]}"
-    explored.check_grey("#hovered canvas", seen)
+    explored.check_image("#hovered canvas", seen)
     explored.locator("h1").hover()
     hovered.wait_for(state="hidden")
 
     explored.drag("#pad", [(x + 1, y + 1)])
     explored.locator("#neighbours button").nth(9).wait_for()
-    label, split, number = explored.image_in_full()
-    row = table.loc[number]
+    label, split, number, _ = explored.locator("#real-facts dd").all_inner_texts()
+    explored.check_image("#real-image", int(number))
+    row = table.loc[int(number)]
     assert (label, split) == (f"{row['label']}", row["split"])
     z = row[["z_mean_00", "z_mean_01"]].to_numpy(float)
     assert np.abs(explored.check_picture() - z).max() < 1e-3
     assert np.abs(explored.painted("#real-decoded") - explored.painted("#decoded")).max() <= 2
     near = explored.locator("#neighbours button").first
-    others = table[["z_mean_00", "z_mean_01"]].drop(number)
+    others = table[["z_mean_00", "z_mean_01"]].drop(int(number))
     nearest = np.square(others - z).sum(axis=1).nsmallest(3).index
     assert int(near.get_attribute("aria-label").split()[1].strip(",")) in nearest
     near.click()
-    explored.locator("#real-facts dd").nth(2).filter(has_not_text=f"{number}").wait_for()
+    explored.locator("#real-facts dd").nth(2).filter(has_not_text=number).wait_for()
 
 
 def test_one_draws_by_one_finger_or_by_keys_within_the_canvas(explored):
@@ -331,8 +324,9 @@ def test_own_images_have_their_shape_everywhere_classes_their_names_and_dimensio
         box = explored.locator(canvas).first.bounding_box()
         assert box["height"] / box["width"] == pytest.approx(32 / 20, rel=0.05), canvas
     explored.ask("e.real.show(3)")
-    label, _, number = explored.image_in_full()
-    assert label == NAMES[explored.model.table["label"][number]]
+    label, _, number, _ = explored.locator("#real-facts dd").all_inner_texts()
+    explored.check_image("#real-image", int(number))
+    assert label == NAMES[explored.model.table["label"][int(number)]]
     legend = explored.locator("#legend")
     assert legend.locator("button").all_inner_texts() == NAMES
     assert legend.bounding_box()["height"] < 200
