@@ -4,13 +4,12 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 
 import pytest
 
 from mnist_vae.pipeline_registry import register_pipelines
 from tests.conftest import run
-from tests.end_to_end.conftest import SEVERAL, small_disk
+from tests.end_to_end.conftest import SEVERAL, results, small_disk
 from tests.projects import NO_NETWORK, copy_project, kedro, without_start_of_tensorflow
 
 
@@ -33,16 +32,6 @@ def twin(tmp_path_factory):
 def test_the_pipeline_training_alone_makes_the_same_bytes_as_the_whole_run_in_another_folder(
     twin, finished_project, tmp_path
 ):
-    def results(project):
-        data = project / "data/test"
-        models = [data / f"06_models/{name}.keras" for name in ("encoder", "decoder")]
-        return {
-            "history": (data / "06_models/training_history.parquet").read_bytes(),
-            "metrics": (data / "08_reporting/metrics.json").read_bytes(),
-            "embeddings": (data / "07_model_output/latent_embeddings.parquet").read_bytes(),
-            "weights": [zipfile.ZipFile(model).read("model.weights.h5") for model in models],
-        }
-
     project = shutil.copytree(twin[0], tmp_path / "project")
     assert not (project / "data/test/07_model_output/latent_embeddings.parquet").exists()
     run(project, "embedding")

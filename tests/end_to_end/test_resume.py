@@ -1,16 +1,12 @@
 """Runs that are ended while they train, and the same command again; two runs in one data folder."""
 
-import json
 import re
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.end_to_end.conftest import read_until, results, start
 from tests.projects import copy_project, kedro, kedro_here
 from tests.retrainings import typed_params
 
@@ -26,11 +22,22 @@ def arguments(params):
     return ["run", "--pipelines=training,embedding", "--env=test", typed_params(given | params)]
 
 
-def run(project, params):
-    """Run to the end, and return the log."""
-    finished = kedro(project, *arguments(params))
+def run(project):
+    """Run to the end with mapped images, and return the log."""
+    finished = kedro(project, *arguments(MAPPED))
     assert finished.returncode == 0, finished.stderr
-    return finished.stdout + finished.stderr
+    return finished.stderr
+
+
+def ended_by(number, project, while_it_trains=lambda _: None):
+    """End a run when it has trained some epochs; return the last it said, its code, and its log."""
+    with start(project, *arguments(IN_MEMORY)) as process:
+        read_until(process, "Running node: train_vae")
+        while_it_trains(process)
+        found, log = read_until(process, rf"Epoch (\d+)/{EPOCHS}:")
+        process.send_signal(number)
+        log += process.stderr.read()
+    return int(found[1]), process.returncode, log
 
 
 def resumed_after(log):
@@ -38,48 +45,16 @@ def resumed_after(log):
     return int(epoch)
 
 
-def results(project: Path) -> dict[str, object]:
-    """What must be equal: weights, history, embeddings, metrics."""
-    data = project / "data/test"
-    summary = data / "06_models/training_summary.json"
-    return {
-        "model_version": json.loads(summary.read_text())["model_version"],
-        "history": pq.read_table(data / "06_models/training_history.parquet").to_pydict(),
-        "embeddings": (data / "07_model_output/latent_embeddings.parquet").read_bytes(),
-        "metrics": (data / "08_reporting/metrics.json").read_bytes(),
-    }
-
-
-def ended_by(number, project, while_it_trains=lambda _: None):
-    """End a run when it has trained some epochs; return the last it said, its code, and its log."""
-    command = [Path(sys.executable).with_name("kedro"), *arguments(IN_MEMORY)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    log = ""
-    with subprocess.Popen(command, cwd=project, **pipes) as process:
-        for line in process.stdout:
-            log += line
-            if "Running node: train_vae" in line:
-                while_it_trains(process)
-            if found := re.search(rf"Epoch (\d+)/{EPOCHS}:", line):
-                process.send_signal(number)
-                break
-        log += process.stdout.read()
-    return int(found[1]), process.returncode, log
-
-
 def test_a_run_that_is_ended_again_and_again_ends_with_the_same_bytes_also_mapped(tmp_path):
-    """The order of the images depends on their number alone, and so do the results.
-
-    A second run in the same data folder ends at once, and changes nothing of the first.
-    """
+    """A second run in the same data folder ends at once, and changes nothing of the first."""
     undisturbed, project = (copy_project(tmp_path / name) for name in ("undisturbed", "project"))
-    run(undisturbed, MAPPED)
+    run(undisturbed)
 
     # The epochs are short: leave no minute between two saves of the state, for a kill.
     catalog = yaml.safe_load((project / "conf/base/catalog_06_models.yml").read_text())
-    entry = {"training_backup": catalog["training_backup"] | {"interval": 0}}
     often = project / "conf/test/catalog.yml"
-    often.write_text(yaml.safe_dump(entry))
+    entry = catalog["training_backup"] | {"interval": 0}
+    often.write_text(yaml.safe_dump({"training_backup": entry}))
 
     def start_another(process):
         second = kedro_here(project, *arguments({**MAPPED, "model.latent_dim": 5}))
@@ -99,6 +74,6 @@ def test_a_run_that_is_ended_again_and_again_ends_with_the_same_bytes_also_mappe
     assert (code, log.splitlines()[-1]) == (130, said)
     backup = project / "data/test/06_models/training_backup.npz"
     assert backup.exists()
-    assert resumed_after(run(project, MAPPED)) >= interrupted_at
+    assert resumed_after(run(project)) >= interrupted_at
     assert results(project) == results(undisturbed)
     assert not backup.exists()
