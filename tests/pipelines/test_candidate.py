@@ -118,74 +118,56 @@ def plan(make_images, champion):
     return make
 
 
-def declined_as(plan, **values):
-    known = {"fingerprint": plan.fingerprint, "release": "000002-x", "champion": "000001-old"}
-    return Declined(**{**known, "gate": plan.gate, **values})
-
-
-BAD = {"a": BatchRecord(outcome="bad")}
+BAD = {"intake": {"a": BatchRecord(outcome="bad")}}
+QUIET = {"retraining": {"keep_releases": 1, "webhook_timeout": 1.0}}
 FORCED = {"retraining": {"force": True}}
 EASIER = {"retraining": {"min_gain": 0.1}}
+BOUND = {"retraining": {"first_max_negative_elbo": 500.0}}
+THRESHOLD = {"evaluation": {"active_unit_threshold": 0.001}}
+ANOTHER = {"champion": "000003-x"}  # it was rolled back since
+FIRST = {"champion": None}
+TAKEN_OUT = {**ANOTHER, "rolled_back": True, "release": "000002-mine"}
+DRIFTED = {"drifted": ("a.0",)}
+EARLIER = [{**DRIFTED, "fingerprint": "1"}, {**DRIFTED, "fingerprint": "2"}]
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("serving", "declined", "change", "outcome", "reason"),
     [
-        {"batches": ["a.0"]},
-        {"model": {"latent_dim": 3}},
-        {"seed": 2},
-        {"intake": BAD, "batches": ["b.0"]},
-        FORCED,
+        (None, [], {}, None, "no model is in service"),
+        ("same", [], QUIET, Outcome.NOTHING_NEW, "code, parameters and data are those in service"),
+        ("same", [], {"batches": ["a.0"]}, None, "code, parameters or data are new"),
+        ("same", [], {"model": {"latent_dim": 3}}, None, "are new"),
+        ("same", [], {"seed": 2}, None, "are new"),
+        ("same", [], BAD, Outcome.BAD_DATA, "all new batches are bad (a)"),
+        ("same", [], {**BAD, "batches": ["b.0"]}, None, "are new"),
+        ("same", [], FORCED, None, "it was asked for"),
+        # By the same rules, compared with the same champion.
+        ("other", [{}], {}, Outcome.NOTHING_NEW, "those of a candidate declined"),
+        ("other", [{}], FORCED, None, "it was asked for"),
+        ("other", [{}], EASIER, None, "are new"),
+        ("other", [{}], THRESHOLD, None, "are new"),
+        ("other", [ANOTHER], {}, None, "are new"),
+        ("same", [ANOTHER], {}, Outcome.NOTHING_NEW, "those in service"),
+        # Whatever the rules.
+        ("other", [TAKEN_OUT, {}], EASIER, Outcome.NOTHING_NEW, "`kedro roll-back 000002-mine`"),
+        ("same", [TAKEN_OUT, {}], {}, Outcome.NOTHING_NEW, "those in service"),
+        # Of a first model, only one that failed its bounds.
+        (None, [{}], {}, None, "no model is in service"),
+        (None, [{"rolled_back": True}], {}, None, "no model is in service"),
+        (None, [FIRST], {}, Outcome.FAILED, "declined as a first one"),
+        (None, [FIRST], BOUND, None, "no model is in service"),
+        ("other", [DRIFTED], {}, Outcome.NOTHING_NEW, "batches that have drifted (a.0)"),
+        ("other", [*EARLIER, DRIFTED], {}, Outcome.STALLED, "batches that have drifted (a.0)"),
     ],
 )
-def test_what_shapes_a_model_is_trained_when_it_is_new_and_what_does_not_is_not(plan, change):
-    assert plan().outcome is None, "without a champion there is something to train"
-    fingerprint = plan().fingerprint
-    quiet = plan(fingerprint, retraining={"keep_releases": 1, "webhook_timeout": 1.0})
-    assert quiet.outcome is Outcome.NOTHING_NEW
-    assert quiet.reason == "code, parameters and data are those in service"
-    assert plan(fingerprint, intake=BAD).outcome is Outcome.BAD_DATA
-    assert plan(fingerprint, **change).outcome is None
-
-
-def test_what_was_declined_is_nothing_new_by_the_same_rules_against_the_same_champion(plan):
-    declined = [declined_as(plan())]
-    assert plan("other", declined).outcome is Outcome.NOTHING_NEW
-    threshold = {"evaluation": {"active_unit_threshold": 0.001}}  # it is a rule too
-    for change in (FORCED, EASIER, threshold):
-        assert plan("other", declined, **change).outcome is None, "it may pass now"
-    for_another = [declined_as(plan(), champion="000003-rolled-back-since")]
-    assert plan("other", for_another).outcome is None
-    assert plan(plan().fingerprint, for_another).outcome is Outcome.NOTHING_NEW
-
-
-def test_what_a_person_took_out_of_service_is_not_tried_again_whatever_the_rules(plan):
-    taken_out = declined_as(plan(), rolled_back=True, release="000002-mine", champion="000003-x")
-    declined = [taken_out, declined_as(plan(), release="000004-forced")]
-    found = plan("other", declined, **EASIER)
-    assert found.outcome is Outcome.NOTHING_NEW
-    assert "those of the release 000002-mine, which a person took out of service" in found.reason
-    assert "`kedro roll-back 000002-mine`" in found.reason
-    twin = plan(plan().fingerprint, declined)
-    assert twin.reason == "code, parameters and data are those in service"
-
-
-def test_without_a_champion_only_a_first_model_that_failed_its_bounds_is_not_tried_again(plan):
-    for values in ({}, {"rolled_back": True}):
-        assert plan(None, [declined_as(plan(), **values)]).outcome is None
-    declined = [declined_as(plan(), champion=None)]
-    assert plan(None, declined).outcome is Outcome.FAILED
-    bound = {"retraining": {"first_max_negative_elbo": 500.0}}
-    assert plan(None, declined, **bound).outcome is None
-
-
-def test_drifted_batches_of_a_declined_candidate_are_named_and_at_last_raise_an_alarm(plan):
-    one = declined_as(plan(), drifted=("a.0",))
-    others = [declined_as(plan(), fingerprint=str(n), drifted=("a.0",)) for n in range(2)]
-    first = plan("other", [one])
-    assert first.outcome is Outcome.NOTHING_NEW
-    assert "batches that have drifted (a.0)" in first.reason
-    assert plan("other", [*others, one]).outcome is Outcome.STALLED
+def test_whether_there_is_a_candidate_to_train(plan, serving, declined, change, outcome, reason):
+    this = plan()
+    known = {"fingerprint": this.fingerprint, "release": "000004-x", "champion": "000001-old"}
+    before = [Declined(**{**known, "gate": this.gate, **values}) for values in declined]
+    found = plan(this.fingerprint if serving == "same" else serving, before, **change)
+    assert found.outcome is outcome
+    assert reason in found.reason
 
 
 NINE = "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
