@@ -124,25 +124,27 @@ def embed_on(
 ) -> pa.Table:
     """Return the embeddings of all `splits`, a chunk a batch; noise follows from seed and place."""
     latent_dim = int(schema.metadata[b"latent_dim"])
-    sent: deque[ImageSet] = deque()
+    parts = (part for images in splits for part in images.batches(batch_size))
 
     def batches() -> Iterator[Batch]:
         for images in splits:
             noise = np.random.default_rng(seed)
             for part in images.batches(batch_size):
-                sent.append(part)
                 yield part.pixels, noise.standard_normal((len(part), latent_dim), np.float32)
 
-    def rows() -> Iterator[pa.RecordBatch]:
-        for encoded in engine(batches()):
-            columns = {
+    rows = (
+        rows_of(
+            part,
+            schema,
+            {
                 "anomaly_score": encoded.anomaly_score,
                 "is_anomaly": encoded.is_anomaly,
                 **embedding_columns(encoded.terms),
-            }
-            yield rows_of(sent.popleft(), schema, columns)
-
-    return mapped_table(rows(), schema)
+            },
+        )
+        for part, encoded in zip(parts, engine(batches()), strict=True)
+    )
+    return mapped_table(rows, schema)
 
 
 def check_engine(params: EmbeddingParams) -> None:

@@ -47,18 +47,18 @@ class Result:
                 dataset.load().clear()
         made = {name: self._files.get(name) for name in sorted(pipeline.all_outputs())}
         if "metrics" in made:
-            logger.info("Result: %s", _result(catalog.load("metrics")))
+            metrics = catalog.load("metrics")
+            loss, test = measure(metrics["reconstruction_term"]), metrics["splits"]["test"]
+            error = test["negative_elbo_standard_error"]
+            logger.info(
+                "Result: %s %s an image, on %s test images. %s",
+                loss.name,
+                f"{test['negative_elbo']:.2f} ± {error:.2f} {loss.unit}".rstrip(),
+                f"{test['n_images']:,}",
+                metrics["data"],
+            )
         if pictures := [path for path in made.values() if path and path.suffix == ".png"]:
             names = ", ".join(path.name for path in pictures)
             logger.info("Pictures in %s: %s", os.path.relpath(pictures[0].parent), names)
         if page := made.get("model_report"):
             logger.info("All of it on one page: %s", os.path.relpath(page))
-
-
-def _result(metrics: dict[str, Any]) -> str:
-    loss, test = measure(metrics["reconstruction_term"]), metrics["splits"]["test"]
-    value = f"{test['negative_elbo']:.2f} ± {test['negative_elbo_standard_error']:.2f} {loss.unit}"
-    return (
-        f"{loss.name} {value.rstrip()} an image, on {test['n_images']:,} test images. "
-        f"{metrics['data']}"
-    )
