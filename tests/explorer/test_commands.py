@@ -120,8 +120,6 @@ def test_a_folder_with_other_files_is_no_place_for_a_page(tmp_path):
 
 
 # The data
-
-
 @pytest.fixture
 def written(tmp_path):
     """A writer of a model's data, which returns its description and columns as the page does."""
@@ -203,8 +201,6 @@ def test_the_axes_of_a_plane_are_its_own_and_of_more_dimensions_the_principal_on
 
 
 # The server
-
-
 @pytest.mark.parametrize(
     ("host", "status"),
     [
@@ -249,8 +245,6 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path):
 
 
 # ONNX Runtime
-
-
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
     """An archive like that of the registry, whose checksum is the expected one."""

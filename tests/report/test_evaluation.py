@@ -22,11 +22,9 @@ PART |= {"negative_log_likelihood": 133.0, "negative_log_likelihood_standard_err
 def metrics_of(part=None, term="binary_crossentropy", data=MNIST):
     """The metrics of a model, which a thorough evaluation took apart."""
     metrics = make_files(term=term).metrics | {"data": data}
-    if part is not None:
-        metrics["skipped"] = None
-        for split in metrics["splits"].values():
-            split["decomposition"] = part
-        metrics["splits"]["test"]["binarized"] = part
+    for split in metrics["splits"].values():
+        split["decomposition"] = part
+    metrics["splits"]["test"]["binarized"] = part
     return metrics
 
 
@@ -107,8 +105,6 @@ def test_a_figure_has_no_more_digits_than_its_standard_error(value, error, text)
 
 
 # The card, read as the Hugging Face hub reads it: slow not by its time, but by what it needs
-
-
 def card_of(files):
     """The text, and the metadata by the hub's own library, which refuses a bad model index."""
     hub = pytest.importorskip("huggingface_hub", reason="the extra `all` is needed")

@@ -145,8 +145,6 @@ def test_the_library_of_the_figures_is_in_it_where_there_is_one():
 
 
 # The points of the latent plane
-
-
 def packed(files, max_points=1000):
     """What the page is given, and the columns as its script reads them."""
     of = files.latent_embeddings, files.images, files.training_summary

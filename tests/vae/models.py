@@ -24,8 +24,7 @@ def linear_decoder(weights, bias):
 
 def sharpened(latent_dim, factor=4.0, n_pixels=784):
     """A decoder that makes something else of every z, or of none with the factor 0."""
-    size = {"hidden_units": (32, 16), "seed": 1, "n_pixels": n_pixels}
-    decoder = build_decoder(latent_dim=latent_dim, **size)
+    _, decoder = small(latent_dim, n_pixels, (32, 16))
     logits = decoder.get_layer("logits")
     logits.set_weights([factor * weight for weight in logits.get_weights()])
     return decoder

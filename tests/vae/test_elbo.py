@@ -95,7 +95,6 @@ def test_an_embedding_has_the_terms_of_the_refined_q_and_the_score_of_the_encode
 
 
 # Inference with the decoder fixed
-
 VARIANCE = 0.5
 PIXELS = 100  # of the images whose likelihood is known
 STEP = 0.1  # of a grid with two dimensions
@@ -179,12 +178,8 @@ def test_in_training_an_image_may_start_where_another_one_was_put(given, reconst
 
 
 # The likelihood
-
-
 @pytest.mark.parametrize(("latent_dim", "term"), TERMS)
-def test_the_likelihood_is_a_sum_over_the_grid_however_many_images_are_summed_at_a_time(
-    latent_dim, term, monkeypatch
-):
+def test_the_likelihood_is_a_sum_over_the_grid_part_by_part(latent_dim, term, monkeypatch):
     monkeypatch.setattr(likelihood, "_GRID_IMAGES", 2)
     decoder = sharpened(latent_dim, n_pixels=PIXELS)
     images = images_of(decoder, 5)

@@ -101,8 +101,6 @@ def test_or_all_over_the_prior_as_with_few_dimensions_by_default(latent_dim, ini
 
 
 # Plain Keras, and ONNX
-
-
 @pytest.mark.parametrize("activation", ModelParams.model_fields["activation"].annotation.__args__)
 def test_onnx_runtime_says_what_keras_says(activation):
     size = {"latent_dim": 3, "hidden_units": (30,), "activation": activation}

@@ -46,9 +46,7 @@ def one_epoch(networks, pixels, **objective):
     return {name: values[0] for name, values in history.items()}
 
 
-def test_validation_reports_the_mean_minus_elbo_of_all_images_whatever_is_trained_on(
-    networks, pixels
-):
+def test_validation_reports_the_mean_minus_elbo_whatever_is_trained_on(networks, pixels):
     epoch = one_epoch(networks, pixels, resample_input=True, refine_steps=2, kl_weight=4.0)
     assert epoch["val_loss"] == pytest.approx(epoch["val_reconstruction"] + epoch["val_kl"])
     z_mean, z_log_var, _ = networks[0](pixels)
@@ -57,9 +55,7 @@ def test_validation_reports_the_mean_minus_elbo_of_all_images_whatever_is_traine
 
 
 @pytest.mark.parametrize("latent_dim", [2, 5])
-def test_the_encoder_learns_from_its_own_q_alone_though_the_decoder_does_from_the_refined(
-    pixels, latent_dim
-):
+def test_the_encoder_learns_from_its_own_q_and_the_decoder_from_the_refined(pixels, latent_dim):
     found = []
     for changes in ({}, {"refine_steps": 3, "refined_share": 0.75}):
         vae = autoencoder(small(latent_dim), **changes)
@@ -74,19 +70,17 @@ def test_the_encoder_learns_from_its_own_q_alone_though_the_decoder_does_from_th
         assert (refined.numpy() == quarter) == (number < n_encoder), number
 
 
-@pytest.mark.parametrize(("reconstruction", "beta"), [("binary_crossentropy", 50.0), ("mse", 2.0)])
-def test_the_refined_q_is_better_and_beta_weighs_its_kl_term_too(
-    networks, pixels, reconstruction, beta
-):
+@pytest.mark.parametrize(("term", "beta"), [("binary_crossentropy", 50.0), ("mse", 2.0)])
+def test_the_refined_q_is_better_and_beta_weighs_its_kl_term_too(networks, pixels, term, beta):
     def refined(beta, steps=20):
         how = {"refine_steps": steps, "refined_share": 0.999, "kl_weight": beta}
-        vae = autoencoder(networks, reconstruction, **how)
+        vae = autoencoder(networks, term, **how)
         terms = vae(pixels, training=True)
         loss, kl = float(vae.losses[0]), float(np.mean(terms.kl))
         assert loss == pytest.approx(np.mean(terms.reconstruction) + beta * kl, rel=1e-4)
         return loss, kl
 
-    plain = autoencoder(networks, reconstruction)
+    plain = autoencoder(networks, term)
     plain(pixels, training=True)
     assert refined(1.0)[0] < refined(1.0, steps=1)[0] < float(plain.losses[0])
     assert refined(beta)[1] < 0.9 * refined(1.0)[1]
@@ -124,8 +118,6 @@ def test_draws_of_neighbours_and_of_two_steps_have_nothing_to_do_with_each_other
 
 
 # The training
-
-
 PARAMS = {"epochs": 4, "batch_size": 16, "learning_rate": 0.01, "steps_per_execution": 1}
 PARAMS |= {"early_stopping_patience": None, "jit_compile": False, "resample_input": False}
 # With many kinds of state.
@@ -212,9 +204,7 @@ def test_training_that_diverges_ends_and_says_what_to_try(digits, number, name):
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(None, 4), (2, 3)])
-def test_a_validation_loss_that_never_improves_is_an_error_but_of_a_model_that_comes_trained(
-    digits, patience, epochs
-):
+def test_a_loss_that_never_improves_is_an_error_but_of_a_trained_model(digits, patience, epochs):
     vae = new_vae()  # of which the last layer alone is trained
     vae.decoder.trainable = vae.encoder.trainable = False
     vae.decoder.get_layer("logits").trainable = True
@@ -287,9 +277,7 @@ def shown(epochs, **model):
 @pytest.mark.parametrize(
     ("seconds", "epochs"), [(1, (1, *range(4, 43, 4), 43)), (61, range(1, 44))]
 )
-def test_progress_is_some_ten_lines_or_one_a_minute_when_no_one_watches(
-    seconds, epochs, caplog, monkeypatch
-):
+def test_a_log_has_some_ten_lines_or_one_a_minute(seconds, epochs, caplog, monkeypatch):
     clock = itertools.count(0, seconds / 2)  # which is asked twice an epoch
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: next(clock))
     with caplog.at_level(logging.INFO, logger="mnist_vae"):
@@ -318,7 +306,6 @@ def test_progress_is_one_bar_of_80_columns_on_a_terminal(monkeypatch):
 
 
 # The order of the images
-
 N, BLOCK = 1000, 32
 
 
@@ -335,9 +322,7 @@ def rows_of(batches, epoch):
 
 
 @pytest.mark.parametrize(("batch_size", "at_a_time"), [(7, 1), (256, 100), (N, 100), (7, N)])
-def test_an_epoch_has_whole_batches_and_no_image_twice_in_an_order_of_seed_and_epoch(
-    numbered, batch_size, at_a_time
-):
+def test_an_epoch_has_no_image_twice_in_an_order_of_its_own(numbered, batch_size, at_a_time):
     def order(seed, epoch):
         return rows_of(Batches(numbered, batch_size, seed, at_a_time), epoch)
 
