@@ -335,7 +335,7 @@ def to_text(table: pd.DataFrame) -> str:
         star = " *" if row["p_value"] < _LEVEL else ""
         loss, test = _shown(row[LOSS], row["standard_error"]), _shown(row["test_negative_elbo"])
         failure = f"{row['failed']}: {row['failure']}" if row["failed"] else ""
-        rows.append([str(setting), str(row["seeds"]), loss, difference + star, test, failure])
+        rows.append([str(setting), f"{row['seeds']:.0f}", loss, difference + star, test, failure])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     note = "Nats an image, mean over the seeds ± standard error. Choose by validation, report test."
