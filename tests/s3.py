@@ -1,7 +1,5 @@
 """A real S3 server on loopback, for the tests that need one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 
