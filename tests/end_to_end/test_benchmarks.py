@@ -27,13 +27,9 @@ def test_a_benchmark_prints_one_line_of_json(request, script, options, positive,
     small = {"calls": [], "retraining_soak": ["--small"]}.get(script)
     if small is None:
         small = [request.getfixturevalue("mnist_folder"), "--small"]
-    finished = subprocess.run(
-        [sys.executable, ROOT / f"benchmarks/{script}.py", *small, *options],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
+    command = [sys.executable, ROOT / f"benchmarks/{script}.py", *small, *options]
+    how = {"capture_output": True, "text": True, "timeout": 900}
+    finished = subprocess.run(command, cwd=tmp_path, **how)
     assert finished.returncode == 0, finished.stderr
     result = json.loads(finished.stdout)
     assert result["benchmark"] == script
