@@ -87,8 +87,16 @@ def test_the_error_of_a_node_is_reported_once_with_the_environment_and_its_trace
     assert not [record for record in caplog.records if "is no model" in record.getMessage()]
 
 
-def test_ctrl_c_ends_the_run_with_the_shells_code(run_that_raises):
-    finished = run_that_raises(KeyboardInterrupt())
+def of_a_library():
+    """What a library raises where Ctrl-C comes in the middle of its work."""
+    error = AttributeError("it was left half done")
+    error.__context__ = KeyboardInterrupt()
+    return error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), of_a_library()], ids=["", "of a library"])
+def test_ctrl_c_ends_the_run_with_the_shells_code(run_that_raises, error):
+    finished = run_that_raises(error)
     assert finished.exit_code == 130
     assert finished.stderr == "Error: Interrupted; run the same command to resume.\n"
 

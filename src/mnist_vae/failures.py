@@ -75,10 +75,10 @@ def _ending_in_a_sentence(options: Mapping[str, Any], *, show: bool = False) -> 
         raise
     except click.ClickException as error:  # Kedro's own would be shown on stdout
         raise click.ClickException(with_environment(one_line(error.message), env)) from error
-    except KeyboardInterrupt:
-        click.echo("Error: Interrupted; run the same command to resume.", err=True)
-        raise click.exceptions.Exit(_INTERRUPTED) from None
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if _is_interrupt(error):
+            click.echo("Error: Interrupted; run the same command to resume.", err=True)
+            raise click.exceptions.Exit(_INTERRUPTED) from None
         folder = config.data_folder(options.get("conf_source"), env, options.get("params"))
         log = folder / "08_reporting/errors.log"
         where = f"The traceback is in {log}."
@@ -90,6 +90,13 @@ def _ending_in_a_sentence(options: Mapping[str, Any], *, show: bool = False) -> 
             click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
         click.echo(where, err=True)
         raise click.ClickException(with_environment(sentence(error), env)) from error
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C was the cause, of which a library may have made an error of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def sentence(error: BaseException) -> str:
