@@ -56,7 +56,7 @@ def test_the_code_next_to_an_equation_is_that_of_the_package(name):
     assert (ROOT / where).read_text().splitlines()[int(line) - 1].strip() == shown
 
 
-# Above a table: for each of its rows, the results in `benchmarks/results/` that its cells have.
+# Above a table: for each of its rows, the results in `benchmarks/results/` of its first cells.
 FIGURES = [
     (name, cell.strip())
     for page in ROOT.glob("docs/**/*.md")
@@ -64,7 +64,7 @@ FIGURES = [
         r"<!-- figures of:\n([^>]+)\n-->\n\n((?:\|.*\n)+)", page.read_text()
     )
     for line, row in zip(lines.splitlines(), table.splitlines()[2:], strict=True)
-    for name, cell in zip(line.split(", "), row.split("|")[2:-1], strict=True)
+    for name, cell in zip(line.split(", "), row.split("|")[2:-1], strict=False)
 ]
 
 
@@ -74,8 +74,10 @@ def test_a_figure_of_a_page_is_that_which_was_measured(name, cell):
     measured = json.loads((ROOT / f"benchmarks/results/{benchmark}.json").read_text())
     for key in keys:
         measured = measured[key]
-    decimals = len(cell.partition(".")[2])
-    assert cell == f"{measured:,.{decimals}f}"
+    several = measured if isinstance(measured, dict) else {"mean": measured}
+    shown = [several[key] for key in ("mean", "standard_error") if key in several]
+    decimals = len(cell.split(" ± ")[0].partition(".")[2])
+    assert cell == " ± ".join(f"{value:,.{decimals}f}" for value in shown)
 
 
 def test_every_measured_result_is_on_a_page():
