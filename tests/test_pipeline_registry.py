@@ -40,27 +40,6 @@ def test_an_evaluation_alone_makes_no_record_of_a_training():
     assert "candidate_run_manifest" in made["candidate"]
 
 
-def test_a_release_has_all_that_a_consumer_reads_before_it_goes_in_service():
-    made = PIPELINES["candidate"] + PIPELINES["promotion"] + PIPELINES["intake"]
-    for entry, file in {
-        "candidate_test_images": "test_images.parquet",
-        "candidate_anomaly_calibration": "anomaly_calibration.json",
-        "retraining_report": "report.html",
-        "candidate_model_card": "README.md",
-    }.items():
-        assert path_of(entry) == f"data/06_models/candidate/{file}"
-        assert entry in made.all_outputs()
-
-
-def test_the_default_graph_is_one_that_a_person_can_read():
-    assert len([name for name in DEFAULT.datasets() if not name.startswith("param")]) <= 22
-    boxes = {node.namespace for node in DEFAULT.nodes}
-    assert boxes == {"data", "training", "embedding", "generation", "reporting"}
-    retraining = PIPELINES["intake"] + PIPELINES["candidate"] + PIPELINES["promotion"]
-    boxes = {node.namespace.split(".")[0] for node in retraining.nodes}
-    assert boxes == {"archive", "intake", "candidate", "promotion"}
-
-
 def test_every_dataset_is_persisted_in_the_layer_of_its_folder():
     for name in NAMES:
         metadata = RESOLVER.resolve_pattern(name).get("metadata", {})
