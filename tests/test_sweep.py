@@ -79,8 +79,6 @@ UNREADABLE = r"what to sweep over is not readable: expected .* received .*; corr
         (["--env=tset"], "no environment `tset`: expected one of .*test"),
         (["--search=3", "--over=training.learning_rate=0.0..0.1"], "greater than 0"),
         (["--over=model.latent_dim"], UNREADABLE),
-        (["--over=model.latent_dim=2", "--over=model.latent_dim=3"], UNREADABLE),
-        (["--search=1", "--over=training.beta_2=0.9..0.1"], UNREADABLE),
         (["--over=seed=1,2"], UNREADABLE),
     ],
 )

@@ -113,8 +113,6 @@ def test_a_promotion_that_was_killed_is_completed_by_a_retraining_alone(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("retrain --async", "No such option"),
-        ("withdraw", "Missing argument"),
         ("roll-back --env=nope", "there is no environment `nope`"),
         ("retrain --params=training.epoch=1", "Parameter `training.epoch` is unknown"),
     ],

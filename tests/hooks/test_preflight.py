@@ -51,12 +51,6 @@ def test_inputs_that_are_missing_are_named_with_their_paths_and_what_to_run_firs
     assert message.endswith(f"run `kedro run --pipelines {first}` first.")
 
 
-def test_new_images_that_are_missing_are_asked_for(project):
-    message = refused(project, "embedding_of_new_images")
-    assert "new_images.idx3-ubyte.gz: expected an IDX file there" in message
-    assert "save one with `IdxDataset(filepath=...).save(array)`" in message
-
-
 def test_a_scoring_without_a_model_says_in_its_line_what_to_run_first(project):
     line = retrain(project, "score")
     assert (line["outcome"], line["exit_code"]) == ("failed", 1)
@@ -104,9 +98,7 @@ def check(project, globals_="", given=None, parameters=""):
         ({"globals_": "source: {invert: true}"}, "`pictures` for `invert`, received none"),
         ({"globals_": "streaming: {above: 1}"}, "`streaming.above` is unknown: allowed are ab"),
         ({"given": {"streaming": {"above_images": "many"}}}, "`streaming.above_images` .* 'many'"),
-        ({"given": {"data_folder": ""}}, "`data_folder` is wrong"),
         ({"parameters": "source: {order: [sample]}"}, "in a parameter file.*as `source` in"),
-        ({"parameters": "data_folder: /mine"}, "in a parameter file.*as `data` in"),
     ],
 )
 def test_what_is_wrong_with_the_place_of_data_is_refused_wherever_it_is_said(
@@ -210,13 +202,6 @@ def test_a_damaged_release_is_not_used_and_a_scoring_says_so_in_its_line(in_prod
     line = retrain(in_production, "score")
     assert (line["outcome"], line["exit_code"]) == ("failed", 1)
     assert line["reason"] == message.replace("retrain`", "retrain --env test`")
-
-
-def test_a_release_without_a_file_is_said_to_lack_it(in_production):
-    put_in_service(in_production, "one", encoder__keras="e", decoder__keras="d")
-    message = refused(in_production, "generation")
-    assert "releases/000001-one/test_images.parquet)" in message
-    assert message.endswith("run `kedro retrain` first.")
 
 
 def test_a_run_that_would_write_to_a_release_is_refused_before_any_work(in_production):

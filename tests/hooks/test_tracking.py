@@ -136,9 +136,3 @@ def test_a_server_that_never_ends_its_answer_holds_up_no_run(monkeypatch, caplog
         begun(server={"tracking_uri": address, "experiment": "x"}).after_pipeline_run()
     assert time.monotonic() - began < 5
     assert "received TimeoutError" in caplog.text
-
-
-def test_what_one_hook_has_logged_is_not_in_another(sent):
-    begun("retrain").end_command("retrain", "FINISHED", {"outcome": "kept"}, None)
-    begun("intake").after_pipeline_run()  # a part of a command, which sends it at its end
-    assert len(sent) == 1

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-import unicodedata
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from mnist_vae.data.origin import MNIST_FORM
 from mnist_vae.jobs.batch_files import Batch, read_batch
 from mnist_vae.jobs.batches import AcceptedBatchesDataset, put_away, withdraw
 from mnist_vae.jobs.names import file_name, printable
-from mnist_vae.jobs.records import BatchRecord, Drift, Intake
+from mnist_vae.jobs.records import BatchRecord, Intake
 from tests.incoming import dataset, images_of, put, read_all
 
 IMAGES = ImageSet(images_of(2).reshape(-1, 784), np.arange(2), np.full(2, "train"))
@@ -230,14 +229,6 @@ def test_what_cannot_be_printed_is_escaped(name, expected):
     assert printable(expected) == expected
 
 
-def test_any_text_can_be_written_and_takes_one_line():
-    every = "".join(map(chr, range(0x110000)))
-    escaped = printable(every)
-    escaped.encode()
-    assert len(escaped.splitlines()) == 1
-    assert not any(unicodedata.category(character) == "Cc" for character in escaped)
-
-
 def test_every_name_is_made_a_file_of_its_own_that_fits_with_its_prefix_digest_and_suffix():
     names = [*ORDINARY, *ODD, "a_b", r"a\nb", "a" * 102, "a" * 100 + "b", "\x85", r"\x85"]
     names += [os.fsdecode(bytes([byte])) for byte in range(128, 256)]
@@ -248,11 +239,3 @@ def test_every_name_is_made_a_file_of_its_own_that_fits_with_its_prefix_digest_a
         assert printable(file) == file
         assert not set(file) & set("/\\*?[]")
         assert not file.startswith(".")
-
-
-@pytest.mark.parametrize(("p_value", "said"), [(0.0, "p < 1e-300"), (1.7e-111, "p = 1.7e-111")])
-def test_a_drift_says_its_distance_of_what_and_a_p_value_too_small_to_compute(p_value, said):
-    facts = {"p_value": p_value, "effect": 0.6241, "negative_elbo": 210.3}
-    distances = {"negative_elbo": 0.2, "z_mean_01": 0.6241}
-    drift = Drift(drifted=True, distances=distances, **facts)
-    assert str(drift) == f"0.624 of z_mean_01, {said}"
