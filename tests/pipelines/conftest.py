@@ -76,7 +76,8 @@ def champion(served, make_images):
     return Serving(served, judge_images=judge_images, batches=[])
 
 
-def note_sheets(patch):
+@pytest.fixture
+def drawn(monkeypatch):
     """Have the sheets that nodes draw noted: the grid of the images of each, and its captions."""
     drawn = []
 
@@ -88,11 +89,6 @@ def note_sheets(patch):
         drawn.append((grid, SimpleNamespace(title=title, **known | captions)))
         return sheet(pixels, summary, title, columns=columns, **captions)
 
-    for module in ("anomaly.nodes", "denoising.nodes", "generation.arithmetic", "generation.nodes"):
-        patch.setattr(f"mnist_vae.pipelines.{module}.sheet", noted)
+    for module in ("anomaly.nodes", "generation.arithmetic", "generation.nodes"):
+        monkeypatch.setattr(f"mnist_vae.pipelines.{module}.sheet", noted)
     return drawn
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    return note_sheets(monkeypatch)

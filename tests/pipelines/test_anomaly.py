@@ -127,9 +127,3 @@ def test_the_sheet_has_both_ends_in_order(splits, drawn):
         "5.0% of the validation images are: 19 of 30 test images (63.3%)."
     )
     assert picture.info["release"] == findings.release == "000001-m"
-
-
-@pytest.mark.parametrize("n", [1, 2, 7])
-def test_few_images_are_drawn_too(n, make_images):
-    _, picture, _ = described(make_images(n), np.arange(n))
-    assert picture.size[0] > 500

@@ -9,7 +9,6 @@ from mnist_vae.report.figures import (
     figures_of,
     loss_section,
     terms_of,
-    with_error,
 )
 from tests.model_files import MNIST, SAMPLE, make_files
 
@@ -89,21 +88,6 @@ def test_nothing_of_squared_errors_is_in_nats_but_the_kl_divergence():
     assert "nats" not in text.lower()
 
 
-@pytest.mark.parametrize(
-    ("value", "error", "text"),
-    [
-        (0.08694, 0.01794, "0.087 ± 0.018"),
-        (-0.31649, 0.2259, "−0.32 ± 0.23"),
-        (1234.5, 51.0, "1234 ± 51"),
-        (5.50569, None, "5.51"),
-        (0.0087031, None, "0.0087"),
-        (0.0, 0.0, "0"),
-    ],
-)
-def test_a_figure_has_no_more_digits_than_its_standard_error(value, error, text):
-    assert with_error(value, error) == text
-
-
 # The card, read as the Hugging Face hub reads it: slow not by its time, but by what it needs
 def card_of(files):
     """The text, and the metadata by the hub's own library, which refuses a bad model index."""
@@ -144,16 +128,3 @@ def test_the_sample_is_not_mnist_and_a_squared_error_no_negative_elbo():
     assert "compares with models of the same term alone" in text
     for never in ("86.76", "45.534", "nats | 140"):
         assert never not in text
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["a: b\n---\n# c", "<b>'\"</b> | `x`", "日本"])
-def test_the_name_of_a_data_set_breaks_neither_metadata_nor_text(name):
-    files = make_files()
-    said = f"Trained on 9 images. Data: {name}, checksums not configured."
-    files.training_summary["statement"] = files.metrics["data"] = said
-    files.run_manifest["data"]["name"] = name
-    text, data = card_of(files)
-    assert {result.dataset_name for result in data.eval_results} == {name}
-    assert "<b>" not in text.split("## Intended use")[1]
-    assert text.count("\n# ") == 1

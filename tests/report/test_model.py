@@ -3,7 +3,6 @@
 import base64
 import colorsys
 import gzip
-import html
 import io
 import itertools
 import json
@@ -75,20 +74,6 @@ def test_reconstructions_go_from_the_best_test_image_to_the_worst(names):
     assert "<b>" not in section
 
 
-def test_reconstructions_of_files_have_their_names_short_and_whole():
-    files = make_files()
-    names = [f"a/<b>/{'long ' * 9}{number}.png" for number in range(19)]
-    images = replace(files.images[2], file=np.array([*names, None], object))
-    files = replace(files, images=[*files.images[:2], images])
-    section = section_of(page_of(files), "reconstructions")
-    assert re.search(r"<figcaption>[\d.]+, …[long ]{18}0\.png</figcaption>", section)
-    assert section.count(", image 199</figcaption>") == 1, "it is no file"
-    whole = html.escape(names[0])
-    assert f'title="{whole}"' in section
-    assert f"Image 9, {whole}, label 0, above its reconstruction" in section
-    assert "with its −ELBO, nats, and its file name." in section
-
-
 def test_images_without_labels_are_reported_too():
     page = page_of(make_files(labelled=False))
     assert "label " not in section_of(page, "reconstructions")
@@ -135,13 +120,6 @@ def test_what_others_named_is_text_and_never_markup():
     data = re.search(r'<script type="application/json" class="chart-data"[^>]*>(.*?)</', page)[1]
     assert json.loads(data) == [{"name": wild}], "as it was, but for the page"
     assert page.count("</script>") == len(re.findall(r"<script[ >]", page))
-
-
-def test_the_library_of_the_figures_is_in_it_where_there_is_one():
-    page = page_of(make_files())
-    assert page.count('id="plotly">') == 1
-    section = Section(key="a", title="A", blocks=(Text(text="b"),))
-    assert len(render(Page(heading="h", statement="s", sections=(section,)))) < 20_000
 
 
 # The points of the latent plane
