@@ -73,22 +73,6 @@ def test_on_a_cluster_that_exists_the_embeddings_are_the_same(embedded, cluster)
     assert len(cluster.scheduler_info["workers"]) == 2, "it runs on"
 
 
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (EngineError("A worker is another."), r"^A worker is another\.$"),
-        (KeyError("encoder"), r"^The Dask cluster at .* did not finish .* KeyError: 'encoder'; lo"),
-    ],
-)
-def test_a_fault_on_a_worker_ends_in_one_sentence(embedded, cluster, monkeypatch, error, message):
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setattr(engines, "encode", fail)
-    with pytest.raises(EngineError, match=message):
-        embedded(engine="dask", address=cluster.scheduler_address)
-
-
 def workers_leave(cluster):
     cluster.scale(0)
     while cluster.scheduler.workers:

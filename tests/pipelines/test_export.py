@@ -1,4 +1,4 @@
-"""The export of a trained model; `tests/vae/test_export.py` has what each file does."""
+"""The export of a trained model; `tests/vae/test_networks.py` has what each file does."""
 
 import numpy as np
 

@@ -145,14 +145,6 @@ def test_a_difference_is_measured_by_the_largest_value_of_its_output():
     assert 1.4e-6 < check_onnx(exported, encoder, PIXELS) < 1e-5
 
 
-@pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_pixels_of_which_a_trained_decoder_is_sure_overflow_nothing():
-    _, decoder = small(3)
-    bias = decoder.get_layer("logits").weights[1]
-    bias.assign(np.where(np.arange(784) % 2, 150, -150))  # beyond 88 exp overflows float32
-    assert check_onnx(to_onnx(decoder, {}), decoder, Z) < 1e-5
-
-
 def test_the_inference_encoder_has_no_layer_of_this_project():
     layers = inference_encoder(small(3)[0]).layers
     assert {type(layer).__module__.split(".")[0] for layer in layers} == {"keras"}

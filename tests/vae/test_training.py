@@ -306,25 +306,18 @@ def test_progress_is_one_bar_of_80_columns_on_a_terminal(monkeypatch):
 
 
 # The order of the images
-N, BLOCK = 1000, 32
-
-
-@pytest.fixture
-def numbered(monkeypatch):
-    """Images that hold their numbers, in small blocks."""
-    monkeypatch.setattr(training, "_BLOCK", BLOCK)
-    return np.arange(N)[:, np.newaxis]
-
-
-def rows_of(batches, epoch):
-    batches.shuffle(epoch)
-    return [batches[place].ravel().tolist() for place in range(len(batches))]
+N = 1000
 
 
 @pytest.mark.parametrize(("batch_size", "at_a_time"), [(7, 1), (256, 100), (N, 100), (7, N)])
-def test_an_epoch_has_no_image_twice_in_an_order_of_its_own(numbered, batch_size, at_a_time):
+def test_an_epoch_has_no_image_twice_in_an_order_of_its_own(batch_size, at_a_time, monkeypatch):
+    monkeypatch.setattr(training, "_BLOCK", 32)
+    numbers = np.arange(N)[:, np.newaxis]
+
     def order(seed, epoch):
-        return rows_of(Batches(numbered, batch_size, seed, at_a_time), epoch)
+        batches = Batches(numbers, batch_size, seed, at_a_time)
+        batches.shuffle(epoch)
+        return [batches[place].ravel().tolist() for place in range(len(batches))]
 
     found = order(1, 0)
     assert [len(batch) for batch in found] == [batch_size] * (N // batch_size)
@@ -335,13 +328,6 @@ def test_an_epoch_has_no_image_twice_in_an_order_of_its_own(numbered, batch_size
     assert found not in (order(1, 1), order(2, 0))
     every = {row for epoch in range(30) for batch in order(1, epoch) for row in batch}
     assert every == set(range(N)), "every image comes in some epoch"
-
-
-def test_what_is_shuffled_at_a_time_comes_from_few_blocks_all_over_the_file(numbered):
-    found = rows_of(Batches(numbered, 8 * BLOCK, 1, 8 * BLOCK), 0)
-    blocks = [{row // BLOCK for row in batch} for batch in found]
-    assert all(8 <= len(block) <= 10 for block in blocks)
-    assert np.ptp(list(blocks[0])) > N // BLOCK // 2
 
 
 def test_without_a_seed_they_come_in_their_order_with_the_rest():
