@@ -127,14 +127,6 @@ def test_what_an_interrupted_write_left_is_never_under_the_final_name(tmp_path, 
     assert filesystem.ls(str(tmp_path), detail=False) == [str(path)]
 
 
-@pytest.mark.parametrize("stem", ["x" * 250, "é" * 125, "[ab]*"])
-def test_every_name_that_a_disk_allows_can_be_saved(tmp_path, stem):
-    dataset = JSONDataset(filepath=str(tmp_path / f"{stem}.json"))
-    dataset.save({"a": 1})
-    assert names_in(tmp_path) == [f"{stem}.json"]
-    assert dataset.load() == {"a": 1}
-
-
 @pytest.mark.parametrize(
     ("of", "data"),
     [

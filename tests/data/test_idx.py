@@ -46,11 +46,8 @@ def test_what_was_saved_comes_back_and_equal_arrays_make_equal_files(tmp_path):
     ("content", "checks", "message"),
     [
         (b"\x89PNG" + RAW, {}, "not an IDX file: expected a magic number .* received 0x89504e47"),
-        (b"", {}, "not an IDX file: .* received 0x;"),
         (RAW[:6], {}, "truncated: expected 4 more bytes of its header, received 2"),
         (b"\0\0\x0d\x01" + RAW[4:], {}, "another type: expected .*uint8.*, received .* 0x0D"),
-        (header(0x08), {}, r"expected 1 to 64 dimensions .* received the shape \[\]"),
-        (header(0x08, *[1] * 65) + b"\0", {}, r"too many dimensions: .* received the shape \[1, 1"),
         (header(0x08, 0, 28, 28), {}, r"no values .* received the shape \[0, 28, 28\]"),
         (RAW[:-2], {}, "truncated: expected 5 bytes of values .* received 3"),
         (RAW + b"\0", {}, "too long: expected 5 bytes of values .* received more"),
@@ -58,7 +55,6 @@ def test_what_was_saved_comes_back_and_equal_arrays_make_equal_files(tmp_path):
         (PACKED[:-12], {}, "broken gzip file"),
         (PACKED[:-8] + bytes(4) + PACKED[-4:], {}, "broken gzip file: .*CRC"),
         (PACKED[:10] + b"\xff" * 8 + PACKED[18:], {}, "broken gzip file"),
-        (PACKED + b"garbage", {}, "broken gzip file"),
     ],
 )
 def test_a_file_that_is_not_what_was_asked_for_is_refused(content, checks, message):

@@ -9,7 +9,7 @@ from kedro.io.core import DatasetError
 from mnist_vae.data.models import KerasModelDataset, OnnxModelDataset, TrainingBackupDataset
 
 
-def test_a_saved_encoder_is_loaded_as_it_was_and_shown_as_a_chart_of_its_layers(tmp_path):
+def test_a_saved_encoder_is_loaded_as_it_was(tmp_path):
     from mnist_vae.vae.networks import build_encoder
 
     encoder = build_encoder(latent_dim=3, hidden_units=(16, 8), seed=1)
@@ -17,17 +17,6 @@ def test_a_saved_encoder_is_loaded_as_it_was_and_shown_as_a_chart_of_its_layers(
     dataset.save(encoder)
     pixels = np.random.default_rng(0).random((4, 784)).astype("float32")
     np.testing.assert_array_equal(dataset.load()(pixels)[0], encoder(pixels)[0])
-    chart = dataset.preview().splitlines()
-    assert chart[0] == "flowchart TD"
-    for line in (
-        'hidden_1["hidden_1<br/>Dense 16 relu"]',
-        'z_log_var["z_log_var<br/>Dense 3 linear"]',
-        "pixels --> hidden_1",
-        "hidden_2 --> z_mean",
-        "z_mean --> z",
-        "z_log_var --> z",
-    ):
-        assert f"    {line}" in chart
 
 
 def test_code_in_a_model_file_is_not_run(tmp_path):

@@ -19,8 +19,6 @@ HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
   return /webgl/.test(kind) ? null : context.call(this, kind, ...rest);
 };
 """
-INK = "document.querySelector('.plot')._fullLayout.font.color"
-BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 WIDTH = "document.documentElement.scrollWidth"
 
 
@@ -124,21 +122,6 @@ def test_without_javascript_or_unpacking_the_tables_are_there_and_it_is_said(
         page.goto((reports / "digits.html").as_uri())
         page.get_by_text("They need JavaScript").wait_for()
         assert page.get_by_role("cell", name="140.00 ± 0.50").first.is_visible()
-
-
-def test_the_figures_follow_the_theme_and_print_light_with_tables_open(visit):
-    page = visit(color_scheme="light")
-    light = page.evaluate(INK)
-    page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"{INK} !== {light!r}")
-    assert sum(map(int, re.findall(r"\d+", page.evaluate(BACKGROUND))[:3])) < 150
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    page.emulate_media(media="print", color_scheme="dark")
-    assert (page.evaluate(INK), page.evaluate(BACKGROUND)) == (light, "rgb(255, 255, 255)")
-    assert page.get_by_role("table", name="Every epoch").is_visible()
-    assert page.locator("nav").is_hidden()
-    page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.locator("details[open]").count() == 0
 
 
 def test_on_a_phone_it_fits_is_legible_and_the_sample_is_what_one_sees_first(visit):

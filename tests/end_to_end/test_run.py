@@ -3,8 +3,6 @@
 import json
 import re
 
-import duckdb
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -81,16 +79,6 @@ def test_what_the_other_pipelines_find_out_is_in_the_report_and_of_the_same_mode
     assert scores["image_id"].tolist() == test["image_id"].tolist()
     noise = pd.read_parquet(data / "07_model_output/new_anomaly_scores.parquet")
     assert noise["is_anomaly"].tolist() == [True] * 5
-
-
-@pytest.mark.slow  # Polars is in another extra
-def test_embeddings_are_read_by_pandas_duckdb_and_polars(data):
-    polars = pytest.importorskip("polars", reason="the extra `all` is needed")
-    path = str(data / "07_model_output/latent_embeddings.parquet")
-    expected = pd.read_parquet(path)["z_mean_00"].to_numpy()
-    by_duckdb = duckdb.sql(f"select z_mean_00 from '{path}'").fetchnumpy()["z_mean_00"]
-    assert np.array_equal(np.sort(by_duckdb), np.sort(expected))
-    assert np.array_equal(polars.read_parquet(path)["z_mean_00"].to_numpy(), expected)
 
 
 def test_the_last_model_embeds_generates_and_has_its_report_again_until_its_data_change(copied):
