@@ -40,6 +40,10 @@ def test_an_evaluation_alone_makes_no_record_of_a_training():
     assert "candidate_run_manifest" in made["candidate"]
 
 
+def test_the_default_graph_is_one_that_a_person_can_read():
+    assert len([name for name in DEFAULT.datasets() if not name.startswith("param")]) <= 22
+
+
 def test_every_dataset_is_persisted_in_the_layer_of_its_folder():
     for name in NAMES:
         metadata = RESOLVER.resolve_pattern(name).get("metadata", {})

@@ -50,6 +50,11 @@ def test_a_room_imports_only_rooms_on_floors_below_it():
     assert upwards == []
 
 
+def test_only_the_registry_imports_the_pipelines():
+    importers = {room_of(path) for path, rooms in IMPORTS.items() if "pipelines" in rooms}
+    assert importers <= {"pipelines", "pipeline_registry"}
+
+
 def test_the_model_is_keras_alone():
     files = [path for path in IMPORTS if room_of(path) == "vae"]
     assert set().union(*(IMPORTS[path] for path in files)) == {"vae", "params"}
