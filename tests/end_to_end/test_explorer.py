@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import get_args
@@ -293,6 +294,23 @@ def test_it_walks_along_the_line_and_along_the_arc(explored):
     assert not np.allclose(explored.ask("e.z"), expected)
     explored.locator("#set-a").click()
     assert np.array_equal(explored.ask("e.walk.a"), explored.ask("e.z"))
+
+
+def test_while_it_loads_it_says_so_and_as_a_file_or_without_its_data_what_to_do(
+    explored, opened, tmp_path
+):
+    assert explored.locator("#loading").is_hidden()
+    page = opened.new_page()
+    page.goto((explored.model.site / "index.html").as_uri())
+    said = page.locator("#loading").inner_text()
+    assert said.startswith("Loading the model …")
+    assert "kedro explore" in said
+    broken = shutil.copytree(explored.model.site, tmp_path / "broken")
+    (broken / "data/points.bin").unlink()
+    with serving(make_server(broken, 0)) as origin:
+        page.goto(origin)
+        page.locator("#failure").get_by_text("points.bin could not be read (404)").wait_for()
+        page.close()
 
 
 def test_own_images_have_their_shape_everywhere_classes_their_names_and_dimensions_sliders(
