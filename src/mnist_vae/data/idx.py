@@ -113,8 +113,7 @@ class IdxDataset(FileDataset[NDArray[np.uint8]]):
         """Write the array."""
         content = to_idx(data, name=str(self._filepath))
         packed = self._filepath.suffix == ".gz"
-        with self._replacing() as file:
-            file.write(gzip.compress(content, mtime=0) if packed else content)
+        self._write(gzip.compress(content, mtime=0) if packed else content)
 
     def preview(self, n_images: int = 56, columns: int = 7) -> ImagePreview:
         """Return the first `n_images` of a file of images as one PNG, base64, for Kedro-Viz."""

@@ -46,8 +46,7 @@ class KerasModelDataset(FileDataset[KerasModel]):
         """Write the model."""
         from mnist_vae.vae.networks import to_bytes
 
-        with self._replacing() as file:
-            file.write(to_bytes(data))
+        self._write(to_bytes(data))
 
     def preview(self) -> MermaidPreview:
         """Return the layers with their units and activations as a Mermaid chart."""
@@ -88,8 +87,7 @@ class OnnxModelDataset(FileDataset[OnnxModel]):
 
     def save(self, data: OnnxModel) -> None:
         """Write the model."""
-        with self._replacing() as file:
-            file.write(data.SerializeToString(deterministic=True))
+        self._write(data.SerializeToString(deterministic=True))
 
 
 @dataclass(frozen=True)

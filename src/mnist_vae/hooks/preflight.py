@@ -55,7 +55,7 @@ class Preflight:
         Raises:
             click.ClickException: Something is missing or does not fit, or another run has the lock.
         """
-        self.after_pipeline_run()  # of one that another hook refused, in the same process
+        self._release_lock()  # of a run that another hook refused, in the same process
         backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
         if backend != "tensorflow":
             raise click.ClickException(
@@ -89,14 +89,17 @@ class Preflight:
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
         """Release the lock."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        self._release_lock()
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self) -> None:
         """Release the lock."""
-        self.after_pipeline_run()
+        self._release_lock()
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _check_release(self, pipeline: Pipeline) -> None:
         of_a_release = {name for name, path in self._paths.items() if in_a_release(path)}

@@ -86,13 +86,16 @@ _DAGS_FOLDER = _Folder(
 )
 
 
-def _scheduled(project: ProjectMetadata, job: str, env: str, calendar: str) -> Scheduled:
-    """Return a job of the project.
+def _scheduled(
+    project: ProjectMetadata, usual: dict[str, str], *, job: str, env: str, calendar: str | None
+) -> Scheduled:
+    """Return a job of the project, in the `usual` calendar of its scheduler where none is given.
 
     Raises:
         click.ClickException: A scheduler would not read its paths or its calendar as they are.
     """
     kedro = str(Path(sys.executable).with_name("kedro"))
+    calendar = calendar or usual[job]
     for text in (kedro, str(project.project_path), calendar):
         if _UNSAFE.search(text):
             raise click.ClickException(
@@ -106,11 +109,9 @@ def _scheduled(project: ProjectMetadata, job: str, env: str, calendar: str) -> S
 
 @schedule.command(cls=failures.Command, params=[_UNITS_FOLDER, *_AS_SYSTEMD])
 @click.pass_obj
-def systemd(
-    project: ProjectMetadata, /, folder: Path, job: str, env: str, calendar: str | None
-) -> None:
+def systemd(project: ProjectMetadata, /, folder: Path, **how: Any) -> None:
     """Write a service and its timer, as units of your user."""
-    scheduled = _scheduled(project, job, env, calendar or _SYSTEMD[job])
+    scheduled = _scheduled(project, _SYSTEMD, **how)
     program, *arguments = (word.replace("%", "%%") for word in scheduled.command)
     # The colon, which systemd takes within the quotes, leaves every $ as it is.
     command = " ".join([f'":{program}"', *arguments])
@@ -121,9 +122,9 @@ def systemd(
 
 @schedule.command(cls=failures.Command, params=_AS_CRON)
 @click.pass_obj
-def cron(project: ProjectMetadata, /, job: str, env: str, calendar: str | None) -> None:
+def cron(project: ProjectMetadata, /, **how: Any) -> None:
     """Print a line for your crontab."""
-    scheduled = _scheduled(project, job, env, calendar or _CRON[job])
+    scheduled = _scheduled(project, _CRON, **how)
     line = f"cd {shlex.quote(scheduled.project)} && {shlex.join(scheduled.command)}"
     click.echo(f"# {_TITLES[scheduled.job]}")
     click.echo(f"{scheduled.calendar} " + line.replace("%", r"\%"))  # else a line's end
@@ -131,11 +132,9 @@ def cron(project: ProjectMetadata, /, job: str, env: str, calendar: str | None) 
 
 @schedule.command(cls=failures.Command, params=[_DAGS_FOLDER, *_AS_CRON])
 @click.pass_obj
-def airflow(
-    project: ProjectMetadata, /, folder: Path, job: str, env: str, calendar: str | None
-) -> None:
+def airflow(project: ProjectMetadata, /, folder: Path, **how: Any) -> None:
     """Write a DAG for Apache Airflow 3."""
-    scheduled = _scheduled(project, job, env, calendar or _CRON[job])
+    scheduled = _scheduled(project, _CRON, **how)
     command = _literal(shlex.join(scheduled.command))
     text = scheduled.render("airflow_dag.py.template", _literal, command=command)
     _write(folder / f"mnist_vae_{scheduled.job}.py", text)
@@ -146,11 +145,9 @@ _IMAGE = click.Option(["--image"], help="The image built from the Dockerfile.", 
 
 @schedule.command(cls=failures.Command, params=[_IMAGE, *_AS_CRON])
 @click.pass_obj
-def kubernetes(
-    project: ProjectMetadata, /, image: str, job: str, env: str, calendar: str | None
-) -> None:
+def kubernetes(project: ProjectMetadata, /, image: str, **how: Any) -> None:
     """Print a CronJob and the claim of its data, for `kubectl apply -f -`."""
-    scheduled = _scheduled(project, job, env, calendar or _CRON[job])
+    scheduled = _scheduled(project, _CRON, **how)
     arguments = _literal(scheduled.command[1:])
     more = {"image": _literal(image), "arguments": arguments}
     click.echo(scheduled.render("cronjob.yaml", _literal, **more), nl=False)

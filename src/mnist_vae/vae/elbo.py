@@ -55,15 +55,13 @@ def elbo_terms(
 
 def encode(encoder: keras.Model, pixels: Floats) -> Posterior:
     """Return the encoder's q of images, float32 `[n, pixels]` in [0, 1]."""
-    starts = range(0, max(len(pixels), 1), _BATCH)
-    parts = [map(np.asarray, encoder(pixels[row : row + _BATCH])[:2]) for row in starts]
+    parts = [map(np.asarray, encoder(pixels[rows])[:2]) for rows in _rows(len(pixels))]
     return Posterior(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def decode(decoder: keras.Model, z: Floats) -> Floats:
     """Return the means of the pixels of z, `[n, latent_dim]`: `[n, pixels]` in [0, 1]."""
-    starts = range(0, max(len(z), 1), _BATCH)
-    return np.concatenate([np.asarray(decoder(z[row : row + _BATCH])) for row in starts])
+    return np.concatenate([np.asarray(decoder(z[rows])) for rows in _rows(len(z))])
 
 
 def measure(
@@ -123,3 +121,8 @@ def score_batches(
         shape = len(pixels), latent_dim
         epsilons = [noise.standard_normal(shape, np.float32) for noise in noises]
         yield pixels, *refined_terms(encoder, logits, pixels, reconstruction, epsilons, refines)
+
+
+def _rows(count: int) -> Iterator[slice]:
+    for start in range(0, max(count, 1), _BATCH):
+        yield slice(start, start + _BATCH)
